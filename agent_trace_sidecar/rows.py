@@ -1,0 +1,81 @@
+"""What goes to the store: one plain type per table, made by `build.py`, written by `sinks/postgres.py`.
+
+Every id and time in a row is made by the shim or the sidecar, never by the server, so a row that is built twice
+from the same line is the same row.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+
+class EventRow(NamedTuple):
+    """One row of `agent_trace_events`; the fields are its columns, in order."""
+
+    event_id: UUID
+    occurred_at: datetime
+    source_id: UUID
+    """The `instance` of the shim: `(source_id, seq)` counts its lines without a gap."""
+    seq: int
+    session_id: str | None
+    message_id: str | None
+    call_id: str | None
+    event_name: str
+    tool: str | None
+    payload: str
+    """JSON text, accepted by jsonb: no NUL, no lone surrogate."""
+
+
+class RangeRow(NamedTuple):
+    """One row of `agent_trace_ranges`; the fields are its columns, in order."""
+
+    record_id: UUID
+    recorded_at: datetime
+    path: str
+    start_line: int
+    end_line: int
+    content_hash: str | None
+    contributor: str
+    model_id: str | None
+    session_id: str | None
+    method: str
+
+
+class RecordRow(NamedTuple):
+    """One row of `agent_trace_records`; the fields are its columns, in order."""
+
+    record_id: UUID
+    recorded_at: datetime
+    event_id: UUID
+    session_id: str | None
+    spec_version: str
+    vcs_type: str | None
+    vcs_revision: str | None
+    tool_name: str | None
+    tool_version: str | None
+    model_id: str | None
+    contributor: str
+    record: str
+    """The canonical Agent Trace record as JSON text."""
+
+
+class DeadLetter(NamedTuple):
+    """One row of `agent_trace_dead_letters`; the fields are its columns, in order."""
+
+    source_id: UUID
+    """The log the line was read from (a row of `agent_trace_sources`)."""
+    position: int
+    reason: str
+    error: str
+    line: bytes
+    seen_at: datetime
+
+
+@dataclass(slots=True)
+class Built:
+    """What one line became: the event's row, and what was learned from it."""
+
+    event: EventRow
+    records: list[RecordRow] = field(default_factory=list)
+    ranges: list[RangeRow] = field(default_factory=list)
