@@ -1,0 +1,15 @@
+"""Lines in, lines without secrets out; `Redacted` is the type that proves it."""
+
+from agent_trace_sidecar.redaction.funnel import Funnel
+from agent_trace_sidecar.redaction.redacted import Redacted
+
+__all__ = ["Funnel", "Redacted", "redact_text"]
+
+_DEFAULT: list[Funnel] = []
+
+
+def redact_text(text: str, path: str | None = None) -> str:
+    """`text` without secrets, by the rules alone: no environment, no memory between calls."""
+    if not _DEFAULT:
+        _DEFAULT.append(Funnel())
+    return _DEFAULT[0].text(text, path)

@@ -1,0 +1,145 @@
+"""The one funnel: no line reaches spool, database, dead letters or log except through it.
+
+It fails closed. Whatever goes wrong, what comes out is a stub that says how many bytes were withheld and why.
+"""
+
+import re
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from agent_trace_sidecar.redaction import rulebook
+from agent_trace_sidecar.redaction.jsonline import JsonLine
+from agent_trace_sidecar.redaction.masker import Masker
+from agent_trace_sidecar.redaction.redacted import Redacted, mint
+from agent_trace_sidecar.redaction.tokens import OWN_RULES
+
+_OWN_FIELDS: Final = (b'"observed"', b'"redacted"')
+_KEPT: Final = ("v", "id", "seq", "at", "instance", "hook")
+_HEAD_FIELD: Final = re.compile(
+    rb'"(v|seq|at)":(\d{1,16})[,}]|"(id|instance)":"([0-9a-fA-F-]{36})"|"(hook)":"([a-z.]{1,40})"'
+)
+
+
+class Funnel:
+    """Masks lines. Not to be shared between threads: it remembers the session's secrets."""
+
+    def __init__(
+        self,
+        *,
+        enabled: bool = True,
+        capture: Literal["full", "metadata"] = "full",
+        rules_file: Path | None = None,
+        cache_dir: Path | None = None,
+        environ: Mapping[str, str] = {},  # noqa: B006 - never written to
+    ) -> None:
+        self._enabled = enabled
+        self._capture = capture
+        self._cache_dir = cache_dir
+        self._masker: Masker | None = None
+        self._loading: threading.Thread | None = None
+        self._exported: list[rulebook.Rule] | None = None
+        if enabled:
+            self._exported = rulebook.load(cache_dir)
+            if self._exported is None:
+                self._loading = threading.Thread(target=self._export, name="redaction-rules", daemon=True)
+                self._loading.start()
+
+    @property
+    def version(self) -> str:
+        """The version of the rules: kingfisher's and our own."""
+        return f"kingfisher {rulebook.kingfisher_version()} + {rulebook.OWN_VERSION}"
+
+    def line(self, raw: bytes, observed: bytes | None = None) -> Redacted:
+        """One wire line without its secrets, with `observed` (trusted JSON) spliced in. Never raises."""
+        raw = raw.replace(b"\n", b" ")
+        try:
+            counts: Counter[str] = Counter()
+            masked = self._masked(raw, counts) if self._enabled else raw
+            return mint(_spliced(masked, counts, observed))
+        except Exception as error:  # noqa: BLE001 - fails closed: whatever it was, the raw line must not go on
+            return mint(_stub(raw[:8192], len(raw), type(error).__name__))
+
+    def oversize(self, head: bytes, total_bytes: int) -> Redacted:
+        """The stub for a line that was too long to be kept; `head` is how it began."""
+        fields = _head_fields(head)
+        return mint(msgspec.json.encode({**fields, "withheld": {"bytes": total_bytes, "reason": "too_long"}}))
+
+    def text(self, text: str, path: str | None = None) -> str:
+        """A log or error message without secrets."""
+        if not self._enabled:
+            return text
+        counts: Counter[str] = Counter()
+        return self._ready().mask(text.encode("utf-8", "replace"), counts).decode("utf-8", "replace")
+
+    def _masked(self, raw: bytes, counts: Counter[str]) -> bytes:
+        masker = self._ready()
+        line = JsonLine.parse(raw)
+        if line is None:
+            text = raw.decode("utf-8", "surrogateescape").encode("utf-8", "replace")
+            return masker.mask(text, counts)
+        return line.masked(masker, counts)
+
+    def _ready(self) -> Masker:
+        """The masker with all rules; waits for the export when this is the first start of this version."""
+        if self._masker is None:
+            if self._loading is not None:
+                self._loading.join()
+            self._masker = Masker(rulebook.Rulebook([*OWN_RULES, *(self._exported or ())]))
+        return self._masker
+
+    def _export(self) -> None:
+        try:
+            self._exported = rulebook.export(self._cache_dir)
+        except (OSError, ValueError, ImportError, subprocess.SubprocessError):
+            self._exported = []
+
+
+def _spliced(line: bytes, counts: Counter[str], observed: bytes | None) -> bytes:
+    """`line` with our own top-level fields at its end, when it is a JSON object."""
+    extra = []
+    if counts:
+        extra.append(b'"redacted":' + msgspec.json.encode(dict(sorted(counts.items()))))
+    if observed is not None:
+        extra.append(b'"observed":' + observed)
+    stripped = line.rstrip()
+    if not extra or not stripped.endswith(b"}") or not stripped.lstrip().startswith(b"{"):
+        return line
+    if any(field in line for field in _OWN_FIELDS):
+        stripped = _without_own_fields(stripped)
+    body = stripped[:-1]
+    comma = b"" if body.strip() == b"{" else b","
+    return body + comma + b",".join(extra) + b"}"
+
+
+def _without_own_fields(line: bytes) -> bytes:
+    try:
+        fields = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+    except (ValueError, RecursionError):
+        return line
+    if "observed" not in fields and "redacted" not in fields:
+        return line
+    return msgspec.json.encode({k: v for k, v in fields.items() if k not in {"observed", "redacted"}})
+
+
+def _head_fields(head: bytes) -> dict[str, object]:
+    fields: dict[str, object] = {}
+    for match in _HEAD_FIELD.finditer(head):
+        number, value, name, text, hook, word = match.groups()
+        if number is not None:
+            fields.setdefault(number.decode(), int(value))
+        elif name is not None:
+            fields.setdefault(name.decode(), text.decode())
+        else:
+            fields.setdefault(hook.decode(), word.decode())
+    return fields
+
+
+def _stub(head: bytes, total_bytes: int, reason: str) -> bytes:
+    fields = _head_fields(head)
+    return msgspec.json.encode({**fields, "input": {"withheld": {"bytes": total_bytes, "reason": reason}}})
