@@ -1,0 +1,266 @@
+"""Real Postgres servers for tests: one that all tests share, and private ones which a test may ill-treat.
+
+All of them live in one scratch folder with a watchdog beside it: a process of its own that waits for the end of a
+pipe which only the test run holds, then kills whatever still serves a folder in there and removes it. So they are
+gone after the run however it ends, also by kill -9.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
+
+import asyncpg
+
+from agent_trace_sidecar.embedded import DATABASE, USER, EmbeddedPostgres
+from agent_trace_sidecar.migrate import migrate
+from tests.support.waiting import eventually
+
+T = TypeVar("T")
+
+MIGRATED: Final = "migrated"
+"""A database with the schema in every server made here: what `migrated_url` is copied from."""
+
+_FOR_SPEED: Final[Mapping[str, str]] = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "32MB",
+    "autovacuum": "off",
+}
+
+_WATCHDOG: Final = Path(__file__).with_name("watchdog.py")
+
+
+def run_apart(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine function to its end in a thread with a loop of its own, beside whatever loop the test has."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(work())).result()
+
+
+def execute(url: str, *statements: str) -> None:
+    """Run statements on a connection of their own, each in its own transaction."""
+
+    async def work() -> None:
+        connection = await asyncpg.connect(url, statement_cache_size=0)
+        try:
+            for statement in statements:
+                await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    run_apart(work)
+
+
+def fetch(url: str, query: str, *arguments: object) -> list[asyncpg.Record]:
+    """Return the rows of a query, on a connection of its own."""
+
+    async def work() -> list[asyncpg.Record]:
+        connection = await asyncpg.connect(url, statement_cache_size=0)
+        try:
+            return await connection.fetch(query, *arguments)
+        finally:
+            await connection.close()
+
+    return run_apart(work)
+
+
+def migrate_database(url: str) -> list[str]:
+    """Apply the migrations to a database and return what was applied."""
+
+    async def work() -> list[str]:
+        connection = await asyncpg.connect(url, statement_cache_size=0)
+        try:
+            return await migrate(connection)
+        finally:
+            await connection.close()
+
+    return run_apart(work)
+
+
+def with_database(url: str, name: str) -> str:
+    """Return the URL of another database on the same server."""
+    return url.replace(f"/{DATABASE}?", f"/{name}?")
+
+
+class OwnServer:
+    """A private server, running when made. `url` stays the same through stops and restarts."""
+
+    def __init__(self, state_dir: Path, *, database: str, settings: Mapping[str, str], tcp_port: int | None) -> None:
+        extra = {"listen_addresses": "127.0.0.1", "port": str(tcp_port)} if tcp_port else {}
+        self._server = EmbeddedPostgres(state_dir, settings={**_FOR_SPEED, **extra, **settings})
+        self.state_dir = state_dir
+        self.tcp_port = tcp_port
+        self.url = with_database(self._server.url, database)
+        """Over the Unix socket."""
+        self.tcp_url = f"postgresql://{USER}@127.0.0.1:{tcp_port}/{database}" if tcp_port else None
+        """Over TCP, if asked for."""
+        self.start()
+
+    @property
+    def pid(self) -> int | None:
+        """The postmaster's process id, None when it does not run."""
+        return self._server.pid
+
+    @property
+    def log(self) -> str:
+        """What the server has written to its log."""
+        return self._server.log.read_text("utf-8", "replace")
+
+    def start(self) -> None:
+        """Start, also after a kill; returns when the server answers."""
+        self._server.start()
+
+    def stop(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
+        """Stop and wait until it is gone: `smart` waits for clients, `fast` ends them, `immediate` is a crash."""
+        self._signal({"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode])
+        eventually(lambda: self.pid is None, 30, f"the server stops ({mode})")
+
+    def kill(self) -> None:
+        """`kill -9` the postmaster and all its backends, as a power cut would, and wait until they are gone."""
+        family = self.processes()
+        for pid in family:
+            _send(pid, signal.SIGKILL)
+        eventually(lambda: not any(_is_running(pid) for pid in family), 10, "the killed server is gone")
+
+    def restart(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
+        """Stop, then start."""
+        self.stop(mode)
+        self.start()
+
+    def freeze(self) -> None:
+        """SIGSTOP every process of the server: connections stay open and nothing answers."""
+        for pid in self.processes():
+            _send(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Undo `freeze`."""
+        for pid in self.processes():
+            _send(pid, signal.SIGCONT)
+
+    def processes(self) -> list[int]:
+        """Return the postmaster and its children."""
+        postmaster = self.pid
+        return [postmaster, *_children(postmaster)] if postmaster else []
+
+    def close(self) -> None:
+        """Stop for good and remove the files; a frozen or dead server too."""
+        self.kill()
+        self._server.stop()
+        shutil.rmtree(self.state_dir, ignore_errors=True)
+
+    def _signal(self, number: signal.Signals) -> None:
+        pid = self.pid
+        if pid is not None:
+            _send(pid, number)
+
+
+class PostgresServers:
+    """Makes servers and databases for a test run; `open_servers` gives the one of the run."""
+
+    def __init__(self, scratch: Path) -> None:
+        self.scratch = scratch
+        self._seed = scratch / "seed"
+        with EmbeddedPostgres(self._seed, settings=_FOR_SPEED) as server:
+            execute(server.url, f"CREATE DATABASE {MIGRATED}")
+            migrate_database(with_database(server.url, MIGRATED))
+        self._shared: OwnServer | None = None
+
+    def own(self, *, migrated: bool = True, tcp: bool = False, settings: Mapping[str, str] | None = None) -> OwnServer:
+        """Start a private server, with a copy of prepared data. The caller closes it.
+
+        Args:
+            migrated: whether the database of its URLs has the schema.
+            tcp: also listen on a free port of 127.0.0.1.
+            settings: of the server, such as {"max_connections": "5"}; fsync is off unless set here.
+        """
+        state_dir = self.scratch / uuid.uuid4().hex[:8]
+        shutil.copytree(self._seed, state_dir, ignore=shutil.ignore_patterns("run", "*.lock", "server.log"))
+        (state_dir / "postgres").chmod(0o700)
+        return OwnServer(
+            state_dir,
+            database=MIGRATED if migrated else DATABASE,
+            settings=settings or {},
+            tcp_port=_free_port() if tcp else None,
+        )
+
+    @contextmanager
+    def database(self, *, migrated: bool) -> Iterator[str]:
+        """Give the URL of a fresh database on the shared server, dropped afterwards whoever is connected."""
+        if self._shared is None:
+            self._shared = self.own(migrated=False, settings={"max_connections": "200"})
+        name = f"t_{uuid.uuid4().hex}"
+        execute(self._shared.url, f"CREATE DATABASE {name} TEMPLATE {MIGRATED if migrated else 'template1'}")
+        try:
+            yield with_database(self._shared.url, name)
+        finally:
+            execute(self._shared.url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def open_servers() -> Iterator[PostgresServers]:
+    """Give the run its servers, and take them all away at its end."""
+    with guarded_folder() as scratch:
+        yield PostgresServers(scratch)
+
+
+@contextmanager
+def guarded_folder() -> Iterator[Path]:
+    """Give a short folder; with the block, or with this process, all that runs or serves in it is gone and so is it."""
+    scratch = Path(tempfile.mkdtemp(prefix="ats-", dir="/tmp")).resolve()  # short enough for sockets
+    command = [sys.executable, "-I", str(_WATCHDOG), str(scratch)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, cwd="/") as watchdog:
+        try:
+            yield scratch
+        finally:
+            if watchdog.stdin is not None:
+                watchdog.stdin.close()
+            watchdog.wait(30)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _children(parent: int) -> list[int]:
+    if not Path("/proc/self/stat").exists():
+        listed = subprocess.run(["ps", "-axo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+        pairs = [line.split() for line in listed.splitlines()]
+        return [int(pid) for pid, ppid in pairs if int(ppid) == parent]
+    return [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if _stat(int(folder.name))[1:] == [str(parent)]]
+
+
+def _is_running(pid: int) -> bool:
+    """Tell whether a process is there and is not a zombie that waits for its parent to look."""
+    if Path("/proc/self/stat").exists():
+        return _stat(pid)[:1] not in ([], ["Z"], ["X"])
+    return subprocess.run(["ps", "-p", str(pid)], capture_output=True, check=False).returncode == 0
+
+
+def _stat(pid: int) -> list[str]:
+    """Return a process's state and parent, nothing when it is gone."""
+    try:
+        # The name stands in brackets and may contain anything; what we want follows it.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+    except OSError:
+        return []
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,63 @@
+"""Waits for the end of its standard input, then kills what runs in a folder or serves it, and removes the folder.
+
+A process of its own, run as `python -I watchdog.py FOLDER` by `guarded_folder`: the end of the pipe comes also when
+the test run is killed by force. Uses nothing of ours, as it may outlive what it guards.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+_ROUNDS = 3
+"""A process may start another one while we look; those of a killed server end by themselves."""
+
+
+def main(folder: str) -> None:
+    """Wait, kill, remove."""
+    sys.stdin.buffer.read()
+    for _ in range(_ROUNDS):
+        for pid, command, cwd in _processes():
+            if pid != os.getpid() and (f"{folder}/" in command or f"{cwd}/".startswith(f"{folder}/")):
+                _kill(pid)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _processes() -> Iterator[tuple[int, str, str]]:
+    """Yield pid, command line and working directory, as far as they can be seen."""
+    if Path("/proc/self").exists():
+        for name in (entry.name for entry in Path("/proc").glob("[0-9]*")):
+            yield int(name), _command(name), _cwd(name)
+        return
+    listed = subprocess.run(["ps", "-axww", "-o", "pid=,command="], capture_output=True, text=True, check=True)
+    for line in listed.stdout.splitlines():
+        pid, _, command = line.strip().partition(" ")
+        yield int(pid), command, ""
+
+
+def _command(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _cwd(pid: str) -> str:
+    try:
+        return str(Path(f"/proc/{pid}/cwd").readlink())
+    except OSError:
+        return ""
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except OSError:
+        return  # gone by itself
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
