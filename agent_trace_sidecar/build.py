@@ -1,0 +1,194 @@
+"""One line in, its rows out. Pure: the same line after the same state gives the same rows.
+
+`feed` never raises on an envelope that `wire.parse` let through: what can't be understood is stored as an event
+with a note in its payload, and makes no record.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from agent_trace_sidecar import opencode
+from agent_trace_sidecar.events import (
+    CallDone,
+    CallFailed,
+    CallOpened,
+    Hello,
+    MessageSeen,
+    Seen,
+    SessionSeen,
+    UserCommand,
+)
+from agent_trace_sidecar.rows import Built, EventRow
+from agent_trace_sidecar.session import Message, Session
+from agent_trace_sidecar.trace import model_id
+from agent_trace_sidecar.wire import Envelope
+
+MAX_COLUMN_CHARS: Final = 500
+"""OpenCode's ids have 30 characters. What is longer is no id and would not fit into an index; the payload has it."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MAX_AT_MS: Final = 253_402_300_799_999
+"""The last millisecond of the year 9999, the last that Python's datetime can name."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildSettings:
+    """What a record says of its maker; the settings of the same names."""
+
+    spec_version: str = "0.1.0"
+    tool_name: str = "opencode"
+    tool_version: str = "local"
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """What `status` tells of one run of the shim."""
+
+    highest_seq: int
+    missing: int
+    """Sequence numbers that never came."""
+    gaps: tuple[tuple[int, int], ...]
+    """Their intervals, both ends included; at most `session.MAX_GAPS` of the youngest."""
+    lost: int
+    """Lines the shim says it had to give up."""
+    opencode_version: str | None
+    directory: str | None
+
+
+class Builder:
+    """Turns lines into rows, keeping one `Session` per run of the shim."""
+
+    def __init__(self, settings: BuildSettings) -> None:
+        self._settings = settings
+        self._sessions: dict[UUID, Session] = {}
+
+    def load(self, instance: UUID, state: bytes) -> None:
+        """Continue from a `dump`; a state that can't be read starts empty."""
+        self._sessions[instance] = Session.load(state)
+
+    def dump(self, instance: UUID) -> bytes:
+        """The state after the lines fed so far: compact JSON, at most 64 KiB."""
+        return self._session(instance).dump()
+
+    def forget(self, instance: UUID) -> None:
+        """Drop an instance from memory; `load` brings it back."""
+        self._sessions.pop(instance, None)
+
+    def knows(self, instance: UUID) -> bool:
+        """Whether a line of this instance was fed, or its state loaded."""
+        return instance in self._sessions
+
+    def summary(self, instance: UUID) -> Summary:
+        """What is known of the instance's completeness."""
+        session = self._session(instance)
+        sequence = session.sequence
+        return Summary(
+            sequence.highest,
+            sequence.missing,
+            tuple(sequence.gaps),
+            session.lost,
+            session.version,
+            session.directory,
+        )
+
+    def feed(self, envelope: Envelope) -> Built:
+        """Build the rows of one line and learn from it."""
+        session = self._session(envelope.instance)
+        session.see(envelope)
+        seen = opencode.read(envelope)
+        notes = [seen.note] if seen.note else []
+        message_id = seen.message_id or session.message_of(seen.session_id, seen.call_id)
+        name = _learn(session, seen)
+        occurred_at = _occurred_at(envelope.at, notes)
+        built = Built(
+            EventRow(
+                envelope.id,
+                occurred_at,
+                envelope.instance,
+                envelope.seq,
+                _column(seen.session_id),
+                _column(message_id),
+                _column(seen.call_id),
+                name if len(name) <= MAX_COLUMN_CHARS else name[:MAX_COLUMN_CHARS],
+                _column(seen.tool),
+                "",
+            )
+        )
+        built.event = built.event._replace(payload=_payload(envelope, notes))
+        return built
+
+    def _session(self, instance: UUID) -> Session:
+        session = self._sessions.get(instance)
+        if session is None:
+            session = self._sessions[instance] = Session()
+        return session
+
+
+def _learn(session: Session, seen: Seen) -> str:
+    """Take what the line says into the state, and give the event's name: the first sight of a message has its own."""
+    match seen.event:
+        case MessageSeen() as message:
+            known = session.messages.get(message.message_id)
+            parent = session.messages.get(message.parent_id) if message.parent_id else None
+            by_user = bool((known and known.by_user) or (parent and parent.by_user))
+            model = model_id(message.provider, message.model)
+            session.messages.put(message.message_id, Message(model, message.agent, by_user))
+            return "message.created" if known is None and seen.name == "message.updated" else seen.name
+        case UserCommand(message_id):
+            session.messages.put(message_id, Message(by_user=True))
+        case CallOpened(session_id, message_id, call_id):
+            session.open_call(session_id, message_id, call_id)
+        case SessionSeen(session_id, parent_id, version):
+            session.set_version(version)
+            if parent_id:
+                session.parents.put(session_id, parent_id)
+        case Hello(version):
+            session.set_version(version)
+        case CallDone() | CallFailed() | None:
+            pass
+    return seen.name
+
+
+def _occurred_at(at: float, notes: list[str]) -> datetime:
+    """Milliseconds since the epoch as a time; one that no calendar has is moved to the nearest that has, and noted."""
+    if not 0 <= at <= _MAX_AT_MS:
+        notes.append("at is no time of this calendar: moved to the nearest")
+        at = 0 if not at > 0 else _MAX_AT_MS
+    return _EPOCH + timedelta(milliseconds=at)
+
+
+def _payload(envelope: Envelope, notes: list[str]) -> str:
+    """Splice the payload from the raw JSON of the line; nothing is decoded and encoded again."""
+    parts = []
+    if len(envelope.input):
+        parts.append('"input":' + str(envelope.input, "utf-8"))
+    if len(envelope.output):
+        parts.append('"output":' + str(envelope.output, "utf-8"))
+    place = _place(envelope.directory, envelope.worktree)
+    if place:
+        parts.append(place)
+    if envelope.redacted:
+        parts.append('"redacted":' + _json(envelope.redacted))
+    if envelope.repaired:
+        parts.append('"repaired":' + _json(envelope.repaired))
+    if notes:
+        parts.append('"notes":' + _json(notes))
+    return "{" + ",".join(parts) + "}"
+
+
+@lru_cache(maxsize=256)
+def _place(directory: str | None, worktree: str | None) -> str:
+    named = (("directory", directory), ("worktree", worktree))
+    return ",".join(f'"{name}":{_json(value)}' for name, value in named if value is not None)
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _column(value: str | None) -> str | None:
+    return value if value is None or len(value) <= MAX_COLUMN_CHARS else None

@@ -1,0 +1,97 @@
+"""The closed set of things the builder understands; each dialect of OpenCode is translated into these.
+
+A line that says nothing of use is still a `Seen`: its columns are stored and its `event` is None.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+FileKind: TypeAlias = Literal["add", "update", "delete", "move"]
+
+
+class Hello(NamedTuple):
+    """The shim started in this version of OpenCode."""
+
+    version: str | None
+
+
+class SessionSeen(NamedTuple):
+    """A session exists; a subagent's names its parent."""
+
+    session_id: str
+    parent_id: str | None
+    version: str | None
+
+
+class MessageSeen(NamedTuple):
+    """A message as it stands now; an assistant's carries the model that writes it."""
+
+    message_id: str
+    role: str | None
+    provider: str | None
+    model: str | None
+    agent: str | None
+    parent_id: str | None
+    """The user message that an assistant message answers."""
+
+
+class UserCommand(NamedTuple):
+    """This user message announces a command that a person ran (`!cmd`): its calls are not the AI's."""
+
+    message_id: str
+
+
+class CallOpened(NamedTuple):
+    """A tool call was announced; the only place that names call and message together before the hooks fire."""
+
+    session_id: str
+    message_id: str
+    call_id: str
+
+
+class CallDone(NamedTuple):
+    """A tool call ended well. `args` and `metadata` stay unopened: most tools change no file."""
+
+    tool: str
+    args: msgspec.Raw
+    metadata: msgspec.Raw
+    title: str | None
+
+
+class CallFailed(NamedTuple):
+    """A tool call ended in an error: whatever it meant to write, it wrote nothing that counts."""
+
+    tool: str
+
+
+Event: TypeAlias = Hello | SessionSeen | MessageSeen | UserCommand | CallOpened | CallDone | CallFailed
+
+
+class Seen(NamedTuple):
+    """One line as its dialect reads it: the columns of the event's row, and what it means."""
+
+    name: str
+    session_id: str | None = None
+    message_id: str | None = None
+    call_id: str | None = None
+    tool: str | None = None
+    event: Event | None = None
+    note: str | None = None
+    """Why a line that should have meant something did not."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileEdit:
+    """What one tool call says it did to one file; the paths are as the tool wrote them."""
+
+    path: str
+    kind: FileKind
+    old_path: str | None = None
+    diffs: tuple[str, ...] = ()
+    """Unified diffs, each against the file as the one before left it. Indentation and CR may be missing in them."""
+    content: str | None = None
+    """The whole file as the tool wrote it."""
+    replaced: tuple[tuple[str, str], ...] = ()
+    """Pairs of old and new text, where the tool was told to replace one by the other."""

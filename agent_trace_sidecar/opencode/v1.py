@@ -1,0 +1,211 @@
+"""OpenCode 1.x: what its hooks and bus events say, read without opening more than is needed.
+
+One decoding pass over `input` takes the ids and the few fields that state is made of; arguments and outputs of tools
+are left as raw JSON for `file_edits`, which only calls of file-changing tools reach. A value of an unexpected type
+costs the line its meaning, never its place: it is read again leniently for its ids and stored with a note.
+"""
+
+from typing import Final
+
+import msgspec
+
+from agent_trace_sidecar.events import (
+    CallDone,
+    CallFailed,
+    CallOpened,
+    Event,
+    Hello,
+    MessageSeen,
+    Seen,
+    SessionSeen,
+    UserCommand,
+)
+from agent_trace_sidecar.wire import EMPTY, Envelope
+
+MAX_ID_CHARS: Final = 500
+"""OpenCode's ids have 30 characters. Longer than this is no id, and would not fit into an index either."""
+
+_USER_COMMAND: Final = b'"The following tool was executed by the user"'
+
+
+class _State(msgspec.Struct, gc=False):
+    status: str | None = None
+    input: msgspec.Raw = EMPTY
+    metadata: msgspec.Raw = EMPTY
+    title: str | None = None
+
+
+class _Part(msgspec.Struct, gc=False):
+    type: str | None = None
+    session_id: str | None = msgspec.field(default=None, name="sessionID")
+    message_id: str | None = msgspec.field(default=None, name="messageID")
+    call_id: str | None = msgspec.field(default=None, name="callID")
+    tool: str | None = None
+    state: _State | None = None
+    synthetic: bool | None = None
+    text: msgspec.Raw = EMPTY
+
+
+class _Info(msgspec.Struct, gc=False):
+    """A session's or a message's: the two share no field of different types."""
+
+    id: str | None = None
+    session_id: str | None = msgspec.field(default=None, name="sessionID")
+    parent_id: str | None = msgspec.field(default=None, name="parentID")
+    version: str | None = None
+    role: str | None = None
+    provider: str | None = msgspec.field(default=None, name="providerID")
+    model_id: str | None = msgspec.field(default=None, name="modelID")
+    agent: str | None = None
+    mode: str | None = None
+
+
+class _Properties(msgspec.Struct, gc=False):
+    session_id: str | None = msgspec.field(default=None, name="sessionID")
+    message_id: str | None = msgspec.field(default=None, name="messageID")
+    info: _Info | None = None
+    part: _Part | None = None
+
+
+class _Bus(msgspec.Struct, gc=False):
+    type: str
+    properties: _Properties = msgspec.field(default_factory=_Properties)
+
+
+class _EventInput(msgspec.Struct, gc=False):
+    event: _Bus
+
+
+class _ToolInput(msgspec.Struct, gc=False):
+    tool: str | None = None
+    session_id: str | None = msgspec.field(default=None, name="sessionID")
+    message_id: str | None = msgspec.field(default=None, name="messageID")
+    call_id: str | None = msgspec.field(default=None, name="callID")
+    args: msgspec.Raw = EMPTY
+
+
+class _ToolOutput(msgspec.Struct, gc=False):
+    title: str | None = None
+    metadata: msgspec.Raw = EMPTY
+
+
+class _HelloInput(msgspec.Struct, gc=False):
+    opencode: str | None = None
+
+
+class _ChatMessage(msgspec.Struct, gc=False):
+    id: str | None = None
+    session_id: str | None = msgspec.field(default=None, name="sessionID")
+
+
+class _ChatOutput(msgspec.Struct, gc=False):
+    message: _ChatMessage | None = None
+
+
+_event_input = msgspec.json.Decoder(_EventInput)
+_tool_input = msgspec.json.Decoder(_ToolInput)
+_tool_output = msgspec.json.Decoder(_ToolOutput)
+_hello_input = msgspec.json.Decoder(_HelloInput)
+_chat_output = msgspec.json.Decoder(_ChatOutput)
+
+
+def read(envelope: Envelope) -> Seen:
+    """Read one line of OpenCode 1.x.
+
+    Args:
+        envelope: a line that `wire.parse` let through; its `input` and `output` may be any JSON, or absent.
+    """
+    try:
+        return _read(envelope)
+    except (ValueError, RecursionError):
+        return _lenient(envelope)
+
+
+def _read(envelope: Envelope) -> Seen:
+    hook = envelope.hook
+    if hook == "event":
+        return _bus_event(_event_input.decode(envelope.input).event)
+    if hook == "tool.execute.after":
+        given = _tool_input.decode(envelope.input)
+        output = _tool_output.decode(envelope.output)
+        done = CallDone(given.tool, given.args, output.metadata, output.title) if given.tool else None
+        return Seen(hook, given.session_id, given.message_id, given.call_id, given.tool, done)
+    if hook == "hello":
+        return Seen(hook, event=Hello(_hello_input.decode(envelope.input).opencode))
+    if len(envelope.input) == 0:
+        return Seen(hook)
+    given = _tool_input.decode(envelope.input)
+    message_id = given.message_id
+    if hook == "chat.message" and message_id is None and len(envelope.output):
+        message = _chat_output.decode(envelope.output).message
+        message_id = message.id if message else None
+    return Seen(hook, given.session_id, message_id, given.call_id, given.tool)
+
+
+def _bus_event(bus: _Bus) -> Seen:
+    name, properties = bus.type, bus.properties
+    session_id, message_id = properties.session_id, properties.message_id
+    part, info = properties.part, properties.info
+    if part is not None:
+        session_id, message_id = part.session_id or session_id, part.message_id or message_id
+        event = _part_event(part, session_id, message_id)
+        return Seen(name, session_id, message_id, part.call_id, part.tool, event)
+    if info is not None:
+        if name.startswith("message."):
+            return Seen(name, info.session_id or session_id, info.id, event=_message_event(info))
+        session_id = session_id or info.id
+        if name.startswith("session.") and session_id:
+            return Seen(name, session_id, event=SessionSeen(session_id, info.parent_id, info.version))
+    return Seen(name, session_id, message_id)
+
+
+def _part_event(part: _Part, session_id: str | None, message_id: str | None) -> Event | None:
+    if part.type == "tool" and part.tool and part.state is not None:
+        if part.state.status == "completed":
+            return CallDone(part.tool, part.state.input, part.state.metadata, part.state.title)
+        if part.state.status == "error":
+            return CallFailed(part.tool)
+        if session_id and message_id and part.call_id:
+            return CallOpened(session_id, message_id, part.call_id)
+    elif part.type == "text" and part.synthetic and message_id and bytes(part.text) == _USER_COMMAND:
+        return UserCommand(message_id)
+    return None
+
+
+def _message_event(info: _Info) -> MessageSeen | None:
+    if not info.id:
+        return None
+    return MessageSeen(info.id, info.role, info.provider, info.model_id, info.agent or info.mode, info.parent_id)
+
+
+def _lenient(envelope: Envelope) -> Seen:
+    """Take the ids that are strings from a line whose shape is not OpenCode's."""
+    note = "the input is not what this hook sends: stored, not interpreted"
+    try:
+        given = msgspec.json.decode(envelope.input)
+    except (ValueError, RecursionError):
+        return Seen(envelope.hook, note=note)
+    name = envelope.hook
+    if name == "event":
+        bus = _mapping(_mapping(given).get("event"))
+        name = _text(bus, "type") or name
+        given = bus.get("properties")
+    fields = _mapping(given)
+    inner = _mapping(fields.get("part")) or _mapping(fields.get("info"))
+    return Seen(
+        name,
+        _text(fields, "sessionID") or _text(inner, "sessionID"),
+        _text(fields, "messageID") or _text(inner, "messageID"),
+        _text(fields, "callID") or _text(inner, "callID"),
+        _text(fields, "tool") or _text(inner, "tool"),
+        note=note,
+    )
+
+
+def _mapping(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(fields: dict[str, object], name: str) -> str | None:
+    value = fields.get(name)
+    return value if isinstance(value, str) else None
