@@ -1,0 +1,378 @@
+/**
+ * Forwards what OpenCode tells its plugins to the agent-trace sidecar, one JSON line per hook, and interprets nothing:
+ *
+ *   hook -> FORWARDED (the only filter) -> Run.send (id, seq, JSON) -> Sidecar.push (kept until acknowledged) -> FIFO
+ *                                                              or LogFolder.push (AGENT_TRACE_LOG_DIR) -> file
+ *
+ * No hook throws, rejects, prints or waits: OpenCode awaits hooks without a time-out, and its screen is our stdout. Only
+ * `dispose` waits, at most DISPOSE_WAIT_MS. No timer and no child of ours keeps OpenCode alive. We write to a FIFO by
+ * writeSync, non-blocking: the kernel has a line before its hook returns (a stream would keep most of a burst in memory,
+ * where kill -9 takes it), and a full pipe answers EAGAIN instead of making the hook wait.
+ */
+import { spawn } from "node:child_process";
+import { randomFillSync } from "node:crypto";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+
+const SHIM_VERSION = "0.3.0";
+const KEEP_MAX_BYTES = 32 * 2 ** 20; // of lines not acknowledged: what a dead sidecar may cost OpenCode in memory
+const LINE_MAX_BYTES = 16 * 2 ** 20; // one line must not take the room of all others
+const PUMP_MAX_BYTES = 2 ** 20; // written in one go, so that sending again never holds up a hook for long
+const PUMP_RETRY_MS = [1, 20]; // after a pipe that took something, or nothing
+const LOG_FILE_MAX_BYTES = 64 * 2 ** 20;
+const DISPOSE_WAIT_MS = 2000;
+const BACKOFF_MIN_MS = 250;
+const BACKOFF_MAX_MS = 30_000;
+const ATTEMPTS = 3; // exits in a row after which a command that never acknowledged anything counts as not working
+
+// A bus event is sent when its line says so; a part when it says something final. The text of a prompt has no `time`.
+const always = () => true;
+const PARTS = {
+  tool: ({ state }) => state.status === "pending" || state.status === "completed" || state.status === "error",
+  text: ({ time }) => !time || time.end !== undefined,
+  reasoning: ({ time }) => time?.end !== undefined,
+  "step-start": always,
+  "step-finish": always,
+  patch: always,
+};
+const FORWARDED = new Map(
+  `session.created session.updated session.deleted session.error session.idle session.compacted message.updated
+   message.removed message.part.removed command.executed file.edited todo.updated vcs.branch.updated permission.asked
+   permission.replied`.split(/\s+/).map((type) => [type, always]),
+);
+FORWARDED.set("message.part.updated", ({ part }) => Object.hasOwn(PARTS, part.type) && PARTS[part.type](part));
+
+const quietly = (work) => {
+  try {
+    return work();
+  } catch {
+    return undefined;
+  }
+};
+
+// UUIDv7 from a pool of random bytes: asking the system for each id would cost more than the rest of the line.
+const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
+const pool = Buffer.alloc(4000);
+let used = pool.length;
+function uuid7(now) {
+  if (used === pool.length) [used] = [0, randomFillSync(pool)];
+  const time = now.toString(16).padStart(12, "0");
+  const b = (index) => HEX[pool[used + index]];
+  const variant = HEX[(pool[used + 2] & 0x3f) | 0x80];
+  const tail = `${b(4)}${b(5)}${b(6)}${b(7)}${b(8)}${b(9)}`;
+  const id = `${time.slice(0, 8)}-${time.slice(8)}-7${b(0)[1]}${b(1)}-${variant}${b(3)}-${tail}`;
+  used += 10;
+  return id;
+}
+
+/** The absolute path of an executable, looked up as a shell does, except that a relative entry of PATH never counts. */
+function which(name) {
+  const folders = name.includes("/") ? [process.cwd()] : (process.env.PATH ?? "").split(":").filter(path.isAbsolute);
+  const runs = (file) => quietly(() => (fs.accessSync(file, fs.constants.X_OK), fs.statSync(file).isFile()));
+  return folders.map((folder) => path.resolve(folder, name)).find(runs);
+}
+
+/** A command as words: an array, one absolute path, or a quoted string; one that just names the sidecar gets `run`. */
+function words(command) {
+  const whole = Array.isArray(command) ? command : path.isAbsolute(command) && fs.existsSync(command) ? [command] : null;
+  const parts = whole ?? command.match(/(?:[^\s"']|"[^"]*"|'[^']*')+/g);
+  const argv = whole ?? parts.map((part) => part.replace(/"([^"]*)"|'([^']*)'/g, "$1$2"));
+  return argv.length === 1 || /(^|\/)agent[-_]trace[-_]sidecar$/.test(argv.at(-1)) ? [...argv, "run"] : argv;
+}
+
+/** The launch order. The last two never start in the project's folder, whose files they would import or read. */
+function launchOrder(option) {
+  const given = [process.env.AGENT_TRACE_SIDECAR, option].filter((command) => command?.length);
+  return [
+    ...given.map((command) => ({ argv: quietly(() => words(command)) })),
+    { argv: ["agent-trace-sidecar", "run"] },
+    { argv: ["uvx", "agent-trace-sidecar", "run"], cwd: "/" },
+    { argv: ["python3", "-m", "agent_trace_sidecar", "run"], cwd: "/" },
+  ]
+    .map(({ argv, cwd }) => ({ file: quietly(() => which(argv[0])), args: argv?.slice(1), cwd }))
+    .filter(({ file }) => file);
+}
+
+/** Calls back with both ends of a FIFO that has no name any more, or with nothing where none can be made. */
+function openFifo(done) {
+  const { O_RDONLY, O_WRONLY, O_NONBLOCK } = fs.constants;
+  const name = path.join(os.tmpdir(), `agent-trace-${uuid7(Date.now())}`);
+  const made = (code) => {
+    const opener = quietly(() => code === 0 && fs.openSync(name, O_RDONLY | O_NONBLOCK)); // else the next two would wait
+    const ends = quietly(() => opener && { write: fs.openSync(name, O_WRONLY | O_NONBLOCK), read: fs.openSync(name, O_RDONLY) });
+    if (opener) fs.closeSync(opener);
+    quietly(() => fs.unlinkSync(name));
+    done(ends || undefined);
+  };
+  const maker = quietly(() => spawn(which("mkfifo"), ["-m", "600", name], { stdio: "ignore" }));
+  if (maker) maker.on("error", () => {}).on("close", made).unref();
+  else done(undefined);
+}
+
+/** Closes one end. Closing a descriptor twice would close what OpenCode has opened since, so it is forgotten first. */
+function shut(fifo, end) {
+  const fd = fifo?.[end];
+  if (fd === undefined) return;
+  fifo[end] = undefined;
+  quietly(() => fs.closeSync(fd));
+}
+
+/** One sidecar at a time, restarted when it dies, and the lines that it has not acknowledged yet. */
+class Sidecar {
+  kept = []; // of {seq, line}: the first `sent` and `offset` bytes of the next are in the pipe of the present sidecar
+  keptBytes = 0;
+  sent = 0;
+  offset = 0;
+  pipe = undefined; // while a sidecar runs: write() returns how many bytes were taken
+  retry = undefined;
+  waiting = [];
+  ending = false;
+  dead = false; // nothing can be delivered any more
+  attempt = 0;
+  failures = 0;
+  proven = false; // the present command has acknowledged something: it is never given up
+
+  constructor(option, warn) {
+    this.commands = launchOrder(option);
+    this.warn = warn;
+    this.start();
+  }
+
+  /** False: given up. The oldest lines stay, so that what the next sidecar gets has its gap at the end. */
+  push(seq, line) {
+    if (line.length > LINE_MAX_BYTES || this.keptBytes + line.length > KEEP_MAX_BYTES) return false;
+    this.kept.push({ seq, line });
+    this.keptBytes += line.length;
+    this.pump();
+    return true;
+  }
+
+  start() {
+    if (!this.commands.length) return this.stop();
+    openFifo((fifo) => {
+      const { file, args, cwd } = this.commands[0];
+      const stdio = [fifo?.read ?? "pipe", "pipe", "ignore"];
+      const child = quietly(() => spawn(file, args, { stdio, cwd, detached: true }));
+      let over = false;
+      const onEnd = (code, signal) => {
+        if (over) return;
+        over = true;
+        shut(fifo, "read"); // until now it kept a write to a dying sidecar from raising
+        shut(fifo, "write");
+        this.ended(code, signal);
+      };
+      if (!child?.stdout) return onEnd(-1, null);
+      child.on("error", () => onEnd(-1, null)).on("exit", onEnd).on("close", onEnd).unref();
+      child.stdin?.on("error", () => {}).unref?.();
+      let partial = "";
+      child.stdout.on("error", () => {}).on("data", (chunk) => {
+        const lines = (partial + chunk).split("\n");
+        partial = lines.pop().slice(-4096); // bounded, should a line never end
+        if (!over) for (const line of lines) this.acknowledged(quietly(() => JSON.parse(line).ack));
+      });
+      child.stdout.unref?.();
+      this.pipe = fifo && { write: (line, from) => quietly(() => fs.writeSync(fifo.write, line, from)), close: () => shut(fifo, "write") };
+      this.pipe ??= { write: (line) => (child.stdin.write(line), line.length), close: () => void child.stdin.end() };
+      this.pump();
+    });
+  }
+
+  /** Writes what the pipe takes now; the rest is tried again soon. */
+  pump() {
+    let room = PUMP_MAX_BYTES;
+    while (this.pipe && room > 0 && this.sent < this.kept.length) {
+      const { line } = this.kept[this.sent];
+      const bytes = this.pipe.write(line, this.offset);
+      if (!bytes) break;
+      room -= bytes;
+      this.offset += bytes;
+      if (this.offset === line.length) [this.sent, this.offset] = [this.sent + 1, 0];
+    }
+    if (this.pipe && this.sent < this.kept.length) {
+      this.retry ??= setTimeout(() => [(this.retry = undefined), this.pump()], PUMP_RETRY_MS[room < PUMP_MAX_BYTES ? 0 : 1]).unref();
+    } else if (this.ending) {
+      this.pipe = this.pipe?.close();
+    }
+  }
+
+  acknowledged(seq) {
+    if (!Number.isSafeInteger(seq)) return;
+    let count = 0;
+    while (count < this.sent && this.kept[count].seq <= seq) this.keptBytes -= this.kept[count++].line.length;
+    this.kept.splice(0, count);
+    this.sent -= count;
+    [this.attempt, this.failures, this.proven] = [0, 0, true];
+    this.settle();
+    this.pump();
+  }
+
+  ended(code, signal) {
+    [this.pipe, this.sent, this.offset] = [undefined, 0, 0];
+    if (this.ending && (code === 0 || !this.kept.length)) return this.stop();
+    let wait = Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** this.attempt++) * (0.5 + Math.random() / 2);
+    if (!signal && !this.proven && ++this.failures >= ATTEMPTS) {
+      this.commands.shift();
+      [this.attempt, this.failures, wait] = [0, 0, 0];
+    }
+    setTimeout(() => this.start(), wait).unref();
+  }
+
+  /** No command works, or the last sidecar has ended as it should. */
+  stop() {
+    [this.dead, this.kept, this.keptBytes] = [true, [], 0];
+    if (!this.ending) this.warn("no sidecar could be started, nothing is recorded: install agent-trace-sidecar");
+    this.settle();
+  }
+
+  settle() {
+    const first = this.kept[0]?.seq ?? Infinity;
+    this.waiting = this.waiting.filter(({ seq, resolve }) => first <= seq || resolve());
+  }
+
+  /** Resolves when the line `seq` is acknowledged or given up, at the latest after DISPOSE_WAIT_MS. */
+  drained(seq) {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, DISPOSE_WAIT_MS);
+      this.waiting.push({ seq, resolve: () => (clearTimeout(timer), resolve()) });
+      this.settle();
+    });
+  }
+
+  end() {
+    this.ending = true;
+    this.pump();
+  }
+}
+
+/** Appends to `<instance>.<n>.jsonl`, one write per line, for an `agent-trace-sidecar tail` that follows the folder. */
+class LogFolder {
+  number = 0;
+  bytes = 0;
+  fd = undefined;
+
+  constructor(folder, instance, warn) {
+    Object.assign(this, { folder, instance, warn });
+  }
+
+  push(_seq, line) {
+    if (this.bytes && this.bytes + line.length > LOG_FILE_MAX_BYTES) this.end();
+    try {
+      if (this.fd === undefined) quietly(() => fs.mkdirSync(this.folder, 0o700)); // recursive hangs below /proc in Node
+      this.fd ??= fs.openSync(this.file(++this.number, ".jsonl"), "ax", 0o600);
+      const bytes = fs.writeSync(this.fd, line);
+      this.bytes += bytes;
+      if (bytes < line.length) this.end(); // the disk is full: the cut line is a file's last, the next one starts whole
+      return bytes === line.length;
+    } catch (error) {
+      this.warn(`cannot write to the folder of AGENT_TRACE_LOG_DIR: ${error.message}`);
+      return false;
+    }
+  }
+
+  file = (number, ending) => path.join(this.folder, `${this.instance}.${number}${ending}`);
+
+  drained = async () => {};
+
+  end() {
+    if (this.fd === undefined) return;
+    quietly(() => fs.closeSync(this.fd));
+    quietly(() => fs.renameSync(this.file(this.number, ".jsonl"), this.file(this.number, ".done.jsonl")));
+    [this.fd, this.bytes] = [undefined, 0];
+  }
+}
+
+/** From the first directory that OpenCode opens to the last it closes: one instance, one numbering, one sidecar. */
+class Run {
+  directories = 0;
+  instance = uuid7(Date.now());
+  seq = 0;
+  lost = 0;
+
+  constructor(option, warn) {
+    const folder = process.env.AGENT_TRACE_LOG_DIR;
+    this.sink = folder ? new LogFolder(folder, this.instance, warn) : new Sidecar(option, warn);
+  }
+
+  /** A line that cannot be made or kept leaves a gap in `seq`; the lines after it say how many were lost so far. */
+  send(place, hook, input, output) {
+    if (this.sink.dead) return;
+    const at = Date.now();
+    const seq = ++this.seq;
+    try {
+      let line = `{"v":1,"id":"${uuid7(at)}","seq":${seq},"at":${at},"instance":"${this.instance}","hook":"${hook}",${place}`;
+      if (this.lost) line += `,"lost":${this.lost}`;
+      if (input !== undefined) line += `,"input":${JSON.stringify(input) ?? null}`;
+      if (output !== undefined) line += `,"output":${JSON.stringify(output) ?? null}`;
+      if (!this.sink.push(seq, Buffer.from(`${line}}\n`))) this.lost++;
+    } catch {
+      this.lost++; // a BigInt, a cycle, a getter that throws, a string past the engine's limit
+    }
+  }
+
+  async leave() {
+    this.directories--;
+    await this.sink.drained(this.seq);
+    if (this.directories || current !== this) return; // OpenCode may have opened a directory while we waited
+    current = undefined;
+    this.sink.end();
+  }
+}
+
+let current; // the Run
+let warned = false;
+let version; // of OpenCode
+
+function open({ client, project, directory, worktree }, option) {
+  const warn = (message) => {
+    const body = { service: "agent-trace", level: "warn", message: `agent-trace: ${message}` };
+    if (!warned) quietly(() => Promise.resolve(client.app.log({ body })).catch(() => {}));
+    warned = true;
+  };
+  const place = `"directory":${JSON.stringify(directory) ?? null},"worktree":${JSON.stringify(worktree) ?? null}`;
+  const run = (current ??= new Run(option, warn));
+  run.directories++;
+  let greeted = false;
+  let gone = false;
+  const hello = () => {
+    if (greeted) return;
+    greeted = true;
+    run.send(place, "hello", { shim: SHIM_VERSION, opencode: version, api: 1, project });
+  };
+  const send = (hook, input, output) => {
+    if (gone) return;
+    hello();
+    run.send(place, hook, input, output);
+  };
+  const forward = (hook) => (input, output) => send(hook, input, output);
+  // hello waits for OpenCode's version or the first hook, whichever comes first
+  const asked = version ? undefined : quietly(() => client._client.get({ url: "/global/health" }));
+  if (asked?.then) asked.then((answer) => (version = answer?.data?.version), () => {}).then(hello);
+  else hello();
+  return {
+    event: (input) => {
+      if (quietly(() => FORWARDED.get(input.event.type)?.(input.event.properties))) send("event", input);
+    },
+    "tool.execute.before": forward("tool.execute.before"),
+    "tool.execute.after": forward("tool.execute.after"),
+    "chat.message": forward("chat.message"),
+    "command.execute.before": forward("command.execute.before"),
+    dispose: async () => {
+      if (gone) return;
+      send("bye");
+      gone = true;
+      await run.leave();
+    },
+  };
+}
+
+export default {
+  id: "agent-trace-sidecar",
+  /** OpenCode 1.x calls it once per directory. */
+  server: async (input, options) => {
+    if (/^\s*(false|0|off|no)\s*$/i.test(process.env.AGENT_TRACE_ENABLED ?? "")) return {};
+    return quietly(() => open(input, options?.command)) ?? {};
+  },
+  /** OpenCode 2.x: not recorded yet. 1.18 calls it too, with a context that has neither `tool` nor `event`. */
+  setup: async () => {},
+};
