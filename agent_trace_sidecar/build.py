@@ -23,10 +23,12 @@ from agent_trace_sidecar.events import (
     SessionSeen,
     UserCommand,
 )
+from agent_trace_sidecar.ranges import attributed
+from agent_trace_sidecar.record import Call, record_rows
 from agent_trace_sidecar.rows import Built, EventRow
 from agent_trace_sidecar.session import Message, Session
-from agent_trace_sidecar.trace import model_id
-from agent_trace_sidecar.wire import Envelope
+from agent_trace_sidecar.trace import Vcs, model_id, relative_path
+from agent_trace_sidecar.wire import Envelope, FileChange, Observed
 
 MAX_COLUMN_CHARS: Final = 500
 """OpenCode's ids have 30 characters. What is longer is no id and would not fit into an index; the payload has it."""
@@ -118,8 +120,48 @@ class Builder:
                 "",
             )
         )
+        if type(seen.event) is CallDone:
+            self._attribute(session, envelope, seen.event, built, notes)
         built.event = built.event._replace(payload=_payload(envelope, notes))
         return built
+
+    def _attribute(self, session: Session, envelope: Envelope, done: CallDone, built: Built, notes: list[str]) -> None:
+        """Make the record of a finished call, once for each call, if it changed files and was the AI's."""
+        event, observed = built.event, envelope.observed
+        if not (observed and observed.files) and not opencode.changes_files(envelope.api, done.tool):
+            return
+        message = session.messages.get(event.message_id or "") or Message()
+        if not session.finish_call(event.session_id, event.message_id, event.call_id) or message.by_user:
+            return
+        try:
+            changes = observed.files if observed and observed.files else _computed(envelope, done, notes)
+        except (ValueError, RecursionError):
+            notes.append(f"{done.tool} with arguments it does not take: no record")
+            return
+        call = Call(
+            event_id=event.event_id,
+            at=event.occurred_at,
+            spec_version=self._settings.spec_version,
+            tool_name=self._settings.tool_name,
+            tool_version=self._tool_version(session),
+            tool=done.tool,
+            session_id=event.session_id,
+            message_id=event.message_id,
+            call_id=event.call_id,
+            parent_session_id=session.parents.get(event.session_id or ""),
+            model_id=message.model_id,
+            agent=message.agent,
+            directory=envelope.directory,
+            vcs=_vcs(observed),
+        )
+        rows = record_rows(call, changes)
+        if rows is not None:
+            built.records.append(rows[0])
+            built.ranges.extend(rows[1])
+
+    def _tool_version(self, session: Session) -> str:
+        version = self._settings.tool_version
+        return session.version or version if version == "local" else version
 
     def _session(self, instance: UUID) -> Session:
         session = self._sessions.get(instance)
@@ -151,6 +193,35 @@ def _learn(session: Session, seen: Seen) -> str:
         case CallDone() | CallFailed() | None:
             pass
     return seen.name
+
+
+def _computed(envelope: Envelope, done: CallDone, notes: list[str]) -> tuple[FileChange, ...]:
+    """What a call says it did, file by file.
+
+    A file outside the worktree has no path from the repository's root, and an absolute path would tell about the
+    machine: it is in no record, which is noted. Its event says everything about it.
+    """
+    exact = not envelope.redacted and not envelope.repaired
+    changes = []
+    for edit in opencode.file_edits(envelope.api, done):
+        path = relative_path(edit.path, envelope.worktree, envelope.directory)
+        if path is None:
+            notes.append("a file outside the worktree is in no record")
+            continue
+        old_path = relative_path(edit.old_path, envelope.worktree, envelope.directory) if edit.old_path else None
+        changes.append(attributed(edit, path, old_path, exact_text=exact))
+    return tuple(changes)
+
+
+def _vcs(observed: Observed | None) -> Vcs | None:
+    """The revision, if the specification has a word for its system."""
+    if observed is None or observed.vcs is None:
+        return None
+    match observed.vcs.type:
+        case "git" | "jj" | "hg" | "svn" as known:
+            return Vcs(known, observed.vcs.revision)
+        case _:
+            return None
 
 
 def _occurred_at(at: float, notes: list[str]) -> datetime:

@@ -1,7 +1,8 @@
 """What must be remembered from one line to the next, for one run of the shim.
 
-It is bounded, and small enough to be saved with every batch. Every map drops its oldest entries by the bytes they take in the dump, at the moment of insertion: so a session that
-was dumped and loaded between any two lines holds exactly what an uninterrupted one holds, and builds the same rows.
+It is bounded, and small enough to be saved with every batch. Every map drops its oldest entries by the bytes they
+take in the dump, at the moment of insertion: so a session that was dumped and loaded between any two lines holds
+exactly what an uninterrupted one holds, and builds the same rows.
 """
 
 from collections.abc import Iterator

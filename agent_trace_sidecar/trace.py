@@ -5,10 +5,13 @@ and the 0.0 drafts. They differ from 0.1.0 in their version and in what they lea
 turns it into the same types; nothing that a record does not say is added.
 """
 
+import ntpath
+import posixpath
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Annotated, Final, Literal
+from urllib.parse import quote
 from uuid import UUID
 
 import msgspec
@@ -197,3 +200,34 @@ def model_id(provider: str | None, model: str | None) -> str | None:
         known = next((name for pattern, name in _CERTAIN_PROVIDERS if pattern.match(model)), None)
         full = f"{known}/{model}" if known else model
     return full[:MAX_MODEL_ID_CHARS]
+
+
+def session_url(session_id: str, message_id: str | None = None) -> str:
+    """A conversation's name as a URI; OpenCode sessions have no address of their own."""
+    url = "opencode://session/" + quote(session_id, safe="")
+    return f"{url}/message/{quote(message_id, safe='')}" if message_id else url
+
+
+_WINDOWS: Final = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+
+
+def relative_path(path: str, worktree: str | None, directory: str | None) -> str | None:
+    """A file's path from the repository's root, with forward slashes; None when it lies outside of it.
+
+    Args:
+        path: as a tool names it: absolute, or relative to the directory.
+        worktree: the repository's root; "/" is what OpenCode says where there is no repository.
+        directory: where OpenCode works; the root where there is no repository.
+    """
+    root = worktree if worktree and worktree != "/" else directory
+    if not root or not path:
+        return None
+    windows = _WINDOWS.match(root) is not None
+    flavour = ntpath if windows else posixpath
+    full = flavour.normpath(flavour.join(directory or root, path))
+    prefix = flavour.normpath(root).rstrip(flavour.sep) + flavour.sep
+    inside = full[: len(prefix)].lower() == prefix.lower() if windows else full.startswith(prefix)
+    relative: str = full[len(prefix) :]
+    if not inside or not relative:
+        return None
+    return relative.replace("\\", "/") if windows else relative

@@ -7,16 +7,13 @@ U+FFFD and is noted in `Envelope.repaired`, what can't is rejected with its reas
 """
 
 import re
-from typing import Final
+from typing import Annotated, Final
 from uuid import UUID
 
 import msgspec
 
 EMPTY: Final = msgspec.Raw(b"")
 """What an absent `input` or `output` decodes to."""
-
-MAX_DEPTH: Final = 500
-"""Nesting that is still decoded; the parsers of msgspec and Postgres give up somewhere beyond it."""
 
 
 class VcsObserved(msgspec.Struct, frozen=True):
@@ -26,19 +23,46 @@ class VcsObserved(msgspec.Struct, frozen=True):
     revision: str
 
 
-class FileObserved(msgspec.Struct, frozen=True):
-    """A file as it stood when the hook fired: the blake2s hash of each line, in order (16 hex digits each)."""
+class LineRange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Lines of a file after a change that the change added or altered, counted from 1, both ends included."""
+
+    start: int
+    end: int
+    method: str
+    """How they were found: snapshot, diff, localised, content or fallback."""
+    content_hash: str | None = None
+    """See `ranges.content_hash`; None where the lines' true bytes are not known, or hold a secret."""
+    line_hashes: str | None = None
+    """See `ranges.line_hashes`: 16 characters for each line."""
+
+
+class FileChange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What happened to one file; the paths are relative to the worktree, with forward slashes."""
 
     path: str
-    lines: int
-    text: str | None = None
+    kind: str
+    """add, update, delete or move."""
+    old_path: str | None = None
+    ranges: tuple[LineRange, ...] = ()
+    deleted: tuple[tuple[int, int], ...] = ()
+    """Lines of the old file that are gone, counted as the old file counted them."""
 
 
-class Observed(msgspec.Struct, frozen=True):
-    """What the sidecar saw in the user's repository when the line arrived; written into the spool beside the line."""
+class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the sidecar saw in the user's repository when the line arrived; written into the spool beside the line.
+
+    On a finished tool call `files` is what the call changed. The same shape carries what a whole step changed.
+    """
 
     vcs: VcsObserved | None = None
-    files: tuple[FileObserved, ...] = ()
+    files: tuple[FileChange, ...] = ()
+
+
+class Withheld(msgspec.Struct, frozen=True):
+    """A line that was too long or too hostile to keep; only its size and the reason are left."""
+
+    bytes: int
+    reason: str
 
 
 class Envelope(msgspec.Struct):
@@ -46,7 +70,7 @@ class Envelope(msgspec.Struct):
 
     v: int
     id: UUID
-    seq: int
+    seq: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
     at: int | float
     instance: UUID
     hook: str
@@ -60,6 +84,7 @@ class Envelope(msgspec.Struct):
     redacted: dict[str, int] | None = None
     """Secrets masked in this line, by rule; added by the funnel."""
     observed: Observed | None = None
+    withheld: Withheld | None = None
     repaired: tuple[str, ...] = ()
     """What had to be mended, e.g. ("nul", "surrogate"); filled by `parse`."""
 
@@ -69,3 +94,75 @@ class Rejected(msgspec.Struct, frozen=True):
 
     reason: str
     error: str
+    instance: UUID | None = None
+    seq: int | None = None
+
+
+_SUSPECT: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+_ESCAPE: Final = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u(0000|[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+_DECODER: Final = msgspec.json.Decoder(Envelope)
+
+
+def parse(line: bytes) -> Envelope | Rejected:
+    """Decode and check one line, without its newline. Never raises."""
+    repaired: list[str] = []
+    if not line.isascii():
+        line = _mend_utf8(line, repaired)
+    if b"\\u" in line and _SUSPECT.search(line):
+        line = _mend_escapes(line, repaired)
+    try:
+        envelope = _DECODER.decode(line)
+    except msgspec.ValidationError as exc:
+        return Rejected(_reason(str(exc)), str(exc))
+    except RecursionError:
+        return Rejected("too_deep", "nested more deeply than any parser follows")
+    except ValueError as exc:
+        truncated = "truncated" in str(exc)
+        return Rejected("truncated" if truncated else "invalid_json", _without_content(str(exc)))
+    if envelope.v != 1:
+        return Rejected("unsupported_version", f"wire version {envelope.v} is not known to this sidecar")
+    if envelope.withheld is not None:
+        return _withheld(envelope, envelope.withheld)
+    if repaired:
+        envelope.repaired = tuple(repaired)
+    return envelope
+
+
+def _mend_utf8(line: bytes, repaired: list[str]) -> bytes:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        repaired.append("utf8")
+        return line.decode(errors="replace").encode()
+    return line
+
+
+def _mend_escapes(line: bytes, repaired: list[str]) -> bytes:
+    """Replace NUL and lone surrogates, walking escape by escape: `\\\\u0000` is a backslash and five characters."""
+
+    def mend(match: re.Match[bytes]) -> bytes:
+        code = match[1]
+        if code is None:
+            return match[0]
+        kind = "nul" if code == b"0000" else "surrogate"
+        if kind not in repaired:
+            repaired.append(kind)
+        return b"\\ufffd"
+
+    return _ESCAPE.sub(mend, line)
+
+
+def _reason(message: str) -> str:
+    return "missing_field" if "missing required" in message else "wrong_type"
+
+
+def _without_content(message: str) -> str:
+    """Syntax errors of msgspec name a place, not the text; anything else is not repeated."""
+    return message if message.startswith(("JSON is malformed", "Input data was truncated", "Invalid")) else "not JSON"
+
+
+def _withheld(envelope: Envelope, withheld: Withheld) -> Rejected:
+    error = f"{withheld.bytes} bytes were not kept"
+    return Rejected(withheld.reason, error, envelope.instance, envelope.seq)

@@ -1,0 +1,177 @@
+"""A finished tool call and what it changed, as one Agent Trace record and its rows; pure.
+
+The record says which lines; what the specification has no word for (deletions, moves, how a range was found) is
+metadata under `io.opencode.`. No argument and no output of a tool is repeated in a record.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID, uuid5
+
+from agent_trace_sidecar.ranges import sound
+from agent_trace_sidecar.rows import RangeRow, RecordRow
+from agent_trace_sidecar.trace import (
+    Contributor,
+    Conversation,
+    File,
+    Range,
+    Related,
+    Tool,
+    TraceRecord,
+    Vcs,
+    encode,
+    session_url,
+)
+from agent_trace_sidecar.wire import FileChange
+
+RECORD_NAMESPACE: Final = UUID("6ba9b2b6-34a4-5f0e-9c39-2f3e4f1f7d11")
+"""A record's id is uuid5 of its event's id in this namespace: the same event gives the same record, always."""
+
+CONTRIBUTOR: Final = "ai"
+"""Only calls that a model made come here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """Everything that is known of a finished call, but for what it changed."""
+
+    event_id: UUID
+    at: datetime
+    spec_version: str
+    tool_name: str
+    """The tool in the specification's sense: the agent, not what it called."""
+    tool_version: str
+    tool: str
+    """What the agent called."""
+    session_id: str | None = None
+    message_id: str | None = None
+    call_id: str | None = None
+    parent_session_id: str | None = None
+    model_id: str | None = None
+    agent: str | None = None
+    directory: str | None = None
+    vcs: Vcs | None = None
+
+
+def record_rows(call: Call, changes: Iterable[FileChange]) -> tuple[RecordRow, list[RangeRow]] | None:
+    """The rows of a call's record; None if the call changed nothing that can be said."""
+    files = _by_path(changes)
+    if not any(one.ranges or one.deleted or one.kind in {"delete", "move"} for one in files):
+        return None
+    record_id = uuid5(RECORD_NAMESPACE, str(call.event_id))
+    record = TraceRecord(
+        version=call.spec_version,
+        id=record_id,
+        timestamp=call.at,
+        files=_files(call, files),
+        vcs=call.vcs,
+        tool=Tool(call.tool_name, call.tool_version),
+        metadata=_metadata(call, files),
+    )
+    row = RecordRow(
+        record_id=record_id,
+        recorded_at=call.at,
+        event_id=call.event_id,
+        session_id=call.session_id,
+        spec_version=call.spec_version,
+        vcs_type=call.vcs.type if call.vcs else None,
+        vcs_revision=call.vcs.revision if call.vcs else None,
+        tool_name=call.tool_name,
+        tool_version=call.tool_version,
+        model_id=call.model_id,
+        contributor=CONTRIBUTOR,
+        record=encode(record),
+    )
+    return row, list(_range_rows(call, record_id, files))
+
+
+def _range_rows(call: Call, record_id: UUID, files: list[FileChange]) -> Iterable[RangeRow]:
+    for change in files:
+        for span in change.ranges:
+            yield RangeRow(
+                record_id=record_id,
+                recorded_at=call.at,
+                path=change.path,
+                start_line=span.start,
+                end_line=span.end,
+                content_hash=span.content_hash,
+                contributor=CONTRIBUTOR,
+                model_id=call.model_id,
+                session_id=call.session_id,
+                method=span.method,
+            )
+
+
+def _by_path(changes: Iterable[FileChange]) -> list[FileChange]:
+    """One entry for each path, its ranges sorted and disjoint."""
+    files: dict[str, FileChange] = {}
+    for change in changes:
+        before = files.get(change.path)
+        files[change.path] = FileChange(
+            path=change.path,
+            kind=change.kind,
+            old_path=change.old_path or (before.old_path if before else None),
+            ranges=sound((*before.ranges, *change.ranges) if before else change.ranges),
+            deleted=(*before.deleted, *change.deleted) if before else change.deleted,
+        )
+    return list(files.values())
+
+
+def _files(call: Call, files: list[FileChange]) -> tuple[File, ...]:
+    """The files with ranges; one whose lines were only taken away has nothing to attribute."""
+    url = session_url(call.session_id) if call.session_id else None
+    contributor, related = Contributor(CONTRIBUTOR, call.model_id), _related(call)
+    return tuple(
+        File(
+            change.path,
+            (
+                Conversation(
+                    tuple(Range(span.start, span.end, span.content_hash) for span in change.ranges),
+                    url,
+                    contributor,
+                    related,
+                ),
+            ),
+        )
+        for change in files
+        if change.ranges
+    )
+
+
+def _related(call: Call) -> tuple[Related, ...]:
+    if not call.session_id:
+        return ()
+    links = [Related("session", session_url(call.session_id))]
+    if call.message_id:
+        links.append(Related("message", session_url(call.session_id, call.message_id)))
+    if call.parent_session_id:
+        links.append(Related("parent_session", session_url(call.parent_session_id)))
+    return tuple(links)
+
+
+def _metadata(call: Call, files: list[FileChange]) -> dict[str, object]:
+    deleted = [
+        {"path": change.old_path or change.path, "start_line": start, "end_line": end}
+        for change in files
+        for start, end in change.deleted
+    ]
+    known = {
+        "session_id": call.session_id,
+        "message_id": call.message_id,
+        "call_id": call.call_id,
+        "parent_session_id": call.parent_session_id,
+        "agent": call.agent,
+        "tool": call.tool,
+        "directory": call.directory,
+        "files": [_file_metadata(change) for change in files],
+        "deleted": deleted or None,
+    }
+    return {"io.opencode." + name: value for name, value in known.items() if value is not None}
+
+
+def _file_metadata(change: FileChange) -> dict[str, object]:
+    ranges = [{"start_line": span.start, "end_line": span.end, "method": span.method} for span in change.ranges]
+    moved = {"old_path": change.old_path} if change.old_path else {}
+    return {"path": change.path, "kind": change.kind, **moved, "ranges": ranges}
