@@ -13,6 +13,11 @@ import asyncpg
 LOCK_KEY: Final = 4704380893158990945
 """Of `pg_advisory_xact_lock`; the SQL files take the same. A session-level lock would not survive a pooler."""
 
+# Not to_regclass: it may remember, until the transaction ends, that the table was not there before we had the lock.
+_HAS_LIST: Final = """
+SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'agent_trace_migrations' AND pg_table_is_visible(oid))
+"""
+
 _PLACES: Final = (
     Path(__file__).parent / "_data" / "migrations",  # in the wheel
     Path(__file__).parent.parent / "migrations",  # in a checkout
@@ -54,7 +59,7 @@ async def schema_version(connection: asyncpg.Connection) -> str | None:
 
 
 async def _applied(connection: asyncpg.Connection) -> set[str]:
-    if await connection.fetchval("SELECT to_regclass('agent_trace_migrations')") is None:
+    if not await connection.fetchval(_HAS_LIST):
         return set()
     return {row["version"] for row in await connection.fetch("SELECT version FROM agent_trace_migrations")}
 

@@ -14,9 +14,9 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -48,16 +48,23 @@ def run_apart(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return pool.submit(lambda: asyncio.run(work())).result()
 
 
+@asynccontextmanager
+async def connected(url: str, **server_settings: str) -> AsyncIterator[asyncpg.Connection]:
+    """Connect as the sidecar does, and close whatever happens."""
+    connection = await asyncpg.connect(url, statement_cache_size=0, server_settings=server_settings)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
 def execute(url: str, *statements: str) -> None:
     """Run statements on a connection of their own, each in its own transaction."""
 
     async def work() -> None:
-        connection = await asyncpg.connect(url, statement_cache_size=0)
-        try:
+        async with connected(url) as connection:
             for statement in statements:
                 await connection.execute(statement)
-        finally:
-            await connection.close()
 
     run_apart(work)
 
@@ -66,11 +73,8 @@ def fetch(url: str, query: str, *arguments: object) -> list[asyncpg.Record]:
     """Return the rows of a query, on a connection of its own."""
 
     async def work() -> list[asyncpg.Record]:
-        connection = await asyncpg.connect(url, statement_cache_size=0)
-        try:
+        async with connected(url) as connection:
             return await connection.fetch(query, *arguments)
-        finally:
-            await connection.close()
 
     return run_apart(work)
 
@@ -79,11 +83,8 @@ def migrate_database(url: str) -> list[str]:
     """Apply the migrations to a database and return what was applied."""
 
     async def work() -> list[str]:
-        connection = await asyncpg.connect(url, statement_cache_size=0)
-        try:
+        async with connected(url) as connection:
             return await migrate(connection)
-        finally:
-            await connection.close()
 
     return run_apart(work)
 
@@ -131,7 +132,7 @@ class OwnServer:
         family = self.processes()
         for pid in family:
             _send(pid, signal.SIGKILL)
-        eventually(lambda: not any(_is_running(pid) for pid in family), 10, "the killed server is gone")
+        eventually(lambda: not any(is_running(pid) for pid in family), 10, "the killed server is gone")
 
     def restart(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
         """Stop, then start."""
@@ -184,15 +185,18 @@ class PostgresServers:
             tcp: also listen on a free port of 127.0.0.1.
             settings: of the server, such as {"max_connections": "5"}; fsync is off unless set here.
         """
-        state_dir = self.scratch / uuid.uuid4().hex[:8]
-        shutil.copytree(self._seed, state_dir, ignore=shutil.ignore_patterns("run", "*.lock", "server.log"))
-        (state_dir / "postgres").chmod(0o700)
         return OwnServer(
-            state_dir,
+            self.state_dir(),
             database=MIGRATED if migrated else DATABASE,
             settings=settings or {},
             tcp_port=_free_port() if tcp else None,
         )
+
+    def state_dir(self) -> Path:
+        """Return a new state directory with a copy of prepared data: an `EmbeddedPostgres` starts warm in it."""
+        folder = self.scratch / uuid.uuid4().hex[:8]
+        shutil.copytree(self._seed, folder, ignore=shutil.ignore_patterns("run", "*.lock", "server.log"))
+        return folder
 
     @contextmanager
     def database(self, *, migrated: bool) -> Iterator[str]:
@@ -243,7 +247,7 @@ def _children(parent: int) -> list[int]:
     return [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if _stat(int(folder.name))[1:] == [str(parent)]]
 
 
-def _is_running(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     """Tell whether a process is there and is not a zombie that waits for its parent to look."""
     if Path("/proc/self/stat").exists():
         return _stat(pid)[:1] not in ([], ["Z"], ["X"])

