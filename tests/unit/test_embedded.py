@@ -1,7 +1,6 @@
 """The embedded Postgres, started for real: shared, killed, frozen, in odd places and as different users."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +14,6 @@ import pytest
 from agent_trace_sidecar.embedded import EmbeddedError, EmbeddedPostgres, binaries
 from agent_trace_sidecar.embedded.binaries import AS_NOBODY, IN_NAMESPACE, Identity, find_binaries
 from tests.support.postgres import PostgresServers, execute, fetch, guarded_folder, is_running
-from tests.support.waiting import eventually
 
 QUICK = {"fsync": "off"}
 
@@ -317,24 +315,3 @@ def test_the_server_gets_no_secrets(state_dir: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PGOPTIONS", "-c nonsense=sesame")
     with EmbeddedPostgres(state_dir, settings=QUICK) as server:
         assert "sesame" not in Path(f"/proc/{server.pid}/environ").read_text()
-
-
-def test_a_guarded_folder_goes_with_its_process(postgres_servers: PostgresServers) -> None:
-    """A test run that is killed by force leaves neither servers nor files."""
-    program = (
-        "from tests.support.postgres import *\n"
-        "with open_servers() as servers:\n"
-        "    own = servers.own()\n"
-        "    print(own.pid, servers.scratch, flush=True)\n"
-        "    input()\n"
-    )
-    root = Path(__file__).parents[2]
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root
-    ) as run:
-        assert run.stdout is not None
-        pid, folder = run.stdout.readline().split()
-        run.kill()
-    eventually(lambda: not is_running(int(pid)) and not Path(folder).exists(), 10, "the server and its files are gone")
-    shutil.rmtree(folder, ignore_errors=True)
-    assert postgres_servers.scratch.exists()
