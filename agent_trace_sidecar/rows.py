@@ -79,3 +79,53 @@ class Built:
     event: EventRow
     records: list[RecordRow] = field(default_factory=list)
     ranges: list[RangeRow] = field(default_factory=list)
+
+
+class Item(NamedTuple):
+    """One line on its way: what it became, the line itself, and where it stood in its log."""
+
+    built: Built
+    line: bytes
+    position: int
+
+
+@dataclass(slots=True)
+class Batch:
+    """Everything that one transaction writes, and the move of the checkpoint that goes with it."""
+
+    log_id: UUID
+    epoch: int
+    old_position: int
+    new_position: int
+    at: datetime
+    """The sidecar's clock: what `seen_at` and `updated_at` say."""
+    items: list[Item] = field(default_factory=list)
+    dead: list[DeadLetter] = field(default_factory=list)
+    states: dict[UUID, tuple[int, bytes]] = field(default_factory=dict)
+    """For each instance whose state changed: its highest seq and the builder's state."""
+    check: str = ""
+    """What the log says of itself at `new_position`."""
+    encoded_bytes: int = 0
+
+
+class Counts(NamedTuple):
+    """What became of the lines of a log so far; `read` is always the sum of the other three."""
+
+    read: int = 0
+    stored: int = 0
+    duplicate: int = 0
+    dead: int = 0
+
+    def plus(self, other: "Counts") -> "Counts":
+        """Add up two counts."""
+        return Counts(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+class Checkpoint(NamedTuple):
+    """What the database knows of a log: who may write it (`epoch`), how far it is, and its counts."""
+
+    epoch: int
+    position: int
+    counts: Counts
+    check: str
+    """What the log said of itself at `position`, see `ship.Log.check`."""

@@ -140,7 +140,7 @@ def _mend_utf8(line: bytes, repaired: list[str]) -> bytes:
 
 
 def _mend_escapes(line: bytes, repaired: list[str]) -> bytes:
-    """Replace NUL and lone surrogates, walking escape by escape: `\\\\u0000` is a backslash and five characters."""
+    """Replace NUL and lone surrogates, walking escape by escape: an escaped backslash before u0000 is no NUL."""
 
     def mend(match: re.Match[bytes]) -> bytes:
         code = match[1]

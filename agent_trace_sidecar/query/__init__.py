@@ -1,0 +1,1 @@
+"""What a person asks of the database: one file per command."""

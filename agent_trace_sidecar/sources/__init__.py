@@ -1,0 +1,1 @@
+"""Where lines come from: stdin, or log files."""

@@ -1,0 +1,264 @@
+"""The command line. Errors are one plain sentence; exit code 2 for wrong usage, 1 for failure.
+
+Each command imports what it needs by itself: `run` must answer its first line within a fraction of a second.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from agent_trace_sidecar import __version__
+from agent_trace_sidecar.config import Config, ConfigError, load
+
+T = TypeVar("T")
+
+PROGRAM: Final = "agent-trace-sidecar"
+
+
+class CommandError(Exception):
+    """A command can't do what was asked; the text is the sentence that the user sees."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    _guard_standard_descriptors()
+    arguments = _parser().parse_args(argv)
+    try:
+        config = load(os.environ)
+        command: Callable[[Config, argparse.Namespace], int] = arguments.command
+        return command(config, arguments)
+    except ConfigError as exc:
+        return _fail(str(exc), 2)
+    except CommandError as exc:
+        return _fail(str(exc), 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python would complain once more when it flushes stdout
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _guard_standard_descriptors() -> None:
+    """Open what was closed: otherwise the first file that we open becomes our stdin or stdout."""
+    for _ in range(3):
+        fd = os.open(os.devnull, os.O_RDWR)
+        if fd > 2:  # noqa: PLR2004 - stderr is the last of the three
+            os.close(fd)
+            return
+
+
+def _fail(sentence: str, code: int) -> int:
+    print(f"{PROGRAM}: {sentence}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=PROGRAM, description="Record OpenCode sessions into Postgres.")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, run: Callable[[Config, argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=run)
+        return sub
+
+    add("run", _run, "Record what the shim sends to stdin; the shim starts this by itself.")
+    sub = add("replay", _replay, "Store finished logs; a replay that was stopped goes on where it was.")
+    sub.add_argument("files", metavar="FILE", type=Path, nargs="+")
+    add("migrate", _migrate, "Create the tables, or bring them up to date.")
+    sub = add("status", _status, "Say how the recording goes; exit code 1 when it does not.")
+    sub.add_argument("--json", action="store_true", help="print JSON")
+    sub = add("export", _export, "Print stored records as Agent Trace JSON lines.")
+    sub.add_argument("--session", metavar="ID", help="only this session's")
+    sub.add_argument("--since", metavar="TIME", help="only those recorded since this ISO 8601 time")
+    sub.add_argument("--revision", metavar="REV", help="only those made at this revision (full hash)")
+    sub = add("init", _init, "Put the shim into a project, so that OpenCode records there.")
+    sub.add_argument("folder", metavar="DIR", type=Path, nargs="?", default=Path(), help="default: this folder")
+    sub = add("psql", _psql, "Open psql on the database, the embedded one kept up meanwhile.")
+    sub.add_argument("arguments", metavar="ARG", nargs=argparse.REMAINDER, help="passed to psql")
+    add("demo", _demo, "Record a bundled log of a real session, and show what is stored.")
+    return parser
+
+
+# -- recording -------------------------------------------------------------------------------------------------
+
+
+def _run(config: Config, _: argparse.Namespace) -> int:
+    from agent_trace_sidecar import daemon, log  # noqa: PLC0415 - see the top of the file
+
+    if not config.enabled:
+        return 0
+
+    async def work() -> int:
+        return await daemon.Run(config, log.logger()).run()
+
+    code = asyncio.run(work())
+    sys.stdout = None  # nobody may read it any more: don't fail while flushing
+    os._exit(code)  # a thread that waits for stdin for ever must not keep us
+
+
+def _replay(config: Config, arguments: argparse.Namespace) -> int:
+    from agent_trace_sidecar import daemon, log  # noqa: PLC0415
+    from agent_trace_sidecar.progress import Progress  # noqa: PLC0415
+    from agent_trace_sidecar.sinks.postgres import FencedError  # noqa: PLC0415
+
+    with closing(Progress(arguments.files)) as progress:
+        try:
+            done = asyncio.run(daemon.replay(config, log.logger(), arguments.files, progress.update))
+        except OSError as exc:
+            raise CommandError(f"{exc.filename or 'a file'} can't be read: {exc.strerror}.") from None
+        except FencedError:
+            raise CommandError("another replay of the same file has taken over.") from None
+    for replayed in done:
+        print(replayed.sentence())
+    return 0
+
+
+def _migrate(config: Config, _: argparse.Namespace) -> int:
+    from agent_trace_sidecar import migrate  # noqa: PLC0415
+
+    applied = _with_database(config, migrate.migrate, prepare=False)
+    print("\n".join(f"applied {version}" for version in applied) or "the tables are up to date")
+    return 0
+
+
+# -- asking ----------------------------------------------------------------------------------------------------
+
+
+def _status(config: Config, arguments: argparse.Namespace) -> int:
+    import msgspec  # noqa: PLC0415
+
+    from agent_trace_sidecar import migrate  # noqa: PLC0415
+    from agent_trace_sidecar.daemon import SPOOL_FOLDER  # noqa: PLC0415
+    from agent_trace_sidecar.query import status  # noqa: PLC0415
+
+    async def ask(connection: Any) -> status.Stored:  # noqa: ANN401 - asyncpg is imported late
+        return await status.from_database(connection, await migrate.schema_version(connection))
+
+    stored, error = None, ""
+    try:
+        stored = _with_database(config, ask, prepare=False)
+    except CommandError as exc:
+        error = str(exc)
+    found = status.judge(_place(config), error, stored, status.from_spools(config.state_path / SPOOL_FOLDER))
+    print(msgspec.json.encode(found).decode() if arguments.json else status.as_text(found))
+    return 0 if found.healthy else 1
+
+
+def _export(config: Config, arguments: argparse.Namespace) -> int:
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    from agent_trace_sidecar.query.export import export  # noqa: PLC0415
+
+    since = None
+    if arguments.since:
+        try:
+            since = datetime.fromisoformat(arguments.since)
+        except ValueError:
+            return _fail(f"--since {arguments.since!r} is no ISO 8601 time, e.g. 2026-01-31T12:00:00Z.", 2)
+        since = since if since.tzinfo else since.replace(tzinfo=UTC)
+
+    async def work(connection: Any) -> int:  # noqa: ANN401
+        unread = 0
+        records = export(connection, session_id=arguments.session, since=since, revision=arguments.revision)
+        async for record in records:
+            if isinstance(record, str):
+                print(record)
+            else:
+                unread += 1
+                print(f"{PROGRAM}: a record can't be exported: {record}", file=sys.stderr)
+        return 1 if unread else 0
+
+    return _with_database(config, work)
+
+
+# -- setting up ------------------------------------------------------------------------------------------------
+
+
+def _init(_: Config, arguments: argparse.Namespace) -> int:
+    from agent_trace_sidecar.init import InitError, init  # noqa: PLC0415
+
+    try:
+        print("\n".join(init(arguments.folder)))
+    except InitError as exc:
+        raise CommandError(str(exc)) from None
+    return 0
+
+
+def _psql(config: Config, arguments: argparse.Namespace) -> int:
+    import shutil  # noqa: PLC0415
+    import subprocess  # noqa: PLC0415
+
+    program = shutil.which("psql")
+    if program is None:
+        raise CommandError("psql is not on PATH: install PostgreSQL's client programs.")
+
+    async def work(url: str) -> int:
+        return subprocess.run([program, url, *arguments.arguments], check=False).returncode  # noqa: ASYNC221
+
+    return _with_url(config, work)
+
+
+def _demo(config: Config, _: argparse.Namespace) -> int:
+    from agent_trace_sidecar.demo import demo  # noqa: PLC0415
+
+    return demo(config)
+
+
+# -- the database ----------------------------------------------------------------------------------------------
+
+
+def _with_url(config: Config, work: Callable[[str], Coroutine[Any, Any, T]]) -> T:
+    """Run `work` with the database's URL; the embedded server is up as long as it runs."""
+    from agent_trace_sidecar.daemon import Database  # noqa: PLC0415
+    from agent_trace_sidecar.sinks.postgres import StoreError  # noqa: PLC0415
+
+    async def outer() -> T:
+        database = Database(config)
+        try:
+            return await work(await database.url())
+        except StoreError as exc:
+            raise CommandError(exc.verdict.hint) from None
+        finally:
+            await database.close()
+
+    return asyncio.run(outer())
+
+
+def _with_database(config: Config, work: Callable[[Any], Coroutine[Any, Any, T]], *, prepare: bool = True) -> T:
+    """Run `work` with a connection. Errors of the database become one sentence."""
+    import asyncpg  # noqa: PLC0415
+
+    from agent_trace_sidecar.daemon import Database  # noqa: PLC0415
+    from agent_trace_sidecar.sinks.faults import verdict  # noqa: PLC0415
+    from agent_trace_sidecar.sinks.postgres import connect  # noqa: PLC0415
+
+    async def inner(url: str) -> T:
+        try:
+            connection = await connect(url)
+            try:
+                if prepare:
+                    await Database(config).prepare(connection)
+                return await work(connection)
+            finally:
+                connection.terminate()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
+            found = verdict(exc)
+            raise CommandError(f"{found.hint.removesuffix('; it is tried again.')} ({found.cause})") from None
+
+    return _with_url(config, inner)
+
+
+def _place(config: Config) -> str:
+    """Where the rows go, without user and password."""
+    from urllib.parse import urlsplit  # noqa: PLC0415
+
+    if config.database_url is None:
+        return f"embedded Postgres in {config.state_path / 'postgres'}"
+    parts = urlsplit(config.database_url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -1,0 +1,127 @@
+"""Settings from the environment, parsed once into a typed `Config`.
+
+Every variable of the README's table is a field here, and only these are read. A wrong value is a `ConfigError`
+whose sentence names the variable and never repeats a password.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+PREFIX: Final = "AGENT_TRACE_"
+
+_TRUE: Final = {"1", "true", "on", "yes"}
+_FALSE: Final = {"0", "false", "off", "no"}
+
+PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class ConfigError(Exception):
+    """A setting that can't be used. Its text is one sentence that names the variable."""
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The sidecar's settings; a field `x` is the variable `AGENT_TRACE_X`."""
+
+    enabled: bool = True
+    database_url: str | None = None
+    """None means the embedded Postgres."""
+    batch_size: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 50
+    flush_ms: Annotated[int, msgspec.Meta(ge=1, le=600_000)] = 500
+    retry_max: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 5
+    redaction: bool = True
+    redaction_rules: str | None = None
+    spec_version: Literal["0.1.0"] = "0.1.0"
+    tool_name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] = "opencode"
+    tool_version: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] = "local"
+    capture: Literal["full", "metadata"] = "full"
+    state_dir: str = ""
+    http: str | None = None
+    sidecar: str | None = None
+    """Read by the shim only; named here so that it is no unknown setting."""
+    log_dir: str | None = None
+    """As `sidecar`."""
+    pg_bin: str | None = None
+    """Where the embedded Postgres' programs are; read by embedded.py."""
+
+    @property
+    def state_path(self) -> Path:
+        """The folder of everything that outlives the process: spools, the embedded Postgres, the rules' cache."""
+        return Path(self.state_dir)
+
+    def __repr__(self) -> str:
+        """Name no value: a URL holds a password."""
+        return "Config(...)"
+
+
+def default_state_dir(environ: Mapping[str, str]) -> str:
+    """The XDG state folder of this program."""
+    base = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME") or "~", ".local", "state")  # noqa: PTH118 - a str
+    return str(Path(base).expanduser() / "agent-trace-sidecar")
+
+
+def load(environ: Mapping[str, str]) -> Config:
+    """Parse the environment.
+
+    Raises:
+        ConfigError: a value is wrong; the text names the variable and what it may be.
+    """
+    values: dict[str, object] = {}
+    for name in Config.__struct_fields__:
+        raw = environ.get(PREFIX + name.upper(), "").strip()
+        if raw:
+            values[name] = _boolean(name, raw) if name in ("enabled", "redaction") else raw
+    if "database_url" not in values and environ.get("DATABASE_URL", "").strip():
+        values["database_url"] = environ["DATABASE_URL"].strip()
+    values.setdefault("state_dir", default_state_dir(environ))
+    try:
+        config = msgspec.convert(values, Config, strict=False)
+    except msgspec.ValidationError as exc:
+        raise ConfigError(_sentence(str(exc), values)) from None
+    _check_url(config.database_url, PREFIX + "DATABASE_URL" if environ.get(PREFIX + "DATABASE_URL") else "DATABASE_URL")
+    if config.http is not None:
+        http_address(config.http)
+    return config
+
+
+def http_address(value: str) -> tuple[str, int]:
+    """Split `host:port` of AGENT_TRACE_HTTP; an empty host means loopback."""
+    host, _, port = value.rpartition(":")
+    if not port.isdecimal() or not 0 <= int(port) <= 65535:  # noqa: PLR2004 - the highest port
+        raise ConfigError(f"{PREFIX}HTTP is {value!r}: give host:port, e.g. 127.0.0.1:9464.")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def _boolean(name: str, raw: str) -> bool:
+    lowered = raw.lower()
+    if lowered in _TRUE:
+        return True
+    if lowered in _FALSE:
+        return False
+    raise ConfigError(f"{PREFIX}{name.upper()} is {raw!r}: it must be on or off.")
+
+
+def _check_url(url: str | None, variable: str) -> None:
+    """Only the scheme is checked here: the driver understands more forms than we do."""
+    if url is None:
+        return
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError:
+        scheme = ""
+    if scheme not in ("postgres", "postgresql"):
+        raise ConfigError(f"{variable} must begin with postgresql:// (its value is not shown: it may hold a password).")
+
+
+def _sentence(message: str, values: Mapping[str, object]) -> str:
+    """Turn msgspec's message into one that names the variable and shows the value unless it may hold a secret."""
+    match = re.search(r"\$\.(\w+)", message)
+    field = match.group(1) if match else ""
+    what = message.partition(" - at")[0].replace("`", "").lower()
+    shown = "" if field == "database_url" else f" is {values.get(field)!r}:"
+    return f"{PREFIX}{field.upper()}{shown} {what}."

@@ -1,0 +1,292 @@
+"""Joins the stages: `run` (stdin to Postgres through the spool) and `replay` (a finished log to Postgres).
+
+The event loop owns the database side; the intake's threads own stdin and the spool's writing end. Stopping is part
+of it: at stdin's end or on SIGTERM what is durable is delivered for a bounded time, and the rest waits in the spool
+for the next sidecar.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final, NamedTuple, ParamSpec
+
+import asyncpg
+
+from agent_trace_sidecar.build import Builder, BuildSettings
+from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.embedded import EmbeddedError, EmbeddedPostgres
+from agent_trace_sidecar.health import HealthFile
+from agent_trace_sidecar.intake import Intake
+from agent_trace_sidecar.limits import ADOPT_GRACE_S, ADOPT_INTERVAL_S, DRAIN_DEADLINE_S, SPOOL_KEEP_S
+from agent_trace_sidecar.log import Logger
+from agent_trace_sidecar.logs import FileLog, SpoolLog
+from agent_trace_sidecar.migrate import migrate, schema_version
+from agent_trace_sidecar.redaction import Funnel
+from agent_trace_sidecar.rows import Counts
+from agent_trace_sidecar.ship import Shipper
+from agent_trace_sidecar.sinks.faults import Fate, Verdict
+from agent_trace_sidecar.sinks.postgres import FencedError, PostgresSink, StoreError
+from agent_trace_sidecar.spool import Spool, SpoolBusyError, spool_folders
+from agent_trace_sidecar.workspace import Observer
+
+P = ParamSpec("P")
+
+SPOOL_FOLDER: Final = "spool"
+
+
+class Database:
+    """Where the rows go: the configured server, or the embedded one, started when it is first needed."""
+
+    def __init__(self, config: Config) -> None:
+        self._url = config.database_url
+        self.embedded = None if config.database_url else EmbeddedPostgres(config.state_path)
+        self._starting = asyncio.Lock()
+
+    async def url(self) -> str:
+        """The URL to connect to.
+
+        Raises:
+            StoreError: the embedded Postgres can't be started.
+        """
+        if self.embedded is None:
+            assert self._url is not None  # noqa: S101 - one of the two is there
+            return self._url
+        async with self._starting:
+            try:
+                return await asyncio.to_thread(self.embedded.start)
+            except EmbeddedError as exc:
+                raise StoreError(Verdict(Fate.OPERATOR, "embedded_postgres", str(exc))) from None
+
+    async def prepare(self, connection: asyncpg.Connection) -> None:
+        """Create the schema where `migrate` has never run; an existing one is left to its owner, unless it is ours."""
+        if self.embedded is not None or await schema_version(connection) is None:
+            await migrate(connection)
+
+    async def close(self) -> None:
+        """Stop using the embedded server; the last user out stops it."""
+        if self.embedded is not None:
+            await asyncio.to_thread(self.embedded.stop)
+
+
+class Daemon:
+    """What `run` and `replay` have in common: settings, database, funnel, and how to make a shipper."""
+
+    def __init__(self, config: Config, logger: Logger) -> None:
+        self.config = config
+        self.logger = logger
+        self.database = Database(config)
+        self.funnel = Funnel(
+            enabled=config.redaction,
+            capture=config.capture,
+            rules_file=Path(config.redaction_rules) if config.redaction_rules else None,
+            cache_dir=config.state_path,
+            environ=os.environ,
+        )
+
+    def shipper(
+        self, log: SpoolLog | FileLog, on_change: Callable[[Shipper], None] = lambda _: None
+    ) -> tuple[Shipper, PostgresSink]:
+        """A shipper of its own connection."""
+        sink = PostgresSink(self.database.url, self.database.prepare, rules_version=self.funnel.version)
+        settings = BuildSettings(self.config.spec_version, self.config.tool_name, self.config.tool_version)
+        shipper = Shipper(
+            log,
+            sink,
+            lambda: Builder(settings),
+            self.logger,
+            batch_size=self.config.batch_size,
+            flush_ms=self.config.flush_ms,
+            retry_max=self.config.retry_max,
+            on_change=on_change,
+        )
+        return shipper, sink
+
+
+class Run(Daemon):
+    """The stdin daemon."""
+
+    def __init__(self, config: Config, logger: Logger) -> None:
+        super().__init__(config, logger)
+        self._root = config.state_path / SPOOL_FOLDER
+        self._loop = asyncio.get_running_loop()
+        self._opened = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._spool: Spool | None = None
+        self._log: SpoolLog | None = None
+        self._intake = Intake(
+            self._root,
+            self.funnel,
+            Observer(is_secret=lambda text: self.funnel.text(text) != text),
+            logger,
+            on_spool=lambda spool: self._call(self._on_spool, spool),
+            on_durable=lambda: self._call(self._on_durable),
+            on_end=lambda: self._call(self._on_end),
+        )
+
+    async def run(self, stdin_fd: int = 0, stdout_fd: int = 1) -> int:
+        """Record until stdin ends or SIGTERM comes; return the exit code."""
+        self._handle_signals()
+        warm = asyncio.create_task(self._warm_up())
+        self._intake.start(stdin_fd, stdout_fd)
+        own = asyncio.create_task(self._ship_own())
+        adopting = asyncio.create_task(self._adopt_for_ever())
+        try:
+            await self._ended.wait()
+            return await self._drain(own, adopting)
+        finally:
+            for task in (own, adopting, warm):
+                task.cancel()
+            await asyncio.gather(own, adopting, warm, return_exceptions=True)
+            if self._spool is not None:
+                self._spool.close()
+            await self.database.close()
+
+    async def _drain(self, own: asyncio.Task[None], adopting: asyncio.Task[None]) -> int:
+        """Deliver what is there, ours first, then what dead sidecars left; give up at the deadline."""
+        adopting.cancel()
+        try:
+            async with asyncio.timeout(DRAIN_DEADLINE_S):
+                if self._opened.is_set():
+                    await own
+                await asyncio.wait({adopting})
+                await self._adopt_all(grace_s=0)
+        except TimeoutError:
+            left = self._spool.unshipped_bytes if self._spool is not None else 0
+            self.logger.warning("drain_gave_up", bytes_left=left, hint="the next sidecar to start delivers them")
+        except FencedError:
+            return 1
+        return 0
+
+    # -- our own spool ---------------------------------------------------------------------------------------
+
+    async def _ship_own(self) -> None:
+        await self._opened.wait()
+        assert self._spool is not None  # noqa: S101 - set before the event
+        assert self._log is not None  # noqa: S101 - as above
+        await self._ship(self._spool, self._log)
+
+    async def _ship(self, spool: Spool, log: SpoolLog) -> None:
+        """Ship one spool to its end, and mark it as shipped."""
+        health = HealthFile(spool.folder)
+        blocked = (lambda: self._intake.blocked) if spool is self._spool else (lambda: "")
+        shipper, sink = self.shipper(log, lambda s: health.write(s.health, s.position, spool.end, s.counts, blocked()))
+        try:
+            await shipper.run()
+            health.mark_shipped(spool.end)
+        finally:
+            await sink.close()
+
+    def _on_spool(self, spool: Spool) -> None:
+        self._spool, self._log = spool, SpoolLog(spool, ended=False)
+        self._opened.set()
+
+    def _on_durable(self) -> None:
+        if self._log is not None:
+            self._log.grown()
+
+    def _on_end(self) -> None:
+        if self._log is not None:
+            self._log.finish()
+        self._ended.set()
+
+    # -- spools of dead sidecars -----------------------------------------------------------------------------
+
+    async def _adopt_for_ever(self) -> None:
+        while True:
+            await self._adopt_all(grace_s=ADOPT_GRACE_S)
+            await asyncio.sleep(ADOPT_INTERVAL_S)
+
+    async def _adopt_all(self, grace_s: float) -> None:
+        for folder in spool_folders(self._root):
+            if self._spool is None or folder != self._spool.folder:
+                try:
+                    spool = Spool(folder)
+                except (SpoolBusyError, OSError):
+                    continue
+                try:
+                    await self._adopt(spool, grace_s)
+                finally:
+                    spool.close()
+
+    async def _adopt(self, spool: Spool, grace_s: float) -> None:
+        """Ship what is left of a spool whose owner is dead; delete it once it is old enough."""
+        age = HealthFile.now() - spool.last_write_at
+        if age < grace_s:
+            return
+        if HealthFile(spool.folder).shipped_to() != spool.end:
+            self.logger.info("spool_adopted", spool=spool.folder.name, bytes=spool.end - spool.start)
+            with contextlib.suppress(FencedError):
+                await self._ship(spool, SpoolLog(spool, ended=True))
+        if age > SPOOL_KEEP_S and HealthFile(spool.folder).shipped_to() == spool.end:
+            spool.remove()
+
+    # -- the rest --------------------------------------------------------------------------------------------
+
+    async def _warm_up(self) -> None:
+        """Start the embedded server before the first line needs it; a failure shows where it is needed."""
+        with contextlib.suppress(StoreError):
+            await self.database.url()
+
+    def _handle_signals(self) -> None:
+        """Ctrl-C and a closing terminal reach the whole process group, but stdin's end is what stops us."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self._loop.add_signal_handler(signal.SIGTERM, self._terminate)
+
+    def _terminate(self) -> None:
+        """The first SIGTERM drains, the second one ends at once: the spool holds what is not delivered."""
+        if self._intake.stopping:
+            os._exit(1)
+        self._intake.stop()
+
+    def _call(self, function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Run `function` in the event loop, from one of the intake's threads; the loop may be closed already."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(lambda: function(*args, **kwargs))
+
+
+class Replayed(NamedTuple):
+    """What became of one file."""
+
+    label: str
+    bytes: int
+    counts: Counts
+    before: Counts
+    incomplete_bytes: int
+
+    def sentence(self) -> str:
+        """For a person."""
+        now = Counts(*(a - b for a, b in zip(self.counts, self.before, strict=True)))
+        text = f"{self.label}: {now.read} lines read, {now.stored} stored, {now.duplicate} duplicate, {now.dead} dead"
+        if self.incomplete_bytes:
+            text += f"; its last line is incomplete ({self.incomplete_bytes} bytes) and left for a later replay"
+        return text
+
+
+async def replay(
+    config: Config, logger: Logger, paths: Sequence[Path], progress: Callable[[FileLog, Shipper], None]
+) -> list[Replayed]:
+    """Ship finished logs one after the other; each goes on where an earlier replay of it stopped.
+
+    Raises:
+        FencedError: another replay of the same file took over.
+        OSError: a file can't be read.
+    """
+    daemon = Daemon(config, logger)
+    done: list[Replayed] = []
+    try:
+        for path in paths:
+            with FileLog(path, daemon.funnel) as log:
+                shipper, sink = daemon.shipper(log, partial(progress, log))
+                try:
+                    await shipper.run()
+                finally:
+                    await sink.close()
+                done.append(Replayed(str(path), log.end, shipper.counts, shipper.counts_before, log.incomplete_bytes))
+    finally:
+        await daemon.database.close()
+    return done

@@ -1,0 +1,89 @@
+"""What a running sidecar says of itself, in two small files beside its spool, for `status` on the same machine.
+
+They are there when the database is not: `health.json` is replaced whenever something changes, `shipped` says up to
+which position the spool is in the database.
+"""
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+import msgspec
+
+from agent_trace_sidecar.rows import Counts
+from agent_trace_sidecar.ship import Health
+
+
+class HealthReport(msgspec.Struct, frozen=True):
+    """The content of `health.json`. Times are seconds since the epoch, positions bytes of the spool."""
+
+    pid: int
+    updated_at: float
+    position: int
+    end: int
+    read: int
+    stored: int
+    duplicate: int
+    dead: int
+    failures: int = 0
+    cause: str = ""
+    hint: str = ""
+    unhealthy: bool = False
+    blocked: str = ""
+    """Why no line is taken from stdin, if so."""
+
+
+class HealthFile:
+    """The two files in one spool's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @staticmethod
+    def now() -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+    def write(self, health: Health, position: int, end: int, counts: Counts, blocked: str) -> None:
+        """Replace the report; a disk that is full must not stop the shipping."""
+        report = HealthReport(
+            pid=os.getpid(),
+            updated_at=self.now(),
+            position=position,
+            end=end,
+            read=counts.read,
+            stored=counts.stored,
+            duplicate=counts.duplicate,
+            dead=counts.dead,
+            failures=health.failures,
+            cause=health.cause,
+            hint=health.hint,
+            unhealthy=health.unhealthy,
+            blocked=blocked,
+        )
+        self._replace("health.json", msgspec.json.encode(report))
+
+    def read(self) -> HealthReport | None:
+        """The last report, None when there is none that can be read."""
+        try:
+            return msgspec.json.decode((self._folder / "health.json").read_bytes(), type=HealthReport)
+        except (OSError, ValueError):
+            return None
+
+    def mark_shipped(self, position: int) -> None:
+        """Say that everything up to `position` is in the database."""
+        self._replace("shipped", b"%d" % position)
+
+    def shipped_to(self) -> int | None:
+        """What `mark_shipped` said last."""
+        try:
+            return int((self._folder / "shipped").read_bytes())
+        except (OSError, ValueError):
+            return None
+
+    def _replace(self, name: str, data: bytes) -> None:
+        new = self._folder / f"{name}.new"
+        with contextlib.suppress(OSError):
+            new.write_bytes(data)
+            new.replace(self._folder / name)

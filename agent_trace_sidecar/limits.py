@@ -1,0 +1,57 @@
+"""Every bound of the sidecar, in one place, each with the reason for its size.
+
+The shim's own bounds stand at the top of opencode-shim/index.js.
+"""
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+READ_BYTES: Final = 256 * KIB
+"""One read from stdin or a log: larger than a pipe's buffer, so that one call empties it."""
+
+MAX_LINE_BYTES: Final = 16 * MIB
+"""A longer line is not kept: its stub goes to the dead letters. Real events reach 345 KB."""
+
+SEGMENT_BYTES: Final = 8 * MIB
+"""A spool file is closed at this size, so that shipped lines free their disk in small steps."""
+
+SPOOL_MAX_BYTES: Final = 1024 * MIB
+"""At this many unshipped bytes the sidecar stops reading stdin; the shim then keeps, and at last counts, its lines."""
+
+SPOOL_RESUME_BYTES: Final = SPOOL_MAX_BYTES * 9 // 10
+"""Reading goes on below this mark; a gap to the other one avoids rapid switching."""
+
+SPOOL_KEEP_S: Final = 600
+"""Shipped segments stay this long, so that a fail-over to a replica that lags heals from the spool."""
+
+SPOOL_KEEP_BYTES: Final = 64 * MIB
+"""... but no more than this of them."""
+
+BATCH_BYTES: Final = 1 * MIB
+"""Encoded size of one batch: more gains nothing and keeps locks and memory longer."""
+
+BATCH_ROWS: Final = 5_000
+"""Rows of one batch under backlog, where AGENT_TRACE_BATCH_SIZE no longer counts."""
+
+WRITE_DEADLINE_S: Final = 15.0
+"""A batch that Postgres has not committed by then is cut off and tried again: COPY itself never gives up."""
+
+CONNECT_DEADLINE_S: Final = 10.0
+"""As WRITE_DEADLINE_S, for a new connection."""
+
+BACKOFF_MAX_S: Final = 5.0
+"""The longest pause between two attempts: after an outage the first rows are there within seconds."""
+
+DRAIN_DEADLINE_S: Final = 10.0
+"""After stdin's end or SIGTERM the sidecar delivers for this long; the rest waits in the spool for the next one."""
+
+ADOPT_GRACE_S: Final = 2.0
+"""A spool written to so recently may be about to be reopened by its own shim's next sidecar."""
+
+ADOPT_INTERVAL_S: Final = 30.0
+"""How often a running sidecar looks for spools of dead ones."""
+
+STATE_BYTES: Final = 64 * KIB
+"""The builder's state of one instance, saved with every batch."""

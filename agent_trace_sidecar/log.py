@@ -1,0 +1,75 @@
+"""Log lines with stable event names, to stderr, which may be a pipe that nobody reads.
+
+A log call must never wait: what does not fit into the pipe at once is dropped and counted, and the count goes out
+with the next line that fits.
+"""
+
+import os
+import select
+from collections.abc import MutableMapping
+from typing import Any, Final, TypeAlias
+
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+Logger: TypeAlias = FilteringBoundLogger
+
+_MAX_BYTES: Final = 4096
+"""A pipe that says it is writable takes this much without blocking (PIPE_BUF)."""
+
+
+class _NonBlockingWriter:
+    """What structlog prints to: one `write` per line, or none."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._dropped = 0
+
+    def msg(self, message: str) -> None:
+        """Write one line if it can be written at once."""
+        if self._dropped:
+            message += f" dropped_log_lines={self._dropped}"
+        data = message.encode(errors="replace")[: _MAX_BYTES - 1] + b"\n"
+        if try_write(self._fd, data):
+            self._dropped = 0
+        else:
+            self._dropped += 1
+
+    log = debug = info = warning = warn = error = critical = exception = fatal = failure = msg
+
+
+def try_write(fd: int, data: bytes) -> bool:
+    """Write at most PIPE_BUF bytes if the descriptor takes them without waiting; whether they were written."""
+    try:
+        poll = select.poll()
+        poll.register(fd, select.POLLOUT)
+        ready = poll.poll(0)
+        if not ready or not ready[0][1] & select.POLLOUT:
+            return False
+        return os.write(fd, data) == len(data)
+    except OSError:
+        return False
+
+
+def logger(*, fd: int = 2, json: bool = False) -> Logger:
+    """A logger that writes to `fd`, as key=value for people or as JSON."""
+    renderer: Any = (
+        structlog.processors.JSONRenderer() if json else structlog.processors.LogfmtRenderer(bool_as_flag=False)
+    )
+    processors: list[Any] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _event_first,
+        renderer,
+    ]
+    writer = _NonBlockingWriter(fd)
+    bound: Logger = structlog.wrap_logger(
+        writer, processors=processors, wrapper_class=structlog.make_filtering_bound_logger("info")
+    )
+    return bound
+
+
+def _event_first(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Put time, level and event first, as people read them."""
+    first = {key: event.pop(key) for key in ("timestamp", "level", "event")}
+    return {**first, **event}

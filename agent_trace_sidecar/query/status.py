@@ -1,0 +1,200 @@
+"""What `status` tells: the database's side, and the spools of this machine, which are there when it is not."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from agent_trace_sidecar.build import Builder, BuildSettings
+from agent_trace_sidecar.health import HealthFile
+from agent_trace_sidecar.spool import extent, is_owned, spool_folders
+
+_NEWEST: Final = 20
+"""How many sources are listed one by one; the sums cover all."""
+_STALE_S: Final = 60.0
+"""A dead sidecar's spool that waits longer than this needs somebody to start a sidecar."""
+
+_TOTALS: Final = """
+SELECT coalesce(sum((state->>'read')::bigint), 0) AS read, coalesce(sum((state->>'stored')::bigint), 0) AS stored,
+       coalesce(sum((state->>'duplicate')::bigint), 0) AS duplicate, coalesce(sum((state->>'dead')::bigint), 0) AS dead
+FROM agent_trace_sources WHERE kind IN ('stdin', 'file')
+"""
+_SOURCES: Final = """
+SELECT source_id, kind, host, position, state::text AS state, updated_at FROM agent_trace_sources
+WHERE kind = 'instance' ORDER BY updated_at DESC LIMIT $1
+"""
+_DEAD: Final = "SELECT reason, count(*) AS n FROM agent_trace_dead_letters GROUP BY reason ORDER BY n DESC, reason"
+
+
+class Spooled(msgspec.Struct, frozen=True):
+    """One spool on this machine."""
+
+    folder: str
+    bytes: int
+    pending_bytes: int
+    """Not in the database yet, as far as its sidecar said."""
+    owner_alive: bool
+    idle_s: float
+    unhealthy: bool = False
+    cause: str = ""
+    hint: str = ""
+    blocked: str = ""
+
+
+class Source(msgspec.Struct, frozen=True):
+    """One run of the shim, as the database knows it."""
+
+    instance: str
+    host: str
+    directory: str | None
+    opencode_version: str | None
+    highest_seq: int
+    missing: int
+    gaps: tuple[tuple[int, int], ...]
+    lost: int
+    updated_at: str
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """What the database says."""
+
+    schema_version: str | None
+    read: int = 0
+    stored: int = 0
+    duplicate: int = 0
+    dead: int = 0
+    dead_letters: dict[str, int] = {}
+    sources: tuple[Source, ...] = ()
+
+
+class Status(msgspec.Struct, frozen=True):
+    """Everything; `problems` are sentences, and empty when all is well."""
+
+    healthy: bool
+    problems: tuple[str, ...]
+    database: str
+    spool_bytes: int
+    pending_bytes: int
+    gaps: int
+    lost: int
+    stored: Stored | None
+    spools: tuple[Spooled, ...]
+
+
+async def from_database(connection: asyncpg.Connection, version: str | None) -> Stored:
+    """Read the database's side; `version` is its schema's, None where there is none."""
+    if version is None:
+        return Stored(None)
+    totals = await connection.fetchrow(_TOTALS)
+    assert totals is not None  # noqa: S101 - an aggregate has one row
+    dead = {row["reason"]: row["n"] for row in await connection.fetch(_DEAD)}
+    sources = tuple(_source(row) for row in await connection.fetch(_SOURCES, _NEWEST))
+    return Stored(
+        version,
+        totals["read"],
+        totals["stored"],
+        totals["duplicate"],
+        totals["dead"],
+        dead_letters=dead,
+        sources=sources,
+    )
+
+
+def _source(row: asyncpg.Record) -> Source:
+    instance: UUID = row["source_id"]
+    builder = Builder(BuildSettings())
+    builder.load(instance, row["state"].encode())
+    summary = builder.summary(instance)
+    return Source(
+        str(instance),
+        row["host"],
+        summary.directory,
+        summary.opencode_version,
+        summary.highest_seq,
+        summary.missing,
+        summary.gaps,
+        summary.lost,
+        row["updated_at"].isoformat(timespec="seconds"),
+    )
+
+
+def from_spools(root: Path) -> tuple[Spooled, ...]:
+    """Look at the spools of this machine without touching them."""
+    return tuple(_spooled(folder) for folder in spool_folders(root))
+
+
+def _spooled(folder: Path) -> Spooled:
+    start, end = extent(folder)
+    health = HealthFile(folder)
+    report = health.read()
+    shipped = max(health.shipped_to() or 0, report.position if report else 0, start)
+    age = HealthFile.now() - max((path.stat().st_mtime for path in folder.glob("*.jsonl")), default=0.0)
+    alive = is_owned(folder)
+    current = report if report is not None and alive else None
+    return Spooled(
+        folder.name,
+        end - start,
+        max(0, end - shipped),
+        alive,
+        round(age, 1),
+        unhealthy=current is not None and current.unhealthy,
+        cause=current.cause if current else "",
+        hint=current.hint if current else "",
+        blocked=current.blocked if current else "",
+    )
+
+
+def judge(database: str, error: str, stored: Stored | None, spools: Sequence[Spooled]) -> Status:
+    """Put both sides together and say what is wrong, and what to do about it."""
+    problems: list[str] = []
+    if error:
+        problems.append(f"The database can't be reached: {error}")
+    elif stored is not None and stored.schema_version is None:
+        problems.append("The database has no agent_trace tables yet: run `agent-trace-sidecar migrate`.")
+    for spool in spools:
+        if spool.blocked:
+            problems.append(f"A sidecar takes no lines: {spool.blocked}.")
+        if spool.unhealthy:
+            problems.append(f"A sidecar can't deliver ({spool.cause}): {spool.hint}")
+        if not spool.owner_alive and spool.pending_bytes and spool.idle_s > _STALE_S:
+            problems.append(
+                f"{spool.pending_bytes} bytes of a sidecar that has died wait in {spool.folder}: start one, for example "
+                "`agent-trace-sidecar run </dev/null`."
+            )
+    sources = stored.sources if stored else ()
+    return Status(
+        healthy=not problems,
+        problems=tuple(dict.fromkeys(problems)),
+        database=database,
+        spool_bytes=sum(s.bytes for s in spools),
+        pending_bytes=sum(s.pending_bytes for s in spools),
+        gaps=sum(s.missing for s in sources),
+        lost=sum(s.lost for s in sources),
+        stored=stored,
+        spools=tuple(spools),
+    )
+
+
+def as_text(status: Status) -> str:
+    """The same for a person."""
+    lines = [f"{'healthy' if status.healthy else 'UNHEALTHY'}: {status.database}"]
+    lines += [f"  ! {problem}" for problem in status.problems]
+    if status.stored is not None:
+        s = status.stored
+        lines.append(f"schema   {s.schema_version or 'none'}")
+        lines.append(f"lines    {s.read} read = {s.stored} stored + {s.duplicate} duplicate + {s.dead} dead")
+        for reason, number in s.dead_letters.items():
+            lines.append(f"  dead   {number} {reason}")
+    lines.append(f"spool    {status.spool_bytes} bytes, {status.pending_bytes} of them not in the database")
+    lines.append(f"gaps     {status.gaps} lines missing by their numbers, {status.lost} given up by the shim")
+    if status.stored is not None and status.stored.sources:
+        lines.append("sources  (newest first)")
+        lines += [
+            f"  {s.updated_at}  {s.instance}  {s.host}  {s.highest_seq} lines  {s.directory or '-'}"
+            + (f"  missing {s.missing}: {list(s.gaps)}" if s.missing else "")
+            for s in status.stored.sources
+        ]
+    return "\n".join(lines)

@@ -1,0 +1,299 @@
+"""From a durable log to the database: batches, thresholds, retry, checkpoint, dead letters.
+
+One `Shipper` moves one log. It reads lines from the log's position, builds rows, and hands the sink a batch when
+enough lines wait or the oldest has waited long enough; while a batch is on its way the log grows, so the next one is
+larger by itself. The log is the only buffer: during an outage one batch waits here and the rest stays where it is.
+
+After an error the database is asked how far it really is, and the answer decides: the batch was committed after
+all, it is sent again, or the log is read again from there (a fail-over to a replica that lags, a restored database).
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from uuid import UUID
+
+import backoff
+
+from agent_trace_sidecar.build import Builder
+from agent_trace_sidecar.limits import BACKOFF_MAX_S, BATCH_BYTES, BATCH_ROWS
+from agent_trace_sidecar.log import Logger
+from agent_trace_sidecar.redaction import Redacted
+from agent_trace_sidecar.rows import Batch, Checkpoint, Counts, DeadLetter, Item
+from agent_trace_sidecar.sinks.faults import Fate, Verdict
+from agent_trace_sidecar.sinks.postgres import FencedError, LogName, MovedError, PostgresSink, StoreError
+from agent_trace_sidecar.wire import Rejected, parse
+
+T = TypeVar("T")
+
+_BACKOFF_FIRST_S: Final = 0.1
+_DAMAGED_BYTES: Final = 64 * 1024
+"""Of damaged bytes, which may be a whole segment, this much goes to the dead letters."""
+_RACED: Final = Verdict(Fate.RETRY, "raced", "The checkpoint was locked by somebody else; it is tried again.")
+
+
+class LogLine(NamedTuple):
+    """One line of a log: `end` is the position after it; `line` is None where bytes were damaged or are gone."""
+
+    line: Redacted | None
+    end: int
+    damaged: bytes = b""
+
+
+class Log(Protocol):
+    """A durable, ordered sequence of lines with byte positions; a spool or a file."""
+
+    @property
+    def name(self) -> LogName: ...  # noqa: D102
+
+    @property
+    def start(self) -> int:
+        """The first position that can still be read."""
+
+    @property
+    def end(self) -> int:
+        """The position after the last line that may be shipped."""
+
+    def read(self, position: int, max_bytes: int) -> list[LogLine]:
+        """Lines from `position` on, about `max_bytes` of them; empty only at the end."""
+
+    async def more(self, position: int) -> bool:
+        """Wait until there is something after `position`; False when there never will be."""
+
+    def check(self, position: int) -> str:
+        """What tells that `position` still belongs to the log that the database knows; empty when nothing can."""
+
+    def release(self, position: int) -> None:
+        """Everything before `position` is in the database."""
+
+    def rewind(self, position: int) -> None:
+        """The database fell back to `position`."""
+
+
+@dataclass(slots=True)
+class Health:
+    """How the shipping goes, for status and for the exit code."""
+
+    failures: int = 0
+    """In a row; 0 after each success."""
+    cause: str = ""
+    hint: str = ""
+    unhealthy: bool = False
+    fenced: bool = False
+
+
+class Shipper:
+    """Move one log into the database, for ever or until the log ends."""
+
+    def __init__(
+        self,
+        log: Log,
+        sink: PostgresSink,
+        make_builder: Callable[[], Builder],
+        logger: Logger,
+        *,
+        batch_size: int,
+        flush_ms: int,
+        retry_max: int,
+        on_change: Callable[["Shipper"], None] = lambda _: None,
+    ) -> None:
+        """`on_change` is called after each commit and whenever the health changes."""
+        self._log = log
+        self._sink = sink
+        self._make_builder = make_builder
+        self._logger = logger
+        self._batch_size = batch_size
+        self._flush_s = flush_ms / 1000
+        self._retry_max = retry_max
+        self._on_change = on_change
+        self._builder = make_builder()
+        self._known: set[UUID] = set()
+        self._saved: dict[UUID, bytes] = {}
+        self._checkpoint = Checkpoint(0, 0, Counts(), "")
+        self.health = Health()
+        self.counts_before = Counts()
+        self.position = 0
+
+    @property
+    def counts(self) -> Counts:
+        """What became of the log's lines so far, as the database says."""
+        return self._checkpoint.counts
+
+    async def run(self) -> None:
+        """Ship until the log has ended and everything of it is committed.
+
+        Raises:
+            FencedError: another process took the log over.
+        """
+        try:
+            found = await self._retrying(lambda: self._sink.open_log(self._log.name, _now()))
+            self.counts_before = found.counts
+            self._start_at(found)
+            while await self._log.more(self.position):
+                await self._deliver(await self._next_batch(await self._gather()))
+        except FencedError:
+            self.health.fenced = True
+            self._logger.warning("log_taken_over", log=self._log.name.label)
+            raise
+
+    # -- a batch ---------------------------------------------------------------------------------------------
+
+    async def _gather(self) -> list[LogLine]:
+        """Read on until BATCH_SIZE lines are there or FLUSH_MS has passed; what waits already is taken whole."""
+        end = time.monotonic() + self._flush_s
+        lines: list[LogLine] = []
+        position = self.position
+        while True:
+            lines += self._log.read(position, BATCH_BYTES)
+            position = lines[-1].end if lines else position
+            left = end - time.monotonic()
+            if len(lines) >= self._batch_size or position - self.position >= BATCH_BYTES or left <= 0:
+                return lines[:BATCH_ROWS]
+            try:
+                async with asyncio.timeout(left):
+                    if not await self._log.more(position):
+                        return lines
+            except TimeoutError:
+                return lines
+
+    async def _next_batch(self, lines: list[LogLine]) -> Batch:
+        """Build the rows of these lines."""
+        known = self._checkpoint
+        batch = Batch(self._log.name.log_id, known.epoch, known.position, self.position, _now())
+        touched: set[UUID] = set()
+        for line in lines:
+            at, batch.new_position = batch.new_position, line.end
+            if line.line is None:
+                batch.dead.append(_damaged(batch, at, line))
+            elif line.line.line.strip():
+                await self._build(batch, at, line.line.line, touched)
+        for instance in touched:
+            state = self._builder.dump(instance)
+            if state != self._saved.get(instance):
+                batch.states[instance] = (self._builder.summary(instance).highest_seq, state)
+        batch.check = self._log.check(batch.new_position)
+        return batch
+
+    async def _build(self, batch: Batch, at: int, line: bytes, touched: set[UUID]) -> None:
+        envelope = parse(line)
+        if isinstance(envelope, Rejected):
+            if envelope.instance is not None and envelope.seq is not None:
+                await self._know(envelope.instance)
+                self._builder.account(envelope.instance, envelope.seq)
+                touched.add(envelope.instance)
+            batch.dead.append(DeadLetter(batch.log_id, at, envelope.reason, envelope.error, line, batch.at))
+            return
+        await self._know(envelope.instance)
+        built = self._builder.feed(envelope)
+        touched.add(envelope.instance)
+        batch.items.append(Item(built, line, at))
+        batch.encoded_bytes += len(built.event.payload)
+
+    async def _know(self, instance: UUID) -> None:
+        """Give the builder what the database remembers of an instance, before its first line."""
+        if instance not in self._known:
+            state = await self._retrying(lambda: self._sink.load_state(instance))
+            self._builder.load(instance, state)
+            self._known.add(instance)
+
+    # -- delivery --------------------------------------------------------------------------------------------
+
+    async def _deliver(self, batch: Batch) -> None:
+        """Write the batch until it is committed, or until the database turns out to be elsewhere."""
+        written = await self._retrying(lambda: self._write(batch))
+        if written is None:
+            return
+        self._saved.update({instance: state for instance, (_, state) in batch.states.items()})
+        self._checkpoint = Checkpoint(batch.epoch, batch.new_position, written, batch.check)
+        self.position = batch.new_position
+        self._log.release(self.position)
+        self._on_change(self)
+
+    async def _write(self, batch: Batch) -> Counts | None:
+        """One attempt; None when the log must be read again from another position.
+
+        Raises:
+            StoreError: try again.
+        """
+        try:
+            if self.health.failures:
+                await self._sink.resume_log(self._log.name, batch.epoch, _now())
+            return (await self._sink.write(batch, self._log.name, self.counts)).counts
+        except MovedError:
+            found = await self._sink.resume_log(self._log.name, batch.epoch, _now())
+        if found.position == batch.new_position and found.counts.read:
+            return found.counts
+        if found.position == batch.old_position:
+            raise StoreError(_RACED)
+        self._start_at(found)
+        return None
+
+    def _start_at(self, found: Checkpoint) -> None:
+        """Read the log from where the database is; its own memory of what came before counts, not ours."""
+        position = found.position
+        known = position == 0 or found.check == self._log.check(position)
+        if not self._log.start <= position <= self._log.end or not known:
+            self._logger.warning(
+                "log_position_reset",
+                log=self._log.name.label,
+                database=position,
+                start=self._log.start,
+                end=self._log.end,
+            )
+            position = self._log.start
+        self._builder = self._make_builder()
+        self._known.clear()
+        self._saved.clear()
+        self._checkpoint = found
+        self.position = position
+        self._log.rewind(position)
+
+    async def _retrying(self, attempt: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Repeat `attempt` until it succeeds, with full jitter between the tries; only the caller's end stops it."""
+        pauses = backoff.expo(base=2, factor=_BACKOFF_FIRST_S, max_value=BACKOFF_MAX_S)
+        next(pauses)
+        while True:
+            try:
+                result = await attempt()
+            except StoreError as exc:
+                self._failed(exc.verdict)
+                await asyncio.sleep(backoff.full_jitter(next(pauses)))
+            else:
+                if self.health.failures:
+                    self._logger.info("database_back", log=self._log.name.label, after_failures=self.health.failures)
+                    self.health = Health()
+                    self._on_change(self)
+                return result
+
+    def _failed(self, found: Verdict) -> None:
+        health = self.health
+        first_of_its_kind = health.cause != found.cause
+        health.failures += 1
+        health.cause, health.hint = found.cause, found.hint
+        turned = not health.unhealthy and (health.failures > self._retry_max or found.fate is Fate.OPERATOR)
+        health.unhealthy = health.unhealthy or turned
+        if first_of_its_kind or turned:
+            log = self._logger.error if found.fate is Fate.OPERATOR or turned else self._logger.warning
+            log(
+                "database_failed",
+                log=self._log.name.label,
+                cause=found.cause,
+                hint=found.hint,
+                failures=health.failures,
+            )
+        self._on_change(self)
+
+
+def _damaged(batch: Batch, at: int, line: LogLine) -> DeadLetter:
+    """What becomes of bytes that are no line any more."""
+    if not line.damaged:
+        return DeadLetter(batch.log_id, at, "missing", f"{line.end - at} bytes of the log are gone", b"", batch.at)
+    error = f"{line.end - at} bytes of the log do not match their checksum"
+    return DeadLetter(batch.log_id, at, "damaged", error, line.damaged[:_DAMAGED_BYTES], batch.at)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,81 @@
+"""What to do with an error of Postgres or its driver: decided here, in one function, and nowhere else."""
+
+from enum import Enum
+from typing import Final, NamedTuple
+
+import asyncpg
+
+
+class Fate(Enum):
+    """What an error means for the batch."""
+
+    RETRY = "retry"
+    """Nothing is wrong with the batch: connect again and repeat it, for ever."""
+    OPERATOR = "operator"
+    """As RETRY, but only a person can end it: say so loudly. Never dead-letter."""
+    ROW = "row"
+    """One row is at fault: dead-letter it and store its neighbours."""
+    DUPLICATE = "duplicate"
+    """One row is there already, although the gate did not know it: drop it."""
+
+
+class Verdict(NamedTuple):
+    """An error's fate, the SQLSTATE or class to count it under, and what a person can do about it."""
+
+    fate: Fate
+    cause: str
+    hint: str
+
+
+_RETRY_HINTS: Final = {
+    "08": "The connection was lost; nothing to do, it is tried again.",
+    "53100": "The database's disk is full: free space there.",
+    "53300": "The database has no free connection: raise max_connections or use a pooler.",
+    "53": "The database is short of resources; it is tried again.",
+    "25": "The database is read-only (a standby, or failing over): name the primary, or wait for the fail-over.",
+    "57": "The database is starting or stopping; it is tried again.",
+    "40": "Another transaction was in the way; it is tried again.",
+    "55": "A lock is held by somebody else; it is tried again.",
+    "58": "The database's system failed (I/O): look at its log.",
+    "XX": "The database reported an internal error: look at its log.",
+}
+_OPERATOR_HINTS: Final = {
+    "28": "The database refused the user or password: mend AGENT_TRACE_DATABASE_URL or the server's pg_hba.conf.",
+    "3D000": "The database named in the URL does not exist: create it.",
+    "3F": "The schema named in search_path does not exist: create it.",
+    "42501": "The user lacks a privilege: grant it INSERT on the agent_trace tables, or use the writer role.",
+    "42P01": "A table is missing: run `agent-trace-sidecar migrate`.",
+    "42703": "A column is missing: run `agent-trace-sidecar migrate`.",
+    "42": "The tables do not have the expected shape: run `agent-trace-sidecar migrate`.",
+    "0A": "The server does not support a statement of ours.",
+}
+_ROW_CODES: Final = ("23502", "23503", "23514")
+_CLIENT_ERRORS: Final = (TypeError, ValueError, OverflowError)
+
+
+def verdict(exc: BaseException) -> Verdict:
+    """Say what `exc`, raised by a statement of a batch, means for the batch."""
+    if isinstance(exc, asyncpg.PostgresError):
+        return _by_sqlstate(exc.sqlstate or "")
+    if isinstance(exc, asyncpg.exceptions.DataError | _CLIENT_ERRORS) and not isinstance(exc, asyncpg.InterfaceError):
+        return Verdict(Fate.ROW, type(exc).__name__, "A value could not be encoded.")
+    if isinstance(exc, asyncpg.exceptions.ClientConfigurationError):
+        return Verdict(Fate.OPERATOR, "client_configuration", "The database URL can't be used: mend it.")
+    if isinstance(exc, asyncpg.exceptions.TargetServerAttributeNotMatched):
+        return Verdict(Fate.RETRY, "target_session_attrs", "No server of the URL has the wanted role at the moment.")
+    if isinstance(exc, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError | EOFError):
+        return Verdict(Fate.RETRY, "connection", "The database can't be reached; it is tried again.")
+    return Verdict(Fate.RETRY, type(exc).__name__, "An unexpected error; it is tried again. Please report it.")
+
+
+def _by_sqlstate(code: str) -> Verdict:
+    if code == "23505":
+        return Verdict(Fate.DUPLICATE, code, "")
+    if code in _ROW_CODES or code[:2] in ("22", "54"):
+        return Verdict(Fate.ROW, code, "A value was refused by the database.")
+    for known in (code, code[:2]):
+        if known in _OPERATOR_HINTS:
+            return Verdict(Fate.OPERATOR, code, _OPERATOR_HINTS[known])
+        if known in _RETRY_HINTS:
+            return Verdict(Fate.RETRY, code, _RETRY_HINTS[known])
+    return Verdict(Fate.RETRY, code, "The database reported an unexpected error; it is tried again.")

@@ -1,0 +1,389 @@
+"""One batch, one transaction: the gate, the checkpoint, COPY of what survives, commit.
+
+Rules: nothing is written outside the transaction that moves the checkpoint, so a batch is there whole or not at all;
+every statement runs under a deadline from outside (`_Guard`), because COPY on a dead connection never returns; the
+statement cache stays off, because with it COPY stored wrong values after a column's type had changed, and poolers
+lose prepared statements; an error's text is never passed on, it can hold a row's content.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple, TypeVar
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from agent_trace_sidecar.limits import CONNECT_DEADLINE_S, WRITE_DEADLINE_S
+from agent_trace_sidecar.rows import (
+    Batch,
+    Checkpoint,
+    Counts,
+    DeadLetter,
+    EventRow,
+    Item,
+    RangeRow,
+    RecordRow,
+)
+from agent_trace_sidecar.sinks import refused
+from agent_trace_sidecar.sinks.faults import Fate, Verdict, verdict
+
+T = TypeVar("T")
+
+_RESUME: Final = """
+INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, opened_at, updated_at)
+VALUES ($1, $2, $3, $4, 0, $5, $6, $6)
+ON CONFLICT (source_id) DO UPDATE SET epoch = greatest(agent_trace_sources.epoch, $4)
+RETURNING epoch, position, state
+"""
+_OPEN: Final = """
+INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, opened_at, updated_at)
+VALUES ($1, $2, $3, 1, 0, $4, $5, $5)
+ON CONFLICT (source_id) DO UPDATE SET epoch = agent_trace_sources.epoch + 1, updated_at = $5
+RETURNING epoch, position, state
+"""
+_GATE: Final = """
+INSERT INTO agent_trace_dedupe (event_id, seen_at) SELECT id, $2 FROM unnest($1::uuid[]) AS id
+ON CONFLICT (event_id) DO NOTHING RETURNING event_id
+"""
+_ADVANCE: Final = """
+UPDATE agent_trace_sources SET position = $1, state = $2, updated_at = $3
+WHERE source_id = $4 AND epoch = $5 AND position = $6
+"""
+_SAVE_STATES: Final = """
+INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, opened_at, updated_at)
+SELECT id, 'instance', $4, 0, seq, state, $5, $5 FROM unnest($1::uuid[], $2::bigint[], $3::jsonb[]) AS s (id, seq, state)
+ON CONFLICT (source_id) DO UPDATE
+SET position = excluded.position, state = excluded.state, updated_at = excluded.updated_at
+"""
+_LOAD_STATE: Final = "SELECT state::text FROM agent_trace_sources WHERE source_id = $1"
+
+
+_OUT_OF_RANGE: Final = Verdict(Fate.ROW, "22003", "A number is beyond what jsonb holds.")
+_UNEXPLAINED: Final = Verdict(Fate.RETRY, "unexplained", "Good rows were refused; they are tried again.")
+
+
+class StoreError(Exception):
+    """The database did not take it. `verdict` says what to do; the text holds no row's content."""
+
+    def __init__(self, found: Verdict) -> None:
+        super().__init__(f"{found.cause}: {found.hint}")
+        self.verdict = found
+
+
+class FencedError(Exception):
+    """Another process has opened this log after us; it is the one that goes on."""
+
+
+class MovedError(Exception):
+    """The checkpoint is not where we left it: read it again before anything else."""
+
+
+class LogName(NamedTuple):
+    """What a log is called in `agent_trace_sources`: `label` is what a person knows it by."""
+
+    log_id: UUID
+    kind: str
+    host: str
+    label: str
+
+
+class Written(NamedTuple):
+    """What became of a batch."""
+
+    counts: Counts
+    committed_events: int
+
+
+class LogState(msgspec.Struct, frozen=True):
+    """The `state` of a log's row."""
+
+    label: str = ""
+    read: int = 0
+    stored: int = 0
+    duplicate: int = 0
+    dead: int = 0
+    check: str = ""
+    rules: str = ""
+    """Version of the redaction rules that masked it last."""
+
+
+class PostgresSink:
+    """The connection of one shipper. Every public coroutine raises StoreError, and connects when it must."""
+
+    def __init__(
+        self,
+        url: Callable[[], Awaitable[str]],
+        prepare: Callable[[asyncpg.Connection], Awaitable[None]],
+        *,
+        rules_version: str = "",
+        write_deadline_s: float = WRITE_DEADLINE_S,
+    ) -> None:
+        """`url` is asked before each connect; `prepare` runs on each new connection (it creates the schema)."""
+        self._url = url
+        self._prepare = prepare
+        self._rules = rules_version
+        self._write_deadline_s = write_deadline_s
+        self._connection: asyncpg.Connection | None = None
+
+    async def open_log(self, name: LogName, now: datetime) -> Checkpoint:
+        """Take the log over: a new epoch, at the position where the last one stopped."""
+        state = msgspec.json.encode(LogState(label=name.label)).decode()
+        return await self._run(
+            lambda c: self._checkpoint(c, _OPEN, name.log_id, name.kind, name.host, state, now), CONNECT_DEADLINE_S
+        )
+
+    async def resume_log(self, name: LogName, epoch: int, now: datetime) -> Checkpoint:
+        """Find out, after an error, how far the database really is; it may have lost our row altogether.
+
+        Raises:
+            FencedError: somebody took the log over.
+        """
+        state = msgspec.json.encode(LogState(label=name.label)).decode()
+        found = await self._run(
+            lambda c: self._checkpoint(c, _RESUME, name.log_id, name.kind, name.host, epoch, state, now),
+            CONNECT_DEADLINE_S,
+        )
+        if found.epoch > epoch:
+            raise FencedError
+        return found
+
+    async def load_state(self, instance: UUID) -> bytes:
+        """Return the builder's state of this instance, empty when there is none."""
+
+        async def load(connection: asyncpg.Connection) -> bytes:
+            found: str | None = await connection.fetchval(_LOAD_STATE, instance)
+            return (found or "").encode()
+
+        return await self._run(load, CONNECT_DEADLINE_S)
+
+    async def write(self, batch: Batch, name: LogName, counts: Counts) -> Written:
+        """Store the batch; rows that the server refuses become dead letters, their neighbours are stored.
+
+        Args:
+            batch: what to write.
+            name: the log's name.
+            counts: the log's counts before this batch.
+
+        Raises:
+            StoreError: with a fate of RETRY or OPERATOR.
+            MovedError: the checkpoint was moved by somebody else, or by a commit whose answer was lost.
+        """
+        known: set[UUID] = set()
+        while True:
+            try:
+                return await self._run(
+                    lambda c: self._transaction(c, batch, name, counts, known), self._deadline(batch)
+                )
+            except StoreError as exc:
+                if exc.verdict.fate not in (Fate.ROW, Fate.DUPLICATE):
+                    raise
+            await self._run(refused.check_shape, CONNECT_DEADLINE_S)
+            await self._set_aside(batch, known)
+
+    async def close(self) -> None:
+        """Close the connection, without waiting for a server that does not answer."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    # -- one transaction -------------------------------------------------------------------------------------
+
+    async def _transaction(
+        self, connection: asyncpg.Connection, batch: Batch, name: LogName, counts: Counts, known: set[UUID]
+    ) -> Written:
+        async with connection.transaction():
+            fresh = await self._gate(connection, [i.built.event.event_id for i in batch.items], batch.at)
+            items = _survivors(batch.items, fresh - known)
+            dead = len(batch.dead)
+            written = Counts(len(batch.items) + dead, len(items), len(batch.items) - len(items), dead)
+            total = counts.plus(written)
+            state = LogState(name.label, *total, check=batch.check, rules=self._rules)
+            moved = await connection.execute(
+                _ADVANCE,
+                batch.new_position,
+                msgspec.json.encode(state).decode(),
+                batch.at,
+                batch.log_id,
+                batch.epoch,
+                batch.old_position,
+            )
+            if moved != "UPDATE 1":
+                raise MovedError
+            await copy_items(connection, items)
+            await _copy(connection, "agent_trace_dead_letters", DeadLetter._fields, batch.dead)
+            if batch.states:
+                await self._save_states(connection, batch, name.host)
+        return Written(total, len(items))
+
+    async def _gate(self, connection: asyncpg.Connection, ids: list[UUID], now: datetime) -> set[UUID]:
+        """Pass the ids through the gate; sorted, so that two sidecars with the same ids don't lock each other out."""
+        if not ids:
+            return set()
+        return {row["event_id"] for row in await connection.fetch(_GATE, sorted(set(ids)), now)}
+
+    async def _save_states(self, connection: asyncpg.Connection, batch: Batch, host: str) -> None:
+        ids = sorted(batch.states)
+        seqs = [batch.states[i][0] for i in ids]
+        states = [batch.states[i][1].decode() for i in ids]
+        await connection.execute(_SAVE_STATES, ids, seqs, states, host, batch.at)
+
+    async def _checkpoint(self, connection: asyncpg.Connection, query: str, *args: object) -> Checkpoint:
+        row = await connection.fetchrow(query, *args)
+        assert row is not None  # noqa: S101 - an upsert returns its row
+        state = msgspec.json.decode(row["state"], type=LogState)
+        counts = Counts(state.read, state.stored, state.duplicate, state.dead)
+        return Checkpoint(row["epoch"], row["position"], counts, state.check)
+
+    # -- rows that the server refuses ------------------------------------------------------------------------
+
+    async def _set_aside(self, batch: Batch, known: set[UUID]) -> None:
+        """Find the rows at fault and take them out of the batch: to the dead letters, or as `known` duplicates."""
+        bad = {id(item): _OUT_OF_RANGE for item in refused.certainly_refused(batch.items)}
+        if not bad:
+            bad = await self._search(batch, [i for i in batch.items if i.built.event.event_id not in known])
+        if not bad:
+            raise StoreError(_UNEXPLAINED)
+        items, batch.items = batch.items, []
+        for item in items:
+            found = bad.get(id(item))
+            if found is None or found.fate is Fate.DUPLICATE:
+                batch.items.append(item)
+            else:
+                batch.dead.append(
+                    DeadLetter(batch.log_id, item.position, "refused", str(StoreError(found)), item.line, batch.at)
+                )
+            if found is not None and found.fate is Fate.DUPLICATE:
+                known.add(item.built.event.event_id)
+
+    async def _search(self, batch: Batch, items: list[Item]) -> dict[int, Verdict]:
+        """Halve the batch until each refused row stands alone; every probe is rolled back."""
+        try:
+            await self._run(lambda c: self._probe(c, items), self._deadline(batch))
+        except StoreError as exc:
+            if exc.verdict.fate not in (Fate.ROW, Fate.DUPLICATE):
+                raise
+            if len(items) == 1:
+                return {id(items[0]): exc.verdict}
+            half = len(items) // 2
+            return await self._search(batch, items[:half]) | await self._search(batch, items[half:])
+        return {}
+
+    async def _probe(self, connection: asyncpg.Connection, items: list[Item]) -> None:
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            await copy_items(connection, items)
+        finally:
+            if not connection.is_closed():
+                await transaction.rollback()
+
+    # -- the connection --------------------------------------------------------------------------------------
+
+    def _deadline(self, batch: Batch) -> float:
+        """A batch over the usual size (one huge line) gets the time for its size."""
+        return self._write_deadline_s * (1 + batch.encoded_bytes / (8 * 1024 * 1024))
+
+    async def _run(self, work: Callable[[asyncpg.Connection], Awaitable[T]], deadline_s: float) -> T:
+        """Run `work` on the connection under a deadline; translate every error of the driver."""
+        try:
+            connection = self._connection
+            if connection is None or connection.is_closed():
+                connection = await self._connect()
+            return await guarded(connection, work(connection), deadline_s)
+        except (StoreError, MovedError, FencedError):
+            raise
+        except Exception as exc:  # noqa: BLE001 - `verdict` knows every kind, and what is unknown is tried again
+            found = verdict(exc)
+            if found.fate in (Fate.RETRY, Fate.OPERATOR):
+                await self.close()
+            raise StoreError(found) from None
+
+    async def _connect(self) -> asyncpg.Connection:
+        await self.close()
+        url = await self._url()
+        connection = await connect(url)
+        try:
+            await guarded(connection, self._prepare(connection), CONNECT_DEADLINE_S * 3)
+        except BaseException:
+            connection.terminate()
+            raise
+        self._connection = connection
+        return connection
+
+
+async def connect(url: str) -> asyncpg.Connection:
+    """Connect as every part of the program does: no statement cache, a name in pg_stat_activity, a deadline."""
+    async with asyncio.timeout(CONNECT_DEADLINE_S):
+        return await asyncpg.connect(
+            url,
+            timeout=CONNECT_DEADLINE_S,
+            statement_cache_size=0,
+            server_settings={"application_name": "agent-trace-sidecar"},
+        )
+
+
+async def guarded(connection: asyncpg.Connection, work: Awaitable[T], deadline_s: float) -> T:
+    """Await `work`, cut off when the connection dies or `deadline_s` passes; the driver itself may wait for ever.
+
+    Raises:
+        ConnectionError: it was cut off.
+    """
+    task = asyncio.ensure_future(work)
+
+    def cut(*_: object) -> None:
+        task.cancel()
+
+    def expire() -> None:
+        connection.terminate()
+        task.cancel()
+
+    connection.add_termination_listener(cut)
+    timer = asyncio.get_running_loop().call_later(deadline_s, expire)
+    try:
+        await asyncio.wait({task})  # unlike `await task`, this ends at once when we are cancelled ourselves
+    except asyncio.CancelledError:
+        expire()
+        task.add_done_callback(_consume)
+        raise
+    finally:
+        timer.cancel()
+        if not connection.is_closed():
+            connection.remove_termination_listener(cut)
+    if task.cancelled():
+        raise ConnectionError("the connection was cut")
+    return task.result()
+
+
+async def copy_items(connection: asyncpg.Connection, items: Sequence[Item]) -> None:
+    """COPY the rows of these lines into their tables."""
+    await _copy(connection, "agent_trace_events", EventRow._fields, [i.built.event for i in items])
+    records = [record for i in items for record in i.built.records]
+    if records:
+        await _copy(connection, "agent_trace_records", RecordRow._fields, records)
+        ranges = [row for i in items for row in i.built.ranges]
+        await _copy(connection, "agent_trace_ranges", RangeRow._fields, ranges)
+
+
+async def _copy(
+    connection: asyncpg.Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
+) -> None:
+    if rows:
+        await connection.copy_records_to_table(table, columns=columns, records=rows)
+
+
+def _survivors(items: Sequence[Item], fresh: set[UUID]) -> list[Item]:
+    """The items to store: those whose id the gate had not seen, each id once, the first of them."""
+    kept: list[Item] = []
+    for item in items:
+        if item.built.event.event_id in fresh:
+            fresh.discard(item.built.event.event_id)
+            kept.append(item)
+    return kept
+
+
+def _consume(task: asyncio.Future[Any]) -> None:
+    """Take the result of work that nobody waits for any more, so that asyncio does not report it."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,77 @@
+"""Bytes to lines, whatever the pieces they arrive in: the one splitter of all sources.
+
+A line over the limit is not buffered: its first bytes are kept (they hold the ids), the rest is counted and dropped.
+"""
+
+from typing import Final, NamedTuple
+
+HEAD_BYTES: Final = 4096
+
+
+class Line(NamedTuple):
+    """A line without its newline, and how many bytes of the source it took, newline included."""
+
+    data: bytes
+    size: int
+
+
+class Oversize(NamedTuple):
+    """A line that was too long to keep: its first bytes, and how many bytes of the source it took."""
+
+    head: bytes
+    size: int
+
+
+class LineSplitter:
+    """Cut a stream of bytes at newlines; memory is bounded by `max_line_bytes` plus one chunk."""
+
+    def __init__(self, max_line_bytes: int) -> None:
+        self._max = max_line_bytes
+        self._pieces: list[bytes] = []
+        self._held = 0
+        self._dropped = 0
+
+    @property
+    def pending(self) -> int:
+        """Bytes of the unfinished last line."""
+        return self._held + self._dropped
+
+    def feed(self, chunk: bytes) -> list[Line | Oversize]:
+        """Take the next bytes and return the lines that they complete."""
+        first_end = chunk.find(b"\n")
+        if first_end < 0:
+            self._hold(chunk)
+            return []
+        lines: list[Line | Oversize] = []
+        self._hold(chunk[:first_end])
+        lines.append(self._take(1))
+        *whole, rest = chunk[first_end + 1 :].split(b"\n")
+        lines.extend(
+            Line(data, len(data) + 1) if len(data) <= self._max else Oversize(data[:HEAD_BYTES], len(data) + 1)
+            for data in whole
+        )
+        if rest:
+            self._hold(rest)
+        return lines
+
+    def finish(self) -> Line | Oversize | None:
+        """Return what stood after the last newline, if anything."""
+        return self._take(0) if self.pending else None
+
+    def _hold(self, piece: bytes) -> None:
+        if self._dropped or self._held + len(piece) > self._max:
+            if not self._dropped:
+                head = b"".join([*self._pieces, piece])[:HEAD_BYTES]
+                self._dropped = self._held + len(piece) - len(head)
+                self._pieces, self._held = [head], len(head)
+            else:
+                self._dropped += len(piece)
+            return
+        self._pieces.append(piece)
+        self._held += len(piece)
+
+    def _take(self, newline: int) -> Line | Oversize:
+        data, dropped = b"".join(self._pieces), self._dropped
+        size = self._held + dropped + newline
+        self._pieces, self._held, self._dropped = [], 0, 0
+        return Oversize(data, size) if dropped else Line(data, size)

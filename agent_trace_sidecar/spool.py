@@ -1,0 +1,400 @@
+"""The durable log between stdin and Postgres: one folder per run of a shim, JSON lines on disk.
+
+Strategy: one thread appends (`append`), one makes it durable for a whole group of lines at once (`sync`), the shipper
+reads only what is durable (`read`). A position is a byte offset in the whole log; a segment's file name is the
+position of its first byte, so that a missing or damaged segment costs its own lines and no others. Each line ends in
+a CRC field of its own: a flipped bit makes a dead letter, not a wrong row.
+
+Rules: an error while writing leaves the files as they were before the line (a torn tail is cut when opened, too);
+after a failed fsync nothing that it covered is trusted, its lines are written again to a new segment; the folder's
+lock, held by the owner's process, tells whether the owner lives.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import shutil
+import threading
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Final, NamedTuple, Self
+from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
+
+from agent_trace_sidecar.limits import READ_BYTES, SEGMENT_BYTES, SPOOL_KEEP_BYTES, SPOOL_KEEP_S, SPOOL_MAX_BYTES
+from agent_trace_sidecar.redaction import Redacted
+
+_CRC_SIZE: Final = len(b',"crc":"00000000"}')
+_FOLDER: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[0-9a-f]{8}")
+_SEGMENT: Final = re.compile(r"\d{20}\.jsonl")
+
+
+class SpoolBusyError(Exception):
+    """Another living process owns this spool."""
+
+
+class SpoolFullError(Exception):
+    """The spool holds as many unshipped bytes as it may; the writer waits until some are shipped."""
+
+
+class SpoolLine(NamedTuple):
+    """One line read back: `end` is the position after it; `line` is None where the bytes were damaged."""
+
+    line: Redacted | None
+    end: int
+    damaged: bytes = b""
+
+
+class Spool:
+    """One folder of segments. `append` and `sync` may run in two threads, `read` and `release` in a third."""
+
+    def __init__(self, folder: Path, *, segment_bytes: int = SEGMENT_BYTES, max_bytes: int = SPOOL_MAX_BYTES) -> None:
+        """Open or create `folder`; use `create` or `open_existing`.
+
+        Raises:
+            SpoolBusyError: its owner lives.
+            OSError: the folder can't be made or written.
+        """
+        self.folder = folder
+        self.source_id: UUID = uuid5(NAMESPACE_URL, f"agent-trace-sidecar:spool:{folder.name}")
+        self._segment_bytes = segment_bytes
+        self._max_bytes = max_bytes
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock_fd = _lock(folder / "lock")
+        self._write_lock = threading.Lock()
+        self._segments = _segments(folder)
+        self._fd: int | None = None
+        self._unsynced: list[bytes] = []
+        self._broken = False
+        self._released = self.start
+        self.end = self.durable = self._recover()
+
+    @classmethod
+    def create(cls, root: Path, instance: UUID, *, segment_bytes: int = SEGMENT_BYTES) -> Self:
+        """Reopen the spool that an earlier sidecar of this `instance` left, or make a new one."""
+        for folder in sorted(root.glob(f"{instance}.*")):
+            with contextlib.suppress(SpoolBusyError):
+                return cls(folder, segment_bytes=segment_bytes)
+        return cls(root / f"{instance}.{uuid4().hex[:8]}", segment_bytes=segment_bytes)
+
+    @property
+    def start(self) -> int:
+        """The position of the first byte that is still there."""
+        return self._segments[0] if self._segments else 0
+
+    @property
+    def unshipped_bytes(self) -> int:
+        """Durable or not, what the database has not got yet."""
+        return self.end - max(self._released, self.start)
+
+    @property
+    def last_write_at(self) -> float:
+        """Seconds since the epoch of the newest segment's last change; 0 when there is none."""
+        return self._path(self._segments[-1]).stat().st_mtime if self._segments else 0.0
+
+    # -- writing ---------------------------------------------------------------------------------------------
+
+    def append(self, lines: Sequence[Redacted]) -> list[int]:
+        """Write lines to the last segment; return the position after each. They are durable only after `sync`.
+
+        Raises:
+            SpoolFullError: the cap on unshipped bytes is reached; nothing was written.
+            OSError: disk full or broken; nothing of these lines is left in the file.
+        """
+        with self._write_lock:
+            framed = [_frame(line.line) for line in lines]
+            data = b"".join(framed)
+            if self.unshipped_bytes and self.unshipped_bytes + len(data) > self._max_bytes:
+                raise SpoolFullError
+            if self._broken:
+                self._rewrite_unsynced()
+            if self._fd is None or self.end - self._segments[-1] >= self._segment_bytes:
+                self._rotate()
+            self._write(data)
+            self._unsynced.append(data)
+            ends = list(accumulate((len(piece) for piece in framed), initial=self.end))[1:]
+            self.end += len(data)
+            return ends
+
+    def sync(self) -> int:
+        """Make everything appended so far durable, in one go; return the position up to which it is.
+
+        Raises:
+            OSError: fsync failed. The lines were written again to a new segment, and are not durable yet.
+        """
+        with self._write_lock:
+            if self._broken:
+                self._rewrite_unsynced()
+            fd, end, covered = self._fd, self.end, len(self._unsynced)
+            if fd is None or end == self.durable:
+                return self.durable
+            fd = os.dup(fd)
+        try:
+            os.fdatasync(fd)
+        except OSError:
+            with self._write_lock:
+                if self.durable < end:
+                    self._rewrite_unsynced()
+            raise
+        finally:
+            os.close(fd)
+        with self._write_lock:
+            if self.durable < end:  # otherwise a new segment was begun meanwhile, which settled the old one
+                del self._unsynced[:covered]
+                self.durable = end
+            return self.durable
+
+    def _write(self, data: bytes) -> None:
+        assert self._fd is not None  # noqa: S101 - append opened it
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError as exc:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self.end - self._segments[-1])
+            if exc.errno != errno.ENOSPC:  # a file that can't be written is left alone; the next line opens another
+                self._close_segment()
+            raise
+
+    def _rotate(self) -> None:
+        """Close the full segment durably and start the next one."""
+        if self._fd is not None:
+            try:
+                os.fdatasync(self._fd)
+            except OSError:
+                self._rewrite_unsynced()
+                raise
+            self._close_segment()
+            self._unsynced.clear()
+            self.durable = self.end
+        self._open_segment()
+
+    def _open_segment(self) -> None:
+        """Start a segment at the log's end; the folder's entry is made durable as well."""
+        fd = os.open(self._path(self.end), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            _sync_folder(self.folder)
+        except OSError:
+            os.close(fd)
+            raise
+        self._fd = fd
+        if not self._segments or self._segments[-1] != self.end:
+            self._segments.append(self.end)
+
+    def _close_segment(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def _rewrite_unsynced(self) -> None:
+        """After a failed fsync the kernel may have dropped the pages: take the lines from memory, in a new file.
+
+        They keep their positions. If this fails as well, the next `append` or `sync` begins with it.
+        """
+        self._broken = True
+        data = b"".join(self._unsynced)
+        if self._fd is not None:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self.durable - self._segments[-1])
+        self._close_segment()
+        self.end = self.durable
+        self._path(self.end).unlink(missing_ok=True)
+        self._open_segment()
+        self._write(data)
+        self.end += len(data)
+        self._broken = False
+
+    # -- reading ---------------------------------------------------------------------------------------------
+
+    def read(self, position: int, max_bytes: int) -> list[SpoolLine]:
+        """Return durable lines from `position` on, about `max_bytes` of them, at least one when there is one.
+
+        A position inside a missing segment goes on at the next segment; `end` of the next line shows the jump.
+        """
+        lines: list[SpoolLine] = []
+        taken = 0
+        while taken < max_bytes and position < self.durable:
+            segment, limit = self._segment_at(position)
+            position = max(position, segment)
+            found = _read_lines(self._path(segment), segment, position, limit, max_bytes - taken)
+            if not found:  # an empty or vanished segment
+                position = limit
+                lines.append(SpoolLine(None, position, b""))
+                continue
+            lines.extend(found)
+            taken += found[-1].end - position
+            position = found[-1].end
+        return lines
+
+    def release(self, position: int) -> None:
+        """Say that everything before `position` is in the database: its segments may go after their time."""
+        with self._write_lock:
+            self._released = max(self._released, position)
+            while len(self._segments) > 1 and self._segments[1] <= self._released:
+                shipped = self._released - self._segments[1]
+                path = self._path(self._segments[0])
+                age = time.time() - path.stat().st_mtime if path.exists() else SPOOL_KEEP_S
+                if age < SPOOL_KEEP_S and shipped < SPOOL_KEEP_BYTES:
+                    return
+                path.unlink(missing_ok=True)
+                del self._segments[0]
+
+    def rewind(self, position: int) -> None:
+        """Say that the database fell back to `position`: what stands after it counts as unshipped again."""
+        self._released = position
+
+    # -- the end ---------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Give up the lock; the files stay for whoever opens the spool next."""
+        with self._write_lock:
+            self._close_segment()
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    def remove(self) -> None:
+        """Delete the folder, which the database has completely, while the lock is still held."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.close()
+
+    def _path(self, segment: int) -> Path:
+        return self.folder / f"{segment:020d}.jsonl"
+
+    def _segment_at(self, position: int) -> tuple[int, int]:
+        """The segment that holds `position`, or the next one, and the position where its lines end."""
+        with self._write_lock:
+            segments, durable = list(self._segments), self.durable
+        index = max((i for i, start in enumerate(segments) if start <= position), default=0)
+        if index + 1 < len(segments):
+            return segments[index], segments[index + 1]
+        return segments[index], durable
+
+    def _recover(self) -> int:
+        """Cut a torn tail off the last segment and return the log's end; a new segment starts there.
+
+        What is left is made durable: the page cache may be all that holds it.
+        """
+        if not self._segments:
+            return 0
+        last = self._segments[-1]
+        path = self._path(last)
+        fd = os.open(path, os.O_RDWR)
+        try:
+            size = _size_of_whole_lines(fd)
+            os.ftruncate(fd, size)
+            os.fdatasync(fd)
+        finally:
+            os.close(fd)
+        return last + size
+
+
+def spool_folders(root: Path) -> list[Path]:
+    """The spools below `root`, oldest first."""
+    found = [path for path in root.iterdir() if _FOLDER.fullmatch(path.name)] if root.is_dir() else []
+    return sorted(found, key=lambda path: (path.stat().st_ctime, path.name))
+
+
+def is_owned(folder: Path) -> bool:
+    """Whether a living process owns the spool in this folder."""
+    try:
+        fd = _lock(folder / "lock")
+    except SpoolBusyError:
+        return True
+    except OSError:
+        return False
+    os.close(fd)
+    return False
+
+
+def extent(folder: Path) -> tuple[int, int]:
+    """First and last position of the spool in `folder`, read without its lock (for `status`)."""
+    segments = _segments(folder)
+    if not segments:
+        return 0, 0
+    last = folder / f"{segments[-1]:020d}.jsonl"
+    return segments[0], segments[-1] + (last.stat().st_size if last.exists() else 0)
+
+
+def _lock(path: Path) -> int:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise SpoolBusyError(f"{path.parent} belongs to a running sidecar") from None
+    return fd
+
+
+def _segments(folder: Path) -> list[int]:
+    return sorted(int(path.stem) for path in folder.iterdir() if _SEGMENT.fullmatch(path.name))
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _frame(line: bytes) -> bytes:
+    """Put the CRC into the object's last place, so that the file stays JSON lines; anything else goes as it is."""
+    line = line.replace(b"\n", b" ")
+    if line.startswith(b'{"') and line.endswith(b"}"):
+        body = line[:-1]
+        return b'%b,"crc":"%08x"}\n' % (body, zlib.crc32(body))
+    return line + b"\n"
+
+
+def _unframe(line: bytes) -> bytes | None:
+    """Return the line as it was appended, or None when its CRC is missing or wrong."""
+    body, tail = line[:-_CRC_SIZE], line[-_CRC_SIZE:]
+    if not line.startswith(b'{"') or not line.endswith(b"}"):
+        return line
+    if tail[:8] != b',"crc":"' or tail[8:16] != b"%08x" % zlib.crc32(body):
+        return None
+    return body + b"}"
+
+
+def _read_lines(path: Path, segment: int, position: int, limit: int, max_bytes: int) -> list[SpoolLine]:
+    """Lines of one segment from `position` to `limit`; bytes without a newline up to `limit` are one damaged line."""
+    want = min(max(max_bytes, READ_BYTES), limit - position)
+    try:
+        with path.open("rb") as file:
+            file.seek(position - segment)
+            data = file.read(want)
+            if b"\n" not in data and len(data) == want:
+                data += file.read(limit - position - want)
+    except FileNotFoundError:
+        return []
+    whole, newline, rest = data.rpartition(b"\n")
+    lines = list(_split(whole, position)) if newline else []
+    complete = position + len(whole) + len(newline)
+    if complete < limit and (len(data) < want or position + len(data) >= limit):
+        lines.append(SpoolLine(None, limit, rest))
+    return lines
+
+
+def _split(whole: bytes, position: int) -> Iterator[SpoolLine]:
+    for data in whole.split(b"\n"):
+        position += len(data) + 1
+        line = _unframe(data)
+        yield SpoolLine(None, position, data) if line is None else SpoolLine(Redacted.from_spool(line), position)
+
+
+def _size_of_whole_lines(fd: int) -> int:
+    """The file's size up to and including its last newline."""
+    size = os.fstat(fd).st_size
+    while size:
+        step = min(size, READ_BYTES)
+        cut = os.pread(fd, step, size - step).rfind(b"\n")
+        if cut >= 0:
+            return size - step + cut + 1
+        size -= step
+    return 0
