@@ -2,8 +2,9 @@
 
 from agent_trace_sidecar.redaction.funnel import Funnel
 from agent_trace_sidecar.redaction.redacted import Redacted
+from agent_trace_sidecar.redaction.userrules import RuleError
 
-__all__ = ["Funnel", "Redacted", "redact_text"]
+__all__ = ["Funnel", "Redacted", "RuleError", "redact_text"]
 
 _DEFAULT: list[Funnel] = []
 

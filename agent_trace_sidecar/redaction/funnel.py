@@ -14,10 +14,14 @@ from typing import Final, Literal
 import msgspec
 
 from agent_trace_sidecar.redaction import rulebook
+from agent_trace_sidecar.redaction.files import is_secret_path
 from agent_trace_sidecar.redaction.jsonline import JsonLine
 from agent_trace_sidecar.redaction.masker import Masker
+from agent_trace_sidecar.redaction.memory import Memory
+from agent_trace_sidecar.redaction.metadata import without_contents
 from agent_trace_sidecar.redaction.redacted import Redacted, mint
 from agent_trace_sidecar.redaction.tokens import OWN_RULES
+from agent_trace_sidecar.redaction.userrules import read_rules
 
 _OWN_FIELDS: Final = (b'"observed"', b'"redacted"')
 _KEPT: Final = ("v", "id", "seq", "at", "instance", "hook")
@@ -36,11 +40,13 @@ class Funnel:
         capture: Literal["full", "metadata"] = "full",
         rules_file: Path | None = None,
         cache_dir: Path | None = None,
-        environ: Mapping[str, str] = {},  # noqa: B006 - never written to
+        environ: Mapping[str, str] = {},
     ) -> None:
         self._enabled = enabled
         self._capture = capture
         self._cache_dir = cache_dir
+        self._user_rules = read_rules(rules_file) if rules_file is not None else []
+        self._memory = Memory(environ if enabled else {})
         self._masker: Masker | None = None
         self._loading: threading.Thread | None = None
         self._exported: list[rulebook.Rule] | None = None
@@ -57,9 +63,11 @@ class Funnel:
 
     def line(self, raw: bytes, observed: bytes | None = None) -> Redacted:
         """One wire line without its secrets, with `observed` (trusted JSON) spliced in. Never raises."""
-        raw = raw.replace(b"\n", b" ")
+        raw = raw.replace(b"\n", b" ").replace(b"\r", b" ") if b"\n" in raw else raw
         try:
             counts: Counter[str] = Counter()
+            if self._capture == "metadata":
+                raw = _without_contents(raw)
             masked = self._masked(raw, counts) if self._enabled else raw
             return mint(_spliced(masked, counts, observed))
         except Exception as error:  # noqa: BLE001 - fails closed: whatever it was, the raw line must not go on
@@ -74,23 +82,25 @@ class Funnel:
         """A log or error message without secrets."""
         if not self._enabled:
             return text
-        counts: Counter[str] = Counter()
-        return self._ready().mask(text.encode("utf-8", "replace"), counts).decode("utf-8", "replace")
+        secret_file = path is not None and is_secret_path(path)
+        masker = self._ready()
+        masked = masker.mask(_utf8(text), Counter(), (self._memory.environment,), secret_file=secret_file)
+        return masked.decode("utf-8", "replace")
 
     def _masked(self, raw: bytes, counts: Counter[str]) -> bytes:
         masker = self._ready()
         line = JsonLine.parse(raw)
         if line is None:
-            text = raw.decode("utf-8", "surrogateescape").encode("utf-8", "replace")
-            return masker.mask(text, counts)
-        return line.masked(masker, counts)
+            text = raw.decode("utf-8", "replace").encode()
+            return masker.mask(text, counts, (self._memory.environment,))
+        return line.masked(masker, counts, self._memory)
 
     def _ready(self) -> Masker:
         """The masker with all rules; waits for the export when this is the first start of this version."""
         if self._masker is None:
             if self._loading is not None:
                 self._loading.join()
-            self._masker = Masker(rulebook.Rulebook([*OWN_RULES, *(self._exported or ())]))
+            self._masker = Masker(rulebook.Rulebook([*self._user_rules, *OWN_RULES, *(self._exported or ())]))
         return self._masker
 
     def _export(self) -> None:
@@ -98,6 +108,16 @@ class Funnel:
             self._exported = rulebook.export(self._cache_dir)
         except (OSError, ValueError, ImportError, subprocess.SubprocessError):
             self._exported = []
+
+
+def _utf8(text: str) -> bytes:
+    """`text` in UTF-8; a lone surrogate becomes U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+
+
+def _without_contents(raw: bytes) -> bytes:
+    """The line without contents; one that can't be decoded is content as a whole."""
+    return msgspec.json.encode(without_contents(msgspec.json.decode(raw)))
 
 
 def _spliced(line: bytes, counts: Counter[str], observed: bytes | None) -> bytes:

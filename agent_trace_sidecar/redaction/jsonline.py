@@ -8,18 +8,26 @@ import bisect
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
 from typing import Final, Self
 
 import msgspec
 
-from agent_trace_sidecar.redaction.assignments import is_secret_key
+from agent_trace_sidecar.redaction.files import is_secret_path, reads_secret_file, values_of_file
 from agent_trace_sidecar.redaction.masker import MOST_ROUNDS, Masker
-from agent_trace_sidecar.redaction.spans import Span, applied, by_line, merged
-from agent_trace_sidecar.redaction.values import Context, is_secret
+from agent_trace_sidecar.redaction.memory import Memory
+from agent_trace_sidecar.redaction.names import Kind, kind_of
+from agent_trace_sidecar.redaction.spans import Span, applied, blanked, by_line, merged
+from agent_trace_sidecar.redaction.values import Form, is_secret
 
 _TOKEN: Final = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?', re.DOTALL)
 _NUMBER: Final = re.compile(rb"\s*(-?\d[\d.eE+-]*)")
-_BORDER: Final = b"\x1e\n"
+_BORDER: Final = b"\n\x1e\n"
+_SESSION: Final = re.compile(rb'"sessionI[Dd]":"([^"\\]{1,80})"')
+_PATH_KEYS: Final = frozenset((b"filePath", b"filepath", b"path", b"file", b"relativePath", b"movePath", b"title"))
+_CONTENT_KEYS: Final = frozenset(
+    (b"content", b"output", b"oldString", b"newString", b"diff", b"patch", b"patchText", b"preview", b"text", b"error")
+)
 
 
 class JsonLine:
@@ -37,43 +45,98 @@ class JsonLine:
             return None
         return cls(raw)
 
-    def masked(self, masker: Masker, counts: Counter[str]) -> bytes:
-        """The line with every secret replaced by its label."""
+    def masked(self, masker: Masker, counts: Counter[str], memory: Memory) -> bytes:
+        """The line with every secret replaced by its label; what it shows is remembered for its session."""
+        session = _SESSION.search(self._raw)
+        shown = memory.session(session.group(1) if session else b"")
         for _ in range(MOST_ROUNDS):
-            found = self._round(masker, counts)
-            if found is None:
+            layout = _Layout(self._raw)
+            buffer = layout.buffer
+            view = blanked(buffer)
+            found = [*layout.keyed, *masker.find(buffer)]
+            for span in found:
+                if span.spread:
+                    shown.add(view[span.start : span.end], span.rule)
+            found += [*memory.environment.find(view), *shown.find(view), *layout.file_values(view)]
+            spans = merged(by_line(view, found))
+            if not spans and not layout.numbers:
                 break
-            self._raw = found
+            counts.update(span.rule for span in spans)
+            counts.update("assignment" for _ in layout.numbers)
+            self._raw = layout.rewritten(spans)
         return self._raw
 
-    def _round(self, masker: Masker, counts: Counter[str]) -> bytes | None:
-        raw = self._raw
-        tokens: list[tuple[int, int, int]] = []  # where in the line, and where its text starts in the buffer
+
+class _Layout:
+    """All strings of a line, unescaped, one after the other in a buffer, and the way back."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+        self._tokens: list[tuple[int, int]] = []
+        self._bases: list[int] = []
+        self.keyed: list[Span] = []
+        """Values whose key announces a secret."""
+        self.numbers: list[tuple[int, int]] = []
+        """The same for numbers: where they stand in the line."""
+        self._contents: list[tuple[int, int]] = []
+        self._secret_file = False
         pieces: list[bytes] = []
-        keyed: list[Span] = []
-        numbers: list[tuple[int, int]] = []
         size = 0
-        key = b""
+        key, kind = b"", Kind.NONE
         for match in _TOKEN.finditer(raw):
             body = match.group(1)
             if b"\\" in body:
                 body = _unescaped(body)
-            start, end = match.span(1)
-            tokens.append((start, end, size))
+            self._tokens.append(match.span(1))
+            self._bases.append(size)
             if match.group(2):
-                key = body
-                if is_secret_key(key) and (number := _NUMBER.match(raw, match.end())):
-                    numbers.append(number.span(1))
-            elif is_secret_key(key) and is_secret(key, body, Context.JSON):
-                keyed.append(Span(size, size + len(body), "assignment"))
+                key, kind = body, kind_of(body)
+                if kind is Kind.PASSWORD and (number := _NUMBER.match(raw, match.end())):
+                    self.numbers.append(number.span(1))
+            else:
+                if kind is not Kind.NONE and is_secret(key, kind, body, Form.CONFIG):
+                    self.keyed.append(Span(size, size + len(body), "assignment"))
+                self._file(key, body, size)
             pieces += (body, _BORDER)
-            size += len(body) + 2
-        buffer = b"".join(pieces)
-        spans = merged(by_line(buffer, [*keyed, *masker.find(buffer)]))
-        if not spans:
-            return None
-        counts.update(span.rule for span in spans)
-        return _rewritten(raw, tokens, buffer, spans)
+            size += len(body) + len(_BORDER)
+        self.buffer = b"".join(pieces)
+
+    def _file(self, key: bytes, body: bytes, at: int) -> None:
+        """Note whether the line is about a file of secrets, and where its contents stand."""
+        if key in _PATH_KEYS:
+            self._secret_file = self._secret_file or is_secret_path(body.decode("utf-8", "replace"))
+        elif key == b"command":
+            self._secret_file = self._secret_file or reads_secret_file(body.decode("utf-8", "replace"))
+        elif key in _CONTENT_KEYS:
+            self._contents.append((at, at + len(body)))
+
+    def file_values(self, view: bytes) -> Iterator[Span]:
+        """What the contents of a file of secrets hold."""
+        if self._secret_file:
+            for start, end in self._contents:
+                for span in values_of_file(view[start:end]):
+                    yield span._replace(start=span.start + start, end=span.end + start)
+
+    def rewritten(self, spans: list[Span]) -> bytes:
+        """The line with the strings that hold a span replaced, and nothing else."""
+        inside: dict[int, list[Span]] = {}
+        for span in spans:
+            index = bisect.bisect_right(self._bases, span.start) - 1
+            base = self._bases[index]
+            inside.setdefault(index, []).append(span._replace(start=span.start - base, end=span.end - base, quote=b""))
+        edits = [(*number, b'"[REDACTED:assignment]"') for number in self.numbers]
+        ends = [*(base - len(_BORDER) for base in self._bases[1:]), len(self.buffer) - len(_BORDER)]
+        for index, found in inside.items():
+            start, end = self._tokens[index]
+            text = applied(self.buffer[self._bases[index] : ends[index]], found)
+            edits.append((start - 1, end + 1, msgspec.json.encode(text.decode("utf-8", "replace"))))
+        pieces: list[bytes] = []
+        at = 0
+        for start, end, new in sorted(edits):
+            pieces += (self._raw[at:start], new)
+            at = end
+        pieces.append(self._raw[at:])
+        return b"".join(pieces)
 
 
 def _unescaped(body: bytes) -> bytes:
@@ -82,23 +145,3 @@ def _unescaped(body: bytes) -> bytes:
     except ValueError:
         text = json.loads(b'"' + body + b'"', strict=False)
         return str(text).encode("utf-8", "surrogatepass").decode("utf-8", "replace").encode()
-
-
-def _rewritten(raw: bytes, tokens: list[tuple[int, int, int]], buffer: bytes, spans: list[Span]) -> bytes:
-    """The line with the tokens that hold a span replaced, and nothing else."""
-    starts = [token[2] for token in tokens]
-    by_token: dict[int, list[Span]] = {}
-    for span in spans:
-        index = bisect.bisect_right(starts, span.start) - 1
-        base = starts[index]
-        by_token.setdefault(index, []).append(span._replace(start=span.start - base, end=span.end - base, quote=b""))
-    pieces: list[bytes] = []
-    at = 0
-    for index, inside in by_token.items():
-        start, end, base = tokens[index]
-        after = starts[index + 1] - 2 if index + 1 < len(starts) else len(buffer) - 2
-        text = applied(buffer[base:after], inside)
-        pieces += (raw[at : start - 1], msgspec.json.encode(text.decode("utf-8", "replace")))
-        at = end + 1
-    pieces.append(raw[at:])
-    return b"".join(pieces)

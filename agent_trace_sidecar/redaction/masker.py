@@ -3,19 +3,29 @@
 import bisect
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from agent_trace_sidecar.redaction.assignments import assignments
-from agent_trace_sidecar.redaction.rulebook import Rulebook, windows
+from agent_trace_sidecar.redaction.commands import commands
+from agent_trace_sidecar.redaction.encoded import encoded, has_percent, percent_pieces
+from agent_trace_sidecar.redaction.files import values_of_file
+from agent_trace_sidecar.redaction.memory import Known
+from agent_trace_sidecar.redaction.nearby import near_words
+from agent_trace_sidecar.redaction.rulebook import Rule, Rulebook, windows
 from agent_trace_sidecar.redaction.spans import Span, applied, blanked, by_line, merged
 from agent_trace_sidecar.redaction.structures import structures
+from agent_trace_sidecar.redaction.values import is_plain
 
 _ESCAPE: Final = re.compile(rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')
 _ESCAPED_TEXT: Final = re.compile(rb'\\["nrtu]')
 _SIMPLE: Final = {b'"': b'"', b"\\": b"\\", b"/": b"/", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 MOST_ROUNDS: Final = 4
 MOST_DEPTH: Final = 3
+DECODED: Final = 2
+"""The depth of decoded text: nothing in it is decoded again."""
+_NAME_REACH: Final = 100
+_VALUE_REACH: Final = 300
 
 
 class Masker:
@@ -24,10 +34,14 @@ class Masker:
     def __init__(self, rulebook: Rulebook) -> None:
         self._rulebook = rulebook
 
-    def mask(self, text: bytes, counts: Counter[str]) -> bytes:
+    def mask(self, text: bytes, counts: Counter[str], known: Sequence[Known] = (), *, secret_file: bool = False) -> bytes:
         """`text` without secrets; what was masked is added to `counts`. Repeats until nothing is left to be found."""
         for _ in range(MOST_ROUNDS):
-            spans = self.find(text)
+            view = blanked(text)
+            extra = [span for k in known for span in k.find(view)]
+            if secret_file:
+                extra += values_of_file(view)
+            spans = merged(by_line(view, [*self._all(view, 0), *extra]))
             if not spans:
                 break
             counts.update(span.rule for span in spans)
@@ -42,44 +56,81 @@ class Masker:
     def _all(self, view: bytes, depth: int) -> Iterator[Span]:
         lowered = view.lower()
         yield from structures(view, lowered)
-        yield from self._patterns(view, lowered)
-        yield from assignments(view)
-        if depth < MOST_DEPTH and _ESCAPED_TEXT.search(view):
-            inner, place = _unescaped(view)
-            for span in self.find(inner, depth + 1):
-                yield span._replace(start=place(span.start), end=place(span.end), quote=b"")
+        rules, cores = self._rulebook.hits(lowered)
+        yield from self._patterns(view, rules)
+        yield from commands(view, lowered)
+        stretches = list(_around(view, cores))
+        yield from assignments(view, stretches)
+        yield from near_words(view, stretches)
+        if depth >= MOST_DEPTH:
+            return
+        if _ESCAPED_TEXT.search(view):
+            yield from self._through(*_substituted(view, _escapes(view)), depth + 1)
+        if depth < DECODED:
+            if has_percent(view):
+                yield from self._through(*_substituted(view, percent_pieces(view)), DECODED)
+            yield from encoded(view, lambda plain: self.find(plain, DECODED))
 
-    def _patterns(self, view: bytes, lowered: bytes) -> Iterator[Span]:
-        for rule, positions in self._rulebook.hits(lowered).values():
+    def _through(self, inner: bytes, place: Callable[[int], int], depth: int) -> Iterator[Span]:
+        """The secrets of a decoded view, where they stand in the text itself."""
+        for span in self.find(inner, depth):
+            yield span._replace(start=place(span.start), end=place(span.end), quote=b"")
+
+    def _patterns(self, view: bytes, rules: list[tuple[Rule, list[int]]]) -> Iterator[Span]:
+        for rule, positions in rules:
             regex = rule.regex()
             for low, high in windows(positions, len(view)):
                 for match in regex.finditer(view, low, high):
-                    yield _span_of(rule.id, match, rule.group, spread=rule.spread)
+                    span = _span_of(rule.id, match, rule.group, spread=rule.spread)
+                    if rule.group >= 0 or not is_plain(view[span.start : span.end]):
+                        yield span
+
+
+def _around(text: bytes, cores: list[int]) -> Iterator[tuple[int, int]]:
+    """The stretches of lines around the cores, where a name, its separator and the start of a value can stand."""
+    low = high = -1
+    for core in cores:
+        if core < high - _NAME_REACH:
+            continue
+        start = max(text.rfind(b"\n", max(0, core - _NAME_REACH), core) + 1, core - _NAME_REACH)
+        end = text.find(b"\n", core, core + _VALUE_REACH)
+        end = min(len(text), core + _VALUE_REACH) if end < 0 else end
+        if start <= high:
+            high = max(high, end)
+            continue
+        if high >= 0:
+            yield low, high
+        low, high = start, end
+    if high >= 0:
+        yield low, high
 
 
 def _span_of(rule_id: str, match: object, group: int, *, spread: bool) -> Span:
     if group < 0:
         groups = match.groups()  # type: ignore[attr-defined]
-        group = next((n for n, value in enumerate(groups, 1) if value), 0)
+        group = max((n for n, value in enumerate(groups, 1) if value), key=lambda n: len(groups[n - 1]), default=0)
     return Span(*match.span(group), rule_id, spread)  # type: ignore[attr-defined]
 
 
-def _unescaped(text: bytes):  # type: ignore[no-untyped-def]
-    """`text` with its JSON escapes undone once, and the way back from its positions to those of `text`."""
+def _escapes(text: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Every JSON escape: where it stands and what it means."""
+    for match in _ESCAPE.finditer(text):
+        body = match.group()[1:]
+        char = _SIMPLE.get(body) or chr(int(body[1:], 16)).encode("utf-8", "replace")
+        yield *match.span(), char
+
+
+def _substituted(text: bytes, parts: Iterable[tuple[int, int, bytes]]) -> tuple[bytes, Callable[[int], int]]:
+    """`text` with the parts replaced, and the way back from its positions to those of `text`."""
     pieces: list[bytes] = []
     outs, ins = [0], [0]
     at = size = 0
-    for match in _ESCAPE.finditer(text):
-        start, end = match.span()
-        body = match.group()[1:]
-        char = _SIMPLE.get(body) or chr(int(body[1:], 16)).encode("utf-8", "replace")
+    for start, end, char in parts:
         pieces += (text[at:start], char)
         size += start - at
-        outs.append(size)
-        ins.append(start)
+        outs += (size, size + len(char))
+        ins += (start, end)
         size += len(char)
-        outs.append(size)
-        ins.append(end)
         at = end
     pieces.append(text[at:])
 

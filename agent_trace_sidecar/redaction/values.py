@@ -1,40 +1,151 @@
-"""Whether a value next to a secret-like name is a secret: neither placeholder, reference, code nor plain word."""
+"""Whether a value beside a secret-like name is a secret: neither placeholder, reference, code nor plain words."""
 
 import enum
+import math
 import re
+from collections import Counter
 from typing import Final
 
+from agent_trace_sidecar.redaction.names import Kind, words_of
 
-class Context(enum.Enum):
-    """Where a value stands; the weaker the surroundings, the more the value must look like a secret."""
 
+class Form(enum.Enum):
+    """How a value stands beside its name."""
+
+    CONFIG = enum.auto()
+    """A setting on a line of its own, a JSON member, an XML element: the value is literal."""
     QUOTED = enum.auto()
+    """A string literal in code: the value is literal, but tests, labels and messages look the same."""
     BARE = enum.auto()
-    JSON = enum.auto()
+    """No quotes, in the middle of something: most likely an expression."""
 
+
+LONGEST: Final = 4096
+_SHORT_ENTROPY: Final = 2.6
 
 _PLACEHOLDER: Final = re.compile(
-    rb"(?i)^(?:x{3,}|\*{3,}|\.{3,}|<[^>]*>|\$\{?[A-Za-z_][\w.:-]*\}?|\{\{.*|%\(?\w+\)?s?|%\w+%|none|null|nil|undefined|true|false|"
-    rb"(?:your|my|the|some|insert|enter|change|example|dummy|placeholder|todo)[_ -].*|password|passwd|secret|token|changeme)$"
+    r"""(?ix)^(?:
+      (.)\1*                                                        # one character again and again
+    | \W+ | [.*x_-]+
+    | <[^<>]*> | \[[\w .-]*\] | \{[\w.: -]*\} | %\w+%? | %\(\w+\)s | \$\(.*\) | \$[A-Za-z_]\w*(?:[.\[>:-].*)? | @[\w.]+@ | __\w+__
+    | .*(?:\$\{[^{}$]*\} | \{\{[^{}]*\}\} | \#\{[^{}]*\} | %\(\w+\)s | <%.*%> | \{\w*\} | %s | \.\.\. | \u2026).*
+    | (?:your|my|the|some|any|insert|enter|change|replace|put|add|use|set|fill|same|new|old|this|get|todo|fixme)[\s_-].*
+    | .*(?:placeholder|redacted|changeme|change_me|change-me|_here|-here|\bhere)\b.*
+    | (?:n/?a|none|null|nil|undefined|true|false|yes|no|on|off|empty|default|auto|required|optional|prompt|ask|str|string|
+       bytes|text|int|any|bool|object|char|varchar|password_hash|self|this)
+    )$"""
 )
-_CODE: Final = re.compile(rb"[(){}\[\]]|^[A-Za-z_]\w*(?:\.\w+)+$|->")
-_RANDOMISH: Final = re.compile(rb"\d|[^\w\s.-]")
-_COUNTER: Final = re.compile(
-    rb"(?i)(?:tokens|count|length|len|size|limit|max|min|ttl|type|name|id|policy|attempts|used)$"
+_REFERENCE: Final = re.compile(
+    r"""(?x)^(?:
+      (?:process\.env|os\.environ|env|ENV|secrets|vars|var|local|data|module|inputs|params|config|settings|self|this|ssm|vault|
+         ref|Ref|arn:aws|file|projects/|op://|kms:)[.:\[(/].*
+    | (?:https?|file|urn|git|ssh|data|s3|gs|tel|mailto):.*
+    | (?:\.{0,2}/|~/|[A-Za-z]:\\)[\w.@~-]*(?:[/\\][\w.@ ~-]+)*[/\\]?
+    | [\w-]+\.(?:py|js|ts|json|ya?ml|txt|pem|key|crt|cfg|ini|conf|html?|md|go|java|rb|php|cs|sh|csv|xml|toml|env)
+    | v?\d+(?:\.\d+)+(?:[-+.]\w+)* | \d{4}-\d\d-\d\d.* | [\d.,:\s%-]+(?:[smhd]|ms|[kmg]b)?
+    | \#[0-9a-fA-F]{3,8} | \w+/[\w.+-]+;?.* | [\w.+-]+@[\w-]+\.\w[\w.]*
+    )$"""
 )
+_NUMBER: Final = re.compile(r"^\d+$")
+_CALL: Final = re.compile(r"^[\w.$:>&*!-]*\w[\w.]*\s*[(\[]|[)\]}]\s*$|^\(|^\[|^\{|^(?:new|await|lambda|func|function|not|if)\s|=>|->|::|&&|\|\|")
+_DOTTED: Final = re.compile(r"^[A-Za-z_$]\w*(?:(?:\.|::|->|/|\\)[A-Za-z_$]\w*)+$")
+_TECH: Final = re.compile(
+    r"(?i)sha-?\d+|md[45]|utf-?\d+|base-?\d+|oauth-?\d|http-?\d|x-?509|aes-?\d+|hs\d{3}|rs\d{3}|es\d{3}|ps\d{3}|rsa-?\d+|"
+    r"ed25519|ecdsa|curve25519|pbkdf2|bcrypt|scrypt|argon2\w*|v\d+|ipv[46]|p\d{3}|cl100k|o200k|r50k|int\d+|uint\d+|float\d+|"
+    r"\bi18n|l10n|k8s|s3|ec2|win32|x86|amd64|arm64|[0-9]+(?=st|nd|rd|th)"
+)
+_KEYWORDS: Final = re.compile(
+    r"(?i)pass(?:word|wd|phrase|code)?|pwd|secret|token|key|auth|credential|user|login|api|test|example|sample|dummy|fake|foo|bar"
+)
+_ALPHA: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_VOWEL: Final = re.compile(r"[aeiouyAEIOUY]")
+_HARD: Final = re.compile(r"(?i)[bcdfghjklmnpqrstvwxz]{5,}")
 
 
-def is_secret(name: bytes, value: bytes, context: Context) -> bool:
-    """Whether `value`, found beside `name`, must be masked."""
-    value = value.strip()
-    if (
-        len(value) < 4
-        or _PLACEHOLDER.match(value)
-        or _COUNTER.search(name)
-        or b"\x1f" in value
-        or b"[REDACTED:" in value
-    ):  # noqa: PLR2004
+def is_secret(name: bytes, kind: Kind, raw: bytes, form: Form) -> bool:
+    """Whether the value `raw` beside `name`, a name of this `kind`, must be masked."""
+    if kind is Kind.NONE or len(raw) > LONGEST or b"\x1f" in raw or b"[REDACTED:" in raw:
         return False
-    if context is Context.BARE and (_CODE.search(value) or not _RANDOMISH.search(value)):
+    value = raw.decode("utf-8", "replace").strip()
+    if len(value) < _SHORTEST[kind] or _PLACEHOLDER.match(value) or _REFERENCE.match(value):
+        return kind is Kind.PASSWORD and form is Form.CONFIG and _is_pin(value)
+    if value.lower() == name.decode("utf-8", "replace").lower():
         return False
-    return context is not Context.QUOTED or bool(_RANDOMISH.search(value))
+    if kind is Kind.PASSWORD:
+        return _is_password(value, form)
+    if form is Form.BARE and (_CALL.search(value) or _DOTTED.match(value)):
+        return False
+    if " " in value or "\t" in value:
+        return False
+    if kind is Kind.KEY:
+        return is_random(value, least=16)
+    return is_random(value, least=8) or (form is Form.CONFIG and _mixes(value))
+
+
+_SHORTEST: Final = {Kind.PASSWORD: 4, Kind.TOKEN: 6, Kind.KEY: 16}
+
+
+def _is_pin(value: str) -> bool:
+    return bool(_NUMBER.match(value)) and 4 <= len(value) <= 12 and len(set(value)) > 1  # noqa: PLR2004
+
+
+def _is_password(value: str, form: Form) -> bool:
+    """People choose words, so only the surroundings tell; in code a plain word is a label, a name or a test."""
+    if form is Form.BARE and (_CALL.search(value) or _DOTTED.match(value)):
+        return False
+    if " " in value:
+        return form is Form.CONFIG and _is_phrase(value)
+    if form is Form.CONFIG:
+        return not _KEYWORDS.fullmatch(value) and not re.fullmatch(r"[a-z]+[_-][a-z_-]+", value)
+    if is_wordy(value):
+        bare = _KEYWORDS.sub("", value)
+        return any(c.isdigit() for c in bare) and any(c.isalpha() for c in bare) and not _TECH.search(value)
+    return True
+
+
+def _is_phrase(value: str) -> bool:
+    """A passphrase of words with a number or a mark inside; a sentence is a label or a message."""
+    return not value[0].isupper() and value.count(" ") <= 6 and any(c.isdigit() for c in value)  # noqa: PLR2004
+
+
+def is_plain(raw: bytes) -> bool:
+    """Whether a value that an imported rule found is nothing but words."""
+    return not any(48 <= c <= 57 for c in raw) and is_wordy(raw.decode("utf-8", "replace"))  # noqa: PLR2004 - "0" to "9"
+
+
+def _mixes(value: str) -> bool:
+    """Letters and digits that are no technical term and no numbered keyword."""
+    rest = _KEYWORDS.sub("", _TECH.sub("", value))
+    return any(c.isdigit() for c in rest) and any(c.isalpha() for c in rest) and len(rest) >= 6  # noqa: PLR2004
+
+
+def is_wordy(value: str) -> bool:
+    """Words joined in the ways of code and prose, with at most a few numbers: nothing that was drawn at random."""
+    value = _TECH.sub("", value)
+    if re.search(r"[^\w\s./:\\,'-]", value):
+        return False
+    runs = _ALPHA.findall(value)
+    digits = re.findall(r"\d+", value)
+    if len(digits) > 2 or sum(map(len, digits)) > max(4, len(value) // 4):  # noqa: PLR2004
+        return False
+    if not runs:
+        return True
+    short = sum(1 for run in runs if len(run) <= 2)  # noqa: PLR2004
+    strange = sum(1 for run in runs if (len(run) > 3 and not _VOWEL.search(run)) or _HARD.search(run))  # noqa: PLR2004
+    average = sum(map(len, runs)) / len(runs)
+    return not strange and average >= 3 and short * 2 <= len(runs) + 1  # noqa: PLR2004
+
+
+def entropy(value: str) -> float:
+    """Bits per character."""
+    total = len(value)
+    return -sum(n / total * math.log2(n / total) for n in Counter(value).values())
+
+
+def is_random(value: str, *, least: int) -> bool:
+    """Whether the value was most likely drawn at random: long enough, no words, mixed, and no pattern."""
+    if len(value) < least or is_wordy(value) or not value.isascii():
+        return False
+    if not any(c.isdigit() for c in value) and len(value) < 16 and not re.search(r"[a-z][A-Z].*[a-z][A-Z]", value):  # noqa: PLR2004
+        return False
+    return entropy(value) >= (3.0 if len(value) >= 16 else _SHORT_ENTROPY)  # noqa: PLR2004

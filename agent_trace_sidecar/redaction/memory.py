@@ -1,0 +1,92 @@
+"""Values that are known to be secrets: those of our own environment, and those that a session has already shown.
+
+Kept in memory only, never hashed or stored, and bounded: the oldest session and the oldest value go first.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+from urllib.parse import quote
+
+from ahocorasick_rs import BytesAhoCorasick, MatchKind
+
+from agent_trace_sidecar.redaction.names import Kind, kind_of
+from agent_trace_sidecar.redaction.spans import Span
+from agent_trace_sidecar.redaction.values import Form, is_secret, is_wordy
+
+MOST_SESSIONS: Final = 64
+MOST_VALUES: Final = 512
+_SHORTEST: Final = 8
+_LONGEST: Final = 512
+
+_USERINFO: Final = re.compile(r"^[a-z][a-z0-9+.-]*://[^/@\s]*:([^/@\s]+)@", re.IGNORECASE)
+
+
+class Known:
+    """A bounded set of values, each with the rule that found it first, and the automaton that finds them all."""
+
+    def __init__(self) -> None:
+        self._rules: OrderedDict[bytes, str] = OrderedDict()
+        self._automaton: BytesAhoCorasick | None = None
+        self._order: list[str] = []
+
+    def add(self, value: bytes, rule: str) -> None:
+        """Remember a value, and its form in URLs; one that could be a word is not remembered."""
+        if not is_distinct(value):
+            return
+        for form in {value, quote(value, safe="").encode()}:
+            if form not in self._rules:
+                self._rules[form] = rule
+                self._automaton = None
+        while len(self._rules) > MOST_VALUES:
+            self._rules.popitem(last=False)
+
+    def find(self, text: bytes) -> Iterator[Span]:
+        """Where the values stand."""
+        if not self._rules:
+            return
+        if self._automaton is None:
+            self._automaton = BytesAhoCorasick(list(self._rules), matchkind=MatchKind.LeftmostLongest)
+            self._order = list(self._rules.values())
+        for index, start, end in self._automaton.find_matches_as_indexes(text):
+            yield Span(start, end, self._order[index], spread=False)
+
+
+class Memory:
+    """What the funnel knows: the environment's values for all lines, a session's values for its own."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environment = Known()
+        self._sessions: OrderedDict[bytes, Known] = OrderedDict()
+        for value in secret_values(environ):
+            self.environment.add(value, "known-value")
+
+    def session(self, key: bytes) -> Known:
+        """What this session has shown so far."""
+        known = self._sessions.pop(key, None) or Known()
+        self._sessions[key] = known
+        while len(self._sessions) > MOST_SESSIONS:
+            self._sessions.popitem(last=False)
+        return known
+
+
+def secret_values(environ: Mapping[str, str]) -> Iterable[bytes]:
+    """The values of an environment that look like secrets."""
+    for name, value in environ.items():
+        raw = value.encode("utf-8", "replace")
+        userinfo = _USERINFO.match(value)
+        if userinfo:
+            yield userinfo.group(1).encode("utf-8", "replace")
+        kind = kind_of(name.encode("utf-8", "replace"))
+        if kind is not Kind.NONE and is_secret(name.encode("utf-8", "replace"), kind, raw, Form.CONFIG):
+            yield raw
+
+
+def is_distinct(value: bytes) -> bool:
+    """Whether a value is so peculiar that it is the same secret wherever it occurs."""
+    if not _SHORTEST <= len(value) <= _LONGEST:
+        return False
+    text = value.decode("utf-8", "replace")
+    letters, digits = any(c.isalpha() for c in text), any(c.isdigit() for c in text)
+    return letters and (digits or not is_wordy(text)) and len(set(text)) > 4  # noqa: PLR2004 - aaaa1111 is everywhere
