@@ -97,6 +97,10 @@ class Builder:
             session.directory,
         )
 
+    def account(self, instance: UUID, seq: int) -> None:
+        """Note that a line came which can't be fed: it is no gap in the instance's numbers."""
+        self._session(instance).sequence.see(seq)
+
     def feed(self, envelope: Envelope) -> Built:
         """Build the rows of one line and learn from it."""
         session = self._session(envelope.instance)

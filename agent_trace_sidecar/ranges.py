@@ -1,156 +1,38 @@
-"""Which lines a change added or altered, and which it took away; pure.
+"""Which lines a tool call added or altered, which it took away, and how sure that is; pure.
 
-A diff's hunk headers are right, its text is not (OpenCode removes common indentation and CR), so ranges come from
-the headers and hashes never from the text. Line numbers count from 1, both ends are included, and a list of spans is
-always sorted, disjoint and joined where it touches.
+`attributed` knows only what the tool said, `observed` also the file as it stood before and after. A method names how
+the lines were found, and a hash is given only where the true bytes of the lines are known.
 """
 
 import hashlib
-import re
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
-from typing import Final, NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple
 
+from agent_trace_sidecar.diffs import (
+    MAX_LINE,
+    Change,
+    Span,
+    added,
+    compared,
+    composed,
+    explains,
+    located,
+    merged,
+    parse_diff,
+    removed,
+    shown,
+)
 from agent_trace_sidecar.events import FileEdit
 from agent_trace_sidecar.wire import FileChange, LineRange
 
-Span: TypeAlias = tuple[int, int]
 
-MAX_LINE: Final = 999_999_999
-"""Nine digits: what a line number may have, and less than the columns can hold."""
+class _Found(NamedTuple):
+    """Lines and how they were found; `exact`: the file's lines at these numbers are what the call wrote."""
 
-_HUNK: Final = re.compile(r"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@")
-
-
-class Change(NamedTuple):
-    """A run of lines replaced by another, either of them possibly empty."""
-
-    old_start: int
-    old_count: int
-    new_start: int
-    new_lines: tuple[str, ...]
-    """As the diff shows them: for comparing with the file, not for hashing."""
-
-    @property
-    def new_count(self) -> int:
-        """How many lines stand where the old ones stood."""
-        return len(self.new_lines)
-
-
-def parse_diff(text: str) -> tuple[Change, ...] | None:
-    """The changes of a unified diff of one file, without its context; None when it contradicts its own headers."""
-    lines = text.split("\n")
-    changes: list[Change] = []
-    at = 0
-    while at < len(lines):
-        header = _HUNK.match(lines[at])
-        at += 1
-        if header:
-            end = _parse_hunk(lines, at, header, changes)
-            if end is None:
-                return None
-            at = end
-    ordered = all(
-        one.old_start + one.old_count <= two.old_start and one.new_start + one.new_count <= two.new_start
-        for one, two in pairwise(changes)
-    )
-    return (
-        tuple(changes)
-        if ordered and all(change.new_start + change.new_count <= MAX_LINE for change in changes)
-        else None
-    )
-
-
-def _parse_hunk(lines: Sequence[str], at: int, header: re.Match[str], changes: list[Change]) -> int | None:
-    """Read one hunk by its counts: a removed line `-- a` would else look like a file's header."""
-    old_left, new_left = int(header[2] or 1), int(header[4] or 1)
-    old = int(header[1]) + (old_left == 0)
-    new = int(header[3]) + (new_left == 0)
-    removed, added = 0, []
-    while old_left > 0 or new_left > 0:
-        if at >= len(lines):
-            return None
-        line, at = lines[at], at + 1
-        mark = line[:1]
-        if mark == "+":
-            added.append(line[1:])
-            new_left -= 1
-        elif mark == "-":
-            removed += 1
-            old_left -= 1
-        elif mark in {" ", ""}:
-            _close(changes, old, new, removed, added)
-            old, new = old + removed + 1, new + len(added) + 1
-            removed, added = 0, []
-            old_left, new_left = old_left - 1, new_left - 1
-        elif mark != "\\":
-            return None
-    _close(changes, old, new, removed, added)
-    return at if old_left == new_left == 0 else None
-
-
-def _close(changes: list[Change], old: int, new: int, removed: int, added: list[str]) -> None:
-    if removed or added:
-        changes.append(Change(old, removed, new, tuple(added)))
-
-
-def added(changes: Iterable[Change]) -> list[Span]:
-    """The spans of the new file that a diff added."""
-    return merged((change.new_start, change.new_start + change.new_count - 1) for change in changes if change.new_count)
-
-
-def removed(changes: Iterable[Change]) -> list[Span]:
-    """The spans of the old file that a diff took away."""
-    return merged((change.old_start, change.old_start + change.old_count - 1) for change in changes if change.old_count)
-
-
-def merged(spans: Iterable[Span]) -> list[Span]:
-    """Sorted and disjoint; spans that touch become one."""
-    result: list[Span] = []
-    for start, end in sorted(spans):
-        if result and start <= result[-1][1] + 1:
-            result[-1] = (result[-1][0], max(end, result[-1][1]))
-        else:
-            result.append((start, end))
-    return result
-
-
-def carried(spans: Sequence[Span], changes: Iterable[Change], *, back: bool = False) -> list[Span]:
-    """Where the spans' lines stand after a later diff; `back`: where a newer file's lines stood before it.
-
-    Lines that the diff took away (or, going back, had not yet) are left out.
-    """
-    kept, start, shift = [], 1, 0
-    for change in changes:
-        kept.append((start, change.old_start - 1, shift))
-        start = change.old_start + change.old_count
-        shift += change.new_count - change.old_count
-    kept.append((start, MAX_LINE, shift))
-    if back:
-        kept = [(first + by, last + by, -by) for first, last, by in kept]
-    result, at = [], 0
-    for first, last, by in kept:
-        while at < len(spans) and spans[at][0] <= last:
-            low, high = max(first, spans[at][0]), min(last, spans[at][1])
-            if low <= high:
-                result.append((low + by, high + by))
-            if spans[at][1] > last:
-                break
-            at += 1
-    return merged(result)
-
-
-def composed(diffs: Sequence[Sequence[Change]]) -> tuple[list[Span], list[Span]]:
-    """Several diffs one after the other as (added in the last file, taken away from the first)."""
-    grown: list[Span] = []
-    gone: list[Span] = []
-    for at, changes in enumerate(diffs):
-        grown = merged([*carried(grown, changes), *added(changes)])
-        lost = removed(changes)
-        for earlier in reversed(diffs[:at]):
-            lost = carried(lost, earlier, back=True)
-        gone = merged([*gone, *lost])
-    return grown, gone
+    method: str
+    spans: Sequence[Span]
+    gone: Sequence[Span] = ()
+    exact: bool = False
 
 
 def attributed(edit: FileEdit, path: str, old_path: str | None, *, exact_text: bool) -> FileChange:
@@ -162,28 +44,120 @@ def attributed(edit: FileEdit, path: str, old_path: str | None, *, exact_text: b
         old_path: where a moved file came from, if inside the worktree.
         exact_text: the text of the edit is as the tool got it: nothing masked or repaired.
     """
+    found, digest = _told(edit), None
+    if edit.content is not None and exact_text:
+        digest = content_hash(text_lines(edit.content.encode()))
+    ranges = tuple(LineRange(start, end, found.method, digest) for start, end in found.spans)
+    return FileChange(path, edit.kind, old_path, ranges, tuple(found.gone))
+
+
+def observed(
+    edit: FileEdit,
+    path: str,
+    old_path: str | None,
+    *,
+    before: bytes | None,
+    after: bytes,
+    is_secret: Callable[[str], bool],
+) -> FileChange:
+    """What a tool did to a file, checked against the file itself.
+
+    Args:
+        edit: what the tool says.
+        path: the file's path relative to the worktree.
+        old_path: where a moved file came from, if inside the worktree.
+        before: its content before the call (empty where there was no file); None where that is not known.
+        after: its content after the call.
+        is_secret: whether a line may hold a secret; such a line gets no hash, nor does a range with one.
+    """
+    lines = text_lines(after)
+    found = _seen(edit, None if before is None else text_lines(before), lines, after)
+    spans = [(start, end) for start, end in found.spans if end <= len(lines)] if found.exact else found.spans
+    ranges = tuple(
+        _hashed(start, end, found.method, lines, is_secret) if found.exact else LineRange(start, end, found.method)
+        for start, end in spans
+    )
+    return FileChange(path, edit.kind, old_path, ranges, tuple(found.gone))
+
+
+def _told(edit: FileEdit) -> _Found:
+    diffs = _parsed(edit)
+    grown, gone = composed(diffs) if diffs else ([], [])
+    if edit.kind == "delete":
+        return _Found("diff", (), gone)
+    if edit.content is not None:
+        count = len(text_lines(edit.content.encode()))
+        return _Found("content" if edit.kind == "add" else "fallback", _whole(count), gone)
+    if diffs:
+        return _Found("diff", grown, gone)
+    # The predecessor's guess, kept for compatibility: as many lines from the top as the longest new text has.
+    return _Found("fallback", _whole(max((len(text_lines(new.encode())) for _, new in edit.replaced), default=0)))
+
+
+def _seen(edit: FileEdit, before: list[bytes] | None, lines: list[bytes], after: bytes) -> _Found:
+    told = _told(edit)
+    if edit.kind == "add" and edit.content is not None:
+        return _Found("content", _whole(len(lines)), exact=True)
+    diffs = _parsed(edit)
+    if before is not None and (len(diffs) == 1 or edit.content is not None):
+        if diffs and explains(diffs[0], before, lines):
+            return told._replace(exact=True)
+        changes = compared(before, lines) if before != lines else None
+        if changes is not None:
+            return _Found("diff", added(changes), removed(changes), exact=True)
+    if edit.content is not None:
+        return _Found("fallback", _whole(len(lines)), exact=True)
+    if diffs and shown(diffs[-1], lines):
+        return told._replace(exact=True)
+    spans = _localised_changes(diffs[0], lines) if len(diffs) == 1 else _localised_texts(edit, after)
+    return _Found("localised", spans, told.gone, exact=True) if spans is not None else told
+
+
+def _parsed(edit: FileEdit) -> list[tuple[Change, ...]]:
+    """The edit's diffs; none at all when one of them can't be trusted."""
     diffs = [parse_diff(diff) for diff in edit.diffs]
     known = [changes for changes in diffs if changes is not None]
-    grown, gone = composed(known) if known and len(known) == len(diffs) else ([], [])
-    if edit.kind == "delete":
-        return FileChange(path, edit.kind, deleted=tuple(gone))
-    if edit.content is not None:
-        method = "content" if edit.kind == "add" else "fallback"
-        lines = text_lines(edit.content.encode())
-        whole = ((1, len(lines)),) if lines else ()
-        digest = content_hash(lines) if exact_text else None
-        ranges = tuple(LineRange(start, end, method, digest) for start, end in whole)
-    elif known and len(known) == len(diffs):
-        ranges = tuple(LineRange(start, end, "diff") for start, end in grown)
-    else:
-        ranges = fallback(edit)
-    return FileChange(path, edit.kind, old_path, ranges, tuple(gone))
+    return known if len(known) == len(diffs) else []
 
 
-def fallback(edit: FileEdit) -> tuple[LineRange, ...]:
-    """As many lines from the top as the longest new text has: kept for compatibility, known to be a guess."""
-    counts = [len(text_lines(new.encode())) for _, new in edit.replaced]
-    return (LineRange(1, max(counts), "fallback"),) if any(counts) else ()
+def _localised_changes(changes: Iterable[Change], lines: Sequence[bytes]) -> list[Span] | None:
+    """Where the added runs of a diff stand now; None unless each stands in exactly one place."""
+    spans: list[Span] = []
+    for change in changes:
+        if change.new_count:
+            at = located([line.encode() for line in change.new_lines], lines)
+            if at is None:
+                return None
+            spans.append((at + 1, at + change.new_count))
+    return merged(spans)
+
+
+def _localised_texts(edit: FileEdit, after: bytes) -> list[Span] | None:
+    """Where the new texts stand now, without the lines they share with the old; None unless each stands once."""
+    text = after.replace(b"\r\n", b"\n")
+    spans: list[Span] = []
+    for old, new in edit.replaced:
+        wanted = new.strip().replace("\r\n", "\n").encode()
+        at = text.find(wanted)
+        if not wanted or at < 0 or text.find(wanted, at + 1) >= 0:
+            return None
+        first = text.count(b"\n", 0, at)
+        new_lines = text_lines(wanted)
+        changes = compared(text_lines(old.strip().replace("\r\n", "\n").encode()), new_lines)
+        inner = _whole(len(new_lines)) if changes is None else added(changes)
+        spans.extend((first + start, first + end) for start, end in inner)
+    return merged(spans) if edit.replaced else None
+
+
+def _whole(count: int) -> list[Span]:
+    return [(1, count)] if count else []
+
+
+def _hashed(start: int, end: int, method: str, lines: Sequence[bytes], is_secret: Callable[[str], bool]) -> LineRange:
+    own = lines[start - 1 : end]
+    hashes = [NO_HASH if is_secret(line.decode(errors="replace")) else line_hash(line) for line in own]
+    digest = None if NO_HASH in hashes else content_hash(own)
+    return LineRange(start, end, method, digest, "".join(hashes))
 
 
 def sound(ranges: Iterable[LineRange]) -> tuple[LineRange, ...]:

@@ -1,0 +1,96 @@
+"""The revision a git repository stands at, read from its files: no process is started for it.
+
+Understood are worktrees and submodules (`.git` is a file), loose and packed refs, a detached HEAD. An unborn HEAD
+has no revision, and a repository whose refs are not in files (reftable) tells us none.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+from agent_trace_sidecar.wire import VcsObserved
+
+_MAX_PARENTS: Final = 40
+_MAX_SYMREFS: Final = 5
+_MAX_REF_BYTES: Final = 4096
+_MAX_PACKED_BYTES: Final = 16 * 1024 * 1024
+_SHA: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_REF: Final = re.compile(r"ref: *(refs/[^\x00-\x20~^:?*\[\\]+)")
+
+
+class Revisions:
+    """Reads revisions; keeps the one thing that is dear to read, the table of packed refs, until it changes."""
+
+    def __init__(self) -> None:
+        self._packed: dict[Path, tuple[tuple[int, int, int], dict[str, str]]] = {}
+
+    def of(self, root: Path) -> VcsObserved | None:
+        """Where the repository around a folder stands; None where there is none, or it has no commit.
+
+        Raises:
+            OSError: its files can't be read.
+        """
+        git_dir = _git_dir(root)
+        if git_dir is None:
+            return None
+        pointer = _read(git_dir / "commondir")
+        common = git_dir / pointer if pointer else git_dir
+        name = "HEAD"
+        for _ in range(_MAX_SYMREFS):
+            text = _read(git_dir / name) or _read(common / name) or self._packed_refs(common).get(name, "")
+            if _SHA.fullmatch(text):
+                return VcsObserved("git", text)
+            symbolic = _REF.fullmatch(text)
+            if symbolic is None or ".." in symbolic[1]:
+                return None
+            name = symbolic[1]
+        return None
+
+    def _packed_refs(self, common: Path) -> dict[str, str]:
+        path = common / "packed-refs"
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            return {}
+        mark = (status.st_ino, status.st_size, status.st_mtime_ns)
+        known = self._packed.get(path)
+        if known is None or known[0] != mark:
+            if len(self._packed) > _MAX_PARENTS:
+                self._packed.clear()
+            known = self._packed[path] = (mark, _parse_packed(path) if status.st_size <= _MAX_PACKED_BYTES else {})
+        return known[1]
+
+
+def _parse_packed(path: Path) -> dict[str, str]:
+    refs = {}
+    for line in path.read_text(errors="replace").splitlines():
+        sha, _, name = line.partition(" ")
+        if _SHA.fullmatch(sha):
+            refs[name] = sha
+    return refs
+
+
+def _git_dir(root: Path) -> Path | None:
+    for folder in (root, *list(root.parents)[:_MAX_PARENTS]):
+        entry = folder / ".git"
+        if entry.is_dir():
+            return entry
+        if entry.is_file():
+            text = _read(entry)
+            return folder / text[8:].strip() if text.startswith("gitdir: ") else None
+    return None
+
+
+def _read(path: Path) -> str:
+    """A small file's text without its last newline; empty where there is none."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    try:
+        return os.read(fd, _MAX_REF_BYTES).decode(errors="replace").strip()
+    except IsADirectoryError:
+        return ""
+    finally:
+        os.close(fd)
