@@ -1,0 +1,44 @@
+# `make demo` and `make test` each do all their own set-up: a virtual environment with hash-checked packages.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+MINUTES ?= 5
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench soak lock
+
+help: ## Say what there is to make
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.ready: constraints.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+setup: $(VENV)/.ready ## Install everything into .venv
+
+demo: setup ## Record a bundled real session into the embedded Postgres, and show it
+	$(BIN)/agent-trace-sidecar demo
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint ## Lint, types, import contract, the shim's tests, and all of pytest
+	node --test opencode-shim/test/
+	$(BIN)/pytest
+
+bench: setup ## Print the benchmark table (CORPORA=DIR adds the redaction corpora)
+	$(BIN)/python -m tests.benchmarks
+
+soak: setup ## Random faults for MINUTES (default 5), then the ledger
+	$(BIN)/python -m tests.benchmarks.soak --minutes $(MINUTES)
+
+lock: ## Pin the newest versions of everything, by hash
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--no-header --python-version 3.11 --extra embedded --group dev --output-file constraints.txt pyproject.toml
