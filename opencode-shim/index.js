@@ -81,12 +81,16 @@ function words(command) {
   return argv.length === 1 || /(^|\/)agent[-_]trace[-_]sidecar$/.test(argv.at(-1)) ? [...argv, "run"] : argv;
 }
 
+// `agent-trace-sidecar init` writes here how to start itself, for when nothing of that name is on PATH.
+const INSTALLED = [];
+
 /** The launch order. The last two never start in the project's folder, whose files they would import or read. */
 function launchOrder(option) {
   const given = [process.env.AGENT_TRACE_SIDECAR, option].filter((command) => command?.length);
   return [
     ...given.map((command) => ({ argv: quietly(() => words(command)) })),
     { argv: ["agent-trace-sidecar", "run"] },
+    { argv: INSTALLED },
     { argv: ["uvx", "agent-trace-sidecar", "run"], cwd: "/" },
     { argv: ["python3", "-m", "agent_trace_sidecar", "run"], cwd: "/" },
   ]
@@ -313,31 +317,41 @@ class Run {
   async leave() {
     this.directories--;
     await this.sink.drained(this.seq);
-    if (this.directories || current !== this) return; // OpenCode may have opened a directory while we waited
-    current = undefined;
+    if (this.directories || shared.run !== this) return; // OpenCode may have opened a directory while we waited
+    shared.run = undefined;
     this.sink.end();
   }
 }
 
-let current; // the Run
-let warned = false;
-let version; // of OpenCode
+// Every project may have its own copy of this file, and OpenCode loads each as a module of its own: what there must be
+// one of per process is therefore global. `owners` says which copy serves a directory, so that a second one (in the
+// user's configuration, say) does not send everything twice.
+const shared = (globalThis[Symbol.for("agent-trace-sidecar/1")] ??= { owners: new Map() });
+const thisCopy = {};
+
+/** OpenCode's version from the npm package that its binary lies in; other ways to install it have no such file. */
+function packagedVersion() {
+  const { name, version } = JSON.parse(fs.readFileSync(path.join(path.dirname(process.execPath), "..", "package.json"), "utf8"));
+  return name.startsWith("opencode-") ? version : undefined;
+}
 
 function open({ client, project, directory, worktree }, option) {
+  if ((shared.owners.get(directory) ?? thisCopy) !== thisCopy) return {};
+  shared.owners.set(directory, thisCopy);
   const warn = (message) => {
     const body = { service: "agent-trace", level: "warn", message: `agent-trace: ${message}` };
-    if (!warned) quietly(() => Promise.resolve(client.app.log({ body })).catch(() => {}));
-    warned = true;
+    if (!shared.warned) quietly(() => Promise.resolve(client.app.log({ body })).catch(() => {}));
+    shared.warned = true;
   };
   const place = `"directory":${JSON.stringify(directory) ?? null},"worktree":${JSON.stringify(worktree) ?? null}`;
-  const run = (current ??= new Run(option, warn));
+  const run = (shared.run ??= new Run(option, warn));
   run.directories++;
   let greeted = false;
   let gone = false;
   const hello = () => {
     if (greeted) return;
     greeted = true;
-    run.send(place, "hello", { shim: SHIM_VERSION, opencode: version, api: 1, project });
+    run.send(place, "hello", { shim: SHIM_VERSION, opencode: shared.version, api: 1, project });
   };
   const send = (hook, input, output) => {
     if (gone) return;
@@ -345,9 +359,10 @@ function open({ client, project, directory, worktree }, option) {
     run.send(place, hook, input, output);
   };
   const forward = (hook) => (input, output) => send(hook, input, output);
-  // hello waits for OpenCode's version or the first hook, whichever comes first
-  const asked = version ? undefined : quietly(() => client._client.get({ url: "/global/health" }));
-  if (asked?.then) asked.then((answer) => (version = answer?.data?.version), () => {}).then(hello);
+  shared.version ??= quietly(packagedVersion);
+  // else hello waits for OpenCode's answer or the first hook, whichever comes first
+  const asked = shared.version ? undefined : quietly(() => client._client.get({ url: "/global/health" }));
+  if (asked?.then) asked.then((answer) => (shared.version = answer?.data?.version), () => {}).then(hello);
   else hello();
   return {
     event: (input) => {
@@ -361,6 +376,7 @@ function open({ client, project, directory, worktree }, option) {
       if (gone) return;
       send("bye");
       gone = true;
+      shared.owners.delete(directory);
       await run.leave();
     },
   };

@@ -8,7 +8,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 
 const HERE = path.dirname(fileURLToPath(import.meta.url));
 const SHIM = path.join(HERE, "..", "index.js");
-const FAKE = path.join(HERE, "sidecar.mjs");
+const FAKE = path.join(HERE, "fake-sidecar");
 const OURS = ["AGENT_TRACE_SIDECAR", "AGENT_TRACE_ENABLED", "AGENT_TRACE_LOG_DIR", "FROM_HOST", "PATH", "TMPDIR"];
 const MKFIFO = execFileSync("which", ["mkfifo"], { encoding: "utf8" }).trim();
 let modules = 0;
@@ -54,13 +54,15 @@ async function shim(t, env = {}, mode = "ack") {
   });
   const logged = [];
   const client = { app: { log: async ({ body }) => logged.push(body) } };
-  const { default: plugin } = await import(`${pathToFileURL(SHIM)}?${modules++}`);
-  const open = (directory = "/p", options) =>
-    plugin.server({ client, project: { id: "x" }, directory, worktree: directory }, options);
+  delete globalThis[Symbol.for("agent-trace-sidecar/1")];
+  const copy = async () => (await import(`${pathToFileURL(SHIM)}?${modules++}`)).default;
+  const plugin = await copy();
+  const open = (directory = "/p", options, from = plugin) =>
+    from.server({ client, project: { id: "x" }, directory, worktree: directory }, options);
   const lines = () => jsonl(log);
   const starts = () => jsonl(`${log}.starts`).filter((entry) => !entry.eof);
   const got = (count) => eventually(() => lines().length >= count && lines(), `${count} lines, not ${lines().length}`);
-  return { plugin, open, log, folder, lines, starts, got, logged, client };
+  return { plugin, copy, open, log, folder, lines, starts, got, logged, client };
 }
 
 const busEvent = (type, properties = {}) => ({ event: { id: "evt_1", type, properties } });
@@ -222,6 +224,19 @@ test("several directories share one sidecar, and each line carries its own direc
     "hello /a", "hello /b", "event /a", "event /b", "bye /a", "event /b", "bye /b",
   ]);
   assert.equal(starts().length, 1);
+});
+
+test("two copies of the shim share one sidecar, and only one of them serves a directory", async (t) => {
+  const { copy, open, got, starts } = await shim(t);
+  const other = await copy();
+  const [a, twice, b] = [await open("/a"), await open("/a", {}, other), await open("/b", {}, other)];
+  assert.deepEqual(twice, {});
+  await Promise.all([a.dispose(), b.dispose()]);
+  const again = await open("/a", {}, other);
+  assert.ok(again.event);
+  const lines = await got(4);
+  assert.equal(starts().length, 1);
+  noGap(lines.slice(0, 4));
 });
 
 test("after dispose the sidecar sees its stdin end, and a new server() starts another instance", async (t) => {
