@@ -2,7 +2,10 @@
 --
 -- Names carry no schema: search_path decides. Ids and times are made by the shim and the sidecar, so no sequence,
 -- default or trigger takes part in a write. A key's first column is what a distributed engine would distribute by,
--- and there are no foreign keys, so that events can be partitioned by time and dropped.
+-- and there are no foreign keys, so that months can be dropped.
+--
+-- The two large tables are partitioned by month. `agent-trace-sidecar migrate` and `prune` make the months ahead of
+-- time; rows of a month that nobody made go to the default partition, so writing never depends on it.
 
 BEGIN;
 
@@ -30,7 +33,8 @@ CREATE TABLE IF NOT EXISTS agent_trace_events (
     tool text,
     payload jsonb NOT NULL,
     PRIMARY KEY (event_id, occurred_at)
-);
+) PARTITION BY RANGE (occurred_at);
+CREATE TABLE IF NOT EXISTS agent_trace_events_default PARTITION OF agent_trace_events DEFAULT;
 
 -- One Agent Trace record per tool call that changed files; `record` is the canonical JSON, the other columns are
 -- taken from it. record_id is derived from event_id.
@@ -62,7 +66,8 @@ CREATE TABLE IF NOT EXISTS agent_trace_ranges (
     model_id text,
     session_id text,
     method text NOT NULL
-);
+) PARTITION BY RANGE (recorded_at);
+CREATE TABLE IF NOT EXISTS agent_trace_ranges_default PARTITION OF agent_trace_ranges DEFAULT;
 
 -- The gate: an event's id is here once it is stored, and stays when the event itself is pruned.
 CREATE TABLE IF NOT EXISTS agent_trace_dedupe (
@@ -94,7 +99,7 @@ CREATE TABLE IF NOT EXISTS agent_trace_dead_letters (
 );
 
 -- lz4 packs large payloads several times faster than the default. Servers older than 14 or built without it keep
--- the default; nothing else depends on it.
+-- the default; nothing else depends on it. Months are made like their parent.
 DO $$
 DECLARE
     target record;
@@ -106,7 +111,8 @@ BEGIN
         RETURN;
     END IF;
     FOR target IN
-        SELECT * FROM (VALUES ('agent_trace_events', 'payload'), ('agent_trace_records', 'record')) AS t (tab, col)
+        SELECT * FROM (VALUES ('agent_trace_events', 'payload'), ('agent_trace_events_default', 'payload'),
+                              ('agent_trace_records', 'record')) AS t (tab, col)
     LOOP
         -- Dynamic, because pg_attribute has no such column before 14; checked first, because ALTER locks the table.
         EXECUTE 'SELECT attcompression = ''l'' FROM pg_attribute WHERE attrelid = $1::regclass AND attname = $2'
