@@ -14,7 +14,7 @@ from agent_trace_sidecar.events import FileEdit, FileKind
 Fields: TypeAlias = dict[str, Any]
 
 _FILE_HEADER: Final = re.compile(r"^--- (?:a/)?([^\t\n]*).*\n\+\+\+ (?:b/)?([^\t\n]*).*\n(?=@@ )", re.MULTILINE)
-_PATCH_VERB: Final = re.compile(r"\*\*\* (Add|Update|Delete) File: (.+)")
+_PATCH_VERB: Final = re.compile(r"^\*\*\* (Add|Update|Delete) File: (.+)", re.MULTILINE)
 _KINDS: Final[dict[str, FileKind]] = {
     "add": "add",
     "update": "update",
@@ -103,7 +103,7 @@ def _patched(asked: list[FileEdit], diff: str) -> Iterator[FileEdit]:
     """The same from one diff of all files, for versions that do not list them."""
     pieces: dict[str, str] = {}
     headers = list(_FILE_HEADER.finditer(diff))
-    for header, following in zip(headers, [*headers[1:], None], strict=True):
+    for header, following in zip(headers, [*headers[1:], None], strict=False):
         piece = diff[header.start() : following.start() if following else len(diff)]
         pieces[header[2]] = pieces[header[1]] = piece
     for edit in asked:
@@ -121,7 +121,7 @@ def _same(name: str, path: str) -> bool:
 def _asked(patch: str) -> Iterator[FileEdit]:
     """The files a patch in OpenCode's own format names, with the text it adds."""
     verbs = list(_PATCH_VERB.finditer(patch))
-    for verb, following in zip(verbs, [*verbs[1:], None], strict=True):
+    for verb, following in zip(verbs, [*verbs[1:], None], strict=False):
         body = patch[verb.end() : following.start() if following else len(patch)].split("\n")[1:]
         kind, path = _KINDS[verb[1]], verb[2].strip()
         target = next((line[13:].strip() for line in body if line.startswith("*** Move to: ")), None)

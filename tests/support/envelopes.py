@@ -87,11 +87,11 @@ class Shim:
         given = {"tool": tool, "sessionID": SESSION, "callID": call, "args": args}
         return self.line("tool.execute.after", given, {"title": "t", "output": "done", "metadata": metadata}, **fields)
 
-    def call(self, tool: str, args: object, metadata: object, **fields: object) -> list[bytes]:
+    def call(self, tool: str, args: object, metadata: object) -> list[bytes]:
         """All lines of one successful call, the message's first."""
         return [
             self.assistant(),
             self.pending(tool),
             self.before(tool, args),
-            self.after(tool, args, metadata, **fields),
+            self.after(tool, args, metadata),
         ]

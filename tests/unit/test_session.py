@@ -1,0 +1,76 @@
+"""The bounded state of one run of the shim."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_trace_sidecar.session import MAX_GAPS, Bounded, Message, Sequence, Session
+from tests.support.envelopes import Shim, envelope
+
+
+@given(st.lists(st.integers(0, 40), max_size=60))
+def test_the_sequence_knows_which_numbers_are_missing(seqs: list[int]) -> None:
+    """Whatever the order and however often a number comes."""
+    sequence = Sequence()
+    for seq in seqs:
+        sequence.see(seq)
+    missing = set(range(1, max(seqs, default=0) + 1)) - set(seqs)
+    assert {seq for first, last in sequence.gaps for seq in range(first, last + 1)} == missing
+    assert sequence.missing == len(missing)
+    assert sequence.highest == max(seqs, default=0)
+
+
+def test_old_gaps_are_counted_when_they_are_no_longer_listed() -> None:
+    """The list is bounded, the count is not."""
+    sequence = Sequence()
+    for seq in range(2, 1002, 2):
+        sequence.see(seq)
+    assert sequence.missing == 500
+    assert len(sequence.gaps) == MAX_GAPS
+    assert sequence.gaps[-1] == (999, 999)
+
+
+def test_the_oldest_entries_give_way_by_their_size() -> None:
+    """Setting an entry again makes it the youngest; one that is too big alone is not kept."""
+    entries: Bounded[str] = Bounded(40)
+    for key in "abc":
+        entries.put(key, "12345678")
+    assert [key for key, _ in entries] == ["b", "c"]
+    entries.put("b", "12345678")
+    entries.put("d", "x" * 99)
+    entries.put("e", "12345678")
+    assert [key for key, _ in entries] == ["b", "e"]
+
+
+@pytest.mark.parametrize("text", ["\x01" * 400, "\U0001f600" * 400, "a" * 400])
+def test_a_dump_is_never_over_64_kib(text: str) -> None:
+    """Whatever the ids are made of."""
+    session = Session()
+    session.see(envelope(Shim("/" + text * 20).line("bye")))
+    session.set_version(text * 9)
+    for at in range(600):
+        session.sequence.see(2**62 + at * 2)
+        session.messages.put(f"{text}{at}", Message(text, text))
+        session.parents.put(f"{text}{at}", text)
+        session.open_call(text, text, f"{text}{at}")
+        session.finish_call(text, text, f"{text}{at}")
+    assert len(session.dump()) <= 64 * 1024
+
+
+def test_a_dump_gives_back_the_same_state() -> None:
+    """The next dump is the same bytes."""
+    session = Session()
+    session.set_version("1.18.33")
+    for at in range(300):
+        session.sequence.see(at * 3)
+        session.messages.put(f"msg_{at}", Message("a/b", "build", at % 2 == 0))
+        session.parents.put(f"ses_{at}", "ses_0")
+        session.open_call("ses_1", f"msg_{at}", f"call_{at}")
+        session.finish_call("ses_1", f"msg_{at}", f"call_{at}")
+    assert Session.load(session.dump()).dump() == session.dump()
+
+
+@pytest.mark.parametrize("state", [b"", b"null", b"{}", b'{"v":99,"sequence":{}}', b'{"v":1}', b"[" * 9999, b"\xff"])
+def test_a_state_that_cant_be_read_starts_empty(state: bytes) -> None:
+    """Also one of a version to come."""
+    assert Session.load(state).dump() == Session().dump()

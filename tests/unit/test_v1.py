@@ -1,0 +1,240 @@
+"""What OpenCode 1.x's hooks and events are read as."""
+
+import json
+
+import msgspec
+import pytest
+
+from agent_trace_sidecar import opencode
+from agent_trace_sidecar.events import (
+    CallDone,
+    CallFailed,
+    CallOpened,
+    FileEdit,
+    Hello,
+    MessageSeen,
+    Seen,
+    SessionSeen,
+    UserCommand,
+)
+from agent_trace_sidecar.opencode.v1_tools import FILE_TOOLS, SILENT_TOOLS
+from agent_trace_sidecar.wire import EMPTY
+from tests.support.envelopes import CALL, MESSAGE, RECORDINGS, SESSION, Shim, envelope, recorded
+
+SHIM = Shim()
+INFO = {"id": MESSAGE, "sessionID": SESSION, "role": "assistant", "providerID": "p", "modelID": "m", "mode": "plan"}
+
+LINES = [
+    ("hello", SHIM.line("hello", {"opencode": "1.18.33", "api": "v1"}), Seen("hello", event=Hello("1.18.33"))),
+    (
+        "session.created",
+        SHIM.event("session.created", {"info": {"id": "ses_2", "parentID": SESSION, "version": "1.18.33"}}),
+        Seen("session.created", "ses_2", event=SessionSeen("ses_2", SESSION, "1.18.33")),
+    ),
+    (
+        "assistant message",
+        SHIM.event("message.updated", {"info": {**INFO, "parentID": "msg_0"}}),
+        Seen("message.updated", SESSION, MESSAGE, event=MessageSeen(MESSAGE, "assistant", "p", "m", "plan", "msg_0")),
+    ),
+    (
+        "message removed",
+        SHIM.event("message.removed", {"sessionID": SESSION, "messageID": MESSAGE}),
+        Seen("message.removed", SESSION, MESSAGE),
+    ),
+    (
+        "pending part",
+        SHIM.pending("edit"),
+        Seen("message.part.updated", SESSION, MESSAGE, CALL, "edit", CallOpened(SESSION, MESSAGE, CALL)),
+    ),
+    (
+        "failed part",
+        SHIM.part("edit", {"status": "error", "input": {}, "error": "no"}),
+        Seen("message.part.updated", SESSION, MESSAGE, CALL, "edit", CallFailed("edit")),
+    ),
+    (
+        "user's command",
+        SHIM.event(
+            "message.part.updated",
+            {
+                "part": {
+                    "type": "text",
+                    "synthetic": True,
+                    "text": "The following tool was executed by the user",
+                    "messageID": MESSAGE,
+                    "sessionID": SESSION,
+                }
+            },
+        ),
+        Seen("message.part.updated", SESSION, MESSAGE, event=UserCommand(MESSAGE)),
+    ),
+    ("before", SHIM.before("bash", {"command": "ls"}), Seen("tool.execute.before", SESSION, None, CALL, "bash")),
+    (
+        "chat.message",
+        SHIM.line("chat.message", {"sessionID": SESSION}, {"message": {"id": MESSAGE}, "parts": []}),
+        Seen("chat.message", SESSION, MESSAGE),
+    ),
+    (
+        "command",
+        SHIM.line("command.execute.before", {"command": "x", "sessionID": SESSION, "arguments": ""}),
+        Seen("command.execute.before", SESSION),
+    ),
+    ("todo", SHIM.event("todo.updated", {"sessionID": SESSION, "todos": []}), Seen("todo.updated", SESSION)),
+    ("error without session", SHIM.event("session.error", {"error": {"name": "X"}}), Seen("session.error")),
+    ("bye", SHIM.line("bye", {}), Seen("bye")),
+    (
+        "a hook of tomorrow",
+        SHIM.line("tool.execute.during", {"sessionID": SESSION}),
+        Seen("tool.execute.during", SESSION),
+    ),
+    ("no input", SHIM.line("tool.execute.before"), Seen("tool.execute.before")),
+]
+
+
+@pytest.mark.parametrize(("line", "expected"), [case[1:] for case in LINES], ids=[case[0] for case in LINES])
+def test_a_line_is_read_as(line: bytes, expected: Seen) -> None:
+    """The columns, and what it means."""
+    assert opencode.read(envelope(line)) == expected
+
+
+def test_a_finished_call_leaves_its_arguments_unopened() -> None:
+    """From the hook and from the part alike."""
+    args, metadata = {"filePath": "a", "content": "b"}, {"exists": False}
+    done = {"status": "completed", "input": args, "metadata": metadata, "title": "t"}
+    for line in (SHIM.after("write", args, metadata), SHIM.part("write", done)):
+        event = opencode.read(envelope(line)).event
+        assert isinstance(event, CallDone)
+        assert (event.tool, event.title) == ("write", "t")
+        assert (json.loads(bytes(event.args)), json.loads(bytes(event.metadata))) == (args, metadata)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (
+            SHIM.line("tool.execute.after", {"tool": 5, "sessionID": SESSION, "callID": CALL}, {}),
+            (None, SESSION, None, CALL),
+        ),
+        (SHIM.line("tool.execute.after", [1], {}), (None, None, None, None)),
+        (
+            SHIM.line("tool.execute.after", {"tool": "write", "sessionID": SESSION}, "text"),
+            ("write", SESSION, None, None),
+        ),
+        (SHIM.event("message.updated", {"info": {"id": 7, "sessionID": SESSION}}), (None, SESSION, None, None)),
+        (SHIM.line("event", {"event": 3}), (None, None, None, None)),
+        (SHIM.event("x", {"sessionID": SESSION, "part": "p", "info": {"callID": CALL}}), (None, SESSION, None, CALL)),
+    ],
+)
+def test_wrong_types_cost_the_meaning_and_not_the_ids(
+    line: bytes, expected: tuple[str | None, str | None, str | None, str | None]
+) -> None:
+    """What is a string where an id belongs is kept, and a note says the rest."""
+    seen = opencode.read(envelope(line))
+    assert (seen.tool, seen.session_id, seen.message_id, seen.call_id) == expected
+    assert seen.event is None
+    assert seen.note
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_every_tool_of_a_recording_is_in_one_table(name: str) -> None:
+    """A new tool is either read for the files it changes, or known to be silent about them."""
+    tools = {seen.tool for seen in map(opencode.read, recorded(name)) if seen.tool}
+    assert not [tool for tool in tools if (tool in FILE_TOOLS) == (tool in SILENT_TOOLS)]
+
+
+DIFF = "--- a.txt\n+++ a.txt\n@@ -1,1 +1,1 @@\n-a\n+b\n"
+PATCH = (
+    "*** Begin Patch\n*** Update File: a.txt\n@@\n-a\n+b\n*** Add File: n.txt\n+one\n+two\n*** Delete File: gone.txt\n"
+    "*** Update File: old.txt\n*** Move to: new.txt\n@@\n-x\n+y\n*** End Patch"
+)
+NEWER = DIFF.replace("a.txt", "n.txt")
+
+TOOLS = [
+    ("write", {"filePath": "a", "content": "x"}, {"exists": False}, [FileEdit("a", "add", content="x")]),
+    ("write", {"filePath": "a", "content": "x"}, {}, [FileEdit("a", "update", content="x")]),
+    (
+        "edit",
+        {"filePath": "a.txt", "oldString": "a", "newString": "b"},
+        {"diff": "other", "filediff": {"patch": DIFF}},
+        [FileEdit("a.txt", "update", diffs=(DIFF,), replaced=(("a", "b"),))],
+    ),
+    (
+        "edit",
+        {"filePath": "a", "oldString": "", "newString": "b\n"},
+        {"diff": "--- a\n+++ a\n@@ -0,0 +1,1 @@\n+b\n"},
+        [FileEdit("a", "add", diffs=("--- a\n+++ a\n@@ -0,0 +1,1 @@\n+b\n",), content="b\n", replaced=(("", "b\n"),))],
+    ),
+    (
+        "multiedit",
+        {"filePath": "a", "edits": [{"oldString": "a", "newString": "b"}, {"oldString": "b", "newString": "c"}]},
+        {"results": [{"diff": DIFF}, {"diff": NEWER}]},
+        [FileEdit("a", "update", diffs=(DIFF, NEWER), replaced=(("a", "b"), ("b", "c")))],
+    ),
+    (
+        "patch",
+        {"patchText": PATCH},
+        {"diff": "Index: x\n" + DIFF + NEWER},
+        [
+            FileEdit("a.txt", "update", diffs=(DIFF,), replaced=(("", "b"),)),
+            FileEdit("n.txt", "add", diffs=(NEWER,), content="one\ntwo\n"),
+            FileEdit("gone.txt", "delete"),
+            FileEdit("new.txt", "move", "old.txt", replaced=(("", "y"),)),
+        ],
+    ),
+    (
+        "apply_patch",
+        {"patchText": PATCH},
+        {
+            "files": [
+                {"filePath": "/w/n.txt", "relativePath": "n.txt", "type": "add", "patch": NEWER},
+                {"filePath": "/w/old.txt", "relativePath": "new.txt", "type": "move", "movePath": "/w/new.txt"},
+            ]
+        },
+        [
+            FileEdit("/w/n.txt", "add", diffs=(NEWER,), content="one\ntwo\n"),
+            FileEdit("/w/new.txt", "move", "/w/old.txt"),
+        ],
+    ),
+    ("apply_patch", {}, {"files": [{"filePath": "a", "type": "update"}]}, [FileEdit("a", "update")]),
+    (
+        "apply_patch",
+        {"patchText": "*** Begin Patch\n*** Add File: a\n+*** Add File: b\n"},
+        {},
+        [FileEdit("a", "add", content="*** Add File: b\n")],
+    ),
+    ("bash", {"command": "ls"}, {}, []),
+    ("a tool of tomorrow", {"filePath": "a"}, {}, []),
+]
+
+
+@pytest.mark.parametrize(("tool", "args", "metadata", "expected"), TOOLS)
+def test_a_tool_is_read_for_what_it_did_to_files(
+    tool: str, args: object, metadata: object, expected: list[FileEdit]
+) -> None:
+    """Of the versions of OpenCode that have it."""
+    raws = [msgspec.Raw(msgspec.json.encode(value)) for value in (args, metadata)]
+    assert list(opencode.file_edits(1, CallDone(tool, raws[0], raws[1], None))) == expected
+
+
+@pytest.mark.parametrize(
+    ("tool", "args", "expected"),
+    [
+        ("write", {"filePath": "a"}, ("a",)),
+        ("apply_patch", {"patchText": PATCH}, ("a.txt", "n.txt", "gone.txt", "new.txt", "old.txt")),
+        ("edit", {}, ()),
+        ("bash", {"filePath": "a"}, ()),
+    ],
+)
+def test_a_call_names_the_files_it_is_about_to_change(tool: str, args: object, expected: tuple[str, ...]) -> None:
+    """Before it runs, its arguments are all there is."""
+    assert opencode.named_paths(1, tool, msgspec.Raw(msgspec.json.encode(args))) == expected
+
+
+@pytest.mark.parametrize(
+    ("tool", "args"),
+    [("write", {"filePath": "a"}), ("edit", {"newString": "a"}), ("multiedit", {}), ("write", None)],
+)
+def test_arguments_that_are_not_the_tools_are_an_error(tool: str, args: object) -> None:
+    """The builder notes it and makes no record."""
+    raw = EMPTY if args is None else msgspec.Raw(msgspec.json.encode(args))
+    with pytest.raises(ValueError, match="without"):
+        opencode.file_edits(1, CallDone(tool, raw, EMPTY, None))
