@@ -10,7 +10,7 @@ from typing import Final
 
 from agent_trace_sidecar.redaction.names import CORES, Kind, kind_of
 from agent_trace_sidecar.redaction.spans import Span
-from agent_trace_sidecar.redaction.structures import compiled
+from agent_trace_sidecar.redaction.rules import compiled
 from agent_trace_sidecar.redaction.values import LONGEST, Form, is_secret
 
 _CORE: Final = b"(?:" + b"|".join(core.encode() for core in CORES) + b")"

@@ -13,13 +13,17 @@ from typing import Final, Literal
 
 import msgspec
 
-from agent_trace_sidecar.redaction import rulebook
+from agent_trace_sidecar.redaction import export
+from agent_trace_sidecar.redaction.commands import COMMAND_RULES
 from agent_trace_sidecar.redaction.files import is_secret_path
 from agent_trace_sidecar.redaction.jsonline import JsonLine
 from agent_trace_sidecar.redaction.masker import Masker
 from agent_trace_sidecar.redaction.memory import Memory
 from agent_trace_sidecar.redaction.metadata import without_contents
 from agent_trace_sidecar.redaction.redacted import Redacted, mint
+from agent_trace_sidecar.redaction.rulebook import Rulebook
+from agent_trace_sidecar.redaction.rules import Rule
+from agent_trace_sidecar.redaction.structures import STRUCTURE_RULES
 from agent_trace_sidecar.redaction.tokens import OWN_RULES
 from agent_trace_sidecar.redaction.userrules import read_rules
 
@@ -49,9 +53,9 @@ class Funnel:
         self._memory = Memory(environ if enabled else {})
         self._masker: Masker | None = None
         self._loading: threading.Thread | None = None
-        self._exported: list[rulebook.Rule] | None = None
+        self._exported: list[Rule] | None = None
         if enabled:
-            self._exported = rulebook.load(cache_dir)
+            self._exported = export.load(cache_dir)
             if self._exported is None:
                 self._loading = threading.Thread(target=self._export, name="redaction-rules", daemon=True)
                 self._loading.start()
@@ -59,7 +63,7 @@ class Funnel:
     @property
     def version(self) -> str:
         """The version of the rules: kingfisher's and our own."""
-        return f"kingfisher {rulebook.kingfisher_version()} + {rulebook.OWN_VERSION}"
+        return f"kingfisher {export.kingfisher_version()} + {export.OWN_VERSION}"
 
     def line(self, raw: bytes, observed: bytes | None = None) -> Redacted:
         """One wire line without its secrets, with `observed` (trusted JSON) spliced in. Never raises."""
@@ -100,12 +104,12 @@ class Funnel:
         if self._masker is None:
             if self._loading is not None:
                 self._loading.join()
-            self._masker = Masker(rulebook.Rulebook([*self._user_rules, *OWN_RULES, *(self._exported or ())]))
+            self._masker = Masker(Rulebook([*self._user_rules, *OWN_RULES, *STRUCTURE_RULES, *COMMAND_RULES, *(self._exported or ())]))
         return self._masker
 
     def _export(self) -> None:
         try:
-            self._exported = rulebook.export(self._cache_dir)
+            self._exported = export.export(self._cache_dir)
         except (OSError, ValueError, ImportError, subprocess.SubprocessError):
             self._exported = []
 

@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from agent_trace_sidecar.redaction.assignments import assignments
-from agent_trace_sidecar.redaction.commands import commands
 from agent_trace_sidecar.redaction.encoded import encoded, has_percent, percent_pieces
 from agent_trace_sidecar.redaction.files import values_of_file
 from agent_trace_sidecar.redaction.memory import Known
 from agent_trace_sidecar.redaction.nearby import near_words
-from agent_trace_sidecar.redaction.rulebook import Rule, Rulebook, windows
+from agent_trace_sidecar.redaction.rulebook import Rulebook
 from agent_trace_sidecar.redaction.spans import Span, applied, blanked, by_line, merged
-from agent_trace_sidecar.redaction.structures import structures
-from agent_trace_sidecar.redaction.values import is_plain
+from agent_trace_sidecar.redaction.structures import key_blocks
 
 _ESCAPE: Final = re.compile(rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')
 _ESCAPED_TEXT: Final = re.compile(rb'\\["nrtu]')
@@ -54,11 +52,9 @@ class Masker:
         return merged(by_line(view, self._all(view, depth)))
 
     def _all(self, view: bytes, depth: int) -> Iterator[Span]:
-        lowered = view.lower()
-        yield from structures(view, lowered)
-        rules, cores = self._rulebook.hits(lowered)
-        yield from self._patterns(view, rules)
-        yield from commands(view, lowered)
+        cores: list[int] = []
+        yield from self._rulebook.spans(view, view.lower(), cores)
+        yield from key_blocks(view)
         stretches = list(_around(view, cores))
         yield from assignments(view, stretches)
         yield from near_words(view, stretches)
@@ -75,15 +71,6 @@ class Masker:
         """The secrets of a decoded view, where they stand in the text itself."""
         for span in self.find(inner, depth):
             yield span._replace(start=place(span.start), end=place(span.end), quote=b"")
-
-    def _patterns(self, view: bytes, rules: list[tuple[Rule, list[int]]]) -> Iterator[Span]:
-        for rule, positions in rules:
-            regex = rule.regex()
-            for low, high in windows(positions, len(view)):
-                for match in regex.finditer(view, low, high):
-                    span = _span_of(rule.id, match, rule.group, spread=rule.spread)
-                    if rule.group >= 0 or not is_plain(view[span.start : span.end]):
-                        yield span
 
 
 def _around(text: bytes, cores: list[int]) -> Iterator[tuple[int, int]]:
@@ -103,13 +90,6 @@ def _around(text: bytes, cores: list[int]) -> Iterator[tuple[int, int]]:
         low, high = start, end
     if high >= 0:
         yield low, high
-
-
-def _span_of(rule_id: str, match: object, group: int, *, spread: bool) -> Span:
-    if group < 0:
-        groups = match.groups()  # type: ignore[attr-defined]
-        group = max((n for n, value in enumerate(groups, 1) if value), key=lambda n: len(groups[n - 1]), default=0)
-    return Span(*match.span(group), rule_id, spread)  # type: ignore[attr-defined]
 
 
 def _escapes(text: bytes) -> Iterator[tuple[int, int, bytes]]:

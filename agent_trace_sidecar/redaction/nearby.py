@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from agent_trace_sidecar.redaction.spans import Span
-from agent_trace_sidecar.redaction.structures import compiled
+from agent_trace_sidecar.redaction.rules import compiled
 from agent_trace_sidecar.redaction.values import entropy, is_wordy
 
 _REACH: Final = 90

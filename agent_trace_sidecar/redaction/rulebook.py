@@ -1,180 +1,121 @@
-"""The rules with a pattern: the living set inside `kingfisher-bin`, our own table, the user's file.
+"""Which rules look at a text, and where: one pass over the text for the literals of all rules at once.
 
-The set is exported from the kingfisher binary once per version, off the start-up path, and kept as JSON in the state
-folder together with each rule's literals. One automaton over all literals decides which rules look at a text at all,
-and a rule is compiled when its literal is first seen.
+A rule whose literals are rare runs only around them, and is compiled when one is first seen. Rules without a rare
+literal are asked all together by one automaton whether any of them matches at all.
 """
 
-import json
-import os
-import subprocess
-import tempfile
+import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import re2
 from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
 
-from agent_trace_sidecar.redaction.literals import required_literals
-from agent_trace_sidecar.redaction.names import CORES
+from agent_trace_sidecar.redaction.names import CORES, Kind
+from agent_trace_sidecar.redaction.rules import Rule
+from agent_trace_sidecar.redaction.spans import Span
+from agent_trace_sidecar.redaction.values import Form, is_plain, is_secret
 
-OWN_VERSION: Final = "1"
-"""To be raised when our own rules or layers change."""
-
-EXPORT_SECONDS: Final = 20.0
-"""How long the export may take before we go on with our own rules; it takes 0.3 to 0.5 s."""
-
-_LEFT_OUT: Final = frozenset(
-    {
-        "betterleaks.generic-credential-uri",  # masks the host too; structures.py masks the password only
-        "betterleaks.alibaba-sts-access-key-secret",  # any word of 30 letters near "key"
-    }
-)
-_SHORTEST_LITERAL: Final = 3
-_REACH: Final = 4096
-"""How far behind its literal a match may end."""
-_LEAD: Final = 256
+_LEAD: Final = 320
 """How far before its literal a match may begin."""
+_SHORTEST_LITERAL: Final = 4
+_COMMON: Final = frozenset(
+    "token tokens test_ access key keys password private storage secret account client address user login http auth "
+    "code data file type name pass curl echo printf live_ http:// https:// linear host".split()
+)
+_SET_MEMORY: Final = 64 << 20
+_REST: Final = re.compile(rb"[A-Za-z0-9_\-+/=.%]*")
+
+MOST_HITS: Final = 100_000
+"""More hits than this in one text are no text that anybody wrote: the funnel withholds it rather than stand still."""
 
 
-@dataclass(slots=True)
-class Rule:
-    """A pattern; `group` is the one that is the secret (-1: the first that took part, or else the whole match)."""
-
-    id: str
-    pattern: str
-    literals: tuple[str, ...]
-    group: int = -1
-    spread: bool = True
-    compiled: Any = field(default=None, repr=False)
-
-    def regex(self) -> Any:  # noqa: ANN401 - google-re2 is untyped
-        """The pattern, compiled at first use, for bytes."""
-        if self.compiled is None:
-            options = re2.Options()
-            options.log_errors = False
-            self.compiled = re2.compile(self.pattern.encode(), options)
-        return self.compiled
+class Overload(Exception):  # noqa: N818 - no error of ours: the text is hostile
+    """A text has so many candidates that masking it would take seconds."""
 
 
 class Rulebook:
-    """All rules and the automaton of their literals."""
+    """All rules, ready to be asked."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
-        self.rules = list(rules)
         words: dict[str, list[Rule]] = {}
-        self._always: list[Rule] = []
-        for rule in self.rules:
-            if not rule.literals:
-                self._always.append(rule)
-            for word in rule.literals:
-                words.setdefault(word, []).append(rule)
+        self._shapes: list[Rule] = []
+        for rule in rules:
+            if rule.literals and all(len(w) >= _SHORTEST_LITERAL and w not in _COMMON for w in rule.literals):
+                for word in rule.literals:
+                    words.setdefault(word, []).append(rule)
+            else:
+                self._shapes.append(rule)
         for core in CORES:
             words.setdefault(core, [])
+        cores = set(CORES)
+        self._is_core = [word in cores for word in words]
         self._by_word = list(words.values())
-        cores = {core.encode() for core in CORES}
-        self._is_core = [word.encode() in cores for word in words]
         self._automaton = BytesAhoCorasick(
-            [word.encode() for word in words],
-            matchkind=MatchKind.Standard,
-            implementation=Implementation.ContiguousNFA,
+            [word.encode() for word in words], matchkind=MatchKind.Standard, implementation=Implementation.DFA
         )
+        self._set: Any = None
 
-    def hits(self, lowered: bytes) -> tuple[list[tuple[Rule, list[int]]], list[int]]:
-        """Which rules may match, and around which positions; and where the cores of secret-like names stand."""
-        found: dict[int, tuple[Rule, list[int]]] = {id(r): (r, [-1]) for r in self._always}
-        cores: list[int] = []
-        for word, start, _end in self._automaton.find_matches_as_indexes(lowered, overlapping=True):
+    def spans(self, text: bytes, lowered: bytes, cores: list[int]) -> Iterator[Span]:
+        """What the rules find; the positions of the cores of secret-like names are added to `cores`."""
+        found: dict[int, tuple[Rule, list[int]]] = {}
+        hits = self._automaton.find_matches_as_indexes(lowered, overlapping=True)
+        if len(hits) > MOST_HITS:
+            raise Overload
+        for word, start, _end in hits:
             if self._is_core[word]:
                 cores.append(start)
             for rule in self._by_word[word]:
                 found.setdefault(id(rule), (rule, []))[1].append(start)
-        return list(found.values()), cores
+        for rule, positions in found.values():
+            for low, high in _windows(positions, len(text), rule.reach):
+                yield from _matches(rule, text, low, high)
+        for index in self._shapes_in(text):
+            yield from _matches(self._shapes[index], text, 0, len(text))
+
+    def _shapes_in(self, text: bytes) -> list[int]:
+        """The rules without a rare literal that match somewhere."""
+        if self._set is None:
+            options = re2.Options()
+            options.log_errors = False
+            options.max_mem = _SET_MEMORY
+            self._set = re2.Set.SearchSet(options)
+            for rule in self._shapes:
+                self._set.Add(rule.pattern.encode())
+            self._set.Compile()
+        return sorted(self._set.Match(text) or ())
 
 
-def windows(positions: list[int], length: int) -> Iterator[tuple[int, int]]:
-    """The stretches of a text in which a rule with literals at `positions` can match, merged and in order."""
-    if positions[0] < 0:
-        yield 0, length
-        return
-    start, end = max(0, positions[0] - _LEAD), min(length, positions[0] + _REACH)
+def _windows(positions: list[int], length: int, reach: int) -> Iterator[tuple[int, int]]:
+    """The stretches in which a rule with literals at `positions` can match, merged and in order."""
+    start, end = max(0, positions[0] - _LEAD), min(length, positions[0] + reach)
     for position in positions[1:]:
-        low, high = position - _LEAD, min(length, position + _REACH)
-        if low <= end:
-            end = max(end, high)
+        if position - _LEAD <= end:
+            end = max(end, min(length, position + reach))
         else:
             yield start, end
-            start, end = low, high
+            start, end = position - _LEAD, min(length, position + reach)
     yield start, end
 
 
-def kingfisher_version() -> str:
-    """The version of the installed rule set, or "none"."""
-    try:
-        from kingfisher._version import __version__  # noqa: PLC0415 - not needed when rules come from a cache
-    except ImportError:
-        return "none"
-    return str(__version__)
+def _matches(rule: Rule, text: bytes, low: int, high: int) -> Iterator[Span]:
+    regex = rule.regex()
+    for count, match in enumerate(regex.finditer(text, low, high)):
+        if count > MOST_HITS:
+            raise Overload
+        start, end = match.span(_group(rule, match))
+        if match.end() >= high and (rest := _REST.match(text, end)):
+            end = rest.end()  # the window cut the token
+        value = text[start:end]
+        if rule.judged:
+            if is_secret(b"", Kind.PASSWORD, value, Form.CONFIG):
+                yield Span(start, end, rule.id, rule.spread)
+        elif rule.group >= 0 or not is_plain(value):
+            yield Span(start, end, rule.id, rule.spread)
 
 
-def load(cache_dir: Path | None) -> list[Rule] | None:
-    """The exported rules from the cache, or None when there is none for this version."""
-    if cache_dir is None:
-        return None
-    try:
-        rows = json.loads(_cache_file(cache_dir).read_bytes())
-        return [Rule(i, p, tuple(words)) for i, p, words in rows]
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-def export(cache_dir: Path | None) -> list[Rule]:
-    """Ask the kingfisher binary for its rules and keep them for the next start. Raises OSError or ValueError."""
-    from kingfisher import get_binary_path  # noqa: PLC0415 - only where the cache is missing
-
-    done = subprocess.run(
-        [get_binary_path(), "--no-update-check", "rules", "list", "--format", "json"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=EXPORT_SECONDS,
-        check=True,
-    )
-    rules = [rule for row in json.loads(done.stdout) if (rule := _from_export(row))]
-    if cache_dir is not None:
-        _keep(cache_dir, rules)
-    return rules
-
-
-def _from_export(row: dict[str, Any]) -> Rule | None:
-    """One exported rule, when its pattern compiles and the gate can find it."""
-    rule_id, pattern = str(row["id"]), str(row["pattern"])
-    if rule_id in _LEFT_OUT:
-        return None
-    literals = required_literals(pattern)
-    if not literals or min(map(len, literals)) < _SHORTEST_LITERAL:
-        return None  # our own table has these few (AKIA..., SK..., s.), with literals that the gate can use
-    rule = Rule(rule_id.partition(".")[2] or rule_id, pattern, tuple(sorted(literals)))
-    try:
-        rule.regex()
-    except re2.error:
-        return None
-    rule.compiled = None
-    return rule
-
-
-def _cache_file(cache_dir: Path) -> Path:
-    return cache_dir / f"redaction-rules-{kingfisher_version()}-{OWN_VERSION}.json"
-
-
-def _keep(cache_dir: Path, rules: list[Rule]) -> None:
-    """Write the cache whole or not at all; a folder that can't be written only costs the next start half a second."""
-    try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=cache_dir, prefix=".rules-")
-        with os.fdopen(handle, "w") as file:
-            json.dump([(r.id, r.pattern, r.literals) for r in rules], file)
-        Path(name).replace(_cache_file(cache_dir))
-    except OSError:
-        return
+def _group(rule: Rule, match: Any) -> int:  # noqa: ANN401 - google-re2 is untyped
+    if rule.group >= 0:
+        return rule.group
+    groups = match.groups()
+    return max((n for n, value in enumerate(groups, 1) if value), key=lambda n: len(groups[n - 1]), default=0)

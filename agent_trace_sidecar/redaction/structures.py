@@ -1,84 +1,77 @@
-"""Secrets that their surroundings give away: URL userinfo, Authorization and Cookie headers, key blocks, crypt hashes.
-
-Each entry is a cheap literal and a pattern; the first group is the secret. Linear-time patterns only.
-"""
+"""Secrets that their surroundings give away: URL userinfo, Authorization and Cookie headers, key blocks, crypt hashes."""
 
 import re
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Final
 
-import re2
-
+from agent_trace_sidecar.redaction.rules import Rule
 from agent_trace_sidecar.redaction.spans import Span
 
+_SCHEMES: Final = (
+    r"(?:basic|bearer|token|apikey|api-key|digest|negotiate|key|ssws|pat|splunk|bot|oauth|genie-?key|client-id|"
+    r"aws4-hmac-sha256|[a-z-]{2,20}-token|zoho-oauthtoken)"
+)
 
-def compiled(pattern: bytes) -> Any:  # noqa: ANN401 - google-re2 is untyped
-    """A pattern of re2 for bytes, quiet about errors and with room for long counted repeats."""
-    options = re2.Options()
-    options.log_errors = False
-    return re2.compile(pattern, options)
-
-
-class _Structure(NamedTuple):
-    rule: str
-    literals: tuple[bytes, ...]
-    pattern: bytes
-    spread: bool = True
-
-
-_STRUCTURES: Final = (
-    _Structure(
+STRUCTURE_RULES: Final = (
+    Rule(
         "url-password",
-        (b"://",),
-        rb"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@:\"'<>\\\x60\x1e\x1f]*:([^\s/?#@\"'<>\\\x60\x1e\x1f]{1,})@[A-Za-z0-9\[_.%$-]",
+        r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@:\"'<>\\`\x1e\x1f]*:([^\s/?#\"'<>\\`\x1e\x1f]*[^\s/?#@\"'<>\\`\x1e\x1f])@[A-Za-z0-9\[_.%$-]",
+        ("://",),
+        group=1,
     ),
-    _Structure(
+    Rule(
         "authorization",
-        (b"authorization",),
-        rb"(?i)authorization\\?[\"']?\]?\s{0,4}(?:=>|[:=,])\s{0,4}[\\\"'\x60fbu({]{0,4}(?:(?:basic|bearer|token|apikey|api-key|digest|negotiate|key|ssws|pat|splunk|bot|oauth)[ :=]{1,2}\s{0,3})([A-Za-z0-9._~+/=:|@!-]{6,})",
+        rf"(?i)authorization\\*[\"']?\]?\s{{0,4}}(?:=>|[:=,])\s{{0,4}}[\\\"'`fbu({{]{{0,4}}(?:{_SCHEMES}[ :=]{{1,2}}\s{{0,3}})"
+        r"\\*[\"']?([A-Za-z0-9._~+/=:|@!-]{6,})",
+        ("authorization",),
     ),
-    _Structure("bearer", (b"bearer ",), rb"(?i)\bbearer\s{1,3}([A-Za-z0-9._~+/=-]{16,})"),
-    _Structure(
+    Rule(
+        "authorization",
+        r"(?i)authorization\\*[\"']?\]?\s{0,4}(?:=>|[:=,])\s{0,4}[\\\"'`fbu({]{0,4}([A-Za-z0-9._~+/=|-]*\d[A-Za-z0-9._~+/=|-]{15,})",
+        ("authorization",),
+    ),
+    Rule("bearer", r"(?i)\bbearer\s{1,3}([A-Za-z0-9._~+/=-]{16,})", ("bearer",)),
+    Rule("basic-auth", r"(?i)\bbasic\s{1,3}((?:[A-Za-z0-9+/]{4}){3,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4}))", ("basic ",), judged=True),
+    Rule(
         "cookie",
-        (b"cookie",),
-        rb"(?i)(?:^|[\s\"'\\])(?:set-)?cookie\\?[\"']?:\s{0,4}[\\\"']{0,2}([A-Za-z0-9_.-]{1,64}=[^\s\"'\\<>\x1e\x1f][^\r\n\"'\\\x1e\x1f]{7,})",
+        r"(?i)(?:^|[\s\"'\\])(?:set-)?cookie\\*[\"']?\s?:\s{0,4}[\\\"']{0,2}([A-Za-z0-9_.-]{1,64}=[^\s\"'\\<>\x1e\x1f][^\r\n\"'\\\x1e\x1f]{7,})",
+        ("cookie",),
     ),
-    _Structure(
+    Rule(
         "crypt-hash",
-        (b"$",),
-        rb"(\$(?:1|2[abxy]?|5|6|7|y|gy|apr1|P|H|S|sha1|md5|argon2(?:id?|d)|scrypt|pbkdf2[a-z0-9-]*|bcrypt[a-z0-9-]*)\$[A-Za-z0-9./$=,+-]{16,256})",
+        r"(\$(?:[1256789]|2[abxy]?|y|gy|apr1|P|H|S|sha1|md5|bcrypt[a-z0-9-]*|argon2(?:id?|d)|scrypt|pbkdf2[a-z0-9-]*)\$[A-Za-z0-9./$=,+-]{16,})",
+        tuple("$1$ $2$ $2a$ $2b$ $2x$ $2y$ $5$ $6$ $7$ $8$ $9$ $y$ $gy$ $apr1$ $p$ $h$ $s$ $sha1$ $md5$ $bcrypt $argon2 $scrypt $pbkdf2".split()),
+    ),
+    Rule("django-hash", r"((?:pbkdf2_sha\d+|bcrypt_sha256|sha1|md5|argon2)\$[A-Za-z0-9.$=,+/-]{20,})", ("pbkdf2_sha", "bcrypt_sha256$", "sha1$", "md5$", "argon2$")),
+    Rule(
+        "dump-hash",
+        r"(?i)\binsert\s{1,3}into\s{1,3}[\w`\"'.\[\]]{0,60}(?:user|account|member|admin|login|customer|password|auth)[^\r\n;]*?['\"]([0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}|[0-9a-f]{128})['\"]",
+        ("insert into",),
     ),
 )
 
-_COMPILED: dict[str, Any] = {}
-
 _PEM_BEGIN: Final = re.compile(rb"-----BEGIN (?:[A-Z0-9 ]{0,40} )?PRIVATE KEY(?: BLOCK)?-----")
 _PEM_END: Final = re.compile(rb"-----END (?:[A-Z0-9 ]{0,40} )?PRIVATE KEY(?: BLOCK)?-----")
-_PEM_BODY_MOST: Final = 64 * 1024
+_PEM_MARK: Final = re.compile(rb"-----(?:END|BEGIN) [A-Z0-9 ]{3,60}-----|\x1e")
+_PEM_MOST: Final = 64 * 1024
 
 
-def structures(text: bytes, lowered: bytes) -> Iterator[Span]:
-    """Secrets given away by the form of what stands around them."""
-    for structure in _STRUCTURES:
-        if not any(literal in lowered for literal in structure.literals):
-            continue
-        regex = _COMPILED.get(structure.rule)
-        if regex is None:
-            regex = _COMPILED[structure.rule] = compiled(structure.pattern)
-        for match in regex.finditer(text):
-            yield Span(*match.span(1), structure.rule, structure.spread)
-    if b"PRIVATE KEY" in text:
-        yield from _key_blocks(text)
-
-
-def _key_blocks(text: bytes) -> Iterator[Span]:
-    """The body of every private key: BEGIN and END lines stay; without an END, everything that looks like a body."""
+def key_blocks(text: bytes) -> Iterator[Span]:
+    """The body of every private key: BEGIN and END lines stay; without an END, everything up to the next mark."""
+    if b"PRIVATE KEY" not in text:
+        return
     at = 0
     while begin := _PEM_BEGIN.search(text, at):
-        limit = min(len(text), begin.end() + _PEM_BODY_MOST)
-        border = text.find(b"\x1e", begin.end(), limit)
-        limit = limit if border < 0 else border
-        end = _PEM_END.search(text, begin.end(), limit)
-        stop = end.start() if end else limit
+        limit = min(len(text), begin.end() + _PEM_MOST)
+        mark = _PEM_MARK.search(text, begin.end(), limit)
+        stop = mark.start() if mark else limit
+        if mark is None or not _PEM_END.match(text, stop):
+            stop = _body_end(text, begin.end(), stop)
         yield Span(begin.end(), stop, "private-key")
-        at = end.end() if end else stop
+        at = max(stop, begin.end())
+
+
+def _body_end(text: bytes, start: int, limit: int) -> int:
+    """Where the body of a key that was cut ends: at the first empty line after something, or at the limit."""
+    end = re.compile(rb"[^\s].*?(?:\r?\n[ \t]*\r?\n)", re.DOTALL).search(text, start, limit)
+    return end.end() if end else limit

@@ -7,7 +7,7 @@ that their makers publish. A row is: rule, literals of which one is in every mat
 
 from typing import Final
 
-from agent_trace_sidecar.redaction.rulebook import Rule
+from agent_trace_sidecar.redaction.rules import Rule
 
 _B: Final = r"(?:^|[^A-Za-z0-9_])"
 _E: Final = r"(?:$|[^A-Za-z0-9_])"

@@ -13,7 +13,7 @@ from typing import Final, cast
 import re2
 
 from agent_trace_sidecar.redaction.literals import required_literals
-from agent_trace_sidecar.redaction.rulebook import Rule
+from agent_trace_sidecar.redaction.rules import Rule
 
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,59}")
 _KNOWN: Final = {"id", "pattern", "keywords", "secret_group"}

@@ -1,0 +1,38 @@
+"""What a rule with a pattern is."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import re2
+
+
+def compiled(pattern: bytes) -> Any:  # noqa: ANN401 - google-re2 is untyped
+    """A pattern of RE2, for bytes: linear in the text whatever the text is. Raises re2.error."""
+    options = re2.Options()
+    options.log_errors = False
+    return re2.compile(pattern, options)
+
+
+@dataclass(slots=True)
+class Rule:
+    """A pattern and what of its match is the secret."""
+
+    id: str
+    pattern: str
+    literals: tuple[str, ...]
+    """Lower-case words of which one is in every match; empty when there is none."""
+    group: int = -1
+    """The group that is the secret, 0 for the whole match, -1 for the longest group that took part."""
+    spread: bool = True
+    """Whether the value is unmistakable enough to be masked wherever else it occurs."""
+    judged: bool = False
+    """Whether the value must also look like a secret, because the form around it proves too little."""
+    reach: int = 4096
+    """How far behind its literal a match may end."""
+    regex_: Any = field(default=None, repr=False)
+
+    def regex(self) -> Any:  # noqa: ANN401 - google-re2 is untyped
+        """The pattern, compiled at first use."""
+        if self.regex_ is None:
+            self.regex_ = compiled(self.pattern.encode())
+        return self.regex_
