@@ -4,6 +4,7 @@ A process of its own, run as `python -I watchdog.py FOLDER` by `guarded_folder`:
 the test run is killed by force. Uses nothing of ours, as it may outlive what it guards.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -15,6 +16,9 @@ from pathlib import Path
 _ROUNDS = 3
 """A process may start another one while we look; those of a killed server end by themselves."""
 
+_MEMORY_LINE = 6
+"""Of postmaster.pid, counted from 0: key and id of a System V segment."""
+
 
 def main(folder: str) -> None:
     """Wait, kill, remove."""
@@ -23,7 +27,17 @@ def main(folder: str) -> None:
         for pid, command, cwd in _processes():
             if pid != os.getpid() and (f"{folder}/" in command or f"{cwd}/".startswith(f"{folder}/")):
                 _kill(pid)
+        free_memory(Path(folder))
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_memory(folder: Path) -> None:
+    """Remove the shared memory which killed servers below `folder` have left: no start will come that would do it."""
+    for file in folder.glob("**/postmaster.pid"):
+        with contextlib.suppress(OSError):  # the file went, or there is no ipcrm: clear the rest all the same
+            key_and_id = file.read_text().splitlines()[_MEMORY_LINE : _MEMORY_LINE + 1]
+            if key_and_id:
+                subprocess.run(["ipcrm", "-m", key_and_id[0].split()[-1]], capture_output=True, check=False)
 
 
 def _processes() -> Iterator[tuple[int, str, str]]:
