@@ -154,10 +154,14 @@ def _whole(count: int) -> list[Span]:
 
 
 def _hashed(start: int, end: int, method: str, lines: Sequence[bytes], is_secret: Callable[[str], bool]) -> LineRange:
+    """The range with its hashes; line by line is only asked where the whole may hold a secret."""
     own = lines[start - 1 : end]
+    if not is_secret(b"\n".join(own).decode(errors="replace")):
+        return LineRange(start, end, method, content_hash(own), "".join(map(line_hash, own)))
     hashes = [NO_HASH if is_secret(line.decode(errors="replace")) else line_hash(line) for line in own]
-    digest = None if NO_HASH in hashes else content_hash(own)
-    return LineRange(start, end, method, digest, "".join(hashes))
+    if NO_HASH not in hashes:  # the secret is longer than a line
+        hashes = [NO_HASH] * len(own)
+    return LineRange(start, end, method, None, "".join(hashes))
 
 
 def sound(ranges: Iterable[LineRange]) -> tuple[LineRange, ...]:

@@ -45,14 +45,22 @@ _before_output = msgspec.json.Decoder(_BeforeOutput)
 class Observer:
     """Watches the calls of one sidecar's lines; for one thread."""
 
-    def __init__(self, is_secret: Callable[[str], bool], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        is_secret: Callable[[str], bool],
+        *,
+        is_secret_path: Callable[[str], bool] = lambda _: False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Make an observer.
 
         Args:
-            is_secret: whether a line of a file may hold a secret; it gets no hash then.
+            is_secret: whether a text may hold a secret; such a line gets no hash.
+            is_secret_path: whether a file is secret as a whole by its path, e.g. `.env`; no line of it gets a hash.
             clock: seconds that only go forward, for the time budget.
         """
         self._is_secret = is_secret
+        self._is_secret_path = is_secret_path
         self._clock = clock
         self._revisions = Revisions()
         self._before: OrderedDict[_Key, dict[_Place, bytes]] = OrderedDict()
@@ -125,23 +133,30 @@ class Observer:
     def _change(
         self, envelope: Envelope, edit: FileEdit, before: dict[_Place, bytes], deadline: float
     ) -> FileChange | None:
-        """What one edit did; None for a file outside the worktree."""
+        """What one edit did; None for a file outside the worktree, or one whose very name may hold a secret."""
         place = _place(envelope, edit.path)
-        if place is None:
-            return None
         old_place = _place(envelope, edit.old_path) if edit.old_path else None
+        if place is None or any(self._secret(one[1]) for one in (place, old_place) if one):
+            return None
         old_path = old_place[1] if old_place else None
         content = _read(place) if edit.kind != "delete" and self._clock() < deadline else None
         if content is None or not content.written_ns:
             return attributed(edit, place[1], old_path, exact_text=False)
+        secret = self._is_secret_path(place[1])
         return observed(
             edit,
             place[1],
             old_path,
             before=before.get(old_place or place),
             after=content.data,
-            is_secret=lambda text: self._clock() > deadline or self._is_secret(text),
+            is_secret=lambda text: secret or self._clock() > deadline or self._secret(text),
         )
+
+    def _secret(self, text: str) -> bool:
+        try:
+            return self._is_secret(text)
+        except Exception:  # noqa: BLE001 - fails closed: a text that no rule could judge counts as a secret
+            return True
 
     def _revision(self, envelope: Envelope) -> VcsObserved | None:
         root = _root(envelope)

@@ -171,6 +171,33 @@ def test_lines_with_a_secret_have_no_hash(repo: Path) -> None:
     assert span.line_hashes == line_hash(b"a=1") + NO_HASH
 
 
+def test_a_secret_of_several_lines_takes_the_hash_of_each(repo: Path) -> None:
+    """No single line gives it away, the whole does."""
+    observed = Live(repo, "BEGIN\nEND").write("k.txt", b"BEGIN\nEND\n", exists=False)
+    assert observed.files[0].ranges[0].line_hashes == NO_HASH * 2
+    assert observed.files[0].ranges[0].content_hash is None
+
+
+def test_a_file_whose_name_may_be_a_secret_is_not_named(repo: Path) -> None:
+    """What is observed goes past the masking."""
+    assert Live(repo, "hunter2").write("hunter2.txt", b"x\n", exists=False).files == ()
+
+
+def test_no_line_of_a_secret_file_has_a_hash_nor_one_that_no_rule_could_judge(repo: Path) -> None:
+    """A doubt counts as a secret."""
+
+    def fails(text: str) -> bool:
+        if text == "a.txt":
+            return False
+        raise ValueError
+
+    line = Shim(str(repo)).after("write", {"filePath": "a.txt", "content": "one\n"}, {"exists": False})
+    for observer in (Observer(lambda _: False, is_secret_path=lambda path: path == "a.txt"), Observer(fails)):
+        seen = observer.observe(line)
+        assert seen is not None
+        assert msgspec.json.decode(seen, type=Observed).files[0].ranges[0].line_hashes == NO_HASH * 3
+
+
 @pytest.mark.parametrize("kind", ["link", "folder link", "pipe", "huge", "folder", "unreadable name"])
 def test_only_regular_files_of_the_worktree_are_read(repo: Path, kind: str) -> None:
     """Nothing is read through a link out of it, from a pipe or beyond the bound; the tool's word stands, unhashed."""
