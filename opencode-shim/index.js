@@ -75,7 +75,8 @@ function which(name) {
 
 /** A command as words: an array, one absolute path, or a quoted string; one that just names the sidecar gets `run`. */
 function words(command) {
-  const whole = Array.isArray(command) ? command : path.isAbsolute(command) && fs.existsSync(command) ? [command] : null;
+  const isFile = !Array.isArray(command) && path.isAbsolute(command) && fs.existsSync(command);
+  const whole = isFile ? [command] : Array.isArray(command) ? command : undefined;
   const parts = whole ?? command.match(/(?:[^\s"']|"[^"]*"|'[^']*')+/g);
   const argv = whole ?? parts.map((part) => part.replace(/"([^"]*)"|'([^']*)'/g, "$1$2"));
   return argv.length === 1 || /(^|\/)agent[-_]trace[-_]sidecar$/.test(argv.at(-1)) ? [...argv, "run"] : argv;
@@ -103,8 +104,9 @@ function openFifo(done) {
   const { O_RDONLY, O_WRONLY, O_NONBLOCK } = fs.constants;
   const name = path.join(os.tmpdir(), `agent-trace-${uuid7(Date.now())}`);
   const made = (code) => {
-    const opener = quietly(() => code === 0 && fs.openSync(name, O_RDONLY | O_NONBLOCK)); // else the next two would wait
-    const ends = quietly(() => opener && { write: fs.openSync(name, O_WRONLY | O_NONBLOCK), read: fs.openSync(name, O_RDONLY) });
+    const opener = code === 0 && quietly(() => fs.openSync(name, O_RDONLY | O_NONBLOCK)); // or `both` would wait
+    const both = () => ({ write: fs.openSync(name, O_WRONLY | O_NONBLOCK), read: fs.openSync(name, O_RDONLY) });
+    const ends = opener && quietly(both);
     if (opener) fs.closeSync(opener);
     quietly(() => fs.unlinkSync(name));
     done(ends || undefined);
@@ -176,8 +178,10 @@ class Sidecar {
         if (!over) for (const line of lines) this.acknowledged(quietly(() => JSON.parse(line).ack));
       });
       child.stdout.unref?.();
-      this.pipe = fifo && { write: (line, from) => quietly(() => fs.writeSync(fifo.write, line, from)), close: () => shut(fifo, "write") };
-      this.pipe ??= { write: (line) => (child.stdin.write(line), line.length), close: () => void child.stdin.end() };
+      const toFifo = (line, from) => quietly(() => fs.writeSync(fifo.write, line, from)); // EAGAIN: nothing taken
+      const toStream = (line) => (child.stdin.write(line), line.length);
+      if (fifo) this.pipe = { write: toFifo, close: () => shut(fifo, "write") };
+      else this.pipe = { write: toStream, close: () => void child.stdin.end() };
       this.pump();
     });
   }
@@ -194,7 +198,8 @@ class Sidecar {
       if (this.offset === line.length) [this.sent, this.offset] = [this.sent + 1, 0];
     }
     if (this.pipe && this.sent < this.kept.length) {
-      this.retry ??= setTimeout(() => [(this.retry = undefined), this.pump()], PUMP_RETRY_MS[room < PUMP_MAX_BYTES ? 0 : 1]).unref();
+      const again = () => [(this.retry = undefined), this.pump()];
+      this.retry ??= setTimeout(again, PUMP_RETRY_MS[room < PUMP_MAX_BYTES ? 0 : 1]).unref();
     } else if (this.ending) {
       this.pipe = this.pipe?.close();
     }
@@ -304,7 +309,8 @@ class Run {
     const at = Date.now();
     const seq = ++this.seq;
     try {
-      let line = `{"v":1,"id":"${uuid7(at)}","seq":${seq},"at":${at},"instance":"${this.instance}","hook":"${hook}",${place}`;
+      let line = `{"v":1,"id":"${uuid7(at)}","seq":${seq},"at":${at},"instance":"${this.instance}"`;
+      line += `,"hook":"${hook}",${place}`;
       if (this.lost) line += `,"lost":${this.lost}`;
       if (input !== undefined) line += `,"input":${JSON.stringify(input) ?? null}`;
       if (output !== undefined) line += `,"output":${JSON.stringify(output) ?? null}`;
@@ -331,7 +337,8 @@ const thisCopy = {};
 
 /** OpenCode's version from the npm package that its binary lies in; other ways to install it have no such file. */
 function packagedVersion() {
-  const { name, version } = JSON.parse(fs.readFileSync(path.join(path.dirname(process.execPath), "..", "package.json"), "utf8"));
+  const file = path.join(path.dirname(process.execPath), "..", "package.json");
+  const { name, version } = JSON.parse(fs.readFileSync(file, "utf8"));
   return name.startsWith("opencode-") ? version : undefined;
 }
 
