@@ -70,6 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     add("run", _run, "Record what the shim sends to stdin; the shim starts this by itself.")
     sub = add("replay", _replay, "Store finished logs; a replay that was stopped goes on where it was.")
     sub.add_argument("files", metavar="FILE", type=Path, nargs="+")
+    sub = add("tail", _tail, "Follow logs that others write, through rotation, until SIGTERM.")
+    sub.add_argument("paths", metavar="PATH", type=Path, nargs="+", help="a folder of .jsonl files, or a file")
+    sub.add_argument("--remove-shipped", action="store_true", help="remove files that are closed and stored")
+    sub.add_argument("--keep-seconds", metavar="N", type=float, default=600, help="... this long ago (default 600)")
     add("migrate", _migrate, "Create the tables, or bring them up to date.")
     sub = add("status", _status, "Say how the recording goes; exit code 1 when it does not.")
     sub.add_argument("--json", action="store_true", help="print JSON")
@@ -117,6 +121,22 @@ def _replay(config: Config, arguments: argparse.Namespace) -> int:
     for replayed in done:
         print(replayed.sentence())
     return 0
+
+
+def _tail(config: Config, arguments: argparse.Namespace) -> int:
+    from agent_trace_sidecar import follow, log  # noqa: PLC0415
+
+    if not config.enabled:
+        return 0
+
+    async def work() -> int:
+        a = arguments
+        following = follow.Follow(
+            config, log.logger(), a.paths, remove_shipped=a.remove_shipped, keep_s=max(0, a.keep_seconds)
+        )
+        return await following.run()
+
+    return asyncio.run(work())
 
 
 def _migrate(config: Config, _: argparse.Namespace) -> int:

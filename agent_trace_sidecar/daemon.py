@@ -27,7 +27,7 @@ from agent_trace_sidecar.logs import FileLog, SpoolLog
 from agent_trace_sidecar.migrate import migrate, schema_version
 from agent_trace_sidecar.redaction import Funnel
 from agent_trace_sidecar.rows import Counts
-from agent_trace_sidecar.ship import Shipper
+from agent_trace_sidecar.ship import Log, Shipper
 from agent_trace_sidecar.sinks.faults import Fate, Verdict
 from agent_trace_sidecar.sinks.postgres import FencedError, PostgresSink, StoreError
 from agent_trace_sidecar.spool import Spool, SpoolBusyError, spool_folders
@@ -88,10 +88,10 @@ class Daemon:
         )
 
     def shipper(
-        self, log: SpoolLog | FileLog, on_change: Callable[[Shipper], None] = lambda _: None
+        self, log: Log, on_change: Callable[[Shipper], None] = lambda _: None, sink: PostgresSink | None = None
     ) -> tuple[Shipper, PostgresSink]:
-        """A shipper of its own connection."""
-        sink = PostgresSink(self.database.url, self.database.prepare, rules_version=self.funnel.version)
+        """A shipper of its own connection, unless it is given one."""
+        sink = sink or PostgresSink(self.database.url, self.database.prepare, rules_version=self.funnel.version)
         settings = BuildSettings(self.config.spec_version, self.config.tool_name, self.config.tool_version)
         shipper = Shipper(
             log,
@@ -172,7 +172,7 @@ class Run(Daemon):
     async def _ship(self, spool: Spool, log: SpoolLog) -> None:
         """Ship one spool to its end, and mark it as shipped."""
         health = HealthFile(spool.folder)
-        blocked = (lambda: self._intake.blocked) if spool is self._spool else (lambda: "")
+        blocked: Callable[[], str] = (lambda: self._intake.blocked) if spool is self._spool else (lambda: "")
         shipper, sink = self.shipper(log, lambda s: health.write(s.health, s.position, spool.end, s.counts, blocked()))
         try:
             await shipper.run()

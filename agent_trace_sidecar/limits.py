@@ -55,3 +55,24 @@ ADOPT_INTERVAL_S: Final = 30.0
 
 STATE_BYTES: Final = 64 * KIB
 """The builder's state of one instance, saved with every batch."""
+
+TAIL_OPEN_FILES: Final = 64
+"""Descriptors of followed files; the others are opened again when they grow."""
+
+TAIL_POLL_S: Final = 0.1
+"""How often followed folders are looked at; slower where a look itself takes long."""
+
+TAIL_BACKLOG_BYTES: Final = 64 * KIB
+"""A file with this much unread is read at once, a lesser growth after AGENT_TRACE_FLUSH_MS."""
+
+TAIL_GRACE_S: Final = 30.0
+"""A file whose name is gone is followed until it has been quiet for this long: its writer may still have it open."""
+
+TAIL_KEEP_S: Final = 600
+"""`--remove-shipped` removes a file this long after it was stored, for the reason that SPOOL_KEEP_S has."""
+
+TAIL_TURN_S: Final = 2.0
+"""A turn ends when its file has been quiet for this long; a new one costs two more round trips to the database."""
+
+TAIL_ABANDONED_S: Final = 3600.0
+"""`--remove-shipped` removes a file that its writer never marked as closed only when it has been quiet this long."""

@@ -1,13 +1,15 @@
-"""The two logs that a shipper can read: a spool, and a finished file."""
+"""The three logs that a shipper can read: a spool, a finished file, and a file that others still write."""
 
 import asyncio
 import socket
 import stat
+import time
 import zlib
 from collections import deque
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self, TypeAlias
 from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
@@ -17,12 +19,15 @@ from agent_trace_sidecar.redaction import Funnel, Redacted
 from agent_trace_sidecar.ship import LogLine
 from agent_trace_sidecar.sinks.postgres import LogName
 from agent_trace_sidecar.sources.lines import Line, LineSplitter, Oversize
+from agent_trace_sidecar.sources.tail import TailFile
 from agent_trace_sidecar.spool import Spool
 
 _HEAD_BYTES: Final = 1024
 """A file is known by its path and this much of its beginning."""
 _CHECK_BYTES: Final = 1024
 """... and a position in it by what stands before it."""
+
+Mask: TypeAlias = Callable[[Line | Oversize], Redacted]
 
 
 class SpoolLog:
@@ -81,6 +86,79 @@ class SpoolLog:
         self._spool.rewind(position)
 
 
+def masked_by(funnel: Funnel, observe: Callable[[bytes], bytes | None] = lambda _: None) -> Mask:
+    """What makes a line of a file fit to be shipped: the funnel, and what is seen of the repository."""
+
+    def mask(line: Line | Oversize) -> Redacted:
+        if isinstance(line, Oversize):
+            return funnel.oversize(line.head, line.size)
+        return funnel.line(line.data, observe(line.data))
+
+    return mask
+
+
+class LineCursor:
+    """Reads masked lines of a file from any position; reading on where the last call ended costs no second look."""
+
+    def __init__(self, read_at: Callable[[int, int], bytes], mask: Mask) -> None:
+        """`read_at` takes an offset and a number of bytes, and returns no more of them."""
+        self._read_at, self._mask = read_at, mask
+        self._at = self._offset = -1
+        self._splitter = LineSplitter(MAX_LINE_BYTES)
+        self._ready: deque[LogLine] = deque()
+
+    def read(self, position: int, end: int, max_bytes: int, *, whole: bool) -> list[LogLine]:
+        """Lines between `position` and `end`, about `max_bytes` of them.
+
+        Args:
+            position: where the first line begins.
+            end: the position after the last line.
+            max_bytes: how much to read, one line at least.
+            whole: whether what stands between the last newline and `end` is a line.
+        """
+        if position != self._at:
+            self._ready.clear()
+            self._splitter = LineSplitter(MAX_LINE_BYTES)
+            self._at = self._offset = position
+        lines: list[LogLine] = []
+        taken = 0
+        while taken < max_bytes and (self._ready or self._fill(end, whole=whole)):
+            line = self._ready.popleft()
+            taken += line.end - self._at
+            self._at = line.end
+            lines.append(line)
+        return lines
+
+    def _fill(self, limit: int, *, whole: bool) -> bool:
+        """Read on until at least one line is complete; whether there is one."""
+        end = self._at
+        while not self._ready:
+            chunk = self._read_at(self._offset, min(READ_BYTES, limit - self._offset)) if self._offset < limit else b""
+            self._offset += len(chunk)
+            if not chunk:
+                rest = self._splitter.finish() if whole and self._offset >= limit else None
+                if rest is None:
+                    return False
+                lines: list[Line | Oversize] = [rest]
+            else:
+                if not self._splitter.pending:
+                    chunk, end = self._without_hole(chunk, end)
+                lines = self._splitter.feed(chunk)
+            for line in lines:
+                end += line.size
+                self._ready.append(LogLine(self._mask(line), end))
+        return True
+
+    def _without_hole(self, chunk: bytes, end: int) -> tuple[bytes, int]:
+        """Skip NULs before a line: what a writer leaves that goes on at its old offset after a truncation."""
+        rest = chunk.lstrip(b"\0")
+        hole = len(chunk) - len(rest)
+        if hole:
+            end += hole
+            self._ready.append(LogLine(self._mask(Line(b"", hole)), end))
+        return rest, end
+
+
 class FileLog:
     """A finished log file: what stands in it when it is opened. A last line that was cut off is left for later."""
 
@@ -95,16 +173,13 @@ class FileLog:
         if not stat.S_ISREG(status.st_mode):
             self._file.close()
             raise OSError(0, "it is no regular file; pipe it into `agent-trace-sidecar run`")
-        self._funnel = funnel
         head = zlib.crc32(self._file.read(_HEAD_BYTES).partition(b"\n")[0])
         name = f"agent-trace-sidecar:file:{socket.gethostname()}:{path.resolve()}:{head:08x}"
         self.name = LogName(uuid5(NAMESPACE_URL, name), "file", socket.gethostname(), str(path))
         self.start = 0
         self.size = status.st_size
         self.end = self._end_of_lines(status.st_size)
-        self._at = self._offset = -1
-        self._splitter = LineSplitter(MAX_LINE_BYTES)
-        self._ready: deque[LogLine] = deque()
+        self._cursor = LineCursor(self._read_at, masked_by(funnel))
 
     def __enter__(self) -> Self:
         return self
@@ -120,19 +195,8 @@ class FileLog:
         return self.size - self.end
 
     def read(self, position: int, max_bytes: int) -> list[LogLine]:
-        """Masked lines from `position` on; reading on where the last call ended costs no second look."""
-        if position != self._at:
-            self._ready.clear()
-            self._splitter = LineSplitter(MAX_LINE_BYTES)
-            self._at = self._offset = position
-        lines: list[LogLine] = []
-        taken = 0
-        while taken < max_bytes and (self._ready or self._fill()):
-            line = self._ready.popleft()
-            taken += line.end - self._at
-            self._at = line.end
-            lines.append(line)
-        return lines
+        """Masked lines from `position` on."""
+        return self._cursor.read(position, self.end, max_bytes, whole=True)
 
     async def more(self, position: int) -> bool:
         """Whether anything stands after `position`; the file does not grow."""
@@ -150,28 +214,9 @@ class FileLog:
     def rewind(self, position: int) -> None:
         """Nothing to undo: `read` takes any position."""
 
-    def _fill(self) -> bool:
-        """Read on until at least one line is complete; whether there is one."""
-        end = self._ready[-1].end if self._ready else self._at
-        while not self._ready:
-            self._file.seek(self._offset)
-            chunk = self._file.read(min(READ_BYTES, self.end - self._offset))
-            self._offset += len(chunk)
-            lines = self._splitter.feed(chunk)
-            if not chunk:
-                rest = self._splitter.finish()
-                if rest is None:
-                    return False
-                lines = [rest]
-            for line in lines:
-                end += line.size
-                self._ready.append(LogLine(self._mask(line), end))
-        return True
-
-    def _mask(self, line: Line | Oversize) -> Redacted:
-        if isinstance(line, Oversize):
-            return self._funnel.oversize(line.head, line.size)
-        return self._funnel.line(line.data)
+    def _read_at(self, offset: int, max_bytes: int) -> bytes:
+        self._file.seek(offset)
+        return self._file.read(max_bytes)
 
     def _end_of_lines(self, size: int) -> int:
         """The position after the last complete line; a last line that only lacks its newline is complete."""
@@ -189,6 +234,61 @@ class FileLog:
             if _is_json(self._file.read(size - position)):
                 return size
         return position
+
+
+class TailLog:
+    """A followed file as the log of a shipper, for one turn: to its present end, and on as long as nobody else waits.
+
+    The file's truth is on the disk and may change under us: what is read from another life of the file is not used,
+    and the turn ends.
+    """
+
+    def __init__(self, file: TailFile, mask: Mask, stay: Callable[[], Coroutine[Any, Any, bool]]) -> None:
+        """`stay` waits for the next look at the files; it returns False when the turn is over."""
+        self._file = file
+        self._cursor = LineCursor(file.read_at, mask)
+        self._stay = stay
+        self._limit = file.end
+        self.start = 0
+        host = socket.gethostname()
+        log_id = uuid5(NAMESPACE_URL, f"agent-trace-sidecar:tail:{host}:{file.identity}")
+        self.name = LogName(log_id, "file", host, file.label)
+
+    @property
+    def end(self) -> int:
+        """The position after the last complete line."""
+        return self._file.end
+
+    def read(self, position: int, max_bytes: int) -> list[LogLine]:
+        """Masked lines from `position` on; none when the file has been replaced."""
+        lines = self._cursor.read(position, self._file.end, max_bytes, whole=self._file.closed)
+        if not lines and position < self._file.end:
+            self._file.reconsider(position)
+        return lines
+
+    async def more(self, position: int) -> bool:
+        """Wait until something stands after `position`; False when this turn is over."""
+        while not self._file.replaced:
+            if position < min(self._limit, self._file.end):
+                return True
+            if not await self._stay():
+                return False
+            self._limit = self._file.end
+        return False
+
+    def check(self, position: int) -> str:
+        """A checksum of what stands before `position`; one that fits nothing when the file has been replaced."""
+        begin = max(0, position - _CHECK_BYTES)
+        data = self._file.read_at(begin, position - begin)
+        return "replaced" if self._file.replaced else f"{zlib.crc32(data):08x}"
+
+    def release(self, position: int) -> None:
+        """Everything before `position` is in the database."""
+        self._file.shipped, self._file.shipped_at = position, time.monotonic()
+
+    def rewind(self, position: int) -> None:
+        """The database is at `position`."""
+        self._file.shipped = position
 
 
 def _is_json(data: bytes) -> bool:
