@@ -140,10 +140,16 @@ def _tail(config: Config, arguments: argparse.Namespace) -> int:
 
 
 def _migrate(config: Config, _: argparse.Namespace) -> int:
-    from agent_trace_sidecar import migrate  # noqa: PLC0415
+    from datetime import UTC, datetime  # noqa: PLC0415
 
-    applied = _with_database(config, migrate.migrate, prepare=False)
-    print("\n".join(f"applied {version}" for version in applied) or "the tables are up to date")
+    from agent_trace_sidecar import migrate, partitions  # noqa: PLC0415
+
+    async def work(connection: Any) -> list[str]:  # noqa: ANN401 - asyncpg is imported late
+        applied = [f"applied {version}" for version in await migrate.migrate(connection)]
+        made = await partitions.make_months(connection, datetime.now(UTC).date())
+        return applied + [f"made {month}" for month in made.months] + made.notes
+
+    print("\n".join(_with_database(config, work, prepare=False)) or "the tables are up to date")
     return 0
 
 

@@ -1,0 +1,162 @@
+"""Makes the months of the partitioned tables ahead of time: by `migrate` and `prune`, never while writing.
+
+A month is made beside its table and then attached, so that writers into other months notice nothing. Attaching locks
+the default partition and makes the server look through it; both are bounded in time, and a month that can't be had
+within it is left out with a note: its rows go to the default partition, where everything works the same, except that
+`prune` deletes them row by row.
+"""
+
+from datetime import UTC, date, datetime
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+import asyncpg
+
+MONTHS_AHEAD: Final = 6
+"""Beyond the present one: who upgrades twice a year always has a month to write to."""
+MOVE_MAX_ROWS: Final = 20_000
+"""A month that has begun in the default partition is moved if it has no more rows than this: about a second."""
+
+_PARTITIONED: Final = {"agent_trace_events": "occurred_at", "agent_trace_ranges": "recorded_at"}
+_LOCK_TIMEOUT_MS: Final = 1000
+"""While we wait for a lock, writers wait behind us."""
+_STATEMENT_TIMEOUT_MS: Final = 5000
+"""While we hold it, they wait too; well below the sidecar's own deadline of a batch."""
+_ATTEMPTS: Final = 5
+
+# Bounds as the catalogue prints them depend on the session's time zone: hence SET LOCAL timezone = 'UTC' first.
+_MONTHS: Final = """
+SELECT n.nspname AS schema, c.relname AS name,
+       (regexp_match(pg_get_expr(c.relpartbound, c.oid), $$FROM \\('([^']+)'\\)$$))[1]::timestamptz AS first,
+       (regexp_match(pg_get_expr(c.relpartbound, c.oid), $$TO \\('([^']+)'\\)$$))[1]::timestamptz AS after
+FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE i.inhparent = $1::regclass AND pg_get_expr(c.relpartbound, c.oid) <> 'DEFAULT'
+ORDER BY first
+"""
+_PARENT: Final = """
+SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = to_regclass($1) AND c.relkind = 'p'
+"""
+
+
+class Month(NamedTuple):
+    """One partition, as it is in the database; both names are quoted for SQL together in `table`."""
+
+    table: str
+    first: datetime
+    after: datetime
+
+
+class _Table(NamedTuple):
+    """A partitioned table; `schema` is quoted."""
+
+    schema: str
+    name: str
+    column: str
+
+    def sql(self, suffix: str = "") -> str:
+        """The name for SQL, of the table or of one of its partitions."""
+        return f"{self.schema}.{_quoted(self.name + suffix)}"
+
+
+class Made(NamedTuple):
+    """What `make_months` did: the partitions' names, and a sentence for each month that it left out."""
+
+    months: list[str]
+    notes: list[str]
+
+
+async def make_months(connection: asyncpg.Connection, today: date, *, ahead: int = MONTHS_AHEAD) -> Made:
+    """Make the present month and the `ahead` following ones, where they are missing.
+
+    Raises:
+        asyncpg.PostgresError: the server refused, for example because the user does not own the tables.
+    """
+    made = Made([], [])
+    for name, column in _PARTITIONED.items():
+        schema = await connection.fetchval(_PARENT, name)
+        if schema is None:  # somebody made the table another way, or not at all: not ours to change
+            made.notes.append(f"{name} is not partitioned here: no months are made")
+            continue
+        have = {month.first for month in await months(connection, name)}
+        for first, after in _spans(today, ahead):
+            if first not in have:
+                await _make(connection, _Table(_quoted(schema), name, column), first, after, made)
+    return made
+
+
+async def months(connection: asyncpg.Connection, table: str) -> list[Month]:
+    """The months of a table, oldest first, without the default partition."""
+    async with connection.transaction():
+        await connection.execute("SET LOCAL timezone = 'UTC'")
+        rows = await connection.fetch(_MONTHS, table)
+    return [Month(f"{_quoted(row['schema'])}.{_quoted(row['name'])}", row["first"], row["after"]) for row in rows]
+
+
+async def drop(connection: asyncpg.Connection, month: Month) -> bool:
+    """Drop a whole month; False when it was in use all the time."""
+    return await _briefly(connection, f"DROP TABLE IF EXISTS {month.table}")
+
+
+async def _make(connection: asyncpg.Connection, table: _Table, first: datetime, after: datetime, made: Made) -> None:
+    name = f"{table.name}_{first:%Y_%m}"
+    within = f"{table.column} >= '{first.isoformat()}' AND {table.column} < '{after.isoformat()}'"
+    whole, default, month = table.sql(), table.sql("_default"), table.sql(f"_{first:%Y_%m}")
+    few = f"SELECT FROM {default} WHERE {within} LIMIT {MOVE_MAX_ROWS + 1}"
+    if await connection.fetchval(f"SELECT count(*) FROM ({few}) AS few") > MOVE_MAX_ROWS:  # noqa: S608
+        made.notes.append(
+            f"{name} is not made: over {MOVE_MAX_ROWS} rows of it are in the default partition already and stay there"
+        )
+        return
+    try:
+        done = await _briefly(connection, *_statements(whole, default, month, within, first, after))
+    except asyncpg.DuplicateTableError:
+        if first not in {month.first for month in await months(connection, table.name)}:
+            made.notes.append(f"{name} is not made: another table of that name is in the way")
+        return  # or else another `migrate` has just made it
+    if done:
+        made.months.append(name)
+    else:
+        made.notes.append(f"{name} is not made: {table.name} was in use for too long, run this again at a quieter time")
+
+
+def _statements(whole: str, default: str, month: str, within: str, *bounds: datetime) -> list[str]:
+    """All that makes a month. The rows move and it appears in one transaction, so none is ever invisible."""
+    first, after = (bound.isoformat() for bound in bounds)
+    return [
+        f"LOCK TABLE {whole} IN SHARE UPDATE EXCLUSIVE MODE",  # one at a time
+        f"CREATE TABLE {month} (LIKE {whole} INCLUDING ALL)",
+        f"ALTER TABLE {month} ADD CONSTRAINT month CHECK ({within})",  # spares the server a look through it
+        f"LOCK TABLE {default} IN ACCESS EXCLUSIVE MODE",
+        f"WITH moved AS (DELETE FROM {default} WHERE {within} RETURNING *) INSERT INTO {month} SELECT * FROM moved",  # noqa: S608
+        f"ALTER TABLE {whole} ATTACH PARTITION {month} FOR VALUES FROM ('{first}') TO ('{after}')",
+        f"ALTER TABLE {month} DROP CONSTRAINT month",
+    ]
+
+
+async def _briefly(connection: asyncpg.Connection, *statements: str) -> bool:
+    """Run statements that need strong locks in one transaction, without making writers wait for long."""
+    for _ in range(_ATTEMPTS):
+        try:
+            async with connection.transaction(isolation="read_committed"):
+                await connection.execute(f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}")
+                await connection.execute(f"SET LOCAL statement_timeout = {_STATEMENT_TIMEOUT_MS}")
+                for statement in statements:
+                    await connection.execute(statement)
+        except (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError, asyncpg.DeadlockDetectedError):
+            continue
+        return True
+    return False
+
+
+def _spans(today: date, ahead: int) -> list[tuple[datetime, datetime]]:
+    """The bounds of the present month and the `ahead` following ones, in UTC."""
+    firsts = [
+        datetime(today.year + (today.month - 1 + n) // 12, (today.month - 1 + n) % 12 + 1, 1, tzinfo=UTC)
+        for n in range(ahead + 2)
+    ]
+    return list(pairwise(firsts))
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
