@@ -25,7 +25,7 @@ from agent_trace_sidecar.limits import ADOPT_GRACE_S, ADOPT_INTERVAL_S, DRAIN_DE
 from agent_trace_sidecar.log import Logger
 from agent_trace_sidecar.logs import FileLog, SpoolLog
 from agent_trace_sidecar.migrate import migrate, schema_version
-from agent_trace_sidecar.redaction import Funnel
+from agent_trace_sidecar.redaction import Funnel, is_secret_path
 from agent_trace_sidecar.rows import Counts
 from agent_trace_sidecar.ship import Log, Shipper
 from agent_trace_sidecar.sinks.faults import Fate, Verdict
@@ -120,7 +120,7 @@ class Run(Daemon):
         self._intake = Intake(
             self._root,
             self.funnel,
-            Observer(is_secret=lambda text: self.funnel.text(text) != text),
+            Observer(lambda text: self.funnel.text(text) != text, is_secret_path=is_secret_path),
             logger,
             on_spool=lambda spool: self._call(self._on_spool, spool),
             on_durable=lambda: self._call(self._on_durable),

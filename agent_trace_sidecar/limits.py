@@ -11,6 +11,9 @@ MIB: Final = 1024 * KIB
 READ_BYTES: Final = 256 * KIB
 """One read from stdin or a log: larger than a pipe's buffer, so that one call empties it."""
 
+PIPE_BYTES: Final = 1 * MIB
+"""Asked for as the pipe's size: what is in the pipe survives the death of OpenCode, and 64 KiB is a burst of hooks."""
+
 MAX_LINE_BYTES: Final = 16 * MIB
 """A longer line is not kept: its stub goes to the dead letters. Real events reach 345 KB."""
 

@@ -4,12 +4,14 @@ A blocking `os.read` works alike on a pipe, socket, pty, regular file and /dev/n
 do not. The thread is a daemon: a read that never returns must not keep a stopped process alive.
 """
 
+import contextlib
 import errno
+import fcntl
 import os
 import select
 from collections.abc import Iterator
 
-from agent_trace_sidecar.limits import MAX_LINE_BYTES, READ_BYTES
+from agent_trace_sidecar.limits import MAX_LINE_BYTES, PIPE_BYTES, READ_BYTES
 from agent_trace_sidecar.sources.lines import Line, LineSplitter, Oversize
 
 
@@ -19,6 +21,8 @@ def read_lines(fd: int, stop_fd: int, *, max_line_bytes: int = MAX_LINE_BYTES) -
     Ends at end of file, when the descriptor is closed or its terminal has gone, and, once `stop_fd` is readable, as
     soon as nothing more can be read at once: what a dying OpenCode left in the pipe is still taken.
     """
+    with contextlib.suppress(OSError, AttributeError):  # no pipe, more than this user may have, or no Linux
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     splitter = LineSplitter(max_line_bytes)
     stopping = False
     while True:
