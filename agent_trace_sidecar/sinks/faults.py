@@ -57,7 +57,7 @@ def verdict(exc: BaseException) -> Verdict:
     """Say what `exc`, raised by a statement of a batch, means for the batch."""
     if isinstance(exc, asyncpg.PostgresError):
         return _by_sqlstate(exc.sqlstate or "")
-    if isinstance(exc, asyncpg.exceptions.DataError | _CLIENT_ERRORS) and not isinstance(exc, asyncpg.InterfaceError):
+    if isinstance(exc, _CLIENT_ERRORS) and not isinstance(exc, asyncpg.InterfaceError):
         return Verdict(Fate.ROW, type(exc).__name__, "A value could not be encoded.")
     if isinstance(exc, asyncpg.exceptions.ClientConfigurationError):
         return Verdict(Fate.OPERATOR, "client_configuration", "The database URL can't be used: mend it.")

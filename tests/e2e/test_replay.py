@@ -1,0 +1,156 @@
+"""Recorded logs of real sessions, replayed: the same rows whatever way they come in."""
+
+import asyncio
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_trace_sidecar import daemon, log
+from agent_trace_sidecar.config import Config
+from tests.support.postgres import PostgresServers, fetch
+from tests.support.records import checked
+
+RECORDINGS = Path(__file__).parents[1] / "data" / "recordings"
+BAD_LINES = (
+    b"not json\n",
+    b"\n",
+    b'{"v":1}\n',
+    b"\xff\xfe\x00\n",
+    b'{"v":1,"id":"x","seq":1,"at":1,"instance":"y","hook":"event"}\n',
+    b"x" * 70_000 + b"\n",
+    b"[" * 100_000 + b"\n",
+)
+STRANGE = (
+    b'{"v":1,"id":"01a201d0-0000-7000-8000-00000000000%d","seq":1,"at":1,'
+    b'"instance":"6beba06b-0000-42e2-9ea2-f5f74523829b","hook":%b,"input":%b}\n'
+)
+
+
+def replay(url: str, folder: Path, *files: Path) -> list[daemon.Replayed]:
+    """Replay files into a database."""
+    config = Config(database_url=url, state_dir=str(folder / "state"))
+    return asyncio.run(daemon.replay(config, log.logger(), files, lambda *_: None))
+
+
+def rows(url: str) -> dict[str, list[dict[str, Any]]]:
+    """Everything that a replay made, in an order of its own."""
+    return {
+        table: [dict(row) for row in fetch(url, f"SELECT * FROM {table} ORDER BY {order}")]
+        for table, order in [
+            ("agent_trace_events", "event_id"),
+            ("agent_trace_records", "record_id"),
+            ("agent_trace_ranges", "record_id, path, start_line"),
+        ]
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "events", "ranges"),
+    [
+        ("killed-mid-tool", 18, {}),
+        ("slash-command", 27, {}),
+        (
+            "apply-patch",
+            51,
+            {
+                "lib/a.txt": [(2, 3, "diff")],
+                "lib/moved.txt": [(2, 2, "diff")],
+                "lib/new.txt": [(1, 3, "content")],
+            },
+        ),
+        (
+            "basic-edit-write-bash",
+            150,
+            {"notes.txt": [(1, 2, "content")], "src/app.py": [(1, 6, "content"), (6, 6, "diff"), (8, 11, "diff")]},
+        ),
+    ],
+)
+def test_a_recording_becomes_these_rows(
+    migrated_url: str, tmp_path: Path, name: str, events: int, ranges: dict[str, list[tuple[int, int, str]]]
+) -> None:
+    """Every line an event, and the ranges that the session's own arguments say."""
+    (done,) = replay(migrated_url, tmp_path, RECORDINGS / f"{name}.jsonl")
+    assert done.counts == (events, events, 0, 0)
+    stored = rows(migrated_url)
+    assert len(stored["agent_trace_events"]) == events
+    found: dict[str, list[tuple[int, int, str]]] = {}
+    for span in fetch(migrated_url, "SELECT * FROM agent_trace_ranges ORDER BY recorded_at, start_line"):
+        found.setdefault(span["path"], []).append((span["start_line"], span["end_line"], span["method"]))
+    assert found == ranges
+    for row in stored["agent_trace_records"]:
+        checked(row["record"])
+
+
+def test_a_log_replayed_twice_changes_nothing(migrated_url: str, tmp_path: Path) -> None:
+    """From the same place it is not even read again; from another place every line is a duplicate."""
+    source = RECORDINGS / "basic-edit-write-bash.jsonl"
+    replay(migrated_url, tmp_path, source)
+    before = rows(migrated_url)
+    assert replay(migrated_url, tmp_path, source)[0].counts == (150, 150, 0, 0)
+    copy = tmp_path / "copy.jsonl"
+    shutil.copyfile(source, copy)
+    assert replay(migrated_url, tmp_path, copy)[0].counts == (150, 0, 150, 0)
+    assert rows(migrated_url) == before
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.13, 0.31, 0.5, 0.77, 0.93, 0.9999])
+def test_a_log_cut_anywhere_and_continued_gives_the_same_rows(
+    postgres_servers: PostgresServers, tmp_path: Path, share: float
+) -> None:
+    """Also in the middle of a line: the incomplete line is left for the next replay."""
+    data = (RECORDINGS / "subagent-overwrite-crlf-unicode-commit.jsonl").read_bytes()
+    path = tmp_path / "log.jsonl"
+    with postgres_servers.database(migrated=True) as whole, postgres_servers.database(migrated=True) as parts:
+        path.write_bytes(data)
+        replay(whole, tmp_path, path)
+        path.write_bytes(data[: int(len(data) * share)])
+        replay(parts, tmp_path, path)
+        path.write_bytes(data)
+        (done,) = replay(parts, tmp_path, path)
+        assert done.counts == (183, 183, 0, 0)
+        assert rows(parts) == rows(whole)
+
+
+def test_two_files_of_one_run_share_its_state(postgres_servers: PostgresServers, tmp_path: Path) -> None:
+    """A log that was rotated in the middle of a session gives the same rows."""
+    lines = (RECORDINGS / "basic-edit-write-bash.jsonl").read_bytes().splitlines(keepends=True)
+    with postgres_servers.database(migrated=True) as whole, postgres_servers.database(migrated=True) as parts:
+        for name, part in [("all", lines), ("one", lines[:17]), ("two", lines[17:])]:
+            (tmp_path / name).write_bytes(b"".join(part))
+        replay(whole, tmp_path, tmp_path / "all")
+        replay(parts, tmp_path, tmp_path / "one", tmp_path / "two")
+        assert rows(parts) == rows(whole)
+
+
+def test_bad_lines_become_dead_letters_and_their_neighbours_are_stored(migrated_url: str, tmp_path: Path) -> None:
+    """Each with its reason; an empty line is nothing."""
+    good = (RECORDINGS / "killed-mid-tool.jsonl").read_bytes().splitlines(keepends=True)
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b"".join(g + b for g, b in zip(good, BAD_LINES, strict=False)) + b"".join(good[len(BAD_LINES) :]))
+    (done,) = replay(migrated_url, tmp_path, path)
+    assert done.counts == (len(good) + 6, len(good), 0, 6)
+    reasons = [
+        r["reason"] for r in fetch(migrated_url, "SELECT reason FROM agent_trace_dead_letters ORDER BY position")
+    ]
+    assert len(reasons) == 6
+    assert set(reasons) <= {"invalid_json", "truncated", "missing_field", "wrong_type", "too_deep"}
+
+
+def test_what_is_unknown_is_stored_as_an_event_and_makes_no_record(migrated_url: str, tmp_path: Path) -> None:
+    """An unknown hook, an unknown event type, and inputs of the wrong type."""
+    cases = [
+        (b'"tomorrow.hook"', b'{"x":1}'),
+        (b'"event"', b'{"event":{"type":"new.thing","properties":{"sessionID":"ses_1"}}}'),
+        (b'"event"', b"[]"),
+        (b'"tool.execute.after"', b'{"tool":7,"callID":[],"sessionID":{}}'),
+        (b'"event"', b'{"event":{"type":"message.part.updated","properties":{"part":"no"}}}'),
+    ]
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b"".join(STRANGE % (n, hook, text) for n, (hook, text) in enumerate(cases)))
+    (done,) = replay(migrated_url, tmp_path, path)
+    assert done.counts == (5, 5, 0, 0)
+    assert rows(migrated_url)["agent_trace_records"] == []
+    names = {row["event_name"] for row in rows(migrated_url)["agent_trace_events"]}
+    assert {"tomorrow.hook", "new.thing"} <= names
