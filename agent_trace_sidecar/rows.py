@@ -40,6 +40,40 @@ class RangeRow(NamedTuple):
     model_id: str | None
     session_id: str | None
     method: str
+    message_id: str | None = None
+    call_id: str | None = None
+    tool: str | None = None
+    """What the agent called: edit, write, bash ..."""
+    project: str | None = None
+    """See `FileStateRow.project`."""
+    line_hashes: bytes | None = None
+    """See `fingerprints.line_hashes`: 8 bytes for each line of the range; None where they are not known."""
+    line_tokens: bytes | None = None
+    """See `fingerprints.packed_tokens`."""
+
+
+class FileStateRow(NamedTuple):
+    """One row of `agent_trace_file_states`: a file before and after a change; the fields are its columns, in order."""
+
+    record_id: UUID
+    recorded_at: datetime
+    project: str
+    """What the file belongs to, the same in every clone: OpenCode's project id (of a git repository that is its first
+    commit); the worktree's absolute path where there is none, or none but "global"."""
+    worktree: str
+    """The absolute path of the folder that `path` is relative to."""
+    path: str
+    old_path: str | None
+    """Where a moved file stood before."""
+    kind: str
+    """add, update, delete or move."""
+    before_hashes: bytes | None
+    """See `fingerprints.line_hashes`: all lines of the file before the call; empty where there was no file, None where
+    that is not known."""
+    after_hashes: bytes | None
+    """All lines of the file after the call; empty where there is none any more, None where that is not known."""
+    line_keys: list[int]
+    """See `fingerprints.line_keys`, of the lines in the record's ranges."""
 
 
 class RecordRow(NamedTuple):
@@ -79,6 +113,7 @@ class Built:
     event: EventRow
     records: list[RecordRow] = field(default_factory=list)
     ranges: list[RangeRow] = field(default_factory=list)
+    states: list[FileStateRow] = field(default_factory=list)
 
 
 class Item(NamedTuple):

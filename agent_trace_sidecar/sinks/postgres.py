@@ -22,6 +22,7 @@ from agent_trace_sidecar.rows import (
     Counts,
     DeadLetter,
     EventRow,
+    FileStateRow,
     Item,
     RangeRow,
     RecordRow,
@@ -364,6 +365,8 @@ async def copy_items(connection: asyncpg.Connection, items: Sequence[Item]) -> N
         await _copy(connection, "agent_trace_records", RecordRow._fields, records)
         ranges = [row for i in items for row in i.built.ranges]
         await _copy(connection, "agent_trace_ranges", RangeRow._fields, ranges)
+        states = [row for i in items for row in i.built.states]
+        await _copy(connection, "agent_trace_file_states", FileStateRow._fields, states)
 
 
 async def _copy(

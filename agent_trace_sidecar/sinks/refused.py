@@ -18,8 +18,8 @@ SELECT c.relname || '.' || a.attname AS name, format_type(a.atttypid, NULL) AS t
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
 WHERE a.attnum > 0 AND NOT a.attisdropped AND c.oid = ANY (
     ARRAY[to_regclass('agent_trace_events'), to_regclass('agent_trace_records'), to_regclass('agent_trace_ranges'),
-          to_regclass('agent_trace_dead_letters'), to_regclass('agent_trace_dedupe'),
-          to_regclass('agent_trace_sources')]::oid[])
+          to_regclass('agent_trace_file_states'), to_regclass('agent_trace_dead_letters'),
+          to_regclass('agent_trace_dedupe'), to_regclass('agent_trace_sources')]::oid[])
 """
 _TYPES: Final = {
     "agent_trace_events": "event_id uuid, occurred_at timestamp with time zone, source_id uuid, seq bigint, "
@@ -28,7 +28,10 @@ _TYPES: Final = {
     "spec_version text, vcs_type text, vcs_revision text, tool_name text, tool_version text, model_id text, "
     "contributor text, record jsonb",
     "agent_trace_ranges": "record_id uuid, recorded_at timestamp with time zone, path text, start_line integer, "
-    "end_line integer, content_hash text, contributor text, model_id text, session_id text, method text",
+    "end_line integer, content_hash text, contributor text, model_id text, session_id text, method text, "
+    "message_id text, call_id text, tool text, project text, line_hashes bytea, line_tokens bytea",
+    "agent_trace_file_states": "record_id uuid, recorded_at timestamp with time zone, project text, worktree text, "
+    "path text, old_path text, kind text, before_hashes bytea, after_hashes bytea, line_keys bigint[]",
     "agent_trace_dead_letters": "source_id uuid, position bigint, reason text, error text, line bytea, "
     "seen_at timestamp with time zone",
 }

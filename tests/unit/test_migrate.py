@@ -14,7 +14,7 @@ import pytest
 from agent_trace_sidecar.embedded import EmbeddedPostgres
 from agent_trace_sidecar.embedded.binaries import Binaries, find_binaries
 from agent_trace_sidecar.migrate import LOCK_KEY, migrate, migration_files, schema_version
-from agent_trace_sidecar.rows import DeadLetter, EventRow, RangeRow, RecordRow
+from agent_trace_sidecar.rows import DeadLetter, EventRow, FileStateRow, RangeRow, RecordRow
 from tests.support.postgres import connected, execute, fetch, guarded_folder, migrate_database
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
@@ -119,12 +119,13 @@ def test_the_search_path_decides_where_the_tables_are(database_url: str) -> None
     [
         ("agent_trace_events", EventRow._fields),
         ("agent_trace_records", RecordRow._fields),
-        ("agent_trace_ranges", RangeRow._fields),
+        ("agent_trace_ranges", (*RangeRow._fields, "voided_at")),
+        ("agent_trace_file_states", FileStateRow._fields),
         ("agent_trace_dead_letters", DeadLetter._fields),
     ],
 )
 def test_rows_and_tables_have_the_same_columns(migrated_url: str, table: str, fields: tuple[str, ...]) -> None:
-    """A row type's fields are its table's columns, in order."""
+    """A row type's fields are its table's columns, in order; what is written later stands behind them."""
     columns = fetch(
         migrated_url,
         "SELECT column_name FROM information_schema.columns WHERE table_name = $1 ORDER BY ordinal_position",

@@ -1,0 +1,101 @@
+"""What is kept of a line instead of its text, so that it is known again later; pure.
+
+A line's hash is 8 bytes: 4 of its text without any white space, and 4 of the line as it is without its line ending.
+A line that was only indented anew, aligned or given another line ending has the same first half; both halves
+together tell two lines of a large store apart. Many lines are one `bytes`, 8 for each.
+
+A line's tokens are one byte for each word or operator, in order: enough to say that a line is another one partly
+rewritten or wrapped anew, and too little to say what stood in it.
+
+A line that may hold a secret has neither: its hash is `NO_HASH`, its tokens are not known.
+"""
+
+import re
+import struct
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from hashlib import blake2s
+from typing import Final
+
+HASH_BYTES: Final = 8
+NO_HASH: Final = bytes(HASH_BYTES)
+"""Stands for a line that may hold a secret: it equals no line, not even another one of its kind."""
+MAX_TOKENS: Final = 60
+"""Of a longer line only the first ones are kept."""
+UNKNOWN_TOKENS: Final = 255
+"""Stands in the place of the count where a line's tokens are not known."""
+KEY_TOKENS: Final = 3
+"""Lines with fewer tokens stand in too many files to tell where they come from."""
+
+_ZERO: Final = bytes(4)
+_TOKEN: Final = re.compile(rb"[A-Za-z0-9\x80-\xff]+|[^\sA-Za-z0-9\x80-\xff'\"`,;()\\_]")
+"""Quotes, commas, semicolons, brackets and backslashes at a line's end come and go with formatters."""
+
+
+def line_hash(line: bytes) -> bytes:
+    """The hash of one line; its ending does not matter."""
+    bare = line.removesuffix(b"\r")
+    loose, exact = _half(b"".join(bare.split())), _half(bare)
+    return loose + exact
+
+
+def line_hashes(lines: Iterable[bytes]) -> bytes:
+    """The hashes of many lines, one after the other."""
+    return b"".join(map(line_hash, lines))
+
+
+def hashes_of(packed: bytes) -> list[int]:
+    """The hashes as numbers, the loose half above the exact one; 0 for a line that has none."""
+    count = len(packed) // HASH_BYTES
+    return list(struct.unpack(f">{count}Q", packed[: count * HASH_BYTES]))
+
+
+def line_tokens(line: bytes) -> bytes:
+    """The tokens of one line as its own length and a byte for each."""
+    tokens = bytes(map(_token_byte, _TOKEN.findall(line)[:MAX_TOKENS]))
+    return bytes((len(tokens),)) + tokens
+
+
+def packed_tokens(lines: Iterable[bytes | None]) -> bytes:
+    """The tokens of many lines, one after the other; None for a line that may hold a secret."""
+    return b"".join(bytes((UNKNOWN_TOKENS,)) if line is None else line_tokens(line) for line in lines)
+
+
+def tokens_of(packed: bytes) -> Iterator[bytes | None]:
+    """The tokens of each line, None where they are not known."""
+    at = 0
+    while at < len(packed):
+        count = packed[at]
+        at += 1
+        if count == UNKNOWN_TOKENS:
+            yield None
+        else:
+            yield packed[at : at + count]
+            at += count
+
+
+def line_keys(project: str, hashes: bytes, tokens: bytes | None) -> list[int]:
+    """What lines of a project are looked up by when they have moved to another file; each key once, sorted.
+
+    Args:
+        project: what the file belongs to.
+        hashes: of the lines.
+        tokens: of the same lines, where known: then lines that say little are left out.
+    """
+    counts = [len(own) if own is not None else 0 for own in tokens_of(tokens)] if tokens is not None else None
+    halves = [hashes[at : at + 4] for at in range(0, len(hashes), HASH_BYTES)]
+    if counts is not None and len(counts) == len(halves):
+        halves = [half for half, count in zip(halves, counts, strict=True) if count >= KEY_TOKENS]
+    first = _half(project.encode(errors="replace"))
+    return sorted({int.from_bytes(first + half, "big", signed=True) for half in halves if half != _ZERO})
+
+
+def _half(text: bytes) -> bytes:
+    """Four bytes, never all zero: that is what no hash looks like."""
+    digest = blake2s(text, digest_size=4).digest()
+    return digest if digest != _ZERO else b"\x00\x00\x00\x01"
+
+
+@lru_cache(maxsize=65_536)
+def _token_byte(token: bytes) -> int:
+    return blake2s(token, digest_size=1).digest()[0]
