@@ -10,7 +10,7 @@ from typing import Final
 
 from agent_trace_sidecar.redaction.names import CORES, Kind, kind_of
 from agent_trace_sidecar.redaction.spans import Span
-from agent_trace_sidecar.redaction.rules import compiled
+from agent_trace_sidecar.redaction.rules import Overload, compiled
 from agent_trace_sidecar.redaction.values import LONGEST, Form, is_secret
 
 _CORE: Final = b"(?:" + b"|".join(core.encode() for core in CORES) + b")"
@@ -37,19 +37,28 @@ _LEAD: Final = re.compile(
 )
 _BARE_VALUE: Final = re.compile(rb"(?:[^\s\\\"'\x60\x1e\x1f]|\\(?![nrt\"'u]))+")
 _URL_VALUE: Final = re.compile(rb"[^\s&\\\"'\x60<>#;,)\x1e\x1f]+")
-_TRAIL: Final = b",;)]}>."
+
+_LONGEST_BARE: Final = 1024
+MOST_CANDIDATES: Final = 15_000
+"""More names with a separator than this in one text are no text that anybody wrote."""
 
 
 def assignments(text: bytes, spans_of_lines: Iterable[tuple[int, int]]) -> Iterator[Span]:
     """Values beside secret-like names that do not look like placeholders, references, code or words."""
+    count = 0
     for low, high in spans_of_lines:
         for match in _CANDIDATE.finditer(text, low, high):
+            count += 1
+            if count > MOST_CANDIDATES:
+                raise Overload
             kind = kind_of(match.group(1))
             if kind is Kind.NONE:
                 continue
             span = _quoted(text, match, kind) if match.start(4) >= 0 else _bare(text, match, kind)
             if span is not None:
                 yield span
+        if text.find(b"==", low, high) < 0 and text.find(b"!=", low, high) < 0 and text.find(b"equals", low, high) < 0:
+            continue
         for match in _REVERSED.finditer(text, low, high):
             kind = kind_of(match.group(2))
             if is_secret(match.group(2), kind, match.group(1), Form.QUOTED):
@@ -57,7 +66,7 @@ def assignments(text: bytes, spans_of_lines: Iterable[tuple[int, int]]) -> Itera
 
 
 def _line_start(text: bytes, at: int) -> int:
-    return max(text.rfind(b"\n", 0, at), text.rfind(b"\x1e", max(0, at - LONGEST), at)) + 1
+    return text.rfind(b"\n", max(0, at - LONGEST), at) + 1 or max(0, at - LONGEST)
 
 
 def _quoted(text: bytes, match: object, kind: Kind) -> Span | None:
@@ -94,14 +103,14 @@ def _bare(text: bytes, match: object, kind: Kind) -> Span | None:
     start: int = match.start(5)  # type: ignore[attr-defined]
     begin: int = match.start(1)  # type: ignore[attr-defined]
     if text[begin - 1 : begin] in {b"?", b"&"} and sign == b"=":
-        found = _URL_VALUE.match(text, start)
+        found = _URL_VALUE.match(text, start, start + _LONGEST_BARE)
         return _judged(name, kind, text, found.span(), Form.QUOTED, b"") if found else None
     if sign == b">" or sign.endswith(b">"):
         end = text.find(b"<", start, start + LONGEST)
         if sign.startswith((b"=", b"-")) or end < 0 or b"\n" in text[start:end]:
             return None
         return _judged(name, kind, text, (start, end), Form.CONFIG, b"")
-    found = _BARE_VALUE.match(text, start)
+    found = _BARE_VALUE.match(text, start, start + _LONGEST_BARE)
     if found is None or sign in {b",", b"("}:
         return None
     end = found.end()

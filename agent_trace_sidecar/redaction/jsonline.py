@@ -21,6 +21,9 @@ from agent_trace_sidecar.redaction.spans import Span, applied, blanked, by_line,
 from agent_trace_sidecar.redaction.values import Form, is_secret
 
 _TOKEN: Final = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?', re.DOTALL)
+_STRING: Final = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"', re.DOTALL)
+_ID: Final = re.compile(rb"(?:(?:msg|prt|ses|evt|call|per|que|toolu)_[A-Za-z0-9_]{1,40}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{40})$")
+_LONGEST_NAME: Final = 256
 _NUMBER: Final = re.compile(rb"\s*(-?\d[\d.eE+-]*)")
 _BORDER: Final = b"\n\x1e\n"
 _SESSION: Final = re.compile(rb'"sessionI[Dd]":"([^"\\]{1,80})"')
@@ -47,6 +50,8 @@ class JsonLine:
 
     def masked(self, masker: Masker, counts: Counter[str], memory: Memory) -> bytes:
         """The line with every secret replaced by its label; what it shows is remembered for its session."""
+        if self._is_clean(masker, memory):
+            return self._raw
         session = _SESSION.search(self._raw)
         shown = memory.session(session.group(1) if session else b"")
         for _ in range(MOST_ROUNDS):
@@ -55,8 +60,8 @@ class JsonLine:
             view = blanked(buffer)
             found = [*layout.keyed, *masker.find(buffer)]
             for span in found:
-                if span.spread:
-                    shown.add(view[span.start : span.end], span.rule)
+                if span.spread and shown.add(view[span.start : span.end], span.rule):
+                    memory.clean.clear()  # the value may stand in a string that was clean before
             found += [*memory.environment.find(view), *shown.find(view), *layout.file_values(view)]
             spans = merged(by_line(view, found))
             if not spans and not layout.numbers:
@@ -65,6 +70,36 @@ class JsonLine:
             counts.update("assignment" for _ in layout.numbers)
             self._raw = layout.rewritten(spans)
         return self._raw
+
+    def _is_clean(self, masker: Masker, memory: Memory) -> bool:
+        """Whether the strings that are new in this line hold nothing: most lines repeat what earlier ones said.
+
+        Looks at the strings only, without the keys that they stand under; a key that announces a secret is a string
+        as well, and is never clean.
+        """
+        clean = memory.clean
+        fresh = [text for text in _STRING.findall(self._raw) if text not in clean and not _ID.match(text)]
+        if not fresh:
+            return True
+        opened = [_unescaped(text) if b"\\" in text else text for text in fresh]
+        command = b'"command":"' in self._raw
+        if any(_announces(text, command=command) for text in opened):
+            return False
+        buffer = _BORDER.join(opened)
+        if masker.find(buffer) or memory.finds(buffer):
+            return False
+        memory.remember_clean(fresh)
+        return True
+
+
+def _announces(text: bytes, *, command: bool) -> bool:
+    """Whether a string may be a key of secrets, a file of secrets, or a command that prints one."""
+    if len(text) <= _LONGEST_NAME:
+        if kind_of(text) is not Kind.NONE:
+            return True
+        if is_secret_path(text.decode("utf-8", "replace")):
+            return True
+    return command and b" " in text and reads_secret_file(text[:2000].decode("utf-8", "replace"))
 
 
 class _Layout:

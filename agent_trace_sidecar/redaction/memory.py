@@ -16,6 +16,8 @@ from agent_trace_sidecar.redaction.spans import Span
 from agent_trace_sidecar.redaction.values import Form, is_secret, is_wordy
 
 MOST_SESSIONS: Final = 64
+MOST_CLEAN: Final = 20_000
+_LONGEST_CLEAN: Final = 120
 MOST_VALUES: Final = 512
 _SHORTEST: Final = 8
 _LONGEST: Final = 512
@@ -31,16 +33,17 @@ class Known:
         self._automaton: BytesAhoCorasick | None = None
         self._order: list[str] = []
 
-    def add(self, value: bytes, rule: str) -> None:
-        """Remember a value, and its form in URLs; one that could be a word is not remembered."""
-        if not is_distinct(value):
-            return
+    def add(self, value: bytes, rule: str) -> bool:
+        """Remember a value, and its form in URLs; one that could be a word is not. Whether it was new."""
+        if value in self._rules or not is_distinct(value):
+            return False
         for form in {value, quote(value, safe="").encode()}:
             if form not in self._rules:
                 self._rules[form] = rule
                 self._automaton = None
         while len(self._rules) > MOST_VALUES:
             self._rules.popitem(last=False)
+        return True
 
     def find(self, text: bytes) -> Iterator[Span]:
         """Where the values stand."""
@@ -59,8 +62,20 @@ class Memory:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environment = Known()
         self._sessions: OrderedDict[bytes, Known] = OrderedDict()
+        self.clean: set[bytes] = set()
+        """Short strings that were looked at before and hold nothing: keys, names, paths."""
         for value in secret_values(environ):
             self.environment.add(value, "known-value")
+
+    def finds(self, text: bytes) -> bool:
+        """Whether the text holds a value that any session has shown."""
+        return any(True for known in (self.environment, *self._sessions.values()) for _ in known.find(text))
+
+    def remember_clean(self, strings: Iterable[bytes]) -> None:
+        """Strings that need not be looked at again."""
+        if len(self.clean) > MOST_CLEAN:
+            self.clean.clear()
+        self.clean.update(text for text in strings if len(text) <= _LONGEST_CLEAN)
 
     def session(self, key: bytes) -> Known:
         """What this session has shown so far."""

@@ -54,6 +54,9 @@ CORES: Final = (
 )
 """What a secret-like name contains, lower-case; the gate looks for these."""
 
+STRONG_CORES: Final = frozenset(("pass", "pwd", "secret", "token", "cred", "key", "bearer"))
+"""Those behind which a long random value is looked for even without a separator."""
+
 _FOREIGN: Final = tuple(CORES[CORES.index("kennwort") :])
 
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")

@@ -12,26 +12,27 @@ import re2
 from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
 
 from agent_trace_sidecar.redaction.names import CORES, Kind
-from agent_trace_sidecar.redaction.rules import Rule
+from agent_trace_sidecar.redaction.rules import Overload, Rule, compiled
 from agent_trace_sidecar.redaction.spans import Span
 from agent_trace_sidecar.redaction.values import Form, is_plain, is_secret
 
 _LEAD: Final = 320
 """How far before its literal a match may begin."""
-_SHORTEST_LITERAL: Final = 4
+_SHORTEST_LITERAL: Final = 3
 _COMMON: Final = frozenset(
     "token tokens test_ access key keys password private storage secret account client address user login http auth "
-    "code data file type name pass curl echo printf live_ http:// https:// linear host".split()
+    "code data file type name pass live_ http:// https:// linear host pat fal ct_ re_ ar_ aa_ ion_ app box wiz woo exo al- "
+    "pa- pt_ ps_ acc ace aca key cio fw_ cog hub api com sts. s.ca 00d ske typeform poly".split()
 )
 _SET_MEMORY: Final = 64 << 20
+_LONG_TEXT: Final = 16 * 1024
+_BLOB: Final = compiled(rb"[A-Za-z0-9+/_-]{400,}")
+_EDGE: Final = 1000
 _REST: Final = re.compile(rb"[A-Za-z0-9_\-+/=.%]*")
 
+MOST_MATCHES: Final = 15_000
 MOST_HITS: Final = 100_000
 """More hits than this in one text are no text that anybody wrote: the funnel withholds it rather than stand still."""
-
-
-class Overload(Exception):  # noqa: N818 - no error of ours: the text is hostile
-    """A text has so many candidates that masking it would take seconds."""
 
 
 class Rulebook:
@@ -56,10 +57,10 @@ class Rulebook:
         )
         self._set: Any = None
 
-    def spans(self, text: bytes, lowered: bytes, cores: list[int]) -> Iterator[Span]:
+    def spans(self, text: bytes, cores: list[int]) -> Iterator[Span]:
         """What the rules find; the positions of the cores of secret-like names are added to `cores`."""
         found: dict[int, tuple[Rule, list[int]]] = {}
-        hits = self._automaton.find_matches_as_indexes(lowered, overlapping=True)
+        hits = self._automaton.find_matches_as_indexes(_searchable(text), overlapping=True)
         if len(hits) > MOST_HITS:
             raise Overload
         for word, start, _end in hits:
@@ -86,6 +87,25 @@ class Rulebook:
         return sorted(self._set.Match(text) or ())
 
 
+def _searchable(text: bytes) -> bytes:
+    """What the literals are looked for in: lower case, without the middles of long runs of encoded data.
+
+    In megabytes of base64 every literal occurs by chance, and each would cost its rules a look.
+    """
+    lowered = text.lower()
+    if len(text) < _LONG_TEXT:
+        return lowered
+    pieces: list[bytes] = []
+    at = 0
+    for match in _BLOB.finditer(text):
+        start, end = match.start() + _EDGE, match.end() - _EDGE
+        if end > start:
+            pieces += (lowered[at:start], b" " * (end - start))
+            at = end
+    pieces.append(lowered[at:])
+    return b"".join(pieces)
+
+
 def _windows(positions: list[int], length: int, reach: int) -> Iterator[tuple[int, int]]:
     """The stretches in which a rule with literals at `positions` can match, merged and in order."""
     start, end = max(0, positions[0] - _LEAD), min(length, positions[0] + reach)
@@ -101,7 +121,7 @@ def _windows(positions: list[int], length: int, reach: int) -> Iterator[tuple[in
 def _matches(rule: Rule, text: bytes, low: int, high: int) -> Iterator[Span]:
     regex = rule.regex()
     for count, match in enumerate(regex.finditer(text, low, high)):
-        if count > MOST_HITS:
+        if count > MOST_MATCHES:
             raise Overload
         start, end = match.span(_group(rule, match))
         if match.end() >= high and (rest := _REST.match(text, end)):

@@ -6,6 +6,10 @@ from typing import Any
 import re2
 
 
+class Overload(Exception):  # noqa: N818 - not an error of ours: the text is hostile
+    """A text has so many candidates that masking it would take seconds; it is withheld instead."""
+
+
 def compiled(pattern: bytes) -> Any:  # noqa: ANN401 - google-re2 is untyped
     """A pattern of RE2, for bytes: linear in the text whatever the text is. Raises re2.error."""
     options = re2.Options()

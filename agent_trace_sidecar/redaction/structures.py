@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from agent_trace_sidecar.redaction.rules import Rule
+from agent_trace_sidecar.redaction.rules import Overload, Rule
 from agent_trace_sidecar.redaction.spans import Span
 
 _SCHEMES: Final = (
@@ -53,6 +53,8 @@ STRUCTURE_RULES: Final = (
 _PEM_BEGIN: Final = re.compile(rb"-----BEGIN (?:[A-Z0-9 ]{0,40} )?PRIVATE KEY(?: BLOCK)?-----")
 _PEM_END: Final = re.compile(rb"-----END (?:[A-Z0-9 ]{0,40} )?PRIVATE KEY(?: BLOCK)?-----")
 _PEM_MARK: Final = re.compile(rb"-----(?:END|BEGIN) [A-Z0-9 ]{3,60}-----|\x1e")
+_MOST_KEYS: Final = 2000
+_PEM_EMPTY: Final = re.compile(rb"[^\s].*?(?:\r?\n[ \t]*\r?\n)", re.DOTALL)
 _PEM_MOST: Final = 64 * 1024
 
 
@@ -60,8 +62,11 @@ def key_blocks(text: bytes) -> Iterator[Span]:
     """The body of every private key: BEGIN and END lines stay; without an END, everything up to the next mark."""
     if b"PRIVATE KEY" not in text:
         return
-    at = 0
+    at = count = 0
     while begin := _PEM_BEGIN.search(text, at):
+        count += 1
+        if count > _MOST_KEYS:
+            raise Overload
         limit = min(len(text), begin.end() + _PEM_MOST)
         mark = _PEM_MARK.search(text, begin.end(), limit)
         stop = mark.start() if mark else limit
@@ -73,5 +78,5 @@ def key_blocks(text: bytes) -> Iterator[Span]:
 
 def _body_end(text: bytes, start: int, limit: int) -> int:
     """Where the body of a key that was cut ends: at the first empty line after something, or at the limit."""
-    end = re.compile(rb"[^\s].*?(?:\r?\n[ \t]*\r?\n)", re.DOTALL).search(text, start, limit)
+    end = _PEM_EMPTY.search(text, start, limit)
     return end.end() if end else limit

@@ -1,0 +1,94 @@
+"""Other readings of a text: without its JSON escapes, without its percent escapes; with the way back to the text.
+
+Patterns on escaped text lose half of what they would find, so each layer also looks at the text as it was meant.
+"""
+
+import bisect
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from agent_trace_sidecar.redaction.rules import Overload
+from agent_trace_sidecar.redaction.spans import BREAK
+
+MOST_PARTS: Final = 150_000
+"""More escapes than this in one text are no text that anybody wrote."""
+
+Part = tuple[int, int, bytes]
+Place = Callable[[int], int]
+
+_ESCAPE: Final = re.compile(rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')
+_TELLING_ESCAPE: Final = re.compile(rb'\\["nru]')
+_PERCENT: Final = re.compile(rb"%([0-9a-fA-F]{2})")
+_TELLING_PERCENT: Final = re.compile(rb"(?i)%(?:3[ad]|40|22|27|2[0bdf])")
+_SIMPLE: Final = {b'"': b'"', b"\\": b"\\", b"/": b"/", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
+
+
+def unescaped(text: bytes) -> tuple[bytes, Place] | None:
+    """The lines that hold JSON inside a string, unescaped once; None when there are none."""
+    lines = list(_escaped_lines(text))
+    return substituted(text, _escape_parts(text, lines)) if lines else None
+
+
+def _escaped_lines(text: bytes) -> Iterator[tuple[int, int]]:
+    """Lines with escaped quotes; lines with escaped line ends only where these are not just a literal in code."""
+    at = 0
+    while match := _TELLING_ESCAPE.search(text, at):
+        start = text.rfind(b"\n", at, match.start()) + 1 or at
+        end = text.find(b"\n", match.start())
+        end = len(text) if end < 0 else end
+        at = end
+        if match.group() in {b"\\n", b"\\r"} and not _is_meant(text, start, end):
+            continue
+        yield start, end
+
+
+def _is_meant(text: bytes, start: int, end: int) -> bool:
+    """Whether `\\n` in this line stands for a line end of an inner text: the line is alone, or has quotes to unescape."""
+    alone = (start == 0 or text[start - 2 : start] == BREAK + b"\n") and (end >= len(text) or text[end + 1 : end + 2] == BREAK)
+    return alone or text.find(b'\\"', start, end) >= 0 or text.find(b'": "', start, end) >= 0 or text.find(b'":"', start, end) >= 0
+
+
+def _escape_parts(text: bytes, lines: list[tuple[int, int]]) -> Iterator[Part]:
+    at = 0
+    for start, end in lines:
+        if start > at:
+            yield at, start, BREAK
+        for match in _ESCAPE.finditer(text, start, end):
+            body = match.group()[1:]
+            yield *match.span(), _SIMPLE.get(body) or chr(int(body[1:], 16)).encode("utf-8", "replace")
+        at = end
+
+
+def unquoted(text: bytes) -> tuple[bytes, Place] | None:
+    """The text without percent escapes, when these could hide a separator."""
+    return substituted(text, _percent_parts(text)) if _TELLING_PERCENT.search(text) else None
+
+
+def _percent_parts(text: bytes) -> Iterator[Part]:
+    for match in _PERCENT.finditer(text):
+        value = int(match.group(1), 16)
+        yield *match.span(), bytes([value]) if 32 <= value < 127 else b"?"  # noqa: PLR2004 - printable ASCII
+
+
+def substituted(text: bytes, parts: Iterable[Part]) -> tuple[bytes, Place]:
+    """`text` with the parts replaced, and the way back from its positions to those of `text`."""
+    pieces: list[bytes] = []
+    outs, ins = [0], [0]
+    at = size = 0
+    for start, end, char in parts:
+        pieces += (text[at:start], char)
+        size += start - at
+        outs += (size, size + len(char))
+        ins += (start, end)
+        size += len(char)
+        at = end
+        if len(outs) > 2 * MOST_PARTS:
+            raise Overload
+    pieces.append(text[at:])
+
+    def place(position: int) -> int:
+        index = bisect.bisect_right(outs, position) - 1
+        return ins[index] + position - outs[index]
+
+    return b"".join(pieces), place
