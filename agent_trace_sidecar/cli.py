@@ -27,7 +27,10 @@ class CommandError(Exception):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     _guard_standard_descriptors()
-    arguments = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    rest = words[1:] if words[:1] == ["psql"] else []  # psql's own options are not ours to understand
+    arguments = _parser().parse_args(words[: len(words) - len(rest)])
+    arguments.rest = rest
     try:
         config = load(os.environ)
         command: Callable[[Config, argparse.Namespace], int] = arguments.command
@@ -83,8 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--revision", metavar="REV", help="only those made at this revision (full hash)")
     sub = add("init", _init, "Put the shim into a project, so that OpenCode records there.")
     sub.add_argument("folder", metavar="DIR", type=Path, nargs="?", default=Path(), help="default: this folder")
-    sub = add("psql", _psql, "Open psql on the database, the embedded one kept up meanwhile.")
-    sub.add_argument("arguments", metavar="ARG", nargs=argparse.REMAINDER, help="passed to psql")
+    add("psql", _psql, "Open psql on the database, the embedded one kept up meanwhile; arguments are psql's.")
     add("demo", _demo, "Record a bundled log of a real session, and show what is stored.")
     return parser
 
@@ -225,7 +227,7 @@ def _psql(config: Config, arguments: argparse.Namespace) -> int:
         raise CommandError("psql is not on PATH: install PostgreSQL's client programs.")
 
     async def work(url: str) -> int:
-        return subprocess.run([program, url, *arguments.arguments], check=False).returncode  # noqa: ASYNC221
+        return subprocess.run([program, url, *arguments.rest], check=False).returncode  # noqa: ASYNC221
 
     return _with_url(config, work)
 
@@ -261,8 +263,8 @@ def _with_database(config: Config, work: Callable[[Any], Coroutine[Any, Any, T]]
     import asyncpg  # noqa: PLC0415
 
     from agent_trace_sidecar.daemon import Database  # noqa: PLC0415
+    from agent_trace_sidecar.sinks.connection import connect  # noqa: PLC0415
     from agent_trace_sidecar.sinks.faults import verdict  # noqa: PLC0415
-    from agent_trace_sidecar.sinks.postgres import connect  # noqa: PLC0415
 
     async def inner(url: str) -> T:
         try:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, ParamSpec
@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, ParamSpec
 import asyncpg
 
 from agent_trace_sidecar.build import Builder, BuildSettings
-from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.config import Config, ConfigError
 from agent_trace_sidecar.embedded import EmbeddedError, EmbeddedPostgres
 from agent_trace_sidecar.health import HealthFile
 from agent_trace_sidecar.intake import Intake
@@ -25,13 +25,14 @@ from agent_trace_sidecar.limits import ADOPT_GRACE_S, ADOPT_INTERVAL_S, DRAIN_DE
 from agent_trace_sidecar.log import Logger
 from agent_trace_sidecar.logs import FileLog, SpoolLog
 from agent_trace_sidecar.migrate import migrate, schema_version
-from agent_trace_sidecar.redaction import Funnel, is_secret_path
+from agent_trace_sidecar.redaction import Funnel, RuleError, is_secret_path
 from agent_trace_sidecar.rows import Counts
 from agent_trace_sidecar.ship import Log, Shipper
 from agent_trace_sidecar.sinks.faults import Fate, Verdict
 from agent_trace_sidecar.sinks.postgres import FencedError, PostgresSink, StoreError
 from agent_trace_sidecar.spool import Spool, SpoolBusyError, spool_folders
 from agent_trace_sidecar.workspace import Observer
+from agent_trace_sidecar.workspace.identity import Identity
 
 P = ParamSpec("P")
 
@@ -73,25 +74,25 @@ class Database:
 
 
 class Daemon:
-    """What `run` and `replay` have in common: settings, database, funnel, and how to make a shipper."""
+    """What `run`, `tail` and `replay` have in common: settings, database, funnel, and how to make a shipper."""
 
-    def __init__(self, config: Config, logger: Logger) -> None:
+    def __init__(self, config: Config, logger: Logger, *, recorder: bool = True) -> None:
+        """`recorder` is False where the lines may come from another machine and user."""
         self.config = config
         self.logger = logger
         self.database = Database(config)
-        self.funnel = Funnel(
-            enabled=config.redaction,
-            capture=config.capture,
-            rules_file=Path(config.redaction_rules) if config.redaction_rules else None,
-            cache_dir=config.state_path,
-            environ=os.environ,
-        )
+        self.funnel = _funnel(config)
+        self.identity = Identity(recorder=recorder, environ=os.environ, mask=self.funnel.text)
+
+    def sink(self, prepare: Callable[[asyncpg.Connection], Awaitable[None]]) -> PostgresSink:
+        """A connection; `prepare` runs on it whenever it is made."""
+        return PostgresSink(self.database.url, prepare, identity=self.identity, rules_version=self.funnel.version)
 
     def shipper(
         self, log: Log, on_change: Callable[[Shipper], None] = lambda _: None, sink: PostgresSink | None = None
     ) -> tuple[Shipper, PostgresSink]:
         """A shipper of its own connection, unless it is given one."""
-        sink = sink or PostgresSink(self.database.url, self.database.prepare, rules_version=self.funnel.version)
+        sink = sink or self.sink(self.database.prepare)
         settings = BuildSettings(self.config.spec_version, self.config.tool_name, self.config.tool_version)
         shipper = Shipper(
             log,
@@ -104,6 +105,24 @@ class Daemon:
             on_change=on_change,
         )
         return shipper, sink
+
+
+def _funnel(config: Config) -> Funnel:
+    """The one funnel of this process.
+
+    Raises:
+        ConfigError: a rule of the user's file is wrong.
+    """
+    try:
+        return Funnel(
+            enabled=config.redaction,
+            capture=config.capture,
+            rules_file=Path(config.redaction_rules) if config.redaction_rules else None,
+            cache_dir=config.state_path,
+            environ=os.environ,
+        )
+    except RuleError as exc:
+        raise ConfigError(f"AGENT_TRACE_REDACTION_RULES: {exc}") from None
 
 
 class Run(Daemon):
@@ -261,6 +280,8 @@ class Replayed(NamedTuple):
     def sentence(self) -> str:
         """For a person."""
         now = Counts(*(a - b for a, b in zip(self.counts, self.before, strict=True)))
+        if not now.read and self.before.read:
+            return f"{self.label}: nothing new, its {self.before.read} lines were stored before"
         text = f"{self.label}: {now.read} lines read, {now.stored} stored, {now.duplicate} duplicate, {now.dead} dead"
         if self.incomplete_bytes:
             text += f"; its last line is incomplete ({self.incomplete_bytes} bytes) and left for a later replay"
@@ -276,7 +297,7 @@ async def replay(
         FencedError: another replay of the same file took over.
         OSError: a file can't be read.
     """
-    daemon = Daemon(config, logger)
+    daemon = Daemon(config, logger, recorder=False)
     done: list[Replayed] = []
     try:
         for path in paths:

@@ -10,7 +10,7 @@ import msgspec
 
 from agent_trace_sidecar import daemon, log
 from agent_trace_sidecar.config import Config
-from agent_trace_sidecar.sinks.postgres import connect
+from agent_trace_sidecar.sinks.connection import connect
 
 _PLACES: Final = (
     Path(__file__).parent / "_data" / "demo.jsonl",  # in the wheel
@@ -36,13 +36,12 @@ FROM agent_trace_ranges GROUP BY 1, 2 ORDER BY 1, 2
 
 def demo(config: Config) -> int:
     """Record, show, and say how to look further; return the exit code."""
-    if config.database_url is None:
-        config = msgspec.structs.replace(config, state_dir=str(config.state_path / "demo"))
+    config = msgspec.structs.replace(config, database_url=None, state_dir=str(config.state_path / "demo"))
     source = next(path for path in _PLACES if path.is_file())
     done = asyncio.run(daemon.replay(config, log.logger(), [source], lambda *_: None))
     print("\n".join(replayed.sentence() for replayed in done))
     asyncio.run(_show(config))
-    variable = "" if config.database_url else f"AGENT_TRACE_STATE_DIR={config.state_dir} "
+    variable = f"AGENT_TRACE_STATE_DIR={config.state_dir} "
     print(f"\nLook further:\n  {variable}agent-trace-sidecar psql\n  {variable}agent-trace-sidecar export")
     return 0
 

@@ -32,7 +32,7 @@ from agent_trace_sidecar.limits import (
 )
 from agent_trace_sidecar.log import Logger
 from agent_trace_sidecar.logs import TailLog, masked_by
-from agent_trace_sidecar.sinks.postgres import FencedError, PostgresSink
+from agent_trace_sidecar.sinks.postgres import FencedError
 from agent_trace_sidecar.sources.tail import Tail, TailFile, look
 from agent_trace_sidecar.workspace import Observer
 
@@ -75,7 +75,7 @@ class Follow(Daemon):
         self._stopping = False
         self._looks_left = -1
         """After the signal to stop, how many looks are still worth waiting for; -1 before it."""
-        self._sink = PostgresSink(self.database.url, self._connected, rules_version=self.funnel.version)
+        self._sink = self.sink(self._connected)
         observer = Observer(is_secret=lambda text: self.funnel.text(text) != text)
         self._mask = masked_by(self.funnel, lambda line: observer.observe(line) if _is_fresh(line) else None)
 

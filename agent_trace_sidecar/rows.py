@@ -138,6 +138,8 @@ class Batch:
     dead: list[DeadLetter] = field(default_factory=list)
     states: dict[UUID, tuple[int, bytes]] = field(default_factory=dict)
     """For each instance whose state changed: its highest seq and the builder's state."""
+    worktrees: dict[UUID, set[str]] = field(default_factory=dict)
+    """Where the instances of these lines worked."""
     check: str = ""
     """What the log says of itself at `new_position`."""
     encoded_bytes: int = 0

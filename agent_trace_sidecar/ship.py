@@ -189,6 +189,8 @@ class Shipper:
         await self._know(envelope.instance)
         built = self._builder.feed(envelope)
         touched.add(envelope.instance)
+        if envelope.worktree:
+            batch.worktrees.setdefault(envelope.instance, set()).add(envelope.worktree)
         batch.items.append(Item(built, line, at))
         batch.encoded_bytes += len(built.event.payload)
 

@@ -1,12 +1,11 @@
 """One batch, one transaction: the gate, the checkpoint, COPY of what survives, commit.
 
 Rules: nothing is written outside the transaction that moves the checkpoint, so a batch is there whole or not at all;
-every statement runs under a deadline from outside (`_Guard`), because COPY on a dead connection never returns; the
+every statement runs under a deadline from outside (`guarded`), because COPY on a dead connection never returns; the
 statement cache stays off, because with it COPY stored wrong values after a column's type had changed, and poolers
 lose prepared statements; an error's text is never passed on, it can hold a row's content.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple, TypeVar
@@ -28,7 +27,9 @@ from agent_trace_sidecar.rows import (
     RecordRow,
 )
 from agent_trace_sidecar.sinks import refused
+from agent_trace_sidecar.sinks.connection import connect, guarded
 from agent_trace_sidecar.sinks.faults import Fate, Verdict, verdict
+from agent_trace_sidecar.workspace.identity import Identity
 
 T = TypeVar("T")
 
@@ -52,16 +53,24 @@ _ADVANCE: Final = """
 UPDATE agent_trace_sources SET position = $1, state = $2, updated_at = $3
 WHERE source_id = $4 AND epoch = $5 AND position = $6
 """
+# Who recorded first is who recorded, whoever ships or replays it later; a repository's URL may become known later.
 _SAVE_STATES: Final = """
-INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, opened_at, updated_at)
-SELECT id, 'instance', $4, 0, seq, state, $5, $5 FROM unnest($1::uuid[], $2::bigint[], $3::jsonb[]) AS s (id, seq, state)
+INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, opened_at, updated_at, container,
+                                 os_user, repositories)
+SELECT id, 'instance', $5, 0, seq, state, $6, $6, $7, $8, repositories
+FROM unnest($1::uuid[], $2::bigint[], $3::jsonb[], $4::jsonb[]) AS s (id, seq, state, repositories)
 ON CONFLICT (source_id) DO UPDATE
-SET position = excluded.position, state = excluded.state, updated_at = excluded.updated_at
+SET position = excluded.position, state = excluded.state, updated_at = excluded.updated_at,
+    container = coalesce(agent_trace_sources.container, excluded.container),
+    os_user = coalesce(agent_trace_sources.os_user, excluded.os_user),
+    repositories = coalesce(excluded.repositories, '{}') || coalesce(agent_trace_sources.repositories, '{}')
+        || jsonb_strip_nulls(coalesce(excluded.repositories, '{}'))
 """
 _LOAD_STATE: Final = "SELECT state::text FROM agent_trace_sources WHERE source_id = $1"
 
 
 _OUT_OF_RANGE: Final = Verdict(Fate.ROW, "22003", "A number is beyond what jsonb holds.")
+_NOBODY: Final = Identity(recorder=False, environ={})
 _UNEXPLAINED: Final = Verdict(Fate.RETRY, "unexplained", "Good rows were refused; they are tried again.")
 
 
@@ -118,12 +127,14 @@ class PostgresSink:
         url: Callable[[], Awaitable[str]],
         prepare: Callable[[asyncpg.Connection], Awaitable[None]],
         *,
+        identity: Identity = _NOBODY,
         rules_version: str = "",
         write_deadline_s: float = WRITE_DEADLINE_S,
     ) -> None:
         """`url` is asked before each connect; `prepare` runs on each new connection (it creates the schema)."""
         self._url = url
         self._prepare = prepare
+        self._identity = identity
         self._rules = rules_version
         self._write_deadline_s = write_deadline_s
         self._connection: asyncpg.Connection | None = None
@@ -228,7 +239,9 @@ class PostgresSink:
         ids = sorted(batch.states)
         seqs = [batch.states[i][0] for i in ids]
         states = [batch.states[i][1].decode() for i in ids]
-        await connection.execute(_SAVE_STATES, ids, seqs, states, host, batch.at)
+        who = self._identity
+        places = [msgspec.json.encode(who.repositories(batch.worktrees.get(i, ()))).decode() for i in ids]
+        await connection.execute(_SAVE_STATES, ids, seqs, states, places, host, batch.at, who.container, who.os_user)
 
     async def _checkpoint(self, connection: asyncpg.Connection, query: str, *args: object) -> Checkpoint:
         row = await connection.fetchrow(query, *args)
@@ -314,49 +327,6 @@ class PostgresSink:
         return connection
 
 
-async def connect(url: str) -> asyncpg.Connection:
-    """Connect as every part of the program does: no statement cache, a name in pg_stat_activity, a deadline."""
-    async with asyncio.timeout(CONNECT_DEADLINE_S):
-        return await asyncpg.connect(
-            url,
-            timeout=CONNECT_DEADLINE_S,
-            statement_cache_size=0,
-            server_settings={"application_name": "agent-trace-sidecar"},
-        )
-
-
-async def guarded(connection: asyncpg.Connection, work: Awaitable[T], deadline_s: float) -> T:
-    """Await `work`, cut off when the connection dies or `deadline_s` passes; the driver itself may wait for ever.
-
-    Raises:
-        ConnectionError: it was cut off.
-    """
-    task = asyncio.ensure_future(work)
-
-    def cut(*_: object) -> None:
-        task.cancel()
-
-    def expire() -> None:
-        connection.terminate()
-        task.cancel()
-
-    connection.add_termination_listener(cut)
-    timer = asyncio.get_running_loop().call_later(deadline_s, expire)
-    try:
-        await asyncio.wait({task})  # unlike `await task`, this ends at once when we are cancelled ourselves
-    except asyncio.CancelledError:
-        expire()
-        task.add_done_callback(_consume)
-        raise
-    finally:
-        timer.cancel()
-        if not connection.is_closed():
-            connection.remove_termination_listener(cut)
-    if task.cancelled():
-        raise ConnectionError("the connection was cut")
-    return task.result()
-
-
 async def copy_items(connection: asyncpg.Connection, items: Sequence[Item]) -> None:
     """COPY the rows of these lines into their tables."""
     await _copy(connection, "agent_trace_events", EventRow._fields, [i.built.event for i in items])
@@ -384,9 +354,3 @@ def _survivors(items: Sequence[Item], fresh: set[UUID]) -> list[Item]:
             fresh.discard(item.built.event.event_id)
             kept.append(item)
     return kept
-
-
-def _consume(task: asyncio.Future[Any]) -> None:
-    """Take the result of work that nobody waits for any more, so that asyncio does not report it."""
-    if not task.cancelled():
-        task.exception()

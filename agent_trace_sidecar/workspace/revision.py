@@ -34,11 +34,10 @@ class Revisions:
         git_dir = _git_dir(root)
         if git_dir is None:
             return None
-        pointer = _read(git_dir / "commondir")
-        common = git_dir / pointer if pointer else git_dir
+        common = _common(git_dir)
         name = "HEAD"
         for _ in range(_MAX_SYMREFS):
-            text = _read(git_dir / name) or _read(common / name) or self._packed_refs(common).get(name, "")
+            text = read_small(git_dir / name) or read_small(common / name) or self._packed_refs(common).get(name, "")
             if _SHA.fullmatch(text):
                 return VcsObserved("git", text)
             symbolic = _REF.fullmatch(text)
@@ -77,19 +76,38 @@ def _git_dir(root: Path) -> Path | None:
         if entry.is_dir():
             return entry
         if entry.is_file():
-            text = _read(entry)
+            text = read_small(entry)
             return folder / text[8:].strip() if text.startswith("gitdir: ") else None
     return None
 
 
-def _read(path: Path) -> str:
-    """A small file's text without its last newline; empty where there is none."""
+def common_dir(root: Path) -> Path | None:
+    """The git directory that all worktrees of the repository around a folder share; None where there is none.
+
+    Raises:
+        OSError: its files can't be read.
+    """
+    git_dir = _git_dir(root)
+    return _common(git_dir) if git_dir is not None else None
+
+
+def _common(git_dir: Path) -> Path:
+    pointer = read_small(git_dir / "commondir")
+    return git_dir / pointer if pointer else git_dir
+
+
+def read_small(path: Path, max_bytes: int = _MAX_REF_BYTES) -> str:
+    """A small file's text without its last newline; empty where there is none.
+
+    Raises:
+        OSError: it can't be read.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return ""
     try:
-        return os.read(fd, _MAX_REF_BYTES).decode(errors="replace").strip()
+        return os.read(fd, max_bytes).decode(errors="replace").strip()
     except IsADirectoryError:
         return ""
     finally:

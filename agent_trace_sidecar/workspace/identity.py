@@ -1,0 +1,115 @@
+"""Who records: host, container and user of this process, and what the repositories in front of it are called.
+
+Git's configuration is read from its file; no process is started for it. A URL is kept without user, password and
+query: any of them may be a secret.
+"""
+
+import os
+import pwd
+import re
+import socket
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from agent_trace_sidecar.workspace.revision import common_dir, read_small
+
+_CONTAINER_ID: Final = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+_SECTION: Final = re.compile(r'\[\s*remote\s+"((?:[^"\\]|\\.)*)"\s*\]', re.IGNORECASE)
+_URL: Final = re.compile(r'url\s*=\s*"?([^"\s;#]+)', re.IGNORECASE)
+_MAX_CONFIG_BYTES: Final = 256 * 1024
+_MAX_PATH_CHARS: Final = 4096
+_MAX_WORKTREES: Final = 64
+_FRESH_S: Final = 60.0
+"""So long a repository's URL is believed without another look."""
+
+
+class Identity:
+    """Of one process. `recorder` is False where logs of other machines are read: nothing here is theirs then."""
+
+    def __init__(
+        self,
+        *,
+        recorder: bool,
+        environ: Mapping[str, str],
+        mask: Callable[[str], str] = str,
+        proc: Path = Path("/proc/self"),
+    ) -> None:
+        """`mask` takes what is secret out of a URL, besides its credentials."""
+        self.container = _container(proc, environ) if recorder else None
+        self.os_user = _user() if recorder else None
+        self._recorder = recorder
+        self._mask = mask
+        self._urls: dict[str, tuple[float, str | None]] = {}
+
+    def repositories(self, worktrees: Iterable[str]) -> dict[str, str | None]:
+        """The URL of each worktree, None where there is none or it can't be seen from here; a bounded number."""
+        short = (worktree for worktree in worktrees if 0 < len(worktree) <= _MAX_PATH_CHARS)
+        return {worktree: self._url(worktree) for worktree in sorted(short)[:_MAX_WORKTREES]}
+
+    def _url(self, worktree: str) -> str | None:
+        if not self._recorder:
+            return None
+        now = time.monotonic()
+        read_at, url = self._urls.get(worktree, (-_FRESH_S, None))
+        if now - read_at >= _FRESH_S:
+            if len(self._urls) >= _MAX_WORKTREES:
+                self._urls.clear()
+            url = remote_url(Path(worktree))
+            self._urls[worktree] = (now, url := self._mask(url) if url else None)
+        return url
+
+
+def remote_url(root: Path) -> str | None:
+    """The URL of the remote `origin`, else of the first one, without credentials; None where there is none."""
+    try:
+        folder = common_dir(root)
+        text = read_small(folder / "config", _MAX_CONFIG_BYTES) if folder is not None else ""
+    except (OSError, ValueError):
+        return None
+    urls: dict[str, str] = {}
+    name = None
+    for line in text.splitlines():
+        stripped = line.strip()
+        if stripped.startswith("["):
+            section = _SECTION.match(stripped)
+            name = section[1] if section else None
+            stripped = stripped[section.end() :].strip() if section else ""
+        found = _URL.match(stripped)
+        if found and name is not None:
+            urls.setdefault(name, found[1])
+    url = urls.get("origin") or next(iter(urls.values()), None)
+    return without_credentials(url) if url else None
+
+
+def without_credentials(url: str) -> str:
+    """A repository's URL as it is kept: no user, password, query or fragment. `git@host:path` keeps its `git@`."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return url
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{re.split('[?#]', path, maxsplit=1)[0]}"
+
+
+def _container(proc: Path, environ: Mapping[str, str]) -> str | None:
+    """The container's id; the host's name where only that there is a container can be told; None outside of one."""
+    for name, keep in (("cgroup", ""), ("mountinfo", "/hostname ")):
+        try:
+            lines = (proc / name).read_text(errors="replace").splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            found = _CONTAINER_ID.search(line) if keep in line else None
+            if found:
+                return found[0]
+    inside = Path("/.dockerenv").exists() or Path("/run/.containerenv").exists()
+    return socket.gethostname() if inside or "KUBERNETES_SERVICE_HOST" in environ else None
+
+
+def _user() -> str:
+    """The user's name, the number where it has none, as in many containers."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
