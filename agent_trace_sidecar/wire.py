@@ -31,9 +31,11 @@ class LineRange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     method: str
     """How they were found: snapshot, diff, localised, content or fallback."""
     content_hash: str | None = None
-    """See `ranges.content_hash`; None where the lines' true bytes are not known, or hold a secret."""
+    """See `content.content_hash`; None where the lines' true bytes are not known, or hold a secret."""
     line_hashes: str | None = None
-    """See `ranges.line_hashes`: 16 characters for each line."""
+    """See `fingerprints.line_hashes`, as hex text: 16 characters for each line."""
+    line_tokens: str | None = None
+    """See `fingerprints.packed_tokens`, as hex text."""
 
 
 class FileChange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -46,6 +48,11 @@ class FileChange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     ranges: tuple[LineRange, ...] = ()
     deleted: tuple[tuple[int, int], ...] = ()
     """Lines of the old file that are gone, counted as the old file counted them."""
+    before_hashes: str | None = None
+    """The hashes of all its lines right before the change, as hex text; empty where there was no file, None where that
+    is not known or the file is too long."""
+    after_hashes: str | None = None
+    """The same right after the change; empty where there is no file any more."""
 
 
 class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -115,7 +122,7 @@ def parse(line: bytes) -> Envelope | Rejected:
     try:
         envelope = _DECODER.decode(line)
     except msgspec.ValidationError as exc:
-        return Rejected(_reason(str(exc)), str(exc))
+        return _cut_down(line) or Rejected(_reason(str(exc)), str(exc))
     except RecursionError:
         return Rejected("too_deep", "nested more deeply than any parser follows")
     except ValueError as exc:
@@ -124,7 +131,7 @@ def parse(line: bytes) -> Envelope | Rejected:
     if envelope.v != 1:
         return Rejected("unsupported_version", f"wire version {envelope.v} is not known to this sidecar")
     if envelope.withheld is not None:
-        return _withheld(envelope, envelope.withheld)
+        return _withheld(envelope)
     if repaired:
         envelope.repaired = tuple(repaired)
     return envelope
@@ -163,6 +170,22 @@ def _without_content(message: str) -> str:
     return message if message.startswith(("JSON is malformed", "Input data was truncated", "Invalid")) else "not JSON"
 
 
-def _withheld(envelope: Envelope, withheld: Withheld) -> Rejected:
-    error = f"{withheld.bytes} bytes were not kept"
-    return Rejected(withheld.reason, error, envelope.instance, envelope.seq)
+class _Stub(msgspec.Struct):
+    """What may be left of a line that was too long, if its ids did not stand at its beginning."""
+
+    withheld: Withheld
+    instance: UUID | None = None
+    seq: int | None = None
+
+
+def _cut_down(line: bytes) -> Rejected | None:
+    """What a stub without all its fields says."""
+    try:
+        return _withheld(msgspec.json.decode(line, type=_Stub)) if b'"withheld"' in line else None
+    except ValueError:
+        return None
+
+
+def _withheld(stub: Envelope | _Stub) -> Rejected:
+    assert stub.withheld is not None  # noqa: S101 - the callers looked
+    return Rejected(stub.withheld.reason, f"{stub.withheld.bytes} bytes were not kept", stub.instance, stub.seq)

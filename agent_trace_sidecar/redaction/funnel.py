@@ -30,7 +30,7 @@ from agent_trace_sidecar.redaction.userrules import read_rules
 _OWN_FIELDS: Final = (b'"observed"', b'"redacted"')
 _KEPT: Final = ("v", "id", "seq", "at", "instance", "hook")
 _HEAD_FIELD: Final = re.compile(
-    rb'"(v|seq|at)":(\d{1,16})[,}]|"(id|instance)":"([0-9a-fA-F-]{36})"|"(hook)":"([a-z.]{1,40})"'
+    rb'"(v|seq|at)":\s*(\d{1,16})\s*[,}]|"(id|instance)":\s*"([0-9a-fA-F-]{36})"|"(hook)":\s*"([a-z.]{1,40})"'
 )
 
 

@@ -68,6 +68,8 @@ def test_a_good_line_keeps_its_ids_and_leaves_its_payload_unopened() -> None:
         (raw("[" * 100_000 + "]" * 100_000), "too_deep"),
         (raw('"\x01"'), "invalid_json"),
         (line(withheld={"bytes": 5, "reason": "too_long"}), "too_long"),
+        (b'{"withheld":{"bytes":5,"reason":"too_long"}}', "too_long"),
+        (b'{"withheld":5}', "wrong_type"),
     ],
 )
 def test_a_line_that_is_no_event_is_rejected_with_its_reason(data: bytes, reason: str) -> None:
