@@ -1,0 +1,59 @@
+"""The container's way: a real OpenCode appends to files, `tail` is another process."""
+
+import json
+from pathlib import Path
+from uuid import UUID
+
+from tests.support.fake_model import Call, Step, fake_model
+from tests.support.opencode import SHIM, opencode
+from tests.support.postgres import fetch
+from tests.support.tailing import sidecar_env, stored_ids, tailing
+from tests.support.waiting import eventually
+
+EDITS = tuple(
+    Step([Call("write", {"filePath": f"new{number}.txt", "content": "a line\n" * (number + 1)})]) for number in range(6)
+)
+
+
+def small_files(folder: Path) -> Path:
+    """The shim with a rotation that a short session reaches many times."""
+    whole = SHIM.read_text()
+    patched = whole.replace("const LOG_FILE_MAX_BYTES = 64 * 2 ** 20;", "const LOG_FILE_MAX_BYTES = 6000;")
+    assert patched != whole
+    target = folder / "shim.js"
+    target.write_text(patched)
+    return target
+
+
+def test_a_session_in_many_files_with_kills_in_between_is_stored_once(migrated_url: str, tmp_path: Path) -> None:
+    """Three sessions and their rotation, with `tail` killed by force in two of them."""
+    logs = tmp_path / "logs"
+    env = sidecar_env(tmp_path / "state", migrated_url, flush_ms="50", batch_size="5")
+    with fake_model() as model, opencode(model) as oc:
+        model.script("filework", *EDITS)
+        project = oc.project("shop", {"a.txt": "one\n"})
+        oc.add_plugin(project, small_files(tmp_path))
+        oc.env["AGENT_TRACE_LOG_DIR"] = str(logs)
+        for _ in range(2):
+            before = len(stored_ids(migrated_url))
+            with (
+                tailing(env, tmp_path / "said", logs) as tail,
+                oc.start(project, "filework please") as process,
+            ):
+                eventually(lambda before=before: len(stored_ids(migrated_url)) > before + 10, 30, "it is at work")  # type: ignore[misc]
+                tail.kill()
+                assert process.wait(60) == 0
+        with tailing(env, tmp_path / "said", logs) as tail:
+            assert oc.run(project, "filework please").code == 0
+            assert tail.stop() == 0
+    files = sorted(logs.iterdir())
+    lines = [json.loads(line) for file in files for line in file.read_bytes().splitlines()]
+    assert len(files) > 9
+    assert all(file.name.endswith(".done.jsonl") for file in files)
+    assert stored_ids(migrated_url) == {UUID(line["id"]) for line in lines}
+    records = fetch(migrated_url, "SELECT count(*) AS n, count(DISTINCT event_id) AS m FROM agent_trace_records")
+    assert [tuple(row) for row in records] == [(18, 18)]
+    gaps = fetch(
+        migrated_url, "SELECT state->'sequence'->>'missing' AS n FROM agent_trace_sources WHERE kind <> 'file'"
+    )
+    assert [row["n"] for row in gaps] == ["0"] * 3

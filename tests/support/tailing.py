@@ -1,0 +1,123 @@
+"""`agent-trace-sidecar tail` as a process, and writers of logs for it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+from tests.support.opencode import killed_after
+from tests.support.postgres import fetch
+from tests.support.waiting import eventually
+
+IDS: Final = "SELECT event_id FROM agent_trace_events"
+
+
+def sidecar_env(state_dir: Path, url: str, **settings: str) -> dict[str, str]:
+    """The environment of a sidecar; `settings` are named without their prefix, in lower case."""
+    env = {"AGENT_TRACE_STATE_DIR": str(state_dir), "AGENT_TRACE_DATABASE_URL": url}
+    return os.environ | env | {f"AGENT_TRACE_{name.upper()}": value for name, value in settings.items()}
+
+
+class TailProcess:
+    """A running `tail`; `log` is what it said."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
+        self.process = process
+        self._log = log
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+    @property
+    def said(self) -> str:
+        """Its log lines so far."""
+        return self._log.read_text()
+
+    @property
+    def open_files(self) -> list[str]:
+        """The targets of its descriptors."""
+        found = []
+        for link in Path(f"/proc/{self.pid}/fd").iterdir():
+            with suppress(FileNotFoundError):
+                found.append(str(link.readlink()))
+        return found
+
+    @property
+    def resident_bytes(self) -> int:
+        """What it holds in memory now."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        self.process.kill()
+        self.process.wait(10)
+
+    def stop(self, deadline_s: float = 20) -> int:
+        """SIGTERM, and the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(deadline_s)
+
+
+@contextmanager
+def tailing(env: Mapping[str, str], log: Path, *arguments: str | Path) -> Iterator[TailProcess]:
+    """Start `tail` with these arguments; it is gone after the block."""
+    with (
+        log.open("ab") as errors,
+        subprocess.Popen(
+            [sys.executable, "-m", "agent_trace_sidecar", "tail", *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env=dict(env),
+            start_new_session=True,
+        ) as process,
+        killed_after(process.pid),
+    ):
+        yield TailProcess(process, log)
+
+
+class Writer:
+    """Lines of one run of a shim."""
+
+    def __init__(self) -> None:
+        self.instance = uuid.uuid4()
+        self.ids: list[uuid.UUID] = []
+        self._seq = count(1)
+
+    def line(self, size: int = 20) -> bytes:
+        """The next line, with its newline."""
+        self.ids.append(uuid.uuid4())
+        given = {"event": {"type": "todo.updated", "properties": {"sessionID": "ses_1", "text": "x" * size}}}
+        fields = {"v": 1, "id": str(self.ids[-1]), "seq": next(self._seq), "at": 1_795_327_000_000}
+        whole = {**fields, "instance": str(self.instance), "hook": "event", "directory": "/w", "input": given}
+        return json.dumps(whole).encode() + b"\n"
+
+    def lines(self, number: int, size: int = 20) -> bytes:
+        """Some lines."""
+        return b"".join(self.line(size) for _ in range(number))
+
+
+def stored_ids(url: str) -> set[uuid.UUID]:
+    """The ids of all stored events, checked to be there once."""
+    ids = [row["event_id"] for row in fetch(url, IDS)]
+    assert len(ids) == len(set(ids))
+    return set(ids)
+
+
+def all_stored(url: str, writers: list[Writer], deadline_s: float = 20) -> None:
+    """Wait until exactly the lines of these writers are stored, without a gap in any run's numbers."""
+    wanted = {id_ for writer in writers for id_ in writer.ids}
+    eventually(lambda: stored_ids(url) >= wanted, deadline_s, "every line is stored")
+    assert stored_ids(url) == wanted
+    gaps = fetch(url, "SELECT state->'sequence'->>'missing' AS n FROM agent_trace_sources WHERE kind = 'instance'")
+    assert {row["n"] for row in gaps} == {"0"}
