@@ -220,12 +220,13 @@ class Follow(Daemon):
         closed when it has been quiet for long and the kernel says that nobody has it open.
         """
         quiet_s = now - max(file.shipped_at, file.grown_at)
-        if quiet_s < self._keep_s or file.size != file.end or now < file.ask_again_at or Path(file.label).is_symlink():
+        path = Path(file.label)
+        if quiet_s < self._keep_s or now < file.ask_again_at or file.size != file.end or path.is_symlink():
+            return False
+        if not file.closed and (quiet_s < self._abandoned_s or path in self._paths):
             return False
         file.ask_again_at = now + TAIL_GRACE_S
-        return file.closed or (
-            quiet_s >= self._abandoned_s and Path(file.label) not in self._paths and file.nobody_has_it_open()
-        )
+        return file.closed or file.nobody_has_it_open()
 
     async def _remove(self, file: TailFile, path: Path) -> None:
         """Remove a file, if the database confirms that it has all of it."""
