@@ -78,6 +78,14 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--remove-shipped", action="store_true", help="remove files that are closed and stored")
     sub.add_argument("--keep-seconds", metavar="N", type=float, default=600, help="... this long ago (default 600)")
     add("migrate", _migrate, "Create the tables, or bring them up to date.")
+    sub = add("prune", _prune, "Delete what is old, or what belongs to a session, a repository or a user.")
+    which = sub.add_mutually_exclusive_group(required=True)
+    which.add_argument("--older-than", metavar="AGE", help="everything older, e.g. 90d, 12w or 36h")
+    which.add_argument("--session", metavar="ID", help="this session and its subagents'")
+    which.add_argument("--repository", metavar="URL", help="all of this repository: its remote's URL, or a worktree")
+    which.add_argument("--user", metavar="NAME", help="all that this user of the operating system recorded")
+    sub.add_argument("--dedupe-older-than", metavar="AGE", help="also forget ids seen before; replays store them again")
+    sub.add_argument("--dry-run", action="store_true", help="only say what would go")
     sub = add("status", _status, "Say how the recording goes; exit code 1 when it does not.")
     sub.add_argument("--json", action="store_true", help="print JSON")
     sub = add("export", _export, "Print stored records as Agent Trace JSON lines.")
@@ -152,6 +160,21 @@ def _migrate(config: Config, _: argparse.Namespace) -> int:
         return applied + [f"made {month}" for month in made.months] + made.notes
 
     print("\n".join(_with_database(config, work, prepare=False)) or "the tables are up to date")
+    return 0
+
+
+def _prune(config: Config, arguments: argparse.Namespace) -> int:
+    from agent_trace_sidecar.query import pruning  # noqa: PLC0415
+
+    try:
+        asked = pruning.Asked.of(arguments)
+    except ValueError as exc:
+        return _fail(str(exc), 2)
+    try:
+        said = _with_database(config, asked.work)
+    except pruning.PruneError as exc:
+        raise CommandError(str(exc)) from None
+    print("\n".join(said))
     return 0
 
 

@@ -17,7 +17,7 @@ MONTHS_AHEAD: Final = 6
 MOVE_MAX_ROWS: Final = 20_000
 """A month that has begun in the default partition is moved if it has no more rows than this: about a second."""
 
-_PARTITIONED: Final = {"agent_trace_events": "occurred_at", "agent_trace_ranges": "recorded_at"}
+PARTITIONED: Final = {"agent_trace_events": "occurred_at", "agent_trace_ranges": "recorded_at"}
 _LOCK_TIMEOUT_MS: Final = 1000
 """While we wait for a lock, writers wait behind us."""
 _STATEMENT_TIMEOUT_MS: Final = 5000
@@ -26,7 +26,7 @@ _ATTEMPTS: Final = 5
 
 # Bounds as the catalogue prints them depend on the session's time zone: hence SET LOCAL timezone = 'UTC' first.
 _MONTHS: Final = """
-SELECT n.nspname AS schema, c.relname AS name,
+SELECT format('%I.%I', n.nspname, c.relname) AS name,
        (regexp_match(pg_get_expr(c.relpartbound, c.oid), $$FROM \\('([^']+)'\\)$$))[1]::timestamptz AS first,
        (regexp_match(pg_get_expr(c.relpartbound, c.oid), $$TO \\('([^']+)'\\)$$))[1]::timestamptz AS after
 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -40,7 +40,7 @@ WHERE c.oid = to_regclass($1) AND c.relkind = 'p'
 
 
 class Month(NamedTuple):
-    """One partition, as it is in the database; both names are quoted for SQL together in `table`."""
+    """One partition, as it is in the database; `table` is its name for SQL, with the schema's."""
 
     table: str
     first: datetime
@@ -73,7 +73,7 @@ async def make_months(connection: asyncpg.Connection, today: date, *, ahead: int
         asyncpg.PostgresError: the server refused, for example because the user does not own the tables.
     """
     made = Made([], [])
-    for name, column in _PARTITIONED.items():
+    for name, column in PARTITIONED.items():
         schema = await connection.fetchval(_PARENT, name)
         if schema is None:  # somebody made the table another way, or not at all: not ours to change
             made.notes.append(f"{name} is not partitioned here: no months are made")
@@ -90,12 +90,12 @@ async def months(connection: asyncpg.Connection, table: str) -> list[Month]:
     async with connection.transaction():
         await connection.execute("SET LOCAL timezone = 'UTC'")
         rows = await connection.fetch(_MONTHS, table)
-    return [Month(f"{_quoted(row['schema'])}.{_quoted(row['name'])}", row["first"], row["after"]) for row in rows]
+    return [Month(*row) for row in rows]
 
 
-async def drop(connection: asyncpg.Connection, month: Month) -> bool:
-    """Drop a whole month; False when it was in use all the time."""
-    return await _briefly(connection, f"DROP TABLE IF EXISTS {month.table}")
+async def drop(connection: asyncpg.Connection, month: str) -> bool:
+    """Drop a whole month, by its name for SQL; False when it was in use all the time."""
+    return await _briefly(connection, f"DROP TABLE IF EXISTS {month}")
 
 
 async def _make(connection: asyncpg.Connection, table: _Table, first: datetime, after: datetime, made: Made) -> None:
