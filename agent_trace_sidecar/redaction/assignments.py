@@ -16,15 +16,17 @@ from agent_trace_sidecar.redaction.values import LONGEST, Form, is_secret
 _CORE: Final = b"(?:" + b"|".join(core.encode() for core in CORES) + b")"
 _NAME: Final = rb"[\w.$-]*" + _CORE + rb"[\w.$-]*"
 _OPERATOR: Final = (
-    rb"(?:[ \t]*(?:[:,][ \t]*)?[&A-Za-z_][\w<>\[\]?*& |.]{0,24}[ \t]*)?(?:\[\d*\])?[ \t]*(?::=|\?=|\|\|=|\+=|={1,3}|!={1,2})"  # typed, then =
-    rb"|[ \t]*(?:=>|->|<-|:{1,2})"
-    rb"|[ \t]*,|[ \t]*\(|(?:[ \t]+[\w:-]+=\\*[\"'][^\"'<>]{0,40}\\*[\"'])*[ \t]*>"
-    rb"|[ \t]+value\\*=|[ \t]+(?:is|was|to|eq|ne|of)[ \t]|[ \t]+|%3[dD]|&#61;"
+    rb"(?:[ \t]+[\w:-]+=\\*[\"'][^\"'<>]{0,40}\\*[\"'])*[ \t]*>|"
+    rb"[ \t]*(?:=>|->|<-)|"
+    rb"(?:[ \t]*(?::[ \t]*)?[&A-Za-z_][\w<>\[\]?*& |.]{0,24}[ \t]*)?(?:\[\d*\])?[ \t]*(?::=|\?=|\|\|=|\+=|={1,3}|!={1,2})"  # typed, then =
+    rb"|[ \t]*:{1,2}"
+    rb"|[ \t]*,|[ \t]*\("
+    rb"|[,;]?\\*[ntr]?\s{1,40}[\"']?value\\*[\"']?\s{0,3}[=:]|[ \t]+(?:is|was|to|eq|ne|of)[ \t]|[ \t]+|%3[dD]|&#61;"
 )
 _CANDIDATE: Final = compiled(
     rb"(?i)((?:\b(?:api|access|secret|private|client|license|auth)[ \t])?" + _NAME + rb")"
     rb"(\\*[\"'\x60]?[\])]?)(" + _OPERATOR + rb")[ \t]*"
-    rb"(?:(?:new[ \t]+)?(?:[A-Za-z_.]{1,20}\()?(?:\([\w *]{1,16}\))?[@bBrRuUfFLN$]?(\\*(?:\"\"\"|'''|[\"'\x60]))|([^\s\"'\x60\x1e\x1f]))"
+    rb"(?:[\[({]?[ \t]*(?:new[ \t]+)?(?:(?-i:[A-Z][A-Za-z.]{1,20}|str|bytes|string|bytes\.fromhex|(?:base64\.)?b64decode)\()?(?:\([\w *]{1,16}\))?[@bBrRuUfFLN$]?(\\*(?:\"\"\"|'''|[\"'\x60]))|([^\s\"'\x60\x1e\x1f]))"
 )
 
 _REVERSED: Final = compiled(
@@ -35,6 +37,13 @@ _LEAD: Final = re.compile(
     rb"^[ \t]*(?:[+\-<>|][ \t]*)?(?:\d+[:|\t][ \t]?|L?\d+:[ \t])?[+\-<>|#;/*]*[ \t]*"
     rb"(?:export[ \t]+|set[ \t]+|setx[ \t]+|setenv[ \t]+|ENV[ \t]+|ARG[ \t]+|declare[ \t]+-\w[ \t]+|-[ \t]+|\$env:|\$|\\*[\"'])*$"
 )
+_MARKED: Final = re.compile(rb"\d|[^\w\s=-]")
+_SETS: Final = re.compile(rb"(?:^|\s)(?:ENV|ARG|setx|setenv)\s+$")
+_PROSE: Final = re.compile(rb"[a-z]+[.,;:)]*$")
+_CODE_TAIL: Final = re.compile(rb"[A-Za-z_][\w.]*(?:\)+[):;,]*|:)$")
+_NUMBERED: Final = re.compile(rb"[A-Za-z_.]*\d?[.*$]?$")
+_SYMBOLS: Final = re.compile(rb"[!@#%^&{}~?|;$]|\d[a-zA-Z]|[a-zA-Z]\d")
+_CALLED: Final = re.compile(rb"[A-Za-z_][\w.:]*(?:\(|\[|\{|->)")
 _BARE_VALUE: Final = re.compile(rb"(?:[^\s\\\"'\x60\x1e\x1f]|\\(?![nrt\"'u]))+")
 _URL_VALUE: Final = re.compile(rb"[^\s&\\\"'\x60<>#;,)\x1e\x1f]+")
 
@@ -78,12 +87,26 @@ def _quoted(text: bytes, match: object, kind: Kind) -> Span | None:
         return None
     value = text[start:end]
     form = Form.QUOTED
+    if not operator.strip() and (len(name) < 6 or opening.endswith(b"`") or not _MARKED.search(value)):  # noqa: PLR2004
+        return None  # prose: `pass "this"`, the token 'x'
+    sign = operator.strip()
+    if sign in {b",", b"("} and not _is_argument(text, match.start(1), sign, value):  # type: ignore[attr-defined]
+        return None
+    if sign.isalpha() and (len(name) < 6 or opening.endswith(b"`")):  # noqa: PLR2004 - `pass to "this"`
+        return None
     if match.group(2)[-1:] in b"\"'" and match.group(2) and b":" in operator:  # type: ignore[attr-defined]
         form = Form.CONFIG if opening.endswith(b'"') else Form.QUOTED
     elif operator.strip() in {b"=", b":"} and _LEAD.match(text, _line_start(text, match.start(1)), match.start(1)):  # type: ignore[attr-defined]
         rest = text[end + len(opening) : end + len(opening) + 40].split(b"\n", 1)[0].strip()
         form = Form.CONFIG if not rest and b" " not in operator and name.isupper() else Form.QUOTED
     return Span(start, end, "assignment") if is_secret(name, kind, value, form) else None
+
+
+def _is_argument(text: bytes, begin: int, sign: bytes, value: bytes) -> bool:
+    """Whether name and value are the arguments of one call, as in env("NAME", "value"), and not two words of a list."""
+    if sign == b"," and not text[max(0, begin - 6) : begin - 1].rstrip().endswith((b"(", b"[")):
+        return False
+    return _MARKED.search(value) is not None and not _NUMBERED.match(value)
 
 
 def _closing(text: bytes, start: int, opening: bytes) -> int:
@@ -118,18 +141,24 @@ def _bare(text: bytes, match: object, kind: Kind) -> Span | None:
     alone = _LEAD.match(text, first, begin) is not None
     if not sign or sign.isalpha():
         flag = text[max(0, begin - 2) : begin] == b"--" or name.startswith(b"--") or b" -" in text[max(0, begin - 3) : begin]
+        flag = flag or _SETS.search(text, first, begin) is not None
         if not flag and not (sign and sign.isalpha()):
             return None
+        if text[start : start + 1] == b"-" or _PROSE.match(text, start, end):
+            return None
         return _judged(name, kind, text, (start, end), Form.CONFIG if flag else Form.BARE, b"")
+    if _CODE_TAIL.match(text, start, end):
+        return None
     line_end = text.find(b"\n", end, end + 80)
     rest = text[end : line_end if line_end >= 0 else end + 80].strip()
-    whole = not rest or rest.startswith(b"#")
+    whole = not rest or rest.startswith((b"#", b"//")) or rest in {b'"', b"'", b"`", b'",', b"',"}
     while end > start and text[end - 1 : end] in {b",", b";", b")", b"]", b"}"} and (not alone or b" " in operator or not whole):
         end -= 1
     key_quote = match.group(2)  # type: ignore[attr-defined]
     json_key = key_quote.endswith(b'"') and b":" in sign
     form = Form.BARE
-    if json_key or (alone and whole and (b" " not in operator or sign == b":")):
+    plain = b" " in operator and sign != b":" and not _SYMBOLS.search(text, start, end)
+    if json_key or sign.startswith((b"value", b",", b";")) or text[begin - 1 : begin] == b";" or (alone and whole and not plain and not _CALLED.match(text, start, end)):
         form = Form.CONFIG
     return _judged(name, kind, text, (start, end), form, key_quote if json_key else b"")
 

@@ -18,6 +18,7 @@ MOST_ROUNDS: Final = 4
 MOST_DEPTH: Final = 3
 _NAME_REACH: Final = 100
 _VALUE_REACH: Final = 300
+_NEXT_LINE: Final = 40
 
 
 class Masker:
@@ -78,7 +79,9 @@ def _around(text: bytes, cores: list[int]) -> Iterator[tuple[int, int]]:
         start = max(text.rfind(b"\n", max(0, core - _NAME_REACH), core) + 1, core - _NAME_REACH)
         end = text.find(b"\n", core, core + _VALUE_REACH)
         end = min(len(text), core + _VALUE_REACH) if end < 0 else end
-        if start <= high + _NAME_REACH:
+        if text.find(b"value", end, end + _NEXT_LINE) >= 0:
+            end = min(len(text), end + 3 * _NEXT_LINE)  # name and value are members of one object, on two lines
+        if 0 <= high and start <= high + _NAME_REACH:
             high = max(high, end)
             continue
         if high >= 0:

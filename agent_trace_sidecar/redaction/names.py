@@ -33,8 +33,8 @@ CORES: Final = (
     "pin",
     "jwt",
     "bearer",
-    "signature",
     "hmac",
+    "_pat",
     "otp",
     "sas",
     "mnemonic",
@@ -85,11 +85,12 @@ _HARMLESS_LAST: Final = frozenset(
     "function method methods mode scope scopes endpoint host port usage total budget counter status state strength "
     "validator validators error errors message msg text title desc description prompt input output info link icon "
     "event id ids idx pos position start end offset column row table schema alias env var variable schemes scheme "
-    "rotation age days hours minutes seconds ms time timestamp at date created updated cost rate price per each "
+    "encode decode strip split join format replace startswith endswith lower upper find match search test compare equals append "
+    "update pattern patterns lexer char chars rotation age days hours minutes seconds ms time timestamp at date created updated cost rate price per each "
     "visible visibility parser stream buffer loader factory builder service services middleware backend module "
     "package spec type_ level bits rounds iterations iter protocol encoding separator sep delimiter".split()
 )
-_STRICT: Final = frozenset("salt nonce signature sig hmac otp sas mnemonic pin dsn cred creds auth".split())
+_STRICT: Final = frozenset("salt nonce hmac otp sas mnemonic dsn cred creds auth".split())
 
 
 def words_of(name: str) -> list[str]:
@@ -119,13 +120,15 @@ def _kind_of_word(word: str, words: list[str], at: int) -> Kind:  # noqa: PLR091
     if "passw" in word or "passphrase" in word or "passcode" in word or word in {"pwd", "psw", "pswd", "passwd"}:
         return Kind.PASSWORD
     if word.endswith(("pass", "pwd")) or (word in {"pw", "pin"} and last):
-        return Kind.PASSWORD if word != "pin" else Kind.TOKEN
+        return Kind.PASSWORD
     if word.startswith("secret") and word not in {"secretary", "secretly"}:
         return Kind.TOKEN
     if word.endswith(("token", "secret", "apikey", "accesskey", "secretkey", "privatekey", "authkey")):
         return Kind.TOKEN
     if word == "key" or (word.endswith("key") and word not in {"monkey", "turkey", "donkey", "hotkey", "jockey"}):
         return _kind_of_key(words, at)
+    if word == "pat" and last:
+        return Kind.KEY
     if word in {"credential", "credentials", "jwt", "bearer", "authorization"} and last:
         return Kind.TOKEN
     return Kind.KEY if word in _STRICT and last else Kind.NONE
@@ -136,4 +139,4 @@ def _kind_of_key(words: list[str], at: int) -> Kind:
         return Kind.NONE
     if at and words[at - 1] in _QUALIFIES_KEY:
         return Kind.TOKEN
-    return Kind.KEY if at == len(words) - 1 or at == 0 else Kind.NONE
+    return Kind.KEY if at == len(words) - 1 else Kind.NONE

@@ -10,7 +10,7 @@ from typing import Final
 
 from agent_trace_sidecar.redaction.spans import Span
 from agent_trace_sidecar.redaction.rules import compiled
-from agent_trace_sidecar.redaction.values import entropy, is_wordy
+from agent_trace_sidecar.redaction.values import entropy, is_segmented, is_wordy
 
 _REACH: Final = 90
 """How far behind the word a value may begin."""
@@ -59,4 +59,4 @@ def _is_random(value: bytes) -> bool:
     if b"/" in value and b"." in value:
         return False
     text = value.decode()
-    return not is_wordy(text) and entropy(text) >= 3.5  # noqa: PLR2004 - English identifiers stay below
+    return not is_wordy(text) and not is_segmented(text) and entropy(text) >= 3.5  # noqa: PLR2004 - English identifiers stay below

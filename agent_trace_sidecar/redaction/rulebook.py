@@ -14,7 +14,7 @@ from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
 from agent_trace_sidecar.redaction.names import CORES, Kind
 from agent_trace_sidecar.redaction.rules import Overload, Rule, compiled
 from agent_trace_sidecar.redaction.spans import Span
-from agent_trace_sidecar.redaction.values import Form, is_plain, is_secret
+from agent_trace_sidecar.redaction.values import Form, holds_random, is_placeholder, is_plain, is_secret
 
 _LEAD: Final = 320
 """How far before its literal a match may begin."""
@@ -28,6 +28,10 @@ _SET_MEMORY: Final = 64 << 20
 _LONG_TEXT: Final = 16 * 1024
 _BLOB: Final = compiled(rb"[A-Za-z0-9+/_-]{400,}")
 _EDGE: Final = 1000
+_EXAMPLE_URL: Final = re.compile(
+    rb"(?i)://(?:user(?:name)?|usr|login|name|you|me|<\w+>|\w)?:(?:pass(?:word|wd)?|pwd|pw|secret|\w)@"
+    rb"(?:host(?:name)?|server|localhost|domain|ip|addr(?:ess)?|proxy|db|example\.\w+|[\w.]*\.example|\w)(?:[:/\s\"'`)\]]|$)"
+)
 _REST: Final = re.compile(rb"[A-Za-z0-9_\-+/=.%]*")
 
 MOST_MATCHES: Final = 15_000
@@ -126,12 +130,25 @@ def _matches(rule: Rule, text: bytes, low: int, high: int) -> Iterator[Span]:
         start, end = match.span(_group(rule, match))
         if match.end() >= high and (rest := _REST.match(text, end)):
             end = rest.end()  # the window cut the token
-        value = text[start:end]
-        if rule.judged:
-            if is_secret(b"", Kind.PASSWORD, value, Form.CONFIG):
-                yield Span(start, end, rule.id, rule.spread)
-        elif rule.group >= 0 or not is_plain(value):
+        if _is_meant(rule, text, start, end):
             yield Span(start, end, rule.id, rule.spread)
+
+
+def _is_meant(rule: Rule, text: bytes, start: int, end: int) -> bool:
+    """Whether what a rule matched is a secret, or only has the form of one."""
+    value = text[start:end]
+    match rule.judged:
+        case "password":
+            return is_secret(b"", Kind.PASSWORD, value, Form.CONFIG)
+        case "random":
+            return holds_random(value.decode("utf-8", "replace"))
+        case "unplain":
+            return not is_plain(value)
+        case _:
+            pass
+    if rule.id == "url-password":
+        return not _EXAMPLE_URL.search(text, max(0, start - 60), end + 20) and not is_placeholder(value)
+    return rule.group >= 0 or not is_plain(value)
 
 
 def _group(rule: Rule, match: Any) -> int:  # noqa: ANN401 - google-re2 is untyped

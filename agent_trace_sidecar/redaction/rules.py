@@ -1,7 +1,7 @@
 """What a rule with a pattern is."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import re2
 
@@ -29,8 +29,8 @@ class Rule:
     """The group that is the secret, 0 for the whole match, -1 for the longest group that took part."""
     spread: bool = True
     """Whether the value is unmistakable enough to be masked wherever else it occurs."""
-    judged: bool = False
-    """Whether the value must also look like a secret, because the form around it proves too little."""
+    judged: Literal["", "password", "random", "unplain"] = ""
+    """What the value must also look like, because the form around it proves too little."""
     reach: int = 4096
     """How far behind its literal a match may end."""
     regex_: Any = field(default=None, repr=False)

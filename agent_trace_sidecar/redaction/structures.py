@@ -15,10 +15,11 @@ _SCHEMES: Final = (
 STRUCTURE_RULES: Final = (
     Rule(
         "url-password",
-        r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@:\"'<>\\`\x1e\x1f]*:([^\s/?#\"'<>\\`\x1e\x1f]*[^\s/?#@\"'<>\\`\x1e\x1f])@[A-Za-z0-9\[_.%$-]",
+        r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@:\"'<>\\`\x1e\x1f]*:([^\s/?\"'<>\\`\x1e\x1f]*[^\s/?@\"'<>\\`\x1e\x1f])@[A-Za-z0-9\[_.%$-]",
         ("://",),
         group=1,
     ),
+    Rule("url-signature", r"(?i)[?&](?:X-Amz-Signature|X-Goog-Signature|Signature|sig)=([A-Za-z0-9%+/=_-]{20,})", ("signature=", "sig=")),
     Rule(
         "authorization",
         rf"(?i)authorization\\*[\"']?\]?\s{{0,4}}(?:=>|[:=,])\s{{0,4}}[\\\"'`fbu({{]{{0,4}}(?:{_SCHEMES}[ :=]{{1,2}}\s{{0,3}})"
@@ -31,11 +32,12 @@ STRUCTURE_RULES: Final = (
         ("authorization",),
     ),
     Rule("bearer", r"(?i)\bbearer\s{1,3}([A-Za-z0-9._~+/=-]{16,})", ("bearer",)),
-    Rule("basic-auth", r"(?i)\bbasic\s{1,3}((?:[A-Za-z0-9+/]{4}){3,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4}))", ("basic ",), judged=True),
+    Rule("basic-auth", r"(?i)\bbasic\s{1,3}((?:[A-Za-z0-9+/]{4}){3,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4}))", ("basic ",), judged="password"),
     Rule(
         "cookie",
         r"(?i)(?:^|[\s\"'\\])(?:set-)?cookie\\*[\"']?\s?:\s{0,4}[\\\"']{0,2}([A-Za-z0-9_.-]{1,64}=[^\s\"'\\<>\x1e\x1f][^\r\n\"'\\\x1e\x1f]{7,})",
         ("cookie",),
+        judged="random",
     ),
     Rule(
         "crypt-hash",

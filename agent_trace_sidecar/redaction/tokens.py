@@ -113,4 +113,9 @@ _TABLE: Final = (
     ("ppk", "private-lines:", r"(?m)^Private-Lines: \d+\r?\n((?:[A-Za-z0-9+/=]+\r?\n)+(?:Private-MAC: [0-9a-f]+)?)"),
 )
 
-OWN_RULES: Final = tuple(Rule(rule_id, pattern, tuple(literals.split()), group=1) for rule_id, literals, pattern in _TABLE)
+_UNPLAIN: Final = frozenset({"artifactory-token", "artifactory-key", "fireworks-key", "vault-token"})
+
+OWN_RULES: Final = tuple(
+    Rule(rule_id, pattern, tuple(literals.split()), group=1, judged="unplain" if rule_id in _UNPLAIN else "")
+    for rule_id, literals, pattern in _TABLE
+)

@@ -28,7 +28,8 @@ _PLACEHOLDER: Final = re.compile(
       (.)\1*                                                        # one character again and again
     | \W+ | [.*x_-]+
     | <[^<>]*> | \[[\w .-]*\] | \{[\w.: -]*\} | %\w+%? | %\(\w+\)s | \$\(.*\) | \$[A-Za-z_]\w*(?:[.\[>:-].*)? | @[\w.]+@ | __\w+__
-    | .*(?:\$\{[^{}$]*\} | \{\{[^{}]*\}\} | \#\{[^{}]*\} | %\(\w+\)s | <%.*%> | \{\w*\} | %s | \.\.\. | \u2026).*
+    | .*(?:\$\{[^{}$]*\} | \{\{[^{}]*\}\} | \#\{[^{}]*\} | %\(\w+\)s | <%.*%> | %s | \.\.\. | \u2026).*
+    | [\w\s:./@-]*(?:\{\w*\}[\w\s:./@-]*)+
     | (?:your|my|the|some|any|insert|enter|change|replace|put|add|use|set|fill|same|new|old|this|get|todo|fixme)[\s_-].*
     | .*(?:placeholder|redacted|changeme|change_me|change-me|_here|-here|\bhere)\b.*
     | (?:n/?a|none|null|nil|undefined|true|false|yes|no|on|off|empty|default|auto|required|optional|prompt|ask|str|string|
@@ -43,9 +44,11 @@ _REFERENCE: Final = re.compile(
     | (?:\.{0,2}/|~/|[A-Za-z]:\\)[\w.@~-]*(?:[/\\][\w.@ ~-]+)*[/\\]?
     | [\w-]+\.(?:py|js|ts|json|ya?ml|txt|pem|key|crt|cfg|ini|conf|html?|md|go|java|rb|php|cs|sh|csv|xml|toml|env)
     | v?\d+(?:\.\d+)+(?:[-+.]\w+)* | \d{4}-\d\d-\d\d.* | [\d.,:\s%-]+(?:[smhd]|ms|[kmg]b)?
-    | \#[0-9a-fA-F]{3,8} | \w+/[\w.+-]+;?.* | [\w.+-]+@[\w-]+\.\w[\w.]*
+    | \#[0-9a-fA-F]{3,8} | [a-z]+/[a-z][a-z0-9.+-]*(?:;.*)? | [\w.+-]+@[\w-]+\.\w[\w.]*
     )$"""
 )
+_REGEX: Final = re.compile(r"\(\?[:P=!<]|\[\^|\[[a-zA-Z0-9]-[a-zA-Z0-9]|\\[wdsbSWD]|\.[*+]|\{\d+,|\\x[0-9a-f]{2}")
+"""A pattern or bytes in code."""
 _NUMBER: Final = re.compile(r"^\d+$")
 _CALL: Final = re.compile(r"^[\w.$:>&*!-]*\w[\w.]*\s*[(\[]|[)\]}]\s*$|^\(|^\[|^\{|^(?:new|await|lambda|func|function|not|if)\s|=>|->|::|&&|\|\|")
 _DOTTED: Final = re.compile(r"^[A-Za-z_$]\w*(?:(?:\.|::|->|/|\\)[A-Za-z_$]\w*)+$")
@@ -54,11 +57,13 @@ _TECH: Final = re.compile(
     r"ed25519|ecdsa|curve25519|pbkdf2|bcrypt|scrypt|argon2\w*|v\d+|ipv[46]|p\d{3}|cl100k|o200k|r50k|int\d+|uint\d+|float\d+|"
     r"\bi18n|l10n|k8s|s3|ec2|win32|x86|amd64|arm64|[0-9]+(?=st|nd|rd|th)"
 )
+_TOKEN_TEXT: Final = re.compile(r"[A-Za-z0-9+/=_.:~-]+$")
+_ONE_WORD: Final = re.compile(r"[a-z]{6,}$")
 _KEYWORDS: Final = re.compile(
     r"(?i)pass(?:word|wd|phrase|code)?|pwd|secret|token|key|auth|credential|user|login|api|test|example|sample|dummy|fake|foo|bar"
 )
 _ALPHA: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-_VOWEL: Final = re.compile(r"[aeiouyAEIOUY]")
+_VOWEL: Final = re.compile(r"[aeiouyAEIOU]")
 _HARD: Final = re.compile(r"(?i)[bcdfghjklmnpqrstvwxz]{5,}")
 
 
@@ -68,8 +73,8 @@ def is_secret(name: bytes, kind: Kind, raw: bytes, form: Form) -> bool:
         return False
     value = raw.decode("utf-8", "replace").strip()
     if len(value) < _SHORTEST[kind] or _PLACEHOLDER.match(value) or _REFERENCE.match(value):
-        return kind is Kind.PASSWORD and form is Form.CONFIG and _is_pin(value)
-    if value.lower() == name.decode("utf-8", "replace").lower():
+        return form is Form.CONFIG and _is_pin(value, least=4 if kind is Kind.PASSWORD else 6)
+    if _REGEX.search(value) or value.lower() == name.decode("utf-8", "replace").lower():
         return False
     if kind is Kind.PASSWORD:
         return _is_password(value, form)
@@ -78,15 +83,20 @@ def is_secret(name: bytes, kind: Kind, raw: bytes, form: Form) -> bool:
     if " " in value or "\t" in value:
         return False
     if kind is Kind.KEY:
-        return is_random(value, least=16)
-    return is_random(value, least=8) or (form is Form.CONFIG and _mixes(value))
+        return _TOKEN_TEXT.match(value) is not None and is_random(value, least=16)
+    return is_random(value, least=8) or (form is Form.CONFIG and (_mixes(value) or _is_env(name)))
+
+
+def _is_env(name: bytes) -> bool:
+    """Whether a name is written as an environment variable: its value in a file of settings is literal."""
+    return name.isupper() and len(name) > 5  # noqa: PLR2004 - API_KEY and longer
 
 
 _SHORTEST: Final = {Kind.PASSWORD: 4, Kind.TOKEN: 6, Kind.KEY: 16}
 
 
-def _is_pin(value: str) -> bool:
-    return bool(_NUMBER.match(value)) and 4 <= len(value) <= 12 and len(set(value)) > 1  # noqa: PLR2004
+def _is_pin(value: str, least: int) -> bool:
+    return bool(_NUMBER.match(value)) and least <= len(value) <= 12 and len(set(value)) > 1  # noqa: PLR2004
 
 
 def _is_password(value: str, form: Form) -> bool:
@@ -98,6 +108,8 @@ def _is_password(value: str, form: Form) -> bool:
     if form is Form.CONFIG:
         return not _KEYWORDS.fullmatch(value) and not re.fullmatch(r"[a-z]+[_-][a-z_-]+", value)
     if is_wordy(value):
+        if _ONE_WORD.match(value):
+            return form is Form.QUOTED and not _KEYWORDS.search(value)
         bare = _KEYWORDS.sub("", value)
         return any(c.isdigit() for c in bare) and any(c.isalpha() for c in bare) and not _TECH.search(value)
     return True
@@ -106,6 +118,22 @@ def _is_password(value: str, form: Form) -> bool:
 def _is_phrase(value: str) -> bool:
     """A passphrase of words with a number or a mark inside; a sentence is a label or a message."""
     return not value[0].isupper() and value.count(" ") <= 6 and any(c.isdigit() for c in value)  # noqa: PLR2004
+
+
+def is_segmented(value: str) -> bool:
+    """Names and short numbers joined by separators: a module, a file, a version."""
+    parts = [part for part in re.split(r"[._/~=+:-]+", value) if part]
+    return all(part.isdigit() and len(part) <= 4 or is_wordy(part) for part in parts)  # noqa: PLR2004 - years are numbers
+
+
+def holds_random(value: str) -> bool:
+    """Whether some part of the value was drawn at random."""
+    return any(is_random(part, least=16) for part in re.split(r"[^A-Za-z0-9%+/_-]+", value))
+
+
+def is_placeholder(raw: bytes) -> bool:
+    """Whether a value only says where a secret would stand."""
+    return _PLACEHOLDER.match(raw.decode("utf-8", "replace")) is not None
 
 
 def is_plain(raw: bytes) -> bool:
@@ -130,10 +158,16 @@ def is_wordy(value: str) -> bool:
         return False
     if not runs:
         return True
-    short = sum(1 for run in runs if len(run) <= 2)  # noqa: PLR2004
-    strange = sum(1 for run in runs if (len(run) > 3 and not _VOWEL.search(run)) or _HARD.search(run))  # noqa: PLR2004
-    average = sum(map(len, runs)) / len(runs)
-    return not strange and average >= 3 and short * 2 <= len(runs) + 1  # noqa: PLR2004
+    shouted = value.upper() == value
+    odd = sum(1 for run in runs if _is_odd(run, shouted=shouted))
+    return odd <= max(len(runs) // 3, 1 if len(runs) > 1 else 0) and sum(map(len, runs)) / len(runs) >= 3  # noqa: PLR2004
+
+
+def _is_odd(run: str, *, shouted: bool) -> bool:
+    """Whether a run of letters is no word: too short, without a vowel, or capitals in the middle of small letters."""
+    if len(run) <= 2 or not _VOWEL.search(run) or _HARD.search(run):  # noqa: PLR2004
+        return True
+    return not shouted and run.isupper()
 
 
 def entropy(value: str) -> float:
