@@ -108,7 +108,7 @@ class Builder:
         seen = opencode.read(envelope)
         notes = [seen.note] if seen.note else []
         message_id = seen.message_id or session.message_of(seen.session_id, seen.call_id)
-        name = _learn(session, seen)
+        name = _learn(session, seen, _root(envelope))
         occurred_at = _occurred_at(envelope.at, notes)
         built = Built(
             EventRow(
@@ -156,12 +156,15 @@ class Builder:
             model_id=message.model_id,
             agent=message.agent,
             directory=envelope.directory,
+            worktree=_root(envelope),
+            project=session.project(_root(envelope)),
             vcs=_vcs(observed),
         )
         rows = record_rows(call, changes)
         if rows is not None:
-            built.records.append(rows[0])
-            built.ranges.extend(rows[1])
+            built.records.append(rows.record)
+            built.ranges.extend(rows.ranges)
+            built.states.extend(rows.states)
 
     def _tool_version(self, session: Session) -> str:
         version = self._settings.tool_version
@@ -174,7 +177,13 @@ class Builder:
         return session
 
 
-def _learn(session: Session, seen: Seen) -> str:
+def _root(envelope: Envelope) -> str | None:
+    """The folder that paths are relative to; the directory where there is no repository (OpenCode then says "/")."""
+    worktree = envelope.worktree
+    return worktree if worktree and worktree != "/" else envelope.directory
+
+
+def _learn(session: Session, seen: Seen, root: str | None) -> str:
     """Take what the line says into the state, and give the event's name: the first sight of a message has its own."""
     match seen.event:
         case MessageSeen() as message:
@@ -188,12 +197,14 @@ def _learn(session: Session, seen: Seen) -> str:
             session.messages.put(message_id, Message(by_user=True))
         case CallOpened(session_id, message_id, call_id):
             session.open_call(session_id, message_id, call_id)
-        case SessionSeen(session_id, parent_id, version):
+        case SessionSeen(session_id, parent_id, version, project):
             session.set_version(version)
+            session.set_project(root, project)
             if parent_id:
                 session.parents.put(session_id, parent_id)
-        case Hello(version):
+        case Hello(version, project):
             session.set_version(version)
+            session.set_project(root, project)
         case CallDone() | CallFailed() | None:
             pass
     return seen.name

@@ -15,6 +15,8 @@ class Hello(NamedTuple):
     """The shim started in this version of OpenCode."""
 
     version: str | None
+    project_id: str | None = None
+    """OpenCode's name for the repository, the same in all its worktrees."""
 
 
 class SessionSeen(NamedTuple):
@@ -23,6 +25,7 @@ class SessionSeen(NamedTuple):
     session_id: str
     parent_id: str | None
     version: str | None
+    project_id: str | None = None
 
 
 class MessageSeen(NamedTuple):

@@ -1,13 +1,14 @@
 """Which lines a tool call added or altered, which it took away, and how sure that is; pure.
 
 `attributed` knows only what the tool said, `observed` also the file as it stood before and after. A method names how
-the lines were found, and a hash is given only where the true bytes of the lines are known.
+the lines were found, and a hash is given only where the true bytes of the lines are known; of a line that a diff
+shows, whose indentation is lost, the half of the hash that does not depend on it.
 """
 
-import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+from agent_trace_sidecar.content import Content, text_lines
 from agent_trace_sidecar.diffs import (
     MAX_LINE,
     Change,
@@ -23,7 +24,11 @@ from agent_trace_sidecar.diffs import (
     shown,
 )
 from agent_trace_sidecar.events import FileEdit
+from agent_trace_sidecar.fingerprints import HASH_BYTES, line_hash, packed_tokens
 from agent_trace_sidecar.wire import FileChange, LineRange
+
+_EXACT_UNKNOWN: Final = bytes(HASH_BYTES // 2)
+"""The second half of a line's hash where its indentation is not known."""
 
 
 class _Found(NamedTuple):
@@ -44,21 +49,27 @@ def attributed(edit: FileEdit, path: str, old_path: str | None, *, exact_text: b
         old_path: where a moved file came from, if inside the worktree.
         exact_text: the text of the edit is as the tool got it: nothing masked or repaired.
     """
-    found, digest = _told(edit), None
-    if edit.content is not None and exact_text:
-        digest = content_hash(text_lines(edit.content.encode()))
-    ranges = tuple(LineRange(start, end, found.method, digest) for start, end in found.spans)
-    return FileChange(path, edit.kind, old_path, ranges, tuple(found.gone))
+    found = _told(edit)
+    known = Content(text_lines(edit.content.encode())) if edit.content is not None and exact_text else None
+    if known is not None:
+        ranges = [known.span(start, end, found.method) for start, end in found.spans]
+    elif exact_text and found.method == "diff":
+        ranges = _shown_ranges(found.spans, _parsed(edit))
+    else:
+        ranges = [LineRange(start, end, found.method) for start, end in found.spans]
+    return FileChange(
+        path,
+        edit.kind,
+        old_path,
+        tuple(ranges),
+        tuple(found.gone),
+        before_hashes="" if edit.kind == "add" else None,
+        after_hashes="" if edit.kind == "delete" else known.vector() if known else None,
+    )
 
 
 def observed(
-    edit: FileEdit,
-    path: str,
-    old_path: str | None,
-    *,
-    before: bytes | None,
-    after: bytes,
-    is_secret: Callable[[str], bool],
+    edit: FileEdit, path: str, old_path: str | None, *, before: Content | None, after: Content, alone: bool = True
 ) -> FileChange:
     """What a tool did to a file, checked against the file itself.
 
@@ -68,16 +79,44 @@ def observed(
         old_path: where a moved file came from, if inside the worktree.
         before: its content before the call (empty where there was no file); None where that is not known.
         after: its content after the call.
-        is_secret: whether a line may hold a secret; such a line gets no hash, nor does a range with one.
+        alone: no other call may have changed the file in between; else what lies between the two contents is not
+            this call's, only what its diff says and explains is.
     """
-    lines = text_lines(after)
-    found = _seen(edit, None if before is None else text_lines(before), lines, after)
-    spans = [(start, end) for start, end in found.spans if end <= len(lines)] if found.exact else found.spans
-    ranges = tuple(
-        _hashed(start, end, found.method, lines, is_secret) if found.exact else LineRange(start, end, found.method)
-        for start, end in spans
+    found = _seen(edit, before.lines if before else None, after.lines, alone=alone)
+    if found.exact:
+        ranges = [after.span(start, end, found.method) for start, end in found.spans if end <= len(after.lines)]
+    else:
+        ranges = [LineRange(start, end, found.method) for start, end in found.spans]
+    return FileChange(
+        path,
+        edit.kind,
+        old_path,
+        tuple(ranges),
+        tuple(found.gone),
+        before_hashes=before.vector() if before else "" if edit.kind == "add" else None,
+        after_hashes=after.vector(),
     )
-    return FileChange(path, edit.kind, old_path, ranges, tuple(found.gone))
+
+
+def deleted(path: str, before: Content) -> FileChange:
+    """A file that is gone, with what it held."""
+    gone = tuple(_whole(len(before.lines)))
+    return FileChange(path, "delete", deleted=gone, before_hashes=before.vector(), after_hashes="")
+
+
+def _shown_ranges(spans: Iterable[Span], diffs: Sequence[Sequence[Change]]) -> list[LineRange]:
+    """The spans with what a single diff shows of their lines."""
+    texts: dict[int, bytes] = {}
+    for change in diffs[0] if len(diffs) == 1 else ():
+        texts.update(enumerate((line.encode(errors="replace") for line in change.new_lines), change.new_start))
+    ranges = []
+    for start, end in spans:
+        own = [texts[at] for at in range(start, end + 1) if at in texts]
+        hashes = b"".join(line_hash(line)[: HASH_BYTES // 2] + _EXACT_UNKNOWN for line in own)
+        known = len(own) == end - start + 1
+        tokens = packed_tokens(own).hex() if known else None
+        ranges.append(LineRange(start, end, "diff", None, hashes.hex() if known else None, tokens))
+    return ranges
 
 
 def _told(edit: FileEdit) -> _Found:
@@ -94,7 +133,7 @@ def _told(edit: FileEdit) -> _Found:
     return _Found("fallback", _whole(max((len(text_lines(new.encode())) for _, new in edit.replaced), default=0)))
 
 
-def _seen(edit: FileEdit, before: list[bytes] | None, lines: list[bytes], after: bytes) -> _Found:
+def _seen(edit: FileEdit, before: Sequence[bytes] | None, lines: Sequence[bytes], *, alone: bool) -> _Found:
     told = _told(edit)
     if edit.kind == "add" and edit.content is not None:
         return _Found("content", _whole(len(lines)), exact=True)
@@ -102,14 +141,14 @@ def _seen(edit: FileEdit, before: list[bytes] | None, lines: list[bytes], after:
     if before is not None and (len(diffs) == 1 or edit.content is not None):
         if diffs and explains(diffs[0], before, lines):
             return told._replace(exact=True)
-        changes = compared(before, lines) if before != lines else None
+        changes = compared(before, lines) if before != lines and alone else None
         if changes is not None:
             return _Found("diff", added(changes), removed(changes), exact=True)
     if edit.content is not None:
         return _Found("fallback", _whole(len(lines)), exact=True)
     if diffs and shown(diffs[-1], lines):
         return told._replace(exact=True)
-    spans = _localised_changes(diffs[0], lines) if len(diffs) == 1 else _localised_texts(edit, after)
+    spans = _localised_changes(diffs[0], lines) if len(diffs) == 1 else _localised_texts(edit, lines)
     return _Found("localised", spans, told.gone, exact=True) if spans is not None else told
 
 
@@ -132,9 +171,9 @@ def _localised_changes(changes: Iterable[Change], lines: Sequence[bytes]) -> lis
     return merged(spans)
 
 
-def _localised_texts(edit: FileEdit, after: bytes) -> list[Span] | None:
+def _localised_texts(edit: FileEdit, after: Sequence[bytes]) -> list[Span] | None:
     """Where the new texts stand now, without the lines they share with the old; None unless each stands once."""
-    text = after.replace(b"\r\n", b"\n")
+    text = b"\n".join(after).replace(b"\r\n", b"\n")
     spans: list[Span] = []
     for old, new in edit.replaced:
         wanted = new.strip().replace("\r\n", "\n").encode()
@@ -153,17 +192,6 @@ def _whole(count: int) -> list[Span]:
     return [(1, count)] if count else []
 
 
-def _hashed(start: int, end: int, method: str, lines: Sequence[bytes], is_secret: Callable[[str], bool]) -> LineRange:
-    """The range with its hashes; line by line is only asked where the whole may hold a secret."""
-    own = lines[start - 1 : end]
-    if not is_secret(b"\n".join(own).decode(errors="replace")):
-        return LineRange(start, end, method, content_hash(own), "".join(map(line_hash, own)))
-    hashes = [NO_HASH if is_secret(line.decode(errors="replace")) else line_hash(line) for line in own]
-    if NO_HASH not in hashes:  # the secret is longer than a line
-        hashes = [NO_HASH] * len(own)
-    return LineRange(start, end, method, None, "".join(hashes))
-
-
 def sound(ranges: Iterable[LineRange]) -> tuple[LineRange, ...]:
     """The same ranges sorted and disjoint, whoever gave them; of lines named twice the first range keeps them."""
     result: list[LineRange] = []
@@ -171,31 +199,10 @@ def sound(ranges: Iterable[LineRange]) -> tuple[LineRange, ...]:
         last = result[-1].end if result else 0
         if one.start < 1 or one.end > MAX_LINE or one.end < one.start or one.end <= last:
             continue
-        result.append(one if one.start > last else LineRange(last + 1, one.end, one.method))
+        result.append(one if one.start > last else LineRange(last + 1, one.end, one.method, None, *_tail(one, last)))
     return tuple(result)
 
 
-def text_lines(content: bytes) -> list[bytes]:
-    """The lines of a file as git counts them: cut at LF; a CR before it stays, a last LF opens no line."""
-    lines = content.split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    return lines
-
-
-def content_hash(lines: Iterable[bytes]) -> str:
-    """`blake2s:` and the hex digest of a range's true bytes.
-
-    The bytes are those of the file from the range's first to its last line without the LF that ends the last one;
-    a CR belongs to its line. So it is blake2s over the lines of `text_lines`, joined by LF.
-    """
-    return "blake2s:" + hashlib.blake2s(b"\n".join(lines)).hexdigest()
-
-
-NO_HASH: Final = "-" * 16
-"""Stands in `line_hashes` for a line that may hold a secret."""
-
-
-def line_hash(line: bytes) -> str:
-    """16 hex digits of a line's content without its line ending, so that a change from LF to CRLF keeps it."""
-    return hashlib.blake2s(line.removesuffix(b"\r"), digest_size=8).hexdigest()
+def _tail(one: LineRange, last: int) -> tuple[str | None]:
+    """The hashes of the lines after `last`; their tokens have no fixed length and are left out."""
+    return (one.line_hashes[(last + 1 - one.start) * 2 * HASH_BYTES :] if one.line_hashes else None,)

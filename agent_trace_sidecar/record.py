@@ -7,11 +7,12 @@ metadata under `io.opencode.`. No argument and no output of a tool is repeated i
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID, uuid5
 
+from agent_trace_sidecar.fingerprints import line_keys
 from agent_trace_sidecar.ranges import sound
-from agent_trace_sidecar.rows import RangeRow, RecordRow
+from agent_trace_sidecar.rows import FileStateRow, RangeRow, RecordRow
 from agent_trace_sidecar.trace import (
     Contributor,
     Conversation,
@@ -52,10 +53,21 @@ class Call:
     model_id: str | None = None
     agent: str | None = None
     directory: str | None = None
+    worktree: str | None = None
+    project: str | None = None
+    """What the files belong to, see `rows.FileStateRow.project`."""
     vcs: Vcs | None = None
 
 
-def record_rows(call: Call, changes: Iterable[FileChange]) -> tuple[RecordRow, list[RangeRow]] | None:
+class Rows(NamedTuple):
+    """A call's record, its ranges, and what the files looked like around it."""
+
+    record: RecordRow
+    ranges: list[RangeRow]
+    states: list[FileStateRow]
+
+
+def record_rows(call: Call, changes: Iterable[FileChange]) -> Rows | None:
     """The rows of a call's record; None if the call changed nothing that can be said."""
     files = _by_path(changes)
     if not any(one.ranges or one.deleted or one.kind in {"delete", "move"} for one in files):
@@ -84,7 +96,7 @@ def record_rows(call: Call, changes: Iterable[FileChange]) -> tuple[RecordRow, l
         contributor=CONTRIBUTOR,
         record=encode(record),
     )
-    return row, list(_range_rows(call, record_id, files))
+    return Rows(row, list(_range_rows(call, record_id, files)), list(_state_rows(call, record_id, files)))
 
 
 def _range_rows(call: Call, record_id: UUID, files: list[FileChange]) -> Iterable[RangeRow]:
@@ -101,7 +113,41 @@ def _range_rows(call: Call, record_id: UUID, files: list[FileChange]) -> Iterabl
                 model_id=call.model_id,
                 session_id=call.session_id,
                 method=span.method,
+                message_id=call.message_id,
+                call_id=call.call_id,
+                tool=call.tool,
+                project=call.project,
+                line_hashes=_unhex(span.line_hashes),
+                line_tokens=_unhex(span.line_tokens),
             )
+
+
+def _state_rows(call: Call, record_id: UUID, files: list[FileChange]) -> Iterable[FileStateRow]:
+    for change in files:
+        known = [span for span in change.ranges if span.line_hashes is not None]
+        hashes = b"".join(_unhex(span.line_hashes) or b"" for span in known)
+        tokens = [_unhex(span.line_tokens) for span in known]
+        packed = b"".join(own for own in tokens if own is not None) if None not in tokens else None
+        yield FileStateRow(
+            record_id=record_id,
+            recorded_at=call.at,
+            project=call.project or "",
+            worktree=call.worktree or "",
+            path=change.path,
+            old_path=change.old_path,
+            kind=change.kind,
+            before_hashes=_unhex(change.before_hashes),
+            after_hashes=_unhex(change.after_hashes),
+            line_keys=line_keys(call.project or "", hashes, packed),
+        )
+
+
+def _unhex(text: str | None) -> bytes | None:
+    """What an observed line says in hex; nothing where that is no hex, since a log may come from anywhere."""
+    try:
+        return bytes.fromhex(text) if text is not None else None
+    except ValueError:
+        return None
 
 
 def _by_path(changes: Iterable[FileChange]) -> list[FileChange]:
@@ -115,6 +161,8 @@ def _by_path(changes: Iterable[FileChange]) -> list[FileChange]:
             old_path=change.old_path or (before.old_path if before else None),
             ranges=sound((*before.ranges, *change.ranges) if before else change.ranges),
             deleted=(*before.deleted, *change.deleted) if before else change.deleted,
+            before_hashes=before.before_hashes if before else change.before_hashes,
+            after_hashes=change.after_hashes,
         )
     return list(files.values())
 

@@ -18,10 +18,11 @@ MAX_GAPS: Final = 64
 MAX_TEXT_BYTES: Final = 2048
 """A version or directory longer than this is not remembered."""
 
-_MESSAGES_BYTES: Final = 16 * 1024
+_MESSAGES_BYTES: Final = 14 * 1024
 _PARENTS_BYTES: Final = 6 * 1024
-_CALLS_BYTES: Final = 12 * 1024
-_DONE_BYTES: Final = 16 * 1024
+_CALLS_BYTES: Final = 10 * 1024
+_DONE_BYTES: Final = 10 * 1024
+_PROJECTS_BYTES: Final = 3 * 1024
 
 V = TypeVar("V")
 
@@ -115,12 +116,13 @@ class _Dump(msgspec.Struct):
     parents: list[tuple[str, str]] = []
     calls: list[tuple[str, str]] = []
     done: list[tuple[str, int]] = []
+    projects: list[tuple[str, str]] = []
 
 
 class Session:
     """Everything that is known of one run of the shim; several OpenCode sessions share it."""
 
-    __slots__ = ("calls", "directory", "done", "lost", "messages", "parents", "sequence", "version")
+    __slots__ = ("calls", "directory", "done", "lost", "messages", "parents", "projects", "sequence", "version")
 
     def __init__(self) -> None:
         self.sequence = Sequence()
@@ -133,6 +135,7 @@ class Session:
         self.parents: Bounded[str] = Bounded(_PARENTS_BYTES)
         self.calls: Bounded[str] = Bounded(_CALLS_BYTES)
         self.done: Bounded[int] = Bounded(_DONE_BYTES)
+        self.projects: Bounded[str] = Bounded(_PROJECTS_BYTES)
 
     def see(self, envelope: Envelope) -> None:
         """Note what every line carries."""
@@ -145,6 +148,15 @@ class Session:
     def set_version(self, version: str | None) -> None:
         """Remember OpenCode's version, if there is one."""
         self.version = (_short(version) if version else None) or self.version
+
+    def set_project(self, root: str | None, project_id: str | None) -> None:
+        """Remember what OpenCode calls the repository of a worktree; "global" is what it calls no repository."""
+        if root and project_id and project_id != "global":
+            self.projects.put(root, project_id)
+
+    def project(self, root: str | None) -> str | None:
+        """What the files of a worktree belong to: its repository, or the folder itself."""
+        return self.projects.get(root or "") or root
 
     def open_call(self, session_id: str, message_id: str, call_id: str) -> None:
         """A call id means this message from now on: the same id may come again in a later turn."""
@@ -184,6 +196,7 @@ class Session:
                 list(self.parents),
                 list(self.calls),
                 list(self.done),
+                list(self.projects),
             )
         )
 
@@ -199,7 +212,7 @@ class Session:
             return session
         session.sequence, session.lost = saved.sequence, saved.lost
         session.version, session.directory = saved.version, saved.directory
-        for name in ("messages", "parents", "calls", "done"):
+        for name in ("messages", "parents", "calls", "done", "projects"):
             target = getattr(session, name)
             for key, value in getattr(saved, name):
                 target.put(key, value)

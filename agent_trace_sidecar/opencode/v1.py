@@ -58,6 +58,7 @@ class _Info(msgspec.Struct, gc=False):
     model_id: str | None = msgspec.field(default=None, name="modelID")
     agent: str | None = None
     mode: str | None = None
+    project_id: str | None = msgspec.field(default=None, name="projectID")
 
 
 class _Properties(msgspec.Struct, gc=False):
@@ -89,8 +90,13 @@ class _ToolOutput(msgspec.Struct, gc=False):
     metadata: msgspec.Raw = EMPTY
 
 
+class _Project(msgspec.Struct, gc=False):
+    id: str | None = None
+
+
 class _HelloInput(msgspec.Struct, gc=False):
     opencode: str | None = None
+    project: _Project | None = None
 
 
 class _ChatMessage(msgspec.Struct, gc=False):
@@ -131,7 +137,8 @@ def _read(envelope: Envelope) -> Seen:
         done = CallDone(given.tool, given.args, output.metadata, output.title) if given.tool else None
         return Seen(hook, given.session_id, given.message_id, given.call_id, given.tool, done)
     if hook == "hello":
-        return Seen(hook, event=Hello(_hello_input.decode(envelope.input).opencode))
+        hello = _hello_input.decode(envelope.input)
+        return Seen(hook, event=Hello(hello.opencode, hello.project.id if hello.project else None))
     if len(envelope.input) == 0:
         return Seen(hook)
     given = _tool_input.decode(envelope.input)
@@ -155,7 +162,7 @@ def _bus_event(bus: _Bus) -> Seen:
             return Seen(name, info.session_id or session_id, info.id, event=_message_event(info))
         session_id = session_id or info.id
         if name.startswith("session.") and session_id:
-            return Seen(name, session_id, event=SessionSeen(session_id, info.parent_id, info.version))
+            return Seen(name, session_id, event=SessionSeen(session_id, info.parent_id, info.version, info.project_id))
     return Seen(name, session_id, message_id)
 
 

@@ -13,8 +13,9 @@ from typing import Final
 import msgspec
 
 from agent_trace_sidecar import opencode
+from agent_trace_sidecar.content import Content
 from agent_trace_sidecar.events import CallDone, FileEdit
-from agent_trace_sidecar.ranges import attributed, observed
+from agent_trace_sidecar.ranges import attributed, deleted, observed
 from agent_trace_sidecar.trace import relative_path
 from agent_trace_sidecar.wire import Envelope, FileChange, Observed, VcsObserved, parse
 from agent_trace_sidecar.workspace import files
@@ -139,18 +140,18 @@ class Observer:
         if place is None or any(self._secret(one[1]) for one in (place, old_place) if one):
             return None
         old_path = old_place[1] if old_place else None
+        old = before.get(old_place or place)
+        known = self._judged(old_place or place, old, deadline) if old is not None else None
+        if edit.kind == "delete" and known is not None:
+            return deleted(place[1], known)
         content = _read(place) if edit.kind != "delete" and self._clock() < deadline else None
         if content is None or not content.written_ns:
             return attributed(edit, place[1], old_path, exact_text=False)
+        return observed(edit, place[1], old_path, before=known, after=self._judged(place, content.data, deadline))
+
+    def _judged(self, place: _Place, data: bytes, deadline: float) -> Content:
         secret = self._is_secret_path(place[1])
-        return observed(
-            edit,
-            place[1],
-            old_path,
-            before=before.get(old_place or place),
-            after=content.data,
-            is_secret=lambda text: secret or self._clock() > deadline or self._secret(text),
-        )
+        return Content.judged(data, lambda text: secret or self._clock() > deadline or self._secret(text))
 
     def _secret(self, text: str) -> bool:
         try:

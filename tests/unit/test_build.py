@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from agent_trace_sidecar.build import Builder, BuildSettings
+from agent_trace_sidecar.fingerprints import line_hashes, packed_tokens
 from agent_trace_sidecar.wire import FileChange, LineRange, Observed, VcsObserved
 from tests.support.envelopes import CALL, INSTANCE, MESSAGE, SESSION, Shim, envelope
 from tests.support.records import checked, feed_all
@@ -173,3 +174,45 @@ def test_a_record_without_announcement_has_no_model_and_no_message() -> None:
     built = feed_all([Shim().after("write", WRITE, NEW)])[0]
     assert built.records[0].model_id is None
     assert MESSAGE not in built.records[0].record
+
+
+def test_a_record_brings_what_its_files_looked_like() -> None:
+    """A row for each file of the record, also for one that only lost lines; the project is OpenCode's."""
+    shim = Shim()
+    hello = shim.line("hello", {"opencode": "1.2.3", "project": {"id": "p1"}})
+    line = shim.after("write", WRITE, NEW)
+    one, hashes = envelope(line), line_hashes([b"x", b"y"]).hex()
+    one.observed = Observed(
+        None,
+        (
+            FileChange(
+                "a.py",
+                "add",
+                ranges=(LineRange(1, 2, "content", None, hashes, packed_tokens([b"x", b"y"]).hex()),),
+                before_hashes="",
+                after_hashes=hashes,
+            ),
+            FileChange("b.py", "update", deleted=((3, 4),)),
+        ),
+    )
+    builder = Builder(BuildSettings())
+    builder.feed(envelope(hello))
+    built = builder.feed(one)
+    assert [(s.project, s.worktree, s.path, s.kind) for s in built.states] == [
+        ("p1", "/w", "a.py", "add"),
+        ("p1", "/w", "b.py", "update"),
+    ]
+    assert (built.states[0].before_hashes, built.states[0].after_hashes) == (b"", line_hashes([b"x", b"y"]))
+    assert (built.states[1].before_hashes, built.states[1].after_hashes) == (None, None)
+    span = built.ranges[0]
+    assert (span.project, span.tool, span.call_id) == ("p1", "write", CALL)
+    assert span.line_hashes == line_hashes([b"x", b"y"])
+    assert (span.record_id, span.recorded_at) == (built.states[0].record_id, built.states[0].recorded_at)
+
+
+@pytest.mark.parametrize("project", [None, "", "global"])
+def test_files_of_no_repository_belong_to_their_folder(project: str | None) -> None:
+    """`global` is OpenCode's word for no repository."""
+    shim = Shim()
+    lines = [shim.line("hello", {"project": {"id": project}}), shim.after("write", WRITE, NEW)]
+    assert feed_all(lines)[1].states[0].project == "/w"

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_trace_sidecar.build import Builder, BuildSettings
-from agent_trace_sidecar.ranges import content_hash
+from agent_trace_sidecar.content import content_hash
 from agent_trace_sidecar.record import RECORD_NAMESPACE
 from agent_trace_sidecar.rows import Built
 from agent_trace_sidecar.wire import EMPTY, Envelope

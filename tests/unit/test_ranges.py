@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_trace_sidecar.content import content_hash, text_lines
 from agent_trace_sidecar.diffs import (
     MAX_EDITS,
     Change,
@@ -21,7 +22,7 @@ from agent_trace_sidecar.diffs import (
     shown,
 )
 from agent_trace_sidecar.events import FileEdit
-from agent_trace_sidecar.ranges import attributed, content_hash, line_hash, sound, text_lines
+from agent_trace_sidecar.ranges import attributed, sound
 from agent_trace_sidecar.wire import LineRange
 
 DIFFS = [
@@ -161,12 +162,10 @@ def test_several_edits_of_one_file_are_one_set_of_ranges() -> None:
 
 
 def test_a_content_hash_is_of_the_files_own_bytes() -> None:
-    """CR belongs to its line, the last LF does not; a line's own hash leaves out both."""
+    """CR belongs to its line, the last LF does not."""
     content = b"a\r\nb\r\n"
     assert content_hash(text_lines(content)) == content_hash([content[:-1]])
     assert content_hash([b"a"]) == "blake2s:4a0d129873403037c2cd9b9048203687f6233fb6738956e0349bd4320fec3e90"
-    assert line_hash(b"a\r") == line_hash(b"a")
-    assert len(line_hash(b"")) == 16
 
 
 @given(st.lists(st.tuples(st.integers(-2, 20), st.integers(-2, 20)), max_size=8))

@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from agent_trace_sidecar.build import Builder, BuildSettings
+from agent_trace_sidecar.content import content_hash, text_lines
 from agent_trace_sidecar.diffs import compared
-from agent_trace_sidecar.ranges import NO_HASH, content_hash, line_hash, text_lines
+from agent_trace_sidecar.fingerprints import NO_HASH, line_hashes
 from agent_trace_sidecar.wire import Observed
 from agent_trace_sidecar.workspace import Observer
 from agent_trace_sidecar.workspace import files as files_module
@@ -93,7 +94,28 @@ def test_an_overwrites_lines_are_those_that_differ_from_the_old_file(repo: Path)
     assert spans(observed) == [("a.txt", 2, 2, "diff"), ("a.txt", 4, 4, "diff")]
     assert observed.files[0].deleted == ((2, 2),)
     assert observed.files[0].ranges[0].content_hash == content_hash([b"TWO"])
-    assert observed.files[0].ranges[0].line_hashes == line_hash(b"TWO")
+    assert observed.files[0].ranges[0].line_hashes == line_hashes([b"TWO"]).hex()
+
+
+def test_a_file_is_remembered_as_it_stood_right_before_and_after_the_call(repo: Path) -> None:
+    """Blame carries lines forward by the hashes of all of them."""
+    change = Live(repo).write("a.txt", b"one\nTWO\n", exists=True).files[0]
+    assert change.before_hashes == line_hashes([b"one", b"two", b"three"]).hex()
+    assert change.after_hashes == line_hashes([b"one", b"TWO"]).hex()
+    change = Live(repo).write("new.txt", b"one\n", exists=False).files[0]
+    assert (change.before_hashes, change.after_hashes) == ("", line_hashes([b"one"]).hex())
+
+
+def test_a_deleted_file_is_remembered_with_its_lines(repo: Path) -> None:
+    """What the AI took away is data too: the path and the old lines."""
+    live = Live(repo)
+    args = {"patchText": "*** Begin Patch\n*** Delete File: a.txt\n*** End Patch"}
+    live.before("apply_patch", args)
+    (repo / "a.txt").unlink()
+    file = {"filePath": str(repo / "a.txt"), "relativePath": "a.txt", "type": "delete", "patch": ""}
+    change = live.after("apply_patch", args, {"files": [file]}).files[0]
+    assert (change.kind, change.deleted, change.ranges) == ("delete", ((1, 3),), ())
+    assert (change.before_hashes, change.after_hashes) == (line_hashes([b"one", b"two", b"three"]).hex(), "")
 
 
 def test_a_file_that_may_have_been_written_already_is_not_taken_for_the_old_one(repo: Path) -> None:
@@ -125,7 +147,7 @@ def test_a_diff_is_checked_against_the_file_but_for_indentation_and_cr(repo: Pat
     assert spans(observed) == [("c.txt", 2, 3, "diff")]
     span = observed.files[0].ranges[0]
     assert span.content_hash == content_hash([b"    B1\r", b"    B2\r"])
-    assert span.line_hashes == line_hash(b"    B1") + line_hash(b"    B2")
+    assert span.line_hashes == line_hashes([b"    B1", b"    B2"]).hex()
 
 
 def test_a_diff_that_the_file_has_left_behind_is_found_again_or_left_unhashed(repo: Path) -> None:
@@ -168,13 +190,13 @@ def test_lines_with_a_secret_have_no_hash(repo: Path) -> None:
     observed = Live(repo, "hunter2").write("s.env", b"a=1\npw=hunter2\n", exists=False)
     span = observed.files[0].ranges[0]
     assert span.content_hash is None
-    assert span.line_hashes == line_hash(b"a=1") + NO_HASH
+    assert span.line_hashes == line_hashes([b"a=1"]).hex() + NO_HASH.hex()
 
 
 def test_a_secret_of_several_lines_takes_the_hash_of_each(repo: Path) -> None:
     """No single line gives it away, the whole does."""
     observed = Live(repo, "BEGIN\nEND").write("k.txt", b"BEGIN\nEND\n", exists=False)
-    assert observed.files[0].ranges[0].line_hashes == NO_HASH * 2
+    assert observed.files[0].ranges[0].line_hashes == NO_HASH.hex() * 2
     assert observed.files[0].ranges[0].content_hash is None
 
 
@@ -195,7 +217,7 @@ def test_no_line_of_a_secret_file_has_a_hash_nor_one_that_no_rule_could_judge(re
     for observer in (Observer(lambda _: False, is_secret_path=lambda path: path == "a.txt"), Observer(fails)):
         seen = observer.observe(line)
         assert seen is not None
-        assert msgspec.json.decode(seen, type=Observed).files[0].ranges[0].line_hashes == NO_HASH * 3
+        assert msgspec.json.decode(seen, type=Observed).files[0].ranges[0].line_hashes == NO_HASH.hex() * 3
 
 
 @pytest.mark.parametrize("kind", ["link", "folder link", "pipe", "huge", "folder", "unreadable name"])
