@@ -82,7 +82,7 @@ class Daemon:
         self.logger = logger
         self.database = Database(config)
         self.funnel = _funnel(config)
-        self.identity = Identity(recorder=recorder, environ=os.environ, mask=self.funnel.text)
+        self.identity = Identity(recorder=recorder, environ=os.environ)
 
     def sink(self, prepare: Callable[[asyncpg.Connection], Awaitable[None]]) -> PostgresSink:
         """A connection; `prepare` runs on it whenever it is made."""

@@ -9,7 +9,7 @@ import pwd
 import re
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -28,19 +28,10 @@ _FRESH_S: Final = 60.0
 class Identity:
     """Of one process. `recorder` is False where logs of other machines are read: nothing here is theirs then."""
 
-    def __init__(
-        self,
-        *,
-        recorder: bool,
-        environ: Mapping[str, str],
-        mask: Callable[[str], str] = str,
-        proc: Path = Path("/proc/self"),
-    ) -> None:
-        """`mask` takes what is secret out of a URL, besides its credentials."""
+    def __init__(self, *, recorder: bool, environ: Mapping[str, str], proc: Path = Path("/proc/self")) -> None:
         self.container = _container(proc, environ) if recorder else None
         self.os_user = _user() if recorder else None
         self._recorder = recorder
-        self._mask = mask
         self._urls: dict[str, tuple[float, str | None]] = {}
 
     def repositories(self, worktrees: Iterable[str]) -> dict[str, str | None]:
@@ -57,7 +48,7 @@ class Identity:
             if len(self._urls) >= _MAX_WORKTREES:
                 self._urls.clear()
             url = remote_url(Path(worktree))
-            self._urls[worktree] = (now, url := self._mask(url) if url else None)
+            self._urls[worktree] = (now, url)
         return url
 
 
