@@ -3,6 +3,8 @@
 The export takes 0.3 to 0.5 s and runs off the start-up path; from the cache the rules are there within a millisecond.
 """
 
+# ruff: noqa: SIM905 - long lists of words are read and sorted as text
+
 import json
 import os
 import subprocess
@@ -32,10 +34,11 @@ _LEFT_OUT: Final = frozenset(
     "polymarket-api-key polymarket-api-secret polymarket-private-key wiz-client-secret.1".split()
 )
 
+
 def kingfisher_version() -> str:
     """The version of the installed rule set, or "none"."""
     try:
-        from kingfisher._version import __version__  # noqa: PLC0415 - a package that may be missing on some platforms
+        from kingfisher._version import __version__  # type: ignore[import-untyped] # noqa: PLC0415 - a package that may be missing on some platforms
     except ImportError:
         return "none"
     return str(__version__)
@@ -57,7 +60,7 @@ def export(cache_dir: Path | None) -> list[Rule]:
 
     Raises OSError, ValueError, ImportError or subprocess.SubprocessError.
     """
-    from kingfisher import get_binary_path  # noqa: PLC0415 - only where the cache is missing
+    from kingfisher import get_binary_path  # type: ignore[import-untyped] # noqa: PLC0415 - only where the cache is missing
 
     done = subprocess.run(
         [get_binary_path(), "--no-update-check", "rules", "list", "--format", "json"],

@@ -1,5 +1,7 @@
 """Files that are nothing but secrets: whatever is read from or written to them, names stay and values go."""
 
+# ruff: noqa: E501 - a pattern is read as one line
+
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -20,12 +22,18 @@ _SECRET_PATH: Final = re.compile(
     )$"""
 )
 _WORDS: Final = re.compile(r"[^\s\"'`|;&<>()=]+")
-_READERS: Final = re.compile(r"\b(?:cat|bat|less|more|head|tail|tac|nl|type|Get-Content|grep|egrep|rg|sed|awk|strings|xxd|base64|tee|printenv)\b")
+_READERS: Final = re.compile(
+    r"\b(?:cat|bat|less|more|head|tail|tac|nl|type|Get-Content|grep|egrep|rg|sed|awk|strings|xxd|base64|tee|printenv)\b"
+)
 
 _LINE: Final = re.compile(rb"[^\r\n\x1e]+")
 _PREFIX: Final = re.compile(rb"^(?:\s{0,8}\d{1,7}(?:[|:\t]|\xe2\x86\x92)\s?)?[+\- ]?\s*")
-_KEPT_LINE: Final = re.compile(rb"^(?:</?[A-Za-z_][\w-]*(?:\s[^<>]*)?>|\(.*\)|@@.*|(?:---|\+\+\+|diff|index|Index:|===).*|\[[\w. :/\"-]+\]|[{}\[\](),]+|-----(?:BEGIN|END) .*|#[^=:]*|//[^=:]*)$")
-_PAIR: Final = re.compile(rb"^(?P<name>(?:export\s+|set\s+|setx\s+|[#;\-]\s*)*[\"']?[A-Za-z_/][\w./@:-]*?[\"']?)\s*(?:=|:=|=>|:(?!//)(?=[\s\"']|$))\s*(?P<value>.*)$")
+_KEPT_LINE: Final = re.compile(
+    rb"^(?:</?[A-Za-z_][\w-]*(?:\s[^<>]*)?>|\(.*\)|@@.*|(?:---|\+\+\+|diff|index|Index:|===).*|\[[\w. :/\"-]+\]|[{}\[\](),]+|-----(?:BEGIN|END) .*|#[^=:]*|//[^=:]*)$"
+)
+_PAIR: Final = re.compile(
+    rb"^(?P<name>(?:export\s+|set\s+|setx\s+|[#;\-]\s*)*[\"']?[A-Za-z_/][\w./@:-]*?[\"']?)\s*(?:=|:=|=>|:(?!//)(?=[\s\"']|$))\s*(?P<value>.*)$"
+)
 _ELEMENT: Final = re.compile(rb"^<[^<>]+>(?P<value>[^<>]+)</[^<>]+>$")
 _NETRC: Final = re.compile(rb"\b(?:password|account)\s+(\S+)")
 _MACHINE: Final = re.compile(rb"\b(?:machine|login|default)\b")

@@ -9,7 +9,8 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
+from uuid import UUID
 
 import msgspec
 
@@ -22,13 +23,12 @@ from agent_trace_sidecar.redaction.memory import Memory
 from agent_trace_sidecar.redaction.metadata import without_contents
 from agent_trace_sidecar.redaction.redacted import Redacted, mint
 from agent_trace_sidecar.redaction.rulebook import Rulebook
-from agent_trace_sidecar.redaction.rules import Rule
+from agent_trace_sidecar.redaction.rules import Overload, Rule
 from agent_trace_sidecar.redaction.structures import STRUCTURE_RULES
 from agent_trace_sidecar.redaction.tokens import OWN_RULES
 from agent_trace_sidecar.redaction.userrules import read_rules
 
 _OWN_FIELDS: Final = (b'"observed"', b'"redacted"')
-_KEPT: Final = ("v", "id", "seq", "at", "instance", "hook")
 _HEAD_FIELD: Final = re.compile(
     rb'"(v|seq|at)":\s*(\d{1,16})\s*[,}]|"(id|instance)":\s*"([0-9a-fA-F-]{36})"|"(hook)":\s*"([a-z.]{1,40})"'
 )
@@ -48,6 +48,8 @@ class Funnel:
     ) -> None:
         self._enabled = enabled
         self._capture = capture
+        self.problem: str | None = None
+        """Why fewer rules are active than there should be; to be logged by whoever owns the funnel."""
         self._cache_dir = cache_dir
         self._user_rules = read_rules(rules_file) if rules_file is not None else []
         self._memory = Memory(environ if enabled else {})
@@ -75,7 +77,7 @@ class Funnel:
             masked = self._masked(raw, counts) if self._enabled else raw
             return mint(_spliced(masked, counts, observed))
         except Exception as error:  # noqa: BLE001 - fails closed: whatever it was, the raw line must not go on
-            return mint(_stub(raw[:8192], len(raw), type(error).__name__))
+            return mint(_stub(raw, _reason(error)))
 
     def oversize(self, head: bytes, total_bytes: int) -> Redacted:
         """The stub for a line that was too long to be kept; `head` is how it began."""
@@ -91,6 +93,15 @@ class Funnel:
         masked = masker.mask(_utf8(text), Counter(), (self._memory.environment,), secret_file=secret_file)
         return masked.decode("utf-8", "replace")
 
+    def stored(self, raw: bytes) -> bytes:
+        """A stored payload, record or line, masked again; it comes back unchanged when there is nothing to mask."""
+        if not self._enabled:
+            return raw
+        try:
+            return self._masked(raw, Counter())
+        except Exception as error:  # noqa: BLE001 - as above
+            return msgspec.json.encode({"withheld": {"bytes": len(raw), "reason": _reason(error)}})
+
     def _masked(self, raw: bytes, counts: Counter[str]) -> bytes:
         masker = self._ready()
         line = JsonLine.parse(raw)
@@ -104,7 +115,8 @@ class Funnel:
         if self._masker is None:
             if self._loading is not None:
                 self._loading.join()
-            self._masker = Masker(Rulebook([*self._user_rules, *OWN_RULES, *STRUCTURE_RULES, *COMMAND_RULES, *(self._exported or ())]))
+            own = (*self._user_rules, *OWN_RULES, *STRUCTURE_RULES, *COMMAND_RULES)
+            self._masker = Masker(Rulebook([*own, *(self._exported or ())]))
         return self._masker
 
     def _export(self) -> None:
@@ -112,6 +124,7 @@ class Funnel:
             self._exported = export.export(self._cache_dir)
         except (OSError, ValueError, ImportError, subprocess.SubprocessError):
             self._exported = []
+            self.problem = "the kingfisher rules could not be exported; only the built-in rules are active"
 
 
 def _utf8(text: str) -> bytes:
@@ -151,9 +164,21 @@ def _without_own_fields(line: bytes) -> bytes:
     return msgspec.json.encode({k: v for k, v in fields.items() if k not in {"observed", "redacted"}})
 
 
+class _Kept(msgspec.Struct, omit_defaults=True):
+    """What a stub may say of a line that is withheld: fields whose types leave no room for a secret."""
+
+    v: int | None = None
+    id: UUID | None = None
+    seq: int | None = None
+    at: int | None = None
+    instance: UUID | None = None
+    hook: Annotated[str, msgspec.Meta(pattern=r"^[a-z.]{1,40}$")] | None = None
+
+
 def _head_fields(head: bytes) -> dict[str, object]:
+    """The same out of the beginning of a line that is not whole, up to where its contents begin."""
     fields: dict[str, object] = {}
-    for match in _HEAD_FIELD.finditer(head):
+    for match in _HEAD_FIELD.finditer(head[: head.find(b'"input"')]):
         number, value, name, text, hook, word = match.groups()
         if number is not None:
             fields.setdefault(number.decode(), int(value))
@@ -164,6 +189,15 @@ def _head_fields(head: bytes) -> dict[str, object]:
     return fields
 
 
-def _stub(head: bytes, total_bytes: int, reason: str) -> bytes:
-    fields = _head_fields(head)
-    return msgspec.json.encode({**fields, "input": {"withheld": {"bytes": total_bytes, "reason": reason}}})
+def _stub(raw: bytes, reason: str) -> bytes:
+    fields: dict[str, object]
+    try:
+        fields = msgspec.to_builtins(msgspec.json.decode(raw, type=_Kept))
+    except (ValueError, RecursionError):
+        fields = _head_fields(raw[:8192])
+    return msgspec.json.encode({**fields, "input": {"withheld": {"bytes": len(raw), "reason": reason}}})
+
+
+def _reason(error: Exception) -> str:
+    """A word for the stub and for counting; never the error's text, which may hold what was masked."""
+    return "overload" if isinstance(error, Overload) else f"failed_{type(error).__name__}"

@@ -8,7 +8,7 @@ import bisect
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Self
 
 import msgspec
@@ -22,7 +22,9 @@ from agent_trace_sidecar.redaction.values import Form, is_secret
 
 _TOKEN: Final = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?', re.DOTALL)
 _STRING: Final = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"', re.DOTALL)
-_ID: Final = re.compile(rb"(?:(?:msg|prt|ses|evt|call|per|que|toolu)_[A-Za-z0-9_]{1,40}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{40})$")
+_ID: Final = re.compile(
+    rb"(?:(?:msg|prt|ses|evt|call|per|que|toolu)_[A-Za-z0-9_]{1,40}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{40})$"
+)
 _LONGEST_NAME: Final = 256
 _NUMBER: Final = re.compile(rb"\s*(-?\d[\d.eE+-]*)")
 _BORDER: Final = b"\n\x1e\n"
@@ -38,6 +40,7 @@ class JsonLine:
 
     def __init__(self, raw: bytes) -> None:
         self._raw = raw
+        self._open = _unescaped if _is_utf8(raw) else _repaired
 
     @classmethod
     def parse(cls, raw: bytes) -> Self | None:
@@ -55,7 +58,7 @@ class JsonLine:
         session = _SESSION.search(self._raw)
         shown = memory.session(session.group(1) if session else b"")
         for _ in range(MOST_ROUNDS):
-            layout = _Layout(self._raw)
+            layout = _Layout(self._raw, self._open)
             buffer = layout.buffer
             view = blanked(buffer)
             found = [*layout.keyed, *masker.find(buffer)]
@@ -81,8 +84,8 @@ class JsonLine:
         fresh = [text for text in _STRING.findall(self._raw) if text not in clean and not _ID.match(text)]
         if not fresh:
             return True
-        opened = [_unescaped(text) if b"\\" in text else text for text in fresh]
-        command = b'"command":"' in self._raw
+        opened = [self._open(text) for text in fresh]
+        command = b'"command"' in self._raw
         if any(_announces(text, command=command) for text in opened):
             return False
         buffer = _BORDER.join(opened)
@@ -105,7 +108,7 @@ def _announces(text: bytes, *, command: bool) -> bool:
 class _Layout:
     """All strings of a line, unescaped, one after the other in a buffer, and the way back."""
 
-    def __init__(self, raw: bytes) -> None:
+    def __init__(self, raw: bytes, open_: Callable[[bytes], bytes]) -> None:
         self._raw = raw
         self._tokens: list[tuple[int, int]] = []
         self._bases: list[int] = []
@@ -119,9 +122,7 @@ class _Layout:
         size = 0
         key, kind = b"", Kind.NONE
         for match in _TOKEN.finditer(raw):
-            body = match.group(1)
-            if b"\\" in body:
-                body = _unescaped(body)
+            body = open_(match.group(1))
             self._tokens.append(match.span(1))
             self._bases.append(size)
             if match.group(2):
@@ -174,9 +175,24 @@ class _Layout:
         return b"".join(pieces)
 
 
-def _unescaped(body: bytes) -> bytes:
+def _is_utf8(raw: bytes) -> bool:
     try:
-        return str(msgspec.json.decode(b'"' + body + b'"')).encode("utf-8", "replace")
+        return raw.isascii() or bool(raw.decode())
+    except UnicodeDecodeError:
+        return False
+
+
+def _unescaped(body: bytes) -> bytes:
+    """What a JSON string says, in UTF-8; a lone surrogate becomes U+FFFD."""
+    if b"\\" not in body:
+        return body
+    try:
+        return str(msgspec.json.decode(b'"' + body + b'"')).encode()
     except ValueError:
-        text = json.loads(b'"' + body + b'"', strict=False)
-        return str(text).encode("utf-8", "surrogatepass").decode("utf-8", "replace").encode()
+        text = str(json.loads(b'"' + body + b'"', strict=False))
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+
+
+def _repaired(body: bytes) -> bytes:
+    """The same for a line with bytes that are no UTF-8: no pattern looks past such a byte."""
+    return _unescaped(body.decode("utf-8", "replace").encode())

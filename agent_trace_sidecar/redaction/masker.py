@@ -27,7 +27,9 @@ class Masker:
     def __init__(self, rulebook: Rulebook) -> None:
         self._rulebook = rulebook
 
-    def mask(self, text: bytes, counts: Counter[str], known: Sequence[Known] = (), *, secret_file: bool = False) -> bytes:
+    def mask(
+        self, text: bytes, counts: Counter[str], known: Sequence[Known] = (), *, secret_file: bool = False
+    ) -> bytes:
         """`text` without secrets; what was masked is added to `counts`. Repeats until nothing is left to be found."""
         for _ in range(MOST_ROUNDS):
             view = blanked(text)
@@ -81,7 +83,7 @@ def _around(text: bytes, cores: list[int]) -> Iterator[tuple[int, int]]:
         end = min(len(text), core + _VALUE_REACH) if end < 0 else end
         if text.find(b"value", end, end + _NEXT_LINE) >= 0:
             end = min(len(text), end + 3 * _NEXT_LINE)  # name and value are members of one object, on two lines
-        if 0 <= high and start <= high + _NAME_REACH:
+        if high >= 0 and start <= high + _NAME_REACH:
             high = max(high, end)
             continue
         if high >= 0:

@@ -5,6 +5,8 @@ is withheld too. Withheld text keeps its number of lines, and a diff its headers
 same; the hash of a withheld line says nothing about the file.
 """
 
+# ruff: noqa: SIM905, E501 - long lists of words are read and sorted as text
+
 from typing import Any, Final
 
 WITHHELD: Final = "[WITHHELD]"

@@ -1,5 +1,7 @@
 """What a name says about the value beside it: a password, a secret, a token, merely a key, or nothing."""
 
+# ruff: noqa: SIM905, E501 - long lists of words are read and sorted as text
+
 import enum
 import functools
 import re

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from agent_trace_sidecar.redaction.spans import Span
 from agent_trace_sidecar.redaction.rules import compiled
+from agent_trace_sidecar.redaction.spans import Span
 from agent_trace_sidecar.redaction.values import entropy, is_segmented, is_wordy
 
 _REACH: Final = 90
@@ -36,6 +36,9 @@ def near_words(text: bytes, stretches: Iterable[tuple[int, int]]) -> Iterator[Sp
     for low, high in stretches:
         for match in _VALUE.finditer(text, low, min(len(text), high + _LONGEST)):
             start, end = match.span()
+            head, sign, _ = text[start:end].rstrip(b"=").rpartition(b"=")
+            if sign and not _HARMLESS.search(head):
+                start += len(head) + 1  # name=value without a quote: the value is what counts
             value = text[start:end].rstrip(b"=.-")
             if len(value) <= _LONGEST and _is_random(value) and _is_announced(text, start):
                 yield Span(start, end, "near-secret-word")

@@ -4,6 +4,8 @@ A rule whose literals are rare runs only around them, and is compiled when one i
 literal are asked all together by one automaton whether any of them matches at all.
 """
 
+# ruff: noqa: SIM905, E501 - long lists of words are read and sorted as text
+
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
@@ -24,6 +26,7 @@ _COMMON: Final = frozenset(
     "code data file type name pass live_ http:// https:// linear host pat fal ct_ re_ ar_ aa_ ion_ app box wiz woo exo al- "
     "pa- pt_ ps_ acc ace aca key cio fw_ cog hub api com sts. s.ca 00d ske typeform poly".split()
 )
+_LONGEST_PLACEHOLDER: Final = 30
 _SET_MEMORY: Final = 64 << 20
 _LONG_TEXT: Final = 16 * 1024
 _BLOB: Final = compiled(rb"[A-Za-z0-9+/_-]{400,}")
@@ -84,10 +87,11 @@ class Rulebook:
             options = re2.Options()
             options.log_errors = False
             options.max_mem = _SET_MEMORY
-            self._set = re2.Set.SearchSet(options)
+            shapes = re2.Set.SearchSet(options)
             for rule in self._shapes:
-                self._set.Add(rule.pattern.encode())
-            self._set.Compile()
+                shapes.Add(rule.pattern.encode())
+            shapes.Compile()
+            self._set = shapes
         return sorted(self._set.Match(text) or ())
 
 
@@ -137,6 +141,8 @@ def _matches(rule: Rule, text: bytes, low: int, high: int) -> Iterator[Span]:
 def _is_meant(rule: Rule, text: bytes, start: int, end: int) -> bool:
     """Whether what a rule matched is a secret, or only has the form of one."""
     value = text[start:end]
+    if len(value) <= _LONGEST_PLACEHOLDER and is_placeholder(value):
+        return False
     match rule.judged:
         case "password":
             return is_secret(b"", Kind.PASSWORD, value, Form.CONFIG)
@@ -147,7 +153,7 @@ def _is_meant(rule: Rule, text: bytes, start: int, end: int) -> bool:
         case _:
             pass
     if rule.id == "url-password":
-        return not _EXAMPLE_URL.search(text, max(0, start - 60), end + 20) and not is_placeholder(value)
+        return not _EXAMPLE_URL.search(text, max(0, start - 60), end + 20)
     return rule.group >= 0 or not is_plain(value)
 
 

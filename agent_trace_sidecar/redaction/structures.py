@@ -1,5 +1,9 @@
 """Secrets that their surroundings give away: URL userinfo, Authorization and Cookie headers, key blocks, crypt hashes."""
 
+# ruff: noqa: SIM905 - long lists of words are read and sorted as text
+
+# ruff: noqa: E501 - a pattern is read as one line
+
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -19,7 +23,11 @@ STRUCTURE_RULES: Final = (
         ("://",),
         group=1,
     ),
-    Rule("url-signature", r"(?i)[?&](?:X-Amz-Signature|X-Goog-Signature|Signature|sig)=([A-Za-z0-9%+/=_-]{20,})", ("signature=", "sig=")),
+    Rule(
+        "url-signature",
+        r"(?i)[?&](?:X-Amz-Signature|X-Goog-Signature|Signature|sig)=([A-Za-z0-9%+/=_-]{20,})",
+        ("signature=", "sig="),
+    ),
     Rule(
         "authorization",
         rf"(?i)authorization\\*[\"']?\]?\s{{0,4}}(?:=>|[:=,])\s{{0,4}}[\\\"'`fbu({{]{{0,4}}(?:{_SCHEMES}[ :=]{{1,2}}\s{{0,3}})"
@@ -32,7 +40,12 @@ STRUCTURE_RULES: Final = (
         ("authorization",),
     ),
     Rule("bearer", r"(?i)\bbearer\s{1,3}([A-Za-z0-9._~+/=-]{16,})", ("bearer",)),
-    Rule("basic-auth", r"(?i)\bbasic\s{1,3}((?:[A-Za-z0-9+/]{4}){3,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4}))", ("basic ",), judged="password"),
+    Rule(
+        "basic-auth",
+        r"(?i)\bbasic\s{1,3}((?:[A-Za-z0-9+/]{4}){3,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4}))",
+        ("basic ",),
+        judged="password",
+    ),
     Rule(
         "cookie",
         r"(?i)(?:^|[\s\"'\\])(?:set-)?cookie\\*[\"']?\s?:\s{0,4}[\\\"']{0,2}([A-Za-z0-9_.-]{1,64}=[^\s\"'\\<>\x1e\x1f][^\r\n\"'\\\x1e\x1f]{7,})",
@@ -42,9 +55,15 @@ STRUCTURE_RULES: Final = (
     Rule(
         "crypt-hash",
         r"(\$(?:[1256789]|2[abxy]?|y|gy|apr1|P|H|S|sha1|md5|bcrypt[a-z0-9-]*|argon2(?:id?|d)|scrypt|pbkdf2[a-z0-9-]*)\$[A-Za-z0-9./$=,+-]{16,})",
-        tuple("$1$ $2$ $2a$ $2b$ $2x$ $2y$ $5$ $6$ $7$ $8$ $9$ $y$ $gy$ $apr1$ $p$ $h$ $s$ $sha1$ $md5$ $bcrypt $argon2 $scrypt $pbkdf2".split()),
+        tuple(
+            "$1$ $2$ $2a$ $2b$ $2x$ $2y$ $5$ $6$ $7$ $8$ $9$ $y$ $gy$ $apr1$ $p$ $h$ $s$ $sha1$ $md5$ $bcrypt $argon2 $scrypt $pbkdf2".split()
+        ),
     ),
-    Rule("django-hash", r"((?:pbkdf2_sha\d+|bcrypt_sha256|sha1|md5|argon2)\$[A-Za-z0-9.$=,+/-]{20,})", ("pbkdf2_sha", "bcrypt_sha256$", "sha1$", "md5$", "argon2$")),
+    Rule(
+        "django-hash",
+        r"((?:pbkdf2_sha\d+|bcrypt_sha256|sha1|md5|argon2)\$[A-Za-z0-9.$=,+/-]{20,})",
+        ("pbkdf2_sha", "bcrypt_sha256$", "sha1$", "md5$", "argon2$"),
+    ),
     Rule(
         "dump-hash",
         r"(?i)\binsert\s{1,3}into\s{1,3}[\w`\"'.\[\]]{0,60}(?:user|account|member|admin|login|customer|password|auth)[^\r\n;]*?['\"]([0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}|[0-9a-f]{128})['\"]",

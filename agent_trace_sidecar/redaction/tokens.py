@@ -5,6 +5,8 @@ masks a token that was cut or mistyped as well, since its mark leaves no doubt w
 that their makers publish. A row is: rule, literals of which one is in every match (lower-case), pattern.
 """
 
+
+
 from typing import Final
 
 from agent_trace_sidecar.redaction.rules import Rule
@@ -16,33 +18,65 @@ _TABLE: Final = (
     ("aws-access-key-id", "akia asia abia acca a3t", rf"{_B}((?:AKIA|ASIA|ABIA|ACCA|A3T[A-Z0-9])[A-Z0-9]{{16}}){_E}"),
     ("aws-mws-key", "amzn.mws.", r"(amzn\.mws\.[0-9a-fA-F-]{30,40})"),
     ("aws-appsync-key", "da2-", rf"{_B}(da2-[a-z0-9]{{26}}){_E}"),
-    ("github-token", "ghp_ gho_ ghu_ ghs_ ghr_ github_pat_", r"(gh[pousr]_[A-Za-z0-9_]{16,255}|github_pat_[A-Za-z0-9_]{20,255})"),
+    (
+        "github-token",
+        "ghp_ gho_ ghu_ ghs_ ghr_ github_pat_",
+        r"(gh[pousr]_[A-Za-z0-9_]{16,255}|github_pat_[A-Za-z0-9_]{20,255})",
+    ),
     (
         "gitlab-token",
         "glpat- gldt- glrt- gloas- glsoat- glft- glimt- glagent- glcbt- glptt- glffct- glrtr- glwt- gr1348941",
         rf"{_B}(gl(?:pat|dt|rtr|rt|oas|soat|ft|imt|agent|cbt|ptt|ffct|wt)-[A-Za-z0-9_.-]{{15,300}}|GR1348941[A-Za-z0-9_-]{{16,60}})",
     ),
     ("slack-token", "xox xapp-", r"(xox[abcdeoprs](?:\.xox[bp])?-[A-Za-z0-9-]{10,250}|xapp-\d-[A-Za-z0-9-]{10,250})"),
-    ("slack-webhook", "hooks.slack.com", r"hooks\.slack\.com/(?:services|workflows|triggers)/([A-Za-z0-9/_+-]{20,120})"),
-    ("teams-webhook", "webhook", r"(?i)(?:office\.com/webhook(?:b2)?|logic\.azure\.com[:\d]*/workflows)/([A-Za-z0-9@/_%&?=.-]{30,300})"),
+    (
+        "slack-webhook",
+        "hooks.slack.com",
+        r"hooks\.slack\.com/(?:services|workflows|triggers)/([A-Za-z0-9/_+-]{20,120})",
+    ),
+    (
+        "teams-webhook",
+        "webhook",
+        r"(?i)(?:office\.com/webhook(?:b2)?|logic\.azure\.com[:\d]*/workflows)/([A-Za-z0-9@/_%&?=.-]{30,300})",
+    ),
     ("discord-webhook", "/api/webhooks/", r"/api/webhooks/(\d{15,21}/[A-Za-z0-9_-]{30,90})"),
-    ("chat-webhook", "/v1/spaces/ /robot/send /bot/v2/hook", r"(?:spaces/[\w-]+/messages\?key=|access_token=|/hook/)([A-Za-z0-9&=%_-]{20,200})"),
-    ("openai-key", "sk-", rf"{_B}(sk-(?:proj|svcacct|admin|None|or-v1|lf)-[A-Za-z0-9_-]{{16,200}}|sk-[A-Za-z0-9]{{32,64}}){_E}"),
+    (
+        "chat-webhook",
+        "/v1/spaces/ /robot/send /bot/v2/hook",
+        r"(?:spaces/[\w-]+/messages\?key=|access_token=|/hook/)([A-Za-z0-9&=%_-]{20,200})",
+    ),
+    (
+        "openai-key",
+        "sk-",
+        rf"{_B}(sk-(?:proj|svcacct|admin|None|or-v1|lf)-[A-Za-z0-9_-]{{16,200}}|sk-[A-Za-z0-9]{{32,64}}){_E}",
+    ),
     ("anthropic-key", "sk-ant-", rf"{_B}(sk-ant-[a-z0-9]{{3,10}}-[A-Za-z0-9_-]{{16,200}})"),
     ("google-api-key", "aiza", rf"{_B}(AIza[A-Za-z0-9_-]{{30,45}})"),
     ("google-oauth-token", "ya29.", rf"{_B}(ya29\.[A-Za-z0-9_-]{{20,500}})"),
     ("google-oauth-secret", "gocspx-", r"(GOCSPX-[A-Za-z0-9_-]{20,40})"),
     ("google-client-id", ".apps.googleusercontent.com", r"(\d{8,15}-[a-z0-9]{20,40})\.apps\.googleusercontent\.com"),
     ("google-refresh-token", "1//0", rf"{_B}(1//0[A-Za-z0-9_-]{{30,150}})"),
-    ("stripe-key", "sk_live_ sk_test_ sk_prod_ rk_live_ rk_test_ rk_prod_", r"((?:sk|rk)_(?:test|live|prod)_[A-Za-z0-9]{10,200})"),
+    (
+        "stripe-key",
+        "sk_live_ sk_test_ sk_prod_ rk_live_ rk_test_ rk_prod_",
+        r"((?:sk|rk)_(?:test|live|prod)_[A-Za-z0-9]{10,200})",
+    ),
     ("stripe-webhook-secret", "whsec_", r"(whsec_[A-Za-z0-9+/=]{20,100})"),
-    ("jwt", "eyj", rf"{_B}(eyJ[A-Za-z0-9_-]{{10,}}\.(?:eyJ|[A-Za-z0-9_-]{{2}})[A-Za-z0-9_-]{{8,}}(?:\.[A-Za-z0-9_-]*)*)"),
+    (
+        "jwt",
+        "eyj",
+        rf"{_B}(eyJ[A-Za-z0-9_-]{{10,}}\.(?:eyJ|[A-Za-z0-9_-]{{2}})[A-Za-z0-9_-]{{8,}}(?:\.[A-Za-z0-9_-]*)*)",
+    ),
     ("npm-token", "npm_", rf"{_B}(npm_[A-Za-z0-9]{{30,60}}){_E}"),
     ("pypi-token", "pypi-age", r"(pypi-AgE[A-Za-z0-9_-]{20,500})"),
     ("docker-token", "dckr_", r"(dckr_(?:pat|oat)_[A-Za-z0-9_-]{20,60})"),
     ("artifactory-key", "akc", rf"{_B}(AKC[A-Za-z0-9]{{10,}})"),
     ("artifactory-token", "ap", r"(?:^|[\s=:\"'])(AP[0-9A-F][a-zA-Z0-9]{10,})"),
-    ("discord-token", ".", r"(?:^|[^A-Za-z0-9_.-])([MNOA][A-Za-z0-9_-]{22,28}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,40})"),
+    (
+        "discord-token",
+        ".",
+        r"(?:^|[^A-Za-z0-9_.-])([MNOA][A-Za-z0-9_-]{22,28}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,40})",
+    ),
     ("telegram-token", ":aa", rf"{_B}(\d{{8,10}}:AA[A-Za-z0-9_-]{{32,34}}){_E}"),
     ("mailchimp-key", "-us", rf"{_B}([0-9a-f]{{32}}-us\d{{1,2}}){_E}"),
     ("mailgun-key", "key- pubkey-", rf"{_B}((?:pub)?key-[0-9a-f]{{32}}){_E}"),
@@ -75,7 +109,11 @@ _TABLE: Final = (
     ("airtable-token", "pat", rf"{_B}(pat[A-Za-z0-9]{{14}}\.[0-9a-f]{{64}}){_E}"),
     ("postman-key", "pmak-", r"(PMAK-[0-9a-f]{24}-[0-9a-f]{34})"),
     ("grafana-token", "glsa_ glc_", r"(glsa_[A-Za-z0-9]{32}_[0-9a-fA-F]{8}|glc_[A-Za-z0-9+/=]{32,400})"),
-    ("newrelic-key", "nrak- nraa- nrii- nriq- nrjs- nrra- nral", rf"{_B}(NR(?:AK|AA|II|IQ|JS|RA)-[A-Za-z0-9_-]{{18,40}}|[0-9a-z]{{36}}NRAL)"),
+    (
+        "newrelic-key",
+        "nrak- nraa- nrii- nriq- nrjs- nrra- nral",
+        rf"{_B}(NR(?:AK|AA|II|IQ|JS|RA)-[A-Za-z0-9_-]{{18,40}}|[0-9a-z]{{36}}NRAL)",
+    ),
     ("sentry-token", "sntrys_ sntryu_", r"(sntry[su]_[A-Za-z0-9+/=_-]{40,300})"),
     ("sentry-dsn", "@o sentry", r"https?://([0-9a-f]{32}(?::[0-9a-f]{32})?)@[\w.-]*(?:sentry|ingest)"),
     ("sonar-token", "squ_ sqp_ sqa_", rf"{_B}(sq[upa]_[0-9a-f]{{40}}){_E}"),
@@ -95,15 +133,23 @@ _TABLE: Final = (
     ("truenas-key", "-", rf"(?:^|[\s\"'\[=])(\d{{1,3}}-[A-Za-z0-9]{{64}}){_E}"),
     ("okta-token", "ssws 00", r"(?:^|[\s\"'=])(00[A-Za-z0-9_-]{40})(?:$|[\s\"'`,;<])"),
     ("age-secret-key", "age-secret-key-1", r"(AGE-SECRET-KEY-1[0-9A-Z]{50,64})"),
-    ("azure-client-secret", "q~", rf"(?:^|[^A-Za-z0-9_~.-])([A-Za-z0-9_~.]{{3}}\dQ~[A-Za-z0-9_~.-]{{31,34}})"),
+    ("azure-client-secret", "q~", r"(?:^|[^A-Za-z0-9_~.-])([A-Za-z0-9_~.]{3}\dQ~[A-Za-z0-9_~.-]{31,34})"),
     ("azure-devops-token", "azdo", rf"{_B}([A-Za-z0-9]{{60,84}}AZDO[A-Za-z0-9]{{4}}){_E}"),
-    ("azure-storage-key", "accountkey sharedaccesskey", r"(?i)(?:account|sharedaccess)key=([A-Za-z0-9+/]{40,90}={0,2})"),
+    (
+        "azure-storage-key",
+        "accountkey sharedaccesskey",
+        r"(?i)(?:account|sharedaccess)key=([A-Za-z0-9+/]{40,90}={0,2})",
+    ),
     ("azure-sas", "sig=", r"[?&;]sig=([A-Za-z0-9%+/=]{30,100})"),
     ("okta-scim", "atatt atctt", r"(AT[AC]TT3[A-Za-z0-9_=.-]{50,250})"),
     ("jenkins-secret", "{aqaaa", r"\{(AQAAA[A-Za-z0-9+/=]{20,200})\}"),
     ("krb5-hash", "$krb5", r"(\$krb5(?:asrep|tgs|pa)\$\d{1,2}\$[^\s\"']{20,})"),
     ("microsoft-hash", ":::", r"(?i)[\w.$-]{1,60}:\d{1,10}:([0-9a-f]{32}:[0-9a-f]{32}):::"),
-    ("bcrypt-like", "{ssha {sha} {smd5} {md5} {sha256} {sha512} {crypt}", r"(?i)\{(?:SSHA|SHA|SMD5|MD5|CRYPT)\d*\}([A-Za-z0-9+/=$.]{13,200})"),
+    (
+        "bcrypt-like",
+        "{ssha {sha} {smd5} {md5} {sha256} {sha512} {crypt}",
+        r"(?i)\{(?:SSHA|SHA|SMD5|MD5|CRYPT)\d*\}([A-Za-z0-9+/=$.]{13,200})",
+    ),
     ("wireguard-key", "privatekey presharedkey", r"(?i)(?:private|preshared)key\s{0,4}=\s{0,4}([A-Za-z0-9+/]{43}=)"),
     ("vault-unseal-key", "unseal", r"(?i)unseal(?:[ _-]?key)?[ \d:=]{1,8}([A-Za-z0-9+/]{40,66}={0,2})"),
     ("postgres-scram", "scram-sha-256$", r"(SCRAM-SHA-256\$\d+:[A-Za-z0-9+/=]+\$[A-Za-z0-9+/=:]+)"),

@@ -1,12 +1,14 @@
 """Whether a value beside a secret-like name is a secret: neither placeholder, reference, code nor plain words."""
 
+# ruff: noqa: E501 - a pattern is read as one line
+
 import enum
 import math
 import re
 from collections import Counter
 from typing import Final
 
-from agent_trace_sidecar.redaction.names import Kind, words_of
+from agent_trace_sidecar.redaction.names import Kind
 
 
 class Form(enum.Enum):
@@ -50,7 +52,9 @@ _REFERENCE: Final = re.compile(
 _REGEX: Final = re.compile(r"\(\?[:P=!<]|\[\^|\[[a-zA-Z0-9]-[a-zA-Z0-9]|\\[wdsbSWD]|\.[*+]|\{\d+,|\\x[0-9a-f]{2}")
 """A pattern or bytes in code."""
 _NUMBER: Final = re.compile(r"^\d+$")
-_CALL: Final = re.compile(r"^[\w.$:>&*!-]*\w[\w.]*\s*[(\[]|[)\]}]\s*$|^\(|^\[|^\{|^(?:new|await|lambda|func|function|not|if)\s|=>|->|::|&&|\|\|")
+_CALL: Final = re.compile(
+    r"^[\w.$:>&*!-]*\w[\w.]*\s*[(\[]|[)\]}]\s*$|^\(|^\[|^\{|^(?:new|await|lambda|func|function|not|if)\s|=>|->|::|&&|\|\|"
+)
 _DOTTED: Final = re.compile(r"^[A-Za-z_$]\w*(?:(?:\.|::|->|/|\\)[A-Za-z_$]\w*)+$")
 _TECH: Final = re.compile(
     r"(?i)sha-?\d+|md[45]|utf-?\d+|base-?\d+|oauth-?\d|http-?\d|x-?509|aes-?\d+|hs\d{3}|rs\d{3}|es\d{3}|ps\d{3}|rsa-?\d+|"
@@ -67,7 +71,7 @@ _VOWEL: Final = re.compile(r"[aeiouyAEIOU]")
 _HARD: Final = re.compile(r"(?i)[bcdfghjklmnpqrstvwxz]{5,}")
 
 
-def is_secret(name: bytes, kind: Kind, raw: bytes, form: Form) -> bool:
+def is_secret(name: bytes, kind: Kind, raw: bytes, form: Form) -> bool:  # noqa: PLR0911 - one return per reason
     """Whether the value `raw` beside `name`, a name of this `kind`, must be masked."""
     if kind is Kind.NONE or len(raw) > LONGEST or b"\x1f" in raw or b"[REDACTED:" in raw:
         return False
@@ -123,7 +127,7 @@ def _is_phrase(value: str) -> bool:
 def is_segmented(value: str) -> bool:
     """Names and short numbers joined by separators: a module, a file, a version."""
     parts = [part for part in re.split(r"[._/~=+:-]+", value) if part]
-    return all(part.isdigit() and len(part) <= 4 or is_wordy(part) for part in parts)  # noqa: PLR2004 - years are numbers
+    return all((part.isdigit() and len(part) <= 4) or is_wordy(part) for part in parts)  # noqa: PLR2004 - years are numbers
 
 
 def holds_random(value: str) -> bool:

@@ -44,9 +44,16 @@ def _escaped_lines(text: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _is_meant(text: bytes, start: int, end: int) -> bool:
-    """Whether `\\n` in this line stands for a line end of an inner text: the line is alone, or has quotes to unescape."""
-    alone = (start == 0 or text[start - 2 : start] == BREAK + b"\n") and (end >= len(text) or text[end + 1 : end + 2] == BREAK)
-    return alone or text.find(b'\\"', start, end) >= 0 or text.find(b'": "', start, end) >= 0 or text.find(b'":"', start, end) >= 0
+    """Whether an escaped line end in this line belongs to an inner text: it is alone, or has JSON in it."""
+    alone = (start == 0 or text[start - 2 : start] == BREAK + b"\n") and (
+        end >= len(text) or text[end + 1 : end + 2] == BREAK
+    )
+    return (
+        alone
+        or text.find(b'\\"', start, end) >= 0
+        or text.find(b'": "', start, end) >= 0
+        or text.find(b'":"', start, end) >= 0
+    )
 
 
 def _escape_parts(text: bytes, lines: list[tuple[int, int]]) -> Iterator[Part]:

@@ -101,7 +101,7 @@ _FORMS: Final = {
         'W|<entry key="mail.password">{}</entry>',
         'W|  <server url="sftp://example.org" username="bob" password="{}" />',
         "W|set imap_pass='{}'",
-        "W|password \"{}\"",
+        'W|password "{}"',
         "T|  default_token: {}",
         'T|variable "do_token" {{\n  default = "x"\n}}\ndo_token = "{}"',
         "W|requirepass {}",
@@ -197,7 +197,7 @@ _FORMS: Final = {
         "H|api key {}",
         "T|acme_api_key = {}",
         "T|acme token = '{}'",
-        "H|acme key: \"{}\"",
+        'H|acme key: "{}"',
         "U|acme api key: {}",
         "T|Set-Cookie: session={}; Path=/",
         "T|Cookie: sid={}; theme=dark",
@@ -231,7 +231,7 @@ def cases(*, each: int = 4) -> Iterator[Case]:
 
 def is_masked(secret: str, masked: str) -> bool:
     """Whether no long part of the secret is left."""
-    least = max(6, len(secret) // 4) if len(secret) > 8 else len(secret)  # noqa: PLR2004 - as the shared scorer counts
+    least = max(6, len(secret) // 4) if len(secret) > 8 else len(secret)
     return not any(secret[at : at + least] in masked for at in range(len(secret) - least + 1))
 
 

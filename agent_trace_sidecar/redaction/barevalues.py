@@ -1,0 +1,113 @@
+"""Values without quotes behind a secret-like name: settings, shell, YAML, URLs, XML, command lines, or just code.
+
+In code what stands there is an expression; only where the line says that it is a setting, the value is literal.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from agent_trace_sidecar.redaction.names import Kind
+from agent_trace_sidecar.redaction.spans import Span
+from agent_trace_sidecar.redaction.values import LONGEST, Form, is_secret
+
+
+class Candidate(NamedTuple):
+    """A name with something like a separator behind it."""
+
+    kind: Kind
+    name: bytes
+    quote: bytes
+    """The closing quote or bracket between name and separator."""
+    operator: bytes
+    begin: int
+    """Where the name begins in the text."""
+
+
+_LEAD: Final = re.compile(
+    rb"^[ \t]*(?:[+\-<>|][ \t]*)?(?:\d+[:|\t][ \t]?|L?\d+:[ \t])?[+\-<>|#;/*]*[ \t]*"
+    rb"(?:export[ \t]+|set[ \t]+|setx[ \t]+|setenv[ \t]+|ENV[ \t]+|ARG[ \t]+|declare[ \t]+-\w[ \t]+|-[ \t]+"
+    rb"|\$env:|\$|\\*[\"'])*$"
+)
+"""What may stand before a setting on its line: diff marks, line numbers, comment signs, `export`."""
+_SETS: Final = re.compile(rb"(?:^|\s)(?:ENV|ARG|setx|setenv)\s+$")
+_PROSE: Final = re.compile(rb"[a-z]+[.,;:)]*$")
+_CODE_TAIL: Final = re.compile(rb"[A-Za-z_][\w.]*(?:\)+[):;,]*|:)$")
+_SYMBOLS: Final = re.compile(rb"[!@#%^&{}~?|;$]|\d[a-zA-Z]|[a-zA-Z]\d")
+_CALLED: Final = re.compile(rb"[A-Za-z_][\w.:]*(?:\(|\[|\{|->)")
+_VALUE: Final = re.compile(rb"(?:[^\s\\\"'\x60\x1e\x1f]|\\(?![nrt\"'u]))+")
+_URL_VALUE: Final = re.compile(rb"[^\s&\\\"'\x60<>#;,)\x1e\x1f]+")
+_LONGEST_BARE: Final = 1024
+_CLOSERS: Final = b",;)]}"
+_REST: Final = 80
+
+
+def is_alone(text: bytes, begin: int) -> bool:
+    """Whether a name begins its line, but for marks."""
+    return _LEAD.match(text, _line_start(text, begin), begin) is not None
+
+
+def bare_value(text: bytes, found: Candidate, start: int) -> Iterator[Span]:
+    """The value that begins at `start`, when it is a secret."""
+    sign = found.operator.strip()
+    if text[found.begin - 1 : found.begin] in {b"?", b"&"} and sign == b"=":
+        match = _URL_VALUE.match(text, start, start + _LONGEST_BARE)
+        ends = (match.end(), Form.QUOTED) if match else None
+    elif sign.endswith(b">"):
+        ends = _of_element(text, sign, start)
+    elif not sign or sign.isalpha():
+        ends = _of_command(text, found, start)
+    else:
+        ends = _of_setting(text, found, sign, start)
+    if ends is not None and is_secret(found.name, found.kind, text[start : ends[0]], ends[1]):
+        is_member = found.quote.endswith(b'"') and b":" in sign
+        yield Span(start, ends[0], "assignment", quote=found.quote if is_member else b"")
+
+
+def _of_element(text: bytes, sign: bytes, start: int) -> tuple[int, Form] | None:
+    """<password>value</password>."""
+    end = text.find(b"<", start, start + LONGEST)
+    if sign.startswith((b"=", b"-")) or end < 0 or b"\n" in text[start:end]:
+        return None
+    return end, Form.CONFIG
+
+
+def _of_command(text: bytes, found: Candidate, start: int) -> tuple[int, Form] | None:
+    """--password value, ENV NAME value, `the password is value`."""
+    match = _VALUE.match(text, start, start + _LONGEST_BARE)
+    begin = found.begin
+    flag = b"-" in text[max(0, begin - 2) : begin] or found.name.startswith(b"-")
+    literal = flag or _SETS.search(text, _line_start(text, begin), begin) is not None
+    if match is None or not (literal or found.operator.strip()):
+        return None
+    if text[start : start + 1] == b"-" or _PROSE.match(text, start, match.end()):
+        return None
+    return match.end(), Form.CONFIG if literal else Form.BARE
+
+
+def _of_setting(text: bytes, found: Candidate, sign: bytes, start: int) -> tuple[int, Form] | None:
+    """NAME=value, name: value."""
+    match = _VALUE.match(text, start, start + _LONGEST_BARE)
+    if match is None or sign in {b",", b"("} or _CODE_TAIL.match(text, start, match.end()):
+        return None
+    end = match.end()
+    alone, whole = is_alone(text, found.begin), _ends_line(text, end)
+    spaced = b" " in found.operator
+    if not alone or spaced or not whole:
+        end = start + len(text[start:end].rstrip(_CLOSERS))
+    member = (found.quote.endswith(b'"') and b":" in sign) or sign.startswith((b"value", b",", b";"))
+    if member or text[found.begin - 1 : found.begin] == b";":
+        return end, Form.CONFIG
+    words = spaced and sign != b":" and not _SYMBOLS.search(text, start, end)
+    literal = alone and whole and not words and not _CALLED.match(text, start, end)
+    return end, Form.CONFIG if literal else Form.BARE
+
+
+def _ends_line(text: bytes, end: int) -> bool:
+    line_end = text.find(b"\n", end, end + _REST)
+    rest = text[end : line_end if line_end >= 0 else end + _REST].strip()
+    return not rest or rest.startswith((b"#", b"//")) or rest.rstrip(b",") in {b'"', b"'", b"`"}
+
+
+def _line_start(text: bytes, at: int) -> int:
+    return text.rfind(b"\n", max(0, at - LONGEST), at) + 1 or max(0, at - LONGEST)
