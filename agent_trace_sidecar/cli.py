@@ -109,7 +109,9 @@ def _run(config: Config, _: argparse.Namespace) -> int:
         return 0
 
     async def work() -> int:
-        return await daemon.Run(config, log.logger()).run()
+        recording = daemon.Run(config, log.logger())
+        async with recording.watched():
+            return await recording.run()
 
     code = asyncio.run(work())
     sys.stdout = None  # nobody may read it any more: don't fail while flushing
@@ -144,7 +146,8 @@ def _tail(config: Config, arguments: argparse.Namespace) -> int:
         following = follow.Follow(
             config, log.logger(), a.paths, remove_shipped=a.remove_shipped, keep_s=max(0, a.keep_seconds)
         )
-        return await following.run()
+        async with following.watched():
+            return await following.run()
 
     return asyncio.run(work())
 

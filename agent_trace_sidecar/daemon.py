@@ -10,20 +10,24 @@ import contextlib
 import os
 import signal
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, ParamSpec
+from weakref import WeakSet
 
 import asyncpg
 
+from agent_trace_sidecar import __version__, http
 from agent_trace_sidecar.build import Builder, BuildSettings
-from agent_trace_sidecar.config import Config, ConfigError
+from agent_trace_sidecar.config import Config, ConfigError, http_address
 from agent_trace_sidecar.embedded import EmbeddedError, EmbeddedPostgres
 from agent_trace_sidecar.health import HealthFile
 from agent_trace_sidecar.intake import Intake
 from agent_trace_sidecar.limits import ADOPT_GRACE_S, ADOPT_INTERVAL_S, DRAIN_DEADLINE_S, SPOOL_KEEP_S
 from agent_trace_sidecar.log import Logger
 from agent_trace_sidecar.logs import FileLog, SpoolLog
+from agent_trace_sidecar.metrics import CONTENT_TYPE, Metrics
 from agent_trace_sidecar.migrate import migrate, schema_version
 from agent_trace_sidecar.redaction import Funnel, RuleError, is_secret_path
 from agent_trace_sidecar.rows import Counts
@@ -83,6 +87,9 @@ class Daemon:
         self.database = Database(config)
         self.funnel = _funnel(config)
         self.identity = Identity(recorder=recorder, environ=os.environ)
+        self.metrics = Metrics()
+        self.metrics.healthy = lambda: not self.trouble()
+        self._shippers: WeakSet[Shipper] = WeakSet()
 
     def sink(self, prepare: Callable[[asyncpg.Connection], Awaitable[None]]) -> PostgresSink:
         """A connection; `prepare` runs on it whenever it is made."""
@@ -102,9 +109,33 @@ class Daemon:
             batch_size=self.config.batch_size,
             flush_ms=self.config.flush_ms,
             retry_max=self.config.retry_max,
+            metrics=self.metrics,
             on_change=on_change,
         )
+        self._shippers.add(shipper)
         return shipper, sink
+
+    def trouble(self) -> str:
+        """Why lines don't reach the database at the moment, for probes; empty when they do."""
+        ill = (shipper.health for shipper in self._shippers if shipper.health.unhealthy)
+        return next((f"{health.cause}: {health.hint}" for health in ill), "")
+
+    def watched(self) -> AbstractAsyncContextManager[None]:
+        """During the block, health and metrics are served at AGENT_TRACE_HTTP, if that is set."""
+        address = http_address(self.config.http) if self.config.http else None
+        return http.serving(address, {"/livez": _livez, "/readyz": self._readyz, "/metrics": self._scrape}, self.logger)
+
+    def _readyz(self) -> http.Page:
+        trouble = self.trouble()
+        return http.Page(503 if trouble else 200, f"{trouble or 'ok'}\n".encode())
+
+    def _scrape(self) -> http.Page:
+        return http.Page(200, self.metrics.render(__version__), CONTENT_TYPE)
+
+
+def _livez() -> http.Page:
+    """Alive is what answers."""
+    return http.Page(200, b"ok\n")
 
 
 def _funnel(config: Config) -> Funnel:
@@ -136,6 +167,7 @@ class Run(Daemon):
         self._ended = asyncio.Event()
         self._spool: Spool | None = None
         self._log: SpoolLog | None = None
+        self.metrics.spool_bytes = self._spool_bytes
         self._intake = Intake(
             self._root,
             self.funnel,
@@ -163,6 +195,14 @@ class Run(Daemon):
             if self._spool is not None:
                 self._spool.close()
             await self.database.close()
+
+    def trouble(self) -> str:
+        """As of every daemon; also a disk that takes no more lines."""
+        return self._intake.blocked or super().trouble()
+
+    def _spool_bytes(self) -> tuple[int, int]:
+        spool = self._spool
+        return (spool.end - spool.start, spool.unshipped_bytes) if spool is not None else (0, 0)
 
     async def _drain(self, own: asyncio.Task[None], adopting: asyncio.Task[None]) -> int:
         """Deliver what is there, ours first, then what dead sidecars left; give up at the deadline."""

@@ -21,6 +21,7 @@ import backoff
 from agent_trace_sidecar.build import Builder
 from agent_trace_sidecar.limits import BACKOFF_MAX_S, BATCH_BYTES, BATCH_ROWS
 from agent_trace_sidecar.log import Logger
+from agent_trace_sidecar.metrics import Metrics
 from agent_trace_sidecar.redaction import Redacted
 from agent_trace_sidecar.rows import Batch, Checkpoint, Counts, DeadLetter, Item
 from agent_trace_sidecar.sinks.faults import Fate, Verdict
@@ -98,6 +99,7 @@ class Shipper:
         batch_size: int,
         flush_ms: int,
         retry_max: int,
+        metrics: Metrics | None = None,
         on_change: Callable[["Shipper"], None] = lambda _: None,
     ) -> None:
         """`on_change` is called after each commit and whenever the health changes."""
@@ -108,6 +110,7 @@ class Shipper:
         self._batch_size = batch_size
         self._flush_s = flush_ms / 1000
         self._retry_max = retry_max
+        self._metrics = metrics or Metrics()
         self._on_change = on_change
         self._builder = make_builder()
         self._known: set[UUID] = set()
@@ -128,8 +131,10 @@ class Shipper:
         Raises:
             FencedError: another process took the log over.
         """
+        self._metrics.waiting(self, time.time())
         try:
             found = await self._retrying(lambda: self._sink.open_log(self._log.name, _now()))
+            self._metrics.waiting(self, None)
             self.counts_before = found.counts
             self._start_at(found)
             while await self._log.more(self.position):
@@ -138,6 +143,8 @@ class Shipper:
             self.health.fenced = True
             self._logger.warning("log_taken_over", log=self._log.name.label)
             raise
+        finally:
+            self._metrics.waiting(self, None)
 
     # -- a batch ---------------------------------------------------------------------------------------------
 
@@ -175,6 +182,8 @@ class Shipper:
             if state != self._saved.get(instance):
                 batch.states[instance] = (self._builder.summary(instance).highest_seq, state)
         batch.check = self._log.check(batch.new_position)
+        oldest = batch.items[0].built.event.occurred_at if batch.items else batch.at
+        self._metrics.waiting(self, oldest.timestamp())
         return batch
 
     async def _build(self, batch: Batch, at: int, line: bytes, touched: set[UUID]) -> None:
@@ -189,6 +198,7 @@ class Shipper:
         await self._know(envelope.instance)
         built = self._builder.feed(envelope)
         touched.add(envelope.instance)
+        self._metrics.masked(envelope.redacted or {})
         if envelope.worktree:
             batch.worktrees.setdefault(envelope.instance, set()).add(envelope.worktree)
         batch.items.append(Item(built, line, at))
@@ -209,10 +219,22 @@ class Shipper:
         if written is None:
             return
         self._saved.update({instance: state for instance, (_, state) in batch.states.items()})
+        self._measure(batch, written)
         self._checkpoint = Checkpoint(batch.epoch, batch.new_position, written, batch.check)
         self.position = batch.new_position
         self._log.release(self.position)
         self._on_change(self)
+
+    def _measure(self, batch: Batch, written: Counts) -> None:
+        before = self.counts
+        for outcome in ("stored", "duplicate", "dead"):
+            self._metrics.counted(outcome, max(0, getattr(written, outcome) - getattr(before, outcome)))
+        for letter in batch.dead:
+            self._metrics.dead(letter.reason)
+        for instance in batch.states:
+            found = self._builder.summary(instance)
+            self._metrics.gaps(instance, found.missing, found.lost)
+        self._metrics.waiting(self, None)
 
     async def _write(self, batch: Batch) -> Counts | None:
         """One attempt; None when the log must be read again from another position.
@@ -223,7 +245,10 @@ class Shipper:
         try:
             if self.health.failures:
                 await self._sink.resume_log(self._log.name, batch.epoch, _now())
-            return (await self._sink.write(batch, self._log.name, self.counts)).counts
+            began = time.monotonic()
+            written = await self._sink.write(batch, self._log.name, self.counts)
+            self._metrics.flushed(time.monotonic() - began)
+            return written.counts  # noqa: TRY300 - the same way out as below
         except MovedError:
             found = await self._sink.resume_log(self._log.name, batch.epoch, _now())
         if found.position == batch.new_position and found.counts.read:
@@ -271,6 +296,7 @@ class Shipper:
                 return result
 
     def _failed(self, found: Verdict) -> None:
+        self._metrics.retried(found.cause)
         health = self.health
         first_of_its_kind = health.cause != found.cause
         health.failures += 1
