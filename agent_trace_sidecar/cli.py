@@ -88,6 +88,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--dry-run", action="store_true", help="only say what would go")
     sub = add("status", _status, "Say how the recording goes; exit code 1 when it does not.")
     sub.add_argument("--json", action="store_true", help="print JSON")
+    sub = add("blame", _blame, "Say for every line of a file who wrote it.")
+    sub.add_argument("file", metavar="FILE", type=Path)
+    sub.add_argument("--rev", metavar="REV", help="as the file was at this revision; default: as it stands")
+    sub.add_argument("--json", action="store_true", help="print JSON")
+    sub.add_argument("--include-fallback", action="store_true", help="believe ranges that are a guess")
     sub = add("export", _export, "Print stored records as Agent Trace JSON lines.")
     sub.add_argument("--session", metavar="ID", help="only this session's")
     sub.add_argument("--since", metavar="TIME", help="only those recorded since this ISO 8601 time")
@@ -202,6 +207,22 @@ def _status(config: Config, arguments: argparse.Namespace) -> int:
     found = status.judge(_place(config), error, stored, status.from_spools(config.state_path / SPOOL_FOLDER))
     print(msgspec.json.encode(found).decode() if arguments.json else status.as_text(found))
     return 0 if found.healthy else 1
+
+
+def _blame(config: Config, arguments: argparse.Namespace) -> int:
+    from agent_trace_sidecar.query.blame import Blame, BlameError, blame  # noqa: PLC0415
+    from agent_trace_sidecar.query.blame_text import as_json, as_text  # noqa: PLC0415
+
+    async def work(connection: Any) -> Blame:  # noqa: ANN401
+        return await blame(connection, arguments.file, arguments.rev, include_fallback=arguments.include_fallback)
+
+    try:
+        found = _with_database(config, work)
+    except BlameError as exc:
+        raise CommandError(str(exc)) from None
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    print(as_json(found) if arguments.json else "\n".join(as_text(found, colour=colour)))
+    return 0
 
 
 def _export(config: Config, arguments: argparse.Namespace) -> int:

@@ -1,0 +1,268 @@
+"""`blame`: who wrote each line of a file, at a revision or as it stands in the worktree.
+
+What the store knows of the file is replayed forward (`history.py`) up to its present content. Lines that nothing
+explains are then looked for in all other files of the repository, by their hashes.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from agent_trace_sidecar.content import text_lines
+from agent_trace_sidecar.fingerprints import KEY_TOKENS, hashes_of, line_hash, line_hashes, line_keys, line_tokens
+from agent_trace_sidecar.query import store
+from agent_trace_sidecar.query.authors import Author, Carried, Human, Wrote
+from agent_trace_sidecar.query.history import History
+from agent_trace_sidecar.query.rewrite import Kind, compare
+from agent_trace_sidecar.query.versions import Version
+from agent_trace_sidecar.query.weight import Weights
+from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, checkout_of
+
+Contributor = Literal["ai", "human", "mixed", "unknown"]
+
+_CONFIDENCE: Final = {"snapshot": 0.99, "diff": 0.99, "content": 0.99, "localised": 0.95, store.FALLBACK: 0.3}
+_CONFIDENCE_OTHERS: Final = 0.7
+"""Of methods that are not ours: imported traces."""
+_CONFIDENCE_HUMAN: Final = 0.9
+_TRUST_WRAPPED: Final = 0.9
+_TRUST_REWRITTEN: Final = 0.8
+_MAX_KEYS: Final = 2000
+"""Lines that are looked for in other files."""
+_MAX_FILES: Final = 8
+"""Other files that are then read."""
+_MANY_FILES: Final = 3
+"""A line that was written in so many files may as well be a person's in one more."""
+_PROBE_BYTES: Final = 8000
+
+
+class BlameError(Exception):
+    """The question can't be answered; the text is a sentence."""
+
+
+class Line(msgspec.Struct, frozen=True):
+    """Who wrote a line. The fields after `contributor` are of the call that wrote it, None where a person did."""
+
+    line: int
+    contributor: Contributor
+    model_id: str | None = None
+    session_id: str | None = None
+    message_id: str | None = None
+    call_id: str | None = None
+    tool: str | None = None
+    at: datetime | None = None
+    method: str | None = None
+    confidence: float = 0.0
+    """0 to 1; 0 for unknown."""
+    record_id: UUID | None = None
+    origin_path: str | None = None
+    origin_line: int | None = None
+
+
+class Blame(msgspec.Struct, frozen=True):
+    """The answer for one file; both lists are as long as the file."""
+
+    path: str
+    text: list[bytes]
+    lines: list[Line]
+
+
+async def blame(
+    connection: asyncpg.Connection, file: Path, revision: str | None = None, *, include_fallback: bool = False
+) -> Blame:
+    """Say who wrote the lines of a file.
+
+    Args:
+        connection: to the store.
+        file: where the file is, or was at the revision.
+        revision: what the user calls it; None for the file as it stands.
+        include_fallback: believe ranges that are a guess.
+
+    Raises:
+        BlameError: there is no such file, or it has no lines.
+    """
+    question = _question(file, revision)
+    asking = Asking(
+        connection, question.checkout, question.projects, question.commit, include_fallback=include_fallback
+    )
+    return await asking.about(question.path, question.content)
+
+
+class _Question(NamedTuple):
+    checkout: Checkout
+    projects: list[str]
+    commit: str | None
+    path: str
+    content: bytes
+
+
+def _question(file: Path, revision: str | None) -> _Question:
+    """What the repository says before the store is asked."""
+    # At a revision the file itself may be anything by now; its folder's true path is what counts.
+    place = file.resolve() if revision is None else file.parent.resolve() / file.name
+    checkout = checkout_of(place)
+    path = checkout.relative(place)
+    try:
+        commit = checkout.commit(revision) if revision is not None else None
+        content = checkout.content(path, commit)
+        projects = checkout.projects()
+    except CheckoutError as exc:
+        raise BlameError(str(exc)) from None
+    if content is None:
+        raise BlameError(f"there is no file {path}" + (f" at {revision}." if revision else "."))
+    if b"\0" in content[:_PROBE_BYTES]:
+        raise BlameError(f"{path} is binary: it has no lines.")
+    return _Question(checkout, projects, commit, path, content)
+
+
+class Asking:
+    """Answers for the files of one checkout at one revision."""
+
+    def __init__(
+        self,
+        connection: asyncpg.Connection,
+        checkout: Checkout,
+        projects: Sequence[str],
+        commit: str | None,
+        *,
+        include_fallback: bool = False,
+    ) -> None:
+        self._connection, self._checkout = connection, checkout
+        self._projects, self._commit = list(projects), commit
+        self._include_fallback = include_fallback
+
+    async def about(self, path: str, content: bytes) -> Blame:
+        """Say who wrote each line of a content."""
+        text = text_lines(content)
+        packed = line_hashes(text)
+        stored = await self._changes([path])
+        version, known = self._explained(path, text, packed, stored, Weights())
+        searched = self._searched(text, version)
+        found = await store.written_elsewhere(self._connection, list(searched), [path]) if searched else []
+        if found:
+            weights = Weights()
+            _common(weights, found, searched)
+            paths = [one.path for one in found[:_MAX_FILES]]
+            stored = await self._changes([path, *paths])
+            version, known = self._explained(path, text, packed, stored, weights)
+        return Blame(path, text, judged(text, version.authors, known=known))
+
+    async def _changes(self, paths: Sequence[str]) -> list[store.Stored]:
+        return await store.changes(self._connection, self._projects, paths, include_fallback=self._include_fallback)
+
+    def _explained(
+        self, path: str, text: Sequence[bytes], packed: bytes, stored: Sequence[store.Stored], weights: Weights
+    ) -> tuple[Version, bool]:
+        """Replay the changes up to this content; the second is whether the file itself was ever seen."""
+        weights.learn_lines(hashes_of(packed), text)
+        history = History(weights, self._present(path, stored))
+        for one in stored:
+            history.add(one.change)
+        base = history.base_of(str(self._checkout.root), path, packed, newest=self._commit is None)
+        return history.explain(str(self._checkout.root), path, packed, base), base is not None
+
+    def _present(self, path: str, stored: Iterable[store.Stored]) -> dict[str, frozenset[int]]:
+        """What the other files hold now: a line that is still there has not moved from there."""
+        present = {}
+        for other in {one.change.path for one in stored} - {path}:
+            try:
+                content = self._checkout.content(other, self._commit)
+            except CheckoutError:
+                content = None
+            lines = text_lines(content) if content is not None else []
+            present[other] = frozenset(one >> 32 for one in hashes_of(line_hashes(lines)))
+        return present
+
+    def _searched(self, text: Sequence[bytes], version: Version) -> dict[int, int]:
+        """Lines that may have come from another file: their keys and their hashes."""
+        searched: dict[int, int] = {}
+        for line, author in zip(text, version.authors, strict=True):
+            if isinstance(author, Wrote | Carried) or line_tokens(line)[0] < KEY_TOKENS:
+                continue
+            own = line_hash(line)
+            for project in self._projects:
+                for key in line_keys(project, own, None):
+                    searched[key] = int.from_bytes(own[:4], "big")
+            if len(searched) >= _MAX_KEYS:
+                break
+        return searched
+
+
+def _common(weights: Weights, found: Iterable[store.Found], searched: dict[int, int]) -> None:
+    """Lines that were written in many files say little about where one of them comes from."""
+    counts = Counter(searched[key] for one in found for key in one.keys)
+    weights.common(loose for loose, count in counts.items() if count >= _MANY_FILES)
+
+
+def judged(text: Sequence[bytes], authors: Sequence[Author], *, known: bool) -> list[Line]:
+    """The answer for each line; `known` is whether the store knows the file at all."""
+    lines: list[Line] = []
+    at = 0
+    while at < len(authors):
+        author = authors[at]
+        if isinstance(author, Human) and author.instead_of:
+            end = at + 1
+            while end < len(authors) and authors[end] is author:
+                end += 1
+            lines.extend(_replaced(author.instead_of, text[at:end], at + 1, authors))
+            at = end
+        else:
+            lines.append(_line(at + 1, author, known=known))
+            at += 1
+    return lines
+
+
+def _replaced(instead_of: Sequence[Wrote], text: Sequence[bytes], first: int, authors: Sequence[Author]) -> list[Line]:
+    """New lines where recorded ones stood: a person's, unless they still have much of them."""
+    here = {id(author.wrote if isinstance(author, Carried) else author) for author in authors}
+    gone = [one for one in instead_of if id(one) not in here and one.tokens is not None]
+    found = compare([one.tokens or b"" for one in gone], [line_tokens(line)[1:] for line in text])
+    lines = []
+    for number, one in enumerate(found, first):
+        match one.kind:
+            case Kind.SAME:
+                lines.append(_of(number, gone[one.old], "ai", _TRUST_WRAPPED))
+            case Kind.PARTLY:
+                lines.append(_of(number, gone[one.old], "mixed", _TRUST_REWRITTEN))
+            case Kind.OTHER:
+                lines.append(Line(number, "human", confidence=_CONFIDENCE_HUMAN))
+    return lines
+
+
+def _line(number: int, author: Author, *, known: bool) -> Line:
+    match author:
+        case Wrote():
+            return _of(number, author, "ai", 1.0)
+        case Carried(wrote, trust):
+            return _of(number, wrote, "ai", trust)
+        case Human() if known:
+            return Line(number, "human", confidence=_CONFIDENCE_HUMAN)
+        case _:
+            return Line(number, "unknown")
+
+
+def _of(number: int, wrote: Wrote, contributor: Contributor, trust: float) -> Line:
+    """A line that goes back to a recorded one; an imported record may say that it is a person's."""
+    origin = wrote.origin
+    if origin.contributor != "ai":
+        contributor = origin.contributor if origin.contributor in {"human", "mixed"} else "unknown"  # type: ignore[assignment]
+    return Line(
+        line=number,
+        contributor=contributor,
+        model_id=origin.model_id,
+        session_id=origin.session_id,
+        message_id=origin.message_id,
+        call_id=origin.call_id,
+        tool=origin.tool,
+        at=origin.at,
+        method=origin.method,
+        confidence=round(_CONFIDENCE.get(origin.method, _CONFIDENCE_OTHERS) * trust, 3),
+        record_id=origin.record_id,
+        origin_path=wrote.path,
+        origin_line=wrote.line,
+    )

@@ -1,0 +1,259 @@
+"""Authorship carried forward through the recorded states of files; pure.
+
+Every recorded change has the file before and after it. What it wrote is the AI's; the rest of `after` is whoever's it
+was in `before`. Between one change's `after` and the next one's `before` nobody was watching: what is still there
+stays whose it was, what is new is a person's (or a formatter's, or git's), unless it is a recorded line that came
+from elsewhere: moved, or back from another branch, a stash or another file.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from agent_trace_sidecar.fingerprints import NO_HASH, hashes_of
+from agent_trace_sidecar.query.align import NONE, Gap, align, gaps
+from agent_trace_sidecar.query.authors import HUMAN, UNKNOWN, Author, Human, Origin, Wrote, written
+from agent_trace_sidecar.query.versions import Draft, Places, Version, lost, matched_blocks, matched_in_place
+from agent_trace_sidecar.query.weight import Weights
+
+MAX_INSTEAD: Final = 200
+"""Lost lines that are remembered for the new ones at their place."""
+_MAX_VERSIONS: Final = 64
+"""How many of the youngest states are looked through for lines that came back."""
+_ROUNDS: Final = 3
+"""How many other states of a file may give lines back."""
+
+# What a block of lines must weigh (see `weight.py`) to be taken for the same lines ...
+_BACK: Final = 1.0
+"""... at their place in another state of the file."""
+_MOVED: Final = 1.0
+"""... when they are gone from one place of the file and new in another."""
+_RETURNED: Final = 1.4
+"""... when they stood somewhere else once, and stand nowhere in the file now."""
+_COPIED: Final = 3.0
+"""... when they are still there too, so that they may be somebody's own."""
+_TRUST_MOVED: Final = 0.97
+_TRUST_BACK: Final = 0.95
+_TRUST_ELSEWHERE: Final = 0.9
+
+
+class Span(NamedTuple):
+    """One range of a change; the tokens and hashes are those of its lines, as far as they are known."""
+
+    start: int
+    end: int
+    origin: Origin
+    tokens: Sequence[bytes | None] = ()
+    hashes: bytes | None = None
+    excluded: bool = False
+    """It is a guess that nobody asked for."""
+
+
+class Change(NamedTuple):
+    """What a record did to a file; a content that is not known is None."""
+
+    worktree: str
+    path: str
+    old_path: str | None
+    before: bytes | None
+    after: bytes | None
+    spans: tuple[Span, ...]
+
+
+class History:
+    """What is known of some files; changes come in the order in which they were made."""
+
+    def __init__(self, weights: Weights, present: Mapping[str, frozenset[int]] | None = None) -> None:
+        """Make an empty one.
+
+        Args:
+            weights: of lines.
+            present: what other files hold now, as hashes without white space: what is there has not moved away.
+        """
+        self.weights = weights
+        self._present = present or {}
+        self.latest: dict[tuple[str, str], Version] = {}
+        self._versions: list[Version] = []
+        self._exact: dict[bytes, Version] = {}
+        self._births: Places = {}
+
+    def add(self, change: Change) -> None:
+        """Take in a change."""
+        if change.after is None:
+            self._add_without_file(change)
+            return
+        before = self._before(change)
+        hashes = hashes_of(change.after)
+        authors: list[Author | None] = [None] * len(hashes)
+        own = [at for span in change.spans if not span.excluded for at in self._write(change, span, hashes, authors)]
+        kept = [at for at, author in enumerate(authors) if author is None]
+        guessed = {at for span in change.spans if span.excluded for at in range(span.start - 1, span.end)}
+        if before:
+            match = align(before.hashes, [hashes[at] for at in kept], self.weights.is_weak)
+            for at, position in zip(kept, match, strict=True):
+                authors[at] = before.authors[position] if position != NONE else None
+        whole = [author or (UNKNOWN if at in guessed else HUMAN) for at, author in enumerate(authors)]
+        version = Version(change.worktree, change.path, change.after, hashes, whole)
+        self._remember(version)
+        self._index(version, own)
+
+    def explain(self, worktree: str, path: str, packed: bytes, base: Version | None) -> Version:
+        """Whose the lines of a content are that follows `base` after nobody knows what."""
+        known = self._exact.get(packed)
+        if known is not None:
+            return Version(worktree, path, packed, known.hashes, known.authors)
+        draft = Draft(path, hashes_of(packed), self.weights)
+        found: list[Gap] = []
+        if base:
+            match = align(base.hashes, draft.hashes, self.weights.is_weak)
+            found = gaps(match, len(base.hashes))
+            for at, position in enumerate(match):
+                if position != NONE:
+                    draft.assign(at, base.authors[position])
+            matched_blocks(draft, lost(base, match), lambda _: _MOVED, _TRUST_MOVED)
+        self._search(draft, base)
+        for gap in found:
+            _settle(base, gap, draft)
+        return Version(worktree, path, packed, draft.hashes, [author or HUMAN for author in draft.authors])
+
+    def base_of(self, worktree: str, path: str, packed: bytes, *, newest: bool) -> Version | None:
+        """The state that a content follows most likely.
+
+        Args:
+            worktree: where the content stands.
+            path: its path.
+            packed: its hashes.
+            newest: it is the file as it stands now, so that the last state comes first.
+        """
+        last = self.latest.get((worktree, path)) if newest else None
+        near = self.nearest(packed, path)
+        if last is None or near is None:
+            return last or near or self._renamed(packed)
+        lines = {one >> 32 for one in hashes_of(packed)} - {0}
+        return near if len(lines & near.loose_set) > len(lines & last.loose_set) else last
+
+    def nearest(self, packed: bytes, path: str | None = None) -> Version | None:
+        """The state (of a path) that shares most lines with a content; of equals the youngest."""
+        lines = {one >> 32 for one in hashes_of(packed)} - {0}
+        best, most = None, 0
+        for version in reversed(self._versions[-_MAX_VERSIONS:]):
+            shared = len(lines & version.loose_set) if path in {None, version.path} else 0
+            if shared > most:
+                best, most = version, shared
+        return best
+
+    # -- one change ------------------------------------------------------------------------------------------
+
+    def _before(self, change: Change) -> Version | None:
+        """The file as the change found it."""
+        base = self.latest.get((change.worktree, change.old_path or change.path))
+        if change.before is None or (base and base.packed == change.before):
+            return base
+        if base is None and change.before:
+            base = self.nearest(change.before, change.path) or self._renamed(change.before)
+        version = self.explain(change.worktree, change.path, change.before, base)
+        self._remember(version)
+        return version
+
+    def _renamed(self, packed: bytes) -> Version | None:
+        """The state of another file that this one must have been made from: most of both is the same."""
+        near = self.nearest(packed)
+        if near is None:
+            return None
+        lines = {one >> 32 for one in hashes_of(packed)} - {0}
+        return near if len(lines & near.loose_set) * 2 > max(len(lines), len(near.loose_set)) else None
+
+    def _write(self, change: Change, span: Span, hashes: Sequence[int], authors: list[Author | None]) -> Iterable[int]:
+        """Give the lines of a range to its call."""
+        lines = range(span.start - 1, min(span.end, len(hashes)))
+        for at, tokens in zip(lines, _padded(span.tokens, len(lines)), strict=True):
+            self.weights.learn(hashes[at], tokens)
+            authors[at] = Wrote(span.origin, change.path, at + 1, hashes[at] >> 32, tokens)
+        return lines
+
+    def _add_without_file(self, change: Change) -> None:
+        """Take in ranges of which only the lines are known, as a state that has nothing else."""
+        packed, authors = b"", list[Author]()
+        for span in change.spans:
+            if span.excluded or not span.hashes:
+                continue
+            count = len(span.hashes) // len(NO_HASH)
+            packed += NO_HASH + span.hashes
+            authors.append(UNKNOWN)
+            for at, (one, tokens) in enumerate(zip(hashes_of(span.hashes), _padded(span.tokens, count), strict=True)):
+                authors.append(Wrote(span.origin, change.path, span.start + at, one >> 32, tokens))
+        if authors:
+            version = Version(change.worktree, change.path, packed, hashes_of(packed), authors)
+            self._versions.append(version)
+            self._index(version, [at for at, author in enumerate(authors) if author is not UNKNOWN])
+
+    def _remember(self, version: Version) -> None:
+        self.latest[version.worktree, version.path] = version
+        self._versions.append(version)
+        self._exact[version.packed] = version
+
+    def _index(self, version: Version, lines: Iterable[int]) -> None:
+        for at in lines:
+            if not self.weights.is_weak(version.hashes[at]):
+                self._births.setdefault(version.loose[at], []).append((version, at))
+
+    # -- lines that came from elsewhere ----------------------------------------------------------------------
+
+    def _search(self, draft: Draft, base: Version | None) -> None:
+        """Look for open lines in other states of the files, then wherever a recorded line was written."""
+        tried = {id(base)}
+        paths = {draft.path, base.path if base else draft.path}
+        for _ in range(_ROUNDS):
+            wanted = draft.open_lines()
+            best, most = None, 0
+            for version in reversed(self._versions[-_MAX_VERSIONS:] if wanted else ()):
+                if id(version) in tried or version.path not in paths:
+                    continue
+                shared = len(wanted & version.loose_set)
+                if shared > most:
+                    best, most = version, shared
+            if best is None:
+                break
+            tried.add(id(best))
+            matched_in_place(draft, best, _BACK, _TRUST_BACK)
+        if draft.open_lines():
+            matched_blocks(
+                draft,
+                self._births,
+                lambda author: _COPIED if draft.has(author) or self._stayed(author, draft) else _RETURNED,
+                _TRUST_ELSEWHERE,
+            )
+
+    def _stayed(self, author: Author, draft: Draft) -> bool:
+        """Whether a line of another file still stands there."""
+        wrote = written(author)
+        if wrote is None or wrote.path == draft.path:
+            return False
+        return wrote.loose in self._present.get(wrote.path, ())
+
+
+def _settle(base: Version | None, gap: Gap, draft: Draft) -> None:
+    """What is still open in a gap is a person's, who may have had a recorded line there to start from."""
+    if base is None:
+        return
+    gone = base.authors[gap.old_start : gap.old_end]
+    instead = _instead(gone)
+    blind = 0 in base.hashes[gap.old_start : gap.old_end] and len(gone) == gap.new_end - gap.new_start
+    author: Author = UNKNOWN if blind else Human(instead) if instead else HUMAN
+    for at in range(gap.new_start, gap.new_end):
+        if draft.authors[at] is None:
+            draft.assign(at, author)
+
+
+def _instead(gone: Iterable[Author]) -> tuple[Wrote, ...]:
+    """The recorded lines among those that are gone, and those that the others had stood for."""
+    found: dict[int, Wrote] = {}
+    for author in gone:
+        wrote = written(author)
+        for one in (wrote,) if wrote else author.instead_of if isinstance(author, Human) else ():
+            found[id(one)] = one
+    return tuple(found.values())[:MAX_INSTEAD]
+
+
+def _padded(tokens: Sequence[bytes | None], count: int) -> Sequence[bytes | None]:
+    """As many tokens as there are lines."""
+    return [*tokens[:count], *[None] * (count - len(tokens))]

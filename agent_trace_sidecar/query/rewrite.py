@@ -1,0 +1,95 @@
+"""Whether new lines are old ones partly rewritten or wrapped anew, told by their tokens; pure.
+
+See `fingerprints.line_tokens`: one byte for each word or operator, without the punctuation that formatters change.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from enum import Enum, auto
+from typing import Final, NamedTuple
+
+_ALIKE: Final = 0.5
+"""Twice the tokens in common by the tokens of both: from here on a line is another one rewritten."""
+_PART: Final = 0.66
+"""The part of a new line's tokens that an old, longer line must have had for the same."""
+_PART_TOKENS: Final = 3
+_MAX_CELLS: Final = 250_000
+
+
+class Kind(Enum):
+    """What a new line is to the old ones at its place."""
+
+    SAME = auto()
+    PARTLY = auto()
+    OTHER = auto()
+
+
+class Found(NamedTuple):
+    """`old` is the position of the old line that the new one comes from."""
+
+    kind: Kind
+    old: int = -1
+
+
+_OTHER: Final = Found(Kind.OTHER)
+
+
+def compare(old: Sequence[bytes], new: Sequence[bytes]) -> list[Found]:
+    """What each new line is to the old ones, all given as their tokens, in order."""
+    owners = [at for at, tokens in enumerate(old) for _ in tokens]
+    pairs = _common(b"".join(old), b"".join(new))
+    per_line: list[Counter[int]] = []
+    covered: Counter[int] = Counter()
+    start = 0
+    for tokens in new:
+        mine = Counter(owners[pairs[at]] for at in range(start, start + len(tokens)) if at in pairs)
+        per_line.append(mine)
+        covered.update(mine)
+        start += len(tokens)
+    found = [_judge(old, tokens, mine, covered) for tokens, mine in zip(new, per_line, strict=True)]
+    return _with_empty(new, found)
+
+
+def _judge(old: Sequence[bytes], tokens: bytes, mine: Counter[int], covered: Counter[int]) -> Found:
+    if not mine:
+        return _OTHER
+    best, count = max(mine.items(), key=lambda one: (one[1], -len(old[one[0]])))
+    if mine.total() == len(tokens) and all(covered[at] == len(old[at]) for at in mine):
+        return Found(Kind.SAME, best)
+    alike = 2 * count >= _ALIKE * (len(tokens) + len(old[best]))
+    part = count >= _PART_TOKENS and count >= _PART * len(tokens)
+    return Found(Kind.PARTLY, best) if alike or part else _OTHER
+
+
+def _with_empty(new: Sequence[bytes], found: list[Found]) -> list[Found]:
+    """A line of nothing but punctuation belongs to the same old line as both of its neighbours."""
+    for at in range(1, len(found)):
+        if not new[at] and found[at - 1].kind is Kind.SAME:
+            after = next((one for tokens, one in zip(new[at:], found[at:], strict=True) if tokens), found[at - 1])
+            if after.kind is Kind.SAME:
+                found[at] = found[at - 1]
+    return found
+
+
+def _common(old: bytes, new: bytes) -> dict[int, int]:
+    """A longest common subsequence of tokens: positions in `new` to positions in `old`."""
+    if not old or not new or len(old) * len(new) > _MAX_CELLS:
+        return {}
+    rows = [[0] * (len(new) + 1)]
+    for one in reversed(old):
+        row, below = [0] * (len(new) + 1), rows[-1]
+        for at in range(len(new) - 1, -1, -1):
+            row[at] = below[at + 1] + 1 if one == new[at] else max(below[at], row[at + 1])
+        rows.append(row)
+    rows.reverse()
+    pairs = {}
+    x = y = 0
+    while x < len(old) and y < len(new):
+        if old[x] == new[y] and rows[x][y] == rows[x + 1][y + 1] + 1:
+            pairs[y] = x
+            x, y = x + 1, y + 1
+        elif rows[x + 1][y] >= rows[x][y + 1]:
+            x += 1
+        else:
+            y += 1
+    return pairs

@@ -1,0 +1,118 @@
+"""What a person asks of a repository: files as they are or were, and its identity. Runs git, so not for recording.
+
+Content is read through git's own plumbing, without its filters, text conversion or the user's external programs.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from agent_trace_sidecar.workspace.revision import common_dir, read_small
+
+MAX_FILE_BYTES: Final = 64 * 1024 * 1024
+_TIMEOUT_S: Final = 30
+
+
+class CheckoutError(Exception):
+    """A file or revision can't be had; the text is a sentence."""
+
+
+class Checkout(NamedTuple):
+    """A worktree, or where there is no repository the folder of the file."""
+
+    root: Path
+    is_git: bool
+
+    def relative(self, file: Path) -> str:
+        """The file's path from the root, with forward slashes."""
+        return file.relative_to(self.root).as_posix()
+
+    def projects(self) -> list[str]:
+        """What recorded files of this repository may be filed under, see `rows.FileStateRow.project`."""
+        places = [str(self.root)]
+        if not self.is_git:
+            return places
+        folder = common_dir(self.root)
+        kept = read_small(folder / "opencode") if folder else ""
+        if kept and kept != "global":
+            return [kept, *places]
+        roots = self._git("rev-list", "--max-parents=0", "--all").decode(errors="replace").split()
+        return [*sorted(roots), *places]
+
+    def content(self, path: str, revision: str | None) -> bytes | None:
+        """A file's bytes at a revision, in the worktree without one; None where there is no such file.
+
+        Raises:
+            CheckoutError: it can't be read.
+        """
+        if revision is not None:
+            try:
+                return self._git("cat-file", "blob", f"{revision}:{path}")
+            except CheckoutError:
+                return None
+        try:
+            data = (self.root / path).read_bytes()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return None
+        except OSError as exc:
+            raise CheckoutError(f"{path} can't be read: {exc.strerror}.") from None
+        if len(data) > MAX_FILE_BYTES:
+            raise CheckoutError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB.")
+        return data
+
+    def commit(self, revision: str) -> str:
+        """The full hash of what the user calls a revision.
+
+        Raises:
+            CheckoutError: there is none of this name.
+        """
+        if self.is_git:
+            try:
+                return (
+                    self._git("rev-parse", "--verify", "--quiet", "--end-of-options", revision + "^{commit}")
+                    .decode()
+                    .strip()
+                )
+            except CheckoutError:
+                pass
+        raise CheckoutError(f"there is no revision {revision!r} here.")
+
+    def commits(self, wanted: str) -> list[str]:
+        """All commits of a range such as `A..B`, and of its first end: changes are recorded at the commit before.
+
+        Raises:
+            CheckoutError: git knows no such range.
+        """
+        try:
+            return self._git("rev-list", "--boundary", "--end-of-options", wanted).decode().replace("-", "").split()
+        except CheckoutError:
+            raise CheckoutError(f"{wanted!r} is no range of revisions here, e.g. main..topic.") from None
+
+    def files(self, revision: str | None) -> list[str]:
+        """The paths of all files at a revision, of all tracked ones in the worktree without one."""
+        listing = ("ls-tree", "-r", "-z", "--name-only", "--full-tree", revision) if revision else ("ls-files", "-z")
+        return [name for name in self._git(*listing).decode(errors="surrogateescape").split("\0") if name]
+
+    def _git(self, *arguments: str) -> bytes:
+        command = ["git", "--no-pager", "-c", "core.fsmonitor=false", "-C", str(self.root), *arguments]
+        environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+        try:
+            done = subprocess.run(
+                command, check=False, capture_output=True, timeout=_TIMEOUT_S, env=environment, stdin=subprocess.DEVNULL
+            )
+        except FileNotFoundError:
+            raise CheckoutError("git is not on PATH.") from None
+        except subprocess.TimeoutExpired:
+            raise CheckoutError(f"git {arguments[0]} took more than {_TIMEOUT_S} s.") from None
+        if done.returncode:
+            raise CheckoutError(f"git {arguments[0]} failed.")
+        return done.stdout
+
+
+def checkout_of(file: Path) -> Checkout:
+    """The worktree that a file belongs to; the file itself need not exist."""
+    for folder in file.parents:
+        if (folder / ".git").exists():
+            return Checkout(folder, is_git=True)
+    return Checkout(file.parent, is_git=False)
