@@ -1,0 +1,90 @@
+"""The answers of `agent-trace-sidecar blame FILE --json`, held against what is true of every line."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tests.simulator.lines import AI, HUMAN, Line, Tally
+from tests.simulator.play import Play
+
+UNKNOWN: Final = "unknown"
+
+
+@dataclass
+class BlameScore:
+    """What was right. A line counts once; an answer is right if nobody who sees the contents alone could refute it."""
+
+    by_source: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    """Lines of a model by what wrote them; a wrong one, which no model wrote, by the tool that blame names."""
+    by_author: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    unknown: Counter[str] = field(default_factory=Counter)
+    """Lines called unknown, by their true author."""
+    lines: Counter[str] = field(default_factory=Counter)
+    """All lines, by their true author."""
+    undecided: int = 0
+    """Lines for which more than one answer is right."""
+    wrong_model: int = 0
+    findings: list[str] = field(default_factory=list)
+
+    @property
+    def ai(self) -> Tally:
+        """The lines of models."""
+        return self.by_author[AI]
+
+    def line(self, where: str, line: Line, answer: Mapping[str, Any]) -> None:
+        """Take one line's answer into account."""
+        said = answer["contributor"]
+        self.lines[line.author] += 1
+        self.undecided += len(line.accepted) > 1
+        if said == UNKNOWN:
+            self.unknown[line.author] += 1
+        if said in line.accepted:
+            self._right(where, line, answer)
+            return
+        if said != UNKNOWN:
+            self.by_author[said].wrong += 1
+            if said == AI:
+                self.by_source[str(answer.get("tool"))].wrong += 1
+        self.by_author[line.author].missed += 1
+        if line.author == AI:
+            self.by_source[line.source].missed += 1
+        if said != UNKNOWN or line.author != HUMAN:
+            how = {key: answer.get(key) for key in ("tool", "method", "confidence", "model_id")}
+            self.findings.append(f"{where}: said {said}, is {line.author} of {line.source}: {line.text!r} {how}")
+
+    def _right(self, where: str, line: Line, answer: Mapping[str, Any]) -> None:
+        said = answer["contributor"]
+        self.by_author[said].right += 1
+        if said != AI:
+            return
+        self.by_source[line.source if line.author == AI else str(answer.get("tool"))].right += 1
+        if line.author == AI and len(line.accepted) == 1 and answer.get("model_id") != line.model:
+            self.wrong_model += 1
+            self.findings.append(f"{where}: model {answer.get('model_id')}, is {line.model}: {line.text!r}")
+
+
+def blame(url: str, play: Play, path: str, *options: str) -> list[dict[str, Any]]:
+    """Ask who wrote the lines of a file."""
+    command = [sys.executable, "-m", "agent_trace_sidecar", "blame", path, "--json", *options]
+    env = os.environ | {"AGENT_TRACE_DATABASE_URL": url}
+    done = subprocess.run(command, cwd=play.world.root, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"blame {path}: {done.stderr}"
+    answer: list[dict[str, Any]] = json.loads(done.stdout)
+    return answer
+
+
+def score_blame(url: str, plays: Iterable[Play]) -> BlameScore:
+    """Ask for every file as it stands, and score all lines."""
+    score = BlameScore()
+    for play in plays:
+        for path, doc in sorted(play.world.docs.items()):
+            answers = blame(url, play, path)
+            assert [one["line"] for one in answers] == list(range(1, len(doc.lines) + 1)), f"{path}: lines are missing"
+            for number, (line, answer) in enumerate(zip(doc.lines, answers, strict=True), 1):
+                score.line(f"{play.name} {path}:{number}", line, answer)
+    return score

@@ -1,0 +1,81 @@
+"""Where the simulator's text comes from: the modules of the running Python's standard library.
+
+The files that are edited, what the model writes and what a person types are taken from different modules, so that
+nobody writes a line that another wrote, but for those that all code has: blank ones, `else:`, `return None`.
+"""
+
+import random
+import re
+import sysconfig
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from tests.simulator.formatter import format_line
+
+_LINES: Final = (60, 400)
+"""How long a module is that is taken."""
+_WORD: Final = re.compile(r"[A-Za-z_]{4,}")
+_NEW_WORDS: Final = ("amber", "basalt", "cobalt", "damask", "ember", "fathom", "garnet", "harbor", "indigo", "jasper")
+
+
+@lru_cache(maxsize=1)
+def _modules() -> tuple[tuple[str, tuple[str, ...]], ...]:
+    found = []
+    for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py")):
+        try:
+            text = path.read_bytes().decode()
+        except UnicodeDecodeError:
+            continue
+        lines = formatted(text.removesuffix("\n").split("\n"))
+        if _LINES[0] <= len(lines) <= _LINES[1] and "\r" not in text:
+            found.append((path.name, tuple(lines)))
+    return tuple(found)
+
+
+def modules(part: int) -> list[tuple[str, tuple[str, ...]]]:
+    """Every third module by name and lines: 0 for the files, 1 for the model, 2 for the person."""
+    return list(_modules()[part::3])
+
+
+def block(rng: random.Random, part: int, least: int, most: int) -> list[str]:
+    """Some consecutive lines of a module; the first and last are not blank."""
+    while True:
+        _, lines = rng.choice(modules(part))
+        size = rng.randint(least, most)
+        start = rng.randrange(max(1, len(lines) - size))
+        chosen = list(lines[start : start + size])
+        if chosen and chosen[0].strip() and chosen[-1].strip():
+            return chosen
+
+
+def altered(rng: random.Random, text: str) -> str:
+    """The line with one of its words replaced, or a remark at its end: still recognisably that line."""
+    words = list(_WORD.finditer(text))
+    if len(words) > 2 and rng.random() < 0.7:
+        word = rng.choice(words)
+        return text[: word.start()] + rng.choice(_NEW_WORDS) + str(rng.randrange(100)) + text[word.end() :]
+    return f"{text}  # {rng.choice(_NEW_WORDS)} {rng.randrange(100)}"
+
+
+def new_word(rng: random.Random) -> str:
+    """A word that is in no module."""
+    return f"{rng.choice(_NEW_WORDS)}_{rng.randrange(10_000)}"
+
+
+def formatted(lines: list[str]) -> list[str]:
+    """What the simulator's formatter makes of these lines."""
+    return [part for line in lines for part in format_line(line)]
+
+
+def untidy(rng: random.Random, lines: list[str]) -> list[str]:
+    """The same lines as a careless writer types them: with tabs and blanks at the end, for a formatter to mend."""
+    return [_untidy(rng, line) if line.strip() and rng.random() < 0.4 else line for line in lines]
+
+
+def _untidy(rng: random.Random, line: str) -> str:
+    if rng.random() < 0.3:
+        return f"{line};; {new_word(rng)} = {rng.randrange(100)}"
+    body = line.lstrip(" ")
+    indent = len(line) - len(body)
+    return "\t" * (indent // 4) + " " * (indent % 4) + body + "  "
