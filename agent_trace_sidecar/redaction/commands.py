@@ -16,30 +16,32 @@ COMMAND_RULES: Final = (
         ("curl ", "wget ", "https -a", "http -a"),
         judged="password",
     ),
-    Rule("sshpass", r"\bsshpass\s{1,4}-p\s{0,4}" + _V, ("sshpass",)),
+    Rule("ssh-flag", r"\bsshpass\s{1,4}-p\s{0,4}" + _V, ("sshpass",)),
     Rule(
-        "mysql-password",
+        "mysql-flag",
         r"\b(?:mysql|mysqldump|mysqladmin|mariadb)\b[^\r\n|;]{0,200}?\s-p([^\s\"'$\\]{3,100})",
         ("mysql", "mariadb"),
         judged="password",
     ),
     Rule(
-        "login-password",
+        "login-flag",
         r"(?i)(?:\s(?:-u|--?user(?:name)?|/user:?)[ =]{0,2}\S{1,100}\s{1,4}(?:-\S+\s+)?|\blogin\b[^\r\n|;]{0,200}?\s)-p[ =]{1,2}"
         + _V,
         (" -p ", " -p="),
         judged="password",
     ),
     Rule(
-        "ldap-password",
+        "ldap-flag",
         r"\bldap(?:search|modify|add|delete|passwd|whoami)\b[^\r\n|;]{0,300}?\s-w\s{0,3}" + _V,
         ("ldapsearch", "ldapmodify", "ldapadd", "ldapdelete", "ldappasswd", "ldapwhoami"),
         judged="password",
     ),
-    Rule("redis-password", r"\bredis-cli\b[^\r\n|;]{0,200}?\s-a\s{1,3}" + _V, ("redis-cli",), judged="password"),
-    Rule("requirepass", r"(?:requirepass|masterauth)\s{1,4}" + _V, ("requirepass", "masterauth"), judged="password"),
-    Rule("passin", r"(?:^|[\s\"'=])pass:([^\s\"'$\\]{3,100})", ("pass:",), judged="password"),
-    Rule("htpasswd", r"\bhtpasswd\s{1,4}-\w*b\w*\s{1,4}\S+\s{1,4}\S+\s{1,4}" + _V, ("htpasswd",), judged="password"),
+    Rule("redis-flag", r"\bredis-cli\b[^\r\n|;]{0,200}?\s-a\s{1,3}" + _V, ("redis-cli",), judged="password"),
+    Rule("redis-config", r"(?:requirepass|masterauth)\s{1,4}" + _V, ("requirepass", "masterauth"), judged="password"),
+    Rule("openssl-flag", r"(?:^|[\s\"'=])pass:([^\s\"'$\\]{3,100})", ("pass:",), judged="password"),
+    Rule(
+        "htaccess-flag", r"\bhtpasswd\s{1,4}-\w*b\w*\s{1,4}\S+\s{1,4}\S+\s{1,4}" + _V, ("htpasswd",), judged="password"
+    ),
     Rule(
         "net-user",
         r"(?i)\bnet\s{1,3}user\s{1,3}\S{1,60}\s{1,3}([^\s/\"']{4,60})\s{1,3}/add",
@@ -47,7 +49,7 @@ COMMAND_RULES: Final = (
         judged="password",
     ),
     Rule(
-        "stdin-password",
+        "piped-secret",
         r"\b(?:echo|printf)\s{1,3}(?:-n\s{1,3})?"
         + _V
         + r"\s{0,3}\|\s{0,3}(?:sudo\s{1,3}-\w*S|docker\s{1,3}login|helm\s{1,3}registry|passwd|chpasswd|gh\s{1,3}auth)",
@@ -55,7 +57,7 @@ COMMAND_RULES: Final = (
         judged="password",
     ),
     Rule(
-        "user-percent-password",
+        "user-percent",
         r"\b(?:smbclient|smbmap|rpcclient|winexe|mount\.cifs|net)\b[^\r\n|;]{0,200}?\s(?:-U|--user)[ =]?\\*[\"']?[^\s%\"']{1,80}%([^\s\"'\\]{1,100})",
         ("smbclient", "smbmap", "rpcclient", "winexe", "mount.cifs"),
     ),
@@ -66,13 +68,13 @@ COMMAND_RULES: Final = (
         judged="password",
     ),
     Rule(
-        "sql-password",
+        "sql-literal",
         r"(?i)\bidentified\s{1,3}(?:with\s{1,3}\S{1,40}\s{1,3})?(?:by|as)\s{1,3}(?:password\s{1,3})?\\*['\"]([^'\"\r\n\\]{1,200})",
         ("identified by", "identified with", "identified as"),
         judged="password",
     ),
     Rule(
-        "sql-password",
+        "sql-literal",
         r"(?i)\b(?:role|user|login|set)\b[^\r\n;]{0,200}?\bpassword\s{0,3}(?:=\s{0,3}|\(\s{0,2})?N?\\*'([^'\r\n\\]{1,200})'",
         ("password '", "password='", "password ='", "password = '", "password('", "password n'"),
         judged="password",
@@ -81,11 +83,11 @@ COMMAND_RULES: Final = (
         "network-credential", r"(?i)NetworkCredential\s{0,2}\(\s{0,3}[^,()]{1,100},\s{0,3}" + _Q, ("networkcredential",)
     ),
     Rule(
-        "usernamepassword",
+        "login-call",
         r"(?i)(?:UsernamePassword(?:Authentication)?Token|UsernamePassword\w*Credentials?|HTTPBasicAuth|basic_?auth\w*|\.login|mysqli(?:_connect)?|getConnection|\.connect)\s{0,2}\(\s{0,3}(?:\\*[\"'][^\"'\r\n]{0,120}\\*[\"']\s{0,2},\s{0,3}){1,2}"
         + _Q,
         (
-            "usernamepassword",
+            "login-call",
             "basicauth",
             "basic_auth",
             "setbasicauth",
@@ -104,20 +106,20 @@ COMMAND_RULES: Final = (
         ("machine ",),
     ),
     Rule(
-        "pgpass",
+        "postgres-line",
         r"(?m)^[+\- ]?(?:[A-Za-z0-9_.-]{1,80}|\*):(?:\d{4,5}|\*):(?:[\w.-]{1,63}|\*):[\w.@-]{1,63}:([^\s:\"']{3,200})$",
         (":",),
         judged="password",
     ),
     Rule("shadow-hash", r"(?m)^[+\- ]?[A-Za-z_][\w.-]{0,31}:([A-Za-z0-9./]{13}):\d{0,6}:", (":",), judged="password"),
     Rule(
-        "id-pw",
+        "id-and-secret",
         r"(?i)\b(?:id|user|login|username|account)\s{0,2}[:=/]\s{0,2}[^\s,;:]{1,60}[\s,;/]{1,3}(?:pw|pass(?:word|wd)?|pwd)\s{0,2}[:=]\s{0,2}([^\s,;\"'<>()\[\]{}]*[\d!@#$%^&*][^\s,;\"'<>()\[\]{}]*)",
         ("pw:", "pw=", "pw :", "pwd:", "pass:", "password:", "passwd:"),
         judged="password",
     ),
     Rule(
-        "password-is",
+        "stated-secret",
         r"(?i)\bpass(?:word|phrase|wd)(?:\s{1,2}for\s{1,2}[^\r\n.]{1,60}?)?\s{1,2}(?:is|was|will be|to)\s{0,2}:?\s{1,2}\\*[\"'\x60]([^\s\"'\x60\\]{4,60})\\*[\"'\x60]",
         ("password is", "password for", "password was", "password to", "passphrase is", "passwd is"),
         judged="password",

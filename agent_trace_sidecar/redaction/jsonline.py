@@ -26,9 +26,9 @@ _ID: Final = re.compile(
     rb"(?:(?:msg|prt|ses|evt|call|per|que|toolu)_[A-Za-z0-9_]{1,40}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{40})$"
 )
 _LONGEST_NAME: Final = 256
-_NUMBER: Final = re.compile(rb"\s*(-?\d[\d.eE+-]*)")
+_NUMBER: Final = re.compile(rb"\s*(\d{4,12})(?=[\s,}\]])")
 _BORDER: Final = b"\n\x1e\n"
-_SESSION: Final = re.compile(rb'"sessionI[Dd]":"([^"\\]{1,80})"')
+_SESSION: Final = re.compile(rb'"sessionI[Dd]":\s?"([^"\\]{1,80})"')
 _PATH_KEYS: Final = frozenset((b"filePath", b"filepath", b"path", b"file", b"relativePath", b"movePath", b"title"))
 _CONTENT_KEYS: Final = frozenset(
     (b"content", b"output", b"oldString", b"newString", b"diff", b"patch", b"patchText", b"preview", b"text", b"error")
@@ -45,11 +45,7 @@ class JsonLine:
     @classmethod
     def parse(cls, raw: bytes) -> Self | None:
         """The line, or None when it is no JSON."""
-        try:
-            msgspec.json.decode(raw, type=msgspec.Raw)
-        except (ValueError, RecursionError):
-            return None
-        return cls(raw)
+        return cls(raw) if _is_json(raw) else None
 
     def masked(self, masker: Masker, counts: Counter[str], memory: Memory) -> bytes:
         """The line with every secret replaced by its label; what it shows is remembered for its session."""
@@ -173,6 +169,18 @@ class _Layout:
             at = end
         pieces.append(self._raw[at:])
         return b"".join(pieces)
+
+
+def _is_json(raw: bytes) -> bool:
+    """Whether the line is JSON as JavaScript writes it: a cut emoji leaves a lone surrogate, which msgspec refuses."""
+    try:
+        msgspec.json.decode(raw, type=msgspec.Raw)
+    except (ValueError, RecursionError):
+        try:
+            json.loads(raw.decode("utf-8", "replace"))
+        except (ValueError, RecursionError):
+            return False
+    return True
 
 
 def _is_utf8(raw: bytes) -> bool:

@@ -152,7 +152,7 @@ def _is_meant(rule: Rule, text: bytes, start: int, end: int) -> bool:
             return not is_plain(value)
         case _:
             pass
-    if rule.id == "url-password":
+    if rule.id == "url-userinfo":
         return not _EXAMPLE_URL.search(text, max(0, start - 60), end + 20)
     return rule.group >= 0 or not is_plain(value)
 

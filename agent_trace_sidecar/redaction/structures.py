@@ -18,7 +18,7 @@ _SCHEMES: Final = (
 
 STRUCTURE_RULES: Final = (
     Rule(
-        "url-password",
+        "url-userinfo",
         r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@:\"'<>\\`\x1e\x1f]*:([^\s/?\"'<>\\`\x1e\x1f]*[^\s/?@\"'<>\\`\x1e\x1f])@[A-Za-z0-9\[_.%$-]",
         ("://",),
         group=1,

@@ -5,8 +5,6 @@ masks a token that was cut or mistyped as well, since its mark leaves no doubt w
 that their makers publish. A row is: rule, literals of which one is in every match (lower-case), pattern.
 """
 
-
-
 from typing import Final
 
 from agent_trace_sidecar.redaction.rules import Rule

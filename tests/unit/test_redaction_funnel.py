@@ -1,0 +1,318 @@
+"""The funnel: JSON lines in, JSON lines without secrets out, whatever comes in."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent_trace_sidecar.redaction import Funnel, Redacted, RuleError, redact_text
+
+RECORDINGS = sorted((Path(__file__).parents[1] / "data" / "recordings").glob("*.jsonl"))
+FUNNEL = Funnel()
+PASSWORD = "Tr0ub4dor-and-3"
+TOKEN = "ghp_" + "a1B2c3D4e5F6" * 3
+HEAD = {
+    "v": 1,
+    "id": "01a201d0-1733-73ef-82e3-d6f8e7cb2ff4",
+    "seq": 7,
+    "at": 1795326744371,
+    "instance": "6beba06b-5354-42e2-9ea2-f5f74523829b",
+    "hook": "tool.execute.after",
+}
+
+
+def masked(value: object, *, funnel: Funnel = FUNNEL) -> Any:
+    """The `input` of a line after the funnel."""
+    return json.loads(funnel.line(json.dumps({**HEAD, "input": value}).encode()).line)["input"]
+
+
+def strings(node: object) -> list[str]:
+    """Every string of a decoded line, keys included."""
+    if isinstance(node, dict):
+        return [text for key, value in node.items() for text in (*strings(key), *strings(value))]
+    if isinstance(node, list):
+        return [text for item in node for text in strings(item)]
+    return [node] if isinstance(node, str) else []
+
+
+def test_only_the_funnel_makes_a_redacted_line() -> None:
+    """Raw bytes can't be called redacted by mistake."""
+    with pytest.raises(TypeError, match="only redaction"):
+        Redacted(b"raw")
+    assert Redacted.from_spool(b"line").line == b"line"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"password": PASSWORD},
+        {"env": {"DB_PASSWORD": PASSWORD}},
+        {"text": f"export DB_PASSWORD={PASSWORD}\nls"},
+        {"nested": json.dumps({"password": PASSWORD})},
+        {"nested": json.dumps({"inner": json.dumps({"password": PASSWORD})})},
+        {"nested": json.dumps({"a": json.dumps({"b": json.dumps({"password": PASSWORD})})})},
+        {"list": ["x", f"password: {PASSWORD}"]},
+        {"url": f"postgres://app:{PASSWORD}@db.example.org/x"},
+        {"output": f"curl 'https://example.org/?password%3D{PASSWORD}'"},
+        {"files": {f"password={PASSWORD}": 1}},
+    ],
+)
+def test_a_secret_is_masked_wherever_it_stands_in_the_line(value: object) -> None:
+    """In a value, a key, a list, a URL, and in JSON inside strings up to three levels deep."""
+    assert PASSWORD not in json.dumps(masked(value))
+
+
+def test_numbers_under_password_names_are_masked_and_others_are_not() -> None:
+    """A PIN is a number; a count of tokens is one, too."""
+    result = masked({"db_password": 40961234, "tokens": {"input": 4096}, "max_tokens": 8192})
+    assert result == {"db_password": "[REDACTED:assignment]", "tokens": {"input": 4096}, "max_tokens": 8192}
+
+
+def test_what_was_masked_is_counted_by_rule_and_the_rest_of_the_line_is_byte_for_byte_the_same() -> None:
+    """Numbers, order, white space and doubled keys are nobody's secret."""
+    raw = b'{"v": 1, "n": 1.50e3, "big": 123456789012345678901234567890, "k": 1, "k": 2, "x": "token ghp_%s"}' % (
+        b"a1" * 18
+    )
+    line = FUNNEL.line(raw).line
+    assert line == raw.split(b"ghp_")[0] + b'[REDACTED:github-token]","redacted":{"github-token":1}}'
+
+
+def test_observed_is_spliced_in_and_a_forged_one_is_dropped() -> None:
+    """What the sidecar saw itself goes beside the line; nobody else can claim to have seen it."""
+    line = FUNNEL.line(b'{"v":1,"observed":{"forged":1}}', b'{"vcs":null}').line
+    assert json.loads(line) == {"v": 1, "observed": {"vcs": None}}
+    assert FUNNEL.line(b"{}", b'{"a":1}').line == b'{"observed":{"a":1}}'
+
+
+def test_switched_off_it_only_splices() -> None:
+    """AGENT_TRACE_REDACTION=off stores what came in."""
+    line = Funnel(enabled=False).line(b'{"password":"hunter22"}', b"{}").line
+    assert line == b'{"password":"hunter22","observed":{}}'
+
+
+def test_a_secret_found_once_is_masked_wherever_it_comes_again_in_its_session() -> None:
+    """The second time it stands alone, where no rule would see it; another session knows nothing of it."""
+    funnel = Funnel()
+    masked({"sessionID": "ses_1", "text": f"DB_PASSWORD={PASSWORD}"}, funnel=funnel)
+    assert (
+        masked({"sessionID": "ses_1", "out": f"got {PASSWORD} ok"}, funnel=funnel)["out"]
+        == "got [REDACTED:assignment] ok"
+    )
+    assert masked({"sessionID": "ses_2", "out": f"got {PASSWORD} ok"}, funnel=funnel)["out"] == f"got {PASSWORD} ok"
+
+
+def test_a_string_that_was_clean_before_is_looked_at_again_when_its_value_turns_out_to_be_secret() -> None:
+    """The memory of clean strings must not outlive what made them clean."""
+    funnel = Funnel()
+    assert masked({"sessionID": "ses_1", "out": PASSWORD}, funnel=funnel)["out"] == PASSWORD
+    masked({"sessionID": "ses_1", "text": f"DB_PASSWORD={PASSWORD}"}, funnel=funnel)
+    assert masked({"sessionID": "ses_1", "out": PASSWORD}, funnel=funnel)["out"] == "[REDACTED:assignment]"
+
+
+def test_secrets_of_our_own_environment_are_masked_and_plain_words_of_it_are_not() -> None:
+    """A password `postgres` can't be masked everywhere: every path would suffer."""
+    environ = {
+        "API_TOKEN": "zx81-kk3jd93kd",
+        "PGPASSWORD": "postgres",
+        "DATABASE_URL": "postgres://a:Q9w8e7r6t5@h/d",
+        "HOME": "/home/dev1234",
+    }
+    funnel = Funnel(environ=environ)
+    text = "zx81-kk3jd93kd Q9w8e7r6t5 postgres /home/dev1234"
+    assert (
+        masked({"x": text}, funnel=funnel)["x"]
+        == "[REDACTED:known-value] [REDACTED:known-value] postgres /home/dev1234"
+    )
+    assert funnel.text("failed for zx81-kk3jd93kd") == "failed for [REDACTED:known-value]"
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "expected"),
+    [
+        (".env", "# local\nPORT=8080\nNAME=shop\n", "# local\nPORT=*\nNAME=*\n"),
+        ("/app/.npmrc", "registry=https://r.example.org\n", "registry=*\n"),
+        (
+            "~/.netrc",
+            "machine a.example.org login bob password plain\n",
+            "machine a.example.org login bob password *\n",
+        ),
+        ("config/master.key", "0123456789abcdef\n", "*\n"),
+        ("kubeconfig.yaml", "users:\n- name: bob\n  token: plain\n", "users:\n- name: *\n  token: *\n"),
+        ("src/app.py", "PORT = 8080\n", "PORT = 8080\n"),
+        (".env.example", "NAME=shop\n", "NAME=shop\n"),
+    ],
+)
+def test_files_of_secrets_lose_all_values_and_keep_names(path: str, content: str, expected: str) -> None:
+    """Read, written, or named to `redact_text`."""
+    label = "[REDACTED:secret-file]"
+    assert redact_text(content, path) == expected.replace("*", label)
+    args = {"args": {"filePath": path, "content": content}}
+    assert masked(args)["args"]["content"] == expected.replace("*", label)
+
+
+def test_a_command_that_prints_a_file_of_secrets_shows_its_names_only() -> None:
+    """`cat .env` is a read as well."""
+    result = masked({"args": {"command": "cat .env"}, "output": "NAME=shop\nPORT=1\n"})
+    assert result["output"] == "NAME=[REDACTED:secret-file]\nPORT=[REDACTED:secret-file]\n"
+
+
+def test_hostile_text_is_withheld_with_its_size_and_reason() -> None:
+    """Fifty thousand assignments in one line are no text; the stub says so and keeps the line's identity."""
+    raw = json.dumps({**HEAD, "input": "password=x1y2z3 " * 50_000}).encode()
+    line = json.loads(FUNNEL.line(raw).line)
+    assert line == {**HEAD, "input": {"withheld": {"bytes": len(raw), "reason": "overload"}}}
+
+
+def test_a_line_that_was_too_long_keeps_what_its_beginning_says() -> None:
+    """The wire's reader makes a dead letter of it."""
+    head = json.dumps({**HEAD, "input": {"id": "not-this"}}).encode()[:150]
+    line = json.loads(FUNNEL.oversize(head, 10**8).line)
+    assert line["withheld"] == {"bytes": 10**8, "reason": "too_long"}
+    assert line["id"] == HEAD["id"]
+
+
+def test_recordings_of_real_sessions_stay_as_they_are_but_for_the_example_key() -> None:
+    """Ids, hashes, snapshots, paths and times of OpenCode survive."""
+    assert RECORDINGS
+    for path in RECORDINGS:
+        for raw in path.read_bytes().splitlines():
+            line = FUNNEL.line(raw).line
+            if b"AKIAIOSFODNN7EXAMPLE" in raw:
+                assert b"AKIA" not in line
+            else:
+                assert line == raw
+
+
+def test_metadata_capture_keeps_names_and_no_contents() -> None:
+    """Every string of a recording that is kept is an id, a name, a path, a time or the skeleton of a diff."""
+    funnel = Funnel(capture="metadata")
+    for path in RECORDINGS:
+        for raw in path.read_bytes().splitlines():
+            before, after = json.loads(raw), json.loads(funnel.line(raw).line)
+            assert {k: after[k] for k in HEAD} == {k: before[k] for k in HEAD}
+            text = " ".join(strings(after))
+            for content in ("def add", "from subagent", "return a", "AKIA", "é 漢字", "write sub.txt"):
+                assert content not in text
+
+
+def test_metadata_capture_keeps_hunk_headers_and_line_counts() -> None:
+    """Ranges come out as they would with the contents."""
+    diff = "--- a.py\n+++ a.py\n@@ -1,2 +1,2 @@ def secret():\n keep\n-old\n+new\n"
+    line = Funnel(capture="metadata").line(
+        json.dumps({"input": {"args": {"content": "a\nb\n"}}, "output": {"metadata": {"diff": diff}}}).encode()
+    )
+    decoded = json.loads(line.line)
+    assert decoded["output"]["metadata"]["diff"] == "--- a.py\n+++ a.py\n@@ -1,2 +1,2 @@\n \n-\n+\n"
+    assert decoded["input"]["args"]["content"] == "[WITHHELD]\n\n"
+
+
+def test_users_add_rules_with_a_file(tmp_path: Path) -> None:
+    """TOML or JSON lines; the group that is the secret can be named."""
+    toml = tmp_path / "rules.toml"
+    toml.write_text('[[rule]]\nid = "staff"\npattern = "staff:([0-9]{6})"\nkeywords = ["staff"]\nsecret_group = 1\n')
+    assert Funnel(rules_file=toml).text("see staff:123456.") == "see staff:[REDACTED:staff]."
+    lines = tmp_path / "rules.jsonl"
+    lines.write_text('{"id": "ward", "pattern": "W-[0-9]{5}"}\n')
+    assert Funnel(rules_file=lines).text("in W-12345 now") == "in [REDACTED:ward] now"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"id": "a", "pattern": "("}', "rule 'a': pattern does not compile"),
+        ('{"id": "A B", "pattern": "x"}', "rule 1: id must be"),
+        ('{"id": "a", "pattern": "x*"}', "rule 'a': pattern matches the empty text"),
+        ('{"id": "a", "pattern": "x", "secret_group": 2}', "rule 'a': secret_group is 2"),
+        ('{"id": "a", "pattern": "x", "keyword": "y"}', "rule 'a': unknown field 'keyword'"),
+        ("nonsense", "line 1: not a JSON object"),
+    ],
+)
+def test_a_wrong_rule_is_an_error_that_names_it(tmp_path: Path, text: str, message: str) -> None:
+    """At start, not at the first line."""
+    path = tmp_path / "rules.jsonl"
+    path.write_text(text)
+    with pytest.raises(RuleError, match=message.replace("(", r"\(")):
+        Funnel(rules_file=path)
+
+
+def test_the_export_is_cached_by_version(tmp_path: Path) -> None:
+    """The second start reads the rules instead of asking for them."""
+    first = Funnel(cache_dir=tmp_path)
+    first.text("x")
+    (cached,) = tmp_path.glob("redaction-rules-*.json")
+    assert len(json.loads(cached.read_text())) > 400
+    assert Funnel(cache_dir=tmp_path).text(TOKEN) == "[REDACTED:github-token]"
+    assert "kingfisher" in first.version
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        "password=",
+        "DB_PASSWORD: ",
+        "hunter22x",
+        TOKEN,
+        "\n",
+        " ",
+        '"',
+        "\\",
+        "\\n",
+        "{",
+        "}",
+        "key=",
+        "://a:b1c2d3@h/",
+        "-----BEGIN RSA PRIVATE KEY-----",
+        "-----END RSA PRIVATE KEY-----",
+        "[REDACTED:x]",
+        "token ",
+        "AKIAIOSFODNN7EXAMPL2",
+        "é",
+        "\u0000",
+        "%3D",
+        "secret: ",
+        "abc123def456ghi789jkl0",
+        "<password>",
+        "</password>",
+        "\ud83d",
+        "'",
+        ",",
+        "==",
+    ]
+)
+TEXTS = st.lists(st.one_of(FRAGMENTS, st.text(max_size=8)), max_size=14).map("".join)
+
+
+@given(TEXTS)
+@settings(max_examples=300, deadline=None)
+def test_masking_twice_is_masking_once_and_lines_stay_lines(text: str) -> None:
+    """For any mixture of secrets, labels, quotes and escapes."""
+    once = redact_text(text)
+    assert redact_text(once) == once
+    assert once.count("\n") == text.count("\n")
+
+
+@given(
+    st.recursive(
+        st.one_of(TEXTS, st.integers(), st.booleans()),
+        lambda c: st.one_of(st.lists(c, max_size=3), st.dictionaries(TEXTS, c, max_size=3)),
+        max_leaves=8,
+    )
+)
+@settings(max_examples=200, deadline=None)
+def test_valid_json_stays_valid_json_with_the_same_lines_in_each_string(value: object) -> None:
+    """And a masked line goes through a second time unchanged."""
+    raw = json.dumps({**HEAD, "input": value}).encode()
+    line = FUNNEL.line(raw).line
+    before, after = json.loads(raw), json.loads(line)
+    assert all(after[key] == before[key] for key in HEAD)
+    assert FUNNEL.line(line).line == line
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"", b'{"password":"', b'{"x":"', b"[", b"password="]))
+@settings(max_examples=300, deadline=None)
+def test_no_bytes_whatever_make_it_raise(tail: bytes, head: bytes) -> None:
+    """Torn UTF-8, half JSON, control characters: one line comes out, without a newline."""
+    assert b"\n" not in FUNNEL.line(head + tail).line
+    assert b"\n" not in FUNNEL.oversize(head + tail, 1).line
