@@ -17,7 +17,11 @@ MONTHS_AHEAD: Final = 6
 MOVE_MAX_ROWS: Final = 20_000
 """A month that has begun in the default partition is moved if it has no more rows than this: about a second."""
 
-PARTITIONED: Final = {"agent_trace_events": "occurred_at", "agent_trace_ranges": "recorded_at"}
+PARTITIONED: Final = {
+    "agent_trace_events": "occurred_at",
+    "agent_trace_ranges": "recorded_at",
+    "agent_trace_file_states": "recorded_at",
+}
 _LOCK_TIMEOUT_MS: Final = 1000
 """While we wait for a lock, writers wait behind us."""
 _STATEMENT_TIMEOUT_MS: Final = 5000

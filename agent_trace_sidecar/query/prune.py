@@ -21,12 +21,13 @@ _BATCH_PAGES: Final = 1024
 """Of 8 KiB each: what one transaction reads."""
 
 _PLACES: Final = {
+    "agent_trace_file_states": "recorded_at",
     "agent_trace_ranges": "recorded_at",
     "agent_trace_records": "recorded_at",
     "agent_trace_dead_letters": "seen_at",
     "agent_trace_events": "occurred_at",
 }
-"""What grows, with its clock. Events go last: they say which sessions belong to whom."""
+"""What grows, with its clock. What says whose a row is goes after what only it can tell of: events go last."""
 
 _LEAVES: Final = """
 SELECT format('%I.%I', n.nspname, c.relname) AS name,
@@ -172,6 +173,9 @@ def _condition(table: str, what: Belongings) -> tuple[str, list[object]]:
         places = what.worktrees if what.worktrees is not None else [str(source) for source in what.sources]
         mentioned = [text.encode() for text in (*what.sessions, *places)]
         return "EXISTS (SELECT FROM unnest($1::bytea[]) AS t (mark) WHERE position(mark IN line) > 0)", [mentioned]
+    if table == "agent_trace_file_states":
+        mine = "SELECT record_id FROM agent_trace_records WHERE session_id = ANY($1::text[])"
+        return f"record_id IN ({mine})", [what.sessions]
     return "session_id = ANY($1::text[])", [what.sessions]
 
 

@@ -12,7 +12,7 @@ from agent_trace_sidecar import partitions
 from agent_trace_sidecar.build import Builder, BuildSettings
 from agent_trace_sidecar.log import logger
 from agent_trace_sidecar.logs import FileLog
-from agent_trace_sidecar.partitions import MONTHS_AHEAD, Made, drop, make_months, months
+from agent_trace_sidecar.partitions import MONTHS_AHEAD, PARTITIONED, Made, drop, make_months, months
 from agent_trace_sidecar.redaction import Funnel
 from agent_trace_sidecar.ship import LogLine, Shipper
 from agent_trace_sidecar.sinks.postgres import PostgresSink
@@ -33,7 +33,7 @@ async def test_the_present_month_and_those_ahead_are_made_once(migrated_url: str
     async with connected(migrated_url) as connection:
         made = await make_months(connection, TODAY)
         assert made.months[:3] == [f"agent_trace_events_{month}" for month in ("2026_11", "2026_12", "2027_01")]
-        assert (len(made.months), made.notes) == (2 * (1 + MONTHS_AHEAD), [])
+        assert (len(made.months), made.notes) == (3 * (1 + MONTHS_AHEAD), [])
         found = await months(connection, "agent_trace_ranges")
     assert (found[0].first, found[0].after) == (datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
     async with connected(migrated_url, timezone="Asia/Kolkata") as connection:
@@ -45,13 +45,13 @@ async def test_a_month_is_made_as_its_table_is(migrated_url: str) -> None:
     """Keys, indexes and packing are those of the default partition."""
     shape = (
         "SELECT array(SELECT regexp_replace(pg_get_indexdef(indexrelid), '.* USING', '') FROM pg_index "
-        "WHERE indrelid = $1::regclass ORDER BY 1), array(SELECT concat(attname, attcompression, attnotnull) "
+        "WHERE indrelid = $1::regclass ORDER BY 1), array(SELECT concat(attname, attcompression, attstorage, attnotnull) "
         "FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0 ORDER BY attnum), "
         "(SELECT count(*) FROM pg_constraint WHERE conrelid = $1::regclass AND contype = 'c')"
     )
     async with connected(migrated_url) as connection:
         await make_months(connection, TODAY, ahead=0)
-        for table in ("agent_trace_events", "agent_trace_ranges"):
+        for table in PARTITIONED:
             month = await connection.fetchrow(shape, f"{table}_2026_11")
             assert month == await connection.fetchrow(shape, f"{table}_default")
 
@@ -80,7 +80,7 @@ async def test_a_busy_table_is_left_alone_with_a_note(migrated_url: str, monkeyp
         async with reader.transaction():
             await reader.fetch("SELECT FROM agent_trace_events_default")
             made = await make_months(connection, TODAY, ahead=0)
-        assert made.months == ["agent_trace_ranges_2026_11"]
+        assert made.months == ["agent_trace_ranges_2026_11", "agent_trace_file_states_2026_11"]
         assert "was in use for too long" in made.notes[0]
         assert (await make_months(connection, TODAY, ahead=0)).months == ["agent_trace_events_2026_11"]
 
@@ -90,7 +90,7 @@ async def test_a_table_in_the_way_is_named(migrated_url: str) -> None:
     async with connected(migrated_url) as connection:
         await connection.execute("CREATE TABLE agent_trace_events_2026_11 (n integer)")
         made = await make_months(connection, TODAY, ahead=0)
-    assert made.months == ["agent_trace_ranges_2026_11"]
+    assert made.months == ["agent_trace_ranges_2026_11", "agent_trace_file_states_2026_11"]
     assert "in the way" in made.notes[0]
 
 
@@ -99,7 +99,7 @@ async def test_two_at_once_make_each_month_once(migrated_url: str) -> None:
     async with connected(migrated_url) as one, connected(migrated_url) as other:
         made = await asyncio.gather(make_months(one, TODAY), make_months(other, TODAY))
         assert len(await months(one, "agent_trace_events")) == 1 + MONTHS_AHEAD
-    assert sum(len(m.months) for m in made) == 2 * (1 + MONTHS_AHEAD)
+    assert sum(len(m.months) for m in made) == 3 * (1 + MONTHS_AHEAD)
     assert [note for m in made for note in m.notes] == []
 
 
@@ -110,8 +110,11 @@ async def test_months_are_in_the_tables_schema(database_url: str, migrated_url: 
         migrated_url,
         'CREATE SCHEMA "My own"',
         "CREATE SCHEMA traces",
-        *(f"ALTER TABLE agent_trace_{name} SET SCHEMA traces" for name in ("events", "events_default")),
-        *(f"ALTER TABLE agent_trace_{name} SET SCHEMA traces" for name in ("ranges", "ranges_default")),
+        *(
+            f"ALTER TABLE agent_trace_{name}{partition} SET SCHEMA traces"
+            for name in ("events", "ranges", "file_states")
+            for partition in ("", "_default")
+        ),
     )
     async with connected(migrated_url, search_path='"My own", traces, public') as connection:
         await make_months(connection, TODAY, ahead=0)
@@ -124,7 +127,7 @@ async def test_a_table_of_another_kind_is_not_touched(database_url: str) -> None
     """Who made the tables another way gets a note, not an error."""
     async with connected(database_url) as connection:
         made = await make_months(connection, TODAY)
-    assert (made.months, len(made.notes)) == ([], 2)
+    assert (made.months, len(made.notes)) == ([], 3)
 
 
 async def test_a_month_can_be_dropped_unless_it_is_in_use(migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +193,7 @@ async def test_writers_keep_writing_while_months_are_made(migrated_url: str, tmp
     for log, _ in shippers:
         log.__exit__(None, None, None)
     assert took < timedelta(seconds=10)
-    assert len(made.months + again.months) == 2 * (1 + MONTHS_AHEAD)
+    assert len(made.months + again.months) == 3 * (1 + MONTHS_AHEAD)
     assert sum(shipper.counts.stored for shipper in done) == 2 * count
     assert sum(shipper.counts.dead for shipper in done) == 0
     assert fetch(migrated_url, "SELECT count(*) FROM agent_trace_events")[0][0] == 2 * count

@@ -18,7 +18,7 @@ from agent_trace_sidecar.query.prune import Gone, PruneError, erase, of_reposito
 from tests.support.postgres import connected
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
-TABLES = ("agent_trace_ranges", "agent_trace_records", "agent_trace_dead_letters", "agent_trace_events")
+TABLES = [f"agent_trace_{name}" for name in ("file_states", "ranges", "records", "dead_letters", "events")]
 ANNA, BEN = UUID(int=1), UUID(int=2)
 
 
@@ -31,7 +31,7 @@ async def store(
     worktree: str = "/w",
     parent: str | None = None,
 ) -> None:
-    """One session of three events, a record with two ranges, and a dead letter."""
+    """One session of three events, a record with two ranges, and its file's state, and a dead letter."""
     info = {"id": session, "parentID": parent}
     payload: dict[str, Any] = {"worktree": worktree, "input": {"event": {"properties": {"info": info}}}}
     event_ids = [uuid4() for _ in range(3)]
@@ -54,6 +54,11 @@ async def store(
     await connection.executemany(
         "INSERT INTO agent_trace_ranges VALUES ($1, $2, 'a.py', $3, $3, NULL, 'ai', NULL, $4, 'diff')",
         [(record, at, line, session) for line in (1, 2)],
+    )
+    await connection.execute(
+        "INSERT INTO agent_trace_file_states VALUES ($1, $2, 'p', '/w', 'a.py', NULL, 'update', NULL, NULL, '{}')",
+        record,
+        at,
     )
     line = f'{{"instance":"{source}","session":"{session}","worktree":"{worktree}"'.encode()
     await connection.execute(
@@ -78,7 +83,7 @@ async def know(connection: asyncpg.Connection, source: UUID, user: str, reposito
 
 
 async def counts(connection: asyncpg.Connection) -> list[int]:
-    """Rows of ranges, records, dead letters, events and the gate."""
+    """Rows of file states, ranges, records, dead letters, events and the gate."""
     return [await connection.fetchval(f"SELECT count(*) FROM {table}") for table in (*TABLES, "agent_trace_dedupe")]
 
 
@@ -90,6 +95,9 @@ async def test_old_rows_go_by_month_and_one_by_one(migrated_url: str) -> None:
             await store(connection, datetime(2026, month, day, tzinfo=UTC), f"ses_{month}")
         before = datetime(2026, 10, 23, tzinfo=UTC)
         expected = [
+            Gone(
+                "agent_trace_file_states", 1, tuple(f"agent_trace_file_states_2026_{month}" for month in ("08", "09"))
+            ),
             Gone("agent_trace_ranges", 2, ("agent_trace_ranges_2026_08", "agent_trace_ranges_2026_09")),
             Gone("agent_trace_records", 3),
             Gone("agent_trace_dead_letters", 3),
@@ -97,9 +105,9 @@ async def test_old_rows_go_by_month_and_one_by_one(migrated_url: str) -> None:
         ]
         said: list[tuple[str, int, float]] = []
         assert await prune(connection, before, dry_run=True) == expected
-        assert await counts(connection) == [10, 5, 5, 15, 15]
+        assert await counts(connection) == [5, 10, 5, 5, 15, 15]
         assert await prune(connection, before, said=lambda *progress: said.append(progress)) == expected
-        assert await counts(connection) == [4, 2, 2, 6, 15]
+        assert await counts(connection) == [2, 4, 2, 2, 6, 15]
         assert [table for table, _, share in said if share == 1] == list(TABLES)
         assert await prune(connection, before) == [Gone(table, 0) for table in TABLES]
 
@@ -109,7 +117,7 @@ async def test_the_gate_forgets_only_when_told_to(migrated_url: str) -> None:
     async with connected(migrated_url) as connection:
         await store(connection, NOW - timedelta(days=400), "ses_old")
         await prune(connection, NOW - timedelta(days=90), gate_before=NOW - timedelta(days=500))
-        assert await counts(connection) == [0, 0, 0, 0, 3]
+        assert await counts(connection) == [0, 0, 0, 0, 0, 3]
         gone = await prune(connection, NOW - timedelta(days=90), gate_before=NOW - timedelta(days=300))
         assert gone[-1] == Gone("agent_trace_dedupe", 3)
 
@@ -138,10 +146,10 @@ async def test_a_session_goes_with_its_subagents(migrated_url: str) -> None:
         await store(connection, NOW, "ses_other")
         what = await of_session(connection, "ses_a")
         assert what.sessions == ["ses_a", "ses_b", "ses_c"]
-        expected = [Gone(table, rows) for table, rows in zip(TABLES, (6, 3, 3, 9), strict=True)]
+        expected = [Gone(table, rows) for table, rows in zip(TABLES, (3, 6, 3, 3, 9), strict=True)]
         assert await erase(connection, what, dry_run=True) == expected
         assert await erase(connection, what) == expected
-        assert await counts(connection) == [2, 1, 1, 3, 12]
+        assert await counts(connection) == [1, 2, 1, 1, 3, 12]
 
 
 async def test_a_repository_goes_by_url_or_worktree(migrated_url: str) -> None:
@@ -153,11 +161,11 @@ async def test_a_repository_goes_by_url_or_worktree(migrated_url: str) -> None:
         await store(connection, NOW, "ses_b", worktree="/b", source=BEN)
         await store(connection, NOW, "ses_other", worktree="/other")
         await erase(connection, await of_repository(connection, "https://example.com/r"))
-        assert await counts(connection) == [2, 1, 1, 3, 9]
+        assert await counts(connection) == [1, 2, 1, 1, 3, 9]
         left = await connection.fetch("SELECT repositories::text FROM agent_trace_sources ORDER BY os_user")
         assert [row[0] for row in left] == ['{"/other": null}', "{}"]
         await erase(connection, await of_repository(connection, "/other"))
-        assert (await counts(connection))[:4] == [0, 0, 0, 0]
+        assert (await counts(connection))[:5] == [0, 0, 0, 0, 0]
         with pytest.raises(PruneError, match="no source is known to have worked in /other"):
             await of_repository(connection, "/other")
 
@@ -170,7 +178,7 @@ async def test_a_user_goes_with_what_is_known_of_him(migrated_url: str) -> None:
         await store(connection, NOW, "ses_a")
         await store(connection, NOW, "ses_b", source=BEN)
         await erase(connection, await of_user(connection, "anna"))
-        assert await counts(connection) == [2, 1, 1, 3, 6]
+        assert await counts(connection) == [1, 2, 1, 1, 3, 6]
         assert [r[0] for r in await connection.fetch("SELECT os_user FROM agent_trace_sources")] == ["ben"]
         with pytest.raises(PruneError, match="no source is known to be of user anna"):
             await of_user(connection, "anna")
