@@ -32,6 +32,7 @@ from agent_trace_sidecar.limits import (
 )
 from agent_trace_sidecar.log import Logger
 from agent_trace_sidecar.logs import TailLog, masked_by
+from agent_trace_sidecar.redaction import is_secret_path
 from agent_trace_sidecar.sinks.postgres import FencedError
 from agent_trace_sidecar.sources.tail import Tail, TailFile, look
 from agent_trace_sidecar.workspace import Observer
@@ -76,7 +77,8 @@ class Follow(Daemon):
         self._looks_left = -1
         """After the signal to stop, how many looks are still worth waiting for; -1 before it."""
         self._sink = self.sink(self._connected)
-        observer = Observer(is_secret=lambda text: self.funnel.text(text) != text)
+        self.metrics.spool_bytes = self._log_bytes
+        observer = Observer(lambda text: self.funnel.text(text) != text, is_secret_path=is_secret_path)
         self._mask = masked_by(self.funnel, lambda line: observer.observe(line) if _is_fresh(line) else None)
 
     async def run(self) -> int:
@@ -85,6 +87,10 @@ class Follow(Daemon):
         for path in self._paths:
             if not path.exists():
                 self.logger.warning("tail_path_missing", path=str(path), hint="it is followed once it is there")
+        async with self.watched():
+            return await self._follow()
+
+    async def _follow(self) -> int:
         looking = asyncio.create_task(self._look_for_ever())
         serving = asyncio.create_task(self._serve_for_ever())
         stopped = asyncio.create_task(self._wake.wait())
@@ -105,8 +111,9 @@ class Follow(Daemon):
         if looking.done():
             looking.result()  # it ends by an error only
         if not serving.done():
-            left = sum(file.end - (file.shipped or 0) for file in self._tail.files if file.unread)
-            self.logger.warning("drain_gave_up", bytes_left=left, hint="the next tail to start delivers them")
+            self.logger.warning(
+                "drain_gave_up", bytes_left=self._log_bytes()[1], hint="the next tail to start delivers them"
+            )
             return 0
         try:
             serving.result()
@@ -114,6 +121,11 @@ class Follow(Daemon):
             self.logger.error("tail_taken_over", hint="another tail follows the same files: one of them is enough")
             return 1
         return 0
+
+    def _log_bytes(self) -> tuple[int, int]:
+        """Bytes of the followed files, and those of them that are not in the database, for metrics."""
+        files = self._tail.files
+        return sum(f.size for f in files), sum(f.end - (f.shipped or 0) for f in files if f.unread)
 
     # -- looking ---------------------------------------------------------------------------------------------
 
