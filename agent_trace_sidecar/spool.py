@@ -18,17 +18,16 @@ import re
 import shutil
 import threading
 import time
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
-from agent_trace_sidecar.limits import READ_BYTES, SEGMENT_BYTES, SPOOL_KEEP_BYTES, SPOOL_KEEP_S, SPOOL_MAX_BYTES
+from agent_trace_sidecar.limits import SEGMENT_BYTES, SPOOL_KEEP_BYTES, SPOOL_KEEP_S, SPOOL_MAX_BYTES
 from agent_trace_sidecar.redaction import Redacted
+from agent_trace_sidecar.segments import frame, read_lines, size_of_whole_lines, sync_folder
 
-_CRC_SIZE: Final = len(b',"crc":"00000000"}')
 _FOLDER: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[0-9a-f]{8}")
 _SEGMENT: Final = re.compile(r"\d{20}\.jsonl")
 
@@ -66,12 +65,21 @@ class Spool:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock_fd = _lock(folder / "lock")
         self._write_lock = threading.Lock()
-        self._segments = _segments(folder)
+        self._sync_lock = threading.Lock()
         self._fd: int | None = None
         self._unsynced: list[bytes] = []
+        self._files = 0
+        self._lost_file = -1
         self._broken = False
+        try:
+            self._segments = _segments(folder)
+            self.end = self.durable = self._recover()
+        except OSError:
+            os.close(self._lock_fd)
+            raise
         self._released = self.start
-        self.end = self.durable = self._recover()
+        self.recovered = self.end
+        """Where the log ended when it was opened: what an earlier owner shipped can't lie beyond it."""
 
     @classmethod
     def create(cls, root: Path, instance: UUID, *, segment_bytes: int = SEGMENT_BYTES) -> Self:
@@ -106,15 +114,16 @@ class Spool:
             OSError: disk full or broken; nothing of these lines is left in the file.
         """
         with self._write_lock:
-            framed = [_frame(line.line) for line in lines]
+            framed = [frame(line.line) for line in lines]
             data = b"".join(framed)
             if self.unshipped_bytes and self.unshipped_bytes + len(data) > self._max_bytes:
                 raise SpoolFullError
-            if self._broken:
-                self._rewrite_unsynced()
-            if self._fd is None or self.end - self._segments[-1] >= self._segment_bytes:
-                self._rotate()
-            self._write(data)
+            try:
+                self._write_somewhere(data)
+            except OSError as exc:
+                if exc.errno != errno.ENOSPC or not self._drop_shipped(keep_s=0, keep_bytes=0):
+                    raise
+                self._write_somewhere(data)
             self._unsynced.append(data)
             ends = list(accumulate((len(piece) for piece in framed), initial=self.end))[1:]
             self.end += len(data)
@@ -129,24 +138,31 @@ class Spool:
         with self._write_lock:
             if self._broken:
                 self._rewrite_unsynced()
-            fd, end, covered = self._fd, self.end, len(self._unsynced)
+            fd, file, end, covered = self._fd, self._files, self.end, len(self._unsynced)
             if fd is None or end == self.durable:
                 return self.durable
             fd = os.dup(fd)
         try:
-            os.fdatasync(fd)
+            self._fdatasync(fd, file)
         except OSError:
             with self._write_lock:
-                if self.durable < end:
+                if file == self._files:
                     self._rewrite_unsynced()
             raise
         finally:
             os.close(fd)
         with self._write_lock:
-            if self.durable < end:  # otherwise a new segment was begun meanwhile, which settled the old one
+            if file == self._files:  # otherwise a new one was begun meanwhile, and what we have synced is settled
                 del self._unsynced[:covered]
                 self.durable = end
             return self.durable
+
+    def _write_somewhere(self, data: bytes) -> None:
+        if self._broken:
+            self._rewrite_unsynced()
+        if self._fd is None or self.end - self._segments[-1] >= self._segment_bytes:
+            self._rotate()
+        self._write(data)
 
     def _write(self, data: bytes) -> None:
         assert self._fd is not None  # noqa: S101 - append opened it
@@ -155,17 +171,15 @@ class Spool:
             while view:
                 view = view[os.write(self._fd, view) :]
         except OSError as exc:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._fd, self.end - self._segments[-1])
-            if exc.errno != errno.ENOSPC:  # a file that can't be written is left alone; the next line opens another
-                self._close_segment()
+            if not self._cut(self.end) or exc.errno != errno.ENOSPC:
+                self._broken = True  # what this file holds is not to be trusted: the next call writes it again
             raise
 
     def _rotate(self) -> None:
         """Close the full segment durably and start the next one."""
         if self._fd is not None:
             try:
-                os.fdatasync(self._fd)
+                self._fdatasync(self._fd, self._files)
             except OSError:
                 self._rewrite_unsynced()
                 raise
@@ -174,15 +188,36 @@ class Spool:
             self.durable = self.end
         self._open_segment()
 
+    def _fdatasync(self, fd: int, file: int) -> None:
+        """Sync the `file`-th file. The kernel tells of a lost write only once, so the two callers share its answer."""
+        with self._sync_lock:
+            if file == self._lost_file:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            try:
+                os.fdatasync(fd)
+            except OSError:
+                self._lost_file = file
+                raise
+
+    def _cut(self, position: int) -> bool:
+        """Cut the open segment at `position`; whether that worked."""
+        assert self._fd is not None  # noqa: S101 - the callers have seen to it
+        try:
+            os.ftruncate(self._fd, position - self._segments[-1])
+        except OSError:
+            return False
+        return True
+
     def _open_segment(self) -> None:
         """Start a segment at the log's end; the folder's entry is made durable as well."""
         fd = os.open(self._path(self.end), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            _sync_folder(self.folder)
+            sync_folder(self.folder)
         except OSError:
             os.close(fd)
             raise
         self._fd = fd
+        self._files += 1
         if not self._segments or self._segments[-1] != self.end:
             self._segments.append(self.end)
 
@@ -199,8 +234,7 @@ class Spool:
         self._broken = True
         data = b"".join(self._unsynced)
         if self._fd is not None:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._fd, self.durable - self._segments[-1])
+            self._cut(self.durable)
         self._close_segment()
         self.end = self.durable
         self._path(self.end).unlink(missing_ok=True)
@@ -221,12 +255,14 @@ class Spool:
         while taken < max_bytes and position < self.durable:
             segment, limit = self._segment_at(position)
             position = max(position, segment)
-            found = _read_lines(self._path(segment), segment, position, limit, max_bytes - taken)
+            found = read_lines(self._path(segment), segment, position, limit, max_bytes - taken)
             if not found:  # an empty or vanished segment
                 position = limit
                 lines.append(SpoolLine(None, position, b""))
                 continue
-            lines.extend(found)
+            lines.extend(
+                SpoolLine(None if line is None else Redacted.from_spool(line), end, raw) for line, end, raw in found
+            )
             taken += found[-1].end - position
             position = found[-1].end
         return lines
@@ -235,14 +271,21 @@ class Spool:
         """Say that everything before `position` is in the database: its segments may go after their time."""
         with self._write_lock:
             self._released = max(self._released, position)
-            while len(self._segments) > 1 and self._segments[1] <= self._released:
-                shipped = self._released - self._segments[1]
-                path = self._path(self._segments[0])
-                age = time.time() - path.stat().st_mtime if path.exists() else SPOOL_KEEP_S
-                if age < SPOOL_KEEP_S and shipped < SPOOL_KEEP_BYTES:
-                    return
-                path.unlink(missing_ok=True)
-                del self._segments[0]
+            self._drop_shipped(SPOOL_KEEP_S, SPOOL_KEEP_BYTES)
+
+    def _drop_shipped(self, keep_s: float, keep_bytes: int) -> bool:
+        """Delete shipped segments beyond what is to be kept; whether there were any."""
+        dropped = False
+        while len(self._segments) > 1 and self._segments[1] <= self._released:
+            shipped = self._released - self._segments[1]
+            path = self._path(self._segments[0])
+            age = time.time() - path.stat().st_mtime if path.exists() else keep_s
+            if age < keep_s and shipped < keep_bytes:
+                break
+            path.unlink(missing_ok=True)
+            del self._segments[0]
+            dropped = True
+        return dropped
 
     def rewind(self, position: int) -> None:
         """Say that the database fell back to `position`: what stands after it counts as unshipped again."""
@@ -286,7 +329,7 @@ class Spool:
         path = self._path(last)
         fd = os.open(path, os.O_RDWR)
         try:
-            size = _size_of_whole_lines(fd)
+            size = size_of_whole_lines(fd)
             os.ftruncate(fd, size)
             os.fdatasync(fd)
         finally:
@@ -333,68 +376,3 @@ def _lock(path: Path) -> int:
 
 def _segments(folder: Path) -> list[int]:
     return sorted(int(path.stem) for path in folder.iterdir() if _SEGMENT.fullmatch(path.name))
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _frame(line: bytes) -> bytes:
-    """Put the CRC into the object's last place, so that the file stays JSON lines; anything else goes as it is."""
-    line = line.replace(b"\n", b" ")
-    if line.startswith(b'{"') and line.endswith(b"}"):
-        body = line[:-1]
-        return b'%b,"crc":"%08x"}\n' % (body, zlib.crc32(body))
-    return line + b"\n"
-
-
-def _unframe(line: bytes) -> bytes | None:
-    """Return the line as it was appended, or None when its CRC is missing or wrong."""
-    body, tail = line[:-_CRC_SIZE], line[-_CRC_SIZE:]
-    if not line.startswith(b'{"') or not line.endswith(b"}"):
-        return line
-    if tail[:8] != b',"crc":"' or tail[8:16] != b"%08x" % zlib.crc32(body):
-        return None
-    return body + b"}"
-
-
-def _read_lines(path: Path, segment: int, position: int, limit: int, max_bytes: int) -> list[SpoolLine]:
-    """Lines of one segment from `position` to `limit`; bytes without a newline up to `limit` are one damaged line."""
-    want = min(max(max_bytes, READ_BYTES), limit - position)
-    try:
-        with path.open("rb") as file:
-            file.seek(position - segment)
-            data = file.read(want)
-            if b"\n" not in data and len(data) == want:
-                data += file.read(limit - position - want)
-    except FileNotFoundError:
-        return []
-    whole, newline, rest = data.rpartition(b"\n")
-    lines = list(_split(whole, position)) if newline else []
-    complete = position + len(whole) + len(newline)
-    if complete < limit and (len(data) < want or position + len(data) >= limit):
-        lines.append(SpoolLine(None, limit, rest))
-    return lines
-
-
-def _split(whole: bytes, position: int) -> Iterator[SpoolLine]:
-    for data in whole.split(b"\n"):
-        position += len(data) + 1
-        line = _unframe(data)
-        yield SpoolLine(None, position, data) if line is None else SpoolLine(Redacted.from_spool(line), position)
-
-
-def _size_of_whole_lines(fd: int) -> int:
-    """The file's size up to and including its last newline."""
-    size = os.fstat(fd).st_size
-    while size:
-        step = min(size, READ_BYTES)
-        cut = os.pread(fd, step, size - step).rfind(b"\n")
-        if cut >= 0:
-            return size - step + cut + 1
-        size -= step
-    return 0
