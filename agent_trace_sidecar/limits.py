@@ -59,6 +59,9 @@ ADOPT_INTERVAL_S: Final = 30.0
 STATE_BYTES: Final = 64 * KIB
 """The builder's state of one instance, saved with every batch."""
 
+MAX_INSTANCES: Final = 256
+"""Instances whose state a shipper holds in memory; a log of more of them reads the others from the database again."""
+
 TAIL_OPEN_FILES: Final = 64
 """Descriptors of followed files; the others are opened again when they grow."""
 

@@ -37,6 +37,7 @@ class SpoolLog:
         self._spool = spool
         self._ended = ended
         self._changed = asyncio.Event()
+        self._known_to = spool.recovered
         self.name = LogName(spool.source_id, "stdin", socket.gethostname(), spool.folder.name)
 
     @property
@@ -60,7 +61,9 @@ class SpoolLog:
 
     def read(self, position: int, max_bytes: int) -> list[LogLine]:
         """Durable lines from `position` on."""
-        return [LogLine(*line) for line in self._spool.read(position, max_bytes)]
+        lines = [LogLine(*line) for line in self._spool.read(position, max_bytes)]
+        self._known_to = max(self._known_to, lines[-1].end if lines else 0)
+        return lines
 
     async def more(self, position: int) -> bool:
         """Wait until something durable stands after `position`; False when there never will be."""
@@ -73,9 +76,12 @@ class SpoolLog:
         return True
 
     def check(self, position: int) -> str:
-        """Nothing to compare: the spool's name is its own, and its lines carry checksums."""
-        del position
-        return ""
+        """Nothing to compare in general: the spool's name is its own, and its lines carry checksums.
+
+        But a position which the database got before the spool was opened, and which lies beyond what was left of it
+        then, stands for lines that a damaged disk has lost: those that now stand there are others.
+        """
+        return "" if position <= self._known_to else "lost"
 
     def release(self, position: int) -> None:
         """Everything before `position` is in the database."""

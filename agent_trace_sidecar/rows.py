@@ -124,6 +124,13 @@ class Item(NamedTuple):
     position: int
 
 
+class DeadItem(NamedTuple):
+    """A dead letter on its way, and the id under which it passes the gate: a line that comes twice is dead once."""
+
+    gate_id: UUID
+    letter: DeadLetter
+
+
 @dataclass(slots=True)
 class Batch:
     """Everything that one transaction writes, and the move of the checkpoint that goes with it."""
@@ -135,7 +142,7 @@ class Batch:
     at: datetime
     """The sidecar's clock: what `seen_at` and `updated_at` say."""
     items: list[Item] = field(default_factory=list)
-    dead: list[DeadLetter] = field(default_factory=list)
+    dead: list[DeadItem] = field(default_factory=list)
     states: dict[UUID, tuple[int, bytes]] = field(default_factory=dict)
     """For each instance whose state changed: its highest seq and the builder's state."""
     worktrees: dict[UUID, set[str]] = field(default_factory=dict)

@@ -9,21 +9,23 @@ all, it is sent again, or the log is read again from there (a fail-over to a rep
 """
 
 import asyncio
+import hashlib
+import re
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import backoff
 
 from agent_trace_sidecar.build import Builder
-from agent_trace_sidecar.limits import BACKOFF_MAX_S, BATCH_BYTES, BATCH_ROWS
+from agent_trace_sidecar.limits import BACKOFF_MAX_S, BATCH_BYTES, BATCH_ROWS, MAX_INSTANCES
 from agent_trace_sidecar.log import Logger
 from agent_trace_sidecar.metrics import Metrics
 from agent_trace_sidecar.redaction import Redacted
-from agent_trace_sidecar.rows import Batch, Checkpoint, Counts, DeadLetter, Item
+from agent_trace_sidecar.rows import Batch, Checkpoint, Counts, DeadItem, DeadLetter, Item
 from agent_trace_sidecar.sinks.faults import Fate, Verdict
 from agent_trace_sidecar.sinks.postgres import FencedError, LogName, MovedError, PostgresSink, StoreError
 from agent_trace_sidecar.wire import Rejected, parse
@@ -33,6 +35,11 @@ T = TypeVar("T")
 _BACKOFF_FIRST_S: Final = 0.1
 _DAMAGED_BYTES: Final = 64 * 1024
 """Of damaged bytes, which may be a whole segment, this much goes to the dead letters."""
+_UUID: Final = rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_SHIM_HEAD: Final = re.compile(
+    rb'\{"v":\d{1,9},"id":"(%b)"(?:,"seq":(\d{1,18}),"at":\d{1,20},"instance":"(%b)")?' % (_UUID, _UUID)
+)
+"""How the shim's lines begin, whatever the rest of them is."""
 _RACED: Final = Verdict(Fate.RETRY, "raced", "The checkpoint was locked by somebody else; it is tried again.")
 
 
@@ -113,8 +120,8 @@ class Shipper:
         self._metrics = metrics or Metrics()
         self._on_change = on_change
         self._builder = make_builder()
-        self._known: set[UUID] = set()
-        self._saved: dict[UUID, bytes] = {}
+        self._known: dict[UUID, bytes] = {}
+        """The state that the database has of each instance the builder knows; the one seen last is the last."""
         self._checkpoint = Checkpoint(0, 0, Counts(), "")
         self.health = Health()
         self.counts_before = Counts()
@@ -174,12 +181,12 @@ class Shipper:
         for line in lines:
             at, batch.new_position = batch.new_position, line.end
             if line.line is None:
-                batch.dead.append(_damaged(batch, at, line))
+                batch.dead.append(_dead(_damaged(batch, at, line)))
             elif line.line.line.strip():
                 await self._build(batch, at, line.line.line, touched)
         for instance in touched:
             state = self._builder.dump(instance)
-            if state != self._saved.get(instance):
+            if state != self._known.get(instance):
                 batch.states[instance] = (self._builder.summary(instance).highest_seq, state)
         batch.check = self._log.check(batch.new_position)
         oldest = batch.items[0].built.event.occurred_at if batch.items else batch.at
@@ -189,11 +196,13 @@ class Shipper:
     async def _build(self, batch: Batch, at: int, line: bytes, touched: set[UUID]) -> None:
         envelope = parse(line)
         if isinstance(envelope, Rejected):
-            if envelope.instance is not None and envelope.seq is not None:
-                await self._know(envelope.instance)
-                self._builder.account(envelope.instance, envelope.seq)
-                touched.add(envelope.instance)
-            batch.dead.append(DeadLetter(batch.log_id, at, envelope.reason, envelope.error, line, batch.at))
+            if (numbered := _numbered(envelope, line)) is not None:
+                instance, seq = numbered
+                await self._know(instance)
+                self._builder.account(instance, seq)
+                touched.add(instance)
+            letter = DeadLetter(batch.log_id, at, envelope.reason, envelope.error, line, batch.at)
+            batch.dead.append(_dead(letter))
             return
         await self._know(envelope.instance)
         built = self._builder.feed(envelope)
@@ -206,10 +215,18 @@ class Shipper:
 
     async def _know(self, instance: UUID) -> None:
         """Give the builder what the database remembers of an instance, before its first line."""
-        if instance not in self._known:
-            state = await self._retrying(lambda: self._sink.load_state(instance))
-            self._builder.load(instance, state)
-            self._known.add(instance)
+        saved = self._known.pop(instance, None)
+        if saved is None:
+            saved = await self._retrying(lambda: self._sink.load_state(instance))
+            self._builder.load(instance, saved)
+        self._known[instance] = saved
+
+    def _forget_eldest(self) -> None:
+        """Bound what is remembered of instances: the database has it."""
+        while len(self._known) > MAX_INSTANCES:
+            eldest = next(iter(self._known))
+            del self._known[eldest]
+            self._builder.forget(eldest)
 
     # -- delivery --------------------------------------------------------------------------------------------
 
@@ -218,19 +235,20 @@ class Shipper:
         written = await self._retrying(lambda: self._write(batch))
         if written is None:
             return
-        self._saved.update({instance: state for instance, (_, state) in batch.states.items()})
+        self._known.update({instance: state for instance, (_, state) in batch.states.items()})
         self._measure(batch, written)
         self._checkpoint = Checkpoint(batch.epoch, batch.new_position, written, batch.check)
         self.position = batch.new_position
         self._log.release(self.position)
+        self._forget_eldest()
         self._on_change(self)
 
     def _measure(self, batch: Batch, written: Counts) -> None:
         before = self.counts
         for outcome in ("stored", "duplicate", "dead"):
             self._metrics.counted(outcome, max(0, getattr(written, outcome) - getattr(before, outcome)))
-        for letter in batch.dead:
-            self._metrics.dead(letter.reason)
+        for dead in batch.dead:
+            self._metrics.dead(dead.letter.reason)
         for instance in batch.states:
             found = self._builder.summary(instance)
             self._metrics.gaps(instance, found.missing, found.lost)
@@ -273,7 +291,6 @@ class Shipper:
             position = self._log.start
         self._builder = self._make_builder()
         self._known.clear()
-        self._saved.clear()
         self._checkpoint = found
         self.position = position
         self._log.rewind(position)
@@ -313,6 +330,28 @@ class Shipper:
                 failures=health.failures,
             )
         self._on_change(self)
+
+
+def gate_id(letter: DeadLetter) -> UUID:
+    """What a line that is no event is known by at the gate: its id and bytes; without an id, its place and bytes.
+
+    So it is dead once when the shim sends it twice, and a whole line is not taken for one that was cut off.
+    """
+    shim = _SHIM_HEAD.match(letter.line)
+    namespace = UUID(shim[1].decode()) if shim else uuid5(letter.source_id, str(letter.position))
+    return uuid5(namespace, hashlib.sha256(letter.line).hexdigest())
+
+
+def _dead(letter: DeadLetter) -> DeadItem:
+    return DeadItem(gate_id(letter), letter)
+
+
+def _numbered(rejected: Rejected, line: bytes) -> tuple[UUID, int] | None:
+    """Which of an instance's lines this is: it has come, so it is no gap, even if nothing else of it is understood."""
+    if rejected.instance is not None and rejected.seq is not None:
+        return rejected.instance, rejected.seq
+    shim = _SHIM_HEAD.match(line)
+    return (UUID(shim[3].decode()), int(shim[2])) if shim and shim[3] else None
 
 
 def _damaged(batch: Batch, at: int, line: LogLine) -> DeadLetter:

@@ -87,7 +87,8 @@ CREATE TABLE IF NOT EXISTS agent_trace_sources (
     updated_at timestamptz NOT NULL
 );
 
--- Lines that could not be stored, redacted, with the reason; source_id and position say where they were read.
+-- Lines that could not be stored, redacted, with the reason; source_id and position say where they were read. A
+-- place may hold another line later, when a file was replaced or a disk has lost a part of a spool.
 CREATE TABLE IF NOT EXISTS agent_trace_dead_letters (
     source_id uuid NOT NULL,
     position bigint NOT NULL,
@@ -95,7 +96,7 @@ CREATE TABLE IF NOT EXISTS agent_trace_dead_letters (
     error text NOT NULL,
     line bytea NOT NULL,
     seen_at timestamptz NOT NULL,
-    PRIMARY KEY (source_id, position)
+    PRIMARY KEY (source_id, position, seen_at)
 );
 
 -- lz4 packs large payloads several times faster than the default. Servers older than 14 or built without it keep

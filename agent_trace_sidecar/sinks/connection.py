@@ -1,25 +1,65 @@
-"""How every part of the program connects to Postgres, and how it keeps the driver from waiting for ever."""
+"""Connections to Postgres that can't hang: how they are made, and how work on them is cut off.
+
+The statement cache stays off: with it COPY stored wrong values after a column's type had changed, and poolers lose
+prepared statements.
+"""
 
 import asyncio
 from collections.abc import Awaitable
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 
 from agent_trace_sidecar.limits import CONNECT_DEADLINE_S
+from agent_trace_sidecar.sinks.faults import Fate, verdict
 
 T = TypeVar("T")
 
 
-async def connect(url: str) -> asyncpg.Connection:
-    """Connect as every part of the program does: no statement cache, a name in pg_stat_activity, a deadline."""
-    async with asyncio.timeout(CONNECT_DEADLINE_S):
+async def connect(url: str, deadline_s: float = CONNECT_DEADLINE_S) -> asyncpg.Connection:
+    """Connect as every part of the program does: no statement cache, a name in pg_stat_activity, a deadline.
+
+    Of several hosts in the URL each gets its share of the time: the driver would wait for the first one, which may
+    have lost its power, until nothing is left for the second.
+    """
+    urls = one_host_each(url)
+    while True:
+        one, *urls = urls
+        try:
+            return await _connect(one, deadline_s / (len(urls) + 1))
+        except Exception as exc:
+            if not urls or verdict(exc).fate is not Fate.RETRY:
+                raise
+
+
+async def _connect(url: str, deadline_s: float) -> asyncpg.Connection:
+    async with asyncio.timeout(deadline_s):
         return await asyncpg.connect(
             url,
-            timeout=CONNECT_DEADLINE_S,
+            timeout=deadline_s,
             statement_cache_size=0,
             server_settings={"application_name": "agent-trace-sidecar"},
         )
+
+
+def one_host_each(url: str) -> list[str]:
+    """Split a URL of several hosts, named before the path or as `host=`, into one for each, in order."""
+    parts = urlsplit(url)
+    user, at, hosts = parts.netloc.rpartition("@")
+    if "," in hosts:
+        return [urlunsplit(parts._replace(netloc=user + at + host)) for host in hosts.split(",")]
+    given = dict(parse_qsl(parts.query))
+    names = given.get("host", "").split(",")
+    if len(names) < 2:  # noqa: PLR2004 - one host
+        return [url]
+    ports = given.get("port", "").split(",")
+    ports = ports if len(ports) == len(names) else ports[:1] * len(names)
+    found = []
+    for name, port in zip(names, ports, strict=True):
+        query = {**given, "host": name} | ({"port": port} if port else {})
+        found.append(urlunsplit(parts._replace(query=urlencode(query))))
+    return found
 
 
 async def guarded(connection: asyncpg.Connection, work: Awaitable[T], deadline_s: float) -> T:

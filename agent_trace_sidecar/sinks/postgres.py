@@ -1,9 +1,8 @@
 """One batch, one transaction: the gate, the checkpoint, COPY of what survives, commit.
 
 Rules: nothing is written outside the transaction that moves the checkpoint, so a batch is there whole or not at all;
-every statement runs under a deadline from outside (`guarded`), because COPY on a dead connection never returns; the
-statement cache stays off, because with it COPY stored wrong values after a column's type had changed, and poolers
-lose prepared statements; an error's text is never passed on, it can hold a row's content.
+every statement runs under a deadline from outside (`guarded`), because COPY on a dead connection never returns; an
+error's text is never passed on, it can hold a row's content.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,6 +18,7 @@ from agent_trace_sidecar.rows import (
     Batch,
     Checkpoint,
     Counts,
+    DeadItem,
     DeadLetter,
     EventRow,
     FileStateRow,
@@ -68,6 +68,15 @@ SET position = excluded.position, state = excluded.state, updated_at = excluded.
 """
 _LOAD_STATE: Final = "SELECT state::text FROM agent_trace_sources WHERE source_id = $1"
 
+
+_LIMITS: Final = """
+SET LOCAL lock_timeout = {lock_ms};
+SET LOCAL idle_in_transaction_session_timeout = {idle_ms};
+SET LOCAL tcp_keepalives_idle = 30
+"""
+"""What ends the server's side of a batch whose connection has died without a word: until then it holds the locks of
+its ids, and each further attempt would wait for them in a backend of its own. LOCAL: a pooler's other clients keep
+their settings."""
 
 _OUT_OF_RANGE: Final = Verdict(Fate.ROW, "22003", "A number is beyond what jsonb holds.")
 _NOBODY: Final = Identity(recorder=False, environ={})
@@ -137,6 +146,7 @@ class PostgresSink:
         self._identity = identity
         self._rules = rules_version
         self._write_deadline_s = write_deadline_s
+        self._limits = _LIMITS.format(lock_ms=int(write_deadline_s * 500), idle_ms=int(write_deadline_s * 2000))
         self._connection: asyncpg.Connection | None = None
 
     async def open_log(self, name: LogName, now: datetime) -> Checkpoint:
@@ -206,10 +216,12 @@ class PostgresSink:
         self, connection: asyncpg.Connection, batch: Batch, name: LogName, counts: Counts, known: set[UUID]
     ) -> Written:
         async with connection.transaction():
-            fresh = await self._gate(connection, [i.built.event.event_id for i in batch.items], batch.at)
-            items = _survivors(batch.items, fresh - known)
-            dead = len(batch.dead)
-            written = Counts(len(batch.items) + dead, len(items), len(batch.items) - len(items), dead)
+            await connection.execute(self._limits)
+            ids = [i.built.event.event_id for i in batch.items] + [d.gate_id for d in batch.dead]
+            fresh = await self._gate(connection, ids, batch.at) - known
+            items = _survivors(batch.items, fresh)
+            dead = _fresh_letters(batch.dead, fresh)
+            written = Counts(len(ids), len(items), len(ids) - len(items) - len(dead), len(dead))
             total = counts.plus(written)
             state = LogState(name.label, *total, check=batch.check, rules=self._rules)
             moved = await connection.execute(
@@ -224,7 +236,7 @@ class PostgresSink:
             if moved != "UPDATE 1":
                 raise MovedError
             await copy_items(connection, items)
-            await _copy(connection, "agent_trace_dead_letters", DeadLetter._fields, batch.dead)
+            await _copy(connection, "agent_trace_dead_letters", DeadLetter._fields, dead)
             if batch.states:
                 await self._save_states(connection, batch, name.host)
         return Written(total, len(items))
@@ -265,9 +277,9 @@ class PostgresSink:
             if found is None or found.fate is Fate.DUPLICATE:
                 batch.items.append(item)
             else:
-                batch.dead.append(
-                    DeadLetter(batch.log_id, item.position, "refused", str(StoreError(found)), item.line, batch.at)
-                )
+                error = str(StoreError(found))
+                letter = DeadLetter(batch.log_id, item.position, "refused", error, item.line, batch.at)
+                batch.dead.append(DeadItem(item.built.event.event_id, letter))
             if found is not None and found.fate is Fate.DUPLICATE:
                 known.add(item.built.event.event_id)
 
@@ -353,4 +365,14 @@ def _survivors(items: Sequence[Item], fresh: set[UUID]) -> list[Item]:
         if item.built.event.event_id in fresh:
             fresh.discard(item.built.event.event_id)
             kept.append(item)
+    return kept
+
+
+def _fresh_letters(dead: Sequence[DeadItem], fresh: set[UUID]) -> list[DeadLetter]:
+    """As `_survivors`, for dead letters."""
+    kept: list[DeadLetter] = []
+    for item in dead:
+        if item.gate_id in fresh:
+            fresh.discard(item.gate_id)
+            kept.append(item.letter)
     return kept
