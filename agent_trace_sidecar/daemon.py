@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple, ParamSpec
+from typing import Any, Final, NamedTuple, ParamSpec
 from weakref import WeakSet
 
 import asyncpg
@@ -41,6 +41,8 @@ from agent_trace_sidecar.workspace.identity import Identity
 P = ParamSpec("P")
 
 SPOOL_FOLDER: Final = "spool"
+_REPORT_S: Final = 1.0
+"""How soon the health file tells that no line is taken."""
 
 
 class Database:
@@ -168,6 +170,7 @@ class Run(Daemon):
         self._spool: Spool | None = None
         self._log: SpoolLog | None = None
         self.metrics.spool_bytes = self._spool_bytes
+        self._report: Callable[[], None] | None = None
         self._intake = Intake(
             self._root,
             self.funnel,
@@ -185,13 +188,18 @@ class Run(Daemon):
         self._intake.start(stdin_fd, stdout_fd)
         own = asyncio.create_task(self._ship_own())
         adopting = asyncio.create_task(self._adopt_for_ever())
+        reporting = asyncio.create_task(self._report_for_ever())
+        ended = asyncio.create_task(self._ended.wait())
         try:
-            await self._ended.wait()
+            await asyncio.wait({ended, own, adopting}, return_when=asyncio.FIRST_COMPLETED)
+            if not self._ended.is_set():
+                return self._failed(own, adopting)
             return await self._drain(own, adopting)
         finally:
-            for task in (own, adopting, warm):
+            tasks = (own, adopting, warm, reporting, ended)
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(own, adopting, warm, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             if self._spool is not None:
                 self._spool.close()
             await self.database.close()
@@ -220,6 +228,13 @@ class Run(Daemon):
             return 1
         return 0
 
+    def _failed(self, *tasks: asyncio.Task[None]) -> int:
+        """Shipping has ended by itself, so taking lines makes no sense: the shim starts another sidecar."""
+        for task in tasks:
+            if task.done() and not isinstance(task.exception(), FencedError):
+                self.logger.error("shipping_failed", error=type(task.exception()).__name__)
+        return 1
+
     # -- our own spool ---------------------------------------------------------------------------------------
 
     async def _ship_own(self) -> None:
@@ -231,13 +246,29 @@ class Run(Daemon):
     async def _ship(self, spool: Spool, log: SpoolLog) -> None:
         """Ship one spool to its end, and mark it as shipped."""
         health = HealthFile(spool.folder)
-        blocked: Callable[[], str] = (lambda: self._intake.blocked) if spool is self._spool else (lambda: "")
-        shipper, sink = self.shipper(log, lambda s: health.write(s.health, s.position, spool.end, s.counts, blocked()))
+        own = spool is self._spool
+
+        def report(shipper: Shipper) -> None:
+            blocked = self._intake.blocked if own else ""
+            health.write(shipper.health, shipper.position, spool.end, shipper.counts, blocked)
+
+        shipper, sink = self.shipper(log, report)
+        if own:
+            self._report = partial(report, shipper)
         try:
             await shipper.run()
             health.mark_shipped(spool.end)
         finally:
             await sink.close()
+
+    async def _report_for_ever(self) -> None:
+        """Tell when the intake is blocked, or no longer: the shipper reports only what it sees itself."""
+        said = ""
+        while True:
+            await asyncio.sleep(_REPORT_S)
+            if self._report is not None and (blocked := self._intake.blocked) != said:
+                self._report()
+                said = blocked
 
     def _on_spool(self, spool: Spool) -> None:
         self._spool, self._log = spool, SpoolLog(spool, ended=False)
@@ -274,13 +305,13 @@ class Run(Daemon):
     async def _adopt(self, spool: Spool, grace_s: float) -> None:
         """Ship what is left of a spool whose owner is dead; delete it once it is old enough."""
         age = HealthFile.now() - spool.last_write_at
-        if age < grace_s:
+        if 0 <= age < grace_s:  # a time in the future is a clock that was set back, and says nothing
             return
         if HealthFile(spool.folder).shipped_to() != spool.end:
             self.logger.info("spool_adopted", spool=spool.folder.name, bytes=spool.end - spool.start)
             with contextlib.suppress(FencedError):
                 await self._ship(spool, SpoolLog(spool, ended=True))
-        if age > SPOOL_KEEP_S and HealthFile(spool.folder).shipped_to() == spool.end:
+        if (age > SPOOL_KEEP_S or self._intake.blocked) and HealthFile(spool.folder).shipped_to() == spool.end:
             spool.remove()
 
     # -- the rest --------------------------------------------------------------------------------------------
@@ -294,6 +325,7 @@ class Run(Daemon):
         """Ctrl-C and a closing terminal reach the whole process group, but stdin's end is what stops us."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self._loop.set_exception_handler(self._complain)
         self._loop.add_signal_handler(signal.SIGTERM, self._terminate)
 
     def _terminate(self) -> None:
@@ -301,6 +333,12 @@ class Run(Daemon):
         if self._intake.stopping:
             os._exit(1)
         self._intake.stop()
+        # A full disk or spool must not keep us: the shim, if it lives, still has what is not acknowledged.
+        self._loop.call_later(DRAIN_DEADLINE_S, self._ended.set)
+
+    def _complain(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What asyncio would print to stderr, which may block, and with texts that can hold a row's content."""
+        self.logger.warning("unexpected", error=type(context.get("exception")).__name__)
 
     def _call(self, function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Run `function` in the event loop, from one of the intake's threads; the loop may be closed already."""

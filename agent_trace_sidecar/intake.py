@@ -71,9 +71,13 @@ class Intake:
         self._wake = threading.Event()
         self._ended = False
         self._stop_pipe = os.pipe()
+        self._not_taken = self._not_durable = ""
         self.stopping = False
-        self.blocked = ""
-        """Why no line is being taken at the moment; empty when all is well."""
+
+    @property
+    def blocked(self) -> str:
+        """Why no line is taken or acknowledged at the moment; empty when all is well."""
+        return self._not_taken or self._not_durable
 
     def start(self, stdin_fd: int, stdout_fd: int) -> None:
         """Start both threads; they are daemons, since a read may never return."""
@@ -128,7 +132,7 @@ class Intake:
                 if len(group) == 1:
                     self._wait(self._trouble)
                 group = group[: max(1, len(group) // 2)]
-            self.blocked = ""
+            self._not_taken = ""
             for line, end in zip(group, ends, strict=True):
                 if (seq := _head(line).seq) is not None:
                     self._unacked.append((end, seq))
@@ -145,9 +149,9 @@ class Intake:
         return []
 
     def _wait(self, why: str) -> None:
-        if self.blocked != why:
+        if self._not_taken != why:
             self._logger.error("intake_blocked", reason=why)
-        self.blocked = why
+        self._not_taken = why
         self._wake.set()
         threading.Event().wait(_RETRY_S)
 
@@ -173,11 +177,13 @@ class Intake:
         try:
             durable = spool.sync()
         except OSError as exc:
-            self._logger.error("spool_sync_failed", error=exc.strerror)
-            self.blocked = f"the spool can't be made durable: {exc.strerror}"
+            if not self._not_durable:
+                self._logger.error("spool_sync_failed", error=exc.strerror)
+            self._not_durable = f"the spool can't be made durable: {exc.strerror}"
             threading.Event().wait(_RETRY_S)
             self._wake.set()
             return False
+        self._not_durable = ""
         while self._unacked and self._unacked[0][0] <= durable:
             self._acked = max(self._acked, self._unacked.popleft()[1])
         self._on_durable()

@@ -33,6 +33,8 @@ def read_lines(fd: int, stop_fd: int, *, max_line_bytes: int = MAX_LINE_BYTES) -
             stopping = True
             continue
         chunk = _read(fd)
+        if chunk is None:
+            continue
         if not chunk:
             break
         if lines := splitter.feed(chunk):
@@ -41,9 +43,12 @@ def read_lines(fd: int, stop_fd: int, *, max_line_bytes: int = MAX_LINE_BYTES) -
         yield [rest]
 
 
-def _read(fd: int) -> bytes:
+def _read(fd: int) -> bytes | None:
+    """What is there; nothing at the end, None when another reader of the same pipe was faster."""
     try:
         return os.read(fd, READ_BYTES)
+    except BlockingIOError:
+        return None
     except OSError as exc:
         if exc.errno in (errno.EIO, errno.EBADF, errno.ECONNRESET):
             return b""
