@@ -1,0 +1,256 @@
+"""The oracle of the faults: issues lines, knows what must come of each, and compares that with the database.
+
+An id becomes an obligation when the shim took its line over. Faults happen, faults stop; then every obligation must
+be in the events or in the dead letters exactly once, with equal payload, no id may be there that was never issued,
+and the counters must agree.
+"""
+
+import hashlib
+import json
+import random
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from tests.support.postgres import connected, run_apart
+
+_ID: Final = re.compile(rb'"id":"([0-9a-f-]{36})"')
+_WORDS: Final = ("def", "return", "import", "class", "self", "value", "line", "file", "path", "read", "write", "edit")
+_FOREIGN: Final = ["größe", "日本語", "🙂", "Ω", "файл", "\u2028", "naïve", "\u200d"]
+
+
+class Fate(Enum):
+    """Where a line must end."""
+
+    STORED = "stored"
+    DEAD = "dead"
+
+
+@dataclass(slots=True)
+class Issued:
+    """What must come of one id."""
+
+    seq: int
+    fate: Fate
+    digest: bytes
+    """Of the payload; empty where the dead letter's line is compared with nothing."""
+    copies: int = 0
+
+
+@dataclass
+class Ledger:
+    """What was issued and what became of it; `problems` is empty when the promise was kept."""
+
+    issued: int = 0
+    given_up: int = 0
+    stored: int = 0
+    duplicate: int = 0
+    dead: int = 0
+    by_kind: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+    def find(self, problem: str, count: int) -> None:
+        """Note a problem if there is one."""
+        if count:
+            self.problems.append(f"{problem}: {count}")
+
+
+def _canonical(value: object) -> object:
+    """JSON values as jsonb compares them: 1.0 is 1, and the order of keys means nothing."""
+    if isinstance(value, Decimal):
+        return f"n{value.normalize()}"
+    if isinstance(value, str):
+        return f"s{value}"
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    return value
+
+
+def digest(text: str) -> bytes:
+    """A hash of `input` and `output` in a JSON object."""
+    whole = json.loads(text, parse_float=Decimal, parse_int=Decimal)
+    part = _canonical({name: whole[name] for name in ("input", "output") if name in whole})
+    return hashlib.blake2b(json.dumps(part, sort_keys=True).encode(), digest_size=12).digest()
+
+
+@dataclass
+class Oracle:
+    """Issues lines of one shim's run; the same seed gives the same lines."""
+
+    seed: int
+    issued: dict[UUID, Issued] = field(default_factory=dict)
+    by_kind: Counter[str] = field(default_factory=Counter)
+    hostile: bool = True
+    """Also lines that need repair or can only become dead letters."""
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)  # noqa: S311 - must be repeatable
+        self.instance = UUID(int=self._random.getrandbits(128), version=4)
+        self.seq = 0
+
+    def line(self, kind: str | None = None) -> tuple[int, bytes]:
+        """The next line, without its newline, and its number; it is an obligation unless `take_back` follows."""
+        rnd = self._random
+        kind = (
+            kind
+            or rnd.choices(
+                list(KINDS), [w if self.hostile or kind_ in _TAME else 0 for kind_, (w, _) in KINDS.items()]
+            )[0]
+        )
+        self.seq += 1
+        self.by_kind[kind] += 1
+        event_id = UUID(int=rnd.getrandbits(128), version=4)
+        made = KINDS[kind][1](rnd)
+        sent = made.sent or json.dumps(made.value, ensure_ascii=rnd.random() < 0.5, separators=(",", ":"))
+        expected = made.expected if made.expected is not None else sent
+        head = f'{{"v":{made.version},"id":"{event_id}","seq":{self.seq},"at":{1_795_000_000_000 + self.seq}'
+        head += f',"instance":"{self.instance}","hook":"{made.hook}","directory":"/w","worktree":"/w"'
+        line = f'{head},"input":{sent},"output":{{"n":{self.seq}}}}}{made.tail}'
+        self.issued[event_id] = Issued(
+            self.seq,
+            made.fate,
+            digest(f'{{"input":{expected},"output":{{"n":{self.seq}}}}}') if made.fate is Fate.STORED else b"",
+        )
+        return self.seq, line.encode("utf-8", "surrogatepass")
+
+    def check(self, url: str, given_up: list[int]) -> Ledger:
+        """Compare the database at `url` with what was issued."""
+        return run_apart(lambda: self._check(url, set(given_up)))
+
+    async def _check(self, url: str, given_up: set[int]) -> Ledger:
+        ledger = Ledger(len(self.issued), len(given_up), by_kind=self.by_kind)
+        for item in self.issued.values():
+            item.copies = 0
+        async with connected(url) as connection:
+            strangers, differ, misplaced = await self._compare(connection)
+            ledger.find("ids that were never issued", strangers)
+            ledger.find("payloads that differ", differ)
+            ledger.find("lines on the wrong side of events and dead letters", misplaced)
+            owed = [item for item in self.issued.values() if item.seq not in given_up]
+            ledger.find("lost", sum(not item.copies for item in owed))
+            ledger.find("twice", sum(item.copies > 1 for item in self.issued.values()))
+            await self._counters(connection, ledger)
+        return ledger
+
+    async def _compare(self, connection: asyncpg.Connection) -> tuple[int, int, int]:
+        strangers = differ = misplaced = 0
+        async with connection.transaction():
+            query = "SELECT event_id, seq, payload::text AS payload FROM agent_trace_events"
+            async for row in connection.cursor(query, prefetch=500):
+                item = self.issued.get(row["event_id"])
+                if item is None:
+                    strangers += 1
+                    continue
+                item.copies += 1
+                misplaced += item.fate is not Fate.STORED
+                differ += item.seq != row["seq"] or (item.fate is Fate.STORED and digest(row["payload"]) != item.digest)
+            async for row in connection.cursor("SELECT line FROM agent_trace_dead_letters", prefetch=50):
+                match = _ID.search(row["line"])
+                item = self.issued.get(UUID(match[1].decode())) if match else None
+                if item is None:
+                    strangers += 1
+                    continue
+                item.copies += 1
+                misplaced += item.fate is not Fate.DEAD
+        return strangers, differ, misplaced
+
+    async def _counters(self, connection: asyncpg.Connection, ledger: Ledger) -> None:
+        row = await connection.fetchrow(_COUNTERS)
+        assert row is not None
+        ledger.stored, ledger.duplicate, ledger.dead = row["stored"], row["duplicate"], row["dead"]
+        ledger.find(
+            "lines read that are not accounted for", row["read"] - row["stored"] - row["duplicate"] - row["dead"]
+        )
+        ledger.find("counted as stored, but no event", row["stored"] - row["events"])
+        ledger.find("counted as dead, but no dead letter", row["dead"] - row["letters"])
+        ledger.find("ids in the gate without a row", row["gate"] - row["events"] - row["letters"])
+
+
+_COUNTERS: Final = """
+SELECT sum((state->>'read')::bigint)::bigint AS read, sum((state->>'stored')::bigint)::bigint AS stored,
+       sum((state->>'duplicate')::bigint)::bigint AS duplicate, sum((state->>'dead')::bigint)::bigint AS dead,
+       (SELECT count(*) FROM agent_trace_events) AS events, (SELECT count(*) FROM agent_trace_dead_letters) AS letters,
+       (SELECT count(*) FROM agent_trace_dedupe) AS gate
+FROM agent_trace_sources WHERE kind IN ('stdin', 'file', 'tail')
+"""
+
+
+# -- kinds of lines --------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Made:
+    """One line's content: `value` is written as JSON unless `sent` is given; `expected` is what must be stored."""
+
+    value: object = None
+    sent: str | None = None
+    expected: str | None = None
+    fate: Fate = Fate.STORED
+    hook: str = "tool.execute.before"
+    version: int = 1
+    tail: str = ""
+
+
+def _text(rnd: random.Random, size: int) -> str:
+    words = rnd.choices(_WORDS, k=max(1, size // 5))
+    return " ".join([f"{rnd.getrandbits(32):x}", *words])
+
+
+def _call(rnd: random.Random, size: int) -> dict[str, Any]:
+    return {
+        "tool": rnd.choice(("bash", "read", "grep")),
+        "sessionID": "ses_1",
+        "callID": f"c{rnd.getrandbits(40)}",
+        "text": _text(rnd, size),
+    }
+
+
+def _hostile(rnd: random.Random) -> Made:
+    return rnd.choice(
+        (
+            Made(sent='{"a":"x\\u0000y"}', expected='{"a":"x\ufffdy"}'),
+            Made(sent='{"k\\u0000":1}', expected='{"k\ufffd":1}'),
+            Made(sent='{"a":"\\ud83d"}', expected='{"a":"\ufffd"}'),
+            Made(sent='{"a":"\\ud83d\\ude42"}', expected='{"a":"🙂"}'),
+            Made(sent='{"a":"\\\\u0000"}', expected='{"a":"\\\\u0000"}'),
+            Made(sent='{"a":9223372036854775808,"b":-1e400,"c":1e-400}'),
+            Made(sent='{"a":1,"a":2}', expected='{"a":2}'),
+            Made(sent='{"callID":"' + "i" * 10_240 + '"}'),
+            Made(sent="[" * 400 + "]" * 400),
+            Made(sent='{"id":"not-ours","seq":7,"v":9,"crc":"00000000","withheld":1}'),
+            Made(sent='"' + "\\" * 2 + '"'),
+            Made(sent="null", hook="tool.that.nobody.knows"),
+        )
+    )
+
+
+def _dead(rnd: random.Random) -> Made:
+    return rnd.choice(
+        (
+            Made(sent='{"a":1e200000}', fate=Fate.DEAD),
+            Made(sent="[" * 20_000 + "]" * 20_000, fate=Fate.DEAD),
+            Made({"a": 1}, version=2, fate=Fate.DEAD),
+            Made(sent='{"a":', fate=Fate.DEAD),
+        )
+    )
+
+
+KINDS: Final[dict[str, tuple[int, Callable[[random.Random], Made]]]] = {
+    "small": (55, lambda rnd: Made(_call(rnd, 80))),
+    "middle": (20, lambda rnd: Made(_call(rnd, rnd.randrange(1_000, 9_000)))),
+    "large": (2, lambda rnd: Made(_call(rnd, 100_000))),
+    "foreign": (8, lambda rnd: Made({**_call(rnd, 20), "more": rnd.choices(_FOREIGN, k=20)})),
+    "crlf": (4, lambda rnd: Made({"text": "one\r\ntwo\r\n", **_call(rnd, 10)}, tail="\r")),
+    "hostile": (8, _hostile),
+    "dead": (3, _dead),
+}
+_TAME: Final = frozenset(KINDS) - {"hostile", "dead"}
