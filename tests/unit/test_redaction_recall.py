@@ -1,0 +1,132 @@
+"""Floors under what is found and what is left alone, on texts of our own making."""
+
+import json
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from agent_trace_sidecar.redaction import redact_text
+from tests.benchmarks.redaction_corpora import Case, cases, is_masked, recall
+
+CASES = list(cases())
+
+TOKENS = {
+    "github": "ghp_" + "a1B2c3D4e5F6" * 3,
+    "gitlab": "glpat-" + "x9Y8z7W6v5U4t3S2r1Q0",
+    "slack": "xoxb-123456789012-AbCdEf123456",
+    "openai": "sk-proj-" + "Ab3dE6gH9jK2mN5pQ8sT",
+    "anthropic": "sk-ant-api03-" + "Ab3dE6gH9jK2mN5pQ8sT",
+    "google": "AIza" + "SyA1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q",
+    "aws": "AKIA" + "Q3EGRJTV5XKZ2M7N",
+    "stripe": "sk_live_" + "4eC39HqLyjWDarjtT1zdp7dc",
+    "npm": "npm_" + "aB1cD2eF3gH4iJ5kL6mN7oP8qR9sT0uV1wX2",
+    "jwt": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dBjftJeZ4CVPmB92K27uhbUJU1p1r",
+    "telegram": "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsawq",
+    "sendgrid": "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",
+    "age": "AGE-SECRET-KEY-1" + "QYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQS",
+    "bcrypt": "$2b$12$" + "R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW",
+}
+
+HARMLESS = (
+    "commit 3f786850e387550fdab836ed7e6dc881de23001b",
+    "sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
+    '"integrity": "sha512-9ZfjQ2m1Hk0rZ9dQ8v5bQ7n3M0m2d6yR1f4sX8tC5kJwP3uV6xYbA9eD2gH4iL7o=="',
+    "id 123e4567-e89b-42d3-a456-426614174000",
+    "sessionID ses_dfe2fe554ffed7CPsiH867SoIO messageID msg_201d01ba8001sgL8XN14rZQWF7",
+    "SHA256 Fingerprint=AB:CD:EF:01:23:45:67:89:AB:CD:EF:01:23:45:67:89:AB:CD:EF:01:23:45:67:89:AB:CD:EF:01:23:45:67:89",
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGm7lpD0XZ7gq1oVxQ8dJmXk0oRyu4T1p9yQyqWk0d1E bob@example.org",
+    "password = get_password(user)",
+    "def login(self, username: str, password: str) -> Token:",
+    "token: Optional[str] = None",
+    'parser.add_argument("--password", help="the password of the user")',
+    "api_key = os.environ['API_KEY']",
+    "password: ${DB_PASSWORD}",
+    "token = $(vault read -field=token secret/app)",
+    'password: "<your password>"',
+    "api_key=YOUR_API_KEY_HERE",
+    "max_tokens: 4096, tokens_used=12345",
+    "for key, value in tokens.items():",
+    "cache_key = f'{prefix}:{name}'",
+    '{"type": "password", "name": "password", "label": "Password"}',
+    "git clone ssh://git@git.example.org/team/repo.git",
+    "https://example.org:8080/a@b?x=1",
+    "/usr/lib/python3/dist-packages/secretstorage/util.py",
+    "public key: age1qyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqs",
+    "key=lambda item: item.name, reverse=True",
+    "-----BEGIN CERTIFICATE-----\nMIIBszCCARygAwIBAgIJAKf2Vq3v9wEHMA0GCSqGSIb3DQEBCwUAMA0xCzAJBgNV\n-----END CERTIFICATE-----",
+    "use the Bearer scheme",
+    "Reset your password from the settings page.",
+    "if token is None or token == '':",
+    "PASSWORD_MIN_LENGTH = 12",
+)
+
+
+@pytest.mark.parametrize("kind", sorted({case.kind for case in CASES}))
+def test_each_kind_of_secret_is_found(kind: str) -> None:
+    """Every form of config file, code, command line and log that we could think of."""
+    found = [(kind, is_masked(case.secret, redact_text(case.text))) for case in CASES if case.kind == kind]
+    assert recall(found)[kind] >= 0.97
+
+
+def test_what_is_found_in_a_text_is_found_in_its_json_form() -> None:
+    """Escaped once, as it stands in an event."""
+
+    def escaped(case: Case) -> bool:
+        return is_masked(json.dumps(case.secret)[1:-1], redact_text(json.dumps(case.text)[1:-1]))
+
+    assert recall([("x", escaped(case)) for case in CASES])["x"] >= 0.97
+
+
+@pytest.mark.parametrize("maker", TOKENS)
+@pytest.mark.parametrize("around", ["{}", "x = '{}'", "see {} now", '{{"a": "{}"}}', "a\\n{}\\nb", "({})"])
+def test_tokens_with_their_makers_mark_are_found_anywhere(maker: str, around: str) -> None:
+    """No name has to announce them; what stands around stays."""
+    before, after = around.format("|").split("|")
+    masked = redact_text(around.format(TOKENS[maker]))
+    assert masked.startswith(before + "[REDACTED:")
+    assert masked.endswith("]" + after)
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_text_without_secrets_stays_as_it_is(text: str) -> None:
+    """Hashes, ids, fingerprints, paths, code, placeholders, references and prose."""
+    assert redact_text(text) == text
+    assert redact_text(json.dumps(text)) == json.dumps(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("postgres://app:s3cr3tpw@db:5432/x", "postgres://app:*@db:5432/x"),
+        ('{"password": 40961234, "n": 1}', '{"password": "*", "n": 1}'),
+        ('password="hunter22x" # local', 'password="*" # local'),
+        (
+            "-----BEGIN PRIVATE KEY-----\nMIIabc\nMIIdef\n-----END PRIVATE KEY-----\n",
+            "-----BEGIN PRIVATE KEY-----\n*\n*\n-----END PRIVATE KEY-----\n",
+        ),
+        ("Authorization: Bearer abcdef0123456789abc", "Authorization: Bearer *"),
+        ("+DB_PASSWORD=hunter22x", "+DB_PASSWORD=*"),
+        ("bob:$6$salt$abcdefghijklmnopqrstuv:1:2", "bob:*:1:2"),
+        ("data: cGFzc3dvcmQ9aHVudGVyMjJ4eQ==", "data: *"),
+        ("[REDACTED:github-token]", "[REDACTED:github-token]"),
+    ],
+)
+def test_only_the_secret_itself_is_replaced(text: str, expected: str) -> None:
+    """Names, quotes, users, hosts and BEGIN/END lines stay."""
+    masked = redact_text(text)
+    pieces = expected.split("*")
+    at = 0
+    for piece in pieces:
+        at = masked.find(piece, at)
+        assert at >= 0
+        at += len(piece)
+    assert masked.count("[REDACTED:") == len(pieces) - 1 + expected.count("[REDACTED:")
+
+
+def test_the_standard_library_is_left_alone() -> None:
+    """One span per megabyte of code at the most, on code that nobody tuned for."""
+    names = ("email", "http", "json", "logging", "urllib", "xml", "asyncio", "concurrent", "importlib")
+    sources = [p.read_text("utf-8") for n in names for p in sorted(Path(sysconfig.get_path("stdlib"), n).glob("*.py"))]
+    spans = sum(redact_text(source).count("[REDACTED:") for source in sources)
+    assert spans <= sum(map(len, sources)) / 1e6
