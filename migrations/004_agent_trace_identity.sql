@@ -1,6 +1,6 @@
 -- Who recorded what: of each run of the shim its container, user and repositories. Read by `prune --user` and
 -- `prune --repository`, and by the views. Nullable and without defaults, so that adding them takes no time.
--- Run by `agent-trace-sidecar migrate`, or as it is: psql -f 003_agent_trace_identity.sql
+-- Run by `agent-trace-sidecar migrate`, or as it is: psql -f 004_agent_trace_identity.sql
 
 BEGIN;
 
@@ -35,7 +35,7 @@ COMMENT ON COLUMN agent_trace_sources.repositories IS
     'for each worktree the URL of its git remote without credentials, or null';
 
 INSERT INTO agent_trace_migrations (version, applied_at)
-VALUES ('003_agent_trace_identity', now())
+VALUES ('004_agent_trace_identity', now())
 ON CONFLICT (version) DO NOTHING;
 
 COMMIT;
