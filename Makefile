@@ -42,3 +42,6 @@ lock: ## Pin the newest versions of everything, by hash
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--no-header --python-version 3.11 --extra embedded --group dev --output-file constraints.txt pyproject.toml
+	echo hatchling | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --no-header --python-version 3.11 --constraints constraints.txt \
+		--output-file deploy/requirements.txt pyproject.toml -
