@@ -1,0 +1,290 @@
+"""Who wrote this line, in the situations that other tools get wrong; real git, real rows, a real Postgres."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.attributed import Project
+
+AI_FUNCTION = (
+    "def total(prices):",
+    "    result = 0",
+    "    for price in prices:",
+    "        result += price",
+    "    return result",
+)
+HUMAN_FUNCTION = (
+    "def largest(prices):",
+    "    best = prices[0]",
+    "    for price in prices[1:]:",
+    "        best = max(best, price)",
+    "    return best",
+)
+
+
+@pytest.fixture(name="project")
+def _project(tmp_path: Path, migrated_url: str) -> Project:
+    """A repository with a person's file."""
+    project = Project(tmp_path / "repo", migrated_url)
+    project.write("human.py", *HUMAN_FUNCTION)
+    project.commit()
+    return project
+
+
+def test_a_new_file_of_the_ai_is_the_ais(project: Project) -> None:
+    """With model, session, message, tool and time."""
+    project.ai_write("a.py", *AI_FUNCTION)
+    lines = project.blame("a.py")
+    assert [line.contributor for line in lines] == ["ai"] * 5
+    assert [line.line for line in lines] == [1, 2, 3, 4, 5]
+    first = lines[0]
+    assert (first.model_id, first.session_id, first.message_id, first.tool) == (
+        "anthropic/claude-x",
+        "ses_1",
+        "msg_1",
+        "write",
+    )
+    assert first.at is not None
+    assert first.method == "content"
+    assert first.confidence > 0.9
+
+
+def test_a_file_that_the_store_does_not_know_is_unknown(project: Project) -> None:
+    """Nothing is claimed of it."""
+    assert project.authors("human.py") == "uuuuu"
+
+
+def test_an_edit_leaves_the_lines_around_it_to_the_person(project: Project) -> None:
+    """Not the whole replaced block is the AI's."""
+    project.ai_edit(
+        "human.py", "    best = prices[0]\n", "    if not prices:\n        return None\n    best = prices[0]\n"
+    )
+    assert project.authors("human.py") == "haahhhh"
+
+
+def test_a_human_line_typed_after_an_ai_line_is_human(project: Project) -> None:
+    """At the end of the file, and between two lines of the AI."""
+    project.ai_write("a.py", *AI_FUNCTION)
+    project.write("a.py", *AI_FUNCTION[:2], "    checked = sorted(prices)", *AI_FUNCTION[2:], "print(total([1, 2]))")
+    assert project.authors("a.py") == "aahaaah"
+
+
+def test_a_human_rewrite_of_an_ai_line_is_human(project: Project) -> None:
+    """Nothing of it is left."""
+    project.ai_write("a.py", *AI_FUNCTION)
+    project.replace("a.py", "        result += price\n", "        print('skipping everything else')\n")
+    assert project.authors("a.py") == "aaaha"
+
+
+def test_a_human_change_of_an_ai_line_is_mixed(project: Project) -> None:
+    """Most of it is still there."""
+    project.ai_write("a.py", *AI_FUNCTION)
+    project.replace("a.py", "        result += price\n", "        result += price * rate\n")
+    assert project.authors("a.py") == "aaama"
+
+
+def test_a_change_between_two_calls_of_the_ai_is_remembered(project: Project) -> None:
+    """A later call does not take over what a person did before it."""
+    project.ai_write("a.py", *AI_FUNCTION)
+    project.replace("a.py", "        result += price\n", "        result += price * rate\n        print(price)\n")
+    project.ai_edit("a.py", "    return result\n", "    assert result >= 0\n    return result\n", model="claude-y")
+    lines = project.blame("a.py")
+    assert "".join(line.contributor[0] for line in lines) == "aaamhaa"
+    assert [line.model_id for line in lines[5:]] == ["anthropic/claude-y", "anthropic/claude-x"]
+
+
+def test_blank_lines_are_whose_they_are(project: Project) -> None:
+    """A blank line that a person puts between two functions of the AI is the person's."""
+    project.ai_write("a.py", *AI_FUNCTION, "", *AI_FUNCTION[:1], "    return sum(prices)")
+    project.write("a.py", *AI_FUNCTION, "", *AI_FUNCTION[:1], "    return sum(prices)", "", "# end of the file")
+    assert project.authors("a.py") == "aaaaaaaahh"
+
+
+def test_a_review_that_changes_nothing_changes_nothing(project: Project) -> None:
+    """Reading, saving and committing is no authorship."""
+    project.ai_write("a.py", *AI_FUNCTION)
+    (project.root / "a.py").write_bytes((project.root / "a.py").read_bytes())
+    project.commit("reviewed")
+    assert project.authors("a.py") == "aaaaa"
+
+
+def test_lines_that_occur_many_times_are_settled_by_position(project: Project) -> None:
+    """A brace is the AI's where the AI put it."""
+    human = ("int f() {", "    return 1;", "}", "", "int g() {", "    return 2;", "}")
+    project.write("a.c", *human)
+    project.ai_edit("a.c", "    return 1;\n}\n", "    return 1;\n}\n\nint between() {\n    return 3;\n}\n")
+    assert project.authors("a.c") in {"hhhaaaahhhh", "hhaaaahhhhh"}
+
+
+def test_a_commit_and_an_amend_change_nothing(project: Project) -> None:
+    """Commits are not what attribution hangs on."""
+    project.ai_write("a.py", *AI_FUNCTION)
+    project.commit()
+    project.git("commit", "-q", "--amend", "-m", "better words")
+    assert project.authors("a.py") == "aaaaa"
+    assert project.authors("a.py", "HEAD") == "aaaaa"
+
+
+def test_a_squash_changes_nothing(project: Project) -> None:
+    """Two commits become one."""
+    project.ai_write("a.py", *AI_FUNCTION)
+    project.commit()
+    project.ai_edit("a.py", "    result = 0\n", "    result = 0.0\n")
+    project.write("a.py", *project.read("a.py"), "print('by hand')")
+    project.commit()
+    project.git("reset", "-q", "--soft", "HEAD~2")
+    project.commit("squashed")
+    assert project.authors("a.py", "HEAD") == "aaaaah"
+
+
+def test_a_rebase_onto_a_changed_file_changes_nothing(project: Project) -> None:
+    """The commit's id, the line numbers and the file around it are new."""
+    project.write("a.py", *HUMAN_FUNCTION)
+    project.commit()
+    project.git("checkout", "-q", "-b", "topic")
+    project.write("a.py", *HUMAN_FUNCTION, "")
+    project.ai_edit("a.py", "    return best\n\n", "    return best\n\n" + "\n".join(AI_FUNCTION) + "\n")
+    project.commit()
+    project.git("checkout", "-q", "main")
+    project.write("a.py", "import sys", "", *HUMAN_FUNCTION)
+    project.commit()
+    project.git("rebase", "-q", "main", "topic")
+    assert project.authors("a.py") == "hhhhhhhhaaaaa"
+
+
+def test_a_cherry_pick_brings_the_ai_along(project: Project) -> None:
+    """Onto a branch that never saw the call."""
+    project.write("a.py", *HUMAN_FUNCTION)
+    project.commit()
+    project.git("checkout", "-q", "-b", "topic")
+    project.ai_edit("a.py", "    best = prices[0]\n", "    assert prices, 'none given'\n    best = prices[0]\n")
+    picked = project.commit()
+    project.git("checkout", "-q", "main")
+    project.write("a.py", *HUMAN_FUNCTION, "", "print('main')")
+    project.commit()
+    project.git("cherry-pick", picked)
+    assert project.authors("a.py") == "hahhhhhh"
+
+
+def test_a_merge_keeps_both_sides(project: Project) -> None:
+    """Calls on two branches of one file, one after the other in time."""
+    project.write("a.py", *HUMAN_FUNCTION, "", "# middle of the file", "", *(f"print({n})" for n in range(5)))
+    project.commit()
+    project.git("checkout", "-q", "-b", "topic")
+    project.ai_edit("a.py", "    best = prices[0]\n", "    assert prices, 'none given'\n    best = prices[0]\n")
+    project.commit()
+    project.git("checkout", "-q", "main")
+    project.ai_edit("a.py", "print(4)\n", "print(4)\nprint('the last one', 5)\n")
+    project.commit()
+    project.git("merge", "-q", "--no-edit", "topic")
+    assert project.authors("a.py") == "ha" + "h" * 12 + "a"
+
+
+def test_a_stash_brings_its_lines_back(project: Project) -> None:
+    """Also when the AI has changed the file meanwhile."""
+    project.write("a.py", *HUMAN_FUNCTION, "", "# middle of the file", "", *(f"print({n})" for n in range(5)))
+    project.commit()
+    project.ai_edit("a.py", "    best = prices[0]\n", "    assert prices, 'none given'\n    best = prices[0]\n")
+    project.git("stash", "-q")
+    project.ai_edit("a.py", "print(4)\n", "print(4)\nprint('the last one', 5)\n")
+    project.commit()
+    project.git("stash", "pop", "-q")
+    assert project.authors("a.py") == "ha" + "h" * 12 + "a"
+
+
+def test_a_formatter_that_indents_leaves_the_lines_to_the_ai(project: Project) -> None:
+    """The same words, other white space."""
+    project.ai_write("a.py", *AI_FUNCTION)
+    project.write("a.py", *("\t" + line.replace("    ", "\t") for line in AI_FUNCTION))
+    assert project.authors("a.py") == "aaaaa"
+
+
+def test_a_formatter_that_wraps_leaves_the_lines_to_the_ai(project: Project) -> None:
+    """One line becomes five, and quotes change."""
+    project.ai_write("a.py", "call(first_argument, second_argument, 'third')", "x = 1")
+    project.write("a.py", "call(", "    first_argument,", "    second_argument,", '    "third",', ")", "x = 1")
+    assert project.authors("a.py") == "aaaaaa"
+
+
+def test_crlf_changes_nothing(project: Project) -> None:
+    """A line's ending is not the line."""
+    project.ai_write("a.py", *AI_FUNCTION)
+    project.write("a.py", *AI_FUNCTION, end="\r\n")
+    assert project.authors("a.py") == "aaaaa"
+
+
+def test_a_block_moved_inside_its_file_stays_the_ais(project: Project) -> None:
+    """Across a person's function."""
+    project.write("a.py", *HUMAN_FUNCTION, "", "")
+    project.ai_edit("a.py", "    return best\n\n\n", "    return best\n\n\n" + "\n".join(AI_FUNCTION) + "\n")
+    project.write("a.py", *AI_FUNCTION, "", "", *HUMAN_FUNCTION)
+    assert project.authors("a.py").replace("h", "") == "aaaaa"
+    assert project.authors("a.py")[:5] == "aaaaa"
+
+
+def test_a_block_moved_to_another_file_stays_the_ais(project: Project) -> None:
+    """Nothing was recorded of that file."""
+    project.write("a.py", *HUMAN_FUNCTION, "")
+    project.ai_edit("a.py", "    return best\n\n", "    return best\n\n" + "\n".join(AI_FUNCTION) + "\n")
+    project.write("a.py", *HUMAN_FUNCTION)
+    project.write("b.py", "import sys", "", *AI_FUNCTION)
+    assert project.authors("b.py") == "hhaaaaa"
+    assert project.authors("a.py") == "hhhhh"
+    assert project.blame("b.py")[2].origin_path == "a.py"
+
+
+def test_a_rename_keeps_everyones_lines(project: Project) -> None:
+    """The new name has no record of its own."""
+    project.ai_edit("human.py", "    best = prices[0]\n", "    assert prices, 'none given'\n    best = prices[0]\n")
+    project.commit()
+    project.git("mv", "human.py", "renamed.py")
+    assert project.authors("renamed.py") == "hahhhh"
+    project.ai_edit("renamed.py", "    return best\n", "    print(best, 'is it')\n    return best\n")
+    assert project.authors("renamed.py") == "hahhhah"
+
+
+def test_a_copy_of_an_ai_block_is_the_ais(project: Project) -> None:
+    """And of both blocks neither loses its author."""
+    project.ai_write("a.py", *AI_FUNCTION)
+    project.write("b.py", "import sys", *AI_FUNCTION)
+    assert project.authors("b.py") == "haaaaa"
+    assert project.authors("a.py") == "aaaaa"
+
+
+def test_a_common_line_in_another_file_is_not_taken_for_the_ais(project: Project) -> None:
+    """Everybody writes such lines."""
+    project.ai_write("a.py", "import os", "from pathlib import Path", *AI_FUNCTION)
+    project.write("b.py", "import os", "from pathlib import Path", "print(os.sep, Path())")
+    assert "a" not in project.authors("b.py")
+
+
+def test_another_repository_with_the_same_path_knows_nothing(
+    project: Project, tmp_path: Path, migrated_url: str
+) -> None:
+    """Many repositories share one database."""
+    project.ai_write("a.py", *AI_FUNCTION)
+    other = Project(tmp_path / "other", migrated_url)
+    other.write("a.py", *AI_FUNCTION)
+    assert other.authors("a.py") == "uuuuu"
+
+
+def test_a_clone_elsewhere_knows_everything(project: Project, tmp_path: Path, migrated_url: str) -> None:
+    """The project is known by its first commit, not by its folder."""
+    project.ai_write("a.py", *AI_FUNCTION)
+    project.commit()
+    project.git("clone", "-q", str(project.root), str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone", migrated_url)
+    assert clone.authors("a.py") == "aaaaa"
+
+
+def test_a_revision_is_blamed_as_it_was(project: Project) -> None:
+    """Before and after later changes of both."""
+    project.ai_write("a.py", *AI_FUNCTION)
+    early = project.commit()
+    project.replace("a.py", "    result = 0\n", "    result = 0\n    print('by hand')\n")
+    middle = project.commit()
+    project.ai_write("a.py", "print('all anew')")
+    project.commit()
+    assert project.authors("a.py", early) == "aaaaa"
+    assert project.authors("a.py", middle) == "aahaaa"
+    assert project.authors("a.py") == "a"
