@@ -12,7 +12,7 @@ from agent_trace_sidecar.redaction.barevalues import Candidate, bare_value, is_a
 from agent_trace_sidecar.redaction.names import CORES, Kind, kind_of
 from agent_trace_sidecar.redaction.rules import Overload, compiled
 from agent_trace_sidecar.redaction.spans import Span
-from agent_trace_sidecar.redaction.values import LONGEST, Form, is_secret
+from agent_trace_sidecar.redaction.values import LONGEST, Form, is_random, is_secret
 
 _CORE: Final = b"(?:" + b"|".join(core.encode() for core in CORES) + b")"
 _NAME: Final = rb"[\w.$-]*" + _CORE + rb"[\w.$-]*"
@@ -22,7 +22,7 @@ _OPERATOR: Final = (
     rb"(?:[ \t]*(?::[ \t]*)?[&A-Za-z_][\w<>\[\]?*& |.]{0,24}[ \t]*)?(?:\[\d*\])?[ \t]*"  # a type, an index, and then
     rb"(?::=|\?=|\|\|=|\+=|={1,3}|!={1,2})"
     rb"|[ \t]*:{1,2}"
-    rb"|[ \t]*,|[ \t]*\("
+    rb"|[ \t]*[-|~]+[ \t]*|[ \t]*,|[ \t]*\("
     rb"|[,;]?\\*[ntr]?\s{1,40}[\"']?value\\*[\"']?\s{0,3}[=:]|[ \t]+(?:is|was|to|eq|ne|of)[ \t]|[ \t]+|%3[dD]|&#61;"
 )
 _CANDIDATE: Final = compiled(
@@ -40,6 +40,7 @@ _REVERSED: Final = compiled(
 
 _MARKED: Final = re.compile(rb"\d|[^\w\s=-]")
 _NUMBERED: Final = re.compile(rb"[A-Za-z_.]*\d?[.*$]?$")
+_JOINTS: Final = (b"-", b"|", b"~")
 _PROSE_NAME: Final = 6
 """A name shorter than this is a word of prose when only a blank or a verb follows it: `pass "this"`."""
 
@@ -82,6 +83,8 @@ def _quoted(text: bytes, found: Candidate, opening: bytes, start: int) -> Iterat
     if (not sign or sign.isalpha()) and (len(found.name) < _PROSE_NAME or opening.endswith(b"`")):
         return
     if not sign and not _MARKED.search(value):
+        return
+    if sign in _JOINTS and not is_random(value.decode("utf-8", "replace"), least=12):
         return
     if sign in {b",", b"("} and not _is_argument(text, found.begin, sign, value):
         return

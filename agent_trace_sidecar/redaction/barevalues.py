@@ -59,7 +59,7 @@ def bare_value(text: bytes, found: Candidate, start: int) -> Iterator[Span]:
         ends = _of_command(text, found, start)
     else:
         ends = _of_setting(text, found, sign, start)
-    if ends is not None and is_secret(found.name, found.kind, text[start : ends[0]], ends[1]):
+    if ends is not None and ends[0] - start < _LONGEST_BARE and is_secret(found.name, found.kind, text[start : ends[0]], ends[1]):
         is_member = found.quote.endswith(b'"') and b":" in sign
         yield Span(start, ends[0], "assignment", quote=found.quote if is_member else b"")
 
@@ -88,7 +88,7 @@ def _of_command(text: bytes, found: Candidate, start: int) -> tuple[int, Form] |
 def _of_setting(text: bytes, found: Candidate, sign: bytes, start: int) -> tuple[int, Form] | None:
     """NAME=value, name: value."""
     match = _VALUE.match(text, start, start + _LONGEST_BARE)
-    if match is None or sign in {b",", b"("} or _CODE_TAIL.match(text, start, match.end()):
+    if match is None or sign in {b",", b"(", b"-", b"|", b"~"} or _CODE_TAIL.match(text, start, match.end()):
         return None
     end = match.end()
     alone, whole = is_alone(text, found.begin), _ends_line(text, end)

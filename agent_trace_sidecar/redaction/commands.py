@@ -16,7 +16,7 @@ COMMAND_RULES: Final = (
         ("curl ", "wget ", "https -a", "http -a"),
         judged="password",
     ),
-    Rule("ssh-flag", r"\bsshpass\s{1,4}-p\s{0,4}" + _V, ("sshpass",)),
+    Rule("ssh-flag", r"\bsshpass\s{1,4}-p\s{0,4}" + _V, ("sshpass",), judged="form"),
     Rule(
         "mysql-flag",
         r"\b(?:mysql|mysqldump|mysqladmin|mariadb)\b[^\r\n|;]{0,200}?\s-p([^\s\"'$\\]{3,100})",
@@ -60,6 +60,7 @@ COMMAND_RULES: Final = (
         "user-percent",
         r"\b(?:smbclient|smbmap|rpcclient|winexe|mount\.cifs|net)\b[^\r\n|;]{0,200}?\s(?:-U|--user)[ =]?\\*[\"']?[^\s%\"']{1,80}%([^\s\"'\\]{1,100})",
         ("smbclient", "smbmap", "rpcclient", "winexe", "mount.cifs"),
+        judged="form",
     ),
     Rule(
         "secure-string",
@@ -80,7 +81,10 @@ COMMAND_RULES: Final = (
         judged="password",
     ),
     Rule(
-        "network-credential", r"(?i)NetworkCredential\s{0,2}\(\s{0,3}[^,()]{1,100},\s{0,3}" + _Q, ("networkcredential",)
+        "network-credential",
+        r"(?i)NetworkCredential\s{0,2}\(\s{0,3}[^,()]{1,100},\s{0,3}" + _Q,
+        ("networkcredential",),
+        judged="form",
     ),
     Rule(
         "login-call",
@@ -99,11 +103,12 @@ COMMAND_RULES: Final = (
         ),
         judged="password",
     ),
-    Rule("netrc", r"(?i)\blogin\s{1,20}\S{1,120}\s{1,20}password\s{1,20}([^\s\"']{1,200})", ("login ",)),
+    Rule("netrc", r"(?i)\blogin\s{1,20}\S{1,120}\s{1,20}password\s{1,20}([^\s\"']{1,200})", ("login ",), judged="form"),
     Rule(
         "netrc",
         r"(?i)\bmachine\s{1,20}\S{1,120}\s{1,20}(?:login\s{1,20}\S{1,120}\s{1,20})?password\s{1,20}([^\s\"']{1,200})",
         ("machine ",),
+        judged="form",
     ),
     Rule(
         "postgres-line",
@@ -126,8 +131,8 @@ COMMAND_RULES: Final = (
     ),
     Rule(
         "url-token",
-        r"(?i)\bhttps?://([A-Za-z0-9_-]*[A-Za-z][A-Za-z0-9_-]*\d[A-Za-z0-9_-]{8,200})(?::(?:x-oauth-basic)?)?@[A-Za-z0-9]",
+        r"(?i)\bhttps?://([A-Za-z0-9_-]{16,200})(?::(?:x-oauth-basic)?)?@[A-Za-z0-9]",
         ("://",),
-        judged="password",
+        judged="mixed",
     ),
 )

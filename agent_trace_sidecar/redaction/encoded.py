@@ -48,7 +48,12 @@ def _decoded(run: bytes) -> bytes | None:
     body = run.rstrip(b"=").translate(_URL_SAFE)
     body = body[: len(body) - (len(body) % 4 == 1)]
     plain = binascii.a2b_base64(body + b"=" * (-len(body) % 4))
-    return plain if not _binary(plain) else None
+    return plain if _is_mostly_text(plain) else None
+
+
+def _is_mostly_text(data: bytes) -> bool:
+    """Text in another encoding or with a torn end is text all the same."""
+    return (len(data) - len(data.translate(None, _NOT_TEXT))) * 20 <= len(data)
 
 
 def _binary(data: bytes) -> bool:

@@ -133,6 +133,8 @@ def _kind_of_word(word: str, words: list[str], at: int) -> Kind:  # noqa: PLR091
         return Kind.KEY
     if word in {"credential", "credentials", "jwt", "bearer", "authorization"} and last:
         return Kind.TOKEN
+    if word in {"salt", "nonce"} and last:
+        return Kind.TOKEN
     return Kind.KEY if word in _STRICT and last else Kind.NONE
 
 

@@ -14,7 +14,6 @@ from agent_trace_sidecar.redaction.values import entropy, is_segmented, is_wordy
 
 _REACH: Final = 90
 """How far behind the word a value may begin."""
-_HEX_LENGTHS: Final = frozenset({32, 40, 48, 64, 80, 96, 128})
 _WORD: Final = re.compile(
     rb"(?i)(?:^|[^a-z])(?:[a-z0-9_]*(?:secret|token|passw(?:or)?d|passphrase|api[ _.-]?key|apikey|access[ _.-]?key|"
     rb"private[ _.-]?key|auth[ _.-]?key|credentials?|bearer)[a-z]?|key)(?:[^a-z]|$)"
@@ -56,7 +55,7 @@ def _is_random(value: bytes) -> bool:
     if len(value) < 20 or not _SHAPE.match(value):  # noqa: PLR2004 - the shortest that can't be a name with a number
         return False
     if _HEX.match(value):
-        return len(value) in _HEX_LENGTHS and entropy(value.decode()) > 3  # noqa: PLR2004 - 4 is the most for hex
+        return entropy(value.decode()) > 2.8  # noqa: PLR2004 - 4 is the most for hex
     if _UUID.match(value):
         return True
     if b"/" in value and b"." in value:

@@ -146,6 +146,10 @@ def _is_meant(rule: Rule, text: bytes, start: int, end: int) -> bool:
     match rule.judged:
         case "password":
             return is_secret(b"", Kind.PASSWORD, value, Form.CONFIG)
+        case "form":
+            return True
+        case "mixed":
+            return any(48 <= c <= 57 for c in value) and not value.isdigit()  # noqa: PLR2004 - "0" to "9"
         case "random":
             return holds_random(value.decode("utf-8", "replace"))
         case "unplain":

@@ -13,7 +13,7 @@ from agent_trace_sidecar.redaction.spans import Span
 
 _SCHEMES: Final = (
     r"(?:basic|bearer|token|apikey|api-key|digest|negotiate|key|ssws|pat|splunk|bot|oauth|genie-?key|client-id|"
-    r"aws4-hmac-sha256|[a-z-]{2,20}-token|zoho-oauthtoken)"
+    r"aws4-hmac-sha256|ntlm|[a-z-]{2,20}-token|zoho-oauthtoken)"
 )
 
 STRUCTURE_RULES: Final = (

@@ -154,6 +154,22 @@ _TABLE: Final = (
     ("mysql-hash", "*", r"(?:^|[\s\"'`])(\*[0-9A-F]{40})(?:$|[\s\"'`,;)])"),
     ("ethereum-private-key", "0x", r"(?i)(?:private|priv|secret)[\w\"' ]{0,20}[:=]{1,2}\s{0,3}[\"'`]?(0x[0-9a-f]{64})"),
     ("otpauth", "otpauth://", r"otpauth://[^\s\"'<>]{1,200}?secret=([A-Z2-7a-z]{16,128})"),
+    ("json-web-key", '"kty"', r"\\*\"(?:d|p|q|dp|dq|qi|k)\\*\"\s{0,3}:\s{0,3}\\*\"([A-Za-z0-9_-]{20,})"),
+    ("bitbucket-token", "atbb bbdc-", rf"{_B}(ATBB[A-Za-z0-9]{{28,40}}|BBDC-[A-Za-z0-9+/@_-]{{40,50}})"),
+    ("dropbox-token", "sl.", rf"{_B}(sl\.(?:u\.)?[A-Za-z0-9_-]{{120,}})"),
+    ("paypal-braintree-token", "access_token$", r"(access_token\$(?:production|sandbox)\$[0-9a-z]{16}\$[0-9a-f]{32})"),
+    ("instagram-token", "igqv", r"(IGQV[A-Za-z0-9_-]{30,})"),
+    ("heroku-key", "hrku-", r"(HRKU-[A-Za-z0-9_-]{30,70})"),
+    ("akamai-token", "akab-", r"(akab-[a-z0-9]{16}-[a-z0-9]{16})"),
+    ("asana-token", "0/ 1/ 2/", rf"{_B}([0-2]/\d{{16}}(?:/\d{{16}})?:[0-9a-f]{{32}}){_E}"),
+    ("nats-seed", "su sa so sn sc", rf"{_B}(S[UAONCX][A-Z2-7]{{56}}){_E}"),
+    ("tencent-key", "akid", rf"{_B}(AKID[A-Za-z0-9]{{32}}){_E}"),
+    (
+        "yandex-token",
+        "y0_ aqvn t1.9eu",
+        rf"{_B}(y0_[A-Za-z0-9_-]{{50,70}}|AQVN[A-Za-z0-9_-]{{35,40}}|t1\.9eu[A-Za-z0-9_.=-]{{60,}})",
+    ),
+    ("firebase-server-key", ":apa91", r"(AAAA[A-Za-z0-9_-]{7}:APA91[A-Za-z0-9_-]{120,150})"),
     ("ppk", "private-lines:", r"(?m)^Private-Lines: \d+\r?\n((?:[A-Za-z0-9+/=]+\r?\n)+(?:Private-MAC: [0-9a-f]+)?)"),
 )
 

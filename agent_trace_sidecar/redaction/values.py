@@ -51,6 +51,7 @@ _REFERENCE: Final = re.compile(
 )
 _REGEX: Final = re.compile(r"\(\?[:P=!<]|\[\^|\[[a-zA-Z0-9]-[a-zA-Z0-9]|\\[wdsbSWD]|\.[*+]|\{\d+,|\\x[0-9a-f]{2}")
 """A pattern or bytes in code."""
+_CHANGES: Final = re.compile(r"(?<=[A-Za-z])\d|(?<=\d)[A-Za-z]")
 _NUMBER: Final = re.compile(r"^\d+$")
 _CALL: Final = re.compile(
     r"^[\w.$:>&*!-]*\w[\w.]*\s*[(\[]|[)\]}]\s*$|^\(|^\[|^\{|^(?:new|await|lambda|func|function|not|if)\s|=>|->|::|&&|\|\|"
@@ -63,6 +64,7 @@ _TECH: Final = re.compile(
 )
 _TOKEN_TEXT: Final = re.compile(r"[A-Za-z0-9+/=_.:~-]+$")
 _ONE_WORD: Final = re.compile(r"[a-z]{6,}$")
+_LONG_WORD: Final = 14
 _KEYWORDS: Final = re.compile(
     r"(?i)pass(?:word|wd|phrase|code)?|pwd|secret|token|key|auth|credential|user|login|api|test|example|sample|dummy|fake|foo|bar"
 )
@@ -88,7 +90,14 @@ def is_secret(name: bytes, kind: Kind, raw: bytes, form: Form) -> bool:  # noqa:
         return False
     if kind is Kind.KEY:
         return _TOKEN_TEXT.match(value) is not None and is_random(value, least=16)
-    return is_random(value, least=8) or (form is Form.CONFIG and (_mixes(value) or _is_env(name)))
+    if is_random(value, least=8) or (form is Form.QUOTED and _is_interleaved(value)):
+        return True
+    return form is Form.CONFIG and (_mixes(value) or _is_env(name))
+
+
+def _is_interleaved(value: str) -> bool:
+    """Letters, digits, and letters again, in a value that is no technical term: abc123def."""
+    return len(_CHANGES.findall(_TECH.sub("", value))) >= 2 and _mixes(value)  # noqa: PLR2004 - there and back
 
 
 def _is_env(name: bytes) -> bool:
@@ -113,8 +122,10 @@ def _is_password(value: str, form: Form) -> bool:
         return not _KEYWORDS.fullmatch(value) and not re.fullmatch(r"[a-z]+[_-][a-z_-]+", value)
     if is_wordy(value):
         if _ONE_WORD.match(value):
-            return form is Form.QUOTED and not _KEYWORDS.search(value)
+            return form is Form.QUOTED and (len(value) >= _LONG_WORD or not _KEYWORDS.search(value))
         bare = _KEYWORDS.sub("", value)
+        if sum(map(str.isdigit, bare)) > 1 and not _TECH.search(value) and value[0].isalpha():
+            return True
         return any(c.isdigit() for c in bare) and any(c.isalpha() for c in bare) and not _TECH.search(value)
     return True
 

@@ -1,6 +1,7 @@
 """The funnel: JSON lines in, JSON lines without secrets out, whatever comes in."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ RECORDINGS = sorted((Path(__file__).parents[1] / "data" / "recordings").glob("*.
 FUNNEL = Funnel()
 PASSWORD = "Tr0ub4dor-and-3"
 TOKEN = "ghp_" + "a1B2c3D4e5F6" * 3
+LABEL = re.compile(r"\[REDACTED:[a-z-]+\]")
 HEAD = {
     "v": 1,
     "id": "01a201d0-1733-73ef-82e3-d6f8e7cb2ff4",
@@ -147,10 +149,9 @@ def test_secrets_of_our_own_environment_are_masked_and_plain_words_of_it_are_not
 )
 def test_files_of_secrets_lose_all_values_and_keep_names(path: str, content: str, expected: str) -> None:
     """Read, written, or named to `redact_text`."""
-    label = "[REDACTED:secret-file]"
-    assert redact_text(content, path) == expected.replace("*", label)
+    assert LABEL.sub("*", redact_text(content, path)) == expected
     args = {"args": {"filePath": path, "content": content}}
-    assert masked(args)["args"]["content"] == expected.replace("*", label)
+    assert LABEL.sub("*", masked(args)["args"]["content"]) == expected
 
 
 def test_a_command_that_prints_a_file_of_secrets_shows_its_names_only() -> None:

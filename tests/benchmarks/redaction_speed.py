@@ -1,0 +1,86 @@
+"""How fast the funnel is: recorded events, reads of code, lines made to hurt, start-up.
+
+Prints figures beside the targets. The lines of a second run over the same text would be known as clean, so each run
+starts with an empty memory of clean strings.
+"""
+
+import base64
+import json
+import random
+import sysconfig
+import tempfile
+import time
+from pathlib import Path
+
+from agent_trace_sidecar.redaction import Funnel
+
+_RECORDINGS = Path(__file__).parents[1] / "data" / "recordings"
+_HOSTILE_BYTES = 5_000_000
+
+
+def _mb_per_s(lines: list[bytes]) -> float:
+    """The best of five runs, each with a fresh memory of clean strings."""
+    funnel = Funnel()
+    best = 0.0
+    for _ in range(5):
+        funnel._memory.clean.clear()
+        start = time.perf_counter()
+        for line in lines:
+            funnel.line(line)
+        best = max(best, sum(map(len, lines)) / 1e6 / (time.perf_counter() - start))
+    return best
+
+
+def _recorded() -> list[bytes]:
+    return [line for path in sorted(_RECORDINGS.glob("*.jsonl")) for line in path.read_bytes().splitlines()]
+
+
+def _reads_of_code() -> list[bytes]:
+    sources = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))[::3]
+    texts = (path.read_text("utf-8", "replace")[:30_000] for path in sources)
+    return [json.dumps({"v": 1, "hook": "tool.execute.after", "output": {"output": text}}).encode() for text in texts]
+
+
+def _hostile() -> dict[str, bytes]:
+    rng = random.Random(7)
+    patterns = {
+        "PEM headers": b"-----BEGIN RSA PRIVATE KEY-----\\n",
+        "key=key=": b"key=key=",
+        "password=": b"password=x1y2z3 ",
+        "quotes": b'\\"',
+        "line ends": b"\\n",
+        "URLs": b"http://a:b@",
+        "percent": b"%3D",
+        "one letter": b"a",
+        "JWT heads": b"eyJhbGciOi.eyJ",
+        "dollars": b"$2a$10$",
+    }
+    texts = {name: (part * (_HOSTILE_BYTES // len(part))) for name, part in patterns.items()}
+    texts["base64"] = base64.b64encode(rng.randbytes(_HOSTILE_BYTES * 3 // 4))
+    return {name: b'{"v":1,"hook":"event","input":{"x":"' + text + b'"}}' for name, text in texts.items()}
+
+
+def _start_up_ms() -> float:
+    """From the constructor to the first line, with the rules in the cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        Funnel(cache_dir=Path(folder)).text("x")
+        start = time.perf_counter()
+        Funnel(cache_dir=Path(folder)).line(b'{"v":1,"input":{"x":"hello"}}')
+        return (time.perf_counter() - start) * 1000
+
+
+def main() -> None:
+    """Print the figures."""
+    print(f"recorded events       {_mb_per_s(_recorded()):8.1f} MB/s   (target 30)")
+    print(f"reads of code         {_mb_per_s(_reads_of_code()):8.1f} MB/s   (target 30)")
+    print(f"start-up, rules cached{_start_up_ms():8.1f} ms     (target 50)")
+    funnel = Funnel()
+    funnel.line(_hostile()["base64"][:400_000])
+    for name, line in _hostile().items():
+        start = time.perf_counter()
+        funnel.line(line)
+        print(f"hostile 5 MB {name:12} {time.perf_counter() - start:6.2f} s     (target 1)")
+
+
+if __name__ == "__main__":
+    main()
