@@ -1,0 +1,155 @@
+"""The views, over recordings of real sessions and over payloads that are not what they should be."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.support.envelopes import DATA, RECORDINGS, recorded_lines
+from tests.support.postgres import PostgresServers, execute, fetch
+
+VIEWS = sorted(
+    ["calls", "calls_by_day", "dead_letters_by_day", "lines", "lines_by_day"]
+    + ["messages", "secrets_by_day", "sessions", "steps", "usage_by_day"]
+)
+
+
+@pytest.fixture(scope="module")
+def recordings_url(postgres_servers: PostgresServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A database with all recordings in it."""
+    with postgres_servers.database(migrated=True) as url:
+        files = [str(DATA / "recordings" / f"{name}.jsonl") for name in RECORDINGS]
+        subprocess.run(
+            [sys.executable, "-m", "agent_trace_sidecar", "replay", *files],
+            env={**os.environ, "DATABASE_URL": url, "AGENT_TRACE_STATE_DIR": str(tmp_path_factory.mktemp("state"))},
+            check=True,
+            capture_output=True,
+        )
+        yield url
+
+
+def parts() -> list[dict[str, Any]]:
+    """All parts of messages in the recordings, as they came."""
+    events = [json.loads(line) for name in RECORDINGS for line in recorded_lines(name)]
+    bus = [event["input"]["event"] for event in events if event["hook"] == "event"]
+    return [event["properties"]["part"] for event in bus if event["type"] == "message.part.updated"]
+
+
+def test_every_call_that_ended_is_there_once(recordings_url: str) -> None:
+    """With its tool, its end and its duration."""
+    told = Counter(
+        (p["sessionID"], p["messageID"], p["callID"], p["tool"], p["state"]["status"])
+        for p in parts()
+        if p["type"] == "tool" and p["state"]["status"] in ("completed", "error")
+    )
+    rows = fetch(recordings_url, "SELECT session_id, message_id, call_id, tool, status FROM agent_trace_calls")
+    assert Counter(tuple(row) for row in rows) == told
+    assert {"completed", "error"} == {row["status"] for row in rows}
+    assert (
+        fetch(recordings_url, "SELECT count(*) FROM agent_trace_calls WHERE seconds IS NULL OR seconds < 0")[0][0] == 0
+    )
+
+
+def test_tokens_and_cost_add_up(recordings_url: str) -> None:
+    """By step, by session and by day they are the same sums."""
+    steps = [part for part in parts() if part["type"] == "step-finish"]
+    expected = (len(steps), sum(s["tokens"]["input"] for s in steps), sum(s["tokens"]["output"] for s in steps))
+    cost = sum(s["cost"] for s in steps)
+    for query in (
+        "SELECT count(*), sum(input_tokens), sum(output_tokens), sum(cost) FROM agent_trace_steps",
+        "SELECT sum(steps), sum(input_tokens), sum(output_tokens), sum(cost) FROM agent_trace_sessions",
+        "SELECT sum(steps), sum(input_tokens), sum(output_tokens), sum(cost) FROM agent_trace_usage_by_day",
+    ):
+        row = fetch(recordings_url, query)[0]
+        assert tuple(map(int, row[:3])) == expected
+        assert float(row[3]) == pytest.approx(cost)
+    models = fetch(recordings_url, "SELECT DISTINCT model_id FROM agent_trace_steps ORDER BY 1")
+    assert [row[0] for row in models] == ["anthropic/claude-sonnet-4-5", "mock/gpt-4o", "openai/gpt-5-codex"]
+
+
+def test_a_session_says_what_it_did(recordings_url: str) -> None:
+    """A subagent's names its parent, and the numbers are those of the other views."""
+    rows = fetch(recordings_url, "SELECT * FROM agent_trace_sessions WHERE parent_session_id IS NOT NULL")
+    assert [row["title"] for row in rows] == ["sub work (@general subagent)"]
+    for table, column in (("calls", "calls"), ("steps", "steps")):
+        different = fetch(
+            recordings_url,
+            f"SELECT s.session_id FROM agent_trace_sessions s WHERE s.{column} <> "
+            f"(SELECT count(*) FROM agent_trace_{table} o WHERE o.session_id = s.session_id)",
+        )
+        assert different == []
+    lines = fetch(recordings_url, "SELECT sum(ai_lines) FROM agent_trace_sessions")[0][0]
+    assert lines == fetch(recordings_url, "SELECT sum(end_line - start_line + 1) FROM agent_trace_ranges")[0][0]
+    assert lines == fetch(recordings_url, "SELECT sum(lines) FROM agent_trace_lines_by_day")[0][0]
+
+
+def test_undone_lines_are_nobodys(migrated_url: str) -> None:
+    """And what a repository is called comes from the source that recorded."""
+    source, event, record = uuid4(), uuid4(), uuid4()
+    execute(
+        migrated_url,
+        f"INSERT INTO agent_trace_sources VALUES ('{source}', 'instance', 'h', 0, 0, '{{}}', now(), now(), NULL, "
+        "'anna', "
+        '\'{"/w": "https://example.com/r"}\')',
+        "INSERT INTO agent_trace_events (event_id, occurred_at, source_id, seq, event_name, payload) "
+        f"VALUES ('{event}', '2026-01-02', '{source}', 1, 'x', '{{}}')",
+        "INSERT INTO agent_trace_records (record_id, recorded_at, event_id, spec_version, contributor, record) "
+        f"VALUES ('{record}', '2026-01-02', '{event}', '0.1.0', 'ai', '{{}}')",
+        f"INSERT INTO agent_trace_file_states VALUES ('{record}', '2026-01-02', 'p', '/w', 'a', NULL, 'update', "
+        "NULL, NULL, '{}')",
+        *(
+            "INSERT INTO agent_trace_ranges (record_id, recorded_at, path, start_line, end_line, contributor, method, "
+            f"voided_at) VALUES ('{record}', '2026-01-02', 'a', 1, {end}, 'ai', 'diff', {voided})"
+            for end, voided in ((10, "NULL"), (500, "now()"))
+        ),
+    )
+    [row] = fetch(migrated_url, "SELECT day::text, repository, lines FROM agent_trace_lines_by_day")
+    assert tuple(row) == ("2026-01-02", "https://example.com/r", 10)
+    assert fetch(migrated_url, "SELECT os_user FROM agent_trace_lines")[0][0] == "anna"
+
+
+@pytest.mark.parametrize("odd", ["x", [], {}, None, True, -1, 1e300, 10**40])
+def test_odd_values_fail_no_query(migrated_url: str, odd: object) -> None:
+    """Whatever stands where a number, a time or an object should."""
+    state = {"status": "completed", "time": {"start": odd, "end": odd}}
+    shapes = [
+        ("message.part.updated", {"part": {"type": "tool", "state": state}}),
+        ("message.part.updated", {"part": {"type": "step-finish", "tokens": odd, "cost": odd}}),
+        (
+            "message.part.updated",
+            {"part": {"type": "step-finish", "tokens": {"input": odd, "cache": odd}, "cost": odd}},
+        ),
+        ("message.updated", {"info": odd}),
+        ("session.created", {"info": odd}),
+        ("session.step.ended", {"tokens": {"input": odd}, "cost": odd}),
+        ("session.step.started", {"model": odd}),
+    ]
+    for name, properties in shapes:
+        payload = json.dumps(
+            {"input": {"event": {"properties": properties}}, "redacted": {"rule": odd}, "worktree": odd}
+        )
+        execute(
+            migrated_url,
+            "INSERT INTO agent_trace_events VALUES (gen_random_uuid(), now(), gen_random_uuid(), 1, 's', 'm', 'c', "
+            f"'{name}', 'edit', '{payload}')",
+            "INSERT INTO agent_trace_events VALUES (gen_random_uuid(), now(), gen_random_uuid(), 1, 's', 'm', 'c', "
+            f"'tool.execute.after', 'edit', '{json.dumps({'input': odd, 'redacted': odd})}')",
+        )
+    for view in VIEWS:
+        fetch(migrated_url, f"SELECT * FROM agent_trace_{view}")
+
+
+def test_every_view_is_explained_and_named_here(migrated_url: str) -> None:
+    """In the database itself, where a dashboard's author looks."""
+    rows = fetch(
+        migrated_url,
+        "SELECT relname, obj_description(oid) FROM pg_class WHERE relkind = 'v' AND relname LIKE 'agent_trace%'",
+    )
+    assert sorted(row[0] for row in rows) == [f"agent_trace_{view}" for view in VIEWS]
+    assert all(row[1] for row in rows)
