@@ -14,10 +14,8 @@ import pytest
 from tests.support.envelopes import DATA, RECORDINGS, recorded_lines
 from tests.support.postgres import PostgresServers, execute, fetch
 
-VIEWS = sorted(
-    ["calls", "calls_by_day", "dead_letters_by_day", "lines", "lines_by_day"]
-    + ["messages", "secrets_by_day", "sessions", "steps", "usage_by_day"]
-)
+BY_DAY = ("calls_by_day", "dead_letters_by_day", "lines_by_day", "secrets_by_day", "usage_by_day")
+VIEWS = sorted((*BY_DAY, "calls", "lines", "messages", "sessions", "steps"))
 
 
 @pytest.fixture(scope="module")
