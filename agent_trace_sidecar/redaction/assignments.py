@@ -25,7 +25,7 @@ _OPERATOR: Final = (
     rb"|[ \t]*[-|~]+[ \t]*|[ \t]*,|[ \t]*\("
     rb"|[,;]?\\*[ntr]?\s{1,40}[\"']?value\\*[\"']?\s{0,3}[=:]|[ \t]+(?:is|was|to|eq|ne|of)[ \t]|[ \t]+|%3[dD]|&#61;"
 )
-_CANDIDATE: Final = compiled(
+_CANDIDATE: Final = (
     rb"(?i)((?:\b(?:api|access|secret|private|client|license|auth)[ \t])?" + _NAME + rb")"
     rb"(\\*[\"'\x60]?[\])]?)(" + _OPERATOR + rb")[ \t]*"
     rb"(?:[\[({]?[ \t]*(?:new[ \t]+)?"
@@ -33,6 +33,11 @@ _CANDIDATE: Final = compiled(
     rb"(?:\([\w *]{1,16}\))?[@bBrRuUfFLN$]?(\\*(?:\"\"\"|'''|[\"'\x60]))"
     rb"|([^\s\"'\x60\x1e\x1f]))"
 )
+
+_FIND: Final = compiled(re.sub(rb"(?<!\\)\((?!\?)", b"(?:", _CANDIDATE))
+"""The same without groups: RE2 finds several times faster when it need not say what was where."""
+_TAKE_APART: Final = re.compile(_CANDIDATE)
+_LONGEST_CANDIDATE: Final = 2000
 
 _REVERSED: Final = compiled(
     rb"(?i)\\*[\"']([^\"'\r\n\x1e\x1f]{4,300})\\*[\"'][ \t]*(?:[!=]==?|\.equals\()[ \t]*(" + _NAME + rb")"
@@ -50,19 +55,19 @@ MOST_CANDIDATES: Final = 15_000
 
 def assignments(text: bytes, stretches: Iterable[tuple[int, int]]) -> Iterator[Span]:
     """Values beside secret-like names that do not look like placeholders, references, code or words."""
-    count = 0
+    for count, place in enumerate(_FIND.finditer(text)):
+        if count > MOST_CANDIDATES:
+            raise Overload
+        start, end = place.span()
+        match = _TAKE_APART.match(text, start, end) if end - start <= _LONGEST_CANDIDATE else None
+        if match is None or (kind := kind_of(match[1])) is Kind.NONE:
+            continue
+        found = Candidate(kind, match[1], match[2], match[3], start)
+        if match[4] is not None:
+            yield from _quoted(text, found, match[4], match.end(4))
+        else:
+            yield from bare_value(text, found, match.start(5))
     for low, high in stretches:
-        for match in _CANDIDATE.finditer(text, low, high):
-            count += 1
-            if count > MOST_CANDIDATES:
-                raise Overload
-            kind = kind_of(match.group(1))
-            if kind is not Kind.NONE:
-                found = Candidate(kind, match.group(1), match.group(2), match.group(3), match.start(1))
-                if match.start(4) >= 0:
-                    yield from _quoted(text, found, match.group(4), match.end(4))
-                else:
-                    yield from bare_value(text, found, match.start(5))
         if any(text.find(sign, low, high) >= 0 for sign in (b"==", b"!=", b"equals")):
             yield from _reversed(text, low, high)
 

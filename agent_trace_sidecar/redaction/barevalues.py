@@ -59,7 +59,9 @@ def bare_value(text: bytes, found: Candidate, start: int) -> Iterator[Span]:
         ends = _of_command(text, found, start)
     else:
         ends = _of_setting(text, found, sign, start)
-    if ends is not None and ends[0] - start < _LONGEST_BARE and is_secret(found.name, found.kind, text[start : ends[0]], ends[1]):
+    if ends is None or ends[0] - start >= _LONGEST_BARE:
+        return
+    if is_secret(found.name, found.kind, text[start : ends[0]], ends[1]):
         is_member = found.quote.endswith(b'"') and b":" in sign
         yield Span(start, ends[0], "assignment", quote=found.quote if is_member else b"")
 

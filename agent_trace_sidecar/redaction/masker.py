@@ -18,6 +18,8 @@ MOST_ROUNDS: Final = 4
 MOST_DEPTH: Final = 3
 _NAME_REACH: Final = 100
 _VALUE_REACH: Final = 300
+_GAP: Final = 300
+"""Stretches closer than this are looked at in one go: a look costs as much as reading this far."""
 _NEXT_LINE: Final = 40
 
 
@@ -50,12 +52,12 @@ class Masker:
 
     def _all(self, view: bytes, depth: int) -> Iterator[Span]:
         cores: list[int] = []
-        yield from self._rulebook.spans(view, cores)
+        strong: list[int] = []
+        yield from self._rulebook.spans(view, cores, strong)
         yield from key_blocks(view)
         if cores:
-            stretches = list(_around(view, cores))
-            yield from assignments(view, stretches)
-            yield from near_words(view, stretches)
+            yield from assignments(view, _around(view, cores))
+            yield from near_words(view, _around(view, strong))
         if depth < MOST_DEPTH and b"\\" in view:
             yield from self._through(unescaped(view), depth + 1)
         if depth == 0:

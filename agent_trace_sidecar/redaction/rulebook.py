@@ -13,7 +13,7 @@ from typing import Any, Final
 import re2
 from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
 
-from agent_trace_sidecar.redaction.names import CORES, Kind
+from agent_trace_sidecar.redaction.names import CORES, STRONG_CORES, Kind
 from agent_trace_sidecar.redaction.rules import Overload, Rule, compiled
 from agent_trace_sidecar.redaction.spans import Span
 from agent_trace_sidecar.redaction.values import Form, holds_random, is_placeholder, is_plain, is_secret
@@ -58,14 +58,15 @@ class Rulebook:
             words.setdefault(core, [])
         cores = set(CORES)
         self._is_core = [word in cores for word in words]
+        self._is_strong = [word in STRONG_CORES for word in words]
         self._by_word = list(words.values())
         self._automaton = BytesAhoCorasick(
             [word.encode() for word in words], matchkind=MatchKind.Standard, implementation=Implementation.DFA
         )
         self._set: Any = None
 
-    def spans(self, text: bytes, cores: list[int]) -> Iterator[Span]:
-        """What the rules find; the positions of the cores of secret-like names are added to `cores`."""
+    def spans(self, text: bytes, cores: list[int], strong: list[int]) -> Iterator[Span]:
+        """What the rules find; where the cores of secret-like names stand is added to `cores`, the strong ones twice."""
         found: dict[int, tuple[Rule, list[int]]] = {}
         hits = self._automaton.find_matches_as_indexes(_searchable(text), overlapping=True)
         if len(hits) > MOST_HITS:
@@ -73,6 +74,8 @@ class Rulebook:
         for word, start, _end in hits:
             if self._is_core[word]:
                 cores.append(start)
+                if self._is_strong[word]:
+                    strong.append(start)
             for rule in self._by_word[word]:
                 found.setdefault(id(rule), (rule, []))[1].append(start)
         for rule, positions in found.values():
@@ -138,7 +141,9 @@ def _matches(rule: Rule, text: bytes, low: int, high: int) -> Iterator[Span]:
             yield Span(start, end, rule.id, rule.spread)
 
 
-def _is_meant(rule: Rule, text: bytes, start: int, end: int) -> bool:
+def _is_meant(  # noqa: PLR0911 - one return per kind of proof
+    rule: Rule, text: bytes, start: int, end: int
+) -> bool:
     """Whether what a rule matched is a secret, or only has the form of one."""
     value = text[start:end]
     if len(value) <= _LONGEST_PLACEHOLDER and is_placeholder(value):

@@ -112,7 +112,7 @@ def _is_pin(value: str, least: int) -> bool:
     return bool(_NUMBER.match(value)) and least <= len(value) <= 12 and len(set(value)) > 1  # noqa: PLR2004
 
 
-def _is_password(value: str, form: Form) -> bool:
+def _is_password(value: str, form: Form) -> bool:  # noqa: PLR0911 - one return per reason
     """People choose words, so only the surroundings tell; in code a plain word is a label, a name or a test."""
     if form is Form.BARE and (_CALL.search(value) or _DOTTED.match(value)):
         return False

@@ -26,7 +26,7 @@ HEAD = {
 }
 
 
-def masked(value: object, *, funnel: Funnel = FUNNEL) -> Any:
+def masked(value: object, *, funnel: Funnel = FUNNEL) -> Any:  # noqa: ANN401 - decoded JSON
     """The `input` of a line after the funnel."""
     return json.loads(funnel.line(json.dumps({**HEAD, "input": value}).encode()).line)["input"]
 
