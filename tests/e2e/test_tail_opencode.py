@@ -7,7 +7,8 @@ from uuid import UUID
 from tests.support.fake_model import Call, Step, fake_model
 from tests.support.opencode import SHIM, opencode
 from tests.support.postgres import fetch
-from tests.support.tailing import sidecar_env, stored_ids, tailing
+from tests.support.sidecar import sidecar_env
+from tests.support.tailing import stored_ids, tailing
 from tests.support.waiting import eventually
 
 EDITS = tuple(

@@ -1,10 +1,8 @@
 """`agent-trace-sidecar tail` as a process, and writers of logs for it."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -14,15 +12,10 @@ from typing import Final
 
 from tests.support.opencode import killed_after
 from tests.support.postgres import fetch
+from tests.support.sidecar import sidecar_command
 from tests.support.waiting import eventually
 
 IDS: Final = "SELECT event_id FROM agent_trace_events"
-
-
-def sidecar_env(state_dir: Path, url: str, **settings: str) -> dict[str, str]:
-    """The environment of a sidecar; `settings` are named without their prefix, in lower case."""
-    env = {"AGENT_TRACE_STATE_DIR": str(state_dir), "AGENT_TRACE_DATABASE_URL": url}
-    return os.environ | env | {f"AGENT_TRACE_{name.upper()}": value for name, value in settings.items()}
 
 
 class TailProcess:
@@ -51,12 +44,6 @@ class TailProcess:
                 found.append(str(link.readlink()))
         return found
 
-    @property
-    def resident_bytes(self) -> int:
-        """What it holds in memory now."""
-        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
-
     def kill(self) -> None:
         """`kill -9`."""
         self.process.kill()
@@ -74,7 +61,7 @@ def tailing(env: Mapping[str, str], log: Path, *arguments: str | Path) -> Iterat
     with (
         log.open("ab") as errors,
         subprocess.Popen(
-            [sys.executable, "-m", "agent_trace_sidecar", "tail", *map(str, arguments)],
+            sidecar_command("tail", *map(str, arguments)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,

@@ -1,0 +1,82 @@
+-- Three roles with the least rights that work:
+--
+--   agent_trace_owner   owns the tables: `migrate` and `prune` connect as it
+--   agent_trace_writer  what sidecars connect as: it stores, and can neither change tables nor read what was stored
+--   agent_trace_reader  for people and dashboards: `blame`, `stats`, `export` and `status`
+--
+-- Run it as a superuser, in the database and with the search_path that the tables have or shall have:
+--
+--   psql -f deploy/roles.sql       makes the roles, so that `migrate` can run as the owner
+--   agent-trace-sidecar migrate    with the owner's URL
+--   psql -f deploy/roles.sql       gives the rights to the tables; again after each later `migrate`
+--
+-- Running it twice changes nothing. The roles have no passwords: set them with psql's \password, or let the server
+-- know its users by other means.
+
+BEGIN;
+
+SET LOCAL client_min_messages = warning;
+
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['agent_trace_owner', 'agent_trace_writer', 'agent_trace_reader'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
+            EXECUTE format('CREATE ROLE %I LOGIN', name);
+        END IF;
+        EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), name);
+        EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', current_schema(), name);
+    END LOOP;
+    -- Servers older than 15 let everybody make tables in the schema "public".
+    EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', current_schema());
+    EXECUTE format('GRANT CREATE ON SCHEMA %I TO agent_trace_owner', current_schema());
+END $$;
+
+-- Tables that somebody else has made become the owner's; what the other two may do begins at nothing.
+DO $$
+DECLARE
+    target record;
+BEGIN
+    FOR target IN
+        SELECT c.oid::regclass AS name, c.relowner <> 'agent_trace_owner'::regrole AS foreign_owner, c.relispartition
+        FROM pg_class c
+        WHERE c.relname LIKE 'agent\_trace\_%' AND c.relkind IN ('r', 'p', 'v')
+          AND c.relnamespace = current_schema()::regnamespace
+    LOOP
+        IF target.foreign_owner THEN
+            EXECUTE format('ALTER TABLE %s OWNER TO agent_trace_owner', target.name);
+        END IF;
+        EXECUTE format('REVOKE ALL ON %s FROM agent_trace_writer, agent_trace_reader', target.name);
+        IF NOT target.relispartition THEN
+            EXECUTE format('GRANT SELECT ON %s TO agent_trace_reader', target.name);
+        END IF;
+    END LOOP;
+END $$;
+
+-- What each statement of a sidecar needs. The rows that hold what was said and done (payload, record, line) are
+-- written by COPY, which needs INSERT alone. The gate and the checkpoint are read back: ids, positions, and the
+-- builder's state, which is made of ids, names of models and one path.
+DO $$
+DECLARE
+    wanted record;
+BEGIN
+    FOR wanted IN
+        SELECT * FROM (VALUES
+            ('agent_trace_migrations', 'SELECT'),
+            ('agent_trace_events', 'INSERT'),
+            ('agent_trace_records', 'INSERT'),
+            ('agent_trace_ranges', 'INSERT'),
+            ('agent_trace_file_states', 'INSERT'),
+            ('agent_trace_dedupe', 'SELECT, INSERT'),
+            ('agent_trace_sources', 'SELECT, INSERT, UPDATE'),
+            -- For `status`, which is also the image's health check: how many dead letters of which kind.
+            ('agent_trace_dead_letters', 'INSERT, SELECT (source_id, position, reason, seen_at)')
+        ) AS t (name, rights)
+        WHERE to_regclass(t.name) IS NOT NULL
+    LOOP
+        EXECUTE format('GRANT %s ON %I TO agent_trace_writer', wanted.rights, wanted.name);
+    END LOOP;
+END $$;
+
+COMMIT;

@@ -1,0 +1,150 @@
+"""The roles of deploy/roles.sql, with the real sink on a real server: least rights that work."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.support.postgres import OwnServer, PostgresServers, execute, fetch
+from tests.support.sidecar import sidecar_env
+from tests.support.tailing import Writer, all_stored, stored_ids, tailing
+from tests.support.waiting import eventually
+
+ROLES = Path(__file__).parents[2] / "deploy" / "roles.sql"
+RECORDINGS = Path(__file__).parents[1] / "data" / "recordings"
+FORBIDDEN_TO_WRITERS = (
+    "SELECT payload FROM agent_trace_events",
+    "SELECT event_id FROM agent_trace_events",
+    "SELECT record FROM agent_trace_records",
+    "SELECT path FROM agent_trace_ranges",
+    "SELECT line FROM agent_trace_dead_letters",
+    "UPDATE agent_trace_events SET tool = 'x'",
+    "DELETE FROM agent_trace_events",
+    "DELETE FROM agent_trace_sources",
+    "DELETE FROM agent_trace_dedupe",
+    "TRUNCATE agent_trace_events",
+    "DROP TABLE agent_trace_records",
+    "ALTER TABLE agent_trace_events ADD COLUMN x int",
+    "CREATE TABLE agent_trace_more (x int)",
+    "CREATE INDEX ON agent_trace_events (tool)",
+    "INSERT INTO agent_trace_migrations VALUES ('x', '2026-01-01')",
+    "SELECT * FROM agent_trace_events_default",
+)
+FORBIDDEN_TO_READERS = (
+    "DELETE FROM agent_trace_events",
+    "UPDATE agent_trace_records SET contributor = 'human'",
+    "INSERT INTO agent_trace_dedupe VALUES ('01a201d0-0000-7000-8000-000000000001', '2026-01-01')",
+    "CREATE TABLE agent_trace_more (x int)",
+)
+
+
+@dataclass
+class Roles:
+    """A server with the roles."""
+
+    server: OwnServer
+
+    def url(self, role: str) -> str:
+        """The URL of one of them."""
+        return self.server.url.replace("agent_trace@", f"agent_trace_{role}@", 1)
+
+    def apply(self) -> None:
+        """Run roles.sql as the superuser."""
+        execute(self.server.url, ROLES.read_text())
+
+
+@pytest.fixture(name="roles")
+def _roles(postgres_servers: PostgresServers, tmp_path: Path) -> Iterator[Roles]:
+    """Made as the file's head says: roles, then `migrate` as the owner, then the rights."""
+    server = postgres_servers.own(migrated=False)
+    try:
+        roles = Roles(server)
+        roles.apply()
+        assert command(tmp_path, roles.url("owner"), "migrate").returncode == 0
+        roles.apply()
+        yield roles
+    finally:
+        server.close()
+
+
+def command(folder: Path, url: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command of the program."""
+    return subprocess.run(
+        [sys.executable, "-m", "agent_trace_sidecar", *arguments],
+        env=sidecar_env(folder / "state", url),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def may(url: str, statement: str) -> bool:
+    """Whether a statement is allowed; it is rolled back."""
+    try:
+        execute(url, f"BEGIN; {statement}; ROLLBACK")
+    except asyncpg.InsufficientPrivilegeError:
+        return False
+    return True
+
+
+def test_a_writer_stores_everything_and_can_do_nothing_else(roles: Roles, tmp_path: Path) -> None:
+    """Records of a real session, dead letters, a rotation and a restart, all with the writer's rights."""
+    writer, logs, url = Writer(), tmp_path / "logs", roles.url("writer")
+    logs.mkdir()
+    recording = (RECORDINGS / "basic-edit-write-bash.jsonl").read_bytes()
+    lines = recording.count(b"\n")
+    for round_ in range(2):
+        with tailing(sidecar_env(tmp_path / "state", url, flush_ms="50"), tmp_path / "said", logs) as tail:
+            (logs / f"{round_}.jsonl").write_bytes(writer.lines(5) + b"no event\n" + recording)
+            wanted = len(writer.ids) + lines
+            eventually(lambda wanted=wanted: len(stored_ids(roles.server.url)) == wanted, 20, "all is stored")  # type: ignore[misc]
+            assert tail.stop() == 0
+    assert fetch(roles.server.url, "SELECT count(*) AS n FROM agent_trace_records")[0]["n"] == 3
+    assert fetch(roles.server.url, "SELECT count(*) AS n FROM agent_trace_dead_letters")[0]["n"] == 2
+    assert "database_failed" not in (tmp_path / "said").read_text()
+    assert [statement for statement in FORBIDDEN_TO_WRITERS if may(url, statement)] == []
+    healthy = command(tmp_path, url, "status")
+    assert (healthy.returncode, "healthy: " in healthy.stdout) == (0, True), healthy.stdout + healthy.stderr
+
+
+def test_a_reader_reads_and_cannot_write(roles: Roles, tmp_path: Path) -> None:
+    """Export and status work; a table that a later migration makes is readable after the file has run again."""
+    done = command(tmp_path, roles.url("owner"), "replay", str(RECORDINGS / "apply-patch.jsonl"))
+    assert done.returncode == 0, done.stderr
+    exported = command(tmp_path, roles.url("reader"), "export")
+    assert exported.stdout.count("\n") == 1, exported.stderr
+    assert command(tmp_path, roles.url("reader"), "status").returncode == 0
+    assert [statement for statement in FORBIDDEN_TO_READERS if may(roles.url("reader"), statement)] == []
+    execute(roles.server.url, "CREATE TABLE agent_trace_later (x int)")
+    assert not may(roles.url("reader"), "SELECT x FROM agent_trace_later")
+    roles.apply()
+    assert may(roles.url("reader"), "SELECT x FROM agent_trace_later")
+    assert may(roles.url("owner"), "DROP TABLE agent_trace_later")
+
+
+def test_the_owner_migrates_and_prunes(roles: Roles, tmp_path: Path) -> None:
+    """And needs no more than its tables for it."""
+    assert command(tmp_path, roles.url("owner"), "migrate").stdout == "the tables are up to date\n"
+    done = command(tmp_path, roles.url("owner"), "prune", "--older-than", "90d")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_writer_without_tables_is_told_what_to_do(postgres_servers: PostgresServers, tmp_path: Path) -> None:
+    """The sidecar waits until the owner has migrated and the rights are given, and loses nothing meanwhile."""
+    server = postgres_servers.own(migrated=False)
+    roles, writer = Roles(server), Writer()
+    roles.apply()
+    (tmp_path / "a.jsonl").write_bytes(writer.lines(5))
+    env = sidecar_env(tmp_path / "state", roles.url("writer"), flush_ms="50")
+    try:
+        with tailing(env, tmp_path / "said", tmp_path / "a.jsonl") as tail:
+            eventually(lambda: "cause=42501" in tail.said, 10, "it says what is missing")
+            assert command(tmp_path, roles.url("owner"), "migrate").returncode == 0
+            roles.apply()
+            all_stored(server.url, [writer])
+    finally:
+        server.close()

@@ -1,0 +1,187 @@
+"""The files for deployment: valid by their own schemas, and in line with what the sidecar does."""
+
+import importlib.resources
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate  # type: ignore[import-untyped]
+import pytest
+import yaml
+
+from agent_trace_sidecar.config import PREFIX, Config
+from agent_trace_sidecar.limits import DRAIN_DEADLINE_S
+from agent_trace_sidecar.migrate import migration_files
+from agent_trace_sidecar.sinks import postgres
+from tests.support.postgres import execute, fetch
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+MANIFESTS: list[dict[str, Any]] = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))
+COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+VERSIONS = sorted(
+    entry.name.removeprefix("v").removesuffix("-local-strict")
+    for entry in (importlib.resources.files(kubernetes_validate) / "kubernetes-json-schema").iterdir()
+    if entry.name.endswith("-local-strict")
+)
+KEYS = {
+    "agent_trace_events": "event_id",
+    "agent_trace_records": "record_id",
+    "agent_trace_ranges": "record_id",
+    "agent_trace_file_states": "record_id",
+    "agent_trace_dedupe": "event_id",
+    "agent_trace_sources": "source_id",
+    "agent_trace_dead_letters": "source_id",
+}
+TABLES = """
+SELECT relname AS name FROM pg_class
+WHERE relname LIKE 'agent\\_trace\\_%' AND relkind IN ('r', 'p') AND NOT relispartition
+"""
+# What Citus gives to clients, as far as citus.sql uses it: it notes what it is asked for.
+STAND_IN = """
+CREATE TABLE pg_dist_partition (logicalrelid regclass, key text);
+CREATE FUNCTION create_distributed_table(name regclass, key text, colocate_with text) RETURNS void LANGUAGE sql
+    AS 'INSERT INTO pg_dist_partition SELECT attrelid, attname FROM pg_attribute WHERE attrelid = $1 AND attname = $2';
+CREATE FUNCTION create_reference_table(name regclass) RETURNS void LANGUAGE sql
+    AS 'INSERT INTO pg_dist_partition VALUES ($1, NULL)';
+"""
+STATEMENTS = {
+    name: value
+    for name, value in vars(postgres).items()
+    if isinstance(value, str) and "agent_trace_" in value and not name.startswith("__")
+}
+
+
+@pytest.mark.parametrize("version", [v for v in VERSIONS if tuple(map(int, v.split("."))) >= (1, 29, 0)])
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda manifest: manifest["kind"])
+def test_the_manifests_are_valid_since_the_first_version_with_native_sidecars(
+    manifest: dict[str, Any], version: str
+) -> None:
+    """By the strict schemas: a field that is not known is an error."""
+    kubernetes_validate.validate(manifest, version.rpartition(".")[0], strict=True)
+
+
+def test_a_manifest_with_a_wrong_field_is_found() -> None:
+    """So the test above looks at what it should."""
+    wrong = {**MANIFESTS[0], "spec": {**MANIFESTS[0]["spec"], "gracePeriod": 1}}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, VERSIONS[-1].rpartition(".")[0], strict=True)
+
+
+def test_the_compose_file_is_valid() -> None:
+    """By the schema of the compose specification."""
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run([*command, str(DEPLOY / "compose.yaml")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_pod_runs_a_native_sidecar_that_sees_the_last_line() -> None:
+    """Started first, stopped last, with time to drain, and without any right that it does not need."""
+    spec = MANIFESTS[0]["spec"]
+    (sidecar,) = spec["initContainers"]
+    (opencode,) = spec["containers"]
+    assert sidecar["restartPolicy"] == "Always"
+    assert spec["terminationGracePeriodSeconds"] >= 3 * DRAIN_DEADLINE_S
+    assert sidecar["startupProbe"]["httpGet"]["path"] == "/livez"
+    (logs,) = [mount for mount in sidecar["volumeMounts"] if mount["name"] == "logs"]
+    assert logs in opencode["volumeMounts"]
+    assert logs["mountPath"] in sidecar["args"]
+    assert {"name": "AGENT_TRACE_LOG_DIR", "value": logs["mountPath"]} in opencode["env"]
+    assert {"name": "logs", "emptyDir": {"sizeLimit": "2Gi"}} in spec["volumes"]
+    job = MANIFESTS[1]["spec"]["template"]["spec"]
+    for container, security in [
+        (sidecar, spec["securityContext"]),
+        (job["containers"][0], job["securityContext"]),
+    ]:
+        assert security["runAsNonRoot"] is True
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert "runAsUser" not in sidecar["securityContext"]  # the pod's, which is OpenCode's: the logs are its own
+
+
+def test_the_compose_file_gives_the_sidecar_time_to_drain_and_no_rights() -> None:
+    """And the user who writes the logs."""
+    sidecar, opencode = COMPOSE["services"]["sidecar"], COMPOSE["services"]["opencode"]
+    assert int(sidecar["stop_grace_period"].removesuffix("s")) >= 3 * DRAIN_DEADLINE_S
+    assert sidecar["read_only"] is True
+    assert sidecar["cap_drop"] == ["ALL"]
+    assert sidecar["user"] == opencode["user"]
+    assert sidecar["volumes"] == opencode["volumes"]
+    assert opencode["environment"]["AGENT_TRACE_LOG_DIR"] in sidecar["command"]
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "kubernetes.yaml"])
+def test_every_setting_in_the_files_exists(name: str) -> None:
+    """Variables of ours are settings; the others are parameters of the compose file itself."""
+    text = re.sub(r"\$\{[^}]*\}|^ *#.*", "", (DEPLOY / name).read_text(), flags=re.MULTILINE)
+    used = set(re.findall(rf"\b{PREFIX}(\w+)", text))
+    assert used
+    assert used <= {field.upper() for field in Config.__struct_fields__}
+
+
+def test_the_image_s_lock_says_what_the_constraints_say() -> None:
+    """The same versions with the same hashes, of a part of the packages."""
+
+    def pins(path: Path) -> dict[str, tuple[str, ...]]:
+        blocks = re.findall(r"^([\w-]+==\S+)(.*?)(?=^[\w-]+==|\Z)", path.read_text(), re.MULTILINE | re.DOTALL)
+        return {pin: tuple(re.findall(r"sha256:\w+", rest)) for pin, rest in blocks}
+
+    lock, constraints = pins(DEPLOY / "requirements.txt"), pins(ROOT / "constraints.txt")
+    assert lock.items() <= constraints.items()
+    names = {pin.partition("==")[0] for pin in lock}
+    wanted = re.search(r"^dependencies = \[(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.MULTILINE | re.DOTALL)
+    assert wanted
+    assert set(re.findall(r'^    "([\w-]+)', wanted[1], re.MULTILINE)) | {"hatchling"} <= names
+    assert not any("pgserver" in name or name == "pytest" for name in names)
+
+
+# -- Citus, which can't be run here: what its documentation refuses is looked for instead -----------------------------
+
+
+def test_citus_sql_distributes_every_table_by_the_first_column_of_its_key(migrated_url: str) -> None:
+    """Run twice against a stand-in for Citus' own functions, which notes what it is asked for."""
+    execute(migrated_url, STAND_IN)
+    for _ in range(2):
+        execute(migrated_url, (DEPLOY / "citus.sql").read_text())
+    placed = {
+        row["name"]: row["key"]
+        for row in fetch(migrated_url, "SELECT logicalrelid::text AS name, key FROM pg_dist_partition")
+    }
+    assert placed == KEYS | {"agent_trace_migrations": None}
+    assert set(placed) == {row["name"] for row in fetch(migrated_url, TABLES)}
+
+
+def test_every_unique_key_contains_the_column_that_a_table_is_distributed_by(migrated_url: str) -> None:
+    """Otherwise the nodes could not check it."""
+    query = """
+    SELECT indrelid::regclass::text AS name,
+           ARRAY(SELECT attname::text FROM pg_attribute WHERE attrelid = indrelid AND attnum = ANY (indkey)) AS columns
+    FROM pg_index WHERE indisunique AND indrelid::regclass::text LIKE 'agent\\_trace\\_%'
+    """
+    for row in fetch(migrated_url, query):
+        table = next((key for name, key in KEYS.items() if row["name"].startswith(name)), None)
+        assert table is None or table in row["columns"], row
+
+
+def test_no_statement_of_the_sink_is_one_that_citus_refuses(migrated_url: str) -> None:
+    """No clock in an upsert, none but immutable functions there, one table a statement, counts by RETURNING."""
+    immutable = {
+        row["name"] for row in fetch(migrated_url, "SELECT proname AS name FROM pg_proc WHERE provolatile = 'i'")
+    }
+    builtin = {"coalesce", "greatest"}
+    assert len(STATEMENTS) >= 5
+    for name, statement in STATEMENTS.items():
+        assert not re.search(r"\bnow\(|current_timestamp|clock_timestamp|random\(", statement, re.IGNORECASE), name
+        assert len(set(re.findall(r"\bagent_trace_\w+(?!\.)\b", statement))) == 1, name
+        upsert = statement.partition("DO UPDATE")[2].partition("RETURNING")[0]
+        assert set(re.findall(r"(\w+)\(", upsert)) <= immutable | builtin, name
+    assert "RETURNING" in STATEMENTS["_GATE"]
+
+
+def test_the_migrations_hold_nothing_that_citus_refuses(migrated_url: str) -> None:
+    """No trigger, no foreign key, no sequence."""
+    text = "\n".join(re.sub(r"--.*", "", sql) for _, sql in migration_files())
+    assert not re.search(r"\b(CREATE\s+TRIGGER|REFERENCES|SERIAL|GENERATED)\b", text, re.IGNORECASE)
+    assert fetch(migrated_url, "SELECT count(*) AS n FROM pg_trigger")[0]["n"] == 0
