@@ -4,8 +4,9 @@ A line's hash is 8 bytes: 4 of its text without any white space, and 4 of the li
 A line that was only indented anew, aligned or given another line ending has the same first half; both halves
 together tell two lines of a large store apart. Many lines are one `bytes`, 8 for each.
 
-A line's tokens are one byte for each word or operator, in order: enough to say that a line is another one partly
-rewritten or wrapped anew, and too little to say what stood in it.
+A line's tokens are one byte for each word or operator, in order: 7 bits of a hash for a word, the character itself
+for an operator. That is enough to say that a line is another one partly rewritten or wrapped anew, and too little to
+say what stood in it.
 
 A line that may hold a secret has neither: its hash is `NO_HASH`, its tokens are not known.
 """
@@ -51,7 +52,7 @@ def hashes_of(packed: bytes) -> list[int]:
 
 
 def line_tokens(line: bytes) -> bytes:
-    """The tokens of one line as its own length and a byte for each."""
+    """The tokens of one line as their number and a byte for each, from 128 on for words."""
     tokens = bytes(map(_token_byte, _TOKEN.findall(line)[:MAX_TOKENS]))
     return bytes((len(tokens),)) + tokens
 
@@ -98,4 +99,5 @@ def _half(text: bytes) -> bytes:
 
 @lru_cache(maxsize=65_536)
 def _token_byte(token: bytes) -> int:
-    return blake2s(token, digest_size=1).digest()[0]
+    is_word = token.isalnum() or not token.isascii()
+    return 128 | blake2s(token, digest_size=1).digest()[0] if is_word else token[0] & 127

@@ -142,17 +142,24 @@ def _subsequence(old: Sequence[int], new: Sequence[int], match: list[int], regio
 
 
 def _drop_weak(old: Sequence[int], match: list[int], is_weak: Callable[[int], bool]) -> None:
-    """Unmatch runs of weak lines whose neighbours in the old file are gone on both sides."""
+    """Unmatch runs of weak lines whose neighbours in the old file are gone, unless as many are new on that side."""
     kept = set(match) - {NONE}
-    at = 0
+    at, last = 0, NONE
     while at < len(match):
-        start = at
-        at += 1
-        if match[start] == NONE:
+        if match[at] == NONE:
+            at += 1
             continue
-        while at < len(match) and match[at] == match[at - 1] + 1:
+        start = at
+        while at < len(match) and match[at] == match[start] + at - start:
             at += 1
         before, after = match[start] - 1, match[at - 1] + 1
-        alone = before not in kept and after not in kept and (before >= 0 or after < len(old))
-        if alone and all(is_weak(old[position]) for position in match[start:at]):
+        alone = before not in kept and after not in kept
+        if alone and all(is_weak(old[position]) for position in match[start:at]) and not _replaced(match, start, last):
             match[start:at] = [NONE] * (at - start)
+        else:
+            last = at - 1
+
+
+def _replaced(match: Sequence[int], start: int, last: int) -> bool:
+    """Whether as many lines are new before this one, back to the last one that stayed, as are gone there."""
+    return start - last == match[start] - (match[last] if last != NONE else NONE)

@@ -4,15 +4,16 @@ See `fingerprints.line_tokens`: one byte for each word or operator, without the 
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
 _ALIKE: Final = 0.5
-"""Twice the tokens in common by the tokens of both: from here on a line is another one rewritten."""
+"""Twice the weight in common by the weight of both: from here on a line is another one rewritten."""
 _PART: Final = 0.66
-"""The part of a new line's tokens that an old, longer line must have had for the same."""
-_PART_TOKENS: Final = 3
+"""The part of a new line's weight that an old, longer line must have had for the same."""
+_PART_WEIGHT: Final = 5
+_FIRST_WORD: Final = 128
 _MAX_CELLS: Final = 250_000
 
 
@@ -42,22 +43,35 @@ def compare(old: Sequence[bytes], new: Sequence[bytes]) -> list[Found]:
     covered: Counter[int] = Counter()
     start = 0
     for tokens in new:
-        mine = Counter(owners[pairs[at]] for at in range(start, start + len(tokens)) if at in pairs)
+        mine: Counter[int] = Counter()
+        for offset, token in enumerate(tokens):
+            if start + offset in pairs:
+                mine[owners[pairs[start + offset]]] += _weight(token)
         per_line.append(mine)
         covered.update(mine)
         start += len(tokens)
-    found = [_judge(old, tokens, mine, covered) for tokens, mine in zip(new, per_line, strict=True)]
+    whole = {at for at, weight in covered.items() if weight == _sum(old[at])}
+    found = [_judge(old, tokens, mine, whole) for tokens, mine in zip(new, per_line, strict=True)]
     return _with_empty(new, found)
 
 
-def _judge(old: Sequence[bytes], tokens: bytes, mine: Counter[int], covered: Counter[int]) -> Found:
+def _weight(token: int) -> int:
+    """Words count twice as much as operators."""
+    return 2 if token >= _FIRST_WORD else 1
+
+
+def _sum(tokens: bytes) -> int:
+    return sum(map(_weight, tokens))
+
+
+def _judge(old: Sequence[bytes], tokens: bytes, mine: Counter[int], whole: Container[int]) -> Found:
     if not mine:
         return _OTHER
-    best, count = max(mine.items(), key=lambda one: (one[1], -len(old[one[0]])))
-    if mine.total() == len(tokens) and all(covered[at] == len(old[at]) for at in mine):
+    best, weight = max(mine.items(), key=lambda one: (one[1], -len(old[one[0]])))
+    if mine.total() == _sum(tokens) and all(at in whole for at in mine):
         return Found(Kind.SAME, best)
-    alike = 2 * count >= _ALIKE * (len(tokens) + len(old[best]))
-    part = count >= _PART_TOKENS and count >= _PART * len(tokens)
+    alike = 2 * weight >= _ALIKE * (_sum(tokens) + _sum(old[best]))
+    part = weight >= _PART_WEIGHT and weight >= _PART * _sum(tokens)
     return Found(Kind.PARTLY, best) if alike or part else _OTHER
 
 
@@ -72,20 +86,20 @@ def _with_empty(new: Sequence[bytes], found: list[Found]) -> list[Found]:
 
 
 def _common(old: bytes, new: bytes) -> dict[int, int]:
-    """A longest common subsequence of tokens: positions in `new` to positions in `old`."""
+    """The heaviest common subsequence of tokens: positions in `new` to positions in `old`."""
     if not old or not new or len(old) * len(new) > _MAX_CELLS:
         return {}
     rows = [[0] * (len(new) + 1)]
     for one in reversed(old):
         row, below = [0] * (len(new) + 1), rows[-1]
         for at in range(len(new) - 1, -1, -1):
-            row[at] = below[at + 1] + 1 if one == new[at] else max(below[at], row[at + 1])
+            row[at] = below[at + 1] + _weight(one) if one == new[at] else max(below[at], row[at + 1])
         rows.append(row)
     rows.reverse()
     pairs = {}
     x = y = 0
     while x < len(old) and y < len(new):
-        if old[x] == new[y] and rows[x][y] == rows[x + 1][y + 1] + 1:
+        if old[x] == new[y] and rows[x][y] == rows[x + 1][y + 1] + _weight(old[x]):
             pairs[y] = x
             x, y = x + 1, y + 1
         elif rows[x + 1][y] >= rows[x][y + 1]:
