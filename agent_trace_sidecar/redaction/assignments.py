@@ -44,6 +44,7 @@ _REVERSED: Final = compiled(
 )
 
 _MARKED: Final = re.compile(rb"\d|[^\w\s=-]")
+_ONE_WORD: Final = re.compile(rb"[a-z]{6,}$")
 _NUMBERED: Final = re.compile(rb"[A-Za-z_.]*\d?[.*$]?$")
 _JOINTS: Final = (b"-", b"|", b"~")
 _PROSE_NAME: Final = 6
@@ -111,6 +112,8 @@ def _is_argument(text: bytes, begin: int, sign: bytes, value: bytes) -> bool:
     """Whether name and value are the arguments of one call, as in env("NAME", "value"), and not two words of a list."""
     if sign == b"," and not text[max(0, begin - 6) : begin - 1].rstrip().endswith((b"(", b"[")):
         return False
+    if sign == b"(" and text[begin : begin + 1] == b"." and _ONE_WORD.match(value):
+        return True  # .password("word")
     return _MARKED.search(value) is not None and not _NUMBERED.match(value)
 
 

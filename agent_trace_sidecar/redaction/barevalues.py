@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from agent_trace_sidecar.redaction.names import Kind
 from agent_trace_sidecar.redaction.spans import Span
-from agent_trace_sidecar.redaction.values import LONGEST, Form, is_secret
+from agent_trace_sidecar.redaction.values import LONGEST, Form, is_random, is_secret, is_segmented
 
 
 class Candidate(NamedTuple):
@@ -25,18 +25,19 @@ class Candidate(NamedTuple):
 
 
 _LEAD: Final = re.compile(
-    rb"^[ \t]*(?:[+\-<>|][ \t]*)?(?:\d+[:|\t][ \t]?|L?\d+:[ \t])?[+\-<>|#;/*]*[ \t]*"
+    rb"[ \t]*(?:[+\-<>|][ \t]*)?(?:\d+[:|\t][ \t]?|L?\d+:[ \t])?[+\-<>|#;/*]*[ \t]*"
     rb"(?:export[ \t]+|set[ \t]+|setx[ \t]+|setenv[ \t]+|ENV[ \t]+|ARG[ \t]+|declare[ \t]+-\w[ \t]+|-[ \t]+"
     rb"|\$env:|\$|\\*[\"'])*$"
 )
 """What may stand before a setting on its line: diff marks, line numbers, comment signs, `export`."""
-_SETS: Final = re.compile(rb"(?:^|\s)(?:ENV|ARG|setx|setenv)\s+$")
+_SETS: Final = re.compile(rb"(?m)(?:^|\s)(?:ENV|ARG|setx|setenv)\s+$")
 _PROSE: Final = re.compile(rb"[a-z]+[.,;:)]*$")
 _CODE_TAIL: Final = re.compile(rb"[A-Za-z_][\w.]*(?:\)+[):;,]*|:)$")
 _SYMBOLS: Final = re.compile(rb"[!@#%^&{}~?|;$]|\d[a-zA-Z]|[a-zA-Z]\d")
 _CALLED: Final = re.compile(rb"[A-Za-z_][\w.:]*(?:\(|\[|\{|->)")
 _VALUE: Final = re.compile(rb"(?:[^\s\\\"'\x60\x1e\x1f]|\\(?![nrt\"'u]))+")
 _URL_VALUE: Final = re.compile(rb"[^\s&\\\"'\x60<>#;,)\x1e\x1f]+")
+_TOKEN: Final = re.compile(rb"[A-Za-z0-9+/=_.~-]*\d[A-Za-z0-9+/=_.~-]*$")
 _LONGEST_BARE: Final = 1024
 _CLOSERS: Final = b",;)]}"
 _REST: Final = 80
@@ -90,25 +91,32 @@ def _of_command(text: bytes, found: Candidate, start: int) -> tuple[int, Form] |
 def _of_setting(text: bytes, found: Candidate, sign: bytes, start: int) -> tuple[int, Form] | None:
     """NAME=value, name: value."""
     match = _VALUE.match(text, start, start + _LONGEST_BARE)
-    if match is None or sign in {b",", b"(", b"-", b"|", b"~"} or _CODE_TAIL.match(text, start, match.end()):
+    if match is None or sign in {b",", b"("} or _CODE_TAIL.match(text, start, match.end()):
         return None
     end = match.end()
-    alone, whole = is_alone(text, found.begin), _ends_line(text, end)
-    spaced = b" " in found.operator
-    if not alone or spaced or not whole:
-        end = start + len(text[start:end].rstrip(_CLOSERS))
+    stripped = start + len(text[start:end].rstrip(_CLOSERS))
+    if sign in {b"-", b"|", b"~"}:
+        value = text[start:stripped].decode("utf-8", "replace")
+        if not _TOKEN.match(text, start, stripped):
+            return None
+        return (stripped, Form.BARE) if is_random(value, least=12) and not is_segmented(value) else None
     member = (found.quote.endswith(b'"') and b":" in sign) or sign.startswith((b"value", b",", b";"))
     if member or text[found.begin - 1 : found.begin] == b";":
-        return end, Form.CONFIG
-    words = spaced and sign != b":" and not _SYMBOLS.search(text, start, end)
-    literal = alone and whole and not words and not _CALLED.match(text, start, end)
-    return end, Form.CONFIG if literal else Form.BARE
+        return stripped, Form.CONFIG
+    spaced = b" " in found.operator
+    rest = _rest_of_line(text, end)
+    marked = _SYMBOLS.search(text, start, stripped) is not None
+    whole = not rest or rest.startswith((b"#", b"//")) or (marked and rest.rstrip(b",") in {b'"', b"'", b"`"})
+    words = spaced and sign != b":" and not marked
+    open_ended = text[end - 1 : end] in {b",", b"[", b"(", b"{", b"|"} and not marked
+    if not whole or words or open_ended or not is_alone(text, found.begin) or _CALLED.match(text, start, end):
+        return stripped, Form.BARE
+    return (stripped if spaced else end), Form.CONFIG
 
 
-def _ends_line(text: bytes, end: int) -> bool:
+def _rest_of_line(text: bytes, end: int) -> bytes:
     line_end = text.find(b"\n", end, end + _REST)
-    rest = text[end : line_end if line_end >= 0 else end + _REST].strip()
-    return not rest or rest.startswith((b"#", b"//")) or rest.rstrip(b",") in {b'"', b"'", b"`"}
+    return text[end : line_end if line_end >= 0 else end + _REST].strip()
 
 
 def _line_start(text: bytes, at: int) -> int:

@@ -88,7 +88,7 @@ COMMAND_RULES: Final = (
     ),
     Rule(
         "login-call",
-        r"(?i)(?:UsernamePassword(?:Authentication)?Token|UsernamePassword\w*Credentials?|HTTPBasicAuth|basic_?auth\w*|\.login|mysqli(?:_connect)?|getConnection|\.connect)\s{0,2}\(\s{0,3}(?:\\*[\"'][^\"'\r\n]{0,120}\\*[\"']\s{0,2},\s{0,3}){1,2}"
+        r"(?i)(?:UsernamePassword(?:Authentication)?Token|UsernamePassword\w*Credentials?|HTTPBasicAuth|basic_?auth\w*|\.login|mysqli?(?:_p?connect)?|pg_connect|\bauth\s{0,2}=|getConnection|\.connect)\s{0,2}\(\s{0,3}(?:\\*[\"'][^\"'\r\n]{0,120}\\*[\"']\s{0,2},\s{0,3}){1,2}"
         + _Q,
         (
             "login-call",
@@ -99,16 +99,25 @@ COMMAND_RULES: Final = (
             ".login(",
             ".connect(",
             "mysqli",
+            "mysql_",
+            "pg_connect",
+            "auth=(",
+            "auth = (",
             "getconnection(",
         ),
         judged="password",
     ),
-    Rule("netrc", r"(?i)\blogin\s{1,20}\S{1,120}\s{1,20}password\s{1,20}([^\s\"']{1,200})", ("login ",), judged="form"),
+    Rule(
+        "netrc",
+        r"(?i)\blogin\s{1,20}\S{1,120}\s{1,20}password\s{1,20}([^\s\"']{1,200})",
+        ("login ",),
+        judged="password",
+    ),
     Rule(
         "netrc",
         r"(?i)\bmachine\s{1,20}\S{1,120}\s{1,20}(?:login\s{1,20}\S{1,120}\s{1,20})?password\s{1,20}([^\s\"']{1,200})",
         ("machine ",),
-        judged="form",
+        judged="password",
     ),
     Rule(
         "postgres-line",
@@ -135,4 +144,11 @@ COMMAND_RULES: Final = (
         ("://",),
         judged="mixed",
     ),
+    Rule(
+        "router-line",
+        r"(?i)\b(?:password|secret|key|md5)\s{1,3}[0-9]\s{1,3}([A-Za-z0-9$./]{6,100})(?:\s|$)",
+        tuple(f"{word} {n} " for word in ("password", "secret", "key") for n in "05789"),
+        judged="mixed",
+    ),
+    Rule("irc-line", r"(?i)\bidentify\s{1,3}(?:\S{1,30}\s{1,3})?(\S{5,60})", ("nickserv",), judged="form"),
 )

@@ -24,6 +24,7 @@ CORES: Final = (
     "pass",
     "pwd",
     "psw",
+    "psk",
     "pw",
     "secret",
     "token",
@@ -119,7 +120,7 @@ def _kind_of_word(word: str, words: list[str], at: int) -> Kind:  # noqa: PLR091
     if word in _NOT_PASS or word in _NOT_TOKEN:
         return Kind.NONE
     last = at == len(words) - 1
-    if "passw" in word or "passphrase" in word or "passcode" in word or word in {"pwd", "psw", "pswd", "passwd"}:
+    if "passw" in word or "passphrase" in word or "passcode" in word or word in {"pwd", "psw", "psk", "pswd", "passwd"}:
         return Kind.PASSWORD
     if word.endswith(("pass", "pwd")) or (word in {"pw", "pin"} and last):
         return Kind.PASSWORD

@@ -64,6 +64,8 @@ _TECH: Final = re.compile(
 )
 _TOKEN_TEXT: Final = re.compile(r"[A-Za-z0-9+/=_.:~-]+$")
 _ONE_WORD: Final = re.compile(r"[a-z]{6,}$")
+_MARKS: Final = re.compile(r"[!#$%&*+<=>?@^`{|}~]")
+_HYPHENED: Final = re.compile(r"[A-Za-z]{3,}(?:-[A-Za-z]{3,})+$")
 _LONG_WORD: Final = 14
 _KEYWORDS: Final = re.compile(
     r"(?i)pass(?:word|wd|phrase|code)?|pwd|secret|token|key|auth|credential|user|login|api|test|example|sample|dummy|fake|foo|bar"
@@ -87,7 +89,7 @@ def is_secret(name: bytes, kind: Kind, raw: bytes, form: Form) -> bool:  # noqa:
     if form is Form.BARE and (_CALL.search(value) or _DOTTED.match(value)):
         return False
     if " " in value or "\t" in value:
-        return False
+        return form is not Form.BARE and len(_MARKS.findall(value)) >= 4 and not value.isalpha()  # noqa: PLR2004 - noise
     if kind is Kind.KEY:
         return _TOKEN_TEXT.match(value) is not None and is_random(value, least=16)
     if is_random(value, least=8) or (form is Form.QUOTED and _is_interleaved(value)):
@@ -123,6 +125,8 @@ def _is_password(value: str, form: Form) -> bool:  # noqa: PLR0911 - one return 
     if is_wordy(value):
         if _ONE_WORD.match(value):
             return form is Form.QUOTED and (len(value) >= _LONG_WORD or not _KEYWORDS.search(value))
+        if _HYPHENED.match(value):
+            return form is Form.QUOTED and not _KEYWORDS.search(value)
         bare = _KEYWORDS.sub("", value)
         if sum(map(str.isdigit, bare)) > 1 and not _TECH.search(value) and value[0].isalpha():
             return True

@@ -1,7 +1,8 @@
 """How fast the funnel is: recorded events, reads of code, lines made to hurt, start-up.
 
-Prints figures beside the targets, in processor time: what a core spends, whoever else is using the machine. The lines of a second run over the same text would be known as clean, so each run
-starts with an empty memory of clean strings.
+Prints figures beside the targets, in processor time: what a core spends, whoever else is using the machine. The
+lines of a second run over the same text would be known as clean, so each run starts with an empty memory of clean
+strings.
 """
 
 import base64
