@@ -4,8 +4,8 @@
 with a note in its payload, and makes no record.
 """
 
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import lru_cache
 from typing import Final
 from uuid import UUID
@@ -17,25 +17,27 @@ from agent_trace_sidecar.events import (
     CallDone,
     CallFailed,
     CallOpened,
+    Event,
     Hello,
+    MessageRemoved,
     MessageSeen,
     Seen,
     SessionSeen,
+    StepBegan,
+    StepEnded,
     UserCommand,
 )
 from agent_trace_sidecar.ranges import attributed
-from agent_trace_sidecar.record import Call, record_rows
+from agent_trace_sidecar.record import Call, Rows, record_id, record_rows
 from agent_trace_sidecar.rows import Built, EventRow
-from agent_trace_sidecar.session import Message, Session
+from agent_trace_sidecar.session import Ended, Message, Session
+from agent_trace_sidecar.times import MAX_AT_MS, moment
 from agent_trace_sidecar.trace import Vcs, model_id, relative_path
-from agent_trace_sidecar.wire import Envelope, FileChange, Observed
+from agent_trace_sidecar.undo import removal_voids, session_voids
+from agent_trace_sidecar.wire import Envelope, FileChange, VcsObserved
 
 MAX_COLUMN_CHARS: Final = 500
 """OpenCode's ids have 30 characters. What is longer is no id and would not fit into an index; the payload has it."""
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MAX_AT_MS: Final = 253_402_300_799_999
-"""The last millisecond of the year 9999, the last that Python's datetime can name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,15 +126,30 @@ class Builder:
                 "",
             )
         )
-        if type(seen.event) is CallDone:
-            self._attribute(session, envelope, seen.event, built, notes)
+        self._follow(session, envelope, seen.event, built, notes)
         built.event = built.event._replace(payload=_payload(envelope, notes))
         return built
+
+    def _follow(
+        self, session: Session, envelope: Envelope, event: Event | None, built: Built, notes: list[str]
+    ) -> None:
+        """Make the records, or void the ranges, that an event calls for."""
+        if isinstance(event, CallDone):
+            self._attribute(session, envelope, event, built, notes)
+        elif isinstance(event, CallFailed):
+            self._finish_unseen(session, envelope, event.tool, built.event)
+        elif isinstance(event, StepEnded):
+            self._end_step(session, envelope, event, built)
+        elif isinstance(event, SessionSeen):
+            built.voids.extend(session_voids(session, event, envelope.at))
+        elif isinstance(event, MessageRemoved):
+            built.voids.extend(removal_voids(session, event, envelope.at))
 
     def _attribute(self, session: Session, envelope: Envelope, done: CallDone, built: Built, notes: list[str]) -> None:
         """Make the record of a finished call, once for each call, if it changed files and was the AI's."""
         event, observed = built.event, envelope.observed
         if not (observed and observed.files) and not opencode.changes_files(envelope.api, done.tool):
+            self._finish_unseen(session, envelope, done.tool, event)
             return
         message = session.messages.get(event.message_id or "") or Message()
         if not session.finish_call(event.session_id, event.message_id, event.call_id) or message.by_user:
@@ -142,29 +159,62 @@ class Builder:
         except (ValueError, RecursionError):
             notes.append(f"{done.tool} with arguments it does not take: no record")
             return
-        call = Call(
-            event_id=event.event_id,
-            at=event.occurred_at,
+        call = self._call(session, envelope, event, done.tool)
+        rows = record_rows(replace(call, vcs=_vcs(observed.vcs if observed else None)), changes)
+        _remember(session, envelope, event, done.tool, recorded=rows is not None)
+        if rows is not None:
+            _add(built, rows)
+
+    def _finish_unseen(self, session: Session, envelope: Envelope, tool: str, event: EventRow) -> None:
+        """A call that says nothing of the files it changes has ended: the end of its step may tell."""
+        if not opencode.may_change_unseen(envelope.api, tool):
+            return
+        message = session.messages.get(event.message_id or "") or Message()
+        if session.finish_call(event.session_id, event.message_id, event.call_id) and not message.by_user:
+            _remember(session, envelope, event, tool, recorded=False)
+
+    def _end_step(self, session: Session, envelope: Envelope, step: StepEnded, built: Built) -> None:
+        """Make the records of calls that said nothing themselves, and better those of calls that said it wrong.
+
+        They are records of the calls: their ids and times are those of the calls' own events.
+        """
+        for change in envelope.observed.calls if envelope.observed else ():
+            ended = session.ended_call(step.session_id, step.message_id, change.call_id)
+            if ended is None:
+                continue
+            at = moment(ended.at_ms)
+            row = built.event._replace(event_id=UUID(ended.event_id), occurred_at=at, call_id=_column(change.call_id))
+            call = self._call(session, envelope, row, ended.tool)
+            rows = record_rows(replace(call, vcs=_vcs(change.vcs)), change.files)
+            if ended.recorded:
+                built.refined.append((record_id(call.event_id), at))
+            if rows is not None:
+                _add(built, rows)
+        session.end_step(step.session_id, step.message_id)
+
+    def _call(self, session: Session, envelope: Envelope, row: EventRow, tool: str) -> Call:
+        """What is known of the call whose event this is."""
+        message = session.messages.get(row.message_id or "") or Message()
+        parent_session, parent_message = session.parent_of(row.session_id)
+        return Call(
+            event_id=row.event_id,
+            at=row.occurred_at,
             spec_version=self._settings.spec_version,
             tool_name=self._settings.tool_name,
             tool_version=self._tool_version(session),
-            tool=done.tool,
-            session_id=event.session_id,
-            message_id=event.message_id,
-            call_id=event.call_id,
-            parent_session_id=session.parents.get(event.session_id or ""),
+            tool=tool,
+            session_id=row.session_id,
+            message_id=row.message_id,
+            part_id=session.part_of(row.session_id, row.call_id),
+            call_id=row.call_id,
+            parent_session_id=parent_session,
+            parent_message_id=parent_message,
             model_id=message.model_id,
             agent=message.agent,
             directory=envelope.directory,
             worktree=_root(envelope),
             project=session.project(_root(envelope)),
-            vcs=_vcs(observed),
         )
-        rows = record_rows(call, changes)
-        if rows is not None:
-            built.records.append(rows.record)
-            built.ranges.extend(rows.ranges)
-            built.states.extend(rows.states)
 
     def _tool_version(self, session: Session) -> str:
         version = self._settings.tool_version
@@ -195,17 +245,17 @@ def _learn(session: Session, seen: Seen, root: str | None) -> str:
             return "message.created" if known is None and seen.name == "message.updated" else seen.name
         case UserCommand(message_id):
             session.messages.put(message_id, Message(by_user=True))
-        case CallOpened(session_id, message_id, call_id):
-            session.open_call(session_id, message_id, call_id)
+        case CallOpened(session_id, message_id, call_id, part_id):
+            session.open_call(session_id, message_id, call_id, part_id)
         case SessionSeen(session_id, parent_id, version, project):
             session.set_version(version)
             session.set_project(root, project)
             if parent_id:
-                session.parents.put(session_id, parent_id)
+                session.set_parent(session_id, parent_id)
         case Hello(version, project):
             session.set_version(version)
             session.set_project(root, project)
-        case CallDone() | CallFailed() | None:
+        case CallDone() | CallFailed() | StepBegan() | StepEnded() | MessageRemoved() | None:
             pass
     return seen.name
 
@@ -228,23 +278,35 @@ def _computed(envelope: Envelope, done: CallDone, notes: list[str]) -> tuple[Fil
     return tuple(changes)
 
 
-def _vcs(observed: Observed | None) -> Vcs | None:
+def _remember(session: Session, envelope: Envelope, event: EventRow, tool: str, *, recorded: bool) -> None:
+    """Keep what the record of a call is made of until its step has ended."""
+    if event.call_id:
+        ended = Ended(str(event.event_id), envelope.at, tool, recorded)
+        session.end_call((event.session_id, event.message_id, event.call_id), ended)
+
+
+def _add(built: Built, rows: Rows) -> None:
+    built.records.append(rows.record)
+    built.ranges.extend(rows.ranges)
+    built.states.extend(rows.states)
+
+
+def _vcs(seen: VcsObserved | None) -> Vcs | None:
     """The revision, if the specification has a word for its system."""
-    if observed is None or observed.vcs is None:
+    if seen is None:
         return None
-    match observed.vcs.type:
+    match seen.type:
         case "git" | "jj" | "hg" | "svn" as known:
-            return Vcs(known, observed.vcs.revision)
+            return Vcs(known, seen.revision)
         case _:
             return None
 
 
 def _occurred_at(at: float, notes: list[str]) -> datetime:
-    """Milliseconds since the epoch as a time; one that no calendar has is moved to the nearest that has, and noted."""
-    if not 0 <= at <= _MAX_AT_MS:
+    """Milliseconds since the epoch as a time; that it was moved to the nearest of the calendar is noted."""
+    if not 0 <= at <= MAX_AT_MS:
         notes.append("at is no time of this calendar: moved to the nearest")
-        at = 0 if not at > 0 else _MAX_AT_MS
-    return _EPOCH + timedelta(milliseconds=at)
+    return moment(at)
 
 
 def _payload(envelope: Envelope, notes: list[str]) -> str:

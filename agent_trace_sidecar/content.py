@@ -50,9 +50,8 @@ class Content:
         self._hashes: bytes | None = None
 
     @classmethod
-    def judged(cls, data: bytes, is_secret: IsSecret) -> "Content":
+    def judged(cls, lines: Sequence[bytes], is_secret: IsSecret) -> "Content":
         """The content of a file of which `is_secret` says what may hold a secret."""
-        lines = text_lines(data)
         return cls(lines, _hidden(lines, is_secret))
 
     def vector(self) -> str | None:

@@ -26,6 +26,23 @@ class SessionSeen(NamedTuple):
     parent_id: str | None
     version: str | None
     project_id: str | None = None
+    undone: "Undone | None" = None
+    """From where on the session is undone at the moment."""
+
+
+class Undone(NamedTuple):
+    """Everything from this message on is undone; in the message itself only from the part on, if one is named."""
+
+    message_id: str
+    part_id: str | None = None
+
+
+class MessageRemoved(NamedTuple):
+    """A message, or with `part_id` a part of one, is gone for good."""
+
+    session_id: str
+    message_id: str
+    part_id: str | None = None
 
 
 class MessageSeen(NamedTuple):
@@ -52,6 +69,7 @@ class CallOpened(NamedTuple):
     session_id: str
     message_id: str
     call_id: str
+    part_id: str | None = None
 
 
 class CallDone(NamedTuple):
@@ -64,12 +82,40 @@ class CallDone(NamedTuple):
 
 
 class CallFailed(NamedTuple):
-    """A tool call ended in an error: whatever it meant to write, it wrote nothing that counts."""
+    """A tool call ended in an error: of what it has written all the same only a snapshot knows."""
 
     tool: str
+    args: msgspec.Raw = msgspec.Raw()
 
 
-Event: TypeAlias = Hello | SessionSeen | MessageSeen | UserCommand | CallOpened | CallDone | CallFailed
+class StepBegan(NamedTuple):
+    """The model begins an answer, after OpenCode has taken a snapshot of the worktree (None where it takes none)."""
+
+    session_id: str
+    message_id: str
+    tree: str | None
+
+
+class StepEnded(NamedTuple):
+    """All calls of the answer have ended, and OpenCode has taken another snapshot."""
+
+    session_id: str
+    message_id: str
+    tree: str | None
+
+
+Event: TypeAlias = (
+    Hello
+    | SessionSeen
+    | MessageSeen
+    | MessageRemoved
+    | UserCommand
+    | CallOpened
+    | CallDone
+    | CallFailed
+    | StepBegan
+    | StepEnded
+)
 
 
 class Seen(NamedTuple):

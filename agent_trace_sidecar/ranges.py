@@ -141,7 +141,8 @@ def _seen(edit: FileEdit, before: Sequence[bytes] | None, lines: Sequence[bytes]
     if before is not None and (len(diffs) == 1 or edit.content is not None):
         if diffs and explains(diffs[0], before, lines):
             return told._replace(exact=True)
-        changes = compared(before, lines) if before != lines and alone else None
+        own = alone or (edit.content is not None and text_lines(edit.content.encode()) == lines)
+        changes = compared(before, lines) if before != lines and own else None
         if changes is not None:
             return _Found("diff", added(changes), removed(changes), exact=True)
     if edit.content is not None:

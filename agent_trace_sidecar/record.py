@@ -49,7 +49,11 @@ class Call:
     session_id: str | None = None
     message_id: str | None = None
     call_id: str | None = None
+    part_id: str | None = None
+    """The part of the message that the call is."""
     parent_session_id: str | None = None
+    parent_message_id: str | None = None
+    """The message of the parent session that started this one."""
     model_id: str | None = None
     agent: str | None = None
     directory: str | None = None
@@ -72,10 +76,10 @@ def record_rows(call: Call, changes: Iterable[FileChange]) -> Rows | None:
     files = _by_path(changes)
     if not any(one.ranges or one.deleted or one.kind in {"delete", "move"} for one in files):
         return None
-    record_id = uuid5(RECORD_NAMESPACE, str(call.event_id))
+    own_id = record_id(call.event_id)
     record = TraceRecord(
         version=call.spec_version,
-        id=record_id,
+        id=own_id,
         timestamp=call.at,
         files=_files(call, files),
         vcs=call.vcs,
@@ -83,7 +87,7 @@ def record_rows(call: Call, changes: Iterable[FileChange]) -> Rows | None:
         metadata=_metadata(call, files),
     )
     row = RecordRow(
-        record_id=record_id,
+        record_id=own_id,
         recorded_at=call.at,
         event_id=call.event_id,
         session_id=call.session_id,
@@ -96,14 +100,19 @@ def record_rows(call: Call, changes: Iterable[FileChange]) -> Rows | None:
         contributor=CONTRIBUTOR,
         record=encode(record),
     )
-    return Rows(row, list(_range_rows(call, record_id, files)), list(_state_rows(call, record_id, files)))
+    return Rows(row, list(_range_rows(call, own_id, files)), list(_state_rows(call, own_id, files)))
 
 
-def _range_rows(call: Call, record_id: UUID, files: list[FileChange]) -> Iterable[RangeRow]:
+def record_id(event_id: UUID) -> UUID:
+    """The id of the record that an event gives."""
+    return uuid5(RECORD_NAMESPACE, str(event_id))
+
+
+def _range_rows(call: Call, own_id: UUID, files: list[FileChange]) -> Iterable[RangeRow]:
     for change in files:
         for span in change.ranges:
             yield RangeRow(
-                record_id=record_id,
+                record_id=own_id,
                 recorded_at=call.at,
                 path=change.path,
                 start_line=span.start,
@@ -122,14 +131,14 @@ def _range_rows(call: Call, record_id: UUID, files: list[FileChange]) -> Iterabl
             )
 
 
-def _state_rows(call: Call, record_id: UUID, files: list[FileChange]) -> Iterable[FileStateRow]:
+def _state_rows(call: Call, own_id: UUID, files: list[FileChange]) -> Iterable[FileStateRow]:
     for change in files:
         known = [span for span in change.ranges if span.line_hashes is not None]
         hashes = b"".join(_unhex(span.line_hashes) or b"" for span in known)
         tokens = [_unhex(span.line_tokens) for span in known]
         packed = b"".join(own for own in tokens if own is not None) if None not in tokens else None
         yield FileStateRow(
-            record_id=record_id,
+            record_id=own_id,
             recorded_at=call.at,
             project=call.project or "",
             worktree=call.worktree or "",
@@ -209,7 +218,9 @@ def _metadata(call: Call, files: list[FileChange]) -> dict[str, object]:
         "session_id": call.session_id,
         "message_id": call.message_id,
         "call_id": call.call_id,
+        "part_id": call.part_id,
         "parent_session_id": call.parent_session_id,
+        "parent_message_id": call.parent_message_id,
         "agent": call.agent,
         "tool": call.tool,
         "directory": call.directory,

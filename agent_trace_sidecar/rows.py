@@ -94,6 +94,23 @@ class RecordRow(NamedTuple):
     """The canonical Agent Trace record as JSON text."""
 
 
+class Void(NamedTuple):
+    """Undoing, or undoing that: what becomes of the ranges that a session's messages have made up to a time.
+
+    Calls of a subagent go with the message that started it.
+    """
+
+    session_id: str
+    message_id: str
+    part_id: str | None
+    onward: bool
+    """All later messages too; in the message itself all later parts, if a part is named. Else just this one."""
+    at: datetime
+    """When it was undone: what `voided_at` says."""
+    restore: bool
+    """Give back what was voided at this very time."""
+
+
 class DeadLetter(NamedTuple):
     """One row of `agent_trace_dead_letters`; the fields are its columns, in order."""
 
@@ -114,6 +131,9 @@ class Built:
     records: list[RecordRow] = field(default_factory=list)
     ranges: list[RangeRow] = field(default_factory=list)
     states: list[FileStateRow] = field(default_factory=list)
+    refined: list[tuple[UUID, datetime]] = field(default_factory=list)
+    """Records whose earlier rows go before the ones above come: `record_id` and `recorded_at` stay the same."""
+    voids: list[Void] = field(default_factory=list)
 
 
 class Item(NamedTuple):

@@ -23,6 +23,8 @@ _PARENTS_BYTES: Final = 6 * 1024
 _CALLS_BYTES: Final = 10 * 1024
 _DONE_BYTES: Final = 10 * 1024
 _PROJECTS_BYTES: Final = 3 * 1024
+_ENDED_BYTES: Final = 8 * 1024
+_UNDONE_BYTES: Final = 2 * 1024
 
 V = TypeVar("V")
 
@@ -33,6 +35,26 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     model_id: str | None = None
     agent: str | None = None
     by_user: bool = False
+
+
+class Ended(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A call that has ended while its step goes on: whose event and time its record has, or will have."""
+
+    event_id: str
+    at_ms: float
+    tool: str
+    recorded: bool
+    """Its record is made already; what the step's end says replaces it."""
+
+
+class Undo(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """From where on a session is undone, and since when."""
+
+    message_id: str
+    part_id: str | None
+    at_ms: float
+    removed: bool = False
+    """The messages are gone for good: they don't come back."""
 
 
 class Bounded(Generic[V]):
@@ -68,6 +90,11 @@ class Bounded(Generic[V]):
             eldest = next(iter(self._entries))
             del self._entries[eldest]
             self._used -= self._costs.pop(eldest)
+
+    def drop(self, key: str) -> None:
+        """Forget an entry, if there is one."""
+        if self._entries.pop(key, None) is not None:
+            self._used -= self._costs.pop(key)
 
     def __iter__(self) -> Iterator[tuple[str, V]]:
         return iter(self._entries.items())
@@ -117,12 +144,26 @@ class _Dump(msgspec.Struct):
     calls: list[tuple[str, str]] = []
     done: list[tuple[str, int]] = []
     projects: list[tuple[str, str]] = []
+    ended: list[tuple[str, Ended]] = []
+    undone: list[tuple[str, Undo]] = []
 
 
 class Session:
     """Everything that is known of one run of the shim; several OpenCode sessions share it."""
 
-    __slots__ = ("calls", "directory", "done", "lost", "messages", "parents", "projects", "sequence", "version")
+    __slots__ = (
+        "calls",
+        "directory",
+        "done",
+        "ended",
+        "lost",
+        "messages",
+        "parents",
+        "projects",
+        "sequence",
+        "undone",
+        "version",
+    )
 
     def __init__(self) -> None:
         self.sequence = Sequence()
@@ -136,6 +177,8 @@ class Session:
         self.calls: Bounded[str] = Bounded(_CALLS_BYTES)
         self.done: Bounded[int] = Bounded(_DONE_BYTES)
         self.projects: Bounded[str] = Bounded(_PROJECTS_BYTES)
+        self.ended: Bounded[Ended] = Bounded(_ENDED_BYTES)
+        self.undone: Bounded[Undo] = Bounded(_UNDONE_BYTES)
 
     def see(self, envelope: Envelope) -> None:
         """Note what every line carries."""
@@ -158,13 +201,46 @@ class Session:
         """What the files of a worktree belong to: its repository, or the folder itself."""
         return self.projects.get(root or "") or root
 
-    def open_call(self, session_id: str, message_id: str, call_id: str) -> None:
+    def open_call(self, session_id: str, message_id: str, call_id: str, part_id: str | None = None) -> None:
         """A call id means this message from now on: the same id may come again in a later turn."""
-        self.calls.put(_key(session_id, call_id), message_id)
+        self.calls.put(_key(session_id, call_id), _key(message_id, part_id or ""))
 
     def message_of(self, session_id: str | None, call_id: str | None) -> str | None:
         """The message that made a call, if its announcement was seen."""
-        return self.calls.get(_key(session_id or "", call_id)) if call_id else None
+        known = self.calls.get(_key(session_id or "", call_id)) if call_id else None
+        return known.partition("\n")[0] if known else None
+
+    def part_of(self, session_id: str | None, call_id: str | None) -> str | None:
+        """The part of the message that a call is."""
+        known = self.calls.get(_key(session_id or "", call_id)) if call_id else None
+        return (known.partition("\n")[2] or None) if known else None
+
+    def set_parent(self, session_id: str, parent_id: str) -> None:
+        """A subagent belongs to the message that its parent is at when the subagent is first seen."""
+        known = self.parents.get(session_id)
+        if known is None or known.partition("\n")[0] != parent_id:
+            opened = [value for key, value in self.calls if key.partition("\n")[0] == parent_id]
+            self.parents.put(session_id, _key(parent_id, opened[-1].partition("\n")[0] if opened else ""))
+
+    def parent_of(self, session_id: str | None) -> tuple[str | None, str | None]:
+        """The session that started this one, and the message that did."""
+        parent, _, message = (self.parents.get(session_id or "") or "").partition("\n")
+        return parent or None, message or None
+
+    def end_call(self, ids: tuple[str | None, str | None, str | None], ended: Ended) -> None:
+        """Remember a call until its step has ended."""
+        self.ended.put(_key(*(part or "" for part in ids)), ended)
+
+    def ended_call(self, session_id: str, message_id: str, call_id: str) -> Ended | None:
+        """The call of a step that ends now."""
+        return self.ended.get(_key(session_id, message_id, call_id)) or self.ended.get(_key(session_id, "", call_id))
+
+    def end_step(self, session_id: str, message_id: str) -> None:
+        """Forget the calls of a step."""
+        for key in [key for key, _ in self.ended]:
+            session, message, _ = key.split("\n", 2)
+            if session == session_id and message in {message_id, ""}:
+                self.ended.drop(key)
 
     def finish_call(self, session_id: str | None, message_id: str | None, call_id: str | None) -> bool:
         """Note that a call has had its outcome; False if it had it before.
@@ -177,7 +253,7 @@ class Session:
         key = _key(session_id or "", message_id or "", call_id)
         unknown = _key(session_id or "", "", call_id)
         if self.done.get(key) or (
-            message_id and self.calls.get(_key(session_id or "", call_id)) != message_id and self.done.get(unknown)
+            message_id and self.message_of(session_id, call_id) != message_id and self.done.get(unknown)
         ):
             return False
         self.done.put(key, 1)
@@ -197,6 +273,8 @@ class Session:
                 list(self.calls),
                 list(self.done),
                 list(self.projects),
+                list(self.ended),
+                list(self.undone),
             )
         )
 
@@ -212,7 +290,7 @@ class Session:
             return session
         session.sequence, session.lost = saved.sequence, saved.lost
         session.version, session.directory = saved.version, saved.directory
-        for name in ("messages", "parents", "calls", "done", "projects"):
+        for name in ("messages", "parents", "calls", "done", "projects", "ended", "undone"):
             target = getattr(session, name)
             for key, value in getattr(saved, name):
                 target.put(key, value)

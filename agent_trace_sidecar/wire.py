@@ -55,14 +55,23 @@ class FileChange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The same right after the change; empty where there is no file any more."""
 
 
-class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the sidecar saw in the user's repository when the line arrived; written into the spool beside the line.
+class CallChange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """All that a call of a step changed, as OpenCode's snapshots of the step tell it."""
 
-    On a finished tool call `files` is what the call changed. The same shape carries what a whole step changed.
-    """
+    call_id: str
+    files: tuple[FileChange, ...]
+    vcs: VcsObserved | None = None
+    """Where the repository stood when the call ended."""
+
+
+class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the sidecar saw in the user's repository when the line arrived; written into the spool beside the line."""
 
     vcs: VcsObserved | None = None
     files: tuple[FileChange, ...] = ()
+    """On a finished tool call: what the call changed."""
+    calls: tuple[CallChange, ...] = ()
+    """On a finished step: those of its calls of which the snapshots say more than the calls did themselves."""
 
 
 class Withheld(msgspec.Struct, frozen=True):

@@ -19,6 +19,11 @@ def changes_files(api: int, tool: str) -> bool:
     return api == 1 and tool in v1_tools.FILE_TOOLS
 
 
+def may_change_unseen(api: int, tool: str) -> bool:
+    """Whether a tool may change files without saying so: bash, and every tool that is not known here."""
+    return api == 1 and tool not in v1_tools.FILE_TOOLS and tool not in v1_tools.SILENT_TOOLS
+
+
 def file_edits(api: int, done: CallDone) -> tuple[FileEdit, ...]:
     """What a finished call says it did to files.
 

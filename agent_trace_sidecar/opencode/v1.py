@@ -15,9 +15,13 @@ from agent_trace_sidecar.events import (
     CallOpened,
     Event,
     Hello,
+    MessageRemoved,
     MessageSeen,
     Seen,
     SessionSeen,
+    StepBegan,
+    StepEnded,
+    Undone,
     UserCommand,
 )
 from agent_trace_sidecar.wire import EMPTY, Envelope
@@ -36,6 +40,7 @@ class _State(msgspec.Struct, gc=False):
 
 
 class _Part(msgspec.Struct, gc=False):
+    id: str | None = None
     type: str | None = None
     session_id: str | None = msgspec.field(default=None, name="sessionID")
     message_id: str | None = msgspec.field(default=None, name="messageID")
@@ -43,7 +48,13 @@ class _Part(msgspec.Struct, gc=False):
     tool: str | None = None
     state: _State | None = None
     synthetic: bool | None = None
+    snapshot: str | None = None
     text: msgspec.Raw = EMPTY
+
+
+class _Revert(msgspec.Struct, gc=False):
+    message_id: str | None = msgspec.field(default=None, name="messageID")
+    part_id: str | None = msgspec.field(default=None, name="partID")
 
 
 class _Info(msgspec.Struct, gc=False):
@@ -59,11 +70,13 @@ class _Info(msgspec.Struct, gc=False):
     agent: str | None = None
     mode: str | None = None
     project_id: str | None = msgspec.field(default=None, name="projectID")
+    revert: _Revert | None = None
 
 
 class _Properties(msgspec.Struct, gc=False):
     session_id: str | None = msgspec.field(default=None, name="sessionID")
     message_id: str | None = msgspec.field(default=None, name="messageID")
+    part_id: str | None = msgspec.field(default=None, name="partID")
     info: _Info | None = None
     part: _Part | None = None
 
@@ -162,8 +175,16 @@ def _bus_event(bus: _Bus) -> Seen:
             return Seen(name, info.session_id or session_id, info.id, event=_message_event(info))
         session_id = session_id or info.id
         if name.startswith("session.") and session_id:
-            return Seen(name, session_id, event=SessionSeen(session_id, info.parent_id, info.version, info.project_id))
+            return Seen(name, session_id, event=_session_event(info, session_id))
+    if name in {"message.removed", "message.part.removed"} and session_id and message_id:
+        return Seen(name, session_id, message_id, event=MessageRemoved(session_id, message_id, properties.part_id))
     return Seen(name, session_id, message_id)
+
+
+def _session_event(info: _Info, session_id: str) -> SessionSeen:
+    revert = info.revert
+    undone = Undone(revert.message_id, revert.part_id) if revert and revert.message_id else None
+    return SessionSeen(session_id, info.parent_id, info.version, info.project_id, undone)
 
 
 def _part_event(part: _Part, session_id: str | None, message_id: str | None) -> Event | None:
@@ -171,9 +192,12 @@ def _part_event(part: _Part, session_id: str | None, message_id: str | None) -> 
         if part.state.status == "completed":
             return CallDone(part.tool, part.state.input, part.state.metadata, part.state.title)
         if part.state.status == "error":
-            return CallFailed(part.tool)
+            return CallFailed(part.tool, part.state.input)
         if session_id and message_id and part.call_id:
-            return CallOpened(session_id, message_id, part.call_id)
+            return CallOpened(session_id, message_id, part.call_id, part.id)
+    elif part.type in {"step-start", "step-finish"} and session_id and message_id:
+        step = StepBegan if part.type == "step-start" else StepEnded
+        return step(session_id, message_id, part.snapshot)
     elif part.type == "text" and part.synthetic and message_id and bytes(part.text) == _USER_COMMAND:
         return UserCommand(message_id)
     return None

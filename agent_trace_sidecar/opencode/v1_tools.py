@@ -145,7 +145,6 @@ FILE_TOOLS: Final[dict[str, Callable[[Fields, Fields], Iterator[FileEdit]]]] = {
 
 SILENT_TOOLS: Final = frozenset(
     {
-        "bash",  # may change files, but says nothing of them: only a snapshot tells
         "codesearch",
         "glob",
         "grep",
@@ -164,7 +163,11 @@ SILENT_TOOLS: Final = frozenset(
         "websearch",
     }
 )
-"""Tools that are known to say nothing of files they change."""
+"""Tools that change no file themselves."""
+
+UNSEEN_TOOLS: Final = frozenset({"bash"})
+"""Tools that change files and say nothing of them: only a snapshot tells. Any tool not named here (MCP, custom) is
+taken for one of them."""
 
 
 def named_paths(tool: str, args: msgspec.Raw) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from agent_trace_sidecar.rows import (
     RangeRow,
     RecordRow,
 )
-from agent_trace_sidecar.sinks import refused
+from agent_trace_sidecar.sinks import mending, refused
 from agent_trace_sidecar.sinks.connection import connect, guarded
 from agent_trace_sidecar.sinks.faults import Fate, Verdict, verdict
 from agent_trace_sidecar.workspace.identity import Identity
@@ -342,13 +342,12 @@ class PostgresSink:
 async def copy_items(connection: asyncpg.Connection, items: Sequence[Item]) -> None:
     """COPY the rows of these lines into their tables."""
     await _copy(connection, "agent_trace_events", EventRow._fields, [i.built.event for i in items])
-    records = [record for i in items for record in i.built.records]
-    if records:
-        await _copy(connection, "agent_trace_records", RecordRow._fields, records)
-        ranges = [row for i in items for row in i.built.ranges]
-        await _copy(connection, "agent_trace_ranges", RangeRow._fields, ranges)
-        states = [row for i in items for row in i.built.states]
-        await _copy(connection, "agent_trace_file_states", FileStateRow._fields, states)
+    records, ranges, states = mending.latest(items)
+    await mending.drop_refined(connection, items)
+    await _copy(connection, "agent_trace_records", RecordRow._fields, records)
+    await _copy(connection, "agent_trace_ranges", RangeRow._fields, ranges)
+    await _copy(connection, "agent_trace_file_states", FileStateRow._fields, states)
+    await mending.undo(connection, items)
 
 
 async def _copy(

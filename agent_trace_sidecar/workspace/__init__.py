@@ -1,7 +1,8 @@
 """The only reader of the user's repository: what a line can't say, looked up while it comes in.
 
 What is seen rides along with the line into the spool, so an outage of the database changes nothing. Nothing in here
-writes, starts a process or follows a link out of the worktree.
+writes or follows a link out of the worktree. One process is started for a step that changed files and has calls that
+may have changed them: git, to read objects, bounded in time and output.
 """
 
 from agent_trace_sidecar.workspace.observer import Observer

@@ -10,10 +10,13 @@ MAX_FILE_BYTES: Final = 2 * 1024 * 1024
 
 
 class Content(NamedTuple):
-    """A file's bytes and when they were last written (ns since the epoch); no file at all is empty and of time 0."""
+    """A file's bytes; no file at all is empty and of time 0."""
 
     data: bytes
     written_ns: int
+    """When they were last written, since the epoch; a program can set it."""
+    changed_ns: int = 0
+    """When the file was last written, moved or otherwise touched; only the kernel sets it."""
 
 
 def read(root: Path, relative: str) -> Content | None:
@@ -35,4 +38,4 @@ def read(root: Path, relative: str) -> Content | None:
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:
             return None
         data = file.read(MAX_FILE_BYTES + 1)
-        return Content(data, status.st_mtime_ns) if len(data) <= MAX_FILE_BYTES else None
+        return Content(data, status.st_mtime_ns, status.st_ctime_ns) if len(data) <= MAX_FILE_BYTES else None

@@ -31,13 +31,13 @@ class Revisions:
         Raises:
             OSError: its files can't be read.
         """
-        git_dir = _git_dir(root)
-        if git_dir is None:
+        own = git_dir(root)
+        if own is None:
             return None
-        common = _common(git_dir)
+        common = _common(own)
         name = "HEAD"
         for _ in range(_MAX_SYMREFS):
-            text = read_small(git_dir / name) or read_small(common / name) or self._packed_refs(common).get(name, "")
+            text = read_small(own / name) or read_small(common / name) or self._packed_refs(common).get(name, "")
             if _SHA.fullmatch(text):
                 return VcsObserved("git", text)
             symbolic = _REF.fullmatch(text)
@@ -70,7 +70,12 @@ def _parse_packed(path: Path) -> dict[str, str]:
     return refs
 
 
-def _git_dir(root: Path) -> Path | None:
+def git_dir(root: Path) -> Path | None:
+    """The git directory of the worktree around a folder; None where there is none.
+
+    Raises:
+        OSError: its files can't be read.
+    """
     for folder in (root, *list(root.parents)[:_MAX_PARENTS]):
         entry = folder / ".git"
         if entry.is_dir():
@@ -87,8 +92,8 @@ def common_dir(root: Path) -> Path | None:
     Raises:
         OSError: its files can't be read.
     """
-    git_dir = _git_dir(root)
-    return _common(git_dir) if git_dir is not None else None
+    own = git_dir(root)
+    return _common(own) if own is not None else None
 
 
 def _common(git_dir: Path) -> Path:

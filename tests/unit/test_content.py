@@ -20,7 +20,7 @@ def is_secret(text: str) -> bool:
 @given(st.lists(st.sampled_from(["a", "b", "KEY", "BEGIN", "x", "END"]), max_size=40))
 def test_what_is_left_holds_no_secret_and_lines_far_from_one_are_kept(lines: list[str]) -> None:
     """Hiding is complete; only lines of a secret are hidden."""
-    content = Content.judged("\n".join(lines).encode(), is_secret)
+    content = Content.judged([line.encode() for line in lines], is_secret)
     left = ["" if at in content.hidden else line for at, line in enumerate(lines)]
     assert not is_secret("\n".join(left))
     spans = [(m.start(), m.end()) for m in SECRET.finditer("\n".join(lines))]
@@ -33,7 +33,7 @@ def test_a_secret_among_many_lines_hides_itself_alone() -> None:
     lines = [b"line %d" % at for at in range(1000)]
     lines[127:130] = [b"BEGIN", b"x", b"END"]
     lines[700] = b"a KEY b"
-    content = Content.judged(b"\n".join(lines), is_secret)
+    content = Content.judged(lines, is_secret)
     assert content.hidden == {127, 128, 129, 700}
     vector = content.vector()
     assert vector is not None
@@ -43,7 +43,7 @@ def test_a_secret_among_many_lines_hides_itself_alone() -> None:
 
 def test_where_nothing_can_be_asked_everything_is_hidden() -> None:
     """A secret file, or one for which the time was up."""
-    content = Content.judged(b"a\nb\n", lambda _: True)
+    content = Content.judged([b"a", b"b"], lambda _: True)
     assert content.hidden == {0, 1}
     span = content.span(1, 2, "diff")
     assert (span.content_hash, span.line_hashes) == (None, (NO_HASH * 2).hex())

@@ -1,0 +1,212 @@
+"""What a step of a session changed, from OpenCode's own trees before and after it.
+
+OpenCode keeps them in a git directory of its own, `<data>/opencode/snapshot/<project id>/<sha1 of the worktree>`.
+One process gives everything: the raw list of changed paths and a patch with so much context that it holds both
+files whole. So lines are byte-exact, formatter and all, and the two contents are known besides.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from agent_trace_sidecar.diffs import Change
+from agent_trace_sidecar.workspace import git
+
+TIMEOUT_S: Final = 2.0
+"""The shim's pipe waits meanwhile, and OpenCode does not: the shim keeps what the pipe does not take."""
+MAX_OUTPUT_BYTES: Final = 24 * 1024 * 1024
+MAX_FILES: Final = 2000
+"""A step that changed more of them generated or installed something; it is not looked at."""
+BIG_FILE: Final = "2m"
+"""Larger files count as binary: no lines of theirs are told."""
+
+_MAX_FOLDERS: Final = 4
+_TREE: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_HUNK: Final = re.compile(rb"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@")
+_FILE_MODES: Final = (b"100644", b"100755")
+_NONE: Final = b"000000"
+_DIFF: Final = (
+    "-c",
+    f"core.bigFileThreshold={BIG_FILE}",
+    "diff-tree",
+    "-r",
+    "-z",
+    "--raw",
+    "--patch",
+    "--unified=1000000000",
+    "--find-renames=50%",
+    "--no-color",
+    "--no-ext-diff",
+    "--no-textconv",
+    "--full-index",
+)
+
+
+class TreeChange(NamedTuple):
+    """One file in both trees. The contents are None where they are not told: binary, big, or moved as it was."""
+
+    path: str
+    old_path: str | None
+    """Where a moved file stood."""
+    status: str
+    """A, M, D or R, as git says it."""
+    old_id: str
+    new_id: str
+    """The blobs in the two trees; zeros where there is none."""
+    before: list[bytes] | None
+    after: list[bytes] | None
+    changes: tuple[Change, ...] | None
+    """Between the two contents, if these are known."""
+
+
+class _Raw(NamedTuple):
+    modes: tuple[bytes, bytes]
+    old_id: str
+    new_id: str
+    status: str
+    path: bytes
+    old_path: bytes | None
+
+
+class Snapshots:
+    """Finds and compares the trees of OpenCode's users on this machine."""
+
+    def __init__(self, data_home: Path | None = None) -> None:
+        """`data_home` is where programs keep their data, if not where the environment says."""
+        named = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")  # noqa: PTH111 - no error
+        self._root = (data_home or Path(named)) / "opencode" / "snapshot"
+        self._found: dict[str, Path] = {}
+
+    def compare(self, worktree: str, before: str, after: str) -> list[TreeChange] | None:
+        """Everything that differs between two trees; None where that can't be found out."""
+        if not (_TREE.fullmatch(before) and _TREE.fullmatch(after)):
+            return None
+        for folder in self._folders(worktree):
+            output = git.run(folder, *_DIFF, before, after, "--", timeout_s=TIMEOUT_S, max_bytes=MAX_OUTPUT_BYTES)
+            if output is not None:
+                self._found[worktree] = folder
+                return parse(output)
+        return None
+
+    def _folders(self, worktree: str) -> Iterator[Path]:
+        """Where the trees may be: the folder that had them last, or that of any project of this worktree.
+
+        The worktree's path alone tells the folder, so the project's id need not be known; there are several only
+        where a repository was replaced by another.
+        """
+        last = self._found.get(worktree)
+        if last is not None:
+            yield last
+        name = hashlib.sha1(worktree.encode(errors="replace"), usedforsecurity=False).hexdigest()
+        for head in sorted(self._root.glob(f"*/{name}/HEAD"))[:_MAX_FOLDERS]:
+            if head.parent != last:
+                yield head.parent
+
+
+def parse(output: bytes) -> list[TreeChange] | None:
+    """Read `git diff-tree -z --raw --patch`: the list, an empty field, the patches in the same order."""
+    listed, _, patch = output.partition(b"\0\0")
+    entries = list(_raw(listed.split(b"\0")))
+    if len(entries) > MAX_FILES:
+        return None
+    sections = iter(_sections(patch))
+    found = []
+    for entry in entries:
+        section = next(sections, [])
+        if entry.status == "T":
+            next(sections, None)  # a file that became a link is told as one gone and one come
+        change = _change(entry, section)
+        if change is not None:
+            found.append(change)
+    return found
+
+
+def _raw(fields: Sequence[bytes]) -> Iterator[_Raw]:
+    at = 0
+    while at + 1 < len(fields) and fields[at].startswith(b":"):
+        old_mode, new_mode, old_id, new_id, status = fields[at][1:].split(b" ")
+        moved = status[:1] in {b"R", b"C"}
+        path, old_path = (fields[at + 2], fields[at + 1]) if moved else (fields[at + 1], None)
+        yield _Raw((old_mode, new_mode), old_id.decode(), new_id.decode(), status[:1].decode(), path, old_path)
+        at += 3 if moved else 2
+
+
+def _sections(patch: bytes) -> Iterator[list[bytes]]:
+    """The patch of each file as lines; a line of a file never starts like a header, for it has its mark before it."""
+    section: list[bytes] | None = None
+    for line in patch.split(b"\n"):
+        if line.startswith(b"diff --git "):
+            if section is not None:
+                yield section
+            section = []
+        elif section is not None:
+            section.append(line)
+    if section is not None:
+        yield section
+
+
+def _change(entry: _Raw, section: Sequence[bytes]) -> TreeChange | None:
+    """None for what is no file of lines on either side, or has a name that no text can hold."""
+    regular = [mode in _FILE_MODES for mode in entry.modes if mode != _NONE]
+    try:
+        path, old_path = entry.path.decode(), entry.old_path.decode() if entry.old_path is not None else None
+    except UnicodeDecodeError:
+        return None
+    if not regular or not all(regular):
+        return None
+    before, after, changes = _contents(section)
+    if changes is None and not any(line.startswith(b"Binary ") for line in section):
+        if entry.status == "M":
+            return None  # only its mode is another
+        if entry.status != "R":
+            before, after, changes = [], [], ()  # an empty file
+    return TreeChange(path, old_path, entry.status, entry.old_id, entry.new_id, before, after, changes)
+
+
+def _contents(section: Sequence[bytes]) -> tuple[list[bytes] | None, list[bytes] | None, tuple[Change, ...] | None]:
+    """Both files and the changes between them, from a patch that holds all lines in one hunk."""
+    start = next((at for at, line in enumerate(section) if _HUNK.match(line)), None)
+    if start is None:
+        return None, None, None
+    before: list[bytes] = []
+    after: list[bytes] = []
+    changes: list[Change] = []
+    old, new = 0, 0
+
+    def close() -> None:
+        if len(before) > old or len(after) > new:
+            changes.extend(_trimmed(before, after, old, new))
+
+    for line in section[start + 1 :]:
+        mark = line[:1]
+        if mark == b" ":
+            close()
+            before.append(line[1:])
+            after.append(line[1:])
+            old, new = len(before), len(after)
+        elif mark == b"-":
+            before.append(line[1:])
+        elif mark == b"+":
+            after.append(line[1:])
+    close()
+    return before, after, tuple(changes)
+
+
+def _trimmed(before: Sequence[bytes], after: Sequence[bytes], old: int, new: int) -> Iterator[Change]:
+    """The change of the last lines of both, without lines that only got or lost the file's last line ending."""
+    while old < len(before) and new < len(after) and before[old] == after[new]:
+        old, new = old + 1, new + 1
+    tail = 0
+    while len(before) - tail > old and len(after) - tail > new and before[-1 - tail] == after[-1 - tail]:
+        tail += 1
+    gone, come = len(before) - tail - old, len(after) - tail - new
+    if gone or come:
+        yield Change(old + 1, gone, new + 1, ("",) * come)
+
+
+def blob_id(data: bytes) -> str:
+    """What git calls a content."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()

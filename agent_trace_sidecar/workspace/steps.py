@@ -1,0 +1,147 @@
+"""What is remembered of the calls of a step until it ends: which files they named, and when they ran.
+
+A session has one step at a time, from step-start to step-finish. What a call of one session has claimed while steps
+of others were open (a subagent works inside a step of its parent) is foreign to those.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from agent_trace_sidecar.wire import FileChange, VcsObserved
+
+MAX_STEPS: Final = 64
+"""Sessions of one OpenCode at work at the same time."""
+MAX_CALLS: Final = 512
+"""Calls of one step."""
+MAX_FOREIGN: Final = 20_000
+MAX_CONTENT_BYTES: Final = 32 * 1024 * 1024
+"""Contents that are kept of the calls of all open steps; without them a step is compared less closely."""
+
+
+@dataclass(slots=True)
+class Edited:
+    """A file that a call named, as it was recorded; the contents are None where they were not known."""
+
+    change: FileChange
+    before: bytes | None = None
+    after: bytes | None = None
+
+
+@dataclass(slots=True)
+class Call:
+    """A call of a step; `silent`: its tool says nothing of files, but may write them."""
+
+    call_id: str
+    tool: str
+    silent: bool
+    began_ms: float
+    ended_ms: float | None = None
+    asked: frozenset[str] = frozenset()
+    """Files that an edit-like call was told to change, before it has told what it did."""
+    command: str = ""
+    """All texts of a silent call's arguments: a name in them tells which of several calls changed a file."""
+    edited: list[Edited] = field(default_factory=list)
+    vcs: VcsObserved | None = None
+
+    def names(self, path: str) -> bool:
+        """Whether the call told of this file, or of moving it away."""
+        return any(path in (one.change.path, one.change.old_path) for one in self.edited)
+
+
+@dataclass(slots=True)
+class Step:
+    """A step that has begun; `tree` is OpenCode's snapshot before it."""
+
+    session_id: str
+    message_id: str
+    root: str
+    tree: str
+    began_ms: float
+    calls: dict[str, Call] = field(default_factory=dict)
+    foreign: set[str] = field(default_factory=set)
+    """Files that calls of other sessions have changed since the step began."""
+    heads: "Heads | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """Where the repository stood when the step began: what git itself has written since can be told by it."""
+
+    head: str
+    stash: str
+    log_size: int
+
+
+class Steps:
+    """The open steps of all sessions of one OpenCode."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[str, Step] = OrderedDict()
+        self._content_bytes = 0
+
+    def open(self, step: Step) -> None:
+        """A step begins; one of the same session that never ended is forgotten."""
+        self.close(step.session_id)
+        self._open[step.session_id] = step
+        while len(self._open) > MAX_STEPS:
+            self.close(next(iter(self._open)))
+
+    def of(self, session_id: str | None) -> Step | None:
+        """The open step of a session."""
+        return self._open.get(session_id or "")
+
+    def close(self, session_id: str) -> Step | None:
+        """A step ends."""
+        step = self._open.pop(session_id, None)
+        for call in step.calls.values() if step else ():
+            self._content_bytes -= sum(map(_size, call.edited))
+        return step
+
+    def began(self, session_id: str | None, call: Call) -> None:
+        """A call begins."""
+        step = self.of(session_id)
+        if step is not None and len(step.calls) < MAX_CALLS:
+            step.calls.setdefault(call.call_id, call)
+
+    def edited(self, session_id: str | None, call: Call, edited: Iterable[Edited]) -> None:
+        """A call has told what it changed."""
+        step = self.of(session_id)
+        if step is None or step.calls.get(call.call_id) is not call:
+            return
+        for one in edited:
+            if self._content_bytes + _size(one) > MAX_CONTENT_BYTES:
+                one.before = one.after = None
+            self._content_bytes += _size(one)
+            call.edited.append(one)
+        self.claim(step, [path for one in call.edited for path in (one.change.path, one.change.old_path) if path])
+
+    def overlapping(self, session_id: str | None, call: Call) -> list[Call]:
+        """Calls of the same step that were at work at the same time and may have written the same files."""
+        step = self.of(session_id)
+        others = step.calls.values() if step else ()
+        return [
+            other
+            for other in others
+            if other is not call
+            and (other.ended_ms is None or other.ended_ms >= call.began_ms)
+            and (other.silent or not call.asked.isdisjoint(other.asked))
+        ]
+
+    def claim(self, step: Step, paths: Iterable[str]) -> None:
+        """These files are this session's work: the open steps of the others leave them alone."""
+        claimed = list(paths)
+        for other in self._open.values():
+            if other.root == step.root and other.session_id != step.session_id:
+                other.foreign.update(claimed[: MAX_FOREIGN - len(other.foreign)])
+
+    def rivals(self, step: Step) -> Iterator[Call]:
+        """Silent calls of other sessions at work in the same folder."""
+        for other in self._open.values():
+            if other.root == step.root and other.session_id != step.session_id:
+                yield from (call for call in other.calls.values() if call.silent)
+
+
+def _size(one: Edited) -> int:
+    return len(one.before or b"") + len(one.after or b"")
