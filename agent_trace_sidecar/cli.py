@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from agent_trace_sidecar import __version__
+from agent_trace_sidecar.address import AddressError
 from agent_trace_sidecar.config import Config, ConfigError, load
 
 T = TypeVar("T")
@@ -322,7 +323,13 @@ def _with_database(config: Config, work: Callable[[Any], Coroutine[Any, Any, T]]
                 return await work(connection)
             finally:
                 connection.terminate()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
+        except (
+            AddressError,
+            OSError,
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+        ) as exc:
             found = verdict(exc)
             raise CommandError(f"{found.hint.removesuffix('; it is tried again.')} ({found.cause})") from None
 

@@ -9,9 +9,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
-from urllib.parse import urlsplit
 
 import msgspec
+
+from agent_trace_sidecar.address import AddressError, check
 
 PREFIX: Final = "AGENT_TRACE_"
 
@@ -107,15 +108,13 @@ def _boolean(name: str, raw: str) -> bool:
 
 
 def _check_url(url: str | None, variable: str) -> None:
-    """Only the scheme is checked here: the driver understands more forms than we do."""
+    """Look at what can be told without files and other variables."""
     if url is None:
         return
     try:
-        scheme = urlsplit(url).scheme
-    except ValueError:
-        scheme = ""
-    if scheme not in ("postgres", "postgresql"):
-        raise ConfigError(f"{variable} must begin with postgresql:// (its value is not shown: it may hold a password).")
+        check(url)
+    except AddressError as exc:
+        raise ConfigError(f"{variable}: {exc} (Its value is not shown: it may hold a password.)") from None
 
 
 def _sentence(message: str, values: Mapping[str, object]) -> str:

@@ -5,12 +5,14 @@ prepared statements.
 """
 
 import asyncio
+import os
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 
+from agent_trace_sidecar.address import Address, resolve
 from agent_trace_sidecar.limits import CONNECT_DEADLINE_S
 from agent_trace_sidecar.sinks.faults import Fate, verdict
 
@@ -22,21 +24,26 @@ async def connect(url: str, deadline_s: float = CONNECT_DEADLINE_S) -> asyncpg.C
 
     Of several hosts in the URL each gets its share of the time: the driver would wait for the first one, which may
     have lost its power, until nothing is left for the second.
+
+    Raises:
+        AddressError: the URL, or the service that it names, can't be used.
     """
-    urls = one_host_each(url)
+    address = resolve(url, os.environ)
+    urls = one_host_each(address.url)
     while True:
         one, *urls = urls
         try:
-            return await _connect(one, deadline_s / (len(urls) + 1))
+            return await _connect(Address(one, address.tls), deadline_s / (len(urls) + 1))
         except Exception as exc:
             if not urls or verdict(exc).fate is not Fate.RETRY:
                 raise
 
 
-async def _connect(url: str, deadline_s: float) -> asyncpg.Connection:
+async def _connect(address: Address, deadline_s: float) -> asyncpg.Connection:
     async with asyncio.timeout(deadline_s):
         return await asyncpg.connect(
-            url,
+            address.url,
+            ssl=address.tls,
             timeout=deadline_s,
             statement_cache_size=0,
             server_settings={"application_name": "agent-trace-sidecar"},

@@ -1,9 +1,12 @@
 """What to do with an error of Postgres or its driver: decided here, in one function, and nowhere else."""
 
+import ssl
 from enum import Enum
 from typing import Final, NamedTuple
 
 import asyncpg
+
+from agent_trace_sidecar.address import AddressError
 
 
 class Fate(Enum):
@@ -45,6 +48,7 @@ _OPERATOR_HINTS: Final = {
     "3F": "The schema named in search_path does not exist: create it.",
     "42501": "The user lacks a privilege: grant it INSERT on the agent_trace tables, or use the writer role.",
     "42P01": "A table is missing: run `agent-trace-sidecar migrate`.",
+    "42704": "The server does not know a setting of the URL: mend AGENT_TRACE_DATABASE_URL.",
     "42703": "A column is missing: run `agent-trace-sidecar migrate`.",
     "42": "The tables do not have the expected shape: run `agent-trace-sidecar migrate`.",
     "0A": "The server does not support a statement of ours.",
@@ -54,18 +58,35 @@ _CLIENT_ERRORS: Final = (TypeError, ValueError, OverflowError)
 
 
 def verdict(exc: BaseException) -> Verdict:
-    """Say what `exc`, raised by a statement of a batch, means for the batch."""
+    """Say what `exc`, raised by a statement of a batch or while connecting, means for the batch."""
     if isinstance(exc, asyncpg.PostgresError):
         return _by_sqlstate(exc.sqlstate or "")
+    found = _of_settings(exc)  # first, because some of these are ValueErrors too
+    if found is not None:
+        return found
     if isinstance(exc, _CLIENT_ERRORS) and not isinstance(exc, asyncpg.InterfaceError):
         return Verdict(Fate.ROW, type(exc).__name__, "A value could not be encoded.")
-    if isinstance(exc, asyncpg.exceptions.ClientConfigurationError):
-        return Verdict(Fate.OPERATOR, "client_configuration", "The database URL can't be used: mend it.")
     if isinstance(exc, asyncpg.exceptions.TargetServerAttributeNotMatched):
         return Verdict(Fate.RETRY, "target_session_attrs", "No server of the URL has the wanted role at the moment.")
     if isinstance(exc, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError | EOFError):
         return Verdict(Fate.RETRY, "connection", "The database can't be reached; it is tried again.")
     return Verdict(Fate.RETRY, type(exc).__name__, "An unexpected error; it is tried again. Please report it.")
+
+
+def _of_settings(exc: BaseException) -> Verdict | None:
+    """The verdict on what is wrong with how the server is named, None when that is not the trouble."""
+    if isinstance(exc, AddressError | asyncpg.exceptions.ClientConfigurationError):  # their texts hold no values
+        return Verdict(Fate.OPERATOR, "address", f"The database's address can't be used: {_sentence(str(exc))}")
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        why = _sentence(exc.verify_message)
+        return Verdict(Fate.OPERATOR, "tls", f"The server's certificate is refused (see sslrootcert, sslmode): {why}")
+    if isinstance(exc, ConnectionError) and "SSL upgrade" in str(exc):
+        return Verdict(Fate.OPERATOR, "tls", "The server has no TLS, but sslmode asks for it: mend one of them.")
+    return None
+
+
+def _sentence(text: str) -> str:
+    return text.partition("\n")[0].rstrip(".") + "."
 
 
 def _by_sqlstate(code: str) -> Verdict:
