@@ -88,7 +88,8 @@ class History:
         kept = [at for at, author in enumerate(authors) if author is None]
         guessed = {at for span in change.spans if span.excluded for at in range(span.start - 1, span.end)}
         if before:
-            match = align(before.hashes, [hashes[at] for at in kept], self.weights.is_weak)
+            # What is in no range was there before, so that also a brace between two rewritten lines is the old one.
+            match = align(before.hashes, [hashes[at] for at in kept], lambda _: False)
             for at, position in zip(kept, match, strict=True):
                 authors[at] = before.authors[position] if position != NONE else None
         whole = [author or (UNKNOWN if at in guessed else HUMAN) for at, author in enumerate(authors)]
