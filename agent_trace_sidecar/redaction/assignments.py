@@ -56,21 +56,26 @@ MOST_CANDIDATES: Final = 15_000
 
 def assignments(text: bytes, stretches: Iterable[tuple[int, int]]) -> Iterator[Span]:
     """Values beside secret-like names that do not look like placeholders, references, code or words."""
-    for count, place in enumerate(_FIND.finditer(text)):
-        if count > MOST_CANDIDATES:
-            raise Overload
-        start, end = place.span()
-        match = _TAKE_APART.match(text, start, end) if end - start <= _LONGEST_CANDIDATE else None
-        if match is None or (kind := kind_of(match[1])) is Kind.NONE:
-            continue
-        found = Candidate(kind, match[1], match[2], match[3], start)
-        if match[4] is not None:
-            yield from _quoted(text, found, match[4], match.end(4))
-        else:
-            yield from bare_value(text, found, match.start(5))
+    count = 0
     for low, high in stretches:
+        for place in _FIND.finditer(text, low, high):
+            count += 1
+            if count > MOST_CANDIDATES:
+                raise Overload
+            yield from _candidate(text, *place.span())
         if any(text.find(sign, low, high) >= 0 for sign in (b"==", b"!=", b"equals")):
             yield from _reversed(text, low, high)
+
+
+def _candidate(text: bytes, start: int, end: int) -> Iterator[Span]:
+    match = _TAKE_APART.match(text, start, end) if end - start <= _LONGEST_CANDIDATE else None
+    if match is None or (kind := kind_of(match[1])) is Kind.NONE:
+        return
+    found = Candidate(kind, match[1], match[2], match[3], start)
+    if match[4] is not None:
+        yield from _quoted(text, found, match[4], match.end(4))
+    else:
+        yield from bare_value(text, found, match.start(5))
 
 
 def _reversed(text: bytes, low: int, high: int) -> Iterator[Span]:

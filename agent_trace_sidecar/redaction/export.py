@@ -7,8 +7,6 @@ The export takes 0.3 to 0.5 s and runs off the start-up path; from the cache the
 
 import json
 import os
-import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,17 +56,22 @@ def load(cache_dir: Path | None) -> list[Rule] | None:
 def export(cache_dir: Path | None) -> list[Rule]:
     """Ask the kingfisher binary for its rules and keep them for the next start.
 
-    Raises OSError, ValueError, ImportError or subprocess.SubprocessError.
+    Raises OSError, ValueError or ImportError.
     """
+    import subprocess  # noqa: PLC0415 - as below
+
     from kingfisher import get_binary_path  # type: ignore[import-untyped] # noqa: PLC0415 - only where the cache is missing
 
-    done = subprocess.run(
-        [get_binary_path(), "--no-update-check", "rules", "list", "--format", "json"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=EXPORT_SECONDS,
-        check=True,
-    )
+    try:
+        done = subprocess.run(
+            [get_binary_path(), "--no-update-check", "rules", "list", "--format", "json"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=EXPORT_SECONDS,
+            check=True,
+        )
+    except subprocess.SubprocessError as error:
+        raise OSError("kingfisher did not list its rules") from error
     rules = [rule for row in json.loads(done.stdout) if (rule := _from_export(row))]
     if cache_dir is not None:
         _keep(cache_dir, rules)
@@ -98,6 +101,8 @@ def _keep(cache_dir: Path, rules: list[Rule]) -> None:
     """Write the cache whole or not at all; a folder that can't be written only costs the next start half a second."""
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
+        import tempfile  # noqa: PLC0415 - only where the cache is missing
+
         handle, name = tempfile.mkstemp(dir=cache_dir, prefix=".rules-")
         with os.fdopen(handle, "w") as file:
             json.dump([(r.id, r.pattern, r.literals) for r in rules], file)

@@ -4,7 +4,6 @@ It fails closed. Whatever goes wrong, what comes out is a stub that says how man
 """
 
 import re
-import subprocess
 import threading
 from collections import Counter
 from collections.abc import Mapping
@@ -122,7 +121,7 @@ class Funnel:
     def _export(self) -> None:
         try:
             self._exported = export.export(self._cache_dir)
-        except (OSError, ValueError, ImportError, subprocess.SubprocessError):
+        except (OSError, ValueError, ImportError):
             self._exported = []
             self.problem = "the kingfisher rules could not be exported; only the built-in rules are active"
 

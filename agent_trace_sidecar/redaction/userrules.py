@@ -6,7 +6,6 @@ to look at a text) and `secret_group` (the number of the group that is the secre
 
 import json
 import re
-import tomllib
 from pathlib import Path
 from typing import Final, cast
 
@@ -35,6 +34,8 @@ def read_rules(path: Path) -> list[Rule]:
 
 def _rows(path: Path, text: str) -> list[object]:
     if path.suffix == ".toml":
+        import tomllib  # noqa: PLC0415 - most users have no rules of their own
+
         try:
             rows = tomllib.loads(text).get("rule", [])
         except tomllib.TOMLDecodeError as error:
