@@ -36,8 +36,9 @@ def near_words(text: bytes, stretches: Iterable[tuple[int, int]]) -> Iterator[Sp
         for match in _VALUE.finditer(text, low, min(len(text), high + _LONGEST)):
             start, end = match.span()
             head, sign, _ = text[start:end].rstrip(b"=").rpartition(b"=")
-            if sign and not _HARMLESS.search(head):
-                start += len(head) + 1  # name=value without a quote: the value is what counts
+            if sign and _HARMLESS.search(head):
+                continue  # sha256=...
+            start += len(head) + len(sign)  # of name=value the value is what counts
             value = text[start:end].rstrip(b"=.-")
             if len(value) <= _LONGEST and _is_random(value) and _is_announced(text, start):
                 yield Span(start, end, "near-secret-word")
