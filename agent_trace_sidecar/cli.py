@@ -87,6 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--user", metavar="NAME", help="all that this user of the operating system recorded")
     sub.add_argument("--dedupe-older-than", metavar="AGE", help="also forget ids seen before; replays store them again")
     sub.add_argument("--dry-run", action="store_true", help="only say what would go")
+    sub = add("redact", _redact, "Mask stored rows again, after the rules have improved.")
+    sub.add_argument("--stored", action="store_true", required=True, help="say that stored rows shall be changed")
     sub = add("status", _status, "Say how the recording goes; exit code 1 when it does not.")
     sub.add_argument("--json", action="store_true", help="print JSON")
     sub = add("blame", _blame, "Say for every line of a file who wrote it.")
@@ -184,6 +186,28 @@ def _prune(config: Config, arguments: argparse.Namespace) -> int:
     except pruning.PruneError as exc:
         raise CommandError(str(exc)) from None
     print("\n".join(said))
+    return 0
+
+
+def _redact(config: Config, _: argparse.Namespace) -> int:
+    from agent_trace_sidecar import daemon, log  # noqa: PLC0415
+    from agent_trace_sidecar.query.redact import redact_stored  # noqa: PLC0415
+
+    if not config.redaction:
+        raise CommandError("AGENT_TRACE_REDACTION is off: set it to on to mask what is stored.")
+    funnel = daemon.make_funnel(config, log.logger())
+
+    def show(table: str, rows: int) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{table}: {rows} rows looked at", end="\x1b[K", file=sys.stderr, flush=True)
+
+    async def work(connection: Any) -> dict[str, int]:  # noqa: ANN401
+        return await redact_stored(connection, funnel, progress=show)
+
+    changed = _with_database(config, work)
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr)
+    print("\n".join(f"{table}: {rows} rows masked" for table, rows in changed.items()))
     return 0
 
 

@@ -87,7 +87,7 @@ class Daemon:
         self.config = config
         self.logger = logger
         self.database = Database(config)
-        self.funnel = _funnel(config)
+        self.funnel = make_funnel(config, logger)
         self.identity = Identity(recorder=recorder, environ=os.environ)
         self.metrics = Metrics()
         self.metrics.healthy = lambda: not self.trouble()
@@ -140,7 +140,7 @@ def _livez() -> http.Page:
     return http.Page(200, b"ok\n")
 
 
-def _funnel(config: Config) -> Funnel:
+def make_funnel(config: Config, logger: Logger) -> Funnel:
     """The one funnel of this process.
 
     Raises:
@@ -153,6 +153,7 @@ def _funnel(config: Config) -> Funnel:
             rules_file=Path(config.redaction_rules) if config.redaction_rules else None,
             cache_dir=config.state_path,
             environ=os.environ,
+            on_problem=lambda hint: logger.warning("rules_missing", hint=hint),
         )
     except RuleError as exc:
         raise ConfigError(f"AGENT_TRACE_REDACTION_RULES: {exc}") from None

@@ -6,7 +6,7 @@ It fails closed. Whatever goes wrong, what comes out is a stub that says how man
 import re
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from uuid import UUID
@@ -44,11 +44,12 @@ class Funnel:
         rules_file: Path | None = None,
         cache_dir: Path | None = None,
         environ: Mapping[str, str] = {},
+        on_problem: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """`on_problem` is told, from a thread, when fewer rules are active than there should be."""
         self._enabled = enabled
         self._capture = capture
-        self.problem: str | None = None
-        """Why fewer rules are active than there should be; to be logged by whoever owns the funnel."""
+        self._on_problem = on_problem
         self._cache_dir = cache_dir
         self._user_rules = read_rules(rules_file) if rules_file is not None else []
         self._memory = Memory(environ if enabled else {})
@@ -123,7 +124,7 @@ class Funnel:
             self._exported = export.export(self._cache_dir)
         except (OSError, ValueError, ImportError):
             self._exported = []
-            self.problem = "the kingfisher rules could not be exported; only the built-in rules are active"
+            self._on_problem("the kingfisher rules could not be exported; only the built-in rules are active")
 
 
 def _utf8(text: str) -> bytes:

@@ -1,7 +1,11 @@
 """`redact --stored`: old rows are masked again, in batches, and an interrupted run goes on where it stopped."""
 
 import json
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -71,3 +75,42 @@ async def test_an_interrupted_run_goes_on_where_it_stopped(migrated_url: str) ->
         await redact_stored(connection, Funnel(), batch_rows=6, progress=lambda t, n: seen.append((t, n)))
         assert max(rows for table, rows in seen if table == "agent_trace_events") == 8
         assert SECRET not in await payloads(connection)
+
+
+def command(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run the program to its end."""
+    words = [sys.executable, "-m", "agent_trace_sidecar", *args]
+    return subprocess.run(
+        words, env={**os.environ, **env}, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+
+
+async def test_the_command_says_how_many_rows_it_masked(migrated_url: str, tmp_path: Path) -> None:
+    """And changes nothing unless it is told to change what is stored, or when masking is off."""
+    settings = {"AGENT_TRACE_DATABASE_URL": migrated_url, "AGENT_TRACE_STATE_DIR": str(tmp_path)}
+    async with connected(migrated_url) as connection:
+        await fill(connection, 4)
+        assert command("redact", **settings).returncode == 2
+        off = command("redact", "--stored", AGENT_TRACE_REDACTION="off", **settings)
+        assert (off.returncode, off.stderr.count("\n"), "AGENT_TRACE_REDACTION" in off.stderr) == (1, 1, True)
+        assert SECRET in await payloads(connection)
+        done = command("redact", "--stored", **settings)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "agent_trace_events: 2 rows masked" in done.stdout
+        assert SECRET not in await payloads(connection)
+    status = json.loads(command("status", "--json", **settings).stdout)
+    assert (status["healthy"], status["stored"]["sources"]) == (True, [])
+
+
+def test_a_missing_rule_set_is_said_and_the_built_in_rules_go_on(migrated_url: str, tmp_path: Path) -> None:
+    """As on a platform for which there is no kingfisher."""
+    (tmp_path / "kingfisher").mkdir()
+    (tmp_path / "kingfisher" / "__init__.py").touch()
+    done = command(
+        "run",
+        PYTHONPATH=str(tmp_path),
+        AGENT_TRACE_DATABASE_URL=migrated_url,
+        AGENT_TRACE_STATE_DIR=str(tmp_path / "state"),
+    )
+    assert done.returncode == 0
+    assert "event=rules_missing" in done.stderr
