@@ -288,10 +288,12 @@ class Run(Daemon):
 
     async def _adopt_for_ever(self) -> None:
         while True:
-            await self._adopt_all(grace_s=ADOPT_GRACE_S)
-            await asyncio.sleep(ADOPT_INTERVAL_S)
+            young = await self._adopt_all(grace_s=ADOPT_GRACE_S)
+            await asyncio.sleep(ADOPT_GRACE_S if young else ADOPT_INTERVAL_S)
 
-    async def _adopt_all(self, grace_s: float) -> None:
+    async def _adopt_all(self, grace_s: float) -> bool:
+        """Ship all of them, one after the other; whether one was too young yet."""
+        young = False
         for folder in spool_folders(self._root):
             if self._spool is None or folder != self._spool.folder:
                 try:
@@ -299,21 +301,23 @@ class Run(Daemon):
                 except (SpoolBusyError, OSError):
                     continue
                 try:
-                    await self._adopt(spool, grace_s)
+                    young |= not await self._adopt(spool, grace_s)
                 finally:
                     spool.close()
+        return young
 
-    async def _adopt(self, spool: Spool, grace_s: float) -> None:
-        """Ship what is left of a spool whose owner is dead; delete it once it is old enough."""
+    async def _adopt(self, spool: Spool, grace_s: float) -> bool:
+        """Ship what is left of a spool whose owner is dead; delete it once it is old enough. False: it is too young."""
         age = HealthFile.now() - spool.last_write_at
         if 0 <= age < grace_s:  # a time in the future is a clock that was set back, and says nothing
-            return
+            return HealthFile(spool.folder).shipped_to() == spool.end
         if HealthFile(spool.folder).shipped_to() != spool.end:
             self.logger.info("spool_adopted", spool=spool.folder.name, bytes=spool.end - spool.start)
             with contextlib.suppress(FencedError):
                 await self._ship(spool, SpoolLog(spool, ended=True))
         if (age > SPOOL_KEEP_S or self._intake.blocked) and HealthFile(spool.folder).shipped_to() == spool.end:
             spool.remove()
+        return True
 
     # -- the rest --------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from agent_trace_sidecar.log import Logger, try_write
 from agent_trace_sidecar.redaction import Funnel, Redacted
 from agent_trace_sidecar.sources.lines import Line, Oversize
 from agent_trace_sidecar.sources.stdin import read_lines
-from agent_trace_sidecar.spool import Spool, SpoolFullError
+from agent_trace_sidecar.spool import Spool, SpoolBusyError, SpoolFullError
 
 _RETRY_S: Final = 0.2
 """How long the reader waits before it asks a full disk or spool again."""
@@ -121,6 +121,8 @@ class Intake:
         while True:
             try:
                 return Spool.create(self._root, instance or uuid4())
+            except SpoolBusyError:
+                continue  # somebody else was faster; there is another name to try
             except OSError as exc:
                 self._wait(f"the spool in {self._root} can't be opened: {exc.strerror}")
 

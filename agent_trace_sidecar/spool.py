@@ -62,8 +62,7 @@ class Spool:
         self.source_id: UUID = uuid5(NAMESPACE_URL, f"agent-trace-sidecar:spool:{folder.name}")
         self._segment_bytes = segment_bytes
         self._max_bytes = max_bytes
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock_fd = _lock(folder / "lock")
+        self._lock_fd = _lock(folder) if folder.is_dir() else _create(folder)
         self._write_lock = threading.Lock()
         self._sync_lock = threading.Lock()
         self._fd: int | None = None
@@ -85,7 +84,7 @@ class Spool:
     def create(cls, root: Path, instance: UUID, *, segment_bytes: int = SEGMENT_BYTES) -> Self:
         """Reopen the spool that an earlier sidecar of this `instance` left, or make a new one."""
         for folder in sorted(root.glob(f"{instance}.*")):
-            with contextlib.suppress(SpoolBusyError):
+            with contextlib.suppress(SpoolBusyError, FileNotFoundError):
                 return cls(folder, segment_bytes=segment_bytes)
         return cls(root / f"{instance}.{uuid4().hex[:8]}", segment_bytes=segment_bytes)
 
@@ -101,8 +100,8 @@ class Spool:
 
     @property
     def last_write_at(self) -> float:
-        """Seconds since the epoch of the newest segment's last change; 0 when there is none."""
-        return self._path(self._segments[-1]).stat().st_mtime if self._segments else 0.0
+        """Seconds since the epoch of the newest segment's last change; of the folder's when there is none."""
+        return (self._path(self._segments[-1]) if self._segments else self.folder).stat().st_mtime
 
     # -- writing ---------------------------------------------------------------------------------------------
 
@@ -330,7 +329,8 @@ class Spool:
         fd = os.open(path, os.O_RDWR)
         try:
             size = size_of_whole_lines(fd)
-            os.ftruncate(fd, size)
+            if os.fstat(fd).st_size != size:  # a truncation to the same size would make the file look young
+                os.ftruncate(fd, size)
             os.fdatasync(fd)
         finally:
             os.close(fd)
@@ -346,7 +346,7 @@ def spool_folders(root: Path) -> list[Path]:
 def is_owned(folder: Path) -> bool:
     """Whether a living process owns the spool in this folder."""
     try:
-        fd = _lock(folder / "lock")
+        fd = _lock(folder)
     except SpoolBusyError:
         return True
     except OSError:
@@ -364,14 +364,38 @@ def extent(folder: Path) -> tuple[int, int]:
     return segments[0], segments[-1] + (last.stat().st_size if last.exists() else 0)
 
 
-def _lock(path: Path) -> int:
+def _create(folder: Path) -> int:
+    """Make a spool's folder and its lock. It gets its name when it is locked: nobody takes it for a dead one's."""
+    newborn = folder.with_name(f".{folder.name}")
+    newborn.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = _lock(newborn)
+    try:
+        newborn.rename(folder)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _lock(folder: Path) -> int:
+    path = folder / "lock"
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        taken = _is_at(fd, path)  # otherwise its last owner has removed it meanwhile
     except BlockingIOError:
+        taken = False
+    if not taken:
         os.close(fd)
-        raise SpoolBusyError(f"{path.parent} belongs to a running sidecar") from None
+        raise SpoolBusyError(f"{folder} belongs to a running sidecar")
     return fd
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _segments(folder: Path) -> list[int]:

@@ -308,9 +308,21 @@ def test_a_spool_has_one_owner(tmp_path: Path) -> None:
     second.close()
 
 
+def test_looking_at_a_spool_does_not_make_it_young(folder: Path) -> None:
+    """Its age decides when it is adopted and when it is removed."""
+    filled(folder, 1)
+    os.utime(next(folder.glob("*.jsonl")), (1000, 1000))
+    for _ in range(2):
+        spool = Spool(folder)
+        assert spool.last_write_at == 1000
+        spool.close()
+
+
 def test_a_spool_that_can_not_be_opened_is_not_owned(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failed attempt leaves no lock behind (os.ftruncate replaced, as on a read-only file system)."""
     filled(folder, 1)
+    with next(folder.glob("*.jsonl")).open("ab") as file:
+        file.write(b"torn")
 
     def refuse(*_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
