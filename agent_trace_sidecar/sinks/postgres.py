@@ -139,6 +139,7 @@ class PostgresSink:
         identity: Identity = _NOBODY,
         rules_version: str = "",
         write_deadline_s: float = WRITE_DEADLINE_S,
+        connect_deadline_s: float = CONNECT_DEADLINE_S,
     ) -> None:
         """`url` is asked before each connect; `prepare` runs on each new connection (it creates the schema)."""
         self._url = url
@@ -146,6 +147,7 @@ class PostgresSink:
         self._identity = identity
         self._rules = rules_version
         self._write_deadline_s = write_deadline_s
+        self._connect_deadline_s = connect_deadline_s
         self._limits = _LIMITS.format(lock_ms=int(write_deadline_s * 500), idle_ms=int(write_deadline_s * 2000))
         self._connection: asyncpg.Connection | None = None
 
@@ -153,7 +155,7 @@ class PostgresSink:
         """Take the log over: a new epoch, at the position where the last one stopped."""
         state = msgspec.json.encode(LogState(label=name.label)).decode()
         return await self._run(
-            lambda c: self._checkpoint(c, _OPEN, name.log_id, name.kind, name.host, state, now), CONNECT_DEADLINE_S
+            lambda c: self._checkpoint(c, _OPEN, name.log_id, name.kind, name.host, state, now), self._connect_deadline_s
         )
 
     async def resume_log(self, name: LogName, epoch: int, now: datetime) -> Checkpoint:
@@ -165,7 +167,7 @@ class PostgresSink:
         state = msgspec.json.encode(LogState(label=name.label)).decode()
         found = await self._run(
             lambda c: self._checkpoint(c, _RESUME, name.log_id, name.kind, name.host, epoch, state, now),
-            CONNECT_DEADLINE_S,
+            self._connect_deadline_s,
         )
         if found.epoch > epoch:
             raise FencedError
@@ -178,7 +180,7 @@ class PostgresSink:
             found: str | None = await connection.fetchval(_LOAD_STATE, instance)
             return (found or "").encode()
 
-        return await self._run(load, CONNECT_DEADLINE_S)
+        return await self._run(load, self._connect_deadline_s)
 
     async def write(self, batch: Batch, name: LogName, counts: Counts) -> Written:
         """Store the batch; rows that the server refuses become dead letters, their neighbours are stored.
@@ -201,7 +203,7 @@ class PostgresSink:
             except StoreError as exc:
                 if exc.verdict.fate not in (Fate.ROW, Fate.DUPLICATE):
                     raise
-            await self._run(refused.check_shape, CONNECT_DEADLINE_S)
+            await self._run(refused.check_shape, self._connect_deadline_s)
             await self._set_aside(batch, known)
 
     async def close(self) -> None:
@@ -329,9 +331,9 @@ class PostgresSink:
     async def _connect(self) -> asyncpg.Connection:
         await self.close()
         url = await self._url()
-        connection = await connect(url)
+        connection = await connect(url, self._connect_deadline_s)
         try:
-            await guarded(connection, self._prepare(connection), CONNECT_DEADLINE_S * 3)
+            await guarded(connection, self._prepare(connection), self._connect_deadline_s * 3)
         except BaseException:
             connection.terminate()
             raise

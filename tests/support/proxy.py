@@ -64,6 +64,8 @@ class Proxy:
         self.hits: Counter[str] = Counter()
         """How often each break was carried out, by `phase:action`."""
         self.accepted = 0
+        self.keep_servers = False
+        """Whether the server's end of a black-holed connection stays open when the client has gone."""
         self._server_url = server_url
         self._armed: dict[str, tuple[Action, int]] = {}
         self._links: set[_Link] = set()
@@ -131,8 +133,11 @@ class Proxy:
 
     async def _stop(self) -> None:
         self._server.close()
-        for task in [link.task for link in self._links]:
+        tasks = [link.task for link in self._links]
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # transports close themselves in the loop's next round
         await asyncio.sleep(0)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -145,8 +150,9 @@ class Proxy:
         try:
             await link.run()
         except (OSError, EOFError, asyncio.CancelledError):
-            link.reset()
+            pass
         finally:
+            link.reset()
             self._links.discard(link)
 
     def take(self, phase: str) -> Action | None:
@@ -267,6 +273,8 @@ class _Link:
         self._deaf = True
         while await self._client.read(65536):
             pass
+        if self._proxy.keep_servers:
+            await self._server_gone.wait()
 
     async def _lose_answer(self, message: bytes) -> None:
         assert self._to_server is not None, "there is no answer to a connect"
