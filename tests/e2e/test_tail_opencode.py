@@ -5,8 +5,9 @@ from pathlib import Path
 from uuid import UUID
 
 from tests.support.fake_model import Call, Step, fake_model
-from tests.support.opencode import SHIM, opencode
-from tests.support.postgres import fetch
+from tests.support.opencode import ROOT, SHIM, opencode
+from tests.support.pooler import pgbouncer
+from tests.support.postgres import OwnServer, execute, fetch
 from tests.support.sidecar import sidecar_env
 from tests.support.tailing import stored_ids, tailing
 from tests.support.waiting import eventually
@@ -26,22 +27,25 @@ def small_files(folder: Path) -> Path:
     return target
 
 
-def test_a_session_in_many_files_with_kills_in_between_is_stored_once(migrated_url: str, tmp_path: Path) -> None:
-    """Three sessions and their rotation, with `tail` killed by force in two of them."""
+def test_sessions_in_many_files_with_kills_in_between_are_stored_once(own_server: OwnServer, tmp_path: Path) -> None:
+    """Three sessions and their rotation, with `tail` killed by force in two of them, as a writer through PgBouncer."""
     logs = tmp_path / "logs"
-    env = sidecar_env(tmp_path / "state", migrated_url, flush_ms="50", batch_size="5")
-    with fake_model() as model, opencode(model) as oc:
+    server_url = own_server.url
+    execute(server_url, (ROOT / "deploy" / "roles.sql").read_text())
+    with pgbouncer(server_url, ["agent_trace_writer"]) as pooled, fake_model() as model, opencode(model) as oc:
+        url = pooled.replace("///", "//agent_trace_writer@/", 1)
+        env = sidecar_env(tmp_path / "state", url, flush_ms="50", batch_size="5")
         model.script("filework", *EDITS)
         project = oc.project("shop", {"a.txt": "one\n"})
         oc.add_plugin(project, small_files(tmp_path))
         oc.env["AGENT_TRACE_LOG_DIR"] = str(logs)
         for _ in range(2):
-            before = len(stored_ids(migrated_url))
+            before = len(stored_ids(server_url))
             with (
                 tailing(env, tmp_path / "said", logs) as tail,
                 oc.start(project, "filework please") as process,
             ):
-                eventually(lambda before=before: len(stored_ids(migrated_url)) > before + 10, 30, "it is at work")  # type: ignore[misc]
+                eventually(lambda before=before: len(stored_ids(server_url)) > before + 10, 30, "it is at work")  # type: ignore[misc]
                 tail.kill()
                 assert process.wait(60) == 0
         with tailing(env, tmp_path / "said", logs) as tail:
@@ -51,10 +55,8 @@ def test_a_session_in_many_files_with_kills_in_between_is_stored_once(migrated_u
     lines = [json.loads(line) for file in files for line in file.read_bytes().splitlines()]
     assert len(files) > 9
     assert all(file.name.endswith(".done.jsonl") for file in files)
-    assert stored_ids(migrated_url) == {UUID(line["id"]) for line in lines}
-    records = fetch(migrated_url, "SELECT count(*) AS n, count(DISTINCT event_id) AS m FROM agent_trace_records")
+    assert stored_ids(server_url) == {UUID(line["id"]) for line in lines}
+    records = fetch(server_url, "SELECT count(*) AS n, count(DISTINCT event_id) AS m FROM agent_trace_records")
     assert [tuple(row) for row in records] == [(18, 18)]
-    gaps = fetch(
-        migrated_url, "SELECT state->'sequence'->>'missing' AS n FROM agent_trace_sources WHERE kind <> 'file'"
-    )
+    gaps = fetch(server_url, "SELECT state->'sequence'->>'missing' AS n FROM agent_trace_sources WHERE kind <> 'file'")
     assert [row["n"] for row in gaps] == ["0"] * 3

@@ -15,32 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tests.support.debian import program, run
 from tests.support.opencode import killed_after
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 _KEPT: Final = ROOT / ".tools" / "image"
-_PROGRAMS: Final = {"buildah": "buildah", "runc": "runc", "mmdebstrap": "mmdebstrap"}
 _BASE: Final = "localhost/agent-trace-base"
 _CERTIFICATES: Final = Path("/etc/ssl/certs")
 _BASE_PACKAGES: Final = "python3,python3-venv,python3-pip,ca-certificates"
 
 
-def _do(*command: str | Path) -> str:
-    """Run a program and return what it prints; its errors are part of a failure's text."""
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{command}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    return done.stdout.strip()
-
-
 def _buildah(*arguments: str | Path) -> str:
-    return _do("buildah", "--root", _KEPT / "storage", "--runroot", _KEPT / "run", *arguments)
-
-
-def _install() -> None:
-    missing = [package for program, package in _PROGRAMS.items() if shutil.which(program) is None]
-    if missing:
-        _do("apt-get", "update", "--quiet=2")
-        _do("apt-get", "install", "--quiet=2", "--yes", "--no-install-recommends", *missing)
+    return run(
+        program("buildah"), "--root", str(_KEPT / "storage"), "--runroot", str(_KEPT / "run"), *map(str, arguments)
+    )
 
 
 def _make_base() -> None:
@@ -48,7 +36,8 @@ def _make_base() -> None:
     if _BASE in _buildah("images", "--format", "{{.Name}}").split():
         return
     archive = _KEPT / "base.tar"
-    _do("mmdebstrap", "--quiet", "--variant=minbase", f"--include={_BASE_PACKAGES}", _codename(), archive)
+    arguments = ["--quiet", "--variant=minbase", f"--include={_BASE_PACKAGES}"]
+    run(program("mmdebstrap"), *arguments, _codename(), str(archive))
     container = _buildah("from", "scratch")
     _buildah("add", "--quiet", container, archive, "/")
     _buildah("commit", "--quiet", "--rm", container, _BASE)
@@ -86,7 +75,6 @@ def built_image(folder: Path) -> Iterator[Image]:
     _KEPT.mkdir(parents=True, exist_ok=True)
     with (_KEPT / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _install()
         _buildah("rm", "--all")
         _make_base()
         volumes = [f"{_pip_settings(folder)}:/etc/pip.conf:ro", f"{_CERTIFICATES}:{_CERTIFICATES}:ro"]
@@ -111,7 +99,7 @@ class Container:
 
     def kill(self, signal: str) -> None:
         """Send a signal to its first process."""
-        _do(*self._runtime, "kill", self._name, signal)
+        run(*self._runtime, "kill", self._name, signal)
 
     def is_healthy(self) -> bool:
         """Run the image's health check in it."""
@@ -131,7 +119,7 @@ def container(
     """
     assert any(argument.startswith(f"{folder}/") for argument in arguments)
     name = f"agent-trace-{os.getpid()}"
-    runtime = ["runc", "--root", str(folder / "runtime")]
+    runtime = [program("runc"), "--root", str(folder / "runtime")]
     bundle = folder / "bundle"
     bundle.mkdir(exist_ok=True)
     (bundle / "config.json").write_text(json.dumps(_specification(image, arguments, env, logs)))
