@@ -26,6 +26,7 @@ from agent_trace_sidecar.workspace.finish import Finisher
 from agent_trace_sidecar.workspace.revision import Revisions
 from agent_trace_sidecar.workspace.rewrites import Rewrites
 from agent_trace_sidecar.workspace.steps import Call, Edited, Step, Steps
+from agent_trace_sidecar.workspace.vcs import Repositories
 
 HEAD_BYTES: Final = 16 * 1024
 """The shim writes `hook`, two paths and the event's type into a line's first bytes."""
@@ -39,16 +40,10 @@ CLOCK_SLACK_NS: Final = 10_000_000
 """A file written less than this before the hook fired may as well have been written after: kernels stamp files with
 a clock that ticks every few milliseconds."""
 
+_HOOKS: Final = (b'"tool.execute.', b'"session.step.')
 _PARTS: Final = (b'"status":"completed"', b'"status":"error"', b'"type":"step-')
 _Key = tuple[str | None, str | None]
 _Place = tuple[Path, str]
-
-
-class _BeforeOutput(msgspec.Struct):
-    args: msgspec.Raw = msgspec.Raw()
-
-
-_before_output = msgspec.json.Decoder(_BeforeOutput)
 
 
 class Observer:
@@ -73,8 +68,9 @@ class Observer:
         self._is_secret = is_secret
         self._is_secret_path = is_secret_path
         self._clock = clock
-        self._revisions = Revisions()
-        self._rewrites = Rewrites(self._revisions)
+        revisions = Revisions()
+        self._repositories = Repositories(revisions)
+        self._rewrites = Rewrites(revisions)
         self._steps = Steps()
         self._finisher = Finisher(data_home, self._rewrites, self._judged, self._secret)
         self._before: OrderedDict[_Key, dict[_Place, bytes]] = OrderedDict()
@@ -87,7 +83,7 @@ class Observer:
         Never raises: a file that can't be read is a file that is not known.
         """
         head = line[:HEAD_BYTES]
-        if b'"tool.execute.' not in head and not (
+        if not any(mark in head for mark in _HOOKS) and not (
             b'"message.part.updated"' in head and any(mark in line for mark in _PARTS)
         ):
             return None
@@ -125,7 +121,7 @@ class Observer:
         self._drop(key)
         call = Call(seen.call_id or "", tool, opencode.may_change_unseen(envelope.api, tool), float(envelope.at))
         try:
-            args = _before_output.decode(envelope.output).args
+            args = opencode.before_args(envelope)
             named = opencode.named_paths(envelope.api, tool, args)
             call.command = _texts(args) if call.silent else ""
         except (ValueError, RecursionError):
@@ -229,7 +225,7 @@ class Observer:
     def _revision(self, envelope: Envelope) -> VcsObserved | None:
         root = _root(envelope)
         try:
-            return self._revisions.of(root) if root else None
+            return self._repositories.of(root) if root else None
         except (OSError, ValueError):
             return None
 

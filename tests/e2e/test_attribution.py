@@ -3,8 +3,10 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +14,42 @@ import pytest
 
 from agent_trace_sidecar.fingerprints import line_hashes
 from tests.support.fake_model import Call, FakeModel, Step, fake_model
-from tests.support.opencode import OpenCode, opencode
-from tests.support.postgres import fetch
+from tests.support.opencode import OpenCode, Server, opencode
+from tests.support.postgres import PostgresServers, fetch
 from tests.support.records import checked
 from tests.support.waiting import eventually
 
 FILES = {
     "a.txt": "one\ntwo\nthree\nfour\n",
     "b.py": "x=1\ny=2\n",
-    "c.py": "p=1\nq=2\n",
     "mv.txt": "m\nn\no\np\n",
     "mv2.txt": "".join(f"line {n}\n" for n in range(20)),
     "gone.txt": "a\nb\n",
     ".gitignore": "ignored/\n",
 }
-FORMAT = """sed -i 's/ *= */ = /' "$0"; grep -q formatted "$0" || sed -i '1i # formatted' "$0" """
-RANGES = """
-SELECT path, start_line, end_line, tool, method, session_id, message_id, model_id, voided_at IS NOT NULL AS void
-FROM agent_trace_ranges ORDER BY recorded_at, record_id, path, start_line
+FORMAT = """
+case "$0" in *slow*) touch ignored/formatting; for i in 1 2 3 4 5 6 7 8 9; do
+  test -e ignored/edited && break; sleep 0.2; done;; esac
+sed -i 's/ *= */ = /' "$0"; grep -q formatted "$0" || sed -i '1i # formatted' "$0"
 """
+"""A formatter that adds a line on top; on a file called slow it waits until the person has done something."""
+TOOL = """
+import fs from "node:fs";
+const file = new URL("../../stamp.txt", import.meta.url);
+export default { description: "stamp", args: {}, execute: async () => (fs.writeFileSync(file, "by a tool"), "ok") };
+"""
+OF_PROJECT = "record #>> '{metadata,io.opencode.directory}' = $1"
+RANGES = f"""
+SELECT g.path, start_line, end_line, g.tool, method, g.session_id, g.model_id, voided_at IS NOT NULL AS void
+FROM agent_trace_ranges g JOIN agent_trace_records r USING (record_id, recorded_at) WHERE {OF_PROJECT}
+ORDER BY recorded_at, record_id, path, start_line
+"""
+STATES = f"""
+SELECT s.* FROM agent_trace_file_states s JOIN agent_trace_records r USING (record_id, recorded_at) WHERE {OF_PROJECT}
+ORDER BY recorded_at, record_id
+"""
+COMMIT = "git -c user.name=t -c user.email=t@example.invalid commit -qm AI"
+Span = tuple[str, int, int, str, str]
 
 
 def bash(command: str) -> Call:
@@ -38,54 +57,19 @@ def bash(command: str) -> Call:
     return Call("bash", {"command": command, "description": "do it"})
 
 
-@dataclass
-class Attribution:
-    """An OpenCode that records into a database of its own."""
+def write(path: str, content: str) -> Call:
+    """A call of write."""
+    return Call("write", {"filePath": path, "content": content})
 
-    oc: OpenCode
-    url: str
 
-    def project(self, name: str, files: dict[str, Any]) -> Path:
-        """Make a project and run `init` there."""
-        project = self.oc.project(name, files)
-        command = [sys.executable, "-m", "agent_trace_sidecar", "init", str(project)]
-        subprocess.run(command, check=True, capture_output=True)
-        self.oc.git(project, "add", "-A")
-        self.oc.git(project, "commit", "-q", "-m", "Record")
-        return project
+def edit(path: str, old: str, new: str) -> Call:
+    """A call of edit."""
+    return Call("edit", {"filePath": path, "oldString": old, "newString": new})
 
-    def run(self, project: Path, prompt: str, *args: str) -> None:
-        """Do a prompt, and wait until all of it is stored."""
-        done = self.oc.run(project, prompt, *args)
-        assert done.code == 0, done.stderr
-        self.wait("bye")
 
-    def rows(self, query: str = RANGES, *args: object) -> list[dict[str, Any]]:
-        """Ask the database."""
-        return [dict(row) for row in fetch(self.url, query, *args)]
-
-    def wait(self, event_name: str, number: int = 1) -> None:
-        """Wait until so many events of this name are stored."""
-        query = "SELECT count(*) AS n FROM agent_trace_events WHERE event_name = $1"
-        eventually(lambda: self.rows(query, event_name)[0]["n"] >= number, 20, f"{number} {event_name} stored")
-
-    def spans(self) -> set[tuple[str, int, int, str, str]]:
-        """All ranges in short; and every record is a valid one."""
-        for row in self.rows("SELECT record::text AS record FROM agent_trace_records"):
-            checked(row["record"])
-        return {(r["path"], r["start_line"], r["end_line"], r["tool"], r["method"]) for r in self.rows()}
-
-    def kinds(self) -> set[tuple[str, str | None, str]]:
-        """Every file of every record: where it stands, where it stood, and what happened to it."""
-        return {(r["path"], r["old_path"], r["kind"]) for r in self.rows("SELECT * FROM agent_trace_file_states")}
-
-    def state(self, path: str) -> tuple[bytes | None, bytes | None]:
-        """What the last record that touched a file says of it before and after."""
-        query = (
-            "SELECT * FROM agent_trace_file_states WHERE path = $1 ORDER BY recorded_at DESC, record_id DESC LIMIT 1"
-        )
-        (row,) = self.rows(query, path)
-        return row["before_hashes"], row["after_hashes"]
+def task(prompt: str) -> Call:
+    """A subagent."""
+    return Call("task", {"description": "sub", "prompt": prompt, "subagent_type": "general"})
 
 
 def hashes(text: str) -> bytes:
@@ -93,42 +77,107 @@ def hashes(text: str) -> bytes:
     return line_hashes(text.encode().splitlines())
 
 
-@pytest.fixture
-def model() -> Iterator[FakeModel]:
-    """A scripted model."""
-    with fake_model() as served:
-        yield served
+@dataclass
+class Site:
+    """One OpenCode server that records all projects of these tests into one database."""
+
+    oc: OpenCode
+    model: FakeModel
+    server: Server
+    url: str
+
+    def project(self, name: str, files: dict[str, str] | None = None) -> "Project":
+        """Make a repository where everything is recorded."""
+        folder = self.oc.project(name, FILES if files is None else files)
+        command = [sys.executable, "-m", "agent_trace_sidecar", "init", str(folder)]
+        subprocess.run(command, check=True, capture_output=True)
+        self.oc.git(folder, "add", "-A")
+        self.oc.git(folder, "commit", "-q", "-m", "Record")
+        (folder / "ignored").mkdir()
+        return Project(self, folder, "")
 
 
-@pytest.fixture
-def recorder(model: FakeModel, migrated_url: str) -> Iterator[Attribution]:
-    """An OpenCode with a formatter, that records."""
-    with opencode(model) as oc:
-        oc.env["AGENT_TRACE_DATABASE_URL"] = migrated_url
+@dataclass
+class Project:
+    """A repository and its one session."""
+
+    site: Site
+    folder: Path
+    session: str
+
+    def prompt(self, marker: str, *steps: Step, model: str = "fake/m1") -> None:
+        """Let the model take these steps, and wait until all of it is stored."""
+        self.site.model.script(marker, *steps)
+        self.session = self.session or self.site.server.session(self.folder)
+        idle = self.stored("session.idle")
+        self.site.server.prompt(self.folder, self.session, f"do {marker}", model)
+        eventually(lambda: self.stored("session.idle") > idle, 20, "the turn is stored")
+
+    def rows(self, query: str, *args: object) -> list[dict[str, Any]]:
+        """Ask the database."""
+        return [dict(row) for row in fetch(self.site.url, query, *args)]
+
+    def stored(self, event_name: str) -> int:
+        """How many events of the session are stored."""
+        query = "SELECT count(*)::int AS n FROM agent_trace_events WHERE event_name = $1 AND session_id = $2"
+        return int(self.rows(query, event_name, self.session)[0]["n"])
+
+    def ranges(self) -> list[dict[str, Any]]:
+        """The project's ranges, in order; and every record is a valid one."""
+        for row in self.rows(f"SELECT record::text AS record FROM agent_trace_records WHERE {OF_PROJECT}", self.place):
+            checked(row["record"])
+        return self.rows(RANGES, self.place)
+
+    def spans(self, *, void: bool = False) -> set[Span]:
+        """The ranges in short, those that are void or the others."""
+        rows = [row for row in self.ranges() if row["void"] == void]
+        return {(r["path"], r["start_line"], r["end_line"], r["tool"], r["method"]) for r in rows}
+
+    def kinds(self) -> set[tuple[str, str | None, str]]:
+        """Every file of every record: where it stands, where it stood, and what happened to it."""
+        return {(row["path"], row["old_path"], row["kind"]) for row in self.rows(STATES, self.place)}
+
+    def state(self, path: str) -> tuple[bytes | None, bytes | None]:
+        """What the last record that touched a file says of it before and after."""
+        row = [row for row in self.rows(STATES, self.place) if row["path"] == path][-1]
+        return row["before_hashes"], row["after_hashes"]
+
+    @property
+    def place(self) -> str:
+        """The folder as OpenCode calls it."""
+        return str(self.folder)
+
+
+@pytest.fixture(scope="module", name="site")
+def _site(postgres_servers: PostgresServers) -> Iterator[Site]:
+    """A server for all tests of this file: starting one takes longer than a session."""
+    with fake_model() as model, postgres_servers.database(migrated=True) as url, opencode(model) as oc:
+        oc.env["AGENT_TRACE_DATABASE_URL"] = url
         oc.env["AGENT_TRACE_STATE_DIR"] = str(oc.folder / "state")
         oc.config["formatter"] = {"ours": {"command": ["sh", "-c", FORMAT, "$FILE"], "extensions": [".py"]}}
-        yield Attribution(oc, migrated_url)
+        with oc.serve() as server:
+            yield Site(oc, model, server, url)
 
 
-def test_what_bash_and_formatters_wrote_is_the_ais_and_nothing_else(recorder: Attribution, model: FakeModel) -> None:
+def test_what_bash_and_formatters_wrote_is_the_ais_and_nothing_else(site: Site) -> None:
     """Each call has its own lines, also of calls that ran side by side; moves and deletions are data."""
-    project = recorder.project("shop", FILES)
-    first: Sequence[Call] = (
-        Call("write", {"filePath": "new.py", "content": "a=1\n"}),
-        bash("sleep 0.2; sed -i s/two/TWO/ a.txt; mkdir -p ignored; echo x > ignored/x.txt"),
-        Call("edit", {"filePath": "b.py", "oldString": "y=2", "newString": "y=3\nz=4"}),
-    )
-    model.script(
+    project = site.project("bash")
+    project.prompt(
         "bashwork",
-        Step(first),
+        Step(
+            [
+                write("new.py", "a=1\n"),
+                bash("sleep 0.2; sed -i s/two/TWO/ a.txt; echo x > ignored/x.txt"),
+                edit("b.py", "y=2", "y=3\nz=4"),
+            ]
+        ),
         Step([bash("git mv mv.txt moved.txt; mv mv2.txt mv3.txt; sed -i 's/line 7/LINE/' mv3.txt; rm gone.txt")]),
         Step(
             [bash("printf 'tee 1\\ntee 2\\n' | tee tee.txt"), bash("python3 -c \"open('py.txt','w').write('p\\n')\"")]
         ),
         Step([bash("echo five >> a.txt; false")]),
     )
-    recorder.run(project, "bashwork")
-    assert recorder.spans() == {
+    assert project.spans() == {
         ("new.py", 1, 2, "write", "content"),
         ("a.txt", 2, 2, "bash", "snapshot"),
         ("b.py", 1, 4, "edit", "diff"),
@@ -137,18 +186,174 @@ def test_what_bash_and_formatters_wrote_is_the_ais_and_nothing_else(recorder: At
         ("py.txt", 1, 1, "bash", "snapshot"),
         ("a.txt", 5, 5, "bash", "snapshot"),
     }
-    assert recorder.kinds() >= {
+    assert project.kinds() >= {
         ("moved.txt", "mv.txt", "move"),
         ("mv3.txt", "mv2.txt", "move"),
         ("gone.txt", None, "delete"),
     }
-    assert recorder.state("a.txt") == (hashes("one\nTWO\nthree\nfour\n"), hashes("one\nTWO\nthree\nfour\nfive\n"))
-    assert recorder.state("moved.txt") == (hashes(FILES["mv.txt"]), hashes(FILES["mv.txt"]))
-    assert recorder.state("gone.txt") == (hashes(FILES["gone.txt"]), b"")
-    assert {row["model_id"] for row in recorder.rows()} == {"fake/m1"}
-    records = recorder.rows("SELECT record::text AS record, vcs_revision, event_id FROM agent_trace_records")
-    assert {row["vcs_revision"] for row in records} == {recorder.oc.git(project, "rev-parse", "HEAD").strip()}
-    deleted = [gone for row in records for gone in json.loads(row["record"])["metadata"].get("io.opencode.deleted", [])]
-    assert {"path": "gone.txt", "start_line": 1, "end_line": 2} in deleted
-    known = "SELECT event_id FROM agent_trace_events WHERE event_name = 'tool.execute.after' AND event_id = $1"
-    assert all(recorder.rows(known, row["event_id"]) for row in records)
+    assert project.state("a.txt") == (hashes("one\nTWO\nthree\nfour\n"), hashes("one\nTWO\nthree\nfour\nfive\n"))
+    assert project.state("moved.txt") == (hashes(FILES["mv.txt"]), hashes(FILES["mv.txt"]))
+    assert project.state("gone.txt") == (hashes(FILES["gone.txt"]), b"")
+    assert {row["model_id"] for row in project.ranges()} == {"fake/m1"}
+
+
+def test_a_record_of_bash_is_of_the_call_itself(site: Site) -> None:
+    """It is made when the step ends, but its event, time and revision are the call's."""
+    project = site.project("own")
+    project.prompt("ownwork", Step([bash("echo x > x.txt && rm gone.txt && git add -A && " + COMMIT)]))
+    query = f"""SELECT e.event_name, e.tool, e.occurred_at = r.recorded_at AS same, vcs_revision, record::text AS record
+    FROM agent_trace_records r JOIN agent_trace_events e USING (event_id) WHERE {OF_PROJECT}"""
+    (row,) = project.rows(query, project.place)
+    assert (row["event_name"], row["tool"], row["same"]) == ("tool.execute.after", "bash", True)
+    head = site.oc.git(project.folder, "rev-parse", "HEAD").strip()
+    assert row["vcs_revision"] == head
+    gone = json.loads(row["record"])["metadata"]["io.opencode.deleted"]
+    assert gone == [{"path": "gone.txt", "start_line": 1, "end_line": 2}]
+    assert project.spans() == {("x.txt", 1, 1, "bash", "snapshot")}
+
+
+def test_apply_patch_and_its_formatter(site: Site) -> None:
+    """The patch's own diff is older than the formatter's work; moves with and without a change are told apart."""
+    project = site.project("patch")
+    patch = """*** Begin Patch
+*** Update File: b.py
+@@
+ x=1
++w=0
+ y=2
+*** Add File: added.py
++k=1
+*** Delete File: gone.txt
+*** Update File: mv.txt
+*** Move to: moved.txt
+@@
+ m
+-n
++N
+ o
+*** End Patch"""
+    project.prompt("patchwork", Step([Call("apply_patch", {"patchText": patch})]), model="openai/gpt-5-x")
+    assert {(path, start, end) for path, start, end, _, _ in project.spans()} == {
+        ("b.py", 1, 4),
+        ("added.py", 1, 2),
+        ("moved.txt", 2, 2),
+    }
+    assert project.kinds() == {
+        ("b.py", None, "update"),
+        ("added.py", None, "add"),
+        ("gone.txt", None, "delete"),
+        ("moved.txt", "mv.txt", "move"),
+    }
+    assert project.state("b.py") == (hashes("x=1\ny=2"), hashes("# formatted\nx = 1\nw = 0\ny = 2"))
+
+
+def test_what_a_subagent_wrote_is_its_own_and_counted_once(site: Site) -> None:
+    """The parent's step holds the child's files again; what the parent's own bash wrote meanwhile is the parent's."""
+    project = site.project("child")
+    site.model.script("subwork", Step([write("sub.txt", "sub\n"), bash("echo child > child.txt")]))
+    project.prompt("parentwork", Step([task("subwork please"), bash("echo parent > parent.txt")]))
+    ranges = project.ranges()
+    assert {(row["path"], row["session_id"] == project.session) for row in ranges} == {
+        ("sub.txt", False),
+        ("child.txt", False),
+        ("parent.txt", True),
+    }
+    assert len(ranges) == 3
+
+
+def test_what_a_person_types_while_the_ai_works_is_not_the_ais(site: Site) -> None:
+    """Beside an edit, whose formatter takes its time; and before a bash command of the same step begins."""
+    project = site.project("person", FILES | {"slow.py": "s=1\n"})
+
+    def person() -> None:
+        eventually((project.folder / "ignored" / "formatting").exists, 30)
+        (project.folder / "a.txt").write_text("one\nMINE\nthree\nfour\n")
+        (project.folder / "mine.txt").write_text("mine\n")
+        (project.folder / "ignored" / "edited").touch()
+
+    typing = threading.Thread(target=person)
+    typing.start()
+    project.prompt("slowwork", Step([edit("slow.py", "s=1", "s=2")]), Step([bash("echo ai > ai.txt")]))
+    typing.join()
+    assert project.spans() == {("slow.py", 1, 2, "edit", "diff"), ("ai.txt", 1, 1, "bash", "snapshot")}
+
+
+def test_a_persons_own_command_is_not_the_ais(site: Site) -> None:
+    """`!cmd` is a bash call in OpenCode's eyes."""
+    project = site.project("shell")
+    project.prompt("hiwork", Step(text="Hi."))
+    body = {"agent": "build", "command": "echo user > user.txt", "model": {"providerID": "fake", "modelID": "m1"}}
+    site.server.request("POST", f"/session/{project.session}/shell", project.folder, body)
+    project.prompt("afterwork", Step([bash("echo ai > ai.txt")]))
+    assert (project.folder / "user.txt").exists()
+    assert project.spans() == {("ai.txt", 1, 1, "bash", "snapshot")}
+
+
+def test_what_git_brings_is_not_the_ais(site: Site) -> None:
+    """Checkout, stash and merge put other people's lines into the files; lines the same command wrote are the AI's."""
+    project = site.project("git")
+    git = partial(site.oc.git, project.folder)
+    git("checkout", "-q", "-b", "side")
+    (project.folder / "a.txt").write_text("one\ntwo\nthree\nfour\nside\n")
+    (project.folder / "side.txt").write_text("side\n")
+    git("add", "-A")
+    git("commit", "-qm", "Side")
+    git("checkout", "-q", "main")
+    (project.folder / "b.py").write_text("x=1\ny=2\nstashed=1\n")
+    git("stash", "-q")
+    project.prompt(
+        "gitwork",
+        Step([bash("git checkout -q side && echo ai > ai.txt")]),
+        Step([bash("git checkout -q main")]),
+        Step([bash("git -c user.name=t -c user.email=t@example.invalid merge -q side; sed -i s/one/ONE/ a.txt")]),
+        Step([bash("git stash pop -q && echo more >> b.py")]),
+        Step([bash("git checkout -q -b fresh && echo fresh > fresh.txt && rm gone.txt")]),
+    )
+    assert "stashed=1" in (project.folder / "b.py").read_text()
+    assert project.spans() == {
+        ("ai.txt", 1, 1, "bash", "snapshot"),
+        ("a.txt", 1, 1, "bash", "snapshot"),
+        ("b.py", 4, 4, "bash", "snapshot"),
+        ("fresh.txt", 1, 1, "bash", "snapshot"),
+    }
+    assert ("gone.txt", None, "delete") in project.kinds()
+
+
+def test_a_custom_tool_that_says_nothing_is_known_by_what_it_did(site: Site) -> None:
+    """So is every tool of an MCP server."""
+    project = site.project("custom", FILES | {".opencode/tool/stamp.js": TOOL})
+    project.prompt("stampwork", Step([Call("stamp", {})]))
+    assert project.spans() == {("stamp.txt", 1, 1, "stamp", "snapshot")}
+
+
+def test_undone_lines_are_void_and_come_back_until_they_are_gone_for_good(site: Site) -> None:
+    """Revert, unrevert, revert again and go on: with the lines of the subagent that the message started."""
+    project = site.project("undo")
+    site.model.script("undosub", Step([write("sub.txt", "sub\n")]))
+    project.prompt("keepwork", Step([write("keep.txt", "keep\n")]))
+    project.prompt("undowork", Step([write("w.txt", "w\n"), bash("echo b > b.txt")]), Step([task("undosub please")]))
+    kept = {("keep.txt", 1, 1, "write", "content")}
+    undone = {
+        ("w.txt", 1, 1, "write", "content"),
+        ("b.txt", 1, 1, "bash", "snapshot"),
+        ("sub.txt", 1, 1, "write", "content"),
+    }
+    assert (project.spans(), project.spans(void=True)) == (kept | undone, set())
+    server, folder, path = site.server, project.folder, f"/session/{project.session}"
+    users = [m["info"]["id"] for m in server.request("GET", f"{path}/message", folder) if m["info"]["role"] == "user"]
+
+    server.request("POST", f"{path}/revert", folder, {"messageID": users[1]})
+    eventually(lambda: project.spans(void=True) == undone, 20, "the undone lines are void")
+    assert project.spans() == kept
+    assert not (project.folder / "w.txt").exists()
+    server.request("POST", f"{path}/unrevert", folder, {})
+    eventually(lambda: project.spans() == kept | undone, 20, "they are back")
+    server.request("POST", f"{path}/revert", folder, {"messageID": users[1]})
+    project.prompt("onwork", Step([write("on.txt", "on\n")]))
+    assert project.spans() == kept | {("on.txt", 1, 1, "write", "content")}
+    assert project.spans(void=True) == undone
+    server.request("POST", f"{path}/revert", folder, {"messageID": users[0]})
+    eventually(lambda: not project.spans(), 20, "all is void")
+    server.request("POST", f"{path}/unrevert", folder, {})
+    eventually(lambda: len(project.spans()) == 2, 20, "what is not gone for good is back")
+    assert project.spans() == kept | {("on.txt", 1, 1, "write", "content")}
