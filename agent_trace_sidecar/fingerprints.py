@@ -91,6 +91,11 @@ def line_keys(project: str, hashes: bytes, tokens: bytes | None) -> list[int]:
     return sorted({int.from_bytes(first + half, "big", signed=True) for half in halves if half != _ZERO})
 
 
+def loose_of(key: int) -> int:
+    """The line's hash without regard to white space, as `hashes_of` has it in its upper half."""
+    return key & 0xFFFF_FFFF
+
+
 def _half(text: bytes) -> bytes:
     """Four bytes, never all zero: that is what no hash looks like."""
     digest = blake2s(text, digest_size=4).digest()

@@ -15,7 +15,15 @@ import asyncpg
 import msgspec
 
 from agent_trace_sidecar.content import text_lines
-from agent_trace_sidecar.fingerprints import KEY_TOKENS, hashes_of, line_hash, line_hashes, line_keys, line_tokens
+from agent_trace_sidecar.fingerprints import (
+    HASH_BYTES,
+    KEY_TOKENS,
+    hashes_of,
+    line_hashes,
+    line_keys,
+    line_tokens,
+    loose_of,
+)
 from agent_trace_sidecar.query import store
 from agent_trace_sidecar.query.authors import Author, Carried, Human, Wrote
 from agent_trace_sidecar.query.history import History
@@ -32,8 +40,8 @@ _CONFIDENCE_OTHERS: Final = 0.7
 _CONFIDENCE_HUMAN: Final = 0.9
 _TRUST_WRAPPED: Final = 0.9
 _TRUST_REWRITTEN: Final = 0.8
-_MAX_KEYS: Final = 2000
-"""Lines that are looked for in other files."""
+_MAX_SEARCHED_BYTES: Final = 2000 * HASH_BYTES
+"""Of the hashes of lines that are looked for in other files."""
 _MAX_FILES: Final = 8
 """Other files that are then read."""
 _MANY_FILES: Final = 3
@@ -142,11 +150,11 @@ class Asking:
         packed = line_hashes(text)
         stored = await self._changes([path])
         version, known = self._explained(path, text, packed, stored, Weights())
-        searched = self._searched(text, version)
-        found = await store.written_elsewhere(self._connection, list(searched), [path]) if searched else []
+        searched = self._searched(text, packed, version)
+        found = await store.written_elsewhere(self._connection, searched, [path]) if searched else []
         if found:
             weights = Weights()
-            _common(weights, found, searched)
+            _common(weights, found)
             paths = [one.path for one in found[:_MAX_FILES]]
             stored = await self._changes([path, *paths])
             version, known = self._explained(path, text, packed, stored, weights)
@@ -178,24 +186,19 @@ class Asking:
             present[other] = frozenset(one >> 32 for one in hashes_of(line_hashes(lines)))
         return present
 
-    def _searched(self, text: Sequence[bytes], version: Version) -> dict[int, int]:
-        """Lines that may have come from another file: their keys and their hashes."""
-        searched: dict[int, int] = {}
-        for line, author in zip(text, version.authors, strict=True):
-            if isinstance(author, Wrote | Carried) or line_tokens(line)[0] < KEY_TOKENS:
-                continue
-            own = line_hash(line)
-            for project in self._projects:
-                for key in line_keys(project, own, None):
-                    searched[key] = int.from_bytes(own[:4], "big")
-            if len(searched) >= _MAX_KEYS:
-                break
-        return searched
+    def _searched(self, text: Sequence[bytes], packed: bytes, version: Version) -> list[int]:
+        """The keys of lines that may have come from another file."""
+        own = b"".join(
+            packed[at * HASH_BYTES : (at + 1) * HASH_BYTES]
+            for at, author in enumerate(version.authors)
+            if not isinstance(author, Wrote | Carried) and line_tokens(text[at])[0] >= KEY_TOKENS
+        )
+        return [key for project in self._projects for key in line_keys(project, own[:_MAX_SEARCHED_BYTES], None)]
 
 
-def _common(weights: Weights, found: Iterable[store.Found], searched: dict[int, int]) -> None:
+def _common(weights: Weights, found: Iterable[store.Found]) -> None:
     """Lines that were written in many files say little about where one of them comes from."""
-    counts = Counter(searched[key] for one in found for key in one.keys)
+    counts = Counter(loose_of(key) for one in found for key in one.keys)
     weights.common(loose for loose, count in counts.items() if count >= _MANY_FILES)
 
 

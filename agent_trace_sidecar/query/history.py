@@ -6,11 +6,12 @@ stays whose it was, what is new is a person's (or a formatter's, or git's), unle
 from elsewhere: moved, or back from another branch, a stash or another file.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from agent_trace_sidecar.fingerprints import NO_HASH, hashes_of
-from agent_trace_sidecar.query.align import NONE, Gap, align, gaps
+from agent_trace_sidecar.fingerprints import HASH_BYTES, NO_HASH, hashes_of
+from agent_trace_sidecar.query.align import Gap, align, gaps, hashes
 from agent_trace_sidecar.query.authors import HUMAN, UNKNOWN, Author, Human, Origin, Wrote, written
 from agent_trace_sidecar.query.versions import Draft, Places, Version, lost, matched_blocks, matched_in_place
 from agent_trace_sidecar.query.weight import Weights
@@ -19,6 +20,10 @@ MAX_INSTEAD: Final = 200
 """Lost lines that are remembered for the new ones at their place."""
 _MAX_VERSIONS: Final = 64
 """How many of the youngest states are looked through for lines that came back."""
+_MAX_PLACES: Final = 40
+"""How many states are counted in which the same line was written."""
+_MOST: Final = 0.9
+"""A content that has so much in common with the last state follows it, whatever else there is."""
 _ROUNDS: Final = 3
 """How many other states of a file may give lines back."""
 
@@ -82,18 +87,14 @@ class History:
             self._add_without_file(change)
             return
         before = self._before(change)
-        hashes = hashes_of(change.after)
-        authors: list[Author | None] = [None] * len(hashes)
-        own = [at for span in change.spans if not span.excluded for at in self._write(change, span, hashes, authors)]
-        kept = [at for at, author in enumerate(authors) if author is None]
-        guessed = {at for span in change.spans if span.excluded for at in range(span.start - 1, span.end)}
+        authors: list[Author] = [HUMAN] * (len(change.after) // HASH_BYTES)
+        guessed = [span for span in change.spans if span.excluded]
+        for span in guessed:
+            authors[span.start - 1 : span.end] = [UNKNOWN] * len(authors[span.start - 1 : span.end])
         if before:
-            # What is in no range was there before, so that also a brace between two rewritten lines is the old one.
-            match = align(before.hashes, [hashes[at] for at in kept], lambda _: False)
-            for at, position in zip(kept, match, strict=True):
-                authors[at] = before.authors[position] if position != NONE else None
-        whole = [author or (UNKNOWN if at in guessed else HUMAN) for at, author in enumerate(authors)]
-        version = Version(change.worktree, change.path, change.after, hashes, whole)
+            self._keep(before, change, authors)
+        own = [at for span in change.spans if not span.excluded for at in self._write(change, span, authors)]
+        version = Version(change.worktree, change.path, change.after, authors)
         self._remember(version)
         self._index(version, own)
 
@@ -101,20 +102,16 @@ class History:
         """Whose the lines of a content are that follows `base` after nobody knows what."""
         known = self._exact.get(packed)
         if known is not None:
-            return Version(worktree, path, packed, known.hashes, known.authors)
-        draft = Draft(path, hashes_of(packed), self.weights)
-        found: list[Gap] = []
+            return Version(worktree, path, packed, known.authors)
+        draft = Draft(path, packed, self.weights)
         if base:
-            match = align(base.hashes, draft.hashes, self.weights.is_weak)
-            found = gaps(match, len(base.hashes))
-            for at, position in enumerate(match):
-                if position != NONE:
-                    draft.assign(at, base.authors[position])
-            matched_blocks(draft, lost(base, match), lambda _: _MOVED, _TRUST_MOVED)
+            blocks = align(base.packed, packed, self.weights.is_weak)
+            draft.follow(base, blocks, gaps(blocks, len(base.authors), len(draft.authors)))
+            matched_blocks(draft, lost(base, draft.gaps), lambda _: _MOVED, _TRUST_MOVED)
         self._search(draft, base)
-        for gap in found:
+        for gap in draft.gaps:
             _settle(base, gap, draft)
-        return Version(worktree, path, packed, draft.hashes, [author or HUMAN for author in draft.authors])
+        return Version(worktree, path, packed, [author or HUMAN for author in draft.authors])
 
     def base_of(self, worktree: str, path: str, packed: bytes, *, newest: bool) -> Version | None:
         """The state that a content follows most likely.
@@ -126,10 +123,12 @@ class History:
             newest: it is the file as it stands now, so that the last state comes first.
         """
         last = self.latest.get((worktree, path)) if newest else None
+        lines = {one >> 32 for one in hashes_of(packed)} - {0}
+        if last and len(lines & last.loose_set) >= _MOST * len(lines):
+            return last
         near = self.nearest(packed, path)
         if last is None or near is None:
             return last or near or self._renamed(packed)
-        lines = {one >> 32 for one in hashes_of(packed)} - {0}
         return near if len(lines & near.loose_set) > len(lines & last.loose_set) else last
 
     def nearest(self, packed: bytes, path: str | None = None) -> Version | None:
@@ -163,12 +162,29 @@ class History:
         lines = {one >> 32 for one in hashes_of(packed)} - {0}
         return near if len(lines & near.loose_set) * 2 > max(len(lines), len(near.loose_set)) else None
 
-    def _write(self, change: Change, span: Span, hashes: Sequence[int], authors: list[Author | None]) -> Iterable[int]:
+    def _keep(self, before: Version, change: Change, authors: list[Author]) -> None:
+        """Give the lines outside of the ranges to whom they belonged before."""
+        after = change.after or b""
+        kept, pieces, last = b"", list[tuple[int, int]](), 0
+        for span in sorted(change.spans):
+            if not span.excluded and span.start - 1 >= last:
+                pieces.append((last, span.start - 1))
+                last = span.end
+        pieces.append((last, len(authors)))
+        kept = b"".join(after[start * HASH_BYTES : end * HASH_BYTES] for start, end in pieces)
+        where = [at for start, end in pieces for at in range(start, min(end, len(authors)))]
+        # What is in no range was there before, so that also a brace between two rewritten lines is the old one.
+        for old, new, size in align(before.packed, kept, lambda _: False):
+            for offset in range(size):
+                authors[where[new + offset]] = before.authors[old + offset]
+
+    def _write(self, change: Change, span: Span, authors: list[Author]) -> Iterable[int]:
         """Give the lines of a range to its call."""
-        lines = range(span.start - 1, min(span.end, len(hashes)))
-        for at, tokens in zip(lines, _padded(span.tokens, len(lines)), strict=True):
-            self.weights.learn(hashes[at], tokens)
-            authors[at] = Wrote(span.origin, change.path, at + 1, hashes[at] >> 32, tokens)
+        lines = range(span.start - 1, min(span.end, len(authors)))
+        own = hashes(change.after or b"", lines.start, max(lines.start, lines.stop))
+        for at, one, tokens in zip(lines, own, _padded(span.tokens, len(lines)), strict=True):
+            self.weights.learn(one, tokens)
+            authors[at] = Wrote(span.origin, change.path, at + 1, one >> 32, tokens)
         return lines
 
     def _add_without_file(self, change: Change) -> None:
@@ -183,7 +199,7 @@ class History:
             for at, (one, tokens) in enumerate(zip(hashes_of(span.hashes), _padded(span.tokens, count), strict=True)):
                 authors.append(Wrote(span.origin, change.path, span.start + at, one >> 32, tokens))
         if authors:
-            version = Version(change.worktree, change.path, packed, hashes_of(packed), authors)
+            version = Version(change.worktree, change.path, packed, authors)
             self._versions.append(version)
             self._index(version, [at for at, author in enumerate(authors) if author is not UNKNOWN])
 
@@ -200,36 +216,34 @@ class History:
     # -- lines that came from elsewhere ----------------------------------------------------------------------
 
     def _search(self, draft: Draft, base: Version | None) -> None:
-        """Look for open lines in other states of the files, then wherever a recorded line was written."""
+        """Look for open lines in the states in which they were written, then anywhere."""
         tried = {id(base)}
         paths = {draft.path, base.path if base else draft.path}
         for _ in range(_ROUNDS):
-            wanted = draft.open_lines()
-            best, most = None, 0
-            for version in reversed(self._versions[-_MAX_VERSIONS:] if wanted else ()):
-                if id(version) in tried or version.path not in paths:
-                    continue
-                shared = len(wanted & version.loose_set)
-                if shared > most:
-                    best, most = version, shared
-            if best is None:
+            votes = Counter(
+                version
+                for at in draft.telling()
+                for version in {one for one, _ in self._births.get(draft.loose(at), ())[-_MAX_PLACES:]}
+                if version.path in paths and id(version) not in tried
+            )
+            if not votes:
                 break
+            best = max(votes, key=votes.__getitem__)
             tried.add(id(best))
             matched_in_place(draft, best, _BACK, _TRUST_BACK)
-        if draft.open_lines():
-            matched_blocks(
-                draft,
-                self._births,
-                lambda author: _COPIED if draft.has(author) or self._stayed(author, draft) else _RETURNED,
-                _TRUST_ELSEWHERE,
-            )
+        if any(draft.loose(at) in self._births for at in draft.telling()):
+            taken = draft.taken()
+            matched_blocks(draft, self._births, lambda author: self._needed(author, draft, taken), _TRUST_ELSEWHERE)
 
-    def _stayed(self, author: Author, draft: Draft) -> bool:
-        """Whether a line of another file still stands there."""
+    def _needed(self, author: Author, draft: Draft, taken: Container[int]) -> float:
+        """The weight for a block found by a line of this author: more, if the line still stands elsewhere."""
         wrote = written(author)
-        if wrote is None or wrote.path == draft.path:
-            return False
-        return wrote.loose in self._present.get(wrote.path, ())
+        copied = wrote is not None and (id(wrote) in taken or self._stayed(wrote, draft))
+        return _COPIED if copied else _RETURNED
+
+    def _stayed(self, wrote: Wrote, draft: Draft) -> bool:
+        """Whether a line of another file still stands there."""
+        return wrote.path != draft.path and wrote.loose in self._present.get(wrote.path, ())
 
 
 def _settle(base: Version | None, gap: Gap, draft: Draft) -> None:
@@ -238,11 +252,11 @@ def _settle(base: Version | None, gap: Gap, draft: Draft) -> None:
         return
     gone = base.authors[gap.old_start : gap.old_end]
     instead = _instead(gone)
-    blind = 0 in base.hashes[gap.old_start : gap.old_end] and len(gone) == gap.new_end - gap.new_start
+    blind = len(gone) == gap.new_end - gap.new_start and 0 in hashes(base.packed, gap.old_start, gap.old_end)
     author: Author = UNKNOWN if blind else Human(instead) if instead else HUMAN
     for at in range(gap.new_start, gap.new_end):
         if draft.authors[at] is None:
-            draft.assign(at, author)
+            draft.authors[at] = author
 
 
 def _instead(gone: Iterable[Author]) -> tuple[Wrote, ...]:

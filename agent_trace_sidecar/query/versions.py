@@ -1,9 +1,11 @@
 """States of files, and finding lines of one state in others that know whose they are; pure."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import Final, NamedTuple, TypeAlias
 
-from agent_trace_sidecar.query.align import NONE, align
+from agent_trace_sidecar.fingerprints import hashes_of
+from agent_trace_sidecar.query.align import Block, Gap, align
 from agent_trace_sidecar.query.authors import HUMAN, Author, Carried, Human, Unknown, Wrote, written
 from agent_trace_sidecar.query.weight import Weights
 
@@ -14,60 +16,64 @@ _MAX_PLACES: Final = 40
 class Version:
     """A state of a file and whose its lines are."""
 
-    __slots__ = ("_loose", "_loose_set", "authors", "hashes", "packed", "path", "worktree")
+    def __init__(self, worktree: str, path: str, packed: bytes, authors: Sequence[Author]) -> None:
+        self.worktree, self.path = worktree, path
+        self.packed = packed
+        """See `fingerprints.line_hashes`."""
+        self.authors = authors
 
-    def __init__(self, worktree: str, path: str, packed: bytes, hashes: list[int], authors: list[Author]) -> None:
-        self.worktree, self.path, self.packed = worktree, path, packed
-        self.hashes, self.authors = hashes, authors
-        self._loose: list[int] | None = None
-        self._loose_set: frozenset[int] | None = None
+    @cached_property
+    def hashes(self) -> list[int]:
+        """Of all lines."""
+        return hashes_of(self.packed)
 
-    @property
+    @cached_property
     def loose(self) -> list[int]:
-        """The hashes without regard to white space."""
-        if self._loose is None:
-            self._loose = [one >> 32 for one in self.hashes]
-        return self._loose
+        """The same without regard to white space."""
+        return [one >> 32 for one in self.hashes]
 
-    @property
+    @cached_property
     def loose_set(self) -> frozenset[int]:
-        """The same, for asking whether a line is there; a line without a hash is not."""
-        if self._loose_set is None:
-            self._loose_set = frozenset(self.loose) - {0}
-        return self._loose_set
+        """The same for asking whether a line is there; a line without a hash is not."""
+        return frozenset(self.loose) - {0}
 
 
 Places: TypeAlias = dict[int, list[tuple[Version, int]]]
-"""Where lines stand, by their hash without white space."""
+"""Where lines stand, by their hash without regard to white space."""
 
 
 class Draft:
-    """A content whose lines are being assigned."""
+    """A content whose lines are being given to their authors; what is None is open."""
 
-    def __init__(self, path: str, hashes: list[int], weights: Weights) -> None:
-        self.path, self.hashes, self.weights = path, hashes, weights
-        self.loose = [one >> 32 for one in hashes]
-        self.authors: list[Author | None] = [None] * len(hashes)
-        self._taken: set[int] = set()
+    def __init__(self, path: str, packed: bytes, weights: Weights) -> None:
+        self.path, self.packed, self.weights = path, packed, weights
+        self.hashes = hashes_of(packed)
+        self.authors: list[Author | None] = [None] * len(self.hashes)
+        self.gaps: list[Gap] = [Gap(0, 0, 0, len(self.hashes))]
 
-    def assign(self, at: int, author: Author) -> None:
-        """Settle a line."""
-        self.authors[at] = author
-        wrote = written(author)
-        if wrote is not None:
-            self._taken.add(id(wrote))
+    def follow(self, base: Version, blocks: Sequence[Block], found: list[Gap]) -> None:
+        """Give the lines that stayed to whom they belong in the state before."""
+        for old, new, size in blocks:
+            self.authors[new : new + size] = base.authors[old : old + size]
+        self.gaps = found
 
-    def has(self, author: Author) -> bool:
-        """Whether this recorded line stands here already."""
-        return id(written(author)) in self._taken
+    def loose(self, at: int) -> int:
+        """A line's hash without regard to white space."""
+        return self.hashes[at] >> 32
 
-    def open_lines(self) -> set[int]:
-        """The hashes of lines that are not settled and say something."""
-        return {
-            self.loose[at]
-            for at, author in enumerate(self.authors)
-            if author is None and not self.weights.is_weak(self.hashes[at])
-        }
+    def telling(self) -> list[int]:
+        """The open lines that say something."""
+        return [
+            at
+            for gap in self.gaps
+            for at in range(gap.new_start, gap.new_end)
+            if self.authors[at] is None and not self.weights.is_weak(self.hashes[at])
+        ]
+
+    def taken(self) -> set[int]:
+        """The recorded lines that stand here already, by their objects' ids."""
+        recorded = (written(author) for author in self.authors if author is not None)
+        return {id(wrote) for wrote in recorded if wrote is not None}
 
     def weight(self, lines: Iterable[int]) -> float:
         """What some lines weigh together."""
@@ -76,32 +82,24 @@ class Draft:
 
 def matched_in_place(draft: Draft, version: Version, least: float, trust: float) -> None:
     """Settle the open lines that stand at their place in another state of the file, in runs of at least a weight."""
-    match = align(version.hashes, draft.hashes, draft.weights.is_weak)
-    for start, end in _runs(draft, match):
-        if draft.weight(range(start, end)) >= least:
-            for at in range(start, end):
-                draft.assign(at, carried(version.authors[match[at]], trust))
+    for old, new, size in align(version.packed, draft.packed, draft.weights.is_weak):
+        start = new
+        while start < new + size:
+            end = start
+            while end < new + size and draft.authors[end] is None:
+                end += 1
+            if end > start and draft.weight(range(start, end)) >= least:
+                for at in range(start, end):
+                    draft.authors[at] = carried(version.authors[old + at - new], trust)
+            start = end + 1
 
 
-def _runs(draft: Draft, match: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Open lines that follow each other here and there."""
-    at = 0
-    while at < len(match):
-        start = at
-        at += 1
-        if match[start] == NONE or draft.authors[start] is not None:
-            continue
-        while at < len(match) and draft.authors[at] is None and match[at] == match[at - 1] + 1:
-            at += 1
-        yield start, at
-
-
-class _Block(NamedTuple):
+class _Found(NamedTuple):
     weight: float
     start: int
+    size: int
     version: Version
     position: int
-    size: int
 
 
 def matched_blocks(draft: Draft, places: Places, needed: Callable[[Author], float], trust: float) -> None:
@@ -110,47 +108,42 @@ def matched_blocks(draft: Draft, places: Places, needed: Callable[[Author], floa
     Args:
         draft: what is being settled.
         places: where lines may come from.
-        needed: the weight that a block must have, asked for its heaviest line.
+        needed: the weight that a block must have, asked for the line that it was found by.
         trust: how sure such a find is.
     """
-    at = 0
-    while at < len(draft.hashes):
-        at += 1
-        if draft.authors[at - 1] is not None or draft.weights.is_weak(draft.hashes[at - 1]):
+    for at in draft.telling():
+        if draft.authors[at] is not None:
             continue
-        found = [_block(draft, at - 1, version, where) for version, where in _candidates(draft, places, at - 1)]
-        good = [one for one in found if one.weight >= needed(one.version.authors[one.position + at - 1 - one.start])]
+        good = []
+        for version, where in places.get(draft.loose(at), ())[-_MAX_PLACES:]:
+            one = _block(draft, at, version, where)
+            if one.weight >= needed(version.authors[where]):
+                good.append(one)
         if not good:
             continue
         best = max(good, key=lambda one: one.weight)
         for offset in range(best.size):
-            draft.assign(best.start + offset, carried(best.version.authors[best.position + offset], trust))
-        at = best.start + best.size
+            draft.authors[best.start + offset] = carried(best.version.authors[best.position + offset], trust)
 
 
-def _candidates(draft: Draft, places: Places, at: int) -> Sequence[tuple[Version, int]]:
-    return places.get(draft.loose[at], ())[-_MAX_PLACES:]
-
-
-def _block(draft: Draft, at: int, version: Version, position: int) -> _Block:
+def _block(draft: Draft, at: int, version: Version, position: int) -> _Found:
     """The longest run of open lines around a line that stands there in the same order."""
-    loose, there = draft.loose, version.loose
-    start, from_ = at, position
-    while start and from_ and draft.authors[start - 1] is None and loose[start - 1] == there[from_ - 1]:
-        start, from_ = start - 1, from_ - 1
+    authors, there = draft.authors, version.loose
+    start, origin = at, position
+    while start and origin and authors[start - 1] is None and draft.loose(start - 1) == there[origin - 1]:
+        start, origin = start - 1, origin - 1
     end, to = at + 1, position + 1
-    while end < len(loose) and to < len(there) and draft.authors[end] is None and loose[end] == there[to]:
+    while end < len(authors) and to < len(there) and authors[end] is None and draft.loose(end) == there[to]:
         end, to = end + 1, to + 1
-    return _Block(draft.weight(range(start, end)), start, version, from_, end - start)
+    return _Found(draft.weight(range(start, end)), start, end - start, version, origin)
 
 
-def lost(version: Version, match: Iterable[int]) -> Places:
-    """The lines of a state that a matching (see `align`) does not find at their place."""
+def lost(version: Version, gaps: Iterable[Gap]) -> Places:
+    """The lines of a state that are no longer at their place."""
     places: Places = {}
-    still = set(match)
-    for at, one in enumerate(version.loose):
-        if at not in still and one:
-            places.setdefault(one, []).append((version, at))
+    for gap in gaps:
+        for at in range(gap.old_start, gap.old_end):
+            places.setdefault(version.loose[at], []).append((version, at))
     return places
 
 
