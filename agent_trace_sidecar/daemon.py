@@ -29,9 +29,10 @@ from agent_trace_sidecar.log import Logger
 from agent_trace_sidecar.logs import FileLog, SpoolLog
 from agent_trace_sidecar.metrics import CONTENT_TYPE, Metrics
 from agent_trace_sidecar.migrate import migrate, schema_version
+from agent_trace_sidecar.reading import Log
 from agent_trace_sidecar.redaction import Funnel, RuleError, is_secret_path
 from agent_trace_sidecar.rows import Counts
-from agent_trace_sidecar.ship import Log, Shipper
+from agent_trace_sidecar.ship import Shipper
 from agent_trace_sidecar.sinks.faults import Fate, Verdict
 from agent_trace_sidecar.sinks.postgres import FencedError, PostgresSink, StoreError
 from agent_trace_sidecar.spool import Spool, SpoolBusyError, spool_folders

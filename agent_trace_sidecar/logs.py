@@ -15,8 +15,8 @@ from uuid import NAMESPACE_URL, uuid5
 import msgspec
 
 from agent_trace_sidecar.limits import MAX_LINE_BYTES, READ_BYTES
+from agent_trace_sidecar.reading import LogLine
 from agent_trace_sidecar.redaction import Funnel, Redacted
-from agent_trace_sidecar.ship import LogLine
 from agent_trace_sidecar.sinks.postgres import LogName
 from agent_trace_sidecar.sources.lines import Line, LineSplitter, Oversize
 from agent_trace_sidecar.sources.tail import TailFile
@@ -111,7 +111,8 @@ class LineCursor:
         self._read_at, self._mask = read_at, mask
         self._at = self._offset = -1
         self._splitter = LineSplitter(MAX_LINE_BYTES)
-        self._ready: deque[LogLine] = deque()
+        self._ready: deque[tuple[Line | Oversize, int]] = deque()
+        """Lines with the positions after them, not masked yet: that takes most of the time, and may not be wanted."""
 
     def read(self, position: int, end: int, max_bytes: int, *, whole: bool) -> list[LogLine]:
         """Lines between `position` and `end`, about `max_bytes` of them.
@@ -129,10 +130,10 @@ class LineCursor:
         lines: list[LogLine] = []
         taken = 0
         while taken < max_bytes and (self._ready or self._fill(end, whole=whole)):
-            line = self._ready.popleft()
-            taken += line.end - self._at
-            self._at = line.end
-            lines.append(line)
+            line, end_of_line = self._ready.popleft()
+            taken += end_of_line - self._at
+            self._at = end_of_line
+            lines.append(LogLine(self._mask(line), end_of_line))
         return lines
 
     def _fill(self, limit: int, *, whole: bool) -> bool:
@@ -152,7 +153,7 @@ class LineCursor:
                 lines = self._splitter.feed(chunk)
             for line in lines:
                 end += line.size
-                self._ready.append(LogLine(self._mask(line), end))
+                self._ready.append((line, end))
         return True
 
     def _without_hole(self, chunk: bytes, end: int) -> tuple[bytes, int]:
@@ -161,7 +162,7 @@ class LineCursor:
         hole = len(chunk) - len(rest)
         if hole:
             end += hole
-            self._ready.append(LogLine(self._mask(Line(b"", hole)), end))
+            self._ready.append((Line(b"", hole), end))
         return rest, end
 
 

@@ -2,7 +2,8 @@
 
 One `Shipper` moves one log. It reads lines from the log's position, builds rows, and hands the sink a batch when
 enough lines wait or the oldest has waited long enough; while a batch is on its way the log grows, so the next one is
-larger by itself. The log is the only buffer: during an outage one batch waits here and the rest stays where it is.
+larger by itself. The log is the only buffer: during an outage one batch waits here, the lines of the next one are read,
+and the rest stays where it is.
 
 After an error the database is asked how far it really is, and the answer decides: the batch was committed after
 all, it is sent again, or the log is read again from there (a fail-over to a replica that lags, a restored database).
@@ -10,75 +11,31 @@ all, it is sent again, or the log is read again from there (a fail-over to a rep
 
 import asyncio
 import hashlib
-import re
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID, uuid5
 
 import backoff
 
 from agent_trace_sidecar.build import Builder
-from agent_trace_sidecar.limits import BACKOFF_MAX_S, BATCH_BYTES, BATCH_ROWS, MAX_INSTANCES
+from agent_trace_sidecar.limits import BACKOFF_MAX_S, MAX_INSTANCES
 from agent_trace_sidecar.log import Logger
 from agent_trace_sidecar.metrics import Metrics
-from agent_trace_sidecar.redaction import Redacted
+from agent_trace_sidecar.reading import SHIM_HEAD, Log, LogLine, Parsed, Reader
 from agent_trace_sidecar.rows import Batch, Checkpoint, Counts, DeadItem, DeadLetter, Item
 from agent_trace_sidecar.sinks.faults import Fate, Verdict
-from agent_trace_sidecar.sinks.postgres import FencedError, LogName, MovedError, PostgresSink, StoreError
-from agent_trace_sidecar.wire import Rejected, parse
+from agent_trace_sidecar.sinks.postgres import FencedError, MovedError, PostgresSink, StoreError
+from agent_trace_sidecar.wire import Envelope, Rejected
 
 T = TypeVar("T")
 
 _BACKOFF_FIRST_S: Final = 0.1
 _DAMAGED_BYTES: Final = 64 * 1024
 """Of damaged bytes, which may be a whole segment, this much goes to the dead letters."""
-_UUID: Final = rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-_SHIM_HEAD: Final = re.compile(
-    rb'\{"v":\d{1,9},"id":"(%b)"(?:,"seq":(\d{1,18}),"at":\d{1,20},"instance":"(%b)")?' % (_UUID, _UUID)
-)
-"""How the shim's lines begin, whatever the rest of them is."""
 _RACED: Final = Verdict(Fate.RETRY, "raced", "The checkpoint was locked by somebody else; it is tried again.")
-
-
-class LogLine(NamedTuple):
-    """One line of a log: `end` is the position after it; `line` is None where bytes were damaged or are gone."""
-
-    line: Redacted | None
-    end: int
-    damaged: bytes = b""
-
-
-class Log(Protocol):
-    """A durable, ordered sequence of lines with byte positions; a spool or a file."""
-
-    @property
-    def name(self) -> LogName: ...  # noqa: D102
-
-    @property
-    def start(self) -> int:
-        """The first position that can still be read."""
-
-    @property
-    def end(self) -> int:
-        """The position after the last line that may be shipped."""
-
-    def read(self, position: int, max_bytes: int) -> list[LogLine]:
-        """Lines from `position` on, about `max_bytes` of them; empty only at the end."""
-
-    async def more(self, position: int) -> bool:
-        """Wait until there is something after `position`; False when there never will be."""
-
-    def check(self, position: int) -> str:
-        """What tells that `position` still belongs to the log that the database knows; empty when nothing can."""
-
-    def release(self, position: int) -> None:
-        """Everything before `position` is in the database."""
-
-    def rewind(self, position: int) -> None:
-        """The database fell back to `position`."""
 
 
 @dataclass(slots=True)
@@ -114,8 +71,7 @@ class Shipper:
         self._sink = sink
         self._make_builder = make_builder
         self._logger = logger
-        self._batch_size = batch_size
-        self._flush_s = flush_ms / 1000
+        self._reader = Reader(log, batch_size=batch_size, flush_s=flush_ms / 1000)
         self._retry_max = retry_max
         self._metrics = metrics or Metrics()
         self._on_change = on_change
@@ -145,7 +101,7 @@ class Shipper:
             self.counts_before = found.counts
             self._start_at(found)
             while await self._log.more(self.position):
-                await self._deliver(await self._next_batch(await self._gather()))
+                await self._deliver(await self._next_batch(await self._reader.gather(self.position)))
         except FencedError:
             self.health.fenced = True
             self._logger.warning("log_taken_over", log=self._log.name.label)
@@ -155,35 +111,17 @@ class Shipper:
 
     # -- a batch ---------------------------------------------------------------------------------------------
 
-    async def _gather(self) -> list[LogLine]:
-        """Read on until BATCH_SIZE lines are there or FLUSH_MS has passed; what waits already is taken whole."""
-        end = time.monotonic() + self._flush_s
-        lines: list[LogLine] = []
-        position = self.position
-        while True:
-            lines += self._log.read(position, BATCH_BYTES)
-            position = lines[-1].end if lines else position
-            left = end - time.monotonic()
-            if len(lines) >= self._batch_size or position - self.position >= BATCH_BYTES or left <= 0:
-                return lines[:BATCH_ROWS]
-            try:
-                async with asyncio.timeout(left):
-                    if not await self._log.more(position):
-                        return lines
-            except TimeoutError:
-                return lines
-
-    async def _next_batch(self, lines: list[LogLine]) -> Batch:
+    async def _next_batch(self, lines: list[Parsed]) -> Batch:
         """Build the rows of these lines."""
+        await self._know({line.instance for line in lines if line.instance is not None})
         known = self._checkpoint
         batch = Batch(self._log.name.log_id, known.epoch, known.position, self.position, _now())
         touched: set[UUID] = set()
         for line in lines:
-            at, batch.new_position = batch.new_position, line.end
-            if line.line is None:
-                batch.dead.append(_dead(_damaged(batch, at, line)))
-            elif line.line.line.strip():
-                await self._build(batch, at, line.line.line, touched)
+            at, batch.new_position = batch.new_position, line.source.end
+            self._build(batch, at, line)
+            if line.instance is not None:
+                touched.add(line.instance)
         for instance in touched:
             state = self._builder.dump(instance)
             if state != self._known.get(instance):
@@ -193,33 +131,36 @@ class Shipper:
         self._metrics.waiting(self, oldest.timestamp())
         return batch
 
-    async def _build(self, batch: Batch, at: int, line: bytes, touched: set[UUID]) -> None:
-        envelope = parse(line)
-        if isinstance(envelope, Rejected):
-            if (numbered := _numbered(envelope, line)) is not None:
-                instance, seq = numbered
-                await self._know(instance)
-                self._builder.account(instance, seq)
-                touched.add(instance)
-            letter = DeadLetter(batch.log_id, at, envelope.reason, envelope.error, line, batch.at)
-            batch.dead.append(_dead(letter))
-            return
-        await self._know(envelope.instance)
-        built = self._builder.feed(envelope)
-        touched.add(envelope.instance)
-        self._metrics.masked(envelope.redacted or {})
-        if envelope.worktree:
-            batch.worktrees.setdefault(envelope.instance, set()).add(envelope.worktree)
-        batch.items.append(Item(built, line, at))
-        batch.encoded_bytes += len(built.event.payload)
+    def _build(self, batch: Batch, at: int, line: Parsed) -> None:
+        match line.found:
+            case Envelope() as envelope:
+                built = self._builder.feed(envelope)
+                if envelope.redacted:
+                    self._metrics.masked(envelope.redacted)
+                if envelope.worktree:
+                    batch.worktrees.setdefault(envelope.instance, set()).add(envelope.worktree)
+                batch.items.append(Item(built, line.data, at))
+                batch.encoded_bytes += len(built.event.payload)
+            case Rejected(reason, error):
+                if line.instance is not None:
+                    self._builder.account(line.instance, line.seq)
+                letter = DeadLetter(batch.log_id, at, reason, error, line.data, batch.at)
+                batch.dead.append(_dead(letter))
+            case None if line.source.line is None:
+                batch.dead.append(_dead(_damaged(batch, at, line.source)))
+            case None:
+                pass  # an empty line
 
-    async def _know(self, instance: UUID) -> None:
-        """Give the builder what the database remembers of an instance, before its first line."""
-        saved = self._known.pop(instance, None)
-        if saved is None:
-            saved = await self._retrying(lambda: self._sink.load_state(instance))
-            self._builder.load(instance, saved)
-        self._known[instance] = saved
+    async def _know(self, instances: set[UUID]) -> None:
+        """Give the builder what the database remembers of these instances, before their first line."""
+        unknown = instances - self._known.keys()
+        if unknown:
+            found = await self._retrying(lambda: self._sink.load_states(unknown))
+            for instance in unknown:
+                self._known[instance] = found.get(instance, b"")
+                self._builder.load(instance, self._known[instance])
+        for instance in instances:
+            self._known[instance] = self._known.pop(instance)
 
     def _forget_eldest(self) -> None:
         """Bound what is remembered of instances: the database has it."""
@@ -231,8 +172,18 @@ class Shipper:
     # -- delivery --------------------------------------------------------------------------------------------
 
     async def _deliver(self, batch: Batch) -> None:
-        """Write the batch until it is committed, or until the database turns out to be elsewhere."""
-        written = await self._retrying(lambda: self._write(batch))
+        """Write the batch until it is committed, or until the database turns out to be elsewhere.
+
+        Meanwhile the next lines are read, masked and parsed, but not built: what is built depends on this batch.
+        """
+        writing = asyncio.create_task(self._retrying(lambda: self._write(batch)))
+        try:
+            await self._reader.read_ahead(batch.new_position, writing.done)
+            written = await writing
+        finally:
+            if not writing.done():
+                writing.cancel()
+                await asyncio.wait({writing})
         if written is None:
             return
         self._known.update({instance: state for instance, (_, state) in batch.states.items()})
@@ -337,21 +288,13 @@ def gate_id(letter: DeadLetter) -> UUID:
 
     So it is dead once when the shim sends it twice, and a whole line is not taken for one that was cut off.
     """
-    shim = _SHIM_HEAD.match(letter.line)
+    shim = SHIM_HEAD.match(letter.line)
     namespace = UUID(shim[1].decode()) if shim else uuid5(letter.source_id, str(letter.position))
     return uuid5(namespace, hashlib.sha256(letter.line).hexdigest())
 
 
 def _dead(letter: DeadLetter) -> DeadItem:
     return DeadItem(gate_id(letter), letter)
-
-
-def _numbered(rejected: Rejected, line: bytes) -> tuple[UUID, int] | None:
-    """Which of an instance's lines this is: it has come, so it is no gap, even if nothing else of it is understood."""
-    if rejected.instance is not None and rejected.seq is not None:
-        return rejected.instance, rejected.seq
-    shim = _SHIM_HEAD.match(line)
-    return (UUID(shim[3].decode()), int(shim[2])) if shim and shim[3] else None
 
 
 def _damaged(batch: Batch, at: int, line: LogLine) -> DeadLetter:

@@ -1,0 +1,150 @@
+"""Lines of a log, parsed, in portions for batches: when enough wait, or when the last flush is long enough ago.
+
+Under backlog the next portion is read, masked and parsed while Postgres works on the one before. Nothing here depends
+on what the database says: a portion that was read ahead is still right when its predecessor has to be sent again, and
+is dropped when the log is to be read from elsewhere.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple, Protocol
+from uuid import UUID
+
+from agent_trace_sidecar.limits import BATCH_BYTES, BATCH_ROWS
+from agent_trace_sidecar.redaction import Redacted
+from agent_trace_sidecar.sinks.postgres import LogName
+from agent_trace_sidecar.wire import Envelope, Rejected, parse
+
+_LINGER_S: Final = 0.02
+"""After a quiet time the first line goes out almost at once; those that come with it go with it."""
+_SLICE_BYTES: Final = 16 * 1024
+"""Read ahead in one go: less than a millisecond, so that the driver's answers don't wait."""
+_UUID: Final = rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+SHIM_HEAD: Final = re.compile(
+    rb'\{"v":\d{1,9},"id":"(%b)"(?:,"seq":(\d{1,18}),"at":\d{1,20},"instance":"(%b)")?' % (_UUID, _UUID)
+)
+"""How the shim's lines begin, whatever the rest of them is."""
+
+
+class LogLine(NamedTuple):
+    """One line of a log: `end` is the position after it; `line` is None where bytes were damaged or are gone."""
+
+    line: Redacted | None
+    end: int
+    damaged: bytes = b""
+
+
+class Log(Protocol):
+    """A durable, ordered sequence of lines with byte positions; a spool or a file."""
+
+    @property
+    def name(self) -> LogName: ...  # noqa: D102
+
+    @property
+    def start(self) -> int:
+        """The first position that can still be read."""
+
+    @property
+    def end(self) -> int:
+        """The position after the last line that may be shipped."""
+
+    def read(self, position: int, max_bytes: int) -> list[LogLine]:
+        """Lines from `position` on, about `max_bytes` of them; empty only at the end."""
+
+    async def more(self, position: int) -> bool:
+        """Wait until there is something after `position`; False when there never will be."""
+
+    def check(self, position: int) -> str:
+        """What tells that `position` still belongs to the log that the database knows; empty when nothing can."""
+
+    def release(self, position: int) -> None:
+        """Everything before `position` is in the database."""
+
+    def rewind(self, position: int) -> None:
+        """The database fell back to `position`."""
+
+
+class Parsed(NamedTuple):
+    """A line and what it says: `found` is None where it is empty, damaged or gone."""
+
+    source: LogLine
+    found: Envelope | Rejected | None
+    instance: UUID | None = None
+    """Whose line it is, also of a rejected one that says so: it has come, so it is no gap."""
+    seq: int = 0
+
+    @property
+    def data(self) -> bytes:
+        """The line's bytes."""
+        return self.source.line.line if self.source.line is not None else b""
+
+
+class Reader:
+    """Takes the lines of one log in order."""
+
+    def __init__(self, log: Log, *, batch_size: int, flush_s: float) -> None:
+        self._log = log
+        self._batch_size = batch_size
+        self._flush_s = flush_s
+        self._linger_s = min(_LINGER_S, flush_s)
+        self._flushed_at = 0.0
+        self._ahead: list[Parsed] = []
+        self._ahead_from = 0
+
+    async def gather(self, position: int) -> list[Parsed]:
+        """Lines from `position` on: what waits already is taken whole.
+
+        Otherwise it waits until there are BATCH_SIZE lines, or FLUSH_MS have passed since the last flush.
+        """
+        end = max(self._flushed_at + self._flush_s, time.monotonic() + self._linger_s)
+        lines = self._ahead if self._ahead_from == position else []
+        self._ahead = []
+        start, position = position, lines[-1].source.end if lines else position
+        while True:
+            if (room := BATCH_BYTES - (position - start)) > 0:
+                lines += map(_parsed, self._log.read(position, room))
+                position = lines[-1].source.end if lines else position
+            left = end - time.monotonic()
+            if len(lines) >= self._batch_size or position - start >= BATCH_BYTES or left <= 0:
+                break
+            try:
+                async with asyncio.timeout(left):
+                    if not await self._log.more(position):
+                        break
+            except TimeoutError:
+                break
+        self._flushed_at = time.monotonic()
+        return lines[:BATCH_ROWS]
+
+    async def read_ahead(self, position: int, enough: Callable[[], bool]) -> None:
+        """Read what stands after `position` by now, until it fills a batch or it is `enough`."""
+        lines: list[Parsed] = []
+        start = position
+        await asyncio.sleep(0)
+        while not enough() and position < self._log.end and position - start < BATCH_BYTES and len(lines) < BATCH_ROWS:
+            fresh = self._log.read(position, _SLICE_BYTES)
+            if not fresh:
+                break
+            lines += map(_parsed, fresh)
+            position = fresh[-1].end
+            await asyncio.sleep(0)
+        self._ahead, self._ahead_from = lines, start
+
+
+def _parsed(line: LogLine) -> Parsed:
+    if line.line is None:
+        return Parsed(line, None)
+    data = line.line.line
+    found = parse(data)
+    if isinstance(found, Envelope):
+        return Parsed(line, found, found.instance, found.seq)
+    if not data.strip():
+        return Parsed(line, None)
+    if found.instance is not None and found.seq is not None:
+        return Parsed(line, found, found.instance, found.seq)
+    shim = SHIM_HEAD.match(data)
+    if shim and shim[3]:
+        return Parsed(line, found, UUID(shim[3].decode()), int(shim[2]))
+    return Parsed(line, found)
