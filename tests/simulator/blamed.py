@@ -63,14 +63,14 @@ class BlameScore:
         if said != AI:
             return
         self.by_source[line.source if line.author == AI else str(answer.get("tool"))].right += 1
-        if line.author == AI and len(line.accepted) == 1 and answer.get("model_id") != line.model:
+        if line.author == AI and answer.get("model_id") not in {line.model, *line.also}:
             self.wrong_model += 1
             self.findings.append(f"{where}: model {answer.get('model_id')}, is {line.model}: {line.text!r}")
 
 
 def blame(url: str, play: Play, path: str, *options: str) -> list[dict[str, Any]]:
     """Ask who wrote the lines of a file."""
-    command = [sys.executable, "-m", "agent_trace_sidecar", "blame", path, "--json", *options]
+    command = [sys.executable, "-P", "-m", "agent_trace_sidecar", "blame", path, "--json", *options]
     env = os.environ | {"AGENT_TRACE_DATABASE_URL": url}
     done = subprocess.run(command, cwd=play.world.root, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"blame {path}: {done.stderr}"

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ class Sidecar:
         if output is not None:
             line["output"] = output
         assert self.process.stdin
-        self.process.stdin.write(json.dumps(line).encode() + b"\n")
+        self.process.stdin.write(json.dumps(line, separators=(",", ":"), ensure_ascii=False).encode() + b"\n")
         self.process.stdin.flush()
         wanted = self._seq
         with self._said:
@@ -86,6 +86,7 @@ class FastDriver:
         folder = hashlib.sha1(str(world.root).encode()).hexdigest()  # noqa: S324 - as OpenCode names it
         self._snapshots = data / "opencode" / "snapshot" / self._project / folder
         self._snapshots.mkdir(parents=True)
+        (world.root / ".git" / "opencode").write_text(self._project)  # where OpenCode itself remembers it
         self._git("init", "-q")
         self._session = ""
         self._serial = 0
@@ -138,10 +139,19 @@ class FastDriver:
         self._event("session.idle", {"sessionID": session})
 
     def _begin(self, session: str, message: str, call_id: str, call: Planned) -> None:
+        self._age(call)
         tool = {"type": "tool", "tool": call.tool, "callID": call_id}
         self._part(session, message, tool | {"state": {"status": "pending", "input": {}, "raw": ""}})
         named = {"tool": call.tool, "sessionID": session, "callID": call_id}
         self._send("tool.execute.before", named, {"args": call.arguments})
+
+    def _age(self, call: Planned) -> None:
+        """Let the files look as old as they are when a model has thought about them for a while."""
+        for effect in call.effects:
+            path = self._world.root / (effect.old_path or effect.path)
+            if path.exists():
+                stamp = time.time() - 1
+                os.utime(path, (stamp, stamp))
 
     def _end(self, session: str, message: str, call_id: str, call: Planned) -> None:
         if call.tool == "bash":
@@ -250,6 +260,17 @@ def _patched(root: Path, effect: Effect) -> dict[str, Any]:
     return file | ({"movePath": str(root / effect.path)} if effect.old_path else {})
 
 
-def _diff(path: Path, before: Any, after: Any) -> str:  # noqa: ANN401 (sequences of text)
-    lines = difflib.unified_diff(list(before), list(after), str(path), str(path), lineterm="")
-    return f"Index: {path}\n{'=' * 67}\n" + "\n".join(lines) + "\n"
+def _diff(path: Path, before: Sequence[str], after: Sequence[str]) -> str:
+    """A unified diff; `difflib.unified_diff` itself takes frequent lines for noise and replaces them by themselves."""
+    lines = [f"Index: {path}", "=" * 67, f"--- {path}", f"+++ {path}"]
+    for group in difflib.SequenceMatcher(None, before, after, autojunk=False).get_grouped_opcodes(4):
+        (_, i, _, j, _), (_, _, i_end, _, j_end) = group[0], group[-1]
+        old, new = (f"{at + (end > at)},{end - at}" for at, end in ((i, i_end), (j, j_end)))
+        lines.append(f"@@ -{old} +{new} @@")
+        for kind, low, high, new_low, new_high in group:
+            if kind == "equal":
+                lines += [f" {text}" for text in before[low:high]]
+                continue
+            lines += [f"-{text}" for text in before[low:high]]
+            lines += [f"+{text}" for text in after[new_low:new_high]]
+    return "\n".join(lines) + "\n"

@@ -27,6 +27,8 @@ class Line:
     author: str
     accepted: frozenset[str]
     model: str | None = None
+    also: frozenset[str] = frozenset()
+    """Other models that it may be said to be of."""
     source: str = "start"
     """What wrote it last: `edit`, `bash`, ..., `person`, `start`."""
 
@@ -79,16 +81,23 @@ def settled(before: Doc, after: Doc, author: str) -> tuple[Doc, Change]:
     places = {id(line): at for at, line in enumerate(before.lines)}
     pairs = _rising([(places[id(line)], at) for at, line in enumerate(after.lines) if id(line) in places])
     answers = [set(line.accepted) for line in after.lines]
+    models: list[set[str]] = [set(line.also) for line in after.lines]
+    writers = {line.model for line in after.lines if id(line) not in places and line.model}
     optional: set[int] = set()
     for old, new in _open_stretches(before, after, pairs):
         stayed = sum(1 for i, j in pairs if old[0] <= i < old[1] and new[0] <= j < new[1])
         for at, origins, addable in _alternatives(before.lines[slice(*old)], after.lines[slice(*new)], stayed):
             answers[new[0] + at].update(*(other.accepted for other in origins))
+            models[new[0] + at].update(other.model for other in origins if other.model)
+            models[new[0] + at].update(*(other.also for other in origins))
             if origins and addable:
                 optional.add(new[0] + at)
                 answers[new[0] + at].add(author)
+                models[new[0] + at] |= writers
     lines = tuple(
-        line if answers[at] == line.accepted else replace(line, accepted=frozenset(answers[at]))
+        line
+        if answers[at] == line.accepted and models[at] == line.also
+        else replace(line, accepted=frozenset(answers[at]), also=frozenset(models[at]))
         for at, line in enumerate(after.lines)
     )
     added = frozenset(at for at, line in enumerate(after.lines) if id(line) not in places)

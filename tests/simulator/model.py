@@ -12,6 +12,9 @@ from tests.simulator.lines import AI, Line
 from tests.simulator.pool import altered, block, new_word, untidy
 from tests.simulator.world import FORMATTED, Effect, World, model_line, reworded, tidied
 
+PATCHER: Final = "openai/gpt-5-x"
+MODELS: Final = ("fake/m1", "anthropic/claude-x", PATCHER)
+
 WORD: Final = re.compile(r"[A-Za-z_]{5,}")
 
 
@@ -34,6 +37,11 @@ class Turn:
     world: World
     model: str
     busy: set[str] = field(default_factory=set)
+
+    @property
+    def part(self) -> int:
+        """The part of the pool that this model's text is from."""
+        return 2 + MODELS.index(self.model)
 
     def pick(self, least: int = 8, *, crlf: bool = True) -> str | None:
         """A file that no other call of this step touches."""
@@ -79,7 +87,7 @@ def spliced(turn: Turn, path: str, lines: list[Line], source: str) -> tuple[list
     elif kind == "delete" and len(lines) > size + 8:
         new = []
     else:
-        new = turn.lines(path, block(rng, 1, 1, 8), source)
+        new = turn.lines(path, block(rng, turn.part, 1, 8), source)
     return lines[:start] + new + lines[start + size :], start, size, len(new)
 
 
@@ -120,7 +128,7 @@ def replace_all(turn: Turn) -> Planned | None:
 def write_new(turn: Turn) -> Planned:
     """Write a new file."""
     path = turn.name(turn.world.rng.choice([".py", ".py", FORMATTED]))
-    lines = turn.lines(path, block(turn.world.rng, 1, 5, 40), "write-new")
+    lines = turn.lines(path, block(turn.world.rng, turn.part, 5, 40), "write-new")
     effect = turn.stored(path, lines)
     return Planned("write", {"filePath": path, "content": joined_lines(lines)}, (effect,), source="write-new")
 
@@ -133,7 +141,7 @@ def overwrite(turn: Turn) -> Planned | None:
     doc = turn.world.docs[path]
     lines = list(doc.lines)
     if turn.world.rng.random() < 0.15:
-        lines = turn.lines(path, block(turn.world.rng, 1, 10, 60), "overwrite")
+        lines = turn.lines(path, block(turn.world.rng, turn.part, 10, 60), "overwrite")
     else:
         for _ in range(turn.world.rng.randint(1, 4)):
             lines = spliced(turn, path, lines, "overwrite")[0]
@@ -161,7 +169,7 @@ def _patch_part(turn: Turn, kind: str) -> tuple[str, Effect] | None:
     world = turn.world
     if kind == "add":
         added = turn.name(world.rng.choice([".py", FORMATTED]))
-        lines = turn.lines(added, block(world.rng, 1, 3, 20), "apply_patch")
+        lines = turn.lines(added, block(world.rng, turn.part, 3, 20), "apply_patch")
         return f"*** Add File: {added}\n" + "\n".join(f"+{line.text}" for line in lines), turn.stored(added, lines)
     path = turn.pick(crlf=False)
     if path is None:

@@ -3,6 +3,7 @@
 import difflib
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from tests.simulator.lines import AI, HUMAN, MIXED, Doc, Line
@@ -27,7 +28,7 @@ def _spot(world: World, lines: Sequence[Line], size: int) -> int:
 
 def typed(world: World, least: int, most: int) -> list[Line]:
     """New lines of a person."""
-    return [person_line(text) for text in block(world.rng, 2, least, most)]
+    return [person_line(text) for text in block(world.rng, 1, least, most)]
 
 
 def insert(world: World) -> str:
@@ -57,7 +58,7 @@ def partly(rng: random.Random, line: Line) -> Line:
     """A line of which a person changed a part; where little is left of it, it may pass for the person's."""
     new = reworded(line, altered(rng, line.text), HUMAN, None, "person")
     if line.author != HUMAN and difflib.SequenceMatcher(None, line.text, new.text).ratio() < 0.75:
-        return Line(new.text, new.author, new.accepted | {HUMAN}, new.model, new.source)
+        return replace(new, accepted=new.accepted | {HUMAN})
     return new
 
 
@@ -85,7 +86,7 @@ def retype(world: World) -> str:
             other.author != HUMAN and difflib.SequenceMatcher(None, other.text, line.text).ratio() >= _RESEMBLES
             for other in old
         )
-        new.append(Line(line.text, HUMAN, frozenset({HUMAN, MIXED}), None, "person") if alike else line)
+        new.append(replace(line, accepted=frozenset({HUMAN, MIXED})) if alike else line)
     lines[start : start + size] = new
     _store(world, path, lines)
     return f"retype {path}"
@@ -132,7 +133,7 @@ def indent(world: World) -> str:
     for at in range(start, min(start + size, len(lines))):
         line = lines[at]
         if line.text.strip():
-            lines[at] = Line("    " + line.text, line.author, line.accepted, line.model, line.source)
+            lines[at] = replace(line, text="    " + line.text)
     _store(world, path, lines)
     return f"indent {path}"
 
@@ -145,7 +146,7 @@ def reformat(world: World) -> str:
         body = line.text.lstrip(" ")
         width = len(line.text) - len(body)
         text = " " * (width // 2) + body
-        lines.append(Line(text, line.author, line.accepted, line.model, line.source) if width >= 4 else line)
+        lines.append(replace(line, text=text) if width >= 4 else line)
     _store(world, path, lines)
     return f"reformat {path}"
 

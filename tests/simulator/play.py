@@ -3,18 +3,15 @@
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from tests.simulator import history, model, person, shell
 from tests.simulator.lines import HUMAN, Change
-from tests.simulator.model import Planned, Turn
+from tests.simulator.model import MODELS, PATCHER, Planned, Turn
 from tests.simulator.pool import new_word
 from tests.simulator.world import FORMATTED, Effect, World, person_line
 
 T = TypeVar("T")
-
-PATCHER: Final = "openai/gpt-5-x"
-MODELS: Final = ("fake/m1", "anthropic/claude-x", PATCHER)
 
 Steps = Sequence[Sequence[Planned]]
 

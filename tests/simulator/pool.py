@@ -13,8 +13,10 @@ from typing import Final
 
 from tests.simulator.formatter import format_line
 
+PARTS: Final = 5
 _LINES: Final = (60, 400)
 """How long a module is that is taken."""
+_NOT_CODE: Final = frozenset({"encodings", "idlelib"})
 _WORD: Final = re.compile(r"[A-Za-z_]{4,}")
 _NEW_WORDS: Final = ("amber", "basalt", "cobalt", "damask", "ember", "fathom", "garnet", "harbor", "indigo", "jasper")
 
@@ -22,7 +24,10 @@ _NEW_WORDS: Final = ("amber", "basalt", "cobalt", "damask", "ember", "fathom", "
 @lru_cache(maxsize=1)
 def _modules() -> tuple[tuple[str, tuple[str, ...]], ...]:
     found = []
-    for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py")):
+    root = Path(sysconfig.get_paths()["stdlib"])
+    for path in sorted([*root.glob("*.py"), *root.glob("[a-k]*/*.py")]):
+        if path.parent.name in _NOT_CODE:
+            continue
         try:
             text = path.read_bytes().decode()
         except UnicodeDecodeError:
@@ -34,8 +39,8 @@ def _modules() -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 
 def modules(part: int) -> list[tuple[str, tuple[str, ...]]]:
-    """Every third module by name and lines: 0 for the files, 1 for the model, 2 for the person."""
-    return list(_modules()[part::3])
+    """A part of the modules by name and lines: 0 for the files, 1 for the person, one from 2 on for each model."""
+    return list(_modules()[part::PARTS])
 
 
 def block(rng: random.Random, part: int, least: int, most: int) -> list[str]:

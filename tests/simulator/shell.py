@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from tests.simulator.lines import AI, Line
@@ -116,7 +117,7 @@ def move_lines(turn: Turn) -> Planned | None:
     size = turn.world.rng.randint(2, 8)
     start = turn.world.rng.randrange(len(lines) - size)
     taken = [
-        Line(line.text, line.author, line.accepted | {AI}, line.model or turn.model, line.source)
+        replace(line, accepted=line.accepted | {AI}, model=line.model or turn.model, also=line.also | {turn.model})
         for line in lines[start : start + size]
     ]
     effects = (
@@ -136,7 +137,7 @@ def harmless(turn: Turn) -> Planned:
 
 
 def _written(turn: Turn, least: int, most: int) -> list[Line]:
-    return [model_line(text, turn.model, "bash") for text in block(turn.world.rng, 1, least, most)]
+    return [model_line(text, turn.model, "bash") for text in block(turn.world.rng, turn.part, least, most)]
 
 
 OPERATIONS: Final[dict[Callable[[Turn], Planned | None], int]] = {

@@ -4,7 +4,7 @@ import os
 import random
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -129,22 +129,22 @@ class World:
 
 def person_line(text: str, source: str = "person") -> Line:
     """A line that a person typed."""
-    return Line(text, HUMAN, frozenset({HUMAN}), None, source)
+    return Line(text, HUMAN, frozenset({HUMAN}), source=source)
 
 
 def model_line(text: str, model: str, source: str, *also: str) -> Line:
     """A line that a model wrote; `also`: other answers that are not wrong."""
-    return Line(text, AI, frozenset({AI, *also}), model, source)
+    return Line(text, AI, frozenset({AI, *also}), model, source=source)
 
 
 def reworded(line: Line, text: str, author: str, model: str | None, source: str) -> Line:
     """A line of which a part was changed: by a model it is the model's, by a person mixed if it was a model's."""
     if author == AI:
         also = set() if line.accepted == {AI} else {MIXED}
-        return Line(text, AI, frozenset({AI, *also}), model, source)
+        return Line(text, AI, frozenset({AI, *also}), model, source=source)
     if line.author == HUMAN:
-        return Line(text, HUMAN, line.accepted | {HUMAN}, None, source)
-    return Line(text, MIXED, (line.accepted - {AI}) | {MIXED}, line.model, line.source)
+        return Line(text, HUMAN, line.accepted | {HUMAN}, also=line.also, source=source)
+    return replace(line, text=text, author=MIXED, accepted=(line.accepted - {AI}) | {MIXED})
 
 
 def tidied(lines: Sequence[Line], author: str, model: str | None) -> list[Line]:
@@ -156,5 +156,9 @@ def tidied(lines: Sequence[Line], author: str, model: str | None) -> list[Line]:
             result.append(line)
             continue
         also = {author, MIXED} if author != line.author else set()
-        result += [Line(part, line.author, line.accepted | also, line.model or model, line.source) for part in parts]
+        models = line.also | ({model} if model and line.model else set())
+        result += [
+            replace(line, text=part, accepted=line.accepted | also, model=line.model or model, also=models)
+            for part in parts
+        ]
     return result
