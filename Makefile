@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 MINUTES ?= 5
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench soak lock
+.PHONY: help setup demo test lint bench bench-attribution soak lock
 
 help: ## Say what there is to make
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
 
 $(VENV)/.ready: constraints.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed") if sys.version_info < (3, 11) else None'
@@ -33,7 +33,10 @@ test: lint ## Lint, types, import contract, the shim's tests, and all of pytest
 	$(BIN)/pytest
 
 bench: setup ## Print the benchmark table (CORPORA=DIR adds the redaction corpora)
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks $(if $(CORPORA),--corpora $(CORPORA)) $(ARGS)
+
+bench-attribution: setup ## Print precision and recall of ranges and blame, by simulation with a real OpenCode
+	$(BIN)/python -m tests.benchmarks.attribution $(ARGS)
 
 soak: setup ## Random faults for MINUTES (default 5), then the ledger
 	$(BIN)/python -m tests.benchmarks.soak --minutes $(MINUTES)
