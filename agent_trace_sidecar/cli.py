@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from agent_trace_sidecar import __version__
 from agent_trace_sidecar.address import AddressError
 from agent_trace_sidecar.config import Config, ConfigError, load
+from agent_trace_sidecar.limits import TAIL_KEEP_S
 
 T = TypeVar("T")
 
@@ -77,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("tail", _tail, "Follow logs that others write, through rotation, until SIGTERM.")
     sub.add_argument("paths", metavar="PATH", type=Path, nargs="+", help="a folder of .jsonl files, or a file")
     sub.add_argument("--remove-shipped", action="store_true", help="remove files that are closed and stored")
-    sub.add_argument("--keep-seconds", metavar="N", type=float, default=600, help="... this long ago (default 600)")
+    sub.add_argument(
+        "--keep-seconds", metavar="N", type=float, default=TAIL_KEEP_S, help="... this long ago (%(default)s)"
+    )
     add("migrate", _migrate, "Create the tables, or bring them up to date.")
     sub = add("prune", _prune, "Delete what is old, or what belongs to a session, a repository or a user.")
     which = sub.add_mutually_exclusive_group(required=True)
@@ -146,14 +149,14 @@ def _replay(config: Config, arguments: argparse.Namespace) -> int:
 def _tail(config: Config, arguments: argparse.Namespace) -> int:
     from agent_trace_sidecar import follow, log  # noqa: PLC0415
 
-    if not config.enabled:
-        return 0
+    logger = log.logger()
+    paths = arguments.paths if config.enabled else []
+    if not config.enabled:  # in a pod nothing would start after a sidecar that ends
+        logger.warning("recording_disabled", setting="AGENT_TRACE_ENABLED")
 
     async def work() -> int:
-        a = arguments
-        following = follow.Follow(
-            config, log.logger(), a.paths, remove_shipped=a.remove_shipped, keep_s=max(0, a.keep_seconds)
-        )
+        keep_s = max(0.0, arguments.keep_seconds)
+        following = follow.Follow(config, logger, paths, remove_shipped=arguments.remove_shipped, keep_s=keep_s)
         async with following.watched():
             return await following.run()
 

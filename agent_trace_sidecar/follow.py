@@ -87,10 +87,6 @@ class Follow(Daemon):
         for path in self._paths:
             if not path.exists():
                 self.logger.warning("tail_path_missing", path=str(path), hint="it is followed once it is there")
-        async with self.watched():
-            return await self._follow()
-
-    async def _follow(self) -> int:
         looking = asyncio.create_task(self._look_for_ever())
         serving = asyncio.create_task(self._serve_for_ever())
         stopped = asyncio.create_task(self._wake.wait())
@@ -244,10 +240,13 @@ class Follow(Daemon):
         """Remove a file, if the database confirms that it has all of it."""
         await self._serve(file)
         if file.shipped == file.end == file.present_size() and file.intact():
-            self._unlink(path)
+            self._unlink(file, path)
 
-    def _unlink(self, path: Path) -> None:
+    def _unlink(self, file: TailFile, path: Path) -> None:
         try:
+            status = path.lstat()
+            if (status.st_dev, status.st_ino) != file.key:
+                return
             path.unlink()
         except OSError as exc:
             self.logger.error("tail_remove_failed", path=str(path), error=exc.strerror)

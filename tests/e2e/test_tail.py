@@ -3,6 +3,8 @@
 import os
 import shutil
 import signal
+import socket
+import urllib.request
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -173,6 +175,23 @@ def test_shipped_and_closed_files_are_removed_when_told_so(migrated_url: str, tm
         assert tail.stop() == 0
     assert sorted(path.name for path in logs.iterdir()) == ["a.3.jsonl", "link.done.jsonl"]
     assert target.exists()
+
+
+def test_a_disabled_tail_lives_and_does_nothing(migrated_url: str, tmp_path: Path, logs: Path) -> None:
+    """In a pod OpenCode starts only after its sidecar has, so it must not end."""
+    writer = Writer()
+    append(logs / "a.jsonl", writer.lines(1))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = env_of(tmp_path, migrated_url, enabled="off", http=f"127.0.0.1:{port}")
+    with tailing(env, tmp_path / "said", logs) as tail:
+        eventually(lambda: "http_serving" in tail.said, 10, "it serves its health")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez") as answer:
+            assert answer.status == 200
+        assert tail.stop() == 0
+    assert "recording_disabled" in tail.said
+    assert stored_ids(migrated_url) == set()
 
 
 def test_two_tails_of_the_same_files_store_nothing_twice(migrated_url: str, tmp_path: Path, logs: Path) -> None:
