@@ -235,7 +235,8 @@ def _root(envelope: Envelope) -> str | None:
 
 def _learn(session: Session, seen: Seen, root: str | None) -> str:
     """Take what the line says into the state, and give the event's name: the first sight of a message has its own."""
-    match seen.event:
+    event = seen.event.by if isinstance(seen.event, StepBegan) else seen.event
+    match event:
         case MessageSeen() as message:
             known = session.messages.get(message.message_id)
             parent = session.messages.get(message.parent_id) if message.parent_id else None
@@ -255,7 +256,7 @@ def _learn(session: Session, seen: Seen, root: str | None) -> str:
         case Hello(version, project):
             session.set_version(version)
             session.set_project(root, project)
-        case CallDone() | CallFailed() | StepBegan() | StepEnded() | MessageRemoved() | None:
+        case CallDone() | CallFailed() | StepEnded() | MessageRemoved() | None:
             pass
     return seen.name
 

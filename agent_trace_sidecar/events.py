@@ -94,6 +94,8 @@ class StepBegan(NamedTuple):
     session_id: str
     message_id: str
     tree: str | None
+    by: MessageSeen | None = None
+    """Who begins it, where the same line says so."""
 
 
 class StepEnded(NamedTuple):

@@ -41,6 +41,19 @@ const FORWARDED = new Map(
    message.removed message.part.removed command.executed file.edited todo.updated vcs.branch.updated permission.asked
    permission.replied`.split(/\s+/).map((type) => [type, always]),
 );
+// OpenCode 2 names them anew. Its hooks tell of calls; only those that the provider itself runs pass no hook.
+const FORWARDED_2 = new Map(
+  `session.created session.deleted session.renamed session.forked session.moved session.agent.selected
+   session.model.selected session.input.admitted session.input.promoted session.inbox.delivered session.synthetic
+   session.execution.started session.execution.succeeded session.execution.failed session.execution.interrupted
+   session.step.started session.step.ended session.step.failed session.text.ended session.reasoning.ended
+   session.tool.input.started session.shell.started session.shell.ended session.skill.activated
+   session.compaction.ended session.retry.scheduled session.revert.staged session.revert.cleared
+   session.revert.committed file.edited todo.updated vcs.branch.updated permission.asked permission.replied`
+    .split(/\s+/)
+    .map((type) => [type, always]),
+);
+for (const end of ["called", "success", "failed"]) FORWARDED_2.set(`session.tool.${end}`, (data) => data.executed);
 FORWARDED.set("message.part.updated", ({ part }) => Object.hasOwn(PARTS, part.type) && PARTS[part.type](part));
 
 const quietly = (work) => {
@@ -342,29 +355,48 @@ function packagedVersion() {
   return name.startsWith("opencode-") ? version : undefined;
 }
 
-function open({ client, project, directory, worktree }, option) {
-  if ((shared.owners.get(directory) ?? thisCopy) !== thisCopy) return {};
+/** Takes a directory for this copy: how to send its lines, and how to give it back. Nothing if another copy has it. */
+function enter({ directory, worktree, project }, api, option, warn) {
+  if ((shared.owners.get(directory) ?? thisCopy) !== thisCopy) return undefined;
   shared.owners.set(directory, thisCopy);
-  const warn = (message) => {
-    const body = { service: "agent-trace", level: "warn", message: `agent-trace: ${message}` };
-    if (!shared.warned) quietly(() => Promise.resolve(client.app.log({ body })).catch(() => {}));
+  const warnOnce = (message) => {
+    if (!shared.warned) quietly(() => warn(`agent-trace: ${message}`));
     shared.warned = true;
   };
-  const place = `"directory":${JSON.stringify(directory) ?? null},"worktree":${JSON.stringify(worktree) ?? null}`;
-  const run = (shared.run ??= new Run(option, warn));
+  const place =
+    (api === 1 ? "" : `"api":${api},`) +
+    `"directory":${JSON.stringify(directory) ?? null},"worktree":${JSON.stringify(worktree) ?? null}`;
+  const run = (shared.run ??= new Run(option, warnOnce));
   run.directories++;
   let greeted = false;
   let gone = false;
   const hello = () => {
     if (greeted) return;
     greeted = true;
-    run.send(place, "hello", { shim: SHIM_VERSION, opencode: shared.version, api: 1, project });
+    run.send(place, "hello", { shim: SHIM_VERSION, opencode: shared.version, api, project });
   };
   const send = (hook, input, output) => {
     if (gone) return;
     hello();
     run.send(place, hook, input, output);
   };
+  const leave = async () => {
+    if (gone) return;
+    send("bye");
+    gone = true;
+    shared.owners.delete(directory);
+    await run.leave();
+  };
+  return { run, hello, send, leave };
+}
+
+/** OpenCode 1: hooks by name, and bus events among them. */
+function open({ client, project, directory, worktree }, option) {
+  const warn = (message) =>
+    Promise.resolve(client.app.log({ body: { service: "agent-trace", level: "warn", message } })).catch(() => {});
+  const entered = enter({ directory, worktree, project }, 1, option, warn);
+  if (!entered) return {};
+  const { hello, send, leave } = entered;
   const forward = (hook) => (input, output) => send(hook, input, output);
   shared.version ??= quietly(packagedVersion);
   // else hello waits for OpenCode's answer or the first hook, whichever comes first
@@ -379,23 +411,65 @@ function open({ client, project, directory, worktree }, option) {
     "tool.execute.after": forward("tool.execute.after"),
     "chat.message": forward("chat.message"),
     "command.execute.before": forward("command.execute.before"),
-    dispose: async () => {
-      if (gone) return;
-      send("bye");
-      gone = true;
-      shared.owners.delete(directory);
-      await run.leave();
-    },
+    dispose: leave,
   };
 }
+
+/** OpenCode 2: hooks are registered, and events of all directories come as one stream. Returns the cleanup. */
+async function open2(ctx) {
+  const directory = ctx.location?.directory ?? process.cwd();
+  const project = ctx.location?.project;
+  const place = { directory, worktree: project?.directory ?? directory, project };
+  const entered = enter(place, 2, ctx.options?.command, () => {});
+  if (!entered) return undefined;
+  const { run, hello, send, leave } = entered;
+  shared.version ??= ctx.app?.version;
+  hello();
+  const sessions = new Set(); // an event without a directory is ours if its session is, or if nobody else is here
+  const isOurs = ({ location, data }) => {
+    const ours = location ? location.directory === directory : sessions.has(data?.sessionID) || run.directories === 1;
+    if (ours && data?.sessionID) sessions.add(data.sessionID);
+    return ours;
+  };
+  const readable = (error) => ({ ...error, message: error.message }); // an Error's message is lost in JSON otherwise
+  const hook = (name) => (event) => {
+    quietly(() => sessions.add(event.sessionID));
+    quietly(() => send(`tool.${name}`, event.error ? { ...event, error: readable(event.error) } : event));
+  };
+  const stopping = new AbortController();
+  const listen = async () => {
+    while (!stopping.signal.aborted) {
+      try {
+        for await (const event of ctx.event.subscribe({ signal: stopping.signal })) {
+          const wanted = quietly(() => isOurs(event) && FORWARDED_2.get(event.type)?.(event.data));
+          if (wanted) send("event", { event: { id: event.id, type: event.type, properties: event.data } });
+        }
+      } catch {
+        // OpenCode's server was reloaded: subscribe again
+      }
+      await new Promise((resolve) => setTimeout(resolve, BACKOFF_MIN_MS).unref());
+    }
+  };
+  void listen();
+  const names = ["execute.before", "execute.after"];
+  const hooks = names.map((name) => Promise.resolve(quietly(() => ctx.tool.hook(name, hook(name)))).catch(() => {}));
+  await Promise.race([Promise.all(hooks), new Promise((resolve) => setTimeout(resolve, DISPOSE_WAIT_MS))]);
+  return async () => {
+    stopping.abort();
+    for (const registered of hooks) registered.then((it) => it?.dispose()).catch(() => {});
+    await leave();
+  };
+}
+
+const disabled = () => /^\s*(false|0|off|no)\s*$/i.test(process.env.AGENT_TRACE_ENABLED ?? "");
 
 export default {
   id: "agent-trace-sidecar",
   /** OpenCode 1.x calls it once per directory. */
-  server: async (input, options) => {
-    if (/^\s*(false|0|off|no)\s*$/i.test(process.env.AGENT_TRACE_ENABLED ?? "")) return {};
-    return quietly(() => open(input, options?.command)) ?? {};
+  server: async (input, options) => (disabled() ? {} : (quietly(() => open(input, options?.command)) ?? {})),
+  /** OpenCode 2.x calls it once per directory; 1.18 does too, with a context that has neither `tool` nor `event`. */
+  setup: async (ctx) => {
+    const is2 = quietly(() => typeof ctx.tool.hook === "function" && typeof ctx.event.subscribe === "function");
+    return is2 && !disabled() ? open2(ctx).catch(() => {}) : undefined;
   },
-  /** OpenCode 2.x: not recorded yet. 1.18 calls it too, with a context that has neither `tool` nor `event`. */
-  setup: async () => {},
 };

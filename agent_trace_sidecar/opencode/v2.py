@@ -1,0 +1,192 @@
+"""OpenCode 2.x: tool hooks that say everything in one object, and an event stream of `{id, type, data}`.
+
+The shim sends the hook's object as `input`, and an event's `data` as the wire's `properties`. What a call did is taken
+from the hooks alone: the stream tells of calls once more, without their arguments or without their results.
+"""
+
+from typing import Final
+
+import msgspec
+
+from agent_trace_sidecar.events import (
+    CallDone,
+    CallFailed,
+    CallOpened,
+    Event,
+    Hello,
+    MessageSeen,
+    Seen,
+    SessionSeen,
+    StepBegan,
+    StepEnded,
+    Undone,
+)
+from agent_trace_sidecar.wire import EMPTY, Envelope
+
+
+class _ToolInput(msgspec.Struct, gc=False):
+    tool: str | None = None
+    session_id: str | None = msgspec.field(default=None, name="sessionID")
+    message_id: str | None = msgspec.field(default=None, name="messageID")
+    id: str | None = None
+    input: msgspec.Raw = EMPTY
+    status: str | None = None
+    result: msgspec.Raw = EMPTY
+
+
+class _Model(msgspec.Struct, gc=False):
+    id: str | None = None
+    provider: str | None = msgspec.field(default=None, name="providerID")
+
+
+class _Revert(msgspec.Struct, gc=False):
+    message_id: str | None = msgspec.field(default=None, name="messageID")
+    part_id: str | None = msgspec.field(default=None, name="partID")
+
+
+class _Data(msgspec.Struct, gc=False):
+    """Of all the events that are read here; no two of them use a name for different things."""
+
+    session_id: str | None = msgspec.field(default=None, name="sessionID")
+    message_id: str | None = msgspec.field(default=None, name="assistantMessageID")
+    id: str | None = None
+    name: str | None = None
+    parent_id: str | None = msgspec.field(default=None, name="parentID")
+    project_id: str | None = msgspec.field(default=None, name="projectID")
+    version: str | None = None
+    agent: str | None = None
+    model: _Model | None = None
+    snapshot: str | None = None
+    revert: _Revert | None = None
+
+
+class _Bus(msgspec.Struct, gc=False):
+    type: str
+    properties: _Data = msgspec.field(default_factory=_Data)
+
+
+class _EventInput(msgspec.Struct, gc=False):
+    event: _Bus
+
+
+class _Project(msgspec.Struct, gc=False):
+    id: str | None = None
+
+
+class _HelloInput(msgspec.Struct, gc=False):
+    opencode: str | None = None
+    project: _Project | None = None
+
+
+_event_input: Final = msgspec.json.Decoder(_EventInput)
+_tool_input: Final = msgspec.json.Decoder(_ToolInput)
+_hello_input: Final = msgspec.json.Decoder(_HelloInput)
+_any_object: Final = msgspec.json.Decoder(dict[str, object])
+
+
+def read(envelope: Envelope) -> Seen:
+    """Read one line of OpenCode 2.x.
+
+    Args:
+        envelope: a line that `wire.parse` let through; its `input` may be any JSON, or absent.
+    """
+    try:
+        return _read(envelope)
+    except (ValueError, RecursionError):
+        return _lenient(envelope)
+
+
+def arguments(envelope: Envelope) -> msgspec.Raw:
+    """The arguments of a call that is about to begin.
+
+    Raises:
+        ValueError: the line is not what the hook sends.
+        RecursionError: it is nested beyond what can be decoded.
+    """
+    return _tool_input.decode(envelope.input).input
+
+
+def _read(envelope: Envelope) -> Seen:
+    hook = envelope.hook
+    if hook == "event":
+        return _bus_event(_event_input.decode(envelope.input).event)
+    if hook == "hello":
+        hello = _hello_input.decode(envelope.input)
+        return Seen(hook, event=Hello(hello.opencode, hello.project.id if hello.project else None))
+    if not hook.startswith("tool.execute.") or len(envelope.input) == 0:
+        return Seen(hook)
+    given = _tool_input.decode(envelope.input)
+    event: Event | None = None
+    if hook == "tool.execute.after" and given.tool:
+        completed = given.status == "completed"
+        event = (
+            CallDone(given.tool, given.input, given.result, None) if completed else CallFailed(given.tool, given.input)
+        )
+    elif given.session_id and given.message_id and given.id:
+        event = CallOpened(given.session_id, given.message_id, given.id)
+    return Seen(hook, given.session_id, given.message_id, given.id, given.tool, event)
+
+
+def _bus_event(bus: _Bus) -> Seen:
+    name, data = bus.type, bus.properties
+    is_call = name.startswith("session.tool.")
+    return Seen(
+        name,
+        data.session_id,
+        data.message_id,
+        data.id if is_call else None,
+        data.name if is_call else None,
+        _meaning(name, data),
+    )
+
+
+def _meaning(name: str, data: _Data) -> Event | None:
+    if data.session_id is None:
+        return None
+    if data.message_id is not None:
+        return _of_message(name, data, data.session_id, data.message_id)
+    if name == "session.created":
+        return SessionSeen(data.session_id, data.parent_id, data.version, data.project_id)
+    if name in {"session.revert.staged", "session.revert.cleared"}:
+        revert = data.revert
+        undone = Undone(revert.message_id, revert.part_id) if revert and revert.message_id else None
+        return SessionSeen(data.session_id, None, None, None, undone)
+    return None
+
+
+def _of_message(name: str, data: _Data, session_id: str, message_id: str) -> Event | None:
+    if name == "session.step.started":
+        model = data.model or _Model()
+        by = MessageSeen(message_id, "assistant", model.provider, model.id, data.agent, None)
+        return StepBegan(session_id, message_id, data.snapshot, by)
+    if name in {"session.step.ended", "session.step.failed"}:
+        return StepEnded(session_id, message_id, data.snapshot)
+    if name == "session.tool.input.started" and data.id:
+        return CallOpened(session_id, message_id, data.id)
+    return None
+
+
+def _lenient(envelope: Envelope) -> Seen:
+    """Take the ids that are strings from a line whose shape is not OpenCode's."""
+    note = "the input is not what this hook sends: stored, not interpreted"
+    name = envelope.hook
+    try:
+        fields = _any_object.decode(envelope.input)
+    except (ValueError, RecursionError):
+        return Seen(name, note=note)
+    event = fields.get("event")
+    if name == "event" and isinstance(event, dict):
+        name = _text(event, "type") or name
+        data = event.get("properties")
+        fields = data if isinstance(data, dict) else {}
+    return Seen(
+        name,
+        _text(fields, "sessionID"),
+        _text(fields, "messageID") or _text(fields, "assistantMessageID"),
+        note=note,
+    )
+
+
+def _text(fields: dict[str, object], name: str) -> str | None:
+    value = fields.get(name)
+    return value if isinstance(value, str) else None
