@@ -10,7 +10,7 @@ made is no such version.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from agent_trace_sidecar.content import text_lines
 from agent_trace_sidecar.workspace import git
@@ -26,12 +26,13 @@ _MAX_REVISIONS: Final = 16
 
 _COMMAND: Final = re.compile(
     r"\bgit\b[^\n;&|]*?\b(?:checkout|switch|restore|reset|stash|pull|merge|rebase|cherry-pick|revert|am|clean|bisect)\b"
-    r"([^\n;&|]*)"
+    r"[^\n;&|]*"
 )
 _ENTRY: Final = re.compile(
     r"([0-9a-f]{40,64}) ([0-9a-f]{40,64}) [^\t\n]*\t"
     r"(checkout|switch|reset|pull|merge|rebase|cherry-pick|revert|am|commit)\b"
 )
+_TAKES_NEW_FILES: Final = re.compile(r"\b(?:stash|reset|clean)\b")
 _REVISION: Final = re.compile(r"[A-Za-z0-9_][\w./@{}~^-]{0,200}")
 _MARKERS: Final = (b"<<<<<<< ", b"=======", b">>>>>>> ", b"||||||| ")
 
@@ -64,11 +65,11 @@ class Rewrites:
             log = _grown(own / "logs" / "HEAD", step.heads.log_size) if own and step.heads else ""
         except (OSError, ValueError):
             return {}
-        asked = [found[1] for call in step.calls.values() if call.silent for found in _COMMAND.finditer(call.command)]
+        asked = [found[0] for call in step.calls.values() if call.silent for found in _COMMAND.finditer(call.command)]
         entries = [found for found in _ENTRY.finditer(log) if found[1] != found[2]]
         if own is None or step.heads is None or not (asked or any(found[3] != "commit" for found in entries)):
             return {}
-        return _lines(own, list(_revisions(step.heads, entries, asked)), changes)
+        return _lines(own, _sources(step.heads, entries, asked), changes)
 
 
 def _grown(log: Path, size: int) -> str:
@@ -81,47 +82,78 @@ def _grown(log: Path, size: int) -> str:
         return ""
 
 
-def _revisions(heads: Heads, entries: Iterable[re.Match[str]], asked: Iterable[str]) -> Iterator[str]:
-    """Where versions may have come from, each once."""
+class _Sources(NamedTuple):
+    """Revisions by what they can say."""
+
+    brought: list[str]
+    """Git may have brought a file's lines from these."""
+    removed: list[str]
+    """Git may have taken a file away that these don't have."""
+    own: list[str]
+    """Commits that the step itself made."""
+
+
+def _sources(heads: Heads, entries: Iterable[re.Match[str]], asked: Sequence[str]) -> _Sources:
     known = list(entries)
-    own = {found[2] for found in known if found[3] == "commit"}
-    named = [found[at] for found in known if found[3] != "commit" for at in (2, 1)]
-    named += [heads.head, heads.stash, f"{heads.stash}^3" if heads.stash else ""]
-    named += [word for words in asked for word in words.split() if _REVISION.fullmatch(word)]
-    fresh = dict.fromkeys(name for name in named if name and name.strip("0") and name not in own)
-    yield from list(fresh)[:_MAX_REVISIONS]
+    own = [found[2] for found in known if found[3] == "commit"]
+    moved = [found[2] for found in known if found[3] != "commit"]
+    named = [word for words in asked for word in words.split()[1:] if _REVISION.fullmatch(word)]
+    back = [heads.head] if any(_TAKES_NEW_FILES.search(words) for words in asked) else []
+    left = [found[1] for found in known if found[3] != "commit"]
+    untracked = [f"{heads.stash}^3"] if heads.stash else []
+    brought = [*moved, *left, heads.head, heads.stash, *untracked, *named]
+    removed = [*moved, *back, heads.stash, *named]
+    return _Sources(_fresh(brought, own), _fresh(removed, own), own[-_MAX_REVISIONS:])
 
 
-def _lines(own: Path, revisions: Sequence[str], changes: Sequence[TreeChange]) -> dict[str, frozenset[bytes]]:
-    """What is known of each file's other versions; a file that is gone from HEAD as well was taken away by git."""
-    queries = [
-        (change, f"{revision}:{change.path}")
-        for change in changes
-        if "\n" not in change.path
-        for revision in (revisions if change.status != "D" else ("HEAD",))
-    ]
-    given = "".join(f"{query}\n" for _, query in queries).encode()
+def _fresh(names: Iterable[str], own: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(name for name in names if name.strip("0") and name not in own))[:_MAX_REVISIONS]
+
+
+def _lines(folder: Path, sources: _Sources, changes: Sequence[TreeChange]) -> dict[str, frozenset[bytes]]:
+    """What is known of each file's other versions."""
+    named = [change for change in changes if "\n" not in change.path]
+    asked = [f"{revision}^{{tree}}" for revision in sources.removed]
+    for change in named:
+        revisions = sources.removed if change.status == "D" else [*sources.own, *sources.brought]
+        asked += [f"{revision}:{change.path}" for revision in revisions]
+    given = "".join(f"{query}\n" for query in asked).encode()
     output = (
-        git.run(own, "cat-file", "--batch", given=given, timeout_s=TIMEOUT_S, max_bytes=MAX_BYTES)
-        if 0 < len(queries) <= MAX_QUERIES
+        git.run(folder, "cat-file", "--batch", given=given, timeout_s=TIMEOUT_S, max_bytes=MAX_BYTES)
+        if 0 < len(asked) <= MAX_QUERIES
         else None
     )
-    found: dict[str, set[bytes]] = {}
-    stays: set[str] = set()
     if output is None:  # not known: then nothing of it is anyone's
-        return {change.path: frozenset(change.after or change.before or ()) for change in changes}
-    for (change, _), (blob, content) in zip(queries, _blobs(output), strict=False):
-        if blob and blob != change.old_id and change.status != "D":
-            lines = text_lines(content)
-            both = {*lines, *(line + b"\r" for line in lines)} if b"\r\n" not in content else lines
-            found.setdefault(change.path, set()).update(both)
-            found[change.path].update(line for line in change.after or () if line.startswith(_MARKERS))
-        if blob and change.status == "D":
-            stays.add(change.path)
-    for change in changes:
-        if change.status == "D" and change.path not in stays:
-            found[change.path] = {b"", *(change.before or ())}
-    return {path: frozenset(lines) for path, lines in found.items()}
+        return {change.path: _everything(change) for change in changes}
+    answers = _blobs(output)
+    trees = [next(answers, ("", b""))[0] for _ in sources.removed]
+    found: dict[str, frozenset[bytes]] = {}
+    for change in named:
+        if change.status == "D":
+            blobs = [next(answers, ("", b""))[0] for _ in sources.removed]
+            if any(tree and not blob for tree, blob in zip(trees, blobs, strict=True)):
+                found[change.path] = _everything(change)
+            continue
+        own = {next(answers, ("", b""))[0] for _ in sources.own}
+        versions = [next(answers, ("", b"")) for _ in sources.brought]
+        lines = _brought(change, [content for blob, content in versions if blob not in {"", change.old_id, *own}])
+        if lines:
+            found[change.path] = lines
+    return found
+
+
+def _everything(change: TreeChange) -> frozenset[bytes]:
+    return frozenset((b"", *(change.after or ()), *(change.before or ())))
+
+
+def _brought(change: TreeChange, versions: Iterable[bytes]) -> frozenset[bytes]:
+    """The lines of these versions, with either line ending; beside them the markers of a conflict are git's too."""
+    lines = {line for content in versions for line in text_lines(content)}
+    if not lines:
+        return frozenset()
+    both = {line.removesuffix(b"\r") for line in lines}
+    markers = {line for line in change.after or () if line.startswith(_MARKERS)}
+    return frozenset(lines | both | {line + b"\r" for line in both} | markers)
 
 
 def _blobs(output: bytes) -> Iterator[tuple[str, bytes]]:
@@ -133,7 +165,7 @@ def _blobs(output: bytes) -> Iterator[tuple[str, bytes]]:
         at = end + 1
         if len(words) == 3 and words[2].isdigit():  # noqa: PLR2004 - id, type, size
             size = int(words[2])
-            yield (words[0].decode() if words[1] == b"blob" else ""), output[at : at + size]
+            yield words[0].decode(), output[at : at + size]
             at += size + 1
         else:
             yield "", b""

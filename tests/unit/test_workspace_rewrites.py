@@ -1,0 +1,118 @@
+"""What git itself brings into the worktree, with real repositories and the commands that people and AIs run."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.snapshots import Work, git
+
+FILES = {"a.txt": "one\ntwo\nthree\n", "b.txt": "1\n2\n3\n"}
+Lines = dict[str, list[int]]
+
+
+@pytest.fixture(name="work")
+def _work(tmp_path: Path) -> Work:
+    """A repository with a side branch and a stash."""
+    work = Work(tmp_path, FILES)
+    git(work.root, "checkout", "-qb", "side")
+    work.files({"a.txt": "one\ntwo\nthree\nside\n", "side.txt": "side\n", "b.txt": None})
+    git(work.root, "add", "-A")
+    git(work.root, "commit", "-qm", "side")
+    git(work.root, "checkout", "-q", "main")
+    work.files({"b.txt": "1\n2\n3\nstashed\n"})
+    git(work.root, "stash", "-q")
+    return work
+
+
+def run(work: Work, command: str, act: Callable[[], object]) -> Lines:
+    """The lines that a bash command gets for what it did; an empty list for a file that it changed without new ones."""
+    work.start()
+    work.before("c1", "bash", {"command": command}, -1)
+    act()
+    work.after("c1", "bash", {"command": command}, {}, 10)
+    return {
+        file.path: [line for span in file.ranges for line in range(span.start, span.end + 1)]
+        for call in work.finish().values()
+        for file in call.files
+    }
+
+
+def do(work: Work, *steps: str | dict[str, str | None]) -> Callable[[], object]:
+    """Run git commands and write files, in order."""
+
+    def act() -> None:
+        for step in steps:
+            if isinstance(step, str):
+                git(work.root, *step.split())
+            else:
+                work.files(step)
+
+    return act
+
+
+CASES: list[tuple[str, list[str | dict[str, str | None]], Lines]] = [
+    ("git checkout side", ["checkout -q side"], {}),
+    ("git switch side && echo ai > ai.txt", ["switch -q side", {"ai.txt": "ai\n"}], {"ai.txt": [1]}),
+    ("git merge side", ["merge -q side"], {}),
+    ("git checkout side -- a.txt", ["checkout -q side -- a.txt"], {}),
+    ("git restore -s side a.txt", ["restore -s side a.txt"], {}),
+    ("git stash pop", ["stash pop -q"], {}),
+    (
+        "git stash pop; echo ai >> b.txt",
+        ["stash pop -q", {"b.txt": "1\n2\n3\nstashed\nai\n"}],
+        {"b.txt": [5]},
+    ),
+    (
+        "git merge side; sed -i s/one/ONE/ a.txt",
+        ["merge -q side", {"a.txt": "ONE\ntwo\nthree\nside\n"}],
+        {"a.txt": [1]},
+    ),
+    ("git checkout -b new; rm b.txt", ["checkout -qb new", {"b.txt": None}], {"b.txt": []}),
+    ("echo ai > n.txt; git commit", [{"n.txt": "ai\n"}, "add -A", "commit -qm ai"], {"n.txt": [1]}),
+    (
+        "echo ai > n.txt; git commit; git checkout -b x",
+        [{"n.txt": "ai\n"}, "add -A", "commit -qm ai", "checkout -qb x"],
+        {"n.txt": [1]},
+    ),
+    ("git apply x.patch", [{"a.txt": "one\nPATCH\nthree\n"}], {"a.txt": [2]}),
+    ("git cherry-pick side", ["cherry-pick side"], {}),
+    ("git reset --hard side", ["reset -q --hard side"], {}),
+    ("make update", ["checkout -q side"], {}),
+    ("cat a.txt > b.txt", [{"b.txt": "one\ntwo\nthree\n"}], {"b.txt": [1, 2, 3]}),
+    ("git revert HEAD~0", [{"new.txt": "x\n"}, "add -A", "commit -qm x", "revert --no-edit HEAD"], {}),
+]
+
+
+@pytest.mark.parametrize(("command", "steps", "expected"), CASES, ids=[case[0] for case in CASES])
+def test_of_a_command_only_its_own_lines_are_the_ais(
+    work: Work, command: str, steps: list[str | dict[str, str | None]], expected: Lines
+) -> None:
+    """What a branch, the stash or another commit brought is not."""
+    assert run(work, command, do(work, *steps)) == expected
+
+
+def test_a_rebase_brings_what_others_wrote(work: Work) -> None:
+    """Of both sides: neither was written now."""
+    work.files({"mine.txt": "mine\n"})
+    git(work.root, "add", "-A")
+    git(work.root, "commit", "-qm", "mine")
+    assert run(work, "git pull --rebase", do(work, "rebase -q side")) == {}
+
+
+def test_a_person_who_changes_the_branch_meanwhile_gives_nothing_to_the_ai(work: Work) -> None:
+    """The log of HEAD tells of it, whatever the command says."""
+    act = do(work, "checkout -q side", {"ai.txt": "ai\n"})
+    assert run(work, "sleep 9; echo ai > ai.txt", act) == {"ai.txt": [1]}
+
+
+def test_the_markers_of_a_conflict_are_nobodys(work: Work) -> None:
+    """Nor are the lines between them."""
+    work.files({"a.txt": "one\ntwo\nthree\nmain\n"})
+    git(work.root, "commit", "-qam", "main")
+
+    def act() -> None:
+        with pytest.raises(Exception, match="merge"):
+            git(work.root, "merge", "-q", "side")
+
+    assert run(work, "git merge side", act) == {}

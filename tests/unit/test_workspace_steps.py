@@ -1,0 +1,271 @@
+"""Whose a step's changes are: snapshots of real git repositories, given to calls."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from agent_trace_sidecar.fingerprints import NO_HASH, line_hashes
+from agent_trace_sidecar.wire import CallChange, FileChange
+from agent_trace_sidecar.workspace import snapshot
+from tests.support.snapshots import Work, git
+
+FILES = {"a.txt": "one\ntwo\nthree\n", "b.txt": "1\n2\n3\n", "old.txt": "a\nb\nc\nd\ne\nf\n"}
+Seen = dict[str, CallChange]
+
+
+@pytest.fixture(name="work")
+def _work(tmp_path: Path) -> Work:
+    """A project with a step that has begun."""
+    work = Work(tmp_path, FILES)
+    work.start()
+    return work
+
+
+def spans(seen: Seen) -> dict[str, list[tuple[str, int, int]]]:
+    """The lines of each call."""
+    return {
+        name: [(file.path, span.start, span.end) for file in call.files for span in file.ranges]
+        for name, call in seen.items()
+    }
+
+
+def one(seen: Seen, path: str) -> FileChange:
+    """The only change of a file."""
+    (change,) = [file for call in seen.values() for file in call.files if file.path == path]
+    return change
+
+
+def test_bash_gets_the_lines_that_differ_with_all_that_is_kept_of_them(work: Work) -> None:
+    """Byte-exact, and the whole file before and after."""
+    work.bash("c1", "sed", {"a.txt": "one\nTWO\nthree\nfour\n"})
+    seen = work.finish()
+    assert spans(seen) == {"c1": [("a.txt", 2, 2), ("a.txt", 4, 4)]}
+    change = one(seen, "a.txt")
+    assert change.ranges[0].line_hashes == line_hashes([b"TWO"]).hex()
+    assert (change.kind, change.deleted, change.ranges[0].method) == ("update", ((2, 2),), "snapshot")
+    assert change.before_hashes == line_hashes([b"one", b"two", b"three"]).hex()
+    assert change.after_hashes == line_hashes([b"one", b"TWO", b"three", b"four"]).hex()
+    assert seen["c1"].vcs is not None
+    assert seen["c1"].vcs.revision == git(work.root, "rev-parse", "HEAD")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("one\ntwo", "one\ntwo\nthree\n", [(3, 3)]),
+        ("one\r\ntwo\r\n", "one\r\nTWO\r\n", [(2, 2)]),
+        ("one\n", "one\n\n\n", [(2, 3)]),
+        ("", "x\n", [(1, 1)]),
+        ("x\n", "", []),
+        ("-- a\n++ b\n@@ c\n", "-- a\n++ B\n@@ c\ndiff --git a/x b/x\n", [(2, 2), (4, 4)]),
+        ("a\nb\n\\ No newline\n", "a\nB\n\\ No newline\n", [(2, 2)]),
+    ],
+)
+def test_lines_are_counted_as_git_counts_them(
+    tmp_path: Path, before: str, after: str, expected: list[tuple[int, int]]
+) -> None:
+    """A line that only got its line ending is not a new one."""
+    work = Work(tmp_path, {"f.txt": before, "z": "z"})
+    work.start()
+    work.bash("c1", "x", {"f.txt": after})
+    change = one(work.finish(), "f.txt")
+    assert [(span.start, span.end) for span in change.ranges] == expected
+
+
+@pytest.mark.parametrize(
+    "name", ["with space.txt", "quo\"te'.txt", "tab\there.txt", "größe 日本.txt", "-rf", "a/b/c.txt"]
+)
+def test_any_name_of_a_file_is_a_name(work: Work, name: str) -> None:
+    """Git would quote some of them."""
+    work.bash("c1", "x", {name: "x\n"})
+    assert spans(work.finish()) == {"c1": [(name, 1, 1)]}
+
+
+def test_moves_and_deletions_are_data(work: Work) -> None:
+    """A move keeps its lines; with a change only that is the AI's."""
+    work.files({"same.txt": "p\nq\nr\n"})
+    work.start()
+    work.bash(
+        "c1",
+        "mv",
+        {"old.txt": None, "new.txt": "a\nb\nX\nd\ne\nf\n", "same.txt": None, "moved.txt": "p\nq\nr\n", "b.txt": None},
+    )
+    seen = work.finish()
+    assert spans(seen) == {"c1": [("new.txt", 3, 3)]}
+    assert [(c.kind, c.old_path) for c in (one(seen, "new.txt"), one(seen, "moved.txt"))] == [
+        ("move", "old.txt"),
+        ("move", "same.txt"),
+    ]
+    moved, gone = one(seen, "moved.txt"), one(seen, "b.txt")
+    assert moved.before_hashes == moved.after_hashes == line_hashes([b"p", b"q", b"r"]).hex()
+    assert (gone.kind, gone.deleted, gone.before_hashes, gone.after_hashes) == (
+        "delete",
+        ((1, 3),),
+        line_hashes([b"1", b"2", b"3"]).hex(),
+        "",
+    )
+
+
+def test_a_file_that_an_edit_made_is_no_move_though_it_is_like_one_that_went(work: Work) -> None:
+    """The write says what it wrote: all of it."""
+    work.write("c1", "new.txt", "a\nb\nc\nd\ne\nF\n")
+    work.bash("c2", "rm old.txt", {"old.txt": None})
+    seen = work.finish()
+    assert [(name, [(f.path, f.kind) for f in call.files]) for name, call in seen.items()] == [
+        ("c2", [("old.txt", "delete")])
+    ]
+
+
+@pytest.mark.parametrize("kind", ["binary", "big", "link", "mode", "many"])
+def test_what_has_no_lines_has_no_ranges(work: Work, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a step that changed more than can be looked at is left alone."""
+    files: dict[str, str | None] = {
+        "x": "a\0b\n" if kind == "binary" else "x\n" * 2_000_000 if kind == "big" else "x\n"
+    }
+    if kind == "many":
+        monkeypatch.setattr(snapshot, "MAX_FILES", 3)
+        files = {f"f{at}": "x\n" for at in range(4)}
+    if kind == "mode":
+        (work.root / "a.txt").chmod(0o755)
+        files = {}
+    if kind == "link":
+        (work.root / "x").symlink_to("a.txt")
+        files = {}
+    work.bash("c1", "x", files)
+    assert not any(spans(work.finish()).values())
+
+
+def test_secrets_have_no_hash_and_their_files_no_name(tmp_path: Path) -> None:
+    """As everywhere."""
+    work = Work(tmp_path, FILES, lambda text: "hunter2" in text)
+    work.start()
+    work.bash("c1", "x", {"s.txt": "a\npw hunter2\n", "hunter2.txt": "x\n"})
+    change = one(work.finish(), "s.txt")
+    assert change.after_hashes == line_hashes([b"a"]).hex() + NO_HASH.hex()
+    assert change.ranges[0].content_hash is None
+
+
+def test_of_several_commands_the_one_at_work_when_the_file_was_changed_has_it(work: Work) -> None:
+    """The file's last change lies in the time of one of them."""
+    work.before("c1", "bash", {"command": "first"}, -5)
+    work.after("c1", "bash", {"command": "first"}, {}, -4)
+    work.bash("c2", "second", {"x.txt": "x\n"})
+    work.before("c3", "bash", {"command": "third"}, 10)
+    work.after("c3", "bash", {"command": "third"}, {}, 11)
+    assert spans(work.finish(12)) == {"c2": [("x.txt", 1, 1)]}
+
+
+def test_of_commands_side_by_side_the_one_that_names_the_file_has_it(work: Work) -> None:
+    """Else the last to begin."""
+    work.before("c1", "bash", {"command": "tee x.txt"}, -2)
+    work.bash("c2", "make", {"x.txt": "x\n", "y.txt": "y\n"})
+    work.after("c1", "bash", {"command": "tee x.txt"}, {}, 5)
+    assert spans(work.finish()) == {"c1": [("x.txt", 1, 1)], "c2": [("y.txt", 1, 1)]}
+
+
+def test_a_command_that_failed_has_written_all_the_same(work: Work) -> None:
+    """Its outcome is a part in error; no hook tells of it."""
+    work.before("c1", "bash", {"command": "x"}, -1)
+    work.files({"x.txt": "x\n"})
+    state = {"status": "error", "input": {"command": "x"}, "error": "no"}
+    part = {"type": "tool", "tool": "bash", "state": state, "callID": "c1", "messageID": "msg_1", "sessionID": "ses_1"}
+    work.observe(work.shim.event("message.part.updated", {"part": part}, at=work.ms(5)))
+    assert spans(work.finish()) == {"c1": [("x.txt", 1, 1)]}
+
+
+def test_a_persons_files_are_not_the_ais(work: Work) -> None:
+    """Beside calls that say what they change, and in the time before a command began."""
+    work.files({"mine.txt": "mine\n"})
+    work.write("c1", "a.txt", "one\n2\nthree\n")
+    work.bash("c2", "x", {}, window=(20, 21))
+    assert spans(work.finish(22)) == {}
+
+
+def test_a_clock_that_is_not_ours_tells_nothing(work: Work) -> None:
+    """A network folder's: then the only command has what nobody named."""
+    work.start(3_000)
+    work.bash("c1", "x", {"x.txt": "x\n"}, window=(3_001, 3_002))
+    assert spans(work.finish(3_003)) == {"c1": [("x.txt", 1, 1)]}
+
+
+def test_reading_tools_change_nothing(work: Work) -> None:
+    """So what changed beside them is a person's; a tool that is not known may be any."""
+    work.bash("c1", "x", {"x.txt": "x\n"}, tool="read")
+    assert work.finish() == {}
+    work.start()
+    work.bash("c2", "x", {"y.txt": "x\n"}, tool="mcp_files_put")
+    assert spans(work.finish()) == {"c2": [("y.txt", 1, 1)]}
+
+
+def test_a_subagents_files_are_counted_once(work: Work) -> None:
+    """Also when its command and one of the parent's run at the same time."""
+    work.before("t1", "task", {"prompt": "x"}, -2)
+    work.before("c1", "bash", {"command": "echo > p.txt"}, -2)
+    work.start(-1, "ses_2", "msg_2")
+    work.write("w1", "w.txt", "w\n", "ses_2")
+    work.bash("c2", "echo > c.txt", {"c.txt": "c\n", "p.txt": "p\n"}, session="ses_2")
+    assert spans(work.finish(10, "ses_2", "msg_2")) == {"c2": [("c.txt", 1, 1)]}
+    work.after("c1", "bash", {"command": "echo > p.txt"}, {}, 11)
+    work.after("t1", "task", {"prompt": "x"}, {}, 11)
+    assert spans(work.finish(12)) == {"c1": [("p.txt", 1, 1)]}
+
+
+def test_a_write_whose_old_file_was_not_seen_is_mended_by_the_snapshot(work: Work) -> None:
+    """The file was written so recently that it may have been the call's work: then only the trees tell."""
+    args = {"filePath": "a.txt", "content": "one\nTWO\nthree\n"}
+    work.before("c1", "write", args, -100)
+    work.files({"a.txt": args["content"]})
+    told = work.after("c1", "write", args, {"exists": True}, 5)
+    assert [(span.start, span.end, span.method) for span in told.files[0].ranges] == [(1, 3, "fallback")]
+    seen = work.finish()
+    assert [(span.start, span.end, span.method) for span in one(seen, "a.txt").ranges] == [(2, 2, "snapshot")]
+
+
+def test_a_call_that_told_the_truth_is_not_told_again(work: Work) -> None:
+    """Nothing is written twice."""
+    work.write("c1", "a.txt", "one\nTWO\nthree\n")
+    work.write("c2", "n.txt", "n\n")
+    assert work.finish() == {}
+
+
+def test_what_a_command_did_to_a_file_that_was_edited_before_is_the_commands(work: Work) -> None:
+    """Line by line."""
+    work.write("c1", "a.txt", "one\nTWO\nthree\n")
+    work.bash("c2", "sed -i a.txt", {"a.txt": "zero\none\nTWO\nthree\nend\n"})
+    seen = work.finish()
+    assert spans(seen) == {"c2": [("a.txt", 1, 1), ("a.txt", 5, 5)]}
+    assert one(seen, "a.txt").before_hashes == line_hashes([b"one", b"TWO", b"three"]).hex()
+
+
+def test_two_edits_of_one_file_side_by_side_have_each_their_own_lines(work: Work) -> None:
+    """Both were seen to begin with the same old file; the second one's old file is what the first one left."""
+    os.utime(work.root / "b.txt", (1, 1))
+    told = []
+    calls = [("c1", "1", "I"), ("c2", "3", "III")]
+    for call, old, new in calls:
+        work.before(call, "edit", {"filePath": "b.txt", "oldString": old, "newString": new}, 0)
+    for (call, old, new), text, line in zip(calls, ("I\n2\n3\n", "I\n2\nIII\n"), (1, 3), strict=True):
+        work.files({"b.txt": text})
+        diff = f"--- b.txt\n+++ b.txt\n@@ -{line} +{line} @@\n-{old}\n+{new}\n"
+        args = {"filePath": "b.txt", "oldString": old, "newString": new}
+        told.append(work.after(call, "edit", args, {"diff": diff}, 3 + line))
+    assert [[(span.start, span.end) for span in seen.files[0].ranges] for seen in told] == [[(1, 1)], [(3, 3)]]
+    assert [seen.files[0].ranges[0].content_hash is not None for seen in told] == [True, True]
+    assert told[1].files[0].before_hashes == told[0].files[0].after_hashes
+    assert work.finish() == {}
+
+
+@pytest.mark.parametrize("missing", ["start", "tree", "private"])
+def test_without_both_snapshots_nothing_is_said(tmp_path: Path, missing: str) -> None:
+    """A sidecar that started in the middle of a step, a project without git, data that is elsewhere."""
+    work = Work(tmp_path, FILES)
+    if missing != "start":
+        work.start()
+    work.bash("c1", "x", {"x.txt": "x\n"})
+    if missing == "private":
+        work.private.rename(tmp_path / "elsewhere")
+        tree = {"type": "step-finish", "snapshot": "a" * 40, "sessionID": "ses_1", "messageID": "msg_1"}
+    else:
+        tree = {"type": "step-finish", "sessionID": "ses_1", "messageID": "msg_1"}
+    assert work.observe(work.shim.event("message.part.updated", {"part": tree})).calls == ()
