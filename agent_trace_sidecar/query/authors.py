@@ -41,7 +41,8 @@ class Human(NamedTuple):
     instead_of: tuple[Wrote, ...] = ()
 
 
-class Unknown(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Unknown:
     """Nothing is known of the line, or what is known contradicts itself."""
 
 

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from agent_trace_sidecar.fingerprints import HASH_BYTES, NO_HASH, hashes_of
 from agent_trace_sidecar.query.align import Gap, align, gaps, hashes
 from agent_trace_sidecar.query.authors import HUMAN, UNKNOWN, Author, Human, Origin, Wrote, written
-from agent_trace_sidecar.query.versions import Draft, Places, Version, lost, matched_blocks, matched_in_place
+from agent_trace_sidecar.query.versions import Draft, Places, Version, carried, lost, matched_blocks, matched_in_place
 from agent_trace_sidecar.query.weight import Weights
 
 MAX_INSTEAD: Final = 200
@@ -39,6 +39,7 @@ _COPIED: Final = 3.0
 _TRUST_MOVED: Final = 0.97
 _TRUST_BACK: Final = 0.95
 _TRUST_ELSEWHERE: Final = 0.9
+_TRUST_BLIND: Final = 0.7
 
 
 class Span(NamedTuple):
@@ -252,11 +253,21 @@ def _settle(base: Version | None, gap: Gap, draft: Draft) -> None:
         return
     gone = base.authors[gap.old_start : gap.old_end]
     instead = _instead(gone)
-    blind = len(gone) == gap.new_end - gap.new_start and 0 in hashes(base.packed, gap.old_start, gap.old_end)
-    author: Author = UNKNOWN if blind else Human(instead) if instead else HUMAN
+    author: Author = Human(instead) if instead else HUMAN
+    _see_blindly(base, gap, draft)
     for at in range(gap.new_start, gap.new_end):
         if draft.authors[at] is None:
             draft.authors[at] = author
+
+
+def _see_blindly(base: Version, gap: Gap, draft: Draft) -> None:
+    """Lines that may hold a secret have no hash: where only such lines seem to be new, they are the same ones."""
+    there = hashes(base.packed, gap.old_start, gap.old_end)
+    if 0 not in there or len(there) != gap.new_end - gap.new_start:
+        return
+    for at, one, author in zip(range(gap.new_start, gap.new_end), there, base.authors[gap.old_start :], strict=False):
+        if not one and draft.authors[at] is None:
+            draft.authors[at] = UNKNOWN if any(there) else carried(author, _TRUST_BLIND)
 
 
 def _instead(gone: Iterable[Author]) -> tuple[Wrote, ...]:

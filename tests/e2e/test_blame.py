@@ -288,3 +288,13 @@ def test_a_revision_is_blamed_as_it_was(project: Project) -> None:
     assert project.authors("a.py", early) == "aaaaa"
     assert project.authors("a.py", middle) == "aahaaa"
     assert project.authors("a.py") == "a"
+
+
+def test_a_line_with_a_secret_is_known_by_the_lines_around_it(project: Project) -> None:
+    """It has no hash; unless more than itself has changed there, it is taken for the same, with less confidence."""
+    project.ai_write("a.py", "import client", "client.login('hunter2')", "client.ask('who')", "client.close()")
+    lines = project.blame("a.py")
+    assert [line.contributor for line in lines] == ["ai"] * 4
+    assert lines[1].confidence < 0.8
+    project.replace("a.py", "client.ask('who')", "print('nothing of that')")
+    assert project.authors("a.py") == "auha"
