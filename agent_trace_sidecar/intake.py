@@ -20,6 +20,7 @@ from agent_trace_sidecar.redaction import Funnel, Redacted
 from agent_trace_sidecar.sources.lines import Line, Oversize
 from agent_trace_sidecar.sources.stdin import read_lines
 from agent_trace_sidecar.spool import Spool, SpoolBusyError, SpoolFullError
+from agent_trace_sidecar.wire import head
 
 _RETRY_S: Final = 0.2
 """How long the reader waits before it asks a full disk or spool again."""
@@ -198,6 +199,9 @@ class Intake:
 
 
 def _head(line: Redacted) -> _Head:
+    known = head(line.line)
+    if known is not None and known.seq is not None:
+        return _Head(known.seq, known.instance)
     try:
         return _HEAD.decode(line.line)
     except (ValueError, RecursionError):

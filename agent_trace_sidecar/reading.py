@@ -6,7 +6,6 @@ is dropped when the log is to be read from elsewhere.
 """
 
 import asyncio
-import re
 import time
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
@@ -15,17 +14,12 @@ from uuid import UUID
 from agent_trace_sidecar.limits import BATCH_BYTES, BATCH_ROWS
 from agent_trace_sidecar.redaction import Redacted
 from agent_trace_sidecar.sinks.postgres import LogName
-from agent_trace_sidecar.wire import Envelope, Rejected, parse
+from agent_trace_sidecar.wire import Envelope, Rejected, head, parse
 
 _LINGER_S: Final = 0.02
 """After a quiet time the first line goes out almost at once; those that come with it go with it."""
 _SLICE_BYTES: Final = 16 * 1024
 """Read ahead in one go: less than a millisecond, so that the driver's answers don't wait."""
-_UUID: Final = rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-SHIM_HEAD: Final = re.compile(
-    rb'\{"v":\d{1,9},"id":"(%b)"(?:,"seq":(\d{1,18}),"at":\d{1,20},"instance":"(%b)")?' % (_UUID, _UUID)
-)
-"""How the shim's lines begin, whatever the rest of them is."""
 
 
 class LogLine(NamedTuple):
@@ -144,7 +138,7 @@ def _parsed(line: LogLine) -> Parsed:
         return Parsed(line, None)
     if found.instance is not None and found.seq is not None:
         return Parsed(line, found, found.instance, found.seq)
-    shim = SHIM_HEAD.match(data)
-    if shim and shim[3]:
-        return Parsed(line, found, UUID(shim[3].decode()), int(shim[2]))
+    known = head(data)
+    if known is not None and known.seq is not None:
+        return Parsed(line, found, known.instance, known.seq)
     return Parsed(line, found)

@@ -24,11 +24,11 @@ from agent_trace_sidecar.build import Builder
 from agent_trace_sidecar.limits import BACKOFF_MAX_S, MAX_INSTANCES
 from agent_trace_sidecar.log import Logger
 from agent_trace_sidecar.metrics import Metrics
-from agent_trace_sidecar.reading import SHIM_HEAD, Log, LogLine, Parsed, Reader
+from agent_trace_sidecar.reading import Log, LogLine, Parsed, Reader
 from agent_trace_sidecar.rows import Batch, Checkpoint, Counts, DeadItem, DeadLetter, Item
 from agent_trace_sidecar.sinks.faults import Fate, Verdict
 from agent_trace_sidecar.sinks.postgres import FencedError, MovedError, PostgresSink, StoreError
-from agent_trace_sidecar.wire import Envelope, Rejected
+from agent_trace_sidecar.wire import Envelope, Rejected, head
 
 T = TypeVar("T")
 
@@ -288,8 +288,8 @@ def gate_id(letter: DeadLetter) -> UUID:
 
     So it is dead once when the shim sends it twice, and a whole line is not taken for one that was cut off.
     """
-    shim = SHIM_HEAD.match(letter.line)
-    namespace = UUID(shim[1].decode()) if shim else uuid5(letter.source_id, str(letter.position))
+    known = head(letter.line)
+    namespace = known.id if known else uuid5(letter.source_id, str(letter.position))
     return uuid5(namespace, hashlib.sha256(letter.line).hexdigest())
 
 

@@ -7,7 +7,7 @@ U+FFFD and is noted in `Envelope.repaired`, what can't is rejected with its reas
 """
 
 import re
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -114,11 +114,34 @@ class Rejected(msgspec.Struct, frozen=True):
     seq: int | None = None
 
 
+class Head(NamedTuple):
+    """The ids with which a line of the shim's begins."""
+
+    id: UUID
+    seq: int | None
+    instance: UUID | None
+
+
 _SUSPECT: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 _ESCAPE: Final = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u(0000|[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
 _DECODER: Final = msgspec.json.Decoder(Envelope)
+
+
+_UUID: Final = rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_HEAD: Final = re.compile(
+    rb'\{"v":\d{1,9},"id":"(%b)"(?:,"seq":(\d{1,18}),"at":\d{1,20},"instance":"(%b)")?' % (_UUID, _UUID)
+)
+
+
+def head(line: bytes) -> Head | None:
+    """Whose line this is, even if the rest of it can't be read; None if it does not begin as the shim's lines do."""
+    found = _HEAD.match(line)
+    if found is None:
+        return None
+    event_id, seq, instance = found.groups()
+    return Head(UUID(event_id.decode()), int(seq) if seq else None, UUID(instance.decode()) if instance else None)
 
 
 def parse(line: bytes) -> Envelope | Rejected:
