@@ -228,7 +228,7 @@ class Run(Daemon):
             self.logger.warning("drain_gave_up", bytes_left=left, hint="the next sidecar to start delivers them")
         except FencedError:
             return 1
-        return 0
+        return int(self._intake.failed)
 
     def _failed(self, *tasks: asyncio.Task[None]) -> int:
         """Shipping has ended by itself, so taking lines makes no sense: the shim starts another sidecar."""

@@ -74,6 +74,8 @@ class Intake:
         self._stop_pipe = os.pipe()
         self._not_taken = self._not_durable = ""
         self.stopping = False
+        self.failed = False
+        """Whether lines may be left that were not taken."""
 
     @property
     def blocked(self) -> str:
@@ -98,6 +100,10 @@ class Intake:
                 self._take(lines)
         except OSError as exc:
             self._logger.error("stdin_failed", error=exc.strerror)
+            self.failed = True
+        except Exception as exc:  # noqa: BLE001 - the thread ends here: say so, or nobody would learn of it
+            self._logger.error("intake_failed", error=type(exc).__name__)
+            self.failed = True
         finally:
             self._ended = True
             self._wake.set()
@@ -114,7 +120,14 @@ class Intake:
     def _mask(self, line: Line | Oversize) -> Redacted:
         if isinstance(line, Oversize):
             return self._funnel.oversize(line.head, line.size)
-        return self._funnel.line(line.data, self._observer.observe(line.data))
+        return self._funnel.line(line.data, self._observed(line.data))
+
+    def _observed(self, line: bytes) -> bytes | None:
+        try:
+            return self._observer.observe(line)
+        except Exception as exc:  # noqa: BLE001 - whatever a user's repository does to us, the line itself is recorded
+            self._logger.error("observer_failed", error=type(exc).__name__)
+            return None
 
     def _open_spool(self, lines: Sequence[Redacted]) -> Spool:
         """The spool of the first instance named in these lines, which an earlier sidecar of it may have begun."""
