@@ -1,0 +1,142 @@
+"""How long `blame` of a file with 5,000 lines takes, start of the program included, as the store grows.
+
+The file has 200 recorded calls with a person's changes between them; the rest of the store belongs to a thousand other
+repositories, which have a file of the same path, and to other files of this one.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+
+from agent_trace_sidecar.fingerprints import line_hashes, line_keys, packed_tokens
+from agent_trace_sidecar.rows import FileStateRow, RangeRow
+from tests.benchmarks.harness import Bench, Row, Series, run, say, sidecar
+from tests.support.attributed import run_git
+from tests.support.postgres import execute
+
+LINES: Final = 5000
+CALLS: Final = 200
+RANGES_OF_A_CALL: Final = 2
+PATH: Final = "src/large.py"
+_START: Final = datetime(2026, 1, 1, tzinfo=UTC)
+_TARGET_S: Final = 1.0
+_GROWTH: Final = 1.5
+"""How many times as long blame may take when the store has ten times as many rows: a logarithm's growth, and noise."""
+
+# Rows of others: half a thousand bytes of hashes for each state, eight keys. Ranges per state: two.
+_OTHERS: Final = (
+    """
+    INSERT INTO agent_trace_file_states (record_id, recorded_at, project, worktree, path, kind, before_hashes,
+                                         after_hashes, line_keys)
+    SELECT md5(i::text)::uuid, timestamptz '2026-01-01' + i * interval '1 second', 'project' || i % 1000,
+           '/w' || i % 1000,
+           CASE WHEN i % 50 = 0 THEN 'src/large.py' ELSE 'src/file' || i % 997 || '.py' END, 'update',
+           decode(repeat(md5(i::text), 16), 'hex'), decode(repeat(md5(i::text), 16), 'hex'),
+           ARRAY(SELECT (random() * 9e18)::bigint FROM generate_series(1, 8 + i % 2))
+    FROM generate_series({first}, {last}) AS i
+    """,
+    """
+    INSERT INTO agent_trace_ranges (record_id, recorded_at, path, start_line, end_line, contributor, model_id,
+                                    session_id, method, message_id, call_id, tool, project, line_hashes, line_tokens)
+    SELECT md5(i::text)::uuid, timestamptz '2026-01-01' + i * interval '1 second',
+           CASE WHEN i % 50 = 0 THEN 'src/large.py' ELSE 'src/file' || i % 997 || '.py' END, 10 * n, 10 * n + 7, 'ai',
+           'anthropic/claude-x', 'ses_' || i / 40, 'snapshot', 'msg_' || i / 4, 'call_' || i, 'edit',
+           'project' || i % 1000,
+           decode(repeat(md5(i::text), 4), 'hex'), decode(repeat(md5(i::text), 4), 'hex')
+    FROM generate_series({first}, {last}) AS i, generate_series(1, 2) AS n
+    """,
+)
+
+
+def rows(bench: Bench) -> Iterator[Row]:
+    """Blame with a small store, and with larger ones."""
+    sizes = (10_000, 100_000) if bench.quick else (100_000, 1_000_000)
+    measured: list[Series] = []
+    with bench.database() as url:
+        root = bench.scratch / "blamed"
+        asyncio.run(_own_file(url, root))
+        stored = 0
+        for size in sizes:
+            _grow(url, stored, size // RANGES_OF_A_CALL)
+            stored = size // RANGES_OF_A_CALL
+            series = Series("s", tuple(_blame(bench, url, root) for _ in range(bench.rounds)))
+            what = f"blame of {LINES:,} lines, {size:,} ranges stored"
+            yield Row("blame", what, series, target=f"{_TARGET_S} s", reached=series.median <= _TARGET_S)
+            measured.append(series)
+    small, large = measured
+    ratio = large.median / small.median
+    what = f"blame with {sizes[1]:,} ranges beside {sizes[0]:,}"
+    target = f"x{_GROWTH} at most"
+    yield Row("blame", what, large, f"{sizes[0]:,}", small, ratio, target, reached=ratio <= _GROWTH)
+
+
+def _blame(bench: Bench, url: str, root: Path) -> float:
+    command = [*sidecar("blame"), "--json", str(root / PATH)]
+    return run(command, bench.environment(url)).wall_s
+
+
+def _grow(url: str, first: int, last: int) -> None:
+    """Add rows of others; their keys are indexed at once, which is quicker than one by one."""
+    began = time.monotonic()
+    index = "CREATE INDEX agent_trace_file_states_keys ON agent_trace_file_states USING gin (line_keys)"
+    statements = [one.format(first=first + 1, last=last) for one in _OTHERS]
+    execute(url, "DROP INDEX agent_trace_file_states_keys", *statements, index)
+    execute(url, "VACUUM ANALYZE agent_trace_file_states", "VACUUM ANALYZE agent_trace_ranges")
+    say(f"  {last * RANGES_OF_A_CALL:,} ranges after {time.monotonic() - began:.0f} s")
+
+
+async def _own_file(url: str, root: Path) -> None:
+    """Make the file, as it grew by calls and by hand."""
+    (root / PATH).parent.mkdir(parents=True)
+    run_git(root, "init", "-q")
+    (root / "first").write_text("first\n")
+    run_git(root, "add", "-A")
+    run_git(root, "commit", "-qm", "first")
+    project = run_git(root, "rev-parse", "HEAD")
+    chance = random.Random(5)  # noqa: S311 - the same file every time
+    text = [b"    human_%d = compute(%d, name)" % (n, n) for n in range(LINES - CALLS * 12)]
+    states: list[FileStateRow] = []
+    ranges: list[RangeRow] = []
+    for call in range(CALLS):
+        for _ in range(2):
+            text.insert(chance.randrange(len(text)), b"    by_hand = %d" % chance.getrandbits(40))
+        before, spans = line_hashes(text), []
+        for start in sorted(chance.sample(range(0, len(text), 20), RANGES_OF_A_CALL)):
+            own = [b"    written_%d = call(by, model=%d)" % (chance.getrandbits(40), n) for n in range(5)]
+            text[start:start] = own
+            spans.append((start + 1, own))
+        state, own_ranges = _record(call, (project, str(root)), (before, line_hashes(text)), spans)
+        states.append(state)
+        ranges += own_ranges
+    (root / PATH).write_bytes(b"\n".join(text) + b"\n")
+    run_git(root, "add", "-A")
+    connection = await asyncpg.connect(url, statement_cache_size=0)
+    await connection.copy_records_to_table("agent_trace_file_states", columns=FileStateRow._fields, records=states)
+    await connection.copy_records_to_table("agent_trace_ranges", columns=RangeRow._fields, records=ranges)
+    await connection.close()
+
+
+def _record(
+    call: int, place: tuple[str, str], vectors: tuple[bytes, bytes], spans: list[tuple[int, list[bytes]]]
+) -> tuple[FileStateRow, list[RangeRow]]:
+    """The rows of one call; the place is project and worktree."""
+    project, worktree = place
+    ranges = []
+    record_id, at = UUID(int=call + 1), _START + timedelta(minutes=call)
+    for start, own in spans:
+        ranges.append(
+            RangeRow(
+                record_id, at, PATH, start, start + len(own) - 1, None, "ai", "anthropic/claude-x", "ses", "snapshot",
+                "msg", f"call_{call}", "edit", project, line_hashes(own), packed_tokens(own),
+            )
+        )  # fmt: skip
+    written = [line for _, own in spans for line in own]
+    keys = line_keys(project, line_hashes(written), packed_tokens(written))
+    return FileStateRow(record_id, at, project, worktree, PATH, None, "update", *vectors, keys), ranges
