@@ -5,7 +5,7 @@ Kept in memory only, never hashed or stored, and bounded: the oldest session and
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 from urllib.parse import quote
 
@@ -28,7 +28,9 @@ _USERINFO: Final = re.compile(r"^[a-z][a-z0-9+.-]*://[^/@\s]*:([^/@\s]+)@", re.I
 class Known:
     """A bounded set of values, each with the rule that found it first, and the automaton that finds them all."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
+        """`on_change` is called when a value was added."""
+        self._on_change = on_change
         self._rules: OrderedDict[bytes, str] = OrderedDict()
         self._automaton: BytesAhoCorasick | None = None
         self._order: list[str] = []
@@ -41,9 +43,14 @@ class Known:
             if form not in self._rules:
                 self._rules[form] = rule
                 self._automaton = None
+                self._on_change()
         while len(self._rules) > MOST_VALUES:
             self._rules.popitem(last=False)
         return True
+
+    def values(self) -> Iterable[bytes]:
+        """All of them."""
+        return self._rules
 
     def find(self, text: bytes) -> Iterator[Span]:
         """Where the values stand."""
@@ -60,7 +67,9 @@ class Memory:
     """What the funnel knows: the environment's values for all lines, a session's values for its own."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self.environment = Known()
+        self._everything: BytesAhoCorasick | None = None
+        """Finds what any session has shown; None when it must be made again."""
+        self.environment = Known(self._changed)
         self._sessions: OrderedDict[bytes, Known] = OrderedDict()
         self.clean: set[bytes] = set()
         """Short strings that were looked at before and hold nothing: keys, names, paths."""
@@ -69,7 +78,10 @@ class Memory:
 
     def finds(self, text: bytes) -> bool:
         """Whether the text holds a value that any session has shown."""
-        return any(True for known in (self.environment, *self._sessions.values()) for _ in known.find(text))
+        if self._everything is None:
+            known = (self.environment, *self._sessions.values())
+            self._everything = BytesAhoCorasick(list({value for one in known for value in one.values()}))
+        return bool(self._everything.find_matches_as_indexes(text))
 
     def remember_clean(self, strings: Iterable[bytes]) -> None:
         """Strings that need not be looked at again."""
@@ -79,11 +91,15 @@ class Memory:
 
     def session(self, key: bytes) -> Known:
         """What this session has shown so far."""
-        known = self._sessions.pop(key, None) or Known()
+        known = self._sessions.pop(key, None) or Known(self._changed)
         self._sessions[key] = known
         while len(self._sessions) > MOST_SESSIONS:
             self._sessions.popitem(last=False)
+            self._changed()
         return known
+
+    def _changed(self) -> None:
+        self._everything = None
 
 
 def secret_values(environ: Mapping[str, str]) -> Iterable[bytes]:
