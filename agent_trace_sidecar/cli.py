@@ -105,6 +105,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--revision", metavar="REV", help="only those made at this revision (full hash)")
     sub = add("init", _init, "Put the shim into a project, so that OpenCode records there.")
     sub.add_argument("folder", metavar="DIR", type=Path, nargs="?", default=Path(), help="default: this folder")
+    sub = add("doctor", _doctor, "Look at everything that recording needs; exit code 1 when something is missing.")
+    sub.add_argument("folder", metavar="DIR", type=Path, nargs="?", default=Path(), help="the project's; default: this")
+    sub = add("completion", _completion, "Print the completion script of a shell.")
+    sub.add_argument("shell", choices=["bash", "zsh", "fish"])
     add("psql", _psql, "Open psql on the database, the embedded one kept up meanwhile; arguments are psql's.")
     add("demo", _demo, "Record a bundled log of a real session, and show what is stored.")
     return parser
@@ -290,6 +294,29 @@ def _init(_: Config, arguments: argparse.Namespace) -> int:
         print("\n".join(init(arguments.folder)))
     except InitError as exc:
         raise CommandError(str(exc)) from None
+    return 0
+
+
+def _doctor(config: Config, arguments: argparse.Namespace) -> int:
+    from agent_trace_sidecar.init import PLUGIN, shim_source  # noqa: PLC0415
+    from agent_trace_sidecar.query import doctor  # noqa: PLC0415
+
+    folder = arguments.folder.resolve()
+    checks = [doctor.shim(folder, PLUGIN, shim_source(), os.environ), *doctor.programs(os.environ)]
+    checks += doctor.settings(enabled=config.enabled, redaction=config.redaction, log_dir=config.log_dir)
+    checks += doctor.state_folder(config.state_path)
+    try:
+        checks += _with_database(config, doctor.database, prepare=False)
+    except CommandError as exc:
+        checks.append(doctor.Check("database", "wrong", f"{_place(config)}: {exc}"))
+    print(doctor.as_text(checks))
+    return 1 if any(check.state == "wrong" for check in checks) else 0
+
+
+def _completion(_: Config, arguments: argparse.Namespace) -> int:
+    from agent_trace_sidecar.completion import script  # noqa: PLC0415
+
+    print(script(_parser(), arguments.shell))
     return 0
 
 
