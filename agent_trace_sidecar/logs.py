@@ -263,20 +263,21 @@ class TailLog:
 
     @property
     def end(self) -> int:
-        """The position after the last complete line."""
-        return self._file.end
+        """The position after the last complete line that is this turn's."""
+        return min(self._limit, self._file.end)
 
     def read(self, position: int, max_bytes: int) -> list[LogLine]:
         """Masked lines from `position` on; none when the file has been replaced."""
-        lines = self._cursor.read(position, self._file.end, max_bytes, whole=self._file.closed)
-        if not lines and position < self._file.end:
+        end = self.end
+        lines = self._cursor.read(position, end, max_bytes, whole=self._file.closed and end == self._file.end)
+        if not lines and position < end:
             self._file.reconsider(position)
         return lines
 
     async def more(self, position: int) -> bool:
         """Wait until something stands after `position`; False when this turn is over."""
         while not self._file.replaced:
-            if position < min(self._limit, self._file.end):
+            if position < self.end:
                 return True
             if not await self._stay():
                 return False

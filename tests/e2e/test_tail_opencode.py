@@ -37,6 +37,7 @@ def test_sessions_in_many_files_with_kills_in_between_are_stored_once(own_server
         env = sidecar_env(tmp_path / "state", url, flush_ms="50", batch_size="5")
         model.script("filework", *EDITS)
         project = oc.project("shop", {"a.txt": "one\n"})
+        revision = oc.git(project, "rev-parse", "HEAD").strip()
         oc.add_plugin(project, small_files(tmp_path))
         oc.env["AGENT_TRACE_LOG_DIR"] = str(logs)
         for _ in range(2):
@@ -58,5 +59,9 @@ def test_sessions_in_many_files_with_kills_in_between_are_stored_once(own_server
     assert stored_ids(server_url) == {UUID(line["id"]) for line in lines}
     records = fetch(server_url, "SELECT count(*) AS n, count(DISTINCT event_id) AS m FROM agent_trace_records")
     assert [tuple(row) for row in records] == [(18, 18)]
+    observed = fetch(
+        server_url, "SELECT vcs_revision AS revision FROM agent_trace_records ORDER BY recorded_at DESC LIMIT 6"
+    )
+    assert {row["revision"] for row in observed} == {revision}
     gaps = fetch(server_url, "SELECT state->'sequence'->>'missing' AS n FROM agent_trace_sources WHERE kind <> 'file'")
     assert [row["n"] for row in gaps] == ["0"] * 3
