@@ -76,7 +76,8 @@ def _named(
     """A file that calls named: mend what the only one said of it, or find what none of them has written."""
     silent = any(call.silent for call in step.calls.values())
     call, one = edits[0]
-    if len(edits) == 1 and (one.before is None or one.after is None):
+    guessed = any(span.method == "fallback" for span in one.change.ranges)
+    if len(edits) == 1 and (guessed or one.before is None or one.after is None):
         stamp = facts.stamp_ms(tree) if silent else None
         own = not silent or (stamp is not None and _within(call, stamp, facts))
         known = own and (one.change.kind == "move") == (tree.status == "R")

@@ -118,15 +118,18 @@ class Steps:
         self.claim(step, [path for one in call.edited for path in (one.change.path, one.change.old_path) if path])
 
     def overlapping(self, session_id: str | None, call: Call) -> list[Call]:
-        """Calls of the same step that were at work at the same time and may have written the same files."""
+        """Calls of the same step that were at work at the same time and may have written the same files.
+
+        A silent call is one of them only if it names such a file: a command that runs beside an edit has its own.
+        """
         step = self.of(session_id)
-        others = step.calls.values() if step else ()
+        names = {path.rsplit("/", 1)[-1] for path in call.asked}
         return [
             other
-            for other in others
+            for other in (step.calls.values() if step else ())
             if other is not call
             and (other.ended_ms is None or other.ended_ms >= call.began_ms)
-            and (other.silent or not call.asked.isdisjoint(other.asked))
+            and (not call.asked.isdisjoint(other.asked) or any(name in other.command for name in names))
         ]
 
     def claim(self, step: Step, paths: Iterable[str]) -> None:

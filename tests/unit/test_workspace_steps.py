@@ -256,6 +256,22 @@ def test_two_edits_of_one_file_side_by_side_have_each_their_own_lines(work: Work
     assert work.finish() == {}
 
 
+@pytest.mark.parametrize("command", ["make b.txt", "sed -i a.txt"])
+def test_a_command_beside_an_overwrite_changes_its_lines_only_if_it_names_the_file(work: Work, command: str) -> None:
+    """The formatter's lines are then the write's; else what lies between the two contents may be either's."""
+    os.utime(work.root / "a.txt", (1, 1))
+    args = {"filePath": "a.txt", "content": "one\ntwo\nTHREE\n"}
+    work.before("c1", "write", args, 0)
+    work.before("c2", "bash", {"command": command}, 0)
+    work.files({"a.txt": "# formatted\none\ntwo\nTHREE\n"})
+    told = work.after("c1", "write", args, {"exists": True}, 5)
+    work.after("c2", "bash", {"command": command}, {}, 6)
+    expected = [(1, 4, "fallback")] if "a.txt" in command else [(1, 1, "diff"), (4, 4, "diff")]
+    assert [(span.start, span.end, span.method) for span in told.files[0].ranges] == expected
+    mended = spans(work.finish())
+    assert mended == ({"c1": [("a.txt", 1, 1), ("a.txt", 4, 4)]} if "a.txt" in command else {})
+
+
 @pytest.mark.parametrize("missing", ["start", "tree", "private"])
 def test_without_both_snapshots_nothing_is_said(tmp_path: Path, missing: str) -> None:
     """A sidecar that started in the middle of a step, a project without git, data that is elsewhere."""
