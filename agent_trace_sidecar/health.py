@@ -63,6 +63,23 @@ class HealthFile:
             blocked=blocked,
         )
         self._replace("health.json", msgspec.json.encode(report))
+        self._mark_blocked(blocked)
+
+    def blocked(self) -> str:
+        """Why no line is taken; also when the disk had no room for a new report."""
+        try:
+            return str((self._folder / "blocked").readlink())
+        except OSError:
+            return ""
+
+    def _mark_blocked(self, why: str) -> None:
+        """The reason as the target of a link: that fits into the folder's entry, and needs no room on a full disk."""
+        if why == self.blocked():
+            return
+        with contextlib.suppress(OSError):
+            (self._folder / "blocked").unlink(missing_ok=True)
+            if why:
+                (self._folder / "blocked").symlink_to(why)
 
     def read(self) -> HealthReport | None:
         """The last report, None when there is none that can be read."""

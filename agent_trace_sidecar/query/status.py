@@ -143,7 +143,7 @@ def _spooled(folder: Path) -> Spooled:
         unhealthy=current is not None and current.unhealthy,
         cause=current.cause if current else "",
         hint=current.hint if current else "",
-        blocked=current.blocked if current else "",
+        blocked=health.blocked() if alive else "",
     )
 
 

@@ -1,0 +1,213 @@
+"""Disks that are full, broken or read-only: the shim keeps its lines, status says so, and nothing is lost."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_trace_sidecar.intake import Intake
+from agent_trace_sidecar.log import logger
+from agent_trace_sidecar.redaction import Funnel
+from agent_trace_sidecar.spool import Spool
+from tests.support.oracle import Oracle
+from tests.support.postgres import OwnServer
+from tests.support.sidecar import ShimDouble, sidecar_command, sidecar_env
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+def env(migrated_url: str, tmp_path: Path) -> dict[str, str]:
+    """A sidecar's."""
+    return sidecar_env(tmp_path / "state", migrated_url, batch_size="10", flush_ms="30")
+
+
+@pytest.fixture
+def shim(env: dict[str, str], tmp_path: Path) -> Iterator[ShimDouble]:
+    """A shim and its sidecar."""
+    with ShimDouble(env, log=tmp_path / "sidecar.log") as made:
+        yield made
+
+
+def status(env: dict[str, str]) -> tuple[int, dict[str, Any]]:
+    """The exit code and the answer of `status --json`."""
+    done = subprocess.run(sidecar_command("status", "--json"), env=env, capture_output=True, text=True, check=False)
+    return done.returncode, json.loads(done.stdout)
+
+
+def blocked(log: Path) -> bool:
+    """Whether the sidecar says that it takes no lines."""
+    return log.exists() and "intake_blocked" in log.read_text()
+
+
+def test_the_disk_takes_no_byte_and_then_does(env: dict[str, str], shim: ShimDouble, migrated_url: str) -> None:
+    """Every write to a file fails (the process's limit on file sizes): nothing is acknowledged until it is durable."""
+    oracle = Oracle(100)
+    shim.send(*oracle.line())
+    shim.drained(20)
+    pid = shim.pid
+    assert pid is not None
+    usual = resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    for _ in range(50):
+        shim.send(*oracle.line())
+    eventually(lambda: status(env)[0] == 1, 20, "status is unhealthy")
+    code, found = status(env)
+    assert code == 1
+    assert any("takes no lines" in problem for problem in found["problems"])
+    assert shim.kept == 50
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, usual)
+    shim.drained(20)
+    eventually(lambda: status(env)[0] == 0, 20, "status is healthy again")
+    assert shim.close() == 0
+    assert shim.starts == 1
+    assert oracle.check(migrated_url, []).problems == []
+
+
+def test_the_folder_can_not_be_made_and_then_can(env: dict[str, str], migrated_url: str, tmp_path: Path) -> None:
+    """Where the state belongs stands a file: the sidecar waits, and goes on when it is gone."""
+    oracle = Oracle(101)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "spool").write_text("in the way")
+    with ShimDouble(env, log=tmp_path / "log") as shim:
+        for _ in range(20):
+            shim.send(*oracle.line())
+        eventually(lambda: blocked(tmp_path / "log"), 20)
+        assert shim.kept == 20
+        (tmp_path / "state" / "spool").unlink()
+        shim.drained(20)
+        assert shim.close() == 0
+    assert oracle.check(migrated_url, []).problems == []
+
+
+def test_sigterm_ends_a_sidecar_that_waits_for_the_disk(env: dict[str, str], migrated_url: str, tmp_path: Path) -> None:
+    """The second one at once; the shim keeps the lines for the next sidecar."""
+    oracle = Oracle(102)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "spool").write_text("in the way")
+    with ShimDouble(env, log=tmp_path / "log") as shim:
+        shim.send(*oracle.line())
+        eventually(lambda: blocked(tmp_path / "log"), 20)
+        shim.signal(signal.SIGTERM)
+        eventually(lambda: shim.signal(signal.SIGTERM) and shim.exit_codes, 5)
+        (tmp_path / "state" / "spool").unlink()
+        shim.drained(20)
+        assert shim.close() == 0
+    assert oracle.check(migrated_url, []).problems == []
+
+
+def test_a_file_system_that_is_full(migrated_url: str, tmp_path: Path) -> None:
+    """A real one, where this machine lets us mount it (elsewhere the limit of the test above stands in for it)."""
+    small = tmp_path / "state"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(small)]
+    mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    try:
+        oracle = Oracle(103)
+        env = sidecar_env(small, migrated_url, batch_size="10", flush_ms="30")
+        with ShimDouble(env, log=tmp_path / "log") as shim:
+            shim.send(*oracle.line())
+            shim.drained(20)
+            filler = small / "filler"
+            with filler.open("wb", buffering=0) as file:
+                for _ in range(100):
+                    if mounted and shutil.disk_usage(small).free:
+                        file.write(bytes(min(65536, shutil.disk_usage(small).free)))
+            for _ in range(100):
+                shim.send(*oracle.line())
+            if mounted:
+                eventually(lambda: blocked(tmp_path / "log"), 20)
+                assert shim.kept
+            filler.unlink()
+            shim.drained(20)
+            assert shim.close() == 0
+        assert oracle.check(migrated_url, []).problems == []
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", str(small)], check=False)
+
+
+def test_a_spool_at_its_cap_holds_the_shim_back(tmp_path: Path) -> None:
+    """In this process: no line is dropped; the pipe fills, and the intake goes on when lines are shipped."""
+    spools: list[Spool] = []
+
+    def opened(spool: Spool) -> None:
+        spool._max_bytes = 20_000
+        spools.append(spool)
+
+    oracle = Oracle(104, hostile=False)
+    lines = [oracle.line("middle") for _ in range(40)]
+    reader, writer = os.pipe()
+    answers, to_shim = os.pipe()
+    log = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
+    intake = Intake(
+        tmp_path / "spool",
+        Funnel(enabled=False),
+        _NoObserver(),
+        logger(fd=log),
+        on_spool=opened,
+        on_durable=lambda: None,
+        on_end=lambda: None,
+    )
+    intake.start(reader, to_shim)
+    os.set_blocking(writer, False)
+    data = b"".join(line + b"\n" for _, line in lines)
+    sent = _write(writer, data[:15_000])
+    eventually(lambda: spools, 10)
+    spool = spools[0]
+    while "cap" not in intake.blocked:
+        sent += _write(writer, data[sent : sent + 5_000])
+    assert spool.unshipped_bytes <= 20_000
+    while spool.end < len(data):
+        spool.release(spool.durable)
+        if sent < len(data):
+            sent += _write(writer, data[sent:])
+    os.close(writer)
+    eventually(lambda: _last(answers) == len(lines), 10)
+    spool.release(spool.durable)
+    spool.close()
+    assert not intake.failed
+
+
+class _NoObserver:
+    def observe(self, line: bytes) -> bytes | None:
+        del line
+        return None
+
+
+def _write(fd: int, data: bytes) -> int:
+    try:
+        return os.write(fd, data)
+    except BlockingIOError:
+        return 0
+
+
+def _last(answers: int) -> int:
+    found = os.read(answers, 65536).splitlines()
+    ack: int = json.loads(found[-1])["ack"]
+    return ack
+
+
+def test_the_shim_counts_what_it_gives_up(own_server: OwnServer, tmp_path: Path) -> None:
+    """No sidecar takes lines and the shim's own bound is reached: those are counted, all others are stored."""
+    oracle = Oracle(105, hostile=False)
+    env = sidecar_env(tmp_path / "state", own_server.url, flush_ms="30")
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "spool").write_text("in the way")
+    with ShimDouble(env, keep_max_bytes=50_000) as shim:
+        for _ in range(100):
+            shim.send(*oracle.line("middle"))
+        assert 0 < len(shim.given_up) < 100
+        (tmp_path / "state" / "spool").unlink()
+        shim.drained(20)
+        assert shim.close() == 0
+    ledger = oracle.check(own_server.url, shim.given_up)
+    assert ledger.problems == []
+    assert ledger.stored == 100 - len(shim.given_up)
+    _, found = status(env)
+    assert found["gaps"] == len([seq for seq in shim.given_up if seq < max(set(range(1, 101)) - set(shim.given_up))])
