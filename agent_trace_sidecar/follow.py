@@ -78,8 +78,8 @@ class Follow(Daemon):
         """After the signal to stop, how many looks are still worth waiting for; -1 before it."""
         self._sink = self.sink(self._connected)
         self.metrics.spool_bytes = self._log_bytes
-        observer = Observer(lambda text: self.funnel.text(text) != text, is_secret_path=is_secret_path)
-        self._mask = masked_by(self.funnel, lambda line: observer.observe(line) if _is_fresh(line) else None)
+        self._observer = Observer(lambda text: self.funnel.text(text) != text, is_secret_path=is_secret_path)
+        self._mask = masked_by(self.funnel, self._observe)
 
     async def run(self) -> int:
         """Follow until SIGTERM or Ctrl-C; return the exit code."""
@@ -121,7 +121,17 @@ class Follow(Daemon):
     def _log_bytes(self) -> tuple[int, int]:
         """Bytes of the followed files, and those of them that are not in the database, for metrics."""
         files = self._tail.files
-        return sum(f.size for f in files), sum(f.end - (f.shipped or 0) for f in files if f.unread)
+        return sum(f.size for f in files), sum(f.end - f.shipped for f in files if f.unread)
+
+    def _observe(self, line: bytes) -> bytes | None:
+        """What the repository says about a line that was written just now."""
+        if not _is_fresh(line):
+            return None
+        try:
+            return self._observer.observe(line)
+        except Exception as exc:  # noqa: BLE001 - a bonus: no fault in it may keep the line itself from being stored
+            self.logger.error("observer_failed", error=type(exc).__name__)
+            return None
 
     # -- looking ---------------------------------------------------------------------------------------------
 
@@ -131,6 +141,7 @@ class Follow(Daemon):
             began = time.monotonic()
             seen = await asyncio.to_thread(look, self._paths)
             self._tail.update(seen, time.monotonic())
+            self._tell_gone()
             if self._stopping:
                 self._looks_left -= 1
             self._looked.set()
@@ -141,6 +152,15 @@ class Follow(Daemon):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
+
+    def _tell_gone(self) -> None:
+        """Lines that can't be read any more are a loss, unless a copy of the file holds them."""
+        for file in self._tail.gone:
+            unread = file.end - file.shipped
+            self.logger.warning(
+                "tail_file_gone", path=file.label, unread_bytes=unread, hint="it was truncated or deleted too early"
+            )
+        self._tail.gone.clear()
 
     async def _stay(self, file: TailFile) -> bool:
         """Wait for the next look; False when it is another file's turn, or time to stop."""
@@ -164,7 +184,7 @@ class Follow(Daemon):
             and file.unread
             and (
                 self._stopping
-                or file.shipped is None
+                or not file.asked
                 or file.end - file.shipped >= TAIL_BACKLOG_BYTES
                 or now - file.waiting_since >= self._flush_s
             )
@@ -196,8 +216,8 @@ class Follow(Daemon):
         await self.database.prepare(connection)
         now = time.monotonic()
         for file in self._tail.files:
-            if file.shipped is not None and now - file.grown_at < SPOOL_KEEP_S:
-                file.shipped = None
+            if now - file.grown_at < SPOOL_KEEP_S:
+                file.asked = False
 
     # -- files that are done ---------------------------------------------------------------------------------
 
@@ -205,7 +225,7 @@ class Follow(Daemon):
         """Let go of files that are gone, and remove those that are shipped and closed, when told so."""
         now = time.monotonic()
         for file in self._tail.files:
-            if file.unread or file.shipped is None:
+            if file.unread:
                 continue
             if file.path is None:
                 self._let_go(file, now)

@@ -296,7 +296,7 @@ class TailLog:
 
     def rewind(self, position: int) -> None:
         """The database is at `position`."""
-        self._file.shipped = position
+        self._file.shipped, self._file.asked = position, True
 
 
 def _is_json(data: bytes) -> bool:

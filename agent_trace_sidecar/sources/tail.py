@@ -151,8 +151,10 @@ class TailFile:
         """Nobody writes it any more: what stands after its last newline is a line, too."""
         self.replaced = False
         """It has been truncated or overwritten: nothing of this life of it is left."""
-        self.shipped: int | None = None
-        """How far it is in the database; None as long as nobody has asked."""
+        self.shipped = 0
+        """How far it is in the database, as far as we know."""
+        self.asked = False
+        """Whether the database itself has said so."""
         self.shipped_at = 0.0
         """When something of it was last stored; this and the next three are seconds of the monotonic clock."""
         self.waiting_since: float | None = None
@@ -163,7 +165,7 @@ class TailFile:
     @property
     def unread(self) -> bool:
         """Whether something of it may have to be shipped."""
-        return not self.replaced and (self.shipped is None or self.shipped < self.end)
+        return not self.replaced and (not self.asked or self.shipped < self.end)
 
     def read_at(self, offset: int, max_bytes: int) -> bytes:
         """Bytes from `offset` on; nothing when the file is not what it was (see `replaced`)."""
@@ -260,6 +262,8 @@ class Tail:
     def __init__(self, *, max_open: int = TAIL_OPEN_FILES) -> None:
         self._descriptors = Descriptors(max_open)
         self._files: dict[Key, TailFile] = {}
+        self.gone: list[TailFile] = []
+        """Files that ended before all of them was shipped; whoever tells of them empties the list."""
 
     @property
     def files(self) -> list[TailFile]:
@@ -299,7 +303,7 @@ class Tail:
             if file.stamp != (seen.size, seen.mtime_ns):
                 file.intact()
             if file.replaced:
-                self.forget(file)
+                self._lose(file)
                 file = None
         if file is None:
             file = self._identify(seen)
@@ -314,9 +318,14 @@ class Tail:
         file.path = None
         size = file.present_size()
         if size is None or file.replaced or (size != file.size and not file.intact()):
-            self.forget(file)
+            self._lose(file)
         else:
             file.grow(size, now)
+
+    def _lose(self, file: TailFile) -> None:
+        if file.end > file.shipped:
+            self.gone.append(file)
+        self.forget(file)
 
     def _identify(self, seen: Seen) -> TailFile | None:
         """Open a file that was not known; None as long as it has no complete first line to be known by."""

@@ -162,6 +162,19 @@ def test_bytes_of_another_life_are_never_returned(tmp_path: Path) -> None:
     assert read(other) == [b'{"same":1}', b'{"new":1}', b'{"new":2}', b'{"new":3}']
 
 
+def test_lines_that_are_lost_are_told_of(tmp_path: Path) -> None:
+    """A file that was truncated before it was read; one that was shipped to its end is no loss."""
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / name).write_bytes(b'{"n":1}\n')
+    tail = Tail()
+    files = polled(tail, tmp_path)
+    files[1].shipped = files[1].end
+    for file in files:
+        os.truncate(file.label, 0)
+    assert polled(tail, tmp_path) == []
+    assert tail.gone == files[:1]
+
+
 def test_the_kernel_tells_whether_somebody_has_a_file_open(tmp_path: Path) -> None:
     """So a file of an OpenCode that was killed can be told from one that is only quiet."""
     path = tmp_path / "a.jsonl"
