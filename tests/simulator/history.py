@@ -18,6 +18,7 @@ def amend(world: World) -> str:
     """Put everything into the last commit."""
     world.git("add", "-A")
     world.git("commit", "-q", "--amend", "--allow-empty", "-m", "Amended")
+    world.committed()
     return "amend"
 
 
@@ -62,6 +63,17 @@ def branch_and_back(world: World) -> str:
     return "branch and back"
 
 
+def discard(world: World) -> str:
+    """Throw away what was done to a file since the last commit."""
+    changed = world.changed()
+    if not changed:
+        return "discard nothing"
+    path = world.rng.choice(changed)
+    world.restored(path)
+    world.git("checkout", "--", path)
+    return f"discard {path}"
+
+
 def _join(world: World, name: str, join: Callable[[], str]) -> str:
     """Let another person type lines into one file at the commit before the last, then join the two histories."""
     _commit(world)
@@ -84,6 +96,7 @@ def _join(world: World, name: str, join: Callable[[], str]) -> str:
     _commit(world)
     world.git("checkout", "-q", "main")
     join()
+    world.committed()
     world.git("branch", "-q", "-D", "side")
     return f"{name} of {path}"
 
@@ -91,6 +104,7 @@ def _join(world: World, name: str, join: Callable[[], str]) -> str:
 def _commit(world: World) -> None:
     world.git("add", "-A")
     world.git("commit", "-q", "--allow-empty", "-m", "Work")
+    world.committed()
 
 
 def _commits(world: World) -> int:
@@ -102,6 +116,7 @@ OPERATIONS: Final[dict[Callable[[World], str], int]] = {
     amend: 2,
     squash: 2,
     stash: 1,
+    discard: 1,
     rebase: 2,
     merge: 1,
     cherry_pick: 1,

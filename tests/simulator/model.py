@@ -188,6 +188,8 @@ def _patch_part(turn: Turn, kind: str) -> tuple[str, Effect] | None:
     hunk += [f"-{line.text}" for line in before[start : start + size]]
     hunk += [f"+{line.text}" for line in after[start : start + new_size]]
     hunk += [f" {line.text}" for line in before[start + size : high]]
+    if not after[-1].text:
+        after = after[:-1]  # OpenCode takes a blank last line for the line feed of the one before
     new = turn.name(path[path.rindex(".") :]) if kind == "move" else None
     moved = f"*** Move to: {new}\n" if new else ""
     effect = turn.stored(new or path, after, path if new else None)

@@ -2,6 +2,7 @@
 
 import difflib
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -10,6 +11,9 @@ from tests.simulator.lines import AI, HUMAN, MIXED, Doc, Line
 from tests.simulator.pool import altered, block
 from tests.simulator.world import World, person_line, reworded
 
+_WIDTH: Final = 60
+_CALL: Final = re.compile(r"( *)([^()'\"#]*\()([^()'\"#]+,[^()'\"#]+)(\)[:,]?)")
+"""A line that is one simple call."""
 _RESEMBLES: Final = 0.5
 """Lines that have at least this much in common may pass for one another's new wording."""
 
@@ -151,6 +155,50 @@ def reformat(world: World) -> str:
     return f"reformat {path}"
 
 
+def wrap(world: World) -> str:
+    """Run a formatter that puts each argument of long calls on a line of its own."""
+    path = world.pick()
+    lines: list[Line] = []
+    for line in world.docs[path].lines:
+        lines += [replace(line, text=text) for text in _wrapped(line.text)] if len(line.text) > _WIDTH else [line]
+    _store(world, path, lines)
+    return f"wrap {path}"
+
+
+def _wrapped(text: str) -> list[str]:
+    found = _CALL.fullmatch(text)
+    if not found:
+        return [text]
+    indent, opening, arguments, closing = found.groups()
+    return [indent + opening, *(f"{indent}    {one.strip()}," for one in arguments.split(",")), indent + closing]
+
+
+def requote(world: World) -> str:
+    """Run a formatter that prefers double quotes."""
+    path = world.pick()
+    lines = [
+        replace(line, text=line.text.replace("'", '"')) if line.text.count("'") == 2 and '"' not in line.text else line
+        for line in world.docs[path].lines
+    ]
+    _store(world, path, lines)
+    return f"requote {path}"
+
+
+def copy(world: World) -> str:
+    """Copy a block to another file: the copies are the first author's words, and the person's doing."""
+    source, target = world.pick(30), world.pick()
+    if source == target:
+        return "copy nothing"
+    lines = world.docs[source].lines
+    size = world.rng.randint(3, 10)
+    start = _spot(world, lines, size)
+    others = list(world.docs[target].lines)
+    at = world.rng.randrange(len(others))
+    others[at:at] = [replace(line, accepted=line.accepted | {HUMAN}) for line in lines[start : start + size]]
+    _store(world, target, others)
+    return f"copy {source} to {target}"
+
+
 def line_endings(world: World) -> str:
     """Change a file from LF to CRLF or back."""
     path = world.pick(8)
@@ -179,6 +227,9 @@ OPERATIONS: Final[dict[Callable[[World], str], int]] = {
     move_between: 2,
     indent: 2,
     reformat: 1,
+    wrap: 1,
+    requote: 1,
+    copy: 1,
     line_endings: 1,
     rename: 1,
 }

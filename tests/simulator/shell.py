@@ -129,11 +129,18 @@ def move_lines(turn: Turn) -> Planned | None:
 
 
 def harmless(turn: Turn) -> Planned:
-    """Commands that change no line, though some touch files."""
+    """Commands that write no line, though some touch files."""
+    changed = turn.world.changed()
+    if changed and turn.world.rng.random() < 0.25:
+        path = turn.world.rng.choice(changed)
+        return _bash(f"git checkout -- {path}", turn.world.restored(path))
     first = min(turn.world.docs)
     choices = ["git status --short", f"touch {first}", "git add -A && git commit -q --allow-empty -m 'By the model'"]
     choices.append("git stash push -q --include-untracked && git stash pop -q || true")
-    return _bash(turn.world.rng.choice(choices))
+    command = turn.world.rng.choice(choices)
+    if "commit" in command:
+        turn.world.committed()
+    return _bash(command)
 
 
 def _written(turn: Turn, least: int, most: int) -> list[Line]:

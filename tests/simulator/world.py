@@ -1,5 +1,6 @@
 """The project that is worked on: its files on disk, beside them the truth about every line, and its git repository."""
 
+import difflib
 import os
 import random
 import subprocess
@@ -43,6 +44,8 @@ class World:
     root: Path
     rng: random.Random
     docs: dict[str, Doc] = field(default_factory=dict)
+    head: dict[str, Doc] = field(default_factory=dict)
+    """The files as they were last committed."""
     serial: int = 0
 
     @classmethod
@@ -59,6 +62,7 @@ class World:
         world.git("init", "-q", "-b", "main")
         world.git("add", "-A")
         world.git("commit", "-q", "-m", "Start")
+        world.committed()
         return world
 
     # -- truth -----------------------------------------------------------------------------------------------
@@ -71,6 +75,19 @@ class World:
             del self.docs[old_path]
         self.docs[path] = doc
         return Effect(path, change, old_path, eol=doc.eol)
+
+    def committed(self) -> None:
+        """Note that everything was committed as it stands."""
+        self.head = dict(self.docs)
+
+    def restored(self, path: str) -> Effect:
+        """Note that a file is again as it was committed: its lines are those of then, and nobody wrote them now."""
+        before, self.docs[path] = self.docs[path], self.head[path]
+        return Effect(path, Change(before.texts, self.head[path].texts, frozenset()))
+
+    def changed(self) -> list[str]:
+        """The files that were committed and have changed since."""
+        return sorted(path for path, doc in self.docs.items() if path in self.head and doc is not self.head[path])
 
     def drop(self, path: str) -> Effect:
         """Note that a file was deleted."""
@@ -116,7 +133,10 @@ class World:
         for path in found.keys() | self.docs.keys():
             wanted = self.docs[path].encoded() if path in self.docs else None
             if found.get(path) != wanted:
-                raise WorldError(f"after {what}: {path} is\n{found.get(path)!r}\nnot\n{wanted!r}")
+                true, there = (repr(content or b"")[2:-1].split("\\n") for content in (wanted, found.get(path)))
+                raise WorldError(
+                    f"after {what}: {path}\n" + "\n".join(difflib.unified_diff(true, there, "true", "found"))
+                )
 
     def git(self, *args: str, check: bool = True) -> str:
         """Run git as a person does, and return what it prints."""
