@@ -10,20 +10,14 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from agent_trace_sidecar import __version__
-from agent_trace_sidecar.address import AddressError
+from agent_trace_sidecar.command import PROGRAM, CommandError
 from agent_trace_sidecar.config import Config, ConfigError, load
 from agent_trace_sidecar.limits import TAIL_KEEP_S
 
 T = TypeVar("T")
-
-PROGRAM: Final = "agent-trace-sidecar"
-
-
-class CommandError(Exception):
-    """A command can't do what was asked; the text is the sentence that the user sees."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as exc:
         return _fail(str(exc), 2)
     except CommandError as exc:
-        return _fail(str(exc), 1)
+        return _fail(str(exc), exc.code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python would complain once more when it flushes stdout
         return 1
@@ -94,15 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--stored", action="store_true", required=True, help="say that stored rows shall be changed")
     sub = add("status", _status, "Say how the recording goes; exit code 1 when it does not.")
     sub.add_argument("--json", action="store_true", help="print JSON")
-    sub = add("blame", _blame, "Say for every line of a file who wrote it.")
-    sub.add_argument("file", metavar="FILE", type=Path)
-    sub.add_argument("--rev", metavar="REV", help="as the file was at this revision; default: as it stands")
-    sub.add_argument("--json", action="store_true", help="print JSON")
-    sub.add_argument("--include-fallback", action="store_true", help="believe ranges that are a guess")
-    sub = add("export", _export, "Print stored records as Agent Trace JSON lines.")
-    sub.add_argument("--session", metavar="ID", help="only this session's")
-    sub.add_argument("--since", metavar="TIME", help="only those recorded since this ISO 8601 time")
-    sub.add_argument("--revision", metavar="REV", help="only those made at this revision (full hash)")
+    _add_questions(add)
     sub = add("init", _init, "Put the shim into a project, so that OpenCode records there.")
     sub.add_argument("folder", metavar="DIR", type=Path, nargs="?", default=Path(), help="default: this folder")
     sub = add("doctor", _doctor, "Look at everything that recording needs; exit code 1 when something is missing.")
@@ -112,6 +98,39 @@ def _parser() -> argparse.ArgumentParser:
     add("psql", _psql, "Open psql on the database, the embedded one kept up meanwhile; arguments are psql's.")
     add("demo", _demo, "Record a bundled log of a real session, and show what is stored.")
     return parser
+
+
+def _add_questions(add: Callable[..., argparse.ArgumentParser]) -> None:
+    sub = add("blame", _asking("blame"), "Say for every line of a file who wrote it.")
+    sub.add_argument("file", metavar="FILE", type=Path)
+    sub.add_argument("--rev", metavar="REV", help="as the file was at this revision; default: as it stands")
+    sub.add_argument("--json", action="store_true", help="print JSON")
+    sub.add_argument("--include-fallback", action="store_true", help="believe ranges that are a guess")
+    sub = add("export", _asking("export"), "Print stored records as Agent Trace JSON lines.")
+    sub.add_argument("--session", metavar="ID", help="only this session's")
+    sub.add_argument("--since", metavar="TIME", help="only those recorded since this ISO 8601 time")
+    sub.add_argument("--revision", metavar="REV", help="only those made at this revision (full hash)")
+    sub.add_argument("--range", metavar="A..B", help="only those made at one of these revisions, or at A itself")
+    sub = add("import", _asking("import_"), "Store Agent Trace files of other tools, so that blame knows them.")
+    sub.add_argument("files", metavar="FILE", type=Path, nargs="+")
+    sub.add_argument("--repository", metavar="DIR", type=Path, default=Path(), help="what they are of; default: this")
+    sub = add("stats", _asking("stats"), "Say what became of the AI's lines, and what they cost.")
+    sub.add_argument("paths", metavar="PATH", type=Path, nargs="*", help="only these files and folders")
+    sub.add_argument("--rev", metavar="REV", help="the lines that live at this revision; default: as the files stand")
+    sub.add_argument("--by", choices=["model", "session", "path", "tool", "day"], default="model")
+    sub.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _asking(name: str) -> Callable[[Config, argparse.Namespace], int]:
+    """A command of `asking.py`, imported when it is called."""
+
+    def command(config: Config, arguments: argparse.Namespace) -> int:
+        from agent_trace_sidecar import asking  # noqa: PLC0415 - see the top of the file
+
+        run: Callable[[Config, argparse.Namespace], int] = getattr(asking, name)
+        return run(config, arguments)
+
+    return command
 
 
 # -- recording -------------------------------------------------------------------------------------------------
@@ -241,49 +260,6 @@ def _status(config: Config, arguments: argparse.Namespace) -> int:
     return 0 if found.healthy else 1
 
 
-def _blame(config: Config, arguments: argparse.Namespace) -> int:
-    from agent_trace_sidecar.query.blame import Blame, BlameError, blame  # noqa: PLC0415
-    from agent_trace_sidecar.query.blame_text import as_json, as_text  # noqa: PLC0415
-
-    async def work(connection: Any) -> Blame:  # noqa: ANN401
-        return await blame(connection, arguments.file, arguments.rev, include_fallback=arguments.include_fallback)
-
-    try:
-        found = _with_database(config, work)
-    except BlameError as exc:
-        raise CommandError(str(exc)) from None
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    print(as_json(found) if arguments.json else "\n".join(as_text(found, colour=colour)))
-    return 0
-
-
-def _export(config: Config, arguments: argparse.Namespace) -> int:
-    from datetime import UTC, datetime  # noqa: PLC0415
-
-    from agent_trace_sidecar.query.export import export  # noqa: PLC0415
-
-    since = None
-    if arguments.since:
-        try:
-            since = datetime.fromisoformat(arguments.since)
-        except ValueError:
-            return _fail(f"--since {arguments.since!r} is no ISO 8601 time, e.g. 2026-01-31T12:00:00Z.", 2)
-        since = since if since.tzinfo else since.replace(tzinfo=UTC)
-
-    async def work(connection: Any) -> int:  # noqa: ANN401
-        unread = 0
-        records = export(connection, session_id=arguments.session, since=since, revision=arguments.revision)
-        async for record in records:
-            if isinstance(record, str):
-                print(record)
-            else:
-                unread += 1
-                print(f"{PROGRAM}: a record can't be exported: {record}", file=sys.stderr)
-        return 1 if unread else 0
-
-    return _with_database(config, work)
-
-
 # -- setting up ------------------------------------------------------------------------------------------------
 
 
@@ -344,50 +320,15 @@ def _demo(config: Config, _: argparse.Namespace) -> int:
 
 
 def _with_url(config: Config, work: Callable[[str], Coroutine[Any, Any, T]]) -> T:
-    """Run `work` with the database's URL; the embedded server is up as long as it runs."""
-    from agent_trace_sidecar.daemon import Database  # noqa: PLC0415
-    from agent_trace_sidecar.sinks.postgres import StoreError  # noqa: PLC0415
+    from agent_trace_sidecar.database import with_url  # noqa: PLC0415
 
-    async def outer() -> T:
-        database = Database(config)
-        try:
-            return await work(await database.url())
-        except StoreError as exc:
-            raise CommandError(exc.verdict.hint) from None
-        finally:
-            await database.close()
-
-    return asyncio.run(outer())
+    return with_url(config, work)
 
 
 def _with_database(config: Config, work: Callable[[Any], Coroutine[Any, Any, T]], *, prepare: bool = True) -> T:
-    """Run `work` with a connection. Errors of the database become one sentence."""
-    import asyncpg  # noqa: PLC0415
+    from agent_trace_sidecar.database import with_database  # noqa: PLC0415
 
-    from agent_trace_sidecar.daemon import Database  # noqa: PLC0415
-    from agent_trace_sidecar.sinks.connection import connect  # noqa: PLC0415
-    from agent_trace_sidecar.sinks.faults import verdict  # noqa: PLC0415
-
-    async def inner(url: str) -> T:
-        try:
-            connection = await connect(url)
-            try:
-                if prepare:
-                    await Database(config).prepare(connection)
-                return await work(connection)
-            finally:
-                connection.terminate()
-        except (
-            AddressError,
-            OSError,
-            asyncpg.PostgresError,
-            asyncpg.InterfaceError,
-            asyncpg.InternalClientError,
-        ) as exc:
-            found = verdict(exc)
-            raise CommandError(f"{found.hint.removesuffix('; it is tried again.')} ({found.cause})") from None
-
-    return _with_url(config, inner)
+    return with_database(config, work, prepare=prepare)
 
 
 def _place(config: Config) -> str:

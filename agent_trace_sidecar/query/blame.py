@@ -25,7 +25,7 @@ from agent_trace_sidecar.fingerprints import (
     loose_of,
 )
 from agent_trace_sidecar.query import store
-from agent_trace_sidecar.query.authors import Author, Carried, Human, Wrote
+from agent_trace_sidecar.query.authors import HUMAN, Author, Carried, Human, Wrote
 from agent_trace_sidecar.query.history import History
 from agent_trace_sidecar.query.rewrite import Kind, compare
 from agent_trace_sidecar.query.versions import Version
@@ -150,7 +150,7 @@ class Asking:
         packed = line_hashes(text)
         stored = await self._changes([path])
         version, known = self._explained(path, text, packed, stored, Weights())
-        searched = self._searched(text, packed, version)
+        searched = self._searched(text, packed, version.authors)
         found = await store.written_elsewhere(self._connection, searched, [path]) if searched else []
         if found:
             weights = Weights()
@@ -159,6 +159,15 @@ class Asking:
             stored = await self._changes([path, *paths])
             version, known = self._explained(path, text, packed, stored, weights)
         return Blame(path, text, judged(text, version.authors, known=known))
+
+    async def may_hold(self, path: str, content: bytes) -> bool:
+        """Whether some recorded line of another file may stand in this one, of which nothing is recorded."""
+        if b"\0" in content[:_PROBE_BYTES]:
+            return False
+        text = text_lines(content)
+        packed = line_hashes(text)
+        searched = self._searched(text, packed, [HUMAN] * len(text))
+        return bool(searched and await store.written_elsewhere(self._connection, searched, [path]))
 
     async def _changes(self, paths: Sequence[str]) -> list[store.Stored]:
         return await store.changes(self._connection, self._projects, paths, include_fallback=self._include_fallback)
@@ -186,11 +195,11 @@ class Asking:
             present[other] = frozenset(one >> 32 for one in hashes_of(line_hashes(lines)))
         return present
 
-    def _searched(self, text: Sequence[bytes], packed: bytes, version: Version) -> list[int]:
+    def _searched(self, text: Sequence[bytes], packed: bytes, authors: Sequence[Author]) -> list[int]:
         """The keys of lines that may have come from another file."""
         own = b"".join(
             packed[at * HASH_BYTES : (at + 1) * HASH_BYTES]
-            for at, author in enumerate(version.authors)
+            for at, author in enumerate(authors)
             if not isinstance(author, Wrote | Carried) and line_tokens(text[at])[0] >= KEY_TOKENS
         )
         return [key for project in self._projects for key in line_keys(project, own[:_MAX_SEARCHED_BYTES], None)]

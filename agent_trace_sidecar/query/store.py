@@ -33,12 +33,11 @@ _MAX_RENAMES: Final = 8
 
 
 class Stored(NamedTuple):
-    """One record's change to one file; `loose` are ranges of which not even the lines' hashes are known."""
+    """One record's change to one file."""
 
     at: datetime
     record_id: UUID
     change: Change
-    loose: tuple[asyncpg.Record, ...] = ()
 
 
 class Found(NamedTuple):
@@ -71,7 +70,11 @@ async def written_elsewhere(connection: asyncpg.Connection, keys: Sequence[int],
     """Other files in which lines with some of these keys (see `fingerprints.line_keys`) were written."""
     wanted = set(keys)
     found: dict[str, set[int]] = defaultdict(set)
-    for row in await connection.fetch(_WITH_KEYS, keys, paths):
+    async with connection.transaction(readonly=True):
+        # Thousands of keys look to the planner as if they were in every row; each is in next to none.
+        await connection.execute("SET LOCAL enable_seqscan = off")
+        rows = await connection.fetch(_WITH_KEYS, keys, paths)
+    for row in rows:
         found[row["path"]] |= wanted.intersection(row["line_keys"])
     ordered = sorted(found.items(), key=lambda one: (-len(one[1]), one[0]))
     return [Found(path, frozenset(own)) for path, own in ordered]
@@ -109,9 +112,7 @@ def _stored(state: asyncpg.Record | None, rows: Sequence[asyncpg.Record], *, inc
         after=state["after_hashes"] if state else None,
         spans=tuple(_span(one, include_fallback=include_fallback) for one in live),
     )
-    unknown = change.after is None
-    loose = tuple(one for one in live if unknown and one["line_hashes"] is None)
-    return Stored(row["recorded_at"], row["record_id"], change, loose)
+    return Stored(row["recorded_at"], row["record_id"], change)
 
 
 def _span(row: asyncpg.Record, *, include_fallback: bool) -> Span:

@@ -41,7 +41,7 @@ class Checkout(NamedTuple):
         return [*sorted(roots), *places]
 
     def content(self, path: str, revision: str | None) -> bytes | None:
-        """A file's bytes at a revision, in the worktree without one; None where there is no such file.
+        """A file's bytes at a revision, in the worktree without one; None where there is no such file inside of it.
 
         Raises:
             CheckoutError: it can't be read.
@@ -51,8 +51,11 @@ class Checkout(NamedTuple):
                 return self._git("cat-file", "blob", f"{revision}:{path}")
             except CheckoutError:
                 return None
+        file = (self.root / path).resolve()
+        if not file.is_relative_to(self.root):
+            return None
         try:
-            data = (self.root / path).read_bytes()
+            data = file.read_bytes()
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         except OSError as exc:
@@ -88,6 +91,15 @@ class Checkout(NamedTuple):
             return self._git("rev-list", "--boundary", "--end-of-options", wanted).decode().replace("-", "").split()
         except CheckoutError:
             raise CheckoutError(f"{wanted!r} is no range of revisions here, e.g. main..topic.") from None
+
+    def commits_after(self, revision: str, path: str) -> list[str]:
+        """The commits after a revision that changed a file, the first of them first.
+
+        Raises:
+            CheckoutError: git does not know the revision.
+        """
+        listing = ("rev-list", "--reverse", "--topo-order", f"{self.commit(revision)}..HEAD", "--", path)
+        return self._git(*listing).decode().split()
 
     def files(self, revision: str | None) -> list[str]:
         """The paths of all files at a revision, of all tracked ones in the worktree without one."""

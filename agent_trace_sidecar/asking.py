@@ -1,0 +1,127 @@
+"""The commands that ask the store about lines and records, and the one that adds records of others."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import asyncpg
+
+from agent_trace_sidecar.command import PROGRAM, CommandError, UsageError
+from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.database import with_database
+from agent_trace_sidecar.query import blame_text, stats_text
+from agent_trace_sidecar.query import export as exporting
+from agent_trace_sidecar.query.blame import Blame, BlameError
+from agent_trace_sidecar.query.blame import blame as ask_blame
+from agent_trace_sidecar.query.import_ import Imported, read_records, store_records
+from agent_trace_sidecar.query.stats import Stats
+from agent_trace_sidecar.query.stats import stats as ask_stats
+from agent_trace_sidecar.trace import TraceError, TraceRecord
+from agent_trace_sidecar.workspace.checkout import CheckoutError, checkout_of
+
+
+def blame(config: Config, arguments: argparse.Namespace) -> int:
+    """Say for every line of a file who wrote it."""
+
+    async def work(connection: asyncpg.Connection) -> Blame:
+        return await ask_blame(connection, arguments.file, arguments.rev, include_fallback=arguments.include_fallback)
+
+    try:
+        found = with_database(config, work)
+    except BlameError as exc:
+        raise CommandError(str(exc)) from None
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    print(blame_text.as_json(found) if arguments.json else "\n".join(blame_text.as_text(found, colour=colour)))
+    return 0
+
+
+def stats(config: Config, arguments: argparse.Namespace) -> int:
+    """Say what became of the AI's lines."""
+
+    async def work(connection: asyncpg.Connection) -> Stats:
+        return await ask_stats(connection, arguments.paths, arguments.rev, arguments.by)
+
+    try:
+        found = with_database(config, work)
+    except (BlameError, CheckoutError) as exc:
+        raise CommandError(str(exc)) from None
+    print(stats_text.as_json(found) if arguments.json else "\n".join(stats_text.as_text(found)))
+    return 0
+
+
+def export(config: Config, arguments: argparse.Namespace) -> int:
+    """Print stored records as Agent Trace JSON lines."""
+    chosen = exporting.Chosen(arguments.session, _since(arguments.since), _revisions(arguments))
+
+    async def work(connection: asyncpg.Connection) -> int:
+        unread = 0
+        async for record in exporting.export(connection, chosen):
+            if isinstance(record, str):
+                print(record)
+            else:
+                unread += 1
+                _say(f"a record can't be exported: {record}")
+        return 1 if unread else 0
+
+    return with_database(config, work)
+
+
+def import_(config: Config, arguments: argparse.Namespace) -> int:
+    """Store Agent Trace files of other tools."""
+    unread: list[TraceError] = []
+
+    def records() -> Iterator[TraceRecord]:
+        for file in arguments.files:
+            for record in _read(file):
+                if isinstance(record, TraceError):
+                    unread.append(record)
+                    _say(f"{file}: a record can't be read: {record}")
+                else:
+                    yield record
+
+    async def work(connection: asyncpg.Connection) -> Imported:
+        return await store_records(connection, checkout_of(arguments.repository.resolve() / "x"), records())
+
+    try:
+        done = with_database(config, work)
+    except CheckoutError as exc:
+        raise CommandError(str(exc)) from None
+    print(
+        f"{done.stored} records stored, {done.known} were there already; "
+        f"the lines of {done.found} of {done.ranges} ranges were found in the repository"
+    )
+    return 1 if unread else 0
+
+
+def _read(file: Path) -> list[TraceRecord | TraceError]:
+    try:
+        return list(read_records(file))
+    except OSError as exc:
+        raise CommandError(f"{file} can't be read: {exc.strerror}.") from None
+
+
+def _since(given: str | None) -> datetime | None:
+    if not given:
+        return None
+    try:
+        since = datetime.fromisoformat(given)
+    except ValueError:
+        raise UsageError(f"--since {given!r} is no ISO 8601 time, e.g. 2026-01-31T12:00:00Z.") from None
+    return since if since.tzinfo else since.replace(tzinfo=UTC)
+
+
+def _revisions(arguments: argparse.Namespace) -> list[str] | None:
+    """The full hashes of the revisions that were asked for."""
+    if arguments.range is None:
+        return [arguments.revision] if arguments.revision is not None else None
+    try:
+        return checkout_of(Path.cwd() / "x").commits(arguments.range)
+    except CheckoutError as exc:
+        raise CommandError(str(exc)) from None
+
+
+def _say(sentence: str) -> None:
+    print(f"{PROGRAM}: {sentence}", file=sys.stderr)
