@@ -43,6 +43,8 @@ _REVERSED: Final = compiled(
     rb"(?i)\\*[\"']([^\"'\r\n\x1e\x1f]{4,300})\\*[\"'][ \t]*(?:[!=]==?|\.equals\()[ \t]*(" + _NAME + rb")"
 )
 
+_TYPED: Final = re.compile(rb"[ \t]*:[ \t]*(\w+)[ \t]")
+"""What stands where a type would, `password: str = x`; when it is random it is the value, and the rest is another's."""
 _MARKED: Final = re.compile(rb"\d|[^\w\s=-]")
 _ONE_WORD: Final = re.compile(rb"[a-z]{6,}$")
 _NUMBERED: Final = re.compile(rb"[A-Za-z_.]*\d?[.*$]?$")
@@ -72,6 +74,9 @@ def _candidate(text: bytes, start: int, end: int) -> Iterator[Span]:
     if match is None or (kind := kind_of(match[1])) is Kind.NONE:
         return
     found = Candidate(kind, match[1], match[2], match[3], start)
+    if (typed := _TYPED.match(match[3])) and is_random(typed[1].decode(), least=8):
+        yield from bare_value(text, found._replace(operator=b": "), match.start(3) + typed.start(1))
+        return
     if match[4] is not None:
         yield from _quoted(text, found, match[4], match.end(4))
     else:

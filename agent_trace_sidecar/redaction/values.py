@@ -29,7 +29,7 @@ _PLACEHOLDER: Final = re.compile(
     r"""(?ix)^(?:
       (.)\1*                                                        # one character again and again
     | \W+ | [.*x_-]+
-    | <[^<>]*> | \[[\w .-]*\] | \{[\w.: -]*\} | %\w+%? | %\(\w+\)s | \$\(.*\) | \$[A-Za-z_]\w*(?:[.\[>:-].*)? | @[\w.]+@ | __\w+__
+    | <[^<>]*> | \[[\w .-]*\] | \{[\w.: -]*\} | %\w+% | %[a-z_]{1,30} | %\(\w+\)s | \$\(.*\) | \$[A-Za-z_]\w*(?:[.\[>:-].*)? | @[\w.]+@ | __\w+__
     | .*(?:\$\{[^{}$]*\} | \{\{[^{}]*\}\} | \#\{[^{}]*\} | %\(\w+\)s | <%.*%> | %s | \.\.\. | \u2026).*
     | [\w\s:./@-]*(?:\{\w*\}[\w\s:./@-]*)+
     | (?:your|my|the|some|any|insert|enter|change|replace|put|add|use|set|fill|same|new|old|this|get|todo|fixme)[\s_-].*
