@@ -4,6 +4,7 @@ Each line ends in a CRC field of its own: a flipped bit makes a damaged line, no
 that the spool was given; nothing here knows what is in them.
 """
 
+import contextlib
 import os
 import zlib
 from collections.abc import Iterator
@@ -87,3 +88,16 @@ def size_of_whole_lines(fd: int) -> int:
             return size - step + cut + 1
         size -= step
     return 0
+
+
+def lines_after(folder: Path, position: int) -> tuple[int, bytes]:
+    """How many lines of a spool stand after `position`, and the beginning of the first; without its lock."""
+    lines, first = 0, b""
+    for path in sorted(folder.glob("*.jsonl")):
+        start = int(path.stem)
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            file.seek(max(0, position - start))
+            while chunk := file.read(READ_BYTES):
+                first = first or chunk
+                lines += chunk.count(b"\n")
+    return lines, first

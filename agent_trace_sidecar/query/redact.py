@@ -29,7 +29,12 @@ class _Table(NamedTuple):
 _TABLES: Final = (
     _Table("agent_trace_events", (("event_id", "uuid"), ("occurred_at", "timestamptz")), "payload", "jsonb"),
     _Table("agent_trace_records", (("record_id", "uuid"), ("recorded_at", "timestamptz")), "record", "jsonb"),
-    _Table("agent_trace_dead_letters", (("source_id", "uuid"), ("position", "bigint")), "line", "bytea"),
+    _Table(
+        "agent_trace_dead_letters",
+        (("source_id", "uuid"), ("position", "bigint"), ("seen_at", "timestamptz")),
+        "line",
+        "bytea",
+    ),
 )
 
 _LOAD: Final = "SELECT state::text FROM agent_trace_sources WHERE source_id = $1"

@@ -1,5 +1,6 @@
 """What `status` tells: the database's side, and the spools of this machine, which are there when it is not."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,7 @@ import msgspec
 
 from agent_trace_sidecar.build import Builder, BuildSettings
 from agent_trace_sidecar.health import HealthFile
+from agent_trace_sidecar.segments import lines_after
 from agent_trace_sidecar.spool import extent, is_owned, spool_folders
 
 _NEWEST: Final = 20
@@ -17,10 +19,14 @@ _NEWEST: Final = 20
 _STALE_S: Final = 60.0
 """A dead sidecar's spool that waits longer than this needs somebody to start a sidecar."""
 
+_AT: Final = re.compile(rb'"at":(\d{1,16})')
+_HEAD_BYTES: Final = 400
+"""The shim writes the time into a line's first bytes."""
+
 _TOTALS: Final = """
 SELECT coalesce(sum((state->>'read')::bigint), 0) AS read, coalesce(sum((state->>'stored')::bigint), 0) AS stored,
        coalesce(sum((state->>'duplicate')::bigint), 0) AS duplicate, coalesce(sum((state->>'dead')::bigint), 0) AS dead
-FROM agent_trace_sources WHERE kind IN ('stdin', 'file')
+FROM agent_trace_sources WHERE kind IN ('stdin', 'file', 'retry')
 """
 _SOURCES: Final = """
 SELECT source_id, kind, host, position, state::text AS state, updated_at FROM agent_trace_sources
@@ -36,6 +42,9 @@ class Spooled(msgspec.Struct, frozen=True):
     bytes: int
     pending_bytes: int
     """Not in the database yet, as far as its sidecar said."""
+    pending_lines: int
+    lag_s: float
+    """The age of the oldest line that is not in the database; 0 when all are."""
     owner_alive: bool
     idle_s: float
     unhealthy: bool = False
@@ -78,6 +87,8 @@ class Status(msgspec.Struct, frozen=True):
     database: str
     spool_bytes: int
     pending_bytes: int
+    pending_lines: int
+    lag_s: float
     gaps: int
     lost: int
     stored: Stored | None
@@ -131,13 +142,18 @@ def _spooled(folder: Path) -> Spooled:
     health = HealthFile(folder)
     report = health.read()
     shipped = max(health.shipped_to() or 0, report.position if report else 0, start)
-    age = HealthFile.now() - max((path.stat().st_mtime for path in folder.glob("*.jsonl")), default=0.0)
+    now = HealthFile.now()
+    age = now - max((path.stat().st_mtime for path in folder.glob("*.jsonl")), default=0.0)
+    lines, first = lines_after(folder, shipped) if end > shipped else (0, b"")
+    at = _AT.search(first, 0, _HEAD_BYTES)
     alive = is_owned(folder)
     current = report if report is not None and alive else None
     return Spooled(
         folder.name,
         end - start,
         max(0, end - shipped),
+        lines,
+        round(max(0.0, now - int(at[1]) / 1000), 1) if at else 0.0,
         alive,
         round(age, 1),
         unhealthy=current is not None and current.unhealthy,
@@ -161,8 +177,8 @@ def judge(database: str, error: str, stored: Stored | None, spools: Sequence[Spo
             problems.append(f"A sidecar can't deliver ({spool.cause}): {spool.hint}")
         if not spool.owner_alive and spool.pending_bytes and spool.idle_s > _STALE_S:
             problems.append(
-                f"{spool.pending_bytes} bytes of a sidecar that has died wait in {spool.folder}: start one, for example "
-                "`agent-trace-sidecar run </dev/null`."
+                f"{spool.pending_lines} lines of a sidecar that has died wait in {spool.folder}: start one, for "
+                "example `agent-trace-sidecar run </dev/null`."
             )
     sources = stored.sources if stored else ()
     return Status(
@@ -171,6 +187,8 @@ def judge(database: str, error: str, stored: Stored | None, spools: Sequence[Spo
         database=database,
         spool_bytes=sum(s.bytes for s in spools),
         pending_bytes=sum(s.pending_bytes for s in spools),
+        pending_lines=sum(s.pending_lines for s in spools),
+        lag_s=max((s.lag_s for s in spools), default=0.0),
         gaps=sum(s.missing for s in sources),
         lost=sum(s.lost for s in sources),
         stored=stored,
@@ -188,7 +206,17 @@ def as_text(status: Status) -> str:
         lines.append(f"lines    {s.read} read = {s.stored} stored + {s.duplicate} duplicate + {s.dead} dead")
         for reason, number in s.dead_letters.items():
             lines.append(f"  dead   {number} {reason}")
-    lines.append(f"spool    {status.spool_bytes} bytes, {status.pending_bytes} of them not in the database")
+    lines.append(
+        f"spool    {status.spool_bytes} bytes; not in the database: {status.pending_bytes} bytes, "
+        f"{status.pending_lines} lines, the oldest {status.lag_s:.0f} s old"
+    )
+    for spool in status.spools:
+        if spool.pending_lines or spool.cause or spool.blocked:
+            state = "alive" if spool.owner_alive else "dead"
+            trouble = f": {spool.cause}: {spool.hint}" if spool.cause else ""
+            lines.append(
+                f"  {spool.folder}  sidecar {state}, {spool.pending_lines} lines wait for {spool.lag_s:.0f} s{trouble}"
+            )
     lines.append(f"gaps     {status.gaps} lines missing by their numbers, {status.lost} given up by the shim")
     if status.stored is not None and status.stored.sources:
         lines.append("sources  (newest first)")

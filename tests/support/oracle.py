@@ -180,7 +180,7 @@ SELECT sum((state->>'read')::bigint)::bigint AS read, sum((state->>'stored')::bi
        sum((state->>'duplicate')::bigint)::bigint AS duplicate, sum((state->>'dead')::bigint)::bigint AS dead,
        (SELECT count(*) FROM agent_trace_events) AS events, (SELECT count(*) FROM agent_trace_dead_letters) AS letters,
        (SELECT count(*) FROM agent_trace_dedupe) AS gate
-FROM agent_trace_sources WHERE kind IN ('stdin', 'file', 'tail')
+FROM agent_trace_sources WHERE kind IN ('stdin', 'file', 'retry')
 """
 
 
