@@ -108,7 +108,7 @@ async def _files(asking: Asking, checkout: Checkout, commit: str | None, known: 
     """The files that recorded lines may stand in: those that were recorded, and those that hold some of their lines."""
     if not checkout.is_git:
         return sorted(known)
-    there = checkout.files(commit)
+    there = sorted(known.union(checkout.files(commit)))
     return [
         path for path in there if path in known or await asking.may_hold(path, checkout.content(path, commit) or b"")
     ]

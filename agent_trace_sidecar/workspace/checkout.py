@@ -102,9 +102,10 @@ class Checkout(NamedTuple):
         return self._git(*listing).decode().split()
 
     def files(self, revision: str | None) -> list[str]:
-        """The paths of all files at a revision, of all tracked ones in the worktree without one."""
-        listing = ("ls-tree", "-r", "-z", "--name-only", "--full-tree", revision) if revision else ("ls-files", "-z")
-        return [name for name in self._git(*listing).decode(errors="surrogateescape").split("\0") if name]
+        """The paths of all files at a revision; of the worktree without one, but for those that git ignores."""
+        here = ("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate")
+        listing = ("ls-tree", "-r", "-z", "--name-only", "--full-tree", revision) if revision else here
+        return [name for name in self._git(*listing).decode(errors="replace").split("\0") if name]
 
     def _git(self, *arguments: str) -> bytes:
         command = ["git", "--no-pager", "-c", "core.fsmonitor=false", "-C", str(self.root), *arguments]
