@@ -1,21 +1,23 @@
 """Which lines are whose, with a real OpenCode: formatters, bash, parallel calls, subagents, people, git, undoing."""
 
+import asyncio
 import json
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from agent_trace_sidecar.fingerprints import line_hashes
 from tests.support.fake_model import Call, FakeModel, Step, fake_model
-from tests.support.opencode import OpenCode, Server, opencode
-from tests.support.postgres import PostgresServers, fetch
+from tests.support.opencode import SHIM, OpenCode, Server, opencode
+from tests.support.postgres import PostgresServers
 from tests.support.records import checked
 from tests.support.waiting import eventually
 
@@ -77,6 +79,23 @@ def hashes(text: str) -> bytes:
     return line_hashes(text.encode().splitlines())
 
 
+class Store:
+    """One connection for all questions: waiting asks often, and connecting costs more than asking."""
+
+    def __init__(self, url: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._connection = self._loop.run_until_complete(asyncpg.connect(url))
+
+    def rows(self, query: str, *args: object) -> list[dict[str, Any]]:
+        """Ask the database."""
+        return [dict(row) for row in self._loop.run_until_complete(self._connection.fetch(query, *args))]
+
+    def close(self) -> None:
+        """Leave the database."""
+        self._loop.run_until_complete(self._connection.close())
+        self._loop.close()
+
+
 @dataclass
 class Site:
     """One OpenCode server that records all projects of these tests into one database."""
@@ -84,13 +103,12 @@ class Site:
     oc: OpenCode
     model: FakeModel
     server: Server
-    url: str
+    store: Store
 
     def project(self, name: str, files: dict[str, str] | None = None) -> "Project":
         """Make a repository where everything is recorded."""
         folder = self.oc.project(name, FILES if files is None else files)
-        command = [sys.executable, "-m", "agent_trace_sidecar", "init", str(folder)]
-        subprocess.run(command, check=True, capture_output=True)
+        self.oc.add_plugin(folder, SHIM)
         self.oc.git(folder, "add", "-A")
         self.oc.git(folder, "commit", "-q", "-m", "Record")
         (folder / "ignored").mkdir()
@@ -115,7 +133,7 @@ class Project:
 
     def rows(self, query: str, *args: object) -> list[dict[str, Any]]:
         """Ask the database."""
-        return [dict(row) for row in fetch(self.site.url, query, *args)]
+        return self.site.store.rows(query, *args)
 
     def stored(self, event_name: str) -> int:
         """How many events of the session are stored."""
@@ -153,10 +171,12 @@ def _site(postgres_servers: PostgresServers) -> Iterator[Site]:
     """A server for all tests of this file: starting one takes longer than a session."""
     with fake_model() as model, postgres_servers.database(migrated=True) as url, opencode(model) as oc:
         oc.env["AGENT_TRACE_DATABASE_URL"] = url
+        oc.env["AGENT_TRACE_SIDECAR"] = f"'{sys.executable}' -m agent_trace_sidecar run"
         oc.env["AGENT_TRACE_STATE_DIR"] = str(oc.folder / "state")
         oc.config["formatter"] = {"ours": {"command": ["sh", "-c", FORMAT, "$FILE"], "extensions": [".py"]}}
-        with oc.serve() as server:
-            yield Site(oc, model, server, url)
+        store = Store(url)
+        with closing(store), oc.serve() as server:
+            yield Site(oc, model, server, store)
 
 
 def test_what_bash_and_formatters_wrote_is_the_ais_and_nothing_else(site: Site) -> None:
