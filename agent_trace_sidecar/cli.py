@@ -154,6 +154,7 @@ def _run(config: Config, _: argparse.Namespace) -> int:
 
 def _replay(config: Config, arguments: argparse.Namespace) -> int:
     from agent_trace_sidecar import daemon, log  # noqa: PLC0415
+    from agent_trace_sidecar.masking import MaskingDiedError  # noqa: PLC0415
     from agent_trace_sidecar.progress import Progress  # noqa: PLC0415
     from agent_trace_sidecar.sinks.postgres import FencedError  # noqa: PLC0415
 
@@ -162,6 +163,8 @@ def _replay(config: Config, arguments: argparse.Namespace) -> int:
             done = asyncio.run(daemon.replay(config, log.logger(), arguments.files, progress.update))
         except OSError as exc:
             raise CommandError(f"{exc.filename or 'a file'} can't be read: {exc.strerror}.") from None
+        except MaskingDiedError:
+            raise CommandError("the process that masks has died; started again, the replay goes on there.") from None
         except FencedError:
             raise CommandError("another replay of the same file has taken over.") from None
     for replayed in done:

@@ -27,6 +27,7 @@ from agent_trace_sidecar.intake import Intake
 from agent_trace_sidecar.limits import ADOPT_GRACE_S, ADOPT_INTERVAL_S, DRAIN_DEADLINE_S, SPOOL_KEEP_S
 from agent_trace_sidecar.log import Logger
 from agent_trace_sidecar.logs import FileLog, SpoolLog
+from agent_trace_sidecar.masking import MaskingProcess
 from agent_trace_sidecar.metrics import CONTENT_TYPE, Metrics
 from agent_trace_sidecar.migrate import migrate, schema_version
 from agent_trace_sidecar.reading import Log
@@ -141,7 +142,7 @@ def _livez() -> http.Page:
     return http.Page(200, b"ok\n")
 
 
-def make_funnel(config: Config, logger: Logger) -> Funnel:
+def make_funnel(config: Config, logger: Logger | None = None) -> Funnel:
     """The one funnel of this process.
 
     Raises:
@@ -154,7 +155,7 @@ def make_funnel(config: Config, logger: Logger) -> Funnel:
             rules_file=Path(config.redaction_rules) if config.redaction_rules else None,
             cache_dir=config.state_path,
             environ=os.environ,
-            on_problem=lambda hint: logger.warning("rules_missing", hint=hint),
+            on_problem=lambda hint: logger.warning("rules_missing", hint=hint) if logger else None,
         )
     except RuleError as exc:
         raise ConfigError(f"AGENT_TRACE_REDACTION_RULES: {exc}") from None
@@ -383,9 +384,10 @@ async def replay(
     """
     daemon = Daemon(config, logger, recorder=False)
     done: list[Replayed] = []
+    aside = MaskingProcess(partial(make_funnel, config))
     try:
         for path in paths:
-            with FileLog(path, daemon.funnel) as log:
+            with FileLog(path, daemon.funnel, aside) as log:
                 shipper, sink = daemon.shipper(log, partial(progress, log))
                 try:
                     await shipper.run()
@@ -393,5 +395,6 @@ async def replay(
                     await sink.close()
                 done.append(Replayed(str(path), log.end, shipper.counts, shipper.counts_before, log.incomplete_bytes))
     finally:
+        aside.close()
         await daemon.database.close()
     return done

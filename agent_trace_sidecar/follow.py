@@ -31,7 +31,8 @@ from agent_trace_sidecar.limits import (
     TAIL_TURN_S,
 )
 from agent_trace_sidecar.log import Logger
-from agent_trace_sidecar.logs import TailLog, masked_by
+from agent_trace_sidecar.logs import TailLog
+from agent_trace_sidecar.masking import masked_by
 from agent_trace_sidecar.redaction import is_secret_path
 from agent_trace_sidecar.sinks.postgres import FencedError
 from agent_trace_sidecar.sources.tail import Tail, TailFile, look

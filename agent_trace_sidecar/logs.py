@@ -5,20 +5,19 @@ import socket
 import stat
 import time
 import zlib
-from collections import deque
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Self
 from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
 
 from agent_trace_sidecar.limits import MAX_LINE_BYTES, READ_BYTES
+from agent_trace_sidecar.masking import AsideCursor, LineCursor, Mask, MaskingProcess, masked_by
 from agent_trace_sidecar.reading import LogLine
-from agent_trace_sidecar.redaction import Funnel, Redacted
+from agent_trace_sidecar.redaction import Funnel
 from agent_trace_sidecar.sinks.postgres import LogName
-from agent_trace_sidecar.sources.lines import Line, LineSplitter, Oversize
 from agent_trace_sidecar.sources.tail import TailFile
 from agent_trace_sidecar.spool import Spool
 
@@ -27,7 +26,8 @@ _HEAD_BYTES: Final = 1024
 _CHECK_BYTES: Final = 1024
 """... and a position in it by what stands before it."""
 
-Mask: TypeAlias = Callable[[Line | Oversize], Redacted]
+_MANY_BYTES: Final = 8 * 1024 * 1024
+"""A longer file is masked by a process of its own; for a shorter one, starting it would take longer."""
 
 
 class SpoolLog:
@@ -92,85 +92,11 @@ class SpoolLog:
         self._spool.rewind(position)
 
 
-def masked_by(funnel: Funnel, observe: Callable[[bytes], bytes | None] = lambda _: None) -> Mask:
-    """What makes a line of a file fit to be shipped: the funnel, and what is seen of the repository."""
-
-    def mask(line: Line | Oversize) -> Redacted:
-        if isinstance(line, Oversize):
-            return funnel.oversize(line.head, line.size)
-        return funnel.line(line.data, observe(line.data))
-
-    return mask
-
-
-class LineCursor:
-    """Reads masked lines of a file from any position; reading on where the last call ended costs no second look."""
-
-    def __init__(self, read_at: Callable[[int, int], bytes], mask: Mask) -> None:
-        """`read_at` takes an offset and a number of bytes, and returns no more of them."""
-        self._read_at, self._mask = read_at, mask
-        self._at = self._offset = -1
-        self._splitter = LineSplitter(MAX_LINE_BYTES)
-        self._ready: deque[tuple[Line | Oversize, int]] = deque()
-        """Lines with the positions after them, not masked yet: that takes most of the time, and may not be wanted."""
-
-    def read(self, position: int, end: int, max_bytes: int, *, whole: bool) -> list[LogLine]:
-        """Lines between `position` and `end`, about `max_bytes` of them.
-
-        Args:
-            position: where the first line begins.
-            end: the position after the last line.
-            max_bytes: how much to read, one line at least.
-            whole: whether what stands between the last newline and `end` is a line.
-        """
-        if position != self._at:
-            self._ready.clear()
-            self._splitter = LineSplitter(MAX_LINE_BYTES)
-            self._at = self._offset = position
-        lines: list[LogLine] = []
-        taken = 0
-        while taken < max_bytes and (self._ready or self._fill(end, whole=whole)):
-            line, end_of_line = self._ready.popleft()
-            taken += end_of_line - self._at
-            self._at = end_of_line
-            lines.append(LogLine(self._mask(line), end_of_line))
-        return lines
-
-    def _fill(self, limit: int, *, whole: bool) -> bool:
-        """Read on until at least one line is complete; whether there is one."""
-        end = self._at
-        while not self._ready:
-            chunk = self._read_at(self._offset, min(READ_BYTES, limit - self._offset)) if self._offset < limit else b""
-            self._offset += len(chunk)
-            if not chunk:
-                rest = self._splitter.finish() if whole and self._offset >= limit else None
-                if rest is None:
-                    return False
-                lines: list[Line | Oversize] = [rest]
-            else:
-                if not self._splitter.pending:
-                    chunk, end = self._without_hole(chunk, end)
-                lines = self._splitter.feed(chunk)
-            for line in lines:
-                end += line.size
-                self._ready.append((line, end))
-        return True
-
-    def _without_hole(self, chunk: bytes, end: int) -> tuple[bytes, int]:
-        """Skip NULs before a line: what a writer leaves that goes on at its old offset after a truncation."""
-        rest = chunk.lstrip(b"\0")
-        hole = len(chunk) - len(rest)
-        if hole:
-            end += hole
-            self._ready.append((Line(b"", hole), end))
-        return rest, end
-
-
 class FileLog:
     """A finished log file: what stands in it when it is opened. A last line that was cut off is left for later."""
 
-    def __init__(self, path: Path, funnel: Funnel) -> None:
-        """Open `path`.
+    def __init__(self, path: Path, funnel: Funnel, aside: MaskingProcess | None = None) -> None:
+        """Open `path`; its lines are masked by `funnel`, or `aside` where there are many.
 
         Raises:
             OSError: it can't be read, or is no regular file.
@@ -186,6 +112,8 @@ class FileLog:
         self.start = 0
         self.size = status.st_size
         self.end = self._end_of_lines(status.st_size)
+        many = aside is not None and self.end > _MANY_BYTES
+        self._aside = AsideCursor(self._read_at, aside) if aside is not None and many else None
         self._cursor = LineCursor(self._read_at, masked_by(funnel))
 
     def __enter__(self) -> Self:
@@ -202,11 +130,15 @@ class FileLog:
         return self.size - self.end
 
     def read(self, position: int, max_bytes: int) -> list[LogLine]:
-        """Masked lines from `position` on."""
+        """Masked lines from `position` on; none while the process aside has not got so far."""
+        if self._aside is not None:
+            return self._aside.read(position, self.end, max_bytes)
         return self._cursor.read(position, self.end, max_bytes, whole=True)
 
     async def more(self, position: int) -> bool:
         """Whether anything stands after `position`; the file does not grow."""
+        if self._aside is not None and position < self.end:
+            await self._aside.more(position, self.end)
         return position < self.end
 
     def check(self, position: int) -> str:

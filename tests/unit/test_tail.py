@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent_trace_sidecar.limits import MAX_LINE_BYTES
-from agent_trace_sidecar.logs import LineCursor, masked_by
+from agent_trace_sidecar.masking import LineCursor, masked_by
 from agent_trace_sidecar.redaction import Funnel
 from agent_trace_sidecar.sources.tail import Tail, TailFile, look
 

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from agent_trace_sidecar.logs import TailLog, masked_by
+from agent_trace_sidecar.logs import TailLog
+from agent_trace_sidecar.masking import masked_by
 from agent_trace_sidecar.redaction import Funnel
 from agent_trace_sidecar.sources.tail import Tail, TailFile, look
 
