@@ -41,7 +41,7 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A call that has ended while its step goes on: whose event and time its record has, or will have."""
 
     event_id: str
-    at_ms: float
+    at_ms: int | float
     tool: str
     recorded: bool
     """Its record is made already; what the step's end says replaces it."""
@@ -52,7 +52,7 @@ class Undo(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     message_id: str
     part_id: str | None
-    at_ms: float
+    at_ms: int | float
     removed: bool = False
     """The messages are gone for good: they don't come back."""
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_trace_sidecar.session import MAX_GAPS, Bounded, Message, Sequence, Session
+from agent_trace_sidecar.session import MAX_GAPS, Bounded, Ended, Message, Sequence, Session, Undo
 from tests.support.envelopes import Shim, envelope
 
 
@@ -54,6 +54,10 @@ def test_a_dump_is_never_over_64_kib(text: str) -> None:
         session.parents.put(f"{text}{at}", text)
         session.open_call(text, text, f"{text}{at}")
         session.finish_call(text, text, f"{text}{at}")
+        session.set_project(f"{text}{at}", text)
+        session.set_parent(f"{text}{at}", text)
+        session.end_call((text, text, f"{text}{at}"), Ended(text, at, text, recorded=True))
+        session.undone.put(f"{text}{at}", Undo(text, text, at))
     assert len(session.dump()) <= 64 * 1024
 
 
@@ -67,6 +71,9 @@ def test_a_dump_gives_back_the_same_state() -> None:
         session.parents.put(f"ses_{at}", "ses_0")
         session.open_call("ses_1", f"msg_{at}", f"call_{at}")
         session.finish_call("ses_1", f"msg_{at}", f"call_{at}")
+        session.set_project(f"/w{at}", "p")
+        session.end_call(("ses_1", f"msg_{at}", f"call_{at}"), Ended("e", at, "bash", recorded=False))
+        session.undone.put(f"ses_{at}", Undo(f"msg_{at}", None, at, removed=True))
     assert Session.load(session.dump()).dump() == session.dump()
 
 
@@ -74,3 +81,28 @@ def test_a_dump_gives_back_the_same_state() -> None:
 def test_a_state_that_cant_be_read_starts_empty(state: bytes) -> None:
     """Also one of a version to come."""
     assert Session.load(state).dump() == Session().dump()
+
+
+def test_a_subagent_belongs_to_the_message_its_parent_was_at_when_it_was_first_seen() -> None:
+    """Later messages of the parent change nothing; a parent whose calls are not known leaves it open."""
+    session = Session()
+    session.open_call("ses_1", "msg_1", "call_1", "prt_1")
+    session.set_parent("ses_2", "ses_1")
+    session.open_call("ses_1", "msg_2", "call_2", "prt_2")
+    session.set_parent("ses_2", "ses_1")
+    session.set_parent("ses_3", "ses_9")
+    assert session.parent_of("ses_2") == ("ses_1", "msg_1")
+    assert session.parent_of("ses_3") == ("ses_9", None)
+    assert session.parent_of("ses_1") == (None, None)
+    assert (session.message_of("ses_1", "call_2"), session.part_of("ses_1", "call_2")) == ("msg_2", "prt_2")
+
+
+def test_the_calls_of_a_step_are_forgotten_with_it_and_no_others() -> None:
+    """Also those whose message was not known."""
+    session = Session()
+    for ids in (("s", "m1", "a"), ("s", "m2", "b"), ("s", None, "c"), ("t", "m1", "d")):
+        session.end_call(ids, Ended("e", 1, "bash", recorded=False))
+    assert session.ended_call("s", "m1", "c") is not None
+    session.end_step("s", "m1")
+    left = [("s", "m1", "a"), ("s", "m2", "b"), ("s", "m1", "c"), ("t", "m1", "d")]
+    assert [session.ended_call(*ids) is not None for ids in left] == [False, True, False, True]
