@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Final
 
 _CHUNK: Final = 256 * 1024
+_END_S: Final = 0.1
+"""What git has to end after its last word, even when its time is up."""
 
 
 def run(git_dir: Path, *args: str, given: bytes = b"", timeout_s: float, max_bytes: int) -> bytes | None:
@@ -35,9 +37,12 @@ def run(git_dir: Path, *args: str, given: bytes = b"", timeout_s: float, max_byt
         )
     except OSError:
         return None
+    deadline = time.monotonic() + timeout_s
     with process:
-        output = _talk(process, given, time.monotonic() + timeout_s, max_bytes)
-        if output is None:
+        output = _talk(process, given, deadline, max_bytes)
+        try:
+            process.wait(max(_END_S, deadline - time.monotonic()) if output is not None else 0)
+        except subprocess.TimeoutExpired:
             process.kill()
     return output if process.returncode == 0 else None
 
