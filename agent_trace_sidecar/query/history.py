@@ -81,6 +81,8 @@ class History:
         self._versions: list[Version] = []
         self._exact: dict[bytes, Version] = {}
         self._births: Places = {}
+        self._people: dict[str, set[int]] = {}
+        """The lines that people wrote, by path: they may have come back since."""
 
     def add(self, change: Change) -> None:
         """Take in a change."""
@@ -110,8 +112,11 @@ class History:
             draft.follow(base, blocks, gaps(blocks, len(base.authors), len(draft.authors)))
             matched_blocks(draft, lost(base, draft.gaps), lambda _: _MOVED, _TRUST_MOVED)
         self._search(draft, base)
+        theirs = self._people.setdefault(path, set())
         for gap in draft.gaps:
-            _settle(base, gap, draft)
+            _settle(base, gap, draft, theirs)
+            lines = range(gap.new_start, gap.new_end)
+            theirs.update(draft.hashes[at] for at in lines if isinstance(draft.authors[at] or HUMAN, Human))
         return Version(worktree, path, packed, [author or HUMAN for author in draft.authors])
 
     def base_of(self, worktree: str, path: str, packed: bytes, *, newest: bool) -> Version | None:
@@ -247,17 +252,16 @@ class History:
         return wrote.path != draft.path and wrote.loose in self._present.get(wrote.path, ())
 
 
-def _settle(base: Version | None, gap: Gap, draft: Draft) -> None:
+def _settle(base: Version | None, gap: Gap, draft: Draft, theirs: Container[int]) -> None:
     """What is still open in a gap is a person's, who may have had a recorded line there to start from."""
     if base is None:
         return
-    gone = base.authors[gap.old_start : gap.old_end]
-    instead = _instead(gone)
-    author: Author = Human(instead) if instead else HUMAN
+    instead = _instead(base.authors[gap.old_start : gap.old_end])
+    author = Human(instead) if instead else HUMAN
     _see_blindly(base, gap, draft)
     for at in range(gap.new_start, gap.new_end):
         if draft.authors[at] is None:
-            draft.authors[at] = author
+            draft.authors[at] = HUMAN if draft.hashes[at] in theirs else author
 
 
 def _see_blindly(base: Version, gap: Gap, draft: Draft) -> None:

@@ -298,3 +298,14 @@ def test_a_line_with_a_secret_is_known_by_the_lines_around_it(project: Project) 
     assert lines[1].confidence < 0.8
     project.replace("a.py", "client.ask('who')", "print('nothing of that')")
     assert project.authors("a.py") == "auha"
+
+
+def test_a_line_that_a_person_restores_is_the_persons(project: Project) -> None:
+    """Discarding the AI's version of it leaves nothing of the AI, however alike the two are."""
+    project.write("a.py", *HUMAN_FUNCTION)
+    project.commit()
+    project.ai_edit("a.py", "    return best\n", "    return best, prices\n")
+    assert project.authors("a.py") == "hhhha"
+    project.git("checkout", "-q", "--", "a.py")
+    project.ai_edit("a.py", "    best = prices[0]\n", "    assert prices\n    best = prices[0]\n")
+    assert project.authors("a.py") == "hahhhh"
