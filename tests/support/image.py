@@ -20,15 +20,14 @@ from tests.support.opencode import killed_after
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 _KEPT: Final = ROOT / ".tools" / "image"
+_STORAGE: Final = _KEPT / "storage"
 _BASE: Final = "localhost/agent-trace-base"
 _CERTIFICATES: Final = Path("/etc/ssl/certs")
 _BASE_PACKAGES: Final = "python3,python3-venv,python3-pip,ca-certificates"
 
 
 def _buildah(*arguments: str | Path) -> str:
-    return run(
-        program("buildah"), "--root", str(_KEPT / "storage"), "--runroot", str(_KEPT / "run"), *map(str, arguments)
-    )
+    return run(program("buildah"), "--root", str(_STORAGE), "--runroot", str(_KEPT / "run"), *map(str, arguments))
 
 
 def _make_base() -> None:
@@ -88,6 +87,8 @@ def built_image(folder: Path) -> Iterator[Image]:
         finally:
             _buildah("rm", container)
             _buildah("rmi", identity)
+            if (_STORAGE / "overlay").is_mount():  # buildah leaves it, and the folder could not be removed
+                run("umount", str(_STORAGE / "overlay"))
 
 
 class Container:
