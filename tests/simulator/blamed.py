@@ -22,8 +22,6 @@ class BlameScore:
     by_source: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
     """Lines of a model by what wrote them; a wrong one, which no model wrote, by the tool that blame names."""
     by_author: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
-    unknown: Counter[str] = field(default_factory=Counter)
-    """Lines called unknown, by their true author."""
     lines: Counter[str] = field(default_factory=Counter)
     """All lines, by their true author."""
     undecided: int = 0
@@ -41,8 +39,6 @@ class BlameScore:
         said = answer["contributor"]
         self.lines[line.author] += 1
         self.undecided += len(line.accepted) > 1
-        if said == UNKNOWN:
-            self.unknown[line.author] += 1
         if said in line.accepted:
             self._right(where, line, answer)
             return
@@ -50,9 +46,9 @@ class BlameScore:
             self.by_author[said].wrong += 1
             if said == AI:
                 self.by_source[str(answer.get("tool"))].wrong += 1
-        self.by_author[line.author].missed += 1
+        self.by_author[line.author].add(Tally(missed=1, unknown=said == UNKNOWN))
         if line.author == AI:
-            self.by_source[line.source].missed += 1
+            self.by_source[line.source].add(Tally(missed=1, unknown=said == UNKNOWN))
         if said != UNKNOWN or line.author != HUMAN:
             how = {key: answer.get(key) for key in ("tool", "method", "confidence", "model_id")}
             self.findings.append(f"{where}: said {said}, is {line.author} of {line.source}: {line.text!r} {how}")

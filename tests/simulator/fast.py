@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.simulator.lines import Doc
 from tests.simulator.model import Planned
 from tests.simulator.play import Script
 from tests.simulator.world import Effect, World
@@ -89,6 +90,7 @@ class FastDriver:
         (world.root / ".git" / "opencode").write_text(self._project)  # where OpenCode itself remembers it
         self._git("init", "-q")
         self._session = ""
+        self._asked = ""
         self._serial = 0
         project = {"id": self._project, "worktree": str(world.root), "vcs": "git"}
         self._send("hello", {"shim": "0.0.0", "opencode": "1.18.33", "api": "v1", "project": project})
@@ -100,6 +102,27 @@ class FastDriver:
     def prompt(self, model_id: str, script: Script) -> None:
         """Do one turn to its end."""
         self._run(self._session, model_id, script)
+
+    def undo(self, docs: Mapping[str, Doc]) -> None:
+        """Revert the last turn."""
+        self._reset(docs)
+        self._update({"messageID": self._asked, "snapshot": self._snapshot()})
+
+    def redo(self, docs: Mapping[str, Doc]) -> None:
+        """Take the revert back."""
+        self._reset(docs)
+        self._update(None)
+
+    def _reset(self, docs: Mapping[str, Doc]) -> None:
+        for path in self._world.on_disk().keys() - docs.keys():
+            self._world.remove(path)
+        for path in docs:
+            self._world.write(path)
+
+    def _update(self, revert: Mapping[str, str] | None) -> None:
+        info: dict[str, Any] = {"id": self._session, "version": "1.18.33", "directory": str(self._world.root)}
+        info |= {"revert": revert} if revert else {}
+        self._event("session.updated", {"sessionID": self._session, "info": info})
 
     def shell(self, model_id: str, command: str, effect: Effect) -> None:
         """Run a command of the user's own, in the session."""
@@ -118,6 +141,8 @@ class FastDriver:
 
     def _run(self, session: str, model_id: str, script: Script) -> None:
         user = self._message(session, model_id, "user", None)
+        if session == self._session:
+            self._asked = user
         children = {child.marker: child for child in script.children}
         for number, step in enumerate([*script.steps, ()]):
             message = self._message(session, model_id, "assistant", user)

@@ -35,6 +35,7 @@ def stash(world: World) -> str:
     """Stash everything and take it back."""
     if not world.git("status", "--porcelain").strip():
         return "stash nothing"
+    world.git("add", "-A")
     world.git("stash", "push", "-q", "--include-untracked")
     world.git("stash", "pop", "-q")
     return "stash"

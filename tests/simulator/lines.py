@@ -188,18 +188,27 @@ class Tally:
     right: int = 0
     wrong: int = 0
     missed: int = 0
+    unknown: int = 0
+    """Of the missed lines, those of which nothing was said; the others were said to be something else."""
 
     def add(self, other: "Tally") -> None:
         """Add the counts of another."""
         self.right += other.right
         self.wrong += other.wrong
         self.missed += other.missed
+        self.unknown += other.unknown
 
     @property
     def precision(self) -> float | None:
         """Of the lines that were claimed, the share that was right."""
         claimed = self.right + self.wrong
         return self.right / claimed if claimed else None
+
+    @property
+    def unknown_share(self) -> float | None:
+        """Of the lines that were there to be claimed, the share of which nothing was said."""
+        there = self.right + self.missed
+        return self.unknown / there if there else None
 
     @property
     def recall(self) -> float | None:
@@ -217,9 +226,11 @@ def judged(change: Change, claimed: frozenset[int]) -> Tally:
     if explained(change, claimed):
         return Tally(right=len(claimed))
     sure = change.added - change.optional
-    result = Tally(len(claimed & sure), len(claimed - change.added - change.optional), len(sure - claimed))
+    missed = len(sure - claimed)
+    result = Tally(len(claimed & sure), len(claimed - change.added - change.optional), missed, missed)
     due = Counter(change.after[at] for at in change.optional & change.added)
     got = Counter(change.after[at] for at in change.optional & claimed)
     for text in due.keys() | got.keys():
-        result.add(Tally(min(due[text], got[text]), max(got[text] - due[text], 0), max(due[text] - got[text], 0)))
+        missed = max(due[text] - got[text], 0)
+        result.add(Tally(min(due[text], got[text]), max(got[text] - due[text], 0), missed, missed))
     return result

@@ -3,15 +3,18 @@
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from tests.simulator import history, model, person, shell
-from tests.simulator.lines import HUMAN, Change
+from tests.simulator.lines import HUMAN, Change, Doc
 from tests.simulator.model import MODELS, PATCHER, Planned, Turn
 from tests.simulator.pool import new_word
 from tests.simulator.world import FORMATTED, Effect, World, person_line
 
 T = TypeVar("T")
+
+_UNDONE: Final = 0.1
+"""The share of turns that the user takes back."""
 
 Steps = Sequence[Sequence[Planned]]
 
@@ -38,6 +41,12 @@ class Driver(Protocol):
     def prompt(self, model_id: str, script: Script) -> None:
         """Do one turn to its end."""
 
+    def undo(self, docs: Mapping[str, Doc]) -> None:
+        """Revert the last turn; the files are then these again."""
+
+    def redo(self, docs: Mapping[str, Doc]) -> None:
+        """Take the revert back; the files are then these."""
+
     def shell(self, model_id: str, command: str, effect: Effect) -> None:
         """Run a command of the user's own, in the session."""
 
@@ -52,6 +61,7 @@ class Unit:
     change: Change
     source: str
     model: str
+    moved: bool = False
 
 
 @dataclass
@@ -95,6 +105,22 @@ class Play:
         return f"user command on {path}"
 
     def _turn(self) -> str:
+        before, done = dict(self.world.docs), len(self.units)
+        did = self._prompt()
+        moved = any(unit.moved for unit in self.units[done:])
+        if not moved and self.rng.random() < _UNDONE:  # OpenCode does not bring back what was moved
+            after = dict(self.world.docs)
+            self.world.docs = before
+            self.driver.undo(before)
+            self.world.check(f"undo of {did}")
+            did += ", undone"
+            if self.rng.random() < 0.5:
+                self.world.docs = after
+                self.driver.redo(after)
+                did += ", redone"
+        return did
+
+    def _prompt(self) -> str:
         steps = [self._step() for _ in range(self.rng.choices([1, 2, 3], [6, 3, 1])[0])]
         script = self._script([step for step in steps if step], "")
         self.driver.prompt(self.model, script)
@@ -149,7 +175,7 @@ class Play:
                 formatted = call.tool != "bash" and effect.path.endswith(FORMATTED)
                 name = source or ("formatter" if formatted else call.source)
                 calls = silent if call.tool == "bash" else (call_id,)
-                self.units.append(Unit(calls, effect.path, effect.change, name, self.model))
+                self.units.append(Unit(calls, effect.path, effect.change, name, self.model, bool(effect.old_path)))
 
 
 def drawn(rng: random.Random, weights: Mapping[T, int]) -> T:

@@ -1,8 +1,10 @@
 """The real driver: a real OpenCode does the calls of a scripted model, the real shim and sidecar record them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.simulator.lines import Doc
 from tests.simulator.play import Script
 from tests.simulator.world import Effect, World
 from tests.support.fake_model import Call, Step
@@ -17,6 +19,7 @@ class RealDriver:
         self._oc = oc
         self._server = server
         self._session = ""
+        self._asked = ""
 
     def session(self) -> None:
         """Begin a new session."""
@@ -25,8 +28,19 @@ class RealDriver:
     def prompt(self, model_id: str, script: Script) -> None:
         """Do one turn to its end."""
         self._script(script)
-        self._server.prompt(self._world.root, self._session, script.marker, model_id)
+        answer = self._server.prompt(self._world.root, self._session, script.marker, model_id)
+        self._asked = str(answer["info"]["parentID"])
         self._oc.model.requests.clear()
+
+    def undo(self, docs: Mapping[str, Doc]) -> None:
+        """Revert the last turn."""
+        del docs
+        self._server.request("POST", f"/session/{self._session}/revert", self._world.root, {"messageID": self._asked})
+
+    def redo(self, docs: Mapping[str, Doc]) -> None:
+        """Take the revert back."""
+        del docs
+        self._server.request("POST", f"/session/{self._session}/unrevert", self._world.root, {})
 
     def shell(self, model_id: str, command: str, effect: Effect) -> None:
         """Run a command of the user's own, in the session."""

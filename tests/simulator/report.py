@@ -6,7 +6,7 @@ from typing import Any
 from tests.simulator.blamed import BlameScore
 from tests.simulator.lines import AI, HUMAN, MIXED, Tally
 
-_HEAD = f"{'source':<14}{'lines':>8}{'right':>8}{'wrong':>7}{'missed':>8}{'precision':>12}{'recall':>12}"
+_HEAD = f"{'source':<14}{'lines':>8}{'right':>8}{'wrong':>7}{'missed':>8}{'precision':>12}{'recall':>12}{'unknown':>12}"
 
 
 def total(tallies: Mapping[str, Tally]) -> Tally:
@@ -26,10 +26,8 @@ def table(title: str, tallies: Mapping[str, Tally]) -> str:
 def blame_table(score: BlameScore) -> str:
     """The lines of models by what wrote them, then all lines by author."""
     parts = [table("Blame at the end: lines of models", score.by_source)]
-    parts.append("\nBlame at the end: by author\n" + _HEAD + f"{'unknown':>12}")
-    for name in (AI, MIXED, HUMAN):
-        share = score.unknown[name] / score.lines[name] if score.lines[name] else None
-        parts.append(_row(name, score.by_author[name]) + f"{percent(share):>12}")
+    parts.append("\nBlame at the end: by author\n" + _HEAD)
+    parts += [_row(name, score.by_author[name]) for name in (AI, MIXED, HUMAN)]
     undecided = percent(score.undecided / max(1, score.lines.total()))
     parts.append(f"lines with more than one right answer: {undecided}; with the wrong model: {score.wrong_model}")
     return "\n".join(parts)
@@ -42,7 +40,6 @@ def as_json(ranges: Mapping[str, Tally], score: BlameScore | None, **settings: o
         result["blame"] = {
             "by_source": _figures(score.by_source),
             "by_author": _figures(score.by_author),
-            "unknown": dict(score.unknown),
             "lines": dict(score.lines),
             "undecided": score.undecided,
             "wrong_model": score.wrong_model,
@@ -57,6 +54,7 @@ def _figures(tallies: Mapping[str, Tally]) -> dict[str, dict[str, float | None]]
             "right": tally.right,
             "wrong": tally.wrong,
             "missed": tally.missed,
+            "unknown": tally.unknown,
             "precision": tally.precision,
             "recall": tally.recall,
         }
@@ -66,7 +64,8 @@ def _figures(tallies: Mapping[str, Tally]) -> dict[str, dict[str, float | None]]
 
 def _row(name: str, tally: Tally) -> str:
     counts = f"{tally.right + tally.missed:>8}{tally.right:>8}{tally.wrong:>7}{tally.missed:>8}"
-    return f"{name:<14}{counts}{percent(tally.precision):>12}{percent(tally.recall):>12}"
+    shares = (tally.precision, tally.recall, tally.unknown_share)
+    return f"{name:<14}{counts}" + "".join(f"{percent(share):>12}" for share in shares)
 
 
 def percent(share: float | None) -> str:

@@ -136,7 +136,7 @@ def harmless(turn: Turn) -> Planned:
         return _bash(f"git checkout -- {path}", turn.world.restored(path))
     first = min(turn.world.docs)
     choices = ["git status --short", f"touch {first}", "git add -A && git commit -q --allow-empty -m 'By the model'"]
-    choices.append("git stash push -q --include-untracked && git stash pop -q || true")
+    choices.append("git add -A && git stash push -q --include-untracked && git stash pop -q || true")
     command = turn.world.rng.choice(choices)
     if "commit" in command:
         turn.world.committed()
