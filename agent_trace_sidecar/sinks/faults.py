@@ -36,6 +36,7 @@ _RETRY_HINTS: Final = {
     "53300": "The database has no free connection: raise max_connections or use a pooler.",
     "53": "The database is short of resources; it is tried again.",
     "25": "The database is read-only (a standby, or failing over): name the primary, or wait for the fail-over.",
+    "57014": "A statement was cancelled (statement_timeout, or by hand); it is tried again.",
     "57": "The database is starting or stopping; it is tried again.",
     "40": "Another transaction was in the way; it is tried again.",
     "55": "A lock is held by somebody else; it is tried again.",

@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from tests.support.oracle import Ledger, Oracle
@@ -38,6 +38,16 @@ _SPOOL_DISK_BYTES: Final = 48 << 20
 _SQLSTATES: Final = "57P03 53300 57014 55P03 40P01 40001 53100 25006 58030 08006 XX000 42P01 42501 28P01 3D000".split()  # noqa: SIM905
 _PROBE_S: Final = 10.0
 _RSS_MAX: Final = 300 << 20
+
+
+class Plan(NamedTuple):
+    """What the command line asks for."""
+
+    minutes: float
+    seed: int
+    rate: int
+    only: str
+    rounds: int
 
 
 class Soak:
@@ -258,14 +268,14 @@ def small_disk(folder: Path) -> Iterator[bool]:
             subprocess.run(["umount", "--lazy", str(folder)], check=False)
 
 
-def soak(minutes: float, seed: int, rate: int, say: Callable[[str], None]) -> bool:
+def soak(plan: Plan, say: Callable[[str], None]) -> bool:
     """Run, and print the ledger through `say`; whether nothing was lost, twice or altered."""
-    rnd = random.Random(seed)  # noqa: S311 - must be repeatable
+    rnd = random.Random(plan.seed)  # noqa: S311 - must be repeatable
     with guarded_folder() as scratch, small_disk(scratch / "state") as small:
         servers = PostgresServers(scratch)
         server = servers.own()
         log = scratch / "sidecar.log"
-        oracle = Oracle(seed)
+        oracle = Oracle(plan.seed)
         env = sidecar_env(scratch / "state", "")
         with Proxy(server.url) as proxy:
             env["AGENT_TRACE_DATABASE_URL"] = proxy.url
@@ -273,7 +283,7 @@ def soak(minutes: float, seed: int, rate: int, say: Callable[[str], None]) -> bo
                 try:
                     run = Soak(server, proxy, shim, scratch / "state", rnd)
                     watch = Watch(lambda: shim.pid, scratch / "state" / "spool")
-                    ok = _run(run, oracle, minutes, rate, watch, small, say)
+                    ok = _run(run, oracle, plan, watch, small, say)
                 finally:
                     lines = log.read_text("utf-8", "replace") if log.exists() else ""
                     names = Counter(re.findall(r" event=(\S+)(?:.* cause=(\S+))?", lines))
@@ -286,11 +296,11 @@ def soak(minutes: float, seed: int, rate: int, say: Callable[[str], None]) -> bo
 
 
 def _run(  # noqa: PLR0917 - called once
-    run: Soak, oracle: Oracle, minutes: float, rate: int, watch: Watch, small: bool, say: Callable[[str], None]
+    run: Soak, oracle: Oracle, plan: Plan, watch: Watch, small: bool, say: Callable[[str], None]
 ) -> bool:
     start = time.monotonic()
-    generator = Generator(oracle, run.shim, rate)
-    _break_things(run, start + minutes * 60, (1, 30) if minutes >= _SHORT_MINUTES else (0.5, 6), say)
+    generator = Generator(oracle, run.shim, plan.rate)
+    _break_things(run, plan, say)
     generator.stop()
     problems = _settle(run, oracle)
     watch.stop()
@@ -300,11 +310,16 @@ def _run(  # noqa: PLR0917 - called once
     return not ledger.problems
 
 
-def _break_things(run: Soak, end: float, pauses: tuple[float, float], say: Callable[[str], None]) -> None:
-    faults = run.faults()
+def _break_things(run: Soak, plan: Plan, say: Callable[[str], None]) -> None:
+    faults = {name: fault for name, fault in run.faults().items() if plan.only in name}
+    pauses = (1.0, 30.0) if plan.minutes >= _SHORT_MINUTES else (0.5, 6.0)
+    pauses = (0.0, 1.0) if plan.rounds else pauses
     run.hits.update(dict.fromkeys(faults, 0))
     turn: list[str] = []
-    while time.monotonic() < end:
+    end = time.monotonic() + plan.minutes * 60
+    rounds = 0
+    while rounds < plan.rounds if plan.rounds else time.monotonic() < end:
+        rounds += 1
         if not turn:
             turn = run.rnd.sample(sorted(faults), len(faults))
         name = turn.pop()
@@ -370,9 +385,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=int, default=80, help="lines a second, on average")
     parser.add_argument("--out", type=Path, help="write there instead of to the standard output")
+    parser.add_argument("--only", default="", help="only faults with this in their name, e.g. sidecar_kill9")
+    parser.add_argument("--rounds", type=int, default=0, help="so many faults, in place of minutes")
     arguments = parser.parse_args()
     with arguments.out.open("w") if arguments.out else nullcontext(sys.stdout) as out:
-        ok = soak(arguments.minutes, arguments.seed, arguments.rate, lambda text: print(text, file=out, flush=True))
+        plan = Plan(arguments.minutes, arguments.seed, arguments.rate, arguments.only, arguments.rounds)
+        ok = soak(plan, lambda text: print(text, file=out, flush=True))
     return 0 if ok else 1
 
 

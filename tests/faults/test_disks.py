@@ -211,3 +211,29 @@ def test_the_shim_counts_what_it_gives_up(own_server: OwnServer, tmp_path: Path)
     assert ledger.stored == 100 - len(shim.given_up)
     _, found = status(env)
     assert found["gaps"] == len([seq for seq in shim.given_up if seq < max(set(range(1, 101)) - set(shim.given_up))])
+
+
+def test_status_tells_what_waits_and_why(own_server: OwnServer, tmp_path: Path) -> None:
+    """The database is away: how many lines wait, for how long, the last error and what to do; exit code 1."""
+    oracle = Oracle(106, hostile=False)
+    env = sidecar_env(tmp_path / "state", own_server.url, flush_ms="30", retry_max="0")
+    with ShimDouble(env) as shim:
+        shim.send(*oracle.line("small"))
+        shim.drained(20)
+        eventually(lambda: status(env)[1]["pending_lines"] == 0, 20)
+        own_server.stop()
+        for _ in range(7):
+            shim.send(*oracle.line("small"))
+        shim.drained(20)
+        eventually(lambda: any("can't deliver" in problem for problem in status(env)[1]["problems"]), 20)
+        code, found = status(env)
+        assert code == 1
+        assert (found["pending_lines"], found["spools"][0]["pending_lines"]) == (7, 7)
+        assert found["lag_s"] > 0
+        assert found["spools"][0]["hint"]
+        text = subprocess.run(sidecar_command("status"), env=env, capture_output=True, text=True, check=False).stdout
+        assert "7 lines" in text
+        own_server.start()
+        eventually(lambda: status(env)[0] == 0, 20)
+        assert shim.close() == 0
+    assert oracle.check(own_server.url, []).problems == []

@@ -339,6 +339,16 @@ def test_a_writer_of_one_byte_at_a_time(env: dict[str, str], migrated_url: str) 
     clean(oracle, migrated_url)
 
 
+def test_lines_without_secrets_pass_the_redaction_unchanged(env: dict[str, str], migrated_url: str) -> None:
+    """With redaction on, as it is by default."""
+    oracle = Oracle(45, hostile=False)
+    with ShimDouble({**env, "AGENT_TRACE_REDACTION": "on"}) as shim:
+        for _ in range(100):
+            shim.send(*oracle.line())
+        assert shim.close() == 0
+    clean(oracle, migrated_url)
+
+
 def test_an_endless_line_does_not_fill_the_memory(shim: ShimDouble, env: dict[str, str], migrated_url: str) -> None:
     """100 MiB without a newline become one dead letter with their size; the lines around them are stored."""
     oracle = Oracle(44)

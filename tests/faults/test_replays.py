@@ -2,9 +2,12 @@
 
 import time
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
+from agent_trace_sidecar import ship
+from agent_trace_sidecar.sinks.postgres import FencedError
 from tests.support.oracle import Oracle
 from tests.support.postgres import execute, fetch
 from tests.support.shipping import Shipping
@@ -79,3 +82,37 @@ async def test_the_clock_jumps_during_back_off(
         shipping.append([oracle.line() for _ in range(100)])
         await shipping.delivered()
     assert oracle.check(migrated_url, []).problems == []
+
+
+async def test_a_forgotten_twin_can_not_write(migrated_url: str, tmp_path: Path) -> None:
+    """Two processes believe that they own the same log (as on a shared volume without locks): the later one goes on."""
+    oracle = Oracle(85, hostile=False)
+    async with Shipping(tmp_path / "a" / "spool", migrated_url) as first:
+        first.append([oracle.line("small") for _ in range(5)])
+        await first.delivered()
+        copytree(tmp_path / "a" / "spool", tmp_path / "b" / "spool")
+        async with Shipping(tmp_path / "b" / "spool", migrated_url) as second:
+            await second.delivered()
+            second.append([oracle.line("small") for _ in range(5)])
+            await second.delivered()
+            first.append([oracle.line("small")])
+            with pytest.raises(FencedError):
+                await first.task
+            oracle.issued.popitem()  # it was never acknowledged by the one that goes on
+    assert oracle.check(migrated_url, []).problems == []
+
+
+async def test_more_instances_than_are_remembered(
+    migrated_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log of many shims, their lines mixed: what was forgotten comes back from the database, and there is no gap."""
+    monkeypatch.setattr(ship, "MAX_INSTANCES", 2)
+    oracles = [Oracle(seed, hostile=False) for seed in range(130, 136)]
+    async with Shipping(tmp_path / "spool", migrated_url) as shipping:
+        for _ in range(10):
+            for oracle in oracles:
+                shipping.append([oracle.line("small")])
+            await shipping.delivered()
+        assert len(shipping.shipper._known) <= len(oracles)
+    query = "SELECT (state->'sequence'->>'missing')::int AS missing, position FROM agent_trace_sources WHERE kind = $1"
+    assert [tuple(row) for row in fetch(migrated_url, query, "instance")] == [(0, 10)] * 6

@@ -17,7 +17,7 @@ from agent_trace_sidecar.migrate import migrate, schema_version
 from agent_trace_sidecar.redaction import Redacted
 from agent_trace_sidecar.rows import Counts
 from agent_trace_sidecar.ship import Shipper
-from agent_trace_sidecar.sinks.postgres import PostgresSink
+from agent_trace_sidecar.sinks.postgres import FencedError, PostgresSink
 from agent_trace_sidecar.spool import Spool
 from tests.support.waiting import eventually_async
 
@@ -71,7 +71,7 @@ class Shipping:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         self.task.cancel()
-        with suppress(asyncio.CancelledError):
+        with suppress(asyncio.CancelledError, FencedError):
             await self.task
         await self._sink.close()
         self.spool.close()
