@@ -21,7 +21,7 @@ import asyncpg
 from agent_trace_sidecar import __version__, http
 from agent_trace_sidecar.build import Builder, BuildSettings
 from agent_trace_sidecar.config import Config, ConfigError, http_address
-from agent_trace_sidecar.embedded import EmbeddedError, EmbeddedPostgres
+from agent_trace_sidecar.database import Database
 from agent_trace_sidecar.health import HealthFile
 from agent_trace_sidecar.intake import Intake
 from agent_trace_sidecar.limits import ADOPT_GRACE_S, ADOPT_INTERVAL_S, DRAIN_DEADLINE_S, SPOOL_KEEP_S
@@ -29,12 +29,10 @@ from agent_trace_sidecar.log import Logger
 from agent_trace_sidecar.logs import FileLog, SpoolLog
 from agent_trace_sidecar.masking import MaskingProcess
 from agent_trace_sidecar.metrics import CONTENT_TYPE, Metrics
-from agent_trace_sidecar.migrate import migrate, schema_version
 from agent_trace_sidecar.reading import Log
 from agent_trace_sidecar.redaction import Funnel, RuleError, is_secret_path
 from agent_trace_sidecar.rows import Counts
 from agent_trace_sidecar.ship import Shipper
-from agent_trace_sidecar.sinks.faults import Fate, Verdict
 from agent_trace_sidecar.sinks.postgres import FencedError, PostgresSink, StoreError
 from agent_trace_sidecar.spool import Spool, SpoolBusyError, spool_folders
 from agent_trace_sidecar.workspace import Observer
@@ -45,40 +43,6 @@ P = ParamSpec("P")
 SPOOL_FOLDER: Final = "spool"
 _REPORT_S: Final = 1.0
 """How soon the health file tells that no line is taken."""
-
-
-class Database:
-    """Where the rows go: the configured server, or the embedded one, started when it is first needed."""
-
-    def __init__(self, config: Config) -> None:
-        self._url = config.database_url
-        self.embedded = None if config.database_url else EmbeddedPostgres(config.state_path)
-        self._starting = asyncio.Lock()
-
-    async def url(self) -> str:
-        """The URL to connect to.
-
-        Raises:
-            StoreError: the embedded Postgres can't be started.
-        """
-        if self.embedded is None:
-            assert self._url is not None  # noqa: S101 - one of the two is there
-            return self._url
-        async with self._starting:
-            try:
-                return await asyncio.to_thread(self.embedded.start)
-            except EmbeddedError as exc:
-                raise StoreError(Verdict(Fate.OPERATOR, "embedded_postgres", str(exc))) from None
-
-    async def prepare(self, connection: asyncpg.Connection) -> None:
-        """Create the schema where `migrate` has never run; an existing one is left to its owner, unless it is ours."""
-        if self.embedded is not None or await schema_version(connection) is None:
-            await migrate(connection)
-
-    async def close(self) -> None:
-        """Stop using the embedded server; the last user out stops it."""
-        if self.embedded is not None:
-            await asyncio.to_thread(self.embedded.stop)
 
 
 class Daemon:

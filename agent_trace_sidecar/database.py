@@ -1,4 +1,4 @@
-"""The configured database, opened for one command; what goes wrong with it becomes one sentence."""
+"""The database that the settings name, for the daemon and for single commands."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -9,12 +9,47 @@ import asyncpg
 from agent_trace_sidecar.address import AddressError
 from agent_trace_sidecar.command import CommandError
 from agent_trace_sidecar.config import Config
-from agent_trace_sidecar.daemon import Database
+from agent_trace_sidecar.embedded import EmbeddedError, EmbeddedPostgres
+from agent_trace_sidecar.migrate import migrate, schema_version
 from agent_trace_sidecar.sinks.connection import connect
-from agent_trace_sidecar.sinks.faults import verdict
+from agent_trace_sidecar.sinks.faults import Fate, Verdict, verdict
 from agent_trace_sidecar.sinks.postgres import StoreError
 
 T = TypeVar("T")
+
+
+class Database:
+    """Where the rows go: the configured server, or the embedded one, started when it is first needed."""
+
+    def __init__(self, config: Config) -> None:
+        self._url = config.database_url
+        self.embedded = None if config.database_url else EmbeddedPostgres(config.state_path)
+        self._starting = asyncio.Lock()
+
+    async def url(self) -> str:
+        """The URL to connect to.
+
+        Raises:
+            StoreError: the embedded Postgres can't be started.
+        """
+        if self.embedded is None:
+            assert self._url is not None  # noqa: S101 - one of the two is there
+            return self._url
+        async with self._starting:
+            try:
+                return await asyncio.to_thread(self.embedded.start)
+            except EmbeddedError as exc:
+                raise StoreError(Verdict(Fate.OPERATOR, "embedded_postgres", str(exc))) from None
+
+    async def prepare(self, connection: asyncpg.Connection) -> None:
+        """Create the schema where `migrate` has never run; an existing one is left to its owner, unless it is ours."""
+        if self.embedded is not None or await schema_version(connection) is None:
+            await migrate(connection)
+
+    async def close(self) -> None:
+        """Stop using the embedded server; the last user out stops it."""
+        if self.embedded is not None:
+            await asyncio.to_thread(self.embedded.stop)
 
 
 def with_url(config: Config, work: Callable[[str], Coroutine[Any, Any, T]]) -> T:

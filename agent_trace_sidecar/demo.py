@@ -10,6 +10,7 @@ import msgspec
 
 from agent_trace_sidecar import daemon, log
 from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.database import Database
 from agent_trace_sidecar.sinks.connection import connect
 
 _PLACES: Final = (
@@ -47,7 +48,7 @@ def demo(config: Config) -> int:
 
 
 async def _show(config: Config) -> None:
-    database = daemon.Database(config)
+    database = Database(config)
     try:
         connection = await connect(await database.url())
         try:
