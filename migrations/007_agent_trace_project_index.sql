@@ -13,6 +13,9 @@ CREATE TABLE IF NOT EXISTS agent_trace_migrations (
     applied_at timestamptz NOT NULL
 );
 
+-- The strongest lock first: to ask for it later, with a weaker one in hand, is a deadlock with whoever writes.
+LOCK TABLE agent_trace_ranges IN ACCESS EXCLUSIVE MODE;
+
 -- Who wrote the lines of this file, or of this project's files?
 CREATE INDEX IF NOT EXISTS agent_trace_ranges_project ON agent_trace_ranges (project, path, recorded_at);
 
