@@ -158,9 +158,9 @@ class Run(Daemon):
         reporting = asyncio.create_task(self._report_for_ever())
         ended = asyncio.create_task(self._ended.wait())
         try:
-            await asyncio.wait({ended, own, adopting}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({ended, own}, return_when=asyncio.FIRST_COMPLETED)
             if not self._ended.is_set():
-                return self._failed(own, adopting)
+                return self._failed(own)
             return await self._drain(own, adopting)
         finally:
             tasks = (own, adopting, warm, reporting, ended)
@@ -195,11 +195,10 @@ class Run(Daemon):
             return 1
         return int(self._intake.failed)
 
-    def _failed(self, *tasks: asyncio.Task[None]) -> int:
+    def _failed(self, own: asyncio.Task[None]) -> int:
         """Shipping has ended by itself, so taking lines makes no sense: the shim starts another sidecar."""
-        for task in tasks:
-            if task.done() and not isinstance(task.exception(), FencedError):
-                self.logger.error("shipping_failed", error=type(task.exception()).__name__)
+        if not isinstance(own.exception(), FencedError):
+            self.logger.error("shipping_failed", error=type(own.exception()).__name__)
         return 1
 
     # -- our own spool ---------------------------------------------------------------------------------------
@@ -268,6 +267,8 @@ class Run(Daemon):
                     continue
                 try:
                     young |= not await self._adopt(spool, grace_s)
+                except Exception as exc:  # noqa: BLE001 - what a dead sidecar left must not stop the living one
+                    self.logger.error("adoption_failed", spool=folder.name, error=type(exc).__name__)
                 finally:
                     spool.close()
         return young

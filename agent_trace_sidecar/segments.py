@@ -5,6 +5,7 @@ that the spool was given; nothing here knows what is in them.
 """
 
 import contextlib
+import errno
 import os
 import zlib
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from typing import Final, NamedTuple
 from agent_trace_sidecar.limits import READ_BYTES
 
 _CRC_SIZE: Final = len(b',"crc":"00000000"}')
+_LOST: Final = (errno.ENOENT, errno.EIO, errno.EISDIR)
+"""What says that a file's lines are gone. Other errors, too many open files for example, pass."""
 
 
 class Stored(NamedTuple):
@@ -61,7 +64,9 @@ def read_lines(path: Path, segment: int, position: int, limit: int, max_bytes: i
             data = file.read(want)
             if b"\n" not in data and len(data) == want:
                 data += file.read(limit - position - want)
-    except FileNotFoundError:
+    except OSError as exc:
+        if exc.errno not in _LOST:
+            raise
         return []
     whole, newline, rest = data.rpartition(b"\n")
     lines = list(_split(whole, position)) if newline else []

@@ -14,10 +14,10 @@ import pytest
 
 from agent_trace_sidecar.intake import Intake
 from agent_trace_sidecar.log import logger
-from agent_trace_sidecar.redaction import Funnel
+from agent_trace_sidecar.redaction import Funnel, Redacted
 from agent_trace_sidecar.spool import Spool
 from tests.support.oracle import Oracle
-from tests.support.postgres import OwnServer
+from tests.support.postgres import OwnServer, fetch
 from tests.support.sidecar import ShimDouble, sidecar_command, sidecar_env
 from tests.support.waiting import eventually
 
@@ -237,3 +237,29 @@ def test_status_tells_what_waits_and_why(own_server: OwnServer, tmp_path: Path) 
         eventually(lambda: status(env)[0] == 0, 20)
         assert shim.close() == 0
     assert oracle.check(own_server.url, []).problems == []
+
+
+def test_a_part_of_a_dead_spool_can_not_be_read(env: dict[str, str], migrated_url: str, tmp_path: Path) -> None:
+    """What is left of it is delivered, the gap is a dead letter, and the living sidecar records as always."""
+    dead = Oracle(107, hostile=False)
+    folder = tmp_path / "state" / "spool" / f"{dead.instance}.00000000"
+    spool = Spool(folder, segment_bytes=1)
+    for _ in range(3):
+        spool.append([Redacted.from_spool(dead.line("small")[1])])
+    spool.sync()
+    spool.close()
+    segment = sorted(folder.glob("*.jsonl"))[1]
+    segment.unlink()
+    segment.mkdir()
+
+    oracle = Oracle(108, hostile=False)
+    with ShimDouble(env) as shim:
+        for _ in range(20):
+            shim.send(*oracle.line())
+        shim.drained(20)
+        assert shim.close() == 0
+        assert shim.starts == 1
+    stored = fetch(migrated_url, "SELECT event_id, seq FROM agent_trace_events")
+    assert {row["event_id"] for row in stored} >= set(oracle.issued)
+    assert {row["seq"] for row in stored if row["event_id"] in dead.issued} == {1, 3}
+    assert [row["reason"] for row in fetch(migrated_url, "SELECT reason FROM agent_trace_dead_letters")] == ["missing"]
