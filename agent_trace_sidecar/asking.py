@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
+import msgspec
 
+from agent_trace_sidecar.build import Builder, BuildSettings
 from agent_trace_sidecar.command import PROGRAM, CommandError, UsageError
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.database import with_database
@@ -16,6 +18,8 @@ from agent_trace_sidecar.query import blame_text, stats_text
 from agent_trace_sidecar.query import export as exporting
 from agent_trace_sidecar.query.blame import Blame, BlameError
 from agent_trace_sidecar.query.blame import blame as ask_blame
+from agent_trace_sidecar.query.dead_letters import Letter, Retried, letters, retry
+from agent_trace_sidecar.query.dead_letters import as_text as letters_text
 from agent_trace_sidecar.query.import_ import Imported, read_records, store_records
 from agent_trace_sidecar.query.stats import Stats
 from agent_trace_sidecar.query.stats import stats as ask_stats
@@ -67,6 +71,24 @@ def export(config: Config, arguments: argparse.Namespace) -> int:
         return 1 if unread else 0
 
     return with_database(config, work)
+
+
+def dead_letters(config: Config, arguments: argparse.Namespace) -> int:
+    """Show the lines that could not be stored, or try them again."""
+
+    async def show(connection: asyncpg.Connection) -> list[Letter]:
+        return await letters(connection, reason=arguments.reason, limit=arguments.limit, whole=arguments.json)
+
+    async def again(connection: asyncpg.Connection) -> Retried:
+        settings = BuildSettings(config.spec_version, config.tool_name, config.tool_version)
+        return await retry(connection, lambda: Builder(settings), datetime.now(UTC), reason=arguments.reason)
+
+    if arguments.action == "retry":
+        print(with_database(config, again).sentence())
+        return 0
+    found = with_database(config, show)
+    print(msgspec.json.encode(found).decode() if arguments.json else letters_text(found) or "no dead letters")
+    return 0
 
 
 def import_(config: Config, arguments: argparse.Namespace) -> int:

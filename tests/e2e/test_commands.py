@@ -84,6 +84,19 @@ def test_events_wait_in_the_spool_while_there_is_no_database(settings: dict[str,
     assert fetch(settings["AGENT_TRACE_DATABASE_URL"], "SELECT count(*) AS n FROM agent_trace_events")[0]["n"] == 150
 
 
+def test_dead_letters_are_shown_and_tried_again(settings: dict[str, str]) -> None:
+    """With reason and line; one that is mended meanwhile is stored, any other stays."""
+    assert command("dead-letters", **settings).stdout == b"no dead letters\n"
+    fed(RECORDING.read_bytes() + b"broken\n", "run", **settings)
+    shown = command("dead-letters", **settings).stdout
+    assert b"invalid_json" in shown
+    assert b"broken" in shown
+    (letter,) = json.loads(command("dead-letters", "--json", "--reason", "invalid_json", **settings).stdout)
+    assert (letter["line"], letter["bytes"]) == ("broken", 6)
+    again = command("dead-letters", "retry", **settings)
+    assert again.stdout == b"0 stored, 0 were stored already, 1 are still refused\n"
+
+
 def test_export_prints_valid_records(settings: dict[str, str]) -> None:
     """One JSON object a line, filtered when asked."""
     command("replay", str(RECORDING), **settings)
