@@ -380,22 +380,12 @@ def _create(folder: Path) -> int:
 def _lock(folder: Path) -> int:
     path = folder / "lock"
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
+    with contextlib.suppress(BlockingIOError, FileNotFoundError):
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        taken = _is_at(fd, path)  # otherwise its last owner has removed it meanwhile
-    except BlockingIOError:
-        taken = False
-    if not taken:
-        os.close(fd)
-        raise SpoolBusyError(f"{folder} belongs to a running sidecar")
-    return fd
-
-
-def _is_at(fd: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), path.stat())
-    except FileNotFoundError:
-        return False
+        if os.path.samestat(os.fstat(fd), path.stat()):  # otherwise its last owner has removed it meanwhile
+            return fd
+    os.close(fd)
+    raise SpoolBusyError(f"{folder} belongs to a running sidecar")
 
 
 def _segments(folder: Path) -> list[int]:
