@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -101,38 +102,40 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_questions(add: Callable[..., argparse.ArgumentParser]) -> None:
-    sub = add("blame", _asking("blame"), "Say for every line of a file who wrote it.")
+    sub = add("blame", _late("asking", "blame"), "Say for every line of a file who wrote it.")
     sub.add_argument("file", metavar="FILE", type=Path)
     sub.add_argument("--rev", metavar="REV", help="as the file was at this revision; default: as it stands")
     sub.add_argument("--json", action="store_true", help="print JSON")
     sub.add_argument("--include-fallback", action="store_true", help="believe ranges that are a guess")
-    sub = add("export", _asking("export"), "Print stored records as Agent Trace JSON lines.")
+    sub = add("export", _late("handover", "export"), "Print stored records as Agent Trace JSON lines.")
     sub.add_argument("--session", metavar="ID", help="only this session's")
     sub.add_argument("--since", metavar="TIME", help="only those recorded since this ISO 8601 time")
     sub.add_argument("--revision", metavar="REV", help="only those made at this revision (full hash)")
     sub.add_argument("--range", metavar="A..B", help="only those made at one of these revisions, or at A itself")
-    sub = add("dead-letters", _asking("dead_letters"), "Show the lines that could not be stored, or try them again.")
+    sub = add(
+        "dead-letters", _late("handover", "dead_letters"), "Show the lines that could not be stored, or try them again."
+    )
     sub.add_argument("action", choices=["list", "retry"], nargs="?", default="list", help="default: %(default)s")
     sub.add_argument("--reason", metavar="WORD", help="only those with this reason, as `status` names it")
     sub.add_argument("--limit", metavar="N", type=int, default=50, help="how many to show, newest first (%(default)s)")
     sub.add_argument("--json", action="store_true", help="print JSON, with whole lines")
-    sub = add("import", _asking("import_"), "Store Agent Trace files of other tools, so that blame knows them.")
+    sub = add(
+        "import", _late("handover", "import_"), "Store Agent Trace files of other tools, so that blame knows them."
+    )
     sub.add_argument("files", metavar="FILE", type=Path, nargs="+")
     sub.add_argument("--repository", metavar="DIR", type=Path, default=Path(), help="what they are of; default: this")
-    sub = add("stats", _asking("stats"), "Say what became of the AI's lines, and what they cost.")
+    sub = add("stats", _late("asking", "stats"), "Say what became of the AI's lines, and what they cost.")
     sub.add_argument("paths", metavar="PATH", type=Path, nargs="*", help="only these files and folders")
     sub.add_argument("--rev", metavar="REV", help="the lines that live at this revision; default: as the files stand")
     sub.add_argument("--by", choices=["model", "session", "path", "tool", "day"], default="model")
     sub.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _asking(name: str) -> Callable[[Config, argparse.Namespace], int]:
-    """A command of `asking.py`, imported when it is called."""
+def _late(module: str, name: str) -> Callable[[Config, argparse.Namespace], int]:
+    """A command of another module, imported when it is called."""
 
     def command(config: Config, arguments: argparse.Namespace) -> int:
-        from agent_trace_sidecar import asking  # noqa: PLC0415 - see the top of the file
-
-        run: Callable[[Config, argparse.Namespace], int] = getattr(asking, name)
+        run: Callable[[Config, argparse.Namespace], int] = getattr(import_module(f"{__package__}.{module}"), name)
         return run(config, arguments)
 
     return command
