@@ -13,8 +13,9 @@ from agent_trace_sidecar.build import Builder, BuildSettings
 from agent_trace_sidecar.log import logger
 from agent_trace_sidecar.logs import FileLog
 from agent_trace_sidecar.partitions import MONTHS_AHEAD, PARTITIONED, Made, drop, make_months, months
+from agent_trace_sidecar.reading import LogLine
 from agent_trace_sidecar.redaction import Funnel
-from agent_trace_sidecar.ship import LogLine, Shipper
+from agent_trace_sidecar.ship import Shipper
 from agent_trace_sidecar.sinks.postgres import PostgresSink
 from tests.support.envelopes import Shim
 from tests.support.postgres import connected, execute, fetch
@@ -46,7 +47,8 @@ async def test_a_month_is_made_as_its_table_is(migrated_url: str) -> None:
     shape = (
         "SELECT array(SELECT regexp_replace(pg_get_indexdef(indexrelid), '.* USING', '') FROM pg_index "
         "WHERE indrelid = $1::regclass ORDER BY 1), "
-        "array(SELECT concat(attname, attcompression, attstorage, attnotnull) FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0 ORDER BY attnum), "
+        "array(SELECT concat(attname, attcompression, attstorage, attnotnull) FROM pg_attribute "
+        "WHERE attrelid = $1::regclass AND attnum > 0 ORDER BY attnum), "
         "(SELECT count(*) FROM pg_constraint WHERE conrelid = $1::regclass AND contype = 'c')"
     )
     async with connected(migrated_url) as connection:
