@@ -54,6 +54,9 @@ _OPERATOR_HINTS: Final = {
     "42": "The tables do not have the expected shape: run `agent-trace-sidecar migrate`.",
     "0A": "The server does not support a statement of ours.",
 }
+_NO_PARTITION: Final = Verdict(
+    Fate.OPERATOR, "23514", "No partition takes these rows: run `agent-trace-sidecar migrate`, or make a default one."
+)
 _ROW_CODES: Final = ("23502", "23503", "23514")
 _CLIENT_ERRORS: Final = (TypeError, ValueError, OverflowError)
 
@@ -61,7 +64,8 @@ _CLIENT_ERRORS: Final = (TypeError, ValueError, OverflowError)
 def verdict(exc: BaseException) -> Verdict:
     """Say what `exc`, raised by a statement of a batch or while connecting, means for the batch."""
     if isinstance(exc, asyncpg.PostgresError):
-        return _by_sqlstate(exc.sqlstate or "")
+        unnamed = exc.sqlstate == "23514" and not getattr(exc, "constraint_name", None)  # no check, those have names
+        return _NO_PARTITION if unnamed else _by_sqlstate(exc.sqlstate or "")
     found = _of_settings(exc)  # first, because some of these are ValueErrors too
     if found is not None:
         return found

@@ -155,7 +155,8 @@ class PostgresSink:
         """Take the log over: a new epoch, at the position where the last one stopped."""
         state = msgspec.json.encode(LogState(label=name.label)).decode()
         return await self._run(
-            lambda c: self._checkpoint(c, _OPEN, name.log_id, name.kind, name.host, state, now), self._connect_deadline_s
+            lambda c: self._checkpoint(c, _OPEN, name.log_id, name.kind, name.host, state, now),
+            self._connect_deadline_s,
         )
 
     async def resume_log(self, name: LogName, epoch: int, now: datetime) -> Checkpoint:

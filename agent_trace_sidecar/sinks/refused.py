@@ -14,7 +14,8 @@ _MAX_SCALE: Final = 16_383
 """Digits after the point, as above."""
 
 _COLUMNS: Final = """
-SELECT c.relname || '.' || a.attname AS name, format_type(a.atttypid, NULL) AS type
+SELECT c.relname || '.' || a.attname AS name, format_type(a.atttypid, NULL) AS type,
+       a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AS required
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
 WHERE a.attnum > 0 AND NOT a.attisdropped AND c.oid = ANY (
     ARRAY[to_regclass('agent_trace_events'), to_regclass('agent_trace_records'), to_regclass('agent_trace_ranges'),
@@ -38,7 +39,7 @@ _TYPES: Final = {
 
 
 class WrongShapeError(asyncpg.UndefinedColumnError):
-    """A column is missing or has another type than the migrations gave it: no row is to blame for what it refuses."""
+    """A column is missing, added or of another type: no row is to blame for what the table refuses."""
 
 
 async def check_shape(connection: asyncpg.Connection) -> None:
@@ -47,12 +48,17 @@ async def check_shape(connection: asyncpg.Connection) -> None:
     Raises:
         WrongShapeError: a column has been changed by hand.
     """
-    found = {row["name"]: row["type"] for row in await connection.fetch(_COLUMNS)}
+    rows = await connection.fetch(_COLUMNS)
+    found = {row["name"]: row["type"] for row in rows}
+    required = {row["name"] for row in rows if row["required"]}
     for table, columns in _TYPES.items():
-        for column in columns.split(", "):
-            name, _, wanted = column.partition(" ")
+        ours = dict(column.split(" ", 1) for column in columns.split(", "))
+        for name, wanted in ours.items():
             if found.get(f"{table}.{name}") != wanted:
                 raise WrongShapeError(f"{table}.{name} is not of type {wanted}")
+        for name in required:
+            if name.startswith(f"{table}.") and name.removeprefix(f"{table}.") not in ours:
+                raise WrongShapeError(f"{name} is not ours and must be given")
 
 
 def certainly_refused(items: Sequence[Item]) -> list[Item]:

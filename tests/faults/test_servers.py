@@ -6,10 +6,12 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
+from agent_trace_sidecar.sinks.faults import Fate, verdict
 from tests.support.oracle import Oracle
-from tests.support.postgres import OwnServer, PostgresServers, execute, fetch, with_database
+from tests.support.postgres import OwnServer, PostgresServers, connected, execute, fetch, with_database
 from tests.support.proxy import Break, Proxy
 from tests.support.shipping import Shipping
 from tests.support.sidecar import ShimDouble, sidecar_env
@@ -145,6 +147,12 @@ HARMS = {
         "ALTER TABLE agent_trace_events RENAME COLUMN away TO tool",
         "42703",
     ),
+    "column added": (
+        "ALTER TABLE agent_trace_events ADD COLUMN extra text NOT NULL DEFAULT 'x';"
+        " ALTER TABLE agent_trace_events ALTER COLUMN extra DROP DEFAULT",
+        "ALTER TABLE agent_trace_events DROP COLUMN extra",
+        "42703",
+    ),
     "type changed": (
         "ALTER TABLE agent_trace_events ALTER COLUMN seq TYPE text",
         "ALTER TABLE agent_trace_events ALTER COLUMN seq TYPE bigint USING seq::bigint",
@@ -190,6 +198,19 @@ async def test_the_database_is_not_as_it_should_be(server: OwnServer, tmp_path: 
         await shipping.delivered()
         assert shipping.counts == (20, 20, 0, 0)
     check(oracle, server.url)
+
+
+async def test_a_partition_is_missing(migrated_url: str) -> None:
+    """Postgres gives it the code of a violated check, but no row is to blame."""
+    execute(migrated_url, "CREATE TABLE parted (id int CHECK (id > 0)) PARTITION BY RANGE (id)")
+    async with connected(migrated_url) as connection:
+        with pytest.raises(asyncpg.CheckViolationError) as missing:
+            await connection.copy_records_to_table("parted", records=[(1,)])
+        execute(migrated_url, "CREATE TABLE parted_default PARTITION OF parted DEFAULT")
+        with pytest.raises(asyncpg.CheckViolationError) as violated:
+            await connection.copy_records_to_table("parted", records=[(0,)])
+    assert verdict(missing.value).fate is Fate.OPERATOR
+    assert verdict(violated.value).fate is Fate.ROW
 
 
 async def test_the_password_is_wrong_and_then_right(server: OwnServer, tmp_path: Path) -> None:
