@@ -17,6 +17,7 @@ from agent_trace_sidecar.redaction.values import LONGEST, Form, is_random, is_se
 _CORE: Final = b"(?:" + b"|".join(core.encode() for core in CORES) + b")"
 _NAME: Final = rb"[\w.$-]*" + _CORE + rb"[\w.$-]*"
 _OPERATOR: Final = (
+    rb"[ \t]*\{[ \t]?get;[^{}\n]{0,40}\}[ \t]*=|"
     rb"(?:[ \t]+[\w:-]+=\\*[\"'][^\"'<>]{0,40}\\*[\"'])*[ \t]*>|"
     rb"[ \t]*(?:=>|->|<-)|"
     rb"(?:[ \t]*(?::[ \t]*)?[&A-Za-z_][\w<>\[\]?*& |.]{0,24}[ \t]*)?(?:\[\d*\])?[ \t]*"  # a type, an index, and then
@@ -27,7 +28,7 @@ _OPERATOR: Final = (
 )
 _CANDIDATE: Final = (
     rb"(?i)((?:\b(?:api|access|secret|private|client|license|auth)[ \t])?" + _NAME + rb")"
-    rb"(\\*[\"'\x60]?[\])]?)(" + _OPERATOR + rb")[ \t]*"
+    rb"((?:\(\))?\\*[\"'\x60]?[\])]?)(" + _OPERATOR + rb")[ \t]*"
     rb"(?:[\[({]?[ \t]*(?:new[ \t]+)?"
     rb"(?:(?-i:[A-Z][A-Za-z.]{1,20}|str|bytes|string|bytes\.fromhex|(?:base64\.)?b64decode)\()?"
     rb"(?:\([\w *]{1,16}\))?[@bBrRuUfFLN$]?(\\*(?:\"\"\"|'''|[\"'\x60]))"
@@ -48,7 +49,9 @@ _TYPED: Final = re.compile(rb"[ \t]*:[ \t]*(\w+)[ \t]")
 _MARKED: Final = re.compile(rb"\d|[^\w\s=-]")
 _ONE_WORD: Final = re.compile(rb"[a-z]{6,}$")
 _NUMBERED: Final = re.compile(rb"[A-Za-z_.]*\d?[.*$]?$")
-_JOINTS: Final = (b"-", b"|", b"~")
+_JOINTS: Final = frozenset(b"-|~")
+_CALL: Final = re.compile(rb"[(\[][ \t]*(?:\\*[\"'][^\"'\n]{0,60}\\*[\"'][ \t]*,[ \t]*){0,2}\\*[\"']?$")
+_CALL_REACH: Final = 80
 _PROSE_NAME: Final = 6
 """A name shorter than this is a word of prose when only a blank or a verb follows it: `pass "this"`."""
 
@@ -98,14 +101,19 @@ def _quoted(text: bytes, found: Candidate, opening: bytes, start: int) -> Iterat
     sign = found.operator.strip()
     if (not sign or sign.isalpha()) and (len(found.name) < _PROSE_NAME or opening.endswith(b"`")):
         return
-    if not sign and not _MARKED.search(value):
+    if not sign and not _MARKED.search(value) and not _is_line(text, found.begin, end + len(opening)):
         return
-    if sign in _JOINTS and not is_random(value.decode("utf-8", "replace"), least=12):
+    if sign and _JOINTS.issuperset(sign) and not is_random(value.decode("utf-8", "replace"), least=12):
         return
-    if sign in {b",", b"("} and not _is_argument(text, found.begin, sign, value):
+    if sign in {b",", b"("} and not _is_argument(text, found, sign, value):
         return
     if is_secret(found.name, found.kind, value, _form(text, found, opening, end)):
         yield Span(start, end, "assignment")
+
+
+def _is_line(text: bytes, begin: int, end: int) -> bool:
+    """Whether name and value are all that stands on their line."""
+    return is_alone(text, begin) and not text[end : end + 40].split(b"\n", 1)[0].strip(b" \t\r;,")
 
 
 def _form(text: bytes, found: Candidate, opening: bytes, end: int) -> Form:
@@ -118,10 +126,15 @@ def _form(text: bytes, found: Candidate, opening: bytes, end: int) -> Form:
     return Form.CONFIG if setting else Form.QUOTED
 
 
-def _is_argument(text: bytes, begin: int, sign: bytes, value: bytes) -> bool:
+def _is_argument(text: bytes, found: Candidate, sign: bytes, value: bytes) -> bool:
     """Whether name and value are the arguments of one call, as in env("NAME", "value"), and not two words of a list."""
-    if sign == b"," and not text[max(0, begin - 6) : begin - 1].rstrip().endswith((b"(", b"[")):
-        return False
+    begin, name, quote = found.begin, found.name, found.quote
+    if sign == b",":
+        before = text[max(0, begin - _CALL_REACH) : begin]
+        if not _CALL.search(before) and not before.rstrip().endswith((b"(", b"[")) and b"()" not in quote:
+            return False
+        if name.isupper() and len(name) >= _PROSE_NAME:
+            return True  # setdefault("DB_PASSWORD", "word")
     if sign == b"(" and text[begin : begin + 1] == b"." and _ONE_WORD.match(value):
         return True  # .password("word")
     return _MARKED.search(value) is not None and not _NUMBERED.match(value)

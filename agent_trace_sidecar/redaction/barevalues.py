@@ -31,14 +31,24 @@ _LEAD: Final = re.compile(
 )
 """What may stand before a setting on its line: diff marks, line numbers, comment signs, `export`."""
 _SETS: Final = re.compile(rb"(?m)(?:^|\s)(?:ENV|ARG|setx|setenv)\s+$")
-_PROSE: Final = re.compile(rb"[a-z]+[.,;:)]*$")
+_PROSE: Final = re.compile(
+    rb"(?:[a-z]+[.,;:)]+|[A-Z]+|(?:an?|the|is|was|are|to|and|or|of|for|with|if|in|on|when|from|as|can|must|will|not|it|"
+    rb"that|this|by|at|be|file|flag|flags|option|options|argument|arguments|parameter|switch|value|values|string|text|"
+    rb"token|password|stdin|prompt|field|instead|should|may|only|use|used|using|takes|sets|has|does)\b.*)$"
+)
+"""What follows a flag where it is spoken of: `use --password to log in`, `--token TOKEN`."""
 _CODE_TAIL: Final = re.compile(rb"[A-Za-z_][\w.]*(?:\)+[):;,]*|:)$")
 _SYMBOLS: Final = re.compile(rb"[!@#%^&{}~?|;$]|\d[a-zA-Z]|[a-zA-Z]\d")
+_MIXED: Final = re.compile(rb"(?=[^ ]*[A-Za-z])(?=[^ ]*[\d!#$%^&*@])[^\s()\[\]{}<>=,;\"']{6,}$")
+_PAIRS: Final = re.compile(rb"(?:^|\s)\w+=\S+\s")
+_CODE: Final = re.compile(rb"![A-Za-z_][\w.]*(?:\(\))?[;)\],]*$|[A-Za-z_][\w:]*<[\w:, *&]+>[\s({;]*$")
+"""What can only be an expression or a type: `!req.headers.authorization;`, `Base<Pass>`."""
 _CALLED: Final = re.compile(rb"[A-Za-z_][\w.:]*(?:\(|\[|\{|->)")
 _VALUE: Final = re.compile(rb"(?:[^\s\\\"'\x60\x1e\x1f]|\\(?![nrt\"'u]))+")
 _URL_VALUE: Final = re.compile(rb"[^\s&\\\"'\x60<>#;,)\x1e\x1f]+")
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9+/=_.~-]*\d[A-Za-z0-9+/=_.~-]*$")
 _LONGEST_BARE: Final = 1024
+_BEFORE_FLAG: Final = frozenset((b" ", b"\t", b"\n", b"'", b'"', b"`", b"[", b"(", b","))
 _CLOSERS: Final = b",;)]}"
 _REST: Final = 80
 
@@ -79,32 +89,49 @@ def _of_command(text: bytes, found: Candidate, start: int) -> tuple[int, Form] |
     """--password value, ENV NAME value, `the password is value`."""
     match = _VALUE.match(text, start, start + _LONGEST_BARE)
     begin = found.begin
-    flag = b"-" in text[max(0, begin - 2) : begin] or found.name.startswith(b"-")
+    flag = found.name.startswith(b"-") and text[begin - 1 : begin] in _BEFORE_FLAG
     literal = flag or _SETS.search(text, _line_start(text, begin), begin) is not None
-    if match is None or not (literal or found.operator.strip()):
+    if match is None:
         return None
+    if not literal and not found.operator.strip():
+        return _of_line(text, found, start, match.end())
     if text[start : start + 1] == b"-" or _PROSE.match(text, start, match.end()):
         return None
     return match.end(), Form.CONFIG if literal else Form.BARE
 
 
-def _of_setting(text: bytes, found: Candidate, sign: bytes, start: int) -> tuple[int, Form] | None:
+def _of_line(text: bytes, found: Candidate, start: int, end: int) -> tuple[int, Form] | None:
+    """`password value` on a line of its own; a heading reads the same, so a word is no value."""
+    if _rest_of_line(text, end) or not is_alone(text, found.begin) or not _SYMBOLS.search(text, start, end):
+        return None
+    return (end, Form.CONFIG) if _MIXED.match(text, start, end) else None
+
+
+def _of_setting(  # noqa: PLR0911 - one return per form
+    text: bytes, found: Candidate, sign: bytes, start: int
+) -> tuple[int, Form] | None:
     """NAME=value, name: value."""
     match = _VALUE.match(text, start, start + _LONGEST_BARE)
     if match is None or sign in {b",", b"("} or _CODE_TAIL.match(text, start, match.end()):
         return None
     end = match.end()
     stripped = start + len(text[start:end].rstrip(_CLOSERS))
+    if sign.startswith(b"--"):
+        return None
     if sign in {b"-", b"|", b"~"}:
         value = text[start:stripped].decode("utf-8", "replace")
         if not _TOKEN.match(text, start, stripped):
             return None
         return (stripped, Form.BARE) if is_random(value, least=12) and not is_segmented(value) else None
+    if _CODE.match(text, start, end) or (found.quote == b"]" and text[found.begin - 1 : found.begin] == b"["):
+        return None
     member = (found.quote.endswith(b'"') and b":" in sign) or sign.startswith((b"value", b",", b";"))
     if member or text[found.begin - 1 : found.begin] == b";":
         return stripped, Form.CONFIG
     spaced = b" " in found.operator
     rest = _rest_of_line(text, end)
+    if sign == b"=" and not spaced and text[end : end + 1] in {b" ", b"\t", b"\n", b""} and _is_shell(text, found, end):
+        return end, Form.CONFIG
     marked = _SYMBOLS.search(text, start, stripped) is not None
     whole = not rest or rest.startswith((b"#", b"//")) or (marked and rest.rstrip(b",") in {b'"', b"'", b"`"})
     words = spaced and sign != b":" and not marked
@@ -112,6 +139,21 @@ def _of_setting(text: bytes, found: Candidate, sign: bytes, start: int) -> tuple
     if not whole or words or open_ended or not is_alone(text, found.begin) or _CALLED.match(text, start, end):
         return stripped, Form.BARE
     return (stripped if spaced else end), Form.CONFIG
+
+
+def _is_shell(text: bytes, found: Candidate, end: int) -> bool:
+    """Whether NAME=value stands in a command: as a variable, behind a dash, or among other pairs without commas."""
+    begin = found.begin
+    before = text[begin - 1 : begin]
+    if before == b"-" or found.name.startswith(b"-"):
+        return True
+    if before not in {b" ", b"\t", b""}:
+        return False
+    line = text[_line_start(text, begin) : begin]
+    if found.name.isupper():
+        return not line.rstrip().endswith((b",", b"(", b"[", b"{"))
+    rest = text[end : end + _REST].split(b"\n", 1)[0]
+    return _PAIRS.search(line + b" ") is not None and not any(sign in line + rest for sign in (b",", b"(", b"{", b"["))
 
 
 def _rest_of_line(text: bytes, end: int) -> bytes:

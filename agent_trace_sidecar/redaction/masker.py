@@ -9,9 +9,10 @@ from agent_trace_sidecar.redaction.encoded import encoded
 from agent_trace_sidecar.redaction.files import values_of_file
 from agent_trace_sidecar.redaction.memory import Known
 from agent_trace_sidecar.redaction.nearby import near_words
-from agent_trace_sidecar.redaction.rulebook import Rulebook
+from agent_trace_sidecar.redaction.rulebook import Places, Rulebook
 from agent_trace_sidecar.redaction.spans import Span, applied, blanked, by_line, merged
 from agent_trace_sidecar.redaction.structures import key_blocks
+from agent_trace_sidecar.redaction.tables import tables
 from agent_trace_sidecar.redaction.views import Place, unescaped, unquoted
 
 MOST_ROUNDS: Final = 4
@@ -51,13 +52,14 @@ class Masker:
         return merged(by_line(view, self._all(view, depth)))
 
     def _all(self, view: bytes, depth: int) -> Iterator[Span]:
-        cores: list[int] = []
-        strong: list[int] = []
-        yield from self._rulebook.spans(view, cores, strong)
+        places = Places([], [], [])
+        yield from self._rulebook.spans(view, places)
         yield from key_blocks(view)
-        if cores:
-            yield from assignments(view, _around(view, cores))
-            yield from near_words(view, _around(view, strong))
+        yield from tables(view)
+        if places.cores:
+            yield from assignments(view, _around(view, places.cores))
+        if places.strong or places.providers:
+            yield from near_words(view, places.providers, words=bool(places.strong))
         if depth < MOST_DEPTH and b"\\" in view:
             yield from self._through(unescaped(view), depth + 1)
         if depth == 0:

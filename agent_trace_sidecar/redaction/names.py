@@ -60,13 +60,16 @@ CORES: Final = (
 STRONG_CORES: Final = frozenset(("pass", "pwd", "secret", "token", "cred", "key", "bearer"))
 """Those behind which a long random value is looked for even without a separator."""
 
-_FOREIGN: Final = tuple(CORES[CORES.index("kennwort") :])
+_FOREIGN: Final = tuple(core for core in CORES if not core.isascii())
+_FOREIGN_WORDS: Final = ("kennwort", "contrase", "senha", "haslo", "wachtwoord")
 
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
+_PROPERTY: Final = re.compile(r"(?<=[a-z])(?:\.(?:[Tt]ext|[Vv]alue)|\[\d*\]?|\(\))$")
+"""A field of a form: what is given to `txtPassword.Text` is the password."""
 _NOT_PASS: Final = frozenset(
     "compass bypass encompass surpass trespass multipass lowpass highpass bandpass passes passed passing passive "
-    "passport passenger passage passthrough passthru passwordless overpass underpass compassion passes ".split()
+    "passport passenger passage passthrough passthru passwordless overpass underpass compassion minipass subpass ".split()
 )
 _NOT_TOKEN: Final = frozenset("tokenizer tokenize tokenized tokenization tokenizers tokens untokenize".split())
 _QUALIFIES_KEY: Final = frozenset(
@@ -108,7 +111,9 @@ def kind_of(raw: bytes) -> Kind:
     lowered = name.lower()
     if any(word in lowered for word in _FOREIGN):
         return Kind.PASSWORD
-    words = words_of(name)
+    words = words_of(_PROPERTY.sub("", name))
+    if any(word.startswith(_FOREIGN_WORDS) for word in words):
+        return Kind.PASSWORD
     while words and words[-1].isdigit():
         words.pop()
     if not words or words[-1] in _HARMLESS_LAST or (words[-1] in {"tokens", "keys"} and len(words) > 1):

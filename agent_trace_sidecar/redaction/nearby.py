@@ -1,15 +1,19 @@
-"""Long random values near secret-like words: prose, logs and call arguments, where no separator joins the two.
+"""Long random values near secret-like words and names of services: prose, logs, arguments, where no separator joins them.
 
-Never on randomness alone: the word must stand on the same line, shortly before, and nothing between it and the value
-may say that the value is a hash, a revision or an id.
+Never on randomness alone: a word must stand on the same line, or a service's name a few lines above, shortly before,
+and nothing between it and the value may say that the value is a hash, a revision or an id.
 """
 
+# ruff: noqa: E501 - a pattern is read as one line
+
+import bisect
 import re
-from collections.abc import Iterable, Iterator
+import string
+from collections.abc import Iterator
 from typing import Final
 
 from agent_trace_sidecar.redaction.rules import compiled
-from agent_trace_sidecar.redaction.spans import Span
+from agent_trace_sidecar.redaction.spans import BREAK, Span
 from agent_trace_sidecar.redaction.values import entropy, is_segmented, is_wordy
 
 _REACH: Final = 90
@@ -21,27 +25,54 @@ _WORD: Final = re.compile(
 _HARMLESS: Final = re.compile(
     rb"(?i)(?:sha\d*|hash|digest|checksum|commit|revision|\brev\b|integrity|fingerprint|md5|uuid|guid|public|blob|tree|etag|"
     rb"signature|snapshot|cache|object|version|image|layer|trace|span|request|session_?id|node|thumbprint|serial|"
-    rb"tokens\b|tokenize|import|keyword|http|certificate|keyid|ssh-|merkle|address|block|tx|model)"
+    rb"tokens\b|tokenize|import|keyword|http|certificate|keyid|ssh-|merkle|address|block|tx|model|h1:|resolved|\.tgz|"
+    rb"registry|uses:|rev=|ref=|/commit/|/blob/|/tree/|content-length|boundary)"
 )
-_VALUE: Final = compiled(rb"[A-Za-z0-9_+/=.~-]{20,}")
+_CHARACTERS: Final = (string.ascii_letters + string.digits + "_+/=.~-").encode()
+_SHORTEST: Final = 16
+_VALUE: Final = compiled(
+    b"(?:"
+    + b"|".join(rb"[A-Za-z_+/=.~-]{%d}[0-9][A-Za-z0-9_+/=.~-]{%d}" % (n, _SHORTEST - 1 - n) for n in range(_SHORTEST))
+    + rb")[A-Za-z0-9_+/=.~-]*"
+)
+"""A run with a digit early in it. RE2 has no look-ahead, and to leave the few of them to Python is what makes it fast."""
 _SHAPE: Final = re.compile(rb"(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9_+/=.~-]+$")
 _HEX: Final = re.compile(rb"[0-9a-fA-F]+$")
 _UUID: Final = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$")
 _LONGEST: Final = 600
+_MOST_LINES: Final = 2
+"""How many line ends may lie between a service's name and the value."""
+_CONSTANT: Final = re.compile(rb"(?:[A-Z0-9]+_)+[A-Z0-9]+$")
+_NOT_BEFORE: Final = frozenset((b"@", b"#", b"/", b"%", b".", b"?", b"&", b"\\"))
+"""Before a value they make it a revision, a fragment, a part of a path or of a number."""
+_NOT_BEHIND: Final = frozenset((b"@", b"."))
 
 
-def near_words(text: bytes, stretches: Iterable[tuple[int, int]]) -> Iterator[Span]:
-    """Random values behind a secret-like word on the same line."""
-    for low, high in stretches:
-        for match in _VALUE.finditer(text, low, min(len(text), high + _LONGEST)):
-            start, end = match.span()
-            head, sign, _ = text[start:end].rstrip(b"=").rpartition(b"=")
-            if sign and _HARMLESS.search(head):
-                continue  # sha256=...
-            start += len(head) + len(sign)  # of name=value the value is what counts
-            value = text[start:end].rstrip(b"=.-")
-            if len(value) <= _LONGEST and _is_random(value) and _is_announced(text, start):
-                yield Span(start, end, "near-secret-word")
+def near_words(text: bytes, providers: list[int], *, words: bool) -> Iterator[Span]:
+    """Random values behind a secret-like word on the same line, or shortly behind a provider's name.
+
+    Args:
+        text: what to look through.
+        providers: where the names of providers begin, in order.
+        words: whether there are secret-like words at all.
+    """
+    for match in _VALUE.finditer(text):
+        start, end = match.span()
+        lead = text[max(0, start - _LONGEST) : start]
+        start -= len(lead) - len(lead.rstrip(_CHARACTERS))
+        head, sign, _ = text[start:end].rstrip(b"=").rpartition(b"=")
+        start += len(head) + len(sign)  # of name=value the value is what counts
+        value = text[start:end].rstrip(b"=.-")
+        if not _SHAPE.match(value) or text[end : end + 1] == b"(" or len(value) > _LONGEST:
+            continue
+        if sign and _HARMLESS.search(head):
+            continue  # sha256=...
+        if not _is_random(value):
+            continue
+        if words and _is_announced(text, start):
+            yield Span(start, end, "near-secret-word")
+        elif providers and _is_of_provider(text, providers, start, value):
+            yield Span(start, end, "near-provider")
 
 
 def _is_announced(text: bytes, start: int) -> bool:
@@ -53,6 +84,7 @@ def _is_announced(text: bytes, start: int) -> bool:
 
 
 def _is_random(value: bytes) -> bool:
+    """Whether a run of characters was drawn at random, and is no name with numbers in it."""
     if len(value) < 20 or not _SHAPE.match(value):  # noqa: PLR2004 - the shortest that can't be a name with a number
         return False
     if _HEX.match(value):
@@ -63,3 +95,25 @@ def _is_random(value: bytes) -> bool:
         return False
     text = value.decode()
     return not is_wordy(text) and not is_segmented(text) and entropy(text) >= 3.5  # noqa: PLR2004 - English identifiers stay below
+
+
+def _is_of_provider(text: bytes, places: list[int], start: int, value: bytes) -> bool:
+    """Whether a service is named shortly before, and nothing between says that the value is something else."""
+    if text[start - 1 : start] in _NOT_BEFORE or not value[:1].isalnum() or b"." in value or _CONSTANT.match(value):
+        return False
+    if text[start + len(value) : start + len(value) + 1] in _NOT_BEHIND:
+        return False
+    for index in range(bisect.bisect_left(places, start) - 1, -1, -1):
+        place = places[index]
+        if place < start - _REACH:
+            return False
+        if _is_word(text, place):
+            between = text[place:start]
+            return between.count(b"\n") <= _MOST_LINES and BREAK not in between and not _HARMLESS.search(between)
+    return False
+
+
+def _is_word(text: bytes, place: int) -> bool:
+    """Whether the name begins a word, also inside of camelCase."""
+    before = text[place - 1 : place]
+    return not before.isalpha() or (before.islower() and text[place : place + 1].isupper())

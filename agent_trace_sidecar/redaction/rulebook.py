@@ -8,12 +8,13 @@ literal are asked all together by one automaton whether any of them matches at a
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import re2
 from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
 
 from agent_trace_sidecar.redaction.names import CORES, STRONG_CORES, Kind
+from agent_trace_sidecar.redaction.providers import PROVIDERS
 from agent_trace_sidecar.redaction.rules import Overload, Rule, compiled
 from agent_trace_sidecar.redaction.spans import Span
 from agent_trace_sidecar.redaction.values import Form, holds_random, is_placeholder, is_plain, is_secret
@@ -42,6 +43,17 @@ MOST_HITS: Final = 100_000
 """More hits than this in one text are no text that anybody wrote: the funnel withholds it rather than stand still."""
 
 
+class Places(NamedTuple):
+    """Where words stand that say something of the value behind them, in order."""
+
+    cores: list[int]
+    """The cores of secret-like names."""
+    strong: list[int]
+    """Those behind which a random value is looked for even without a separator."""
+    providers: list[int]
+    """Names of services."""
+
+
 class Rulebook:
     """All rules, ready to be asked."""
 
@@ -54,10 +66,12 @@ class Rulebook:
                     words.setdefault(word, []).append(rule)
             else:
                 self._shapes.append(rule)
-        for core in CORES:
-            words.setdefault(core, [])
+        for word in (*CORES, *PROVIDERS):
+            words.setdefault(word, [])
         cores = set(CORES)
         self._is_core = [word in cores for word in words]
+        providers = set(PROVIDERS)
+        self._is_provider = [word in providers for word in words]
         self._is_strong = [word in STRONG_CORES for word in words]
         self._by_word = list(words.values())
         self._automaton = BytesAhoCorasick(
@@ -65,17 +79,19 @@ class Rulebook:
         )
         self._set: Any = None
 
-    def spans(self, text: bytes, cores: list[int], strong: list[int]) -> Iterator[Span]:
-        """What the rules find; where the cores of secret-like names stand is added to `cores`, the strong ones twice."""
+    def spans(self, text: bytes, places: Places) -> Iterator[Span]:
+        """What the rules find; where words stand that other layers look for is added to `places`."""
         found: dict[int, tuple[Rule, list[int]]] = {}
         hits = self._automaton.find_matches_as_indexes(_searchable(text), overlapping=True)
         if len(hits) > MOST_HITS:
             raise Overload
         for word, start, _end in hits:
             if self._is_core[word]:
-                cores.append(start)
+                places.cores.append(start)
                 if self._is_strong[word]:
-                    strong.append(start)
+                    places.strong.append(start)
+            if self._is_provider[word]:
+                places.providers.append(start)
             for rule in self._by_word[word]:
                 found.setdefault(id(rule), (rule, []))[1].append(start)
         for rule, positions in found.values():
@@ -150,7 +166,7 @@ def _is_meant(  # noqa: PLR0911 - one return per kind of proof
         return False
     match rule.judged:
         case "password":
-            return is_secret(b"", Kind.PASSWORD, value, Form.CONFIG)
+            return is_secret(b"", Kind.PASSWORD, value, Form.CERTAIN)
         case "form":
             return True
         case "mixed":

@@ -1,6 +1,6 @@
 """Whether a value beside a secret-like name is a secret: neither placeholder, reference, code nor plain words."""
 
-# ruff: noqa: E501 - a pattern is read as one line
+# ruff: noqa: E501, SIM905 - a pattern is read as one line
 
 import enum
 import math
@@ -18,6 +18,8 @@ class Form(enum.Enum):
     """A setting on a line of its own, a JSON member, an XML element: the value is literal."""
     QUOTED = enum.auto()
     """A string literal in code: the value is literal, but tests, labels and messages look the same."""
+    CERTAIN = enum.auto()
+    """What stands around leaves no doubt, as in `identified by 'value'`: only a placeholder is no secret."""
     BARE = enum.auto()
     """No quotes, in the middle of something: most likely an expression."""
 
@@ -45,7 +47,7 @@ _REFERENCE: Final = re.compile(
     | (?:https?|file|urn|git|ssh|data|s3|gs|tel|mailto):.*
     | (?:\.{0,2}/|~/|[A-Za-z]:\\)[\w.@~-]*(?:[/\\][\w.@ ~-]+)*[/\\]?
     | [\w-]+\.(?:py|js|ts|json|ya?ml|txt|pem|key|crt|cfg|ini|conf|html?|md|go|java|rb|php|cs|sh|csv|xml|toml|env)
-    | v?\d+(?:\.\d+)+(?:[-+.]\w+)* | \d{4}-\d\d-\d\d.* | [\d.,:\s%-]+(?:[smhd]|ms|[kmg]b)?
+    | (?:[\^~<>=v]|npm:)*\d+(?:\.(?:\d+|x|\*))+(?:[-+.]\w+)*(?:\s?\|\|.*)? | \d{4}-\d\d-\d\d.* | [\d.,:\s%-]+(?:[smhd]|ms|[kmg]b)?
     | \#[0-9a-fA-F]{3,8} | [a-z]+/[a-z][a-z0-9.+-]*(?:;.*)? | [\w.+-]+@[\w-]+\.\w[\w.]*
     )$"""
 )
@@ -63,12 +65,24 @@ _TECH: Final = re.compile(
     r"\bi18n|l10n|k8s|s3|ec2|win32|x86|amd64|arm64|[0-9]+(?=st|nd|rd|th)"
 )
 _TOKEN_TEXT: Final = re.compile(r"[A-Za-z0-9+/=_.:~-]+$")
-_ONE_WORD: Final = re.compile(r"[a-z]{6,}$")
+_ONE_WORD: Final = re.compile(r"[A-Z]?[a-z]{5,}$")
+_LABELS: Final = frozenset(
+    "string number boolean object required optional username passwort kennwort heslo senha parola salasana losenord "
+    "wachtwoord contrasena digest bearer hidden default prompt always never reset forgot change update create delete "
+    "confirm current enabled disabled visible invalid missing incorrect expired unknown value values field fields label "
+    "input output secure private public hashed encrypted encoded binary nullable string_ email domain server client "
+    "global local remote session cookie header query params method request response plaintext sha256 sha512 bcrypt "
+    "files first second start after before simple complex strong medium wrong random placeholder keyring prefix suffix "
+    "literal constant variable identifier keyword operator comment python javascript".split()
+)
+"""What stands beside `password` in code and translations without being one."""
 _MARKS: Final = re.compile(r"[!#$%&*+<=>?@^`{|}~]")
 _HYPHENED: Final = re.compile(r"[A-Za-z]{3,}(?:-[A-Za-z]{3,})+$")
-_LONG_WORD: Final = 14
 _KEYWORDS: Final = re.compile(
     r"(?i)pass(?:word|wd|phrase|code)?|pwd|secret|token|key|auth|credential|user|login|api|test|example|sample|dummy|fake|foo|bar"
+)
+_DUMMY: Final = re.compile(
+    r"(?i)pass(?:word|wd|phrase|code)?|pwd|secret|token|user|login|test|example|sample|dummy|fake|foo|bar$"
 )
 _ALPHA: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _VOWEL: Final = re.compile(r"[aeiouyAEIOU]")
@@ -81,9 +95,12 @@ def is_secret(name: bytes, kind: Kind, raw: bytes, form: Form) -> bool:  # noqa:
         return False
     value = raw.decode("utf-8", "replace").strip()
     if len(value) < _SHORTEST[kind] or _PLACEHOLDER.match(value) or _REFERENCE.match(value):
-        return form is Form.CONFIG and _is_pin(value, least=4 if kind is Kind.PASSWORD else 6)
+        literal = form in {Form.CONFIG, Form.CERTAIN}
+        return literal and _is_pin(value, least=4 if kind is Kind.PASSWORD else 6)
     if _REGEX.search(value) or value.lower() == name.decode("utf-8", "replace").lower():
         return False
+    if form is Form.CERTAIN:
+        return not _KEYWORDS.fullmatch(value)
     if kind is Kind.PASSWORD:
         return _is_password(value, form)
     if form is Form.BARE and (_CALL.search(value) or _DOTTED.match(value)):
@@ -99,7 +116,7 @@ def is_secret(name: bytes, kind: Kind, raw: bytes, form: Form) -> bool:  # noqa:
 
 def _is_interleaved(value: str) -> bool:
     """Letters, digits, and letters again, in a value that is no technical term: abc123def."""
-    return len(_CHANGES.findall(_TECH.sub("", value))) >= 2 and _mixes(value)  # noqa: PLR2004 - there and back
+    return not value.isupper() and len(_CHANGES.findall(_TECH.sub("", value))) >= 2 and _mixes(value)  # noqa: PLR2004 - there and back
 
 
 def _is_env(name: bytes) -> bool:
@@ -124,7 +141,7 @@ def _is_password(value: str, form: Form) -> bool:  # noqa: PLR0911 - one return 
         return not _KEYWORDS.fullmatch(value) and not re.fullmatch(r"[a-z]+[_-][a-z_-]+", value)
     if is_wordy(value):
         if _ONE_WORD.match(value):
-            return form is Form.QUOTED and (len(value) >= _LONG_WORD or not _KEYWORDS.search(value))
+            return form is Form.QUOTED and value.lower() not in _LABELS and len(_DUMMY.sub("", value)) >= 4  # noqa: PLR2004
         if _HYPHENED.match(value):
             return form is Form.QUOTED and not _KEYWORDS.search(value)
         bare = _KEYWORDS.sub("", value)
@@ -147,7 +164,7 @@ def is_segmented(value: str) -> bool:
 
 def holds_random(value: str) -> bool:
     """Whether some part of the value was drawn at random."""
-    return any(is_random(part, least=16) for part in re.split(r"[^A-Za-z0-9%+/_-]+", value))
+    return any(is_random(part, least=12) for part in re.split(r"[^A-Za-z0-9%+/_-]+", value))
 
 
 def is_placeholder(raw: bytes) -> bool:

@@ -1,0 +1,116 @@
+"""Columns of secrets: SQL INSERT and COPY statements, and comma-separated files, whose first line names the columns.
+
+In a table the name stands once, far from the values; what counts is the place of the value in its row.
+"""
+
+import re
+from collections.abc import Generator, Iterator
+from typing import Final
+
+from agent_trace_sidecar.redaction.names import Kind, kind_of
+from agent_trace_sidecar.redaction.rules import Overload
+from agent_trace_sidecar.redaction.spans import BREAK, Span
+from agent_trace_sidecar.redaction.values import Form, is_secret
+
+_INSERT: Final = re.compile(
+    rb"(?i)insert[ \t]+(?:ignore[ \t]+)?into[ \t]+([^\s(]{1,120})\s{0,3}(?:\(([^()]{1,2000})\)\s{0,3})?"
+    rb"values?\s{0,3}(?=\()"
+)
+_FIELD: Final = re.compile(
+    rb"\s{0,20}(?:[NEx]?\\*'((?:[^'\\\r\n]|''|\\.)*)\\*'|\\*\"([^\"\r\n\\]*)\\*\"|([^,()'\"\r\n]*))\s{0,20}([,)])"
+)
+_NEXT: Final = re.compile(rb"\s{0,20},\s{0,20}\(")
+_ACCOUNTS: Final = re.compile(
+    rb"(?i)user|account|member|admin|login|customer|password|auth|credential|person|staff|employee"
+)
+_DIGEST: Final = re.compile(rb"(?:[0-9a-fA-F]{32}|[0-9a-fA-F]{40}|[0-9a-fA-F]{64}|[0-9a-fA-F]{128})$")
+_COPY: Final = re.compile(rb"(?im)^copy[ \t]+[^\s(]{1,120}[ \t]*\(([^()\n]{1,2000})\)[ \t]+from[ \t]+stdin[^\n]*\n")
+_HEADER: Final = re.compile(rb"\"?[A-Za-z_][\w .-]{0,40}\"?(?:([,;\t|])\"?[A-Za-z_][\w .-]{0,40}\"?)+\r?\n")
+_MOST_ROWS: Final = 20_000
+_MOST_COLUMNS: Final = 100
+
+
+def tables(text: bytes) -> Iterator[Span]:
+    """The values in columns of secrets."""
+    if any(
+        word in text for word in (b"insert into", b"INSERT INTO", b"Insert Into", b"INSERT IGNORE", b"insert ignore")
+    ):
+        yield from _inserts(text)
+    if b"from stdin" in text or b"FROM stdin" in text or b"FROM STDIN" in text:
+        for match in _COPY.finditer(text):
+            yield from _lines(text, match.end(), _kinds(match[1].split(b",")), b"\t", b"\\.")
+    for at in _beginnings(text):
+        if match := _HEADER.match(text, at):
+            names = match[0].strip(b"\r\n").split(match[1])
+            yield from _lines(text, match.end(), _kinds(names), match[1], BREAK)
+
+
+def _beginnings(text: bytes) -> Iterator[int]:
+    """Where the text begins, and where each string of it does."""
+    at = 0
+    while at >= 0:
+        yield at
+        at = text.find(BREAK, at)
+        at = at + 2 if at >= 0 else -1
+
+
+def _kinds(names: list[bytes]) -> list[tuple[bytes, Kind]]:
+    bare = [name.strip(b" \t\r\n`\"'[]") for name in names[:_MOST_COLUMNS]]
+    return [(name, kind_of(name)) for name in bare]
+
+
+def _inserts(text: bytes) -> Iterator[Span]:
+    rows = 0
+    for match in _INSERT.finditer(text):
+        columns = _kinds(match[2].split(b",")) if match[2] else []
+        accounts = _ACCOUNTS.search(match[1]) is not None
+        if not accounts and all(kind is Kind.NONE for _, kind in columns):
+            continue
+        at = match.end() + 1
+        while True:
+            rows += 1
+            if rows > _MOST_ROWS:
+                raise Overload
+            end = yield from _row(text, at, columns, accounts=accounts)
+            following = _NEXT.match(text, end) if end else None
+            if following is None:
+                break
+            at = following.end()
+
+
+def _row(text: bytes, at: int, columns: list[tuple[bytes, Kind]], *, accounts: bool) -> Generator[Span, None, int]:
+    """One row of values; returns where it ends, or 0 where it is none."""
+    place = 0
+    while field := _FIELD.match(text, at):
+        group = 1 if field[1] is not None else 2
+        value = field[group]
+        if value:
+            name, kind = columns[place] if place < len(columns) else (b"", Kind.NONE)
+            if is_secret(name, kind, value, Form.CERTAIN) or (accounts and _DIGEST.match(value)):
+                yield Span(*field.span(group), "table-column")
+        place, at = place + 1, field.end()
+        if field[4] == b")":
+            return at
+    return 0
+
+
+def _lines(text: bytes, at: int, columns: list[tuple[bytes, Kind]], separator: bytes, last: bytes) -> Iterator[Span]:
+    """The rows below a line of names, as long as they have as many fields."""
+    if all(kind is Kind.NONE for _, kind in columns):
+        return
+    for _ in range(_MOST_ROWS):
+        end = text.find(b"\n", at)
+        line = text[at : end if end >= 0 else len(text)]
+        fields = line.split(separator)
+        if len(fields) != len(columns) or line.startswith(last):
+            return
+        start = at
+        for (name, kind), field in zip(columns, fields, strict=True):
+            value = field.strip(b" \r\"'")
+            if is_secret(name, kind, value, Form.CONFIG):
+                begin = start + field.find(value)
+                yield Span(begin, begin + len(value), "table-column")
+            start += len(field) + len(separator)
+        if end < 0:
+            return
+        at = end + 1
