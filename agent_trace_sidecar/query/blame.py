@@ -94,11 +94,17 @@ async def blame(
     Raises:
         BlameError: there is no such file, or it has no lines.
     """
-    question = _question(file, revision)
+    place = _true_place(file, is_there=revision is None)
+    question = _question(await placed(connection, place), place, revision)
     asking = Asking(
         connection, question.checkout, question.projects, question.commit, include_fallback=include_fallback
     )
     return await asking.about(question.path, question.content)
+
+
+def _true_place(file: Path, *, is_there: bool) -> Path:
+    """Without links; of a file that may be anything by now only its folder is followed."""
+    return file.resolve() if is_there else file.parent.resolve() / file.name
 
 
 class _Question(NamedTuple):
@@ -109,11 +115,17 @@ class _Question(NamedTuple):
     content: bytes
 
 
-def _question(file: Path, revision: str | None) -> _Question:
-    """What the repository says before the store is asked."""
-    # At a revision the file itself may be anything by now; its folder's true path is what counts.
-    place = file.resolve() if revision is None else file.parent.resolve() / file.name
+async def placed(connection: asyncpg.Connection, place: Path) -> Checkout:
+    """The repository of a file; where there is none, the nearest folder around it that was recorded as a project."""
     checkout = checkout_of(place)
+    if checkout.is_git:
+        return checkout
+    root = await store.recorded_project(connection, [str(folder) for folder in place.parents])
+    return Checkout(Path(root), is_git=False) if root else checkout
+
+
+def _question(checkout: Checkout, place: Path, revision: str | None) -> _Question:
+    """What the repository says before the store is asked."""
     path = checkout.relative(place)
     try:
         commit = checkout.commit(revision) if revision is not None else None

@@ -104,7 +104,7 @@ class History:
     def explain(self, worktree: str, path: str, packed: bytes, base: Version | None) -> Version:
         """Whose the lines of a content are that follows `base` after nobody knows what."""
         known = self._exact.get(packed)
-        if known is not None:
+        if known is not None and (known.path == path or sum(map(self.weights.of, known.hashes)) >= _COPIED):
             return Version(worktree, path, packed, known.authors)
         draft = Draft(path, packed, self.weights)
         if base:
@@ -165,8 +165,12 @@ class History:
         near = self.nearest(packed)
         if near is None:
             return None
-        lines = {one >> 32 for one in hashes_of(packed)} - {0}
-        return near if len(lines & near.loose_set) * 2 > max(len(lines), len(near.loose_set)) else None
+        own = set(hashes_of(packed))
+        shared = [one for one in own if one >> 32 in near.loose_set]
+        needed = _COPIED if self._present.get(near.path) else _RETURNED
+        if sum(map(self.weights.of, shared)) < needed:
+            return None
+        return near if len(shared) * 2 > max(len(own), len(near.loose_set)) else None
 
     def _keep(self, before: Version, change: Change, authors: list[Author]) -> None:
         """Give the lines outside of the ranges to whom they belonged before."""

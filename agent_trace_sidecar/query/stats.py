@@ -16,8 +16,8 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 
-from agent_trace_sidecar.query.blame import Asking, Line
-from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, checkout_of
+from agent_trace_sidecar.query.blame import Asking, Line, placed
+from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError
 
 _WRITTEN: Final = """
 SELECT model_id, session_id, path, tool, recorded_at, lines FROM agent_trace_lines
@@ -72,7 +72,9 @@ async def stats(connection: asyncpg.Connection, paths: Sequence[Path], revision:
     Raises:
         CheckoutError: git knows no such revision, or a file can't be read.
     """
-    checkout, chosen = _chosen(paths)
+    places = [path.resolve() for path in paths] or [Path.cwd()]
+    checkout = await placed(connection, places[0] / "x")
+    chosen = _chosen(checkout, places) if paths else None
     commit = checkout.commit(revision) if revision is not None else None
     projects = checkout.projects()
     counted = _Counted(by)
@@ -90,14 +92,12 @@ async def stats(connection: asyncpg.Connection, paths: Sequence[Path], revision:
     return counted.result(commit, len(files))
 
 
-def _chosen(paths: Sequence[Path]) -> tuple[Checkout, list[str] | None]:
-    """The repository, and the paths from its root; None for all of it."""
-    places = [path.resolve() for path in paths]
-    checkout = checkout_of((places[0] if places else Path.cwd()) / "x")
+def _chosen(checkout: Checkout, places: Sequence[Path]) -> list[str] | None:
+    """The paths from the repository's root; None for all of it."""
     if any(not place.is_relative_to(checkout.root) for place in places):
         raise CheckoutError("all paths must be of one repository.")
     names = [checkout.relative(place) for place in places]
-    return checkout, names if names and "." not in names else None
+    return names if "." not in names else None
 
 
 def _is_chosen(path: str, chosen: Sequence[str] | None) -> bool:

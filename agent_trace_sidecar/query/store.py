@@ -29,6 +29,10 @@ _WITH_KEYS: Final = """
 SELECT path, line_keys FROM agent_trace_file_states WHERE line_keys && $1::bigint[] AND NOT path = ANY($2::text[])
 LIMIT 2000
 """
+_PROJECT: Final = """
+SELECT folder FROM unnest($1::text[]) WITH ORDINALITY AS given (folder, place)
+WHERE EXISTS (SELECT FROM agent_trace_file_states WHERE project = folder) ORDER BY place LIMIT 1
+"""
 _MAX_RENAMES: Final = 8
 
 
@@ -64,6 +68,12 @@ async def changes(
         states += fresh
         wanted = {row["old_path"] for row in fresh if row["old_path"]} - known
     return _in_order(_joined(states, ranges, include_fallback=include_fallback))
+
+
+async def recorded_project(connection: asyncpg.Connection, folders: Sequence[str]) -> str | None:
+    """The first of some folders that is a project without a repository."""
+    root: str | None = await connection.fetchval(_PROJECT, folders)
+    return root
 
 
 async def written_elsewhere(connection: asyncpg.Connection, keys: Sequence[int], paths: Sequence[str]) -> list[Found]:

@@ -309,3 +309,18 @@ def test_a_line_that_a_person_restores_is_the_persons(project: Project) -> None:
     project.git("checkout", "-q", "--", "a.py")
     project.ai_edit("a.py", "    best = prices[0]\n", "    assert prices\n    best = prices[0]\n")
     assert project.authors("a.py") == "hahhhh"
+
+
+def test_a_folder_without_git_is_known_by_its_path(tmp_path: Path, migrated_url: str) -> None:
+    """Also a file in a folder below the one that OpenCode was started in."""
+    project = Project(tmp_path / "plain", migrated_url, with_git=False)
+    project.write("lib/a.py", *HUMAN_FUNCTION)
+    project.ai_edit("lib/a.py", "    best = prices[0]\n", "    assert prices\n    best = prices[0]\n")
+    assert project.authors("lib/a.py") == "hahhhh"
+
+
+def test_a_file_of_two_lines_like_one_of_the_ai_is_nobodys(project: Project) -> None:
+    """Everybody has such a file."""
+    project.ai_write("a/__init__.py", '"""Package."""', "__all__ = []")
+    project.write("b/__init__.py", '"""Package."""', "__all__ = []")
+    assert "a" not in project.authors("b/__init__.py")

@@ -36,11 +36,11 @@ def run_git(folder: Path, *args: str) -> str:
 class Project:
     """A git repository; `ai_*` are recorded calls, everything else is a person's doing."""
 
-    def __init__(self, root: Path, url: str, *, tell_project: bool = True) -> None:
-        """Begin in a repository or a new folder; `tell_project` is whether OpenCode names its project."""
+    def __init__(self, root: Path, url: str, *, with_git: bool = True) -> None:
+        """Begin in a repository or a new folder; without git OpenCode names no project."""
         self.root, self._url = root, url
-        if not (root / ".git").exists():
-            root.mkdir(parents=True, exist_ok=True)
+        root.mkdir(parents=True, exist_ok=True)
+        if with_git and not (root / ".git").exists():
             self.git("init", "-q")
             (root / "README").write_text(f"Project {next(_serial)}.\n")
             self.commit("first")
@@ -51,7 +51,7 @@ class Project:
         self._builder = Builder(BuildSettings())
         self._calls = count(1)
         self._model = ""
-        if tell_project:
+        if with_git:
             first = self.git("rev-list", "--max-parents=0", "--all").split()[0]
             self._feed([self._shim.line("hello", {"project": {"id": first, "worktree": str(root)}})])
 
