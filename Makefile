@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 MINUTES ?= 5
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint bench bench-attribution soak lock
@@ -30,7 +31,7 @@ lint: setup
 
 test: lint ## Lint, types, import contract, the shim's tests, and all of pytest
 	node --test opencode-shim/test/
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 bench: setup ## Print the benchmark table (CORPORA=DIR adds the redaction corpora)
 	$(BIN)/python -m tests.benchmarks $(if $(CORPORA),--corpora $(CORPORA)) $(ARGS)
