@@ -4,6 +4,7 @@ A round runs every contender once, each round in another order, so that whatever
 all of them. A figure is the median of the rounds with its minimum and maximum.
 """
 
+import contextlib
 import os
 import platform
 import statistics
@@ -160,17 +161,26 @@ class Ran:
     stdout: str
 
 
-def run(command: Sequence[str], env: Mapping[str, str], *, stdin: Path | None = None) -> Ran:
-    """Run to the end.
+def run(command: Sequence[str], env: Mapping[str, str]) -> Ran:
+    """Run to the end; times and memory are those of the process with all its children.
 
     Raises:
         RuntimeError: it failed; with what it said.
     """
     began = time.perf_counter()
-    with stdin.open("rb") if stdin else Path(os.devnull).open("rb") as source:
-        process = subprocess.Popen(
-            command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(env), cwd=ROOT, text=True
-        )
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=dict(env),
+        cwd=ROOT,
+        text=True,
+    )
+    totals: list[float] = []
+    watching = threading.Event()
+    watch = threading.Thread(target=_watch, args=(process.pid, totals, watching), daemon=True)
+    watch.start()
     said: list[str] = []
     assert process.stderr is not None
     errors = threading.Thread(target=lambda stream: said.append(stream.read()), args=(process.stderr,))
@@ -179,12 +189,27 @@ def run(command: Sequence[str], env: Mapping[str, str], *, stdin: Path | None = 
         assert process.stdout is not None
         stdout = process.stdout.read()
         errors.join()
+        watching.set()
+        watch.join()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{command[0]} failed: {''.join(said)[-2000:]}")
     wall = time.perf_counter() - began
-    return Ran(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, stdout)
+    return Ran(wall, usage.ru_utime + usage.ru_stime, max(usage.ru_maxrss / 1024, *totals), stdout)
+
+
+def _watch(pid: int, totals: list[float], done: threading.Event) -> None:
+    """Note how much memory a process and its children have together, what they share counted once."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    while not done.wait(0.1):
+        with contextlib.suppress(OSError, StopIteration):
+            totals.append(sum(_proportional_mib(one) for one in (pid, *map(int, children.read_text().split()))))
+
+
+def _proportional_mib(pid: int) -> float:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
 def server_cpu_s(server: OwnServer) -> float:
