@@ -127,7 +127,7 @@ class Builder:
             )
         )
         self._follow(session, envelope, seen.event, built, notes)
-        built.event = built.event._replace(payload=_payload(envelope, notes))
+        built.event = EventRow(*built.event[:-1], _payload(envelope, notes))
         return built
 
     def _follow(

@@ -5,6 +5,7 @@ Each command imports what it needs by itself: `run` must answer its first line w
 
 import argparse
 import asyncio
+import gc
 import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 from agent_trace_sidecar import __version__
 from agent_trace_sidecar.command import PROGRAM, CommandError
 from agent_trace_sidecar.config import Config, ConfigError, load
-from agent_trace_sidecar.limits import TAIL_KEEP_S
+from agent_trace_sidecar.limits import GARBAGE_OBJECTS, TAIL_KEEP_S
 
 T = TypeVar("T")
 
@@ -28,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rest = words[1:] if words[:1] == ["psql"] else []  # psql's own options are not ours to understand
     arguments = _parser().parse_args(words[: len(words) - len(rest)])
     arguments.rest = rest
+    gc.set_threshold(GARBAGE_OBJECTS)
     try:
         config = load(os.environ)
         command: Callable[[Config, argparse.Namespace], int] = arguments.command

@@ -6,13 +6,14 @@ with a funnel that has forgotten them; started again, it goes on where it was.
 """
 
 import asyncio
+import gc
 import signal
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from typing import Final, TypeAlias
 
-from agent_trace_sidecar.limits import MAX_LINE_BYTES, READ_BYTES
+from agent_trace_sidecar.limits import GARBAGE_OBJECTS, MAX_LINE_BYTES, READ_BYTES
 from agent_trace_sidecar.reading import LogLine
 from agent_trace_sidecar.redaction import Funnel, Redacted
 from agent_trace_sidecar.sources.lines import Line, LineSplitter, Oversize
@@ -148,6 +149,7 @@ _masks: list[Mask] = []
 
 
 def _begin(make_funnel: Callable[[], Funnel]) -> None:
+    gc.set_threshold(GARBAGE_OBJECTS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the replay, which ends us
     _masks.append(masked_by(make_funnel()))
 

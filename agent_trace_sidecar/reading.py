@@ -86,6 +86,7 @@ class Reader:
         self._flushed_at = 0.0
         self._ahead: list[Parsed] = []
         self._ahead_from = 0
+        self._instance = UUID(int=0)
 
     async def gather(self, position: int) -> list[Parsed]:
         """Lines from `position` on: what waits already is taken whole.
@@ -98,7 +99,7 @@ class Reader:
         start, position = position, lines[-1].source.end if lines else position
         while True:
             if (room := BATCH_BYTES - (position - start)) > 0:
-                lines += map(_parsed, self._log.read(position, room))
+                lines += map(self._parsed, self._log.read(position, room))
                 position = lines[-1].source.end if lines else position
             left = end - time.monotonic()
             if len(lines) >= self._batch_size or position - start >= BATCH_BYTES or left <= 0:
@@ -121,19 +122,25 @@ class Reader:
             fresh = self._log.read(position, _SLICE_BYTES)
             if not fresh:
                 break
-            lines += map(_parsed, fresh)
+            lines += map(self._parsed, fresh)
             position = fresh[-1].end
             await asyncio.sleep(0)
         self._ahead, self._ahead_from = lines, start
 
-
-def _parsed(line: LogLine) -> Parsed:
-    if line.line is None:
-        return Parsed(line, None)
-    data = line.line.line
-    found = parse(data)
-    if isinstance(found, Envelope):
+    def _parsed(self, line: LogLine) -> Parsed:
+        if line.line is None:
+            return Parsed(line, None)
+        found = parse(line.line.line)
+        if not isinstance(found, Envelope):
+            return _no_event(line, line.line.line, found)
+        if found.instance.int == self._instance.int:
+            found.instance = self._instance  # the same object: it need not be hashed and compared again and again
+        else:
+            self._instance = found.instance
         return Parsed(line, found, found.instance, found.seq)
+
+
+def _no_event(line: LogLine, data: bytes, found: Rejected) -> Parsed:
     if not data.strip():
         return Parsed(line, None)
     if found.instance is not None and found.seq is not None:

@@ -113,16 +113,14 @@ class Shipper:
 
     async def _next_batch(self, lines: list[Parsed]) -> Batch:
         """Build the rows of these lines."""
-        await self._know({line.instance for line in lines if line.instance is not None})
+        instances = _instances(lines)
+        await self._know(instances)
         known = self._checkpoint
         batch = Batch(self._log.name.log_id, known.epoch, known.position, self.position, _now())
-        touched: set[UUID] = set()
         for line in lines:
             at, batch.new_position = batch.new_position, line.source.end
             self._build(batch, at, line)
-            if line.instance is not None:
-                touched.add(line.instance)
-        for instance in touched:
+        for instance in instances:
             state = self._builder.dump(instance)
             if state != self._known.get(instance):
                 batch.states[instance] = (self._builder.summary(instance).highest_seq, state)
@@ -281,6 +279,17 @@ class Shipper:
                 failures=health.failures,
             )
         self._on_change(self)
+
+
+def _instances(lines: list[Parsed]) -> set[UUID]:
+    """Whose lines these are; hashing each line's would take longer than reading it."""
+    found: set[UUID] = set()
+    last = None
+    for line in lines:
+        if line.instance is not None and line.instance is not last:
+            last = line.instance
+            found.add(last)
+    return found
 
 
 def gate_id(letter: DeadLetter) -> UUID:
