@@ -15,7 +15,7 @@ import msgspec
 
 from agent_trace_sidecar.redaction.files import is_secret_path, reads_secret_file, values_of_file
 from agent_trace_sidecar.redaction.masker import MOST_ROUNDS, Masker
-from agent_trace_sidecar.redaction.memory import Memory
+from agent_trace_sidecar.redaction.memory import Memory, key_of
 from agent_trace_sidecar.redaction.names import Kind, kind_of
 from agent_trace_sidecar.redaction.spans import Span, applied, blanked, by_line, merged
 from agent_trace_sidecar.redaction.values import Form, is_secret
@@ -77,10 +77,11 @@ class JsonLine:
         as well, and is never clean.
         """
         clean = memory.clean
-        fresh = [text for text in _strings(self._raw) if text not in clean and not _ID.match(text)]
+        named = ((key_of(text), text) for text in _strings(self._raw))
+        fresh = {key: text for key, text in named if key not in clean and not _ID.match(text)}
         if not fresh:
             return True
-        opened = [self._open(text) for text in fresh]
+        opened = [self._open(text) for text in fresh.values()]
         command = b'"command"' in self._raw
         if any(_announces(text, command=command) for text in opened):
             return False

@@ -52,10 +52,10 @@ class Masker:
         return merged(by_line(view, self._all(view, depth)))
 
     def _all(self, view: bytes, depth: int) -> Iterator[Span]:
-        places = Places([], [], [])
+        places = Places([], [], [], [])
         yield from self._rulebook.spans(view, places)
         yield from key_blocks(view)
-        yield from tables(view)
+        yield from tables(view, statements=bool(places.statements))
         if places.cores:
             yield from assignments(view, _around(view, places.cores))
         if places.strong or places.providers:

@@ -6,6 +6,7 @@ Kept in memory only, never hashed or stored, and bounded: the oldest session and
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from hashlib import blake2b
 from typing import Final
 from urllib.parse import quote
 
@@ -17,7 +18,7 @@ from agent_trace_sidecar.redaction.values import Form, is_secret, is_wordy
 
 MOST_SESSIONS: Final = 64
 MOST_CLEAN: Final = 20_000
-_LONGEST_CLEAN: Final = 120
+_LONGEST_KEY: Final = 120
 MOST_VALUES: Final = 512
 _SHORTEST: Final = 8
 _LONGEST: Final = 512
@@ -72,7 +73,7 @@ class Memory:
         self.environment = Known(self._changed)
         self._sessions: OrderedDict[bytes, Known] = OrderedDict()
         self.clean: set[bytes] = set()
-        """Short strings that were looked at before and hold nothing: keys, names, paths."""
+        """The keys of strings that were looked at before and hold nothing: names, paths, and outputs told twice."""
         for value in secret_values(environ):
             self.environment.add(value, "known-value")
 
@@ -83,11 +84,11 @@ class Memory:
             self._everything = BytesAhoCorasick(list({value for one in known for value in one.values()}))
         return bool(self._everything.find_matches_as_indexes(text))
 
-    def remember_clean(self, strings: Iterable[bytes]) -> None:
+    def remember_clean(self, keys: Iterable[bytes]) -> None:
         """Strings that need not be looked at again."""
         if len(self.clean) > MOST_CLEAN:
             self.clean.clear()
-        self.clean.update(text for text in strings if len(text) <= _LONGEST_CLEAN)
+        self.clean.update(keys)
 
     def session(self, key: bytes) -> Known:
         """What this session has shown so far."""
@@ -100,6 +101,11 @@ class Memory:
 
     def _changed(self) -> None:
         self._everything = None
+
+
+def key_of(text: bytes) -> bytes:
+    """What a string is remembered by: itself, or of a long one a digest, so that nothing long is kept."""
+    return text if len(text) <= _LONGEST_KEY else blake2b(text, digest_size=24).digest()
 
 
 def secret_values(environ: Mapping[str, str]) -> Iterable[bytes]:

@@ -53,9 +53,10 @@ def near_words(text: bytes, providers: list[int], *, words: bool) -> Iterator[Sp
 
     Args:
         text: what to look through.
-        providers: where the names of providers begin, in order.
+        providers: where the names of providers begin.
         words: whether there are secret-like words at all.
     """
+    providers = sorted(providers)  # words that overlap are reported in the order of their ends
     for match in _VALUE.finditer(text):
         start, end = match.span()
         lead = text[max(0, start - _LONGEST) : start]

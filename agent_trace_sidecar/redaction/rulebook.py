@@ -17,6 +17,7 @@ from agent_trace_sidecar.redaction.names import CORES, STRONG_CORES, Kind
 from agent_trace_sidecar.redaction.providers import PROVIDERS
 from agent_trace_sidecar.redaction.rules import Overload, Rule, compiled
 from agent_trace_sidecar.redaction.spans import Span
+from agent_trace_sidecar.redaction.tables import STATEMENTS
 from agent_trace_sidecar.redaction.values import Form, holds_random, is_placeholder, is_plain, is_secret
 
 _LEAD: Final = 320
@@ -52,6 +53,12 @@ class Places(NamedTuple):
     """Those behind which a random value is looked for even without a separator."""
     providers: list[int]
     """Names of services."""
+    statements: list[int]
+    """Statements of SQL that hold rows."""
+
+
+_MARKS: Final = (frozenset(CORES), STRONG_CORES, frozenset(PROVIDERS), frozenset(STATEMENTS))
+"""The words of each field of `Places`."""
 
 
 class Rulebook:
@@ -66,13 +73,9 @@ class Rulebook:
                     words.setdefault(word, []).append(rule)
             else:
                 self._shapes.append(rule)
-        for word in (*CORES, *PROVIDERS):
+        for word in (word for kind in _MARKS for word in kind):
             words.setdefault(word, [])
-        cores = set(CORES)
-        self._is_core = [word in cores for word in words]
-        providers = set(PROVIDERS)
-        self._is_provider = [word in providers for word in words]
-        self._is_strong = [word in STRONG_CORES for word in words]
+        self._marks = [tuple(n for n, kind in enumerate(_MARKS) if word in kind) for word in words]
         self._by_word = list(words.values())
         self._automaton = BytesAhoCorasick(
             [word.encode() for word in words], matchkind=MatchKind.Standard, implementation=Implementation.DFA
@@ -86,12 +89,8 @@ class Rulebook:
         if len(hits) > MOST_HITS:
             raise Overload
         for word, start, _end in hits:
-            if self._is_core[word]:
-                places.cores.append(start)
-                if self._is_strong[word]:
-                    places.strong.append(start)
-            if self._is_provider[word]:
-                places.providers.append(start)
+            for mark in self._marks[word]:
+                places[mark].append(start)
             for rule in self._by_word[word]:
                 found.setdefault(id(rule), (rule, []))[1].append(start)
         for rule, positions in found.values():

@@ -26,23 +26,22 @@ _ACCOUNTS: Final = re.compile(
 _DIGEST: Final = re.compile(rb"(?:[0-9a-fA-F]{32}|[0-9a-fA-F]{40}|[0-9a-fA-F]{64}|[0-9a-fA-F]{128})$")
 _COPY: Final = re.compile(rb"(?im)^copy[ \t]+[^\s(]{1,120}[ \t]*\(([^()\n]{1,2000})\)[ \t]+from[ \t]+stdin[^\n]*\n")
 _HEADER: Final = re.compile(rb"\"?[A-Za-z_][\w .-]{0,40}\"?(?:([,;\t|])\"?[A-Za-z_][\w .-]{0,40}\"?)+\r?\n")
+STATEMENTS: Final = ("insert into", "insert ignore", "from stdin")
+"""Lower-case words of which one is in every statement that is looked for."""
 _MOST_ROWS: Final = 20_000
 _MOST_COLUMNS: Final = 100
 
 
-def tables(text: bytes) -> Iterator[Span]:
-    """The values in columns of secrets."""
-    if any(
-        word in text for word in (b"insert into", b"INSERT INTO", b"Insert Into", b"INSERT IGNORE", b"insert ignore")
-    ):
+def tables(text: bytes, *, statements: bool) -> Iterator[Span]:
+    """The values in columns of secrets; `statements` says whether one of `STATEMENTS` is in the text."""
+    if statements:
         yield from _inserts(text)
-    if b"from stdin" in text or b"FROM stdin" in text or b"FROM STDIN" in text:
         for match in _COPY.finditer(text):
             yield from _lines(text, match.end(), _kinds(match[1].split(b",")), b"\t", b"\\.")
     for at in _beginnings(text):
-        if match := _HEADER.match(text, at):
-            names = match[0].strip(b"\r\n").split(match[1])
-            yield from _lines(text, match.end(), _kinds(names), match[1], BREAK)
+        if header := _HEADER.match(text, at):
+            names = header[0].strip(b"\r\n").split(header[1])
+            yield from _lines(text, header.end(), _kinds(names), header[1], BREAK)
 
 
 def _beginnings(text: bytes) -> Iterator[int]:
