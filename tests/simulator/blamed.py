@@ -5,11 +5,11 @@ import os
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tests.simulator.lines import AI, HUMAN, Line, Tally
+from tests.simulator.lines import AI, HUMAN, Doc, Line, Tally
 from tests.simulator.play import Play
 
 UNKNOWN: Final = "unknown"
@@ -33,6 +33,12 @@ class BlameScore:
     def ai(self) -> Tally:
         """The lines of models."""
         return self.by_author[AI]
+
+    def file(self, where: str, doc: Doc, answers: Sequence[Mapping[str, Any]]) -> None:
+        """Take all lines of a file into account."""
+        assert [one["line"] for one in answers] == list(range(1, len(doc.lines) + 1)), f"{where}: lines are missing"
+        for number, (line, answer) in enumerate(zip(doc.lines, answers, strict=True), 1):
+            self.line(f"{where}:{number}", line, answer)
 
     def line(self, where: str, line: Line, answer: Mapping[str, Any]) -> None:
         """Take one line's answer into account."""
@@ -75,12 +81,12 @@ def blame(url: str, play: Play, path: str, *options: str) -> list[dict[str, Any]
 
 
 def score_blame(url: str, plays: Iterable[Play]) -> BlameScore:
-    """Ask for every file as it stands, and score all lines."""
+    """Ask for every file as it stands, and for those that changed since as they were committed; score all lines."""
     score = BlameScore()
     for play in plays:
         for path, doc in sorted(play.world.docs.items()):
             answers = blame(url, play, path)
-            assert [one["line"] for one in answers] == list(range(1, len(doc.lines) + 1)), f"{path}: lines are missing"
-            for number, (line, answer) in enumerate(zip(doc.lines, answers, strict=True), 1):
-                score.line(f"{play.name} {path}:{number}", line, answer)
+            score.file(f"{play.name} {path}", doc, answers)
+        for path in play.world.changed():
+            score.file(f"{play.name} HEAD:{path}", play.world.head[path], blame(url, play, path, "--rev", "HEAD"))
     return score

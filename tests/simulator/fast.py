@@ -151,6 +151,8 @@ class FastDriver:
             calls = [(script.call_id(number, index), call) for index, call in enumerate(step)]
             for call_id, call in calls:
                 self._begin(session, message, call_id, call)
+            if script.aside and number == len(script.steps) - 1:
+                self._world.write(script.aside)
             for call_id, call in calls:
                 if call.tool == "task":
                     self._run(self._open(session), model_id, children[call.arguments["prompt"]])

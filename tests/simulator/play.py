@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, TypeVar
 
 from tests.simulator import history, model, person, shell
@@ -15,6 +15,8 @@ T = TypeVar("T")
 
 _UNDONE: Final = 0.1
 """The share of turns that the user takes back."""
+_ASIDE: Final = 0.15
+"""The share of turns in which a person edits meanwhile."""
 
 Steps = Sequence[Sequence[Planned]]
 
@@ -26,6 +28,8 @@ class Script:
     marker: str
     steps: Steps
     children: "tuple[Script, ...]" = ()
+    aside: str | None = None
+    """A file that a person changes while the last of the steps is going on."""
 
     def call_id(self, step: int, index: int) -> str:
         """The id that the scripted model gives to a call."""
@@ -122,12 +126,26 @@ class Play:
 
     def _prompt(self) -> str:
         steps = [self._step() for _ in range(self.rng.choices([1, 2, 3], [6, 3, 1])[0])]
-        script = self._script([step for step in steps if step], "")
+        planned = [step for step in steps if step]
+        aside = self._aside(planned[-1]) if planned and self.rng.random() < _ASIDE else None
+        script = replace(self._script(planned, ""), aside=aside)
         self.driver.prompt(self.model, script)
         return "turn: " + " | ".join(
             " + ".join(f"{call.tool} {[effect.path for effect in call.effects]}" for call in step)
             for step in script.steps
         )
+
+    def _aside(self, step: Sequence[Planned]) -> str | None:
+        """Let a person type into a file that no call of the step names; not beside commands, which may change any."""
+        path = self.world.pick()
+        paths = {name for call in step for effect in call.effects for name in (effect.path, effect.old_path)}
+        if path in paths or any(call.tool in {"bash", "task"} for call in step):
+            return None
+        lines = list(self.world.docs[path].lines)
+        at = self.rng.randrange(len(lines))
+        lines[at:at] = person.typed(self.world, 1, 4)
+        self.world.put(path, lines, HUMAN)
+        return path
 
     def _step(self, *, nested: bool = False) -> list[Planned]:
         """One to three calls on different files; now and then a subagent, or a command that touches everything."""

@@ -1,4 +1,4 @@
-"""Where the simulator's text comes from: the modules of the running Python's standard library.
+"""Where the simulator's text comes from: the modules of the running Python's standard library, half of them in braces.
 
 The files that are edited, what the model writes and what a person types are taken from different modules, so that
 nobody writes a line that another wrote, but for those that all code has: blank ones, `else:`, `return None`.
@@ -23,7 +23,7 @@ _NEW_WORDS: Final = ("amber", "basalt", "cobalt", "damask", "ember", "fathom", "
 
 @lru_cache(maxsize=1)
 def _modules() -> tuple[tuple[str, tuple[str, ...]], ...]:
-    found = []
+    found: list[tuple[str, tuple[str, ...]]] = []
     root = Path(sysconfig.get_paths()["stdlib"])
     for path in sorted([*root.glob("*.py"), *root.glob("[a-k]*/*.py")]):
         if path.parent.name in _NOT_CODE:
@@ -34,8 +34,23 @@ def _modules() -> tuple[tuple[str, tuple[str, ...]], ...]:
             continue
         lines = formatted(text.removesuffix("\n").split("\n"))
         if _LINES[0] <= len(lines) <= _LINES[1] and "\r" not in text:
-            found.append((path.name, tuple(lines)))
+            braces = len(found) // PARTS % 2 == 1
+            found.append((path.name, tuple(_braced(lines) if braces else lines)))
     return tuple(found)
+
+
+def _braced(lines: list[str]) -> list[str]:
+    """The same code in a language of braces: many lines are alike there."""
+    result: list[str] = []
+    open_at: list[int] = []
+    for line in lines:
+        depth = len(line) - len(line.lstrip(" "))
+        while line.strip() and open_at and depth <= open_at[-1]:
+            result.append(" " * open_at.pop() + "}")
+        opens = line.endswith(":")
+        result.append(line[:-1] + " {" if opens else line)
+        open_at += [depth] if opens else []
+    return result + [" " * depth + "}" for depth in reversed(open_at)]
 
 
 def modules(part: int) -> list[tuple[str, tuple[str, ...]]]:

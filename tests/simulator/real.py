@@ -30,6 +30,8 @@ class RealDriver:
         self._script(script)
         answer = self._server.prompt(self._world.root, self._session, script.marker, model_id)
         self._asked = str(answer["info"]["parentID"])
+        if script.aside:  # the steps are too quick to get between
+            self._world.write(script.aside)
         self._oc.model.requests.clear()
 
     def undo(self, docs: Mapping[str, Doc]) -> None:
