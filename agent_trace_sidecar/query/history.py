@@ -96,10 +96,11 @@ class History:
             authors[span.start - 1 : span.end] = [UNKNOWN] * len(authors[span.start - 1 : span.end])
         if before:
             self._keep(before, change, authors)
-        own = [at for span in change.spans if not span.excluded for at in self._write(change, span, authors)]
         version = Version(change.worktree, change.path, change.after, authors)
+        for span in change.spans:
+            if not span.excluded:
+                self._write(version, span, authors)
         self._remember(version)
-        self._index(version, own)
 
     def explain(self, worktree: str, path: str, packed: bytes, base: Version | None) -> Version:
         """Whose the lines of a content are that follows `base` after nobody knows what."""
@@ -175,27 +176,32 @@ class History:
     def _keep(self, before: Version, change: Change, authors: list[Author]) -> None:
         """Give the lines outside of the ranges to whom they belonged before."""
         after = change.after or b""
-        kept, pieces, last = b"", list[tuple[int, int]](), 0
+        pieces, last = list[tuple[int, int]](), 0
         for span in sorted(change.spans):
             if not span.excluded and span.start - 1 >= last:
                 pieces.append((last, span.start - 1))
                 last = span.end
         pieces.append((last, len(authors)))
         kept = b"".join(after[start * HASH_BYTES : end * HASH_BYTES] for start, end in pieces)
-        where = [at for start, end in pieces for at in range(start, min(end, len(authors)))]
         # What is in no range was there before, so that also a brace between two rewritten lines is the old one.
-        for old, new, size in align(before.packed, kept, lambda _: False):
-            for offset in range(size):
-                authors[where[new + offset]] = before.authors[old + offset]
+        blocks = align(before.packed, kept, lambda _: False)
+        first = 0
+        for start, end in pieces:
+            for old, new, size in blocks:
+                low, high = max(new, first), min(new + size, first + end - start)
+                if low < high:
+                    at, origin = start + low - first, old + low - new
+                    authors[at : at + high - low] = before.authors[origin : origin + high - low]
+            first += max(0, end - start)
 
-    def _write(self, change: Change, span: Span, authors: list[Author]) -> Iterable[int]:
+    def _write(self, version: Version, span: Span, authors: list[Author]) -> None:
         """Give the lines of a range to its call."""
         lines = range(span.start - 1, min(span.end, len(authors)))
-        own = hashes(change.after or b"", lines.start, max(lines.start, lines.stop))
+        own = hashes(version.packed, lines.start, max(lines.start, lines.stop))
         for at, one, tokens in zip(lines, own, _padded(span.tokens, len(lines)), strict=True):
             self.weights.learn(one, tokens)
-            authors[at] = Wrote(span.origin, change.path, at + 1, one >> 32, tokens)
-        return lines
+            authors[at] = Wrote(span.origin, version.path, at + 1, one >> 32, tokens)
+            self._born(version, at, one)
 
     def _add_without_file(self, change: Change) -> None:
         """Take in ranges of which only the lines are known, as a state that has nothing else."""
@@ -211,17 +217,18 @@ class History:
         if authors:
             version = Version(change.worktree, change.path, packed, authors)
             self._versions.append(version)
-            self._index(version, [at for at, author in enumerate(authors) if author is not UNKNOWN])
+            for at, one in enumerate(version.hashes):
+                self._born(version, at, one)
 
     def _remember(self, version: Version) -> None:
         self.latest[version.worktree, version.path] = version
         self._versions.append(version)
         self._exact[version.packed] = version
 
-    def _index(self, version: Version, lines: Iterable[int]) -> None:
-        for at in lines:
-            if not self.weights.is_weak(version.hashes[at]):
-                self._births.setdefault(version.loose[at], []).append((version, at))
+    def _born(self, version: Version, at: int, line_hash: int) -> None:
+        """Remember where a line was written."""
+        if not self.weights.is_weak(line_hash):
+            self._births.setdefault(line_hash >> 32, []).append((version, at))
 
     # -- lines that came from elsewhere ----------------------------------------------------------------------
 

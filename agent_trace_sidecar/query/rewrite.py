@@ -76,12 +76,14 @@ def _judge(old: Sequence[bytes], tokens: bytes, mine: Counter[int], whole: Conta
 
 
 def _with_empty(new: Sequence[bytes], found: list[Found]) -> list[Found]:
-    """A line of nothing but punctuation belongs to the same old line as both of its neighbours."""
-    for at in range(1, len(found)):
-        if not new[at] and found[at - 1].kind is Kind.SAME:
-            after = next((one for tokens, one in zip(new[at:], found[at:], strict=True) if tokens), found[at - 1])
-            if after.kind is Kind.SAME:
-                found[at] = found[at - 1]
+    """A line of nothing but punctuation belongs to the same old line as those before and after it."""
+    telling = [at for at, tokens in enumerate(new) if tokens]
+    for at, tokens in enumerate(new):
+        if tokens:
+            continue
+        around = [*[one for one in telling if one < at][-1:], *[one for one in telling if one > at][:1]]
+        if around and all(found[one].kind is Kind.SAME for one in around):
+            found[at] = found[around[0]]
     return found
 
 

@@ -36,6 +36,7 @@ def kinds(old: list[bytes], new: list[bytes]) -> list[Kind]:
         ([b"x = compute(a, b)"], [b"raise ValueError"], [OTHER]),
         ([b"else:"], [b"try:"], [OTHER]),
         ([b"f(alpha, beta, gamma)"], [b"f(", b"    alpha,", b"    beta,", b"    gamma,", b")"], [SAME] * 5),
+        ([b"return (alpha + beta)"], [b"(", b"    return alpha", b"    + beta", b")"], [SAME] * 4),
         ([b"f(", b"    alpha,", b"    beta,", b")"], [b"f(alpha, beta)"], [SAME]),
         ([b"total = a + b"], [b"total = a - b"], [PARTLY]),
         ([b"one two three", b"four five six"], [b"four five six seven", b"nothing alike"], [PARTLY, OTHER]),
