@@ -80,8 +80,16 @@ _TABLE: Final = (
     ("mailgun-key", "key- pubkey-", rf"{_B}((?:pub)?key-[0-9a-f]{{32}}){_E}"),
     ("sendgrid-key", "sg.", rf"{_B}(SG\.[A-Za-z0-9_-]{{16,32}}\.[A-Za-z0-9_-]{{16,64}})"),
     ("sendinblue-key", "xkeysib- xsmtpsib-", r"(x(?:key|smtp)sib-[A-Za-z0-9-]{40,100})"),
-    ("twilio-key", "sk0 sk1 sk2 sk3 sk4 sk5 sk6 sk7 sk8 sk9 ska skb skc skd ske skf", rf"{_B}(SK[0-9a-f]{{32}}){_E}"),
-    ("twilio-sid", "ac0 ac1 ac2 ac3 ac4 ac5 ac6 ac7 ac8 ac9 aca acb acc acd ace acf", rf"{_B}(AC[0-9a-f]{{32}}){_E}"),
+    (
+        "twilio-key",
+        "sk0 sk1 sk2 sk3 sk4 sk5 sk6 sk7 sk8 sk9 ska skb skc skd ske skf",
+        rf"{_B}(SK[0-9a-fA-F]{{32}}){_E}",
+    ),
+    (
+        "twilio-sid",
+        "ac0 ac1 ac2 ac3 ac4 ac5 ac6 ac7 ac8 ac9 aca acb acc acd ace acf",
+        rf"{_B}(AC[0-9a-fA-F]{{32}}){_E}",
+    ),
     ("salesforce-token", "00d", rf"{_B}(00D[A-Za-z0-9]{{12,15}}![A-Za-z0-9._-]{{40,260}})"),
     ("square-token", "sq0 eaaa", rf"{_B}(sq0[a-z]{{3}}-[A-Za-z0-9_\\-]{{20,60}}|EAAA[A-Za-z0-9_-]{{50,70}}){_E}"),
     ("facebook-token", "eaac eaab eaad eaam", rf"{_B}(EAA[BCDM][A-Za-z0-9]{{20,400}})"),
@@ -89,6 +97,7 @@ _TABLE: Final = (
     ("digitalocean-token", "dop_v1_ doo_v1_ dor_v1_", r"(do[opr]_v1_[0-9a-f]{40,70})"),
     ("doppler-token", "dp.", rf"{_B}(dp\.(?:ct|pt|st|sa|scim|audit)\.(?:[\w-]{{2,35}}\.)?[A-Za-z0-9]{{40,44}}){_E}"),
     ("vault-token", "hvs. hvb. hvr. s.ca", rf"{_B}(hv[sbr]\.[A-Za-z0-9_-]{{20,200}}|s\.CAES[A-Za-z0-9_-]{{60,200}})"),
+    ("old-vault-token", "s.", rf"(?:^|[\s=:\"'])(s\.[A-Za-z0-9]{{24}}){_E}"),
     ("terraform-token", ".atlasv1.", r"([A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_=-]{40,80})"),
     ("databricks-token", "dapi", rf"{_B}(dapi[0-9a-f]{{32}}(?:-\d)?){_E}"),
     ("huggingface-token", "hf_ api_org_", rf"{_B}((?:hf|api_org)_[A-Za-z0-9]{{30,40}}){_E}"),
@@ -173,7 +182,7 @@ _TABLE: Final = (
     ("ppk", "private-lines:", r"(?m)^Private-Lines: \d+\r?\n((?:[A-Za-z0-9+/=]+\r?\n)+(?:Private-MAC: [0-9a-f]+)?)"),
 )
 
-_UNPLAIN: Final = frozenset({"artifactory-token", "artifactory-key", "fireworks-key", "vault-token"})
+_UNPLAIN: Final = frozenset({"old-vault-token", "artifactory-token", "artifactory-key", "fireworks-key", "vault-token"})
 
 OWN_RULES: Final = tuple(
     Rule(rule_id, pattern, tuple(literals.split()), group=1, judged="unplain" if rule_id in _UNPLAIN else "")

@@ -81,6 +81,13 @@ _HYPHENED: Final = re.compile(r"[A-Za-z]{3,}(?:-[A-Za-z]{3,})+$")
 _KEYWORDS: Final = re.compile(
     r"(?i)pass(?:word|wd|phrase|code)?|pwd|secret|token|key|auth|credential|user|login|api|test|example|sample|dummy|fake|foo|bar"
 )
+_WORDS_ONLY: Final = re.compile(r"[A-Za-z][A-Za-z0-9'-]*(?: [A-Za-z0-9][A-Za-z0-9'-]*)+$")
+_SPEAKS: Final = re.compile(
+    r"(?i)(?:.*pass(?:word|wd|phrase|code)?s?|.*secret.*|.*token.*|key|user(?:name)?|login|log|auth.*|your?|my|the|an?|this|that|is|are|was|be|"
+    r"must|can|may|should|will|not|no|for|from|to|of|in|on|at|by|or|if|enter|please|type|set|get|use|using|change|reset|"
+    r"new|old|current|confirm|repeat|again|invalid|wrong|missing|required|optional|empty|none|null|min|max|length|"
+    r"characters?|field|more|less|than|least|most|it|we|do|does|has|have)$"
+)
 _DUMMY: Final = re.compile(
     r"(?i)pass(?:word|wd|phrase|code)?|pwd|secret|token|user|login|test|example|sample|dummy|fake|foo|bar$"
 )
@@ -136,7 +143,7 @@ def _is_password(value: str, form: Form) -> bool:  # noqa: PLR0911 - one return 
     if form is Form.BARE and (_CALL.search(value) or _DOTTED.match(value)):
         return False
     if " " in value:
-        return form is Form.CONFIG and _is_phrase(value)
+        return _is_words(value) or (form is Form.CONFIG and _is_phrase(value))
     if form is Form.CONFIG:
         return not _KEYWORDS.fullmatch(value) and not re.fullmatch(r"[a-z]+[_-][a-z_-]+", value)
     if is_wordy(value):
@@ -154,6 +161,14 @@ def _is_password(value: str, form: Form) -> bool:  # noqa: PLR0911 - one return 
 def _is_phrase(value: str) -> bool:
     """A passphrase of words with a number or a mark inside; a sentence is a label or a message."""
     return not value[0].isupper() and value.count(" ") <= 6 and any(c.isdigit() for c in value)  # noqa: PLR2004
+
+
+def _is_words(value: str) -> bool:
+    """Words and nothing else, none of which speaks of passwords or addresses somebody."""
+    words = value.split()
+    if not 2 <= len(words) <= 6 or re.match(r"[A-Z][a-z]", value) or not _WORDS_ONLY.match(value):  # noqa: PLR2004
+        return False
+    return all(len(word) > 1 for word in words) and not any(_SPEAKS.match(word) for word in words)
 
 
 def is_segmented(value: str) -> bool:
