@@ -196,7 +196,7 @@ def run(command: Sequence[str], env: Mapping[str, str]) -> Ran:
     if process.returncode:
         raise RuntimeError(f"{command[0]} failed: {''.join(said)[-2000:]}")
     wall = time.perf_counter() - began
-    return Ran(wall, usage.ru_utime + usage.ru_stime, max(usage.ru_maxrss / 1024, *totals), stdout)
+    return Ran(wall, usage.ru_utime + usage.ru_stime, max([usage.ru_maxrss / 1024, *totals]), stdout)
 
 
 def _watch(pid: int, totals: list[float], done: threading.Event) -> None:
