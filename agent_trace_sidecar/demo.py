@@ -30,7 +30,8 @@ ORDER BY occurred_at, seq
 _RECORD: Final = "SELECT record::text FROM agent_trace_records WHERE tool_name IS NOT NULL ORDER BY recorded_at LIMIT 1"
 _LINES: Final = """
 SELECT path, coalesce(model_id, '?') AS model, sum(end_line - start_line + 1) AS lines,
-       string_agg(start_line || '-' || end_line || ' (' || method || ')', ', ' ORDER BY recorded_at, start_line) AS ranges
+       string_agg(start_line || '-' || end_line || ' (' || method || ')', ', '
+                  ORDER BY recorded_at, start_line) AS ranges
 FROM agent_trace_ranges GROUP BY 1, 2 ORDER BY 1, 2
 """
 

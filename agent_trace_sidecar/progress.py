@@ -9,20 +9,20 @@ from agent_trace_sidecar.logs import FileLog
 from agent_trace_sidecar.ship import Shipper
 
 if TYPE_CHECKING:
-    import tqdm
+    from tqdm import tqdm
 
 
 class Progress:
     """One bar over the bytes of all files."""
 
     def __init__(self, files: Sequence[Path]) -> None:
-        self._bar: tqdm.tqdm[NoReturn] | None = None
+        self._bar: tqdm[NoReturn] | None = None
         self._before: dict[str, int] = {}
         if sys.stderr.isatty():
-            import tqdm  # noqa: PLC0415 - only a terminal needs it
+            from tqdm import tqdm as bar  # noqa: PLC0415 - only a terminal needs it
 
             total = sum(path.stat().st_size for path in files if path.is_file())
-            self._bar = tqdm.tqdm(total=total, unit="B", unit_scale=True, desc="replay", leave=False)
+            self._bar = bar(total=total, unit="B", unit_scale=True, desc="replay", leave=False)
 
     def update(self, log: FileLog, shipper: Shipper) -> None:
         """Called after each commit."""
