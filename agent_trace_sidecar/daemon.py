@@ -252,6 +252,9 @@ class Run(Daemon):
     # -- spools of dead sidecars -----------------------------------------------------------------------------
 
     async def _adopt_for_ever(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ADOPT_GRACE_S):
+                await self._opened.wait()  # our own shim's last spool is not to be adopted but gone on with
         while True:
             young = await self._adopt_all(grace_s=ADOPT_GRACE_S)
             await asyncio.sleep(ADOPT_GRACE_S if young else ADOPT_INTERVAL_S)
