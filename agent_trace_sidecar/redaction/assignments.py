@@ -17,13 +17,14 @@ from agent_trace_sidecar.redaction.values import LONGEST, Form, is_random, is_se
 _CORE: Final = b"(?:" + b"|".join(core.encode() for core in CORES) + b")"
 _NAME: Final = rb"[\w.$-]*" + _CORE + rb"[\w.$-]*"
 _OPERATOR: Final = (
+    rb"(?:</key>|[ \t]*>)\s{0,40}<(?:value|string)>|"
     rb"[ \t]*\{[ \t]?get;[^{}\n]{0,40}\}[ \t]*=|"
     rb"(?:[ \t]+[\w:-]+=\\*[\"'][^\"'<>]{0,40}\\*[\"'])*[ \t]*>|"
     rb"[ \t]*(?:=>|->|<-)|"
     rb"(?:[ \t]*(?::[ \t]*)?[&A-Za-z_][\w<>\[\]?*& |.]{0,24}[ \t]*)?(?:\[\d*\])?[ \t]*"  # a type, an index, and then
     rb"(?::=|\?=|\|\|=|\+=|={1,3}|!={1,2})"
     rb"|[ \t]*:{1,2}"
-    rb"|[ \t]*[-|~]+[ \t]*|[ \t]*,|[ \t]*\("
+    rb"|[ \t]*\?[:?][ \t]*|[ \t]*[-|~]+[ \t]*|[ \t]*,|[ \t]*\("
     rb"|[,;]?\\*[ntr]?\s{1,40}[\"']?value\\*[\"']?\s{0,3}[=:]|[ \t]+(?:is|was|to|eq|ne|of)[ \t]|[ \t]+|%3[dD]|&#61;"
 )
 _CANDIDATE: Final = (
@@ -103,7 +104,8 @@ def _quoted(text: bytes, found: Candidate, opening: bytes, start: int) -> Iterat
         return
     if not sign and not _MARKED.search(value) and not _is_line(text, found.begin, end + len(opening)):
         return
-    if sign and _JOINTS.issuperset(sign) and not is_random(value.decode("utf-8", "replace"), least=12):
+    default = sign in {b"||", b"?:", b"??"} and found.quote[-1:] in {b")", b"]"}  # getenv("PASSWORD") ?: "value"
+    if sign and not default and _JOINTS.issuperset(sign) and not is_random(value.decode("utf-8", "replace"), least=12):
         return
     if sign in {b",", b"("} and not _is_argument(text, found, sign, value):
         return

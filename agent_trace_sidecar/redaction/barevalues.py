@@ -27,7 +27,7 @@ class Candidate(NamedTuple):
 _LEAD: Final = re.compile(
     rb"[ \t]*(?:[+\-<>|][ \t]*)?(?:\d+[:|\t][ \t]?|L?\d+:[ \t])?[+\-<>|#;/*]*[ \t]*"
     rb"(?:export[ \t]+|set[ \t]+|setx[ \t]+|setenv[ \t]+|ENV[ \t]+|ARG[ \t]+|declare[ \t]+-\w[ \t]+|-[ \t]+"
-    rb"|\$env:|\$|\\*[\"'])*$"
+    rb"|\$env:|\$|:|\\*[\"'])*$"
 )
 """What may stand before a setting on its line: diff marks, line numbers, comment signs, `export`."""
 _SETS: Final = re.compile(rb"(?m)(?:^|\s)(?:ENV|ARG|setx|setenv)\s+$")
@@ -43,12 +43,14 @@ _MIXED: Final = re.compile(rb"(?=[^ ]*[A-Za-z])(?=[^ ]*[\d!#$%^&*@])[^\s()\[\]{}
 _PAIRS: Final = re.compile(rb"(?:^|\s)\w+=\S+\s")
 _CODE: Final = re.compile(rb"![A-Za-z_][\w.]*(?:\(\))?[;)\],]*$|[A-Za-z_][\w:]*<[\w:, *&]+>[\s({;]*$")
 """What can only be an expression or a type: `!req.headers.authorization;`, `Base<Pass>`."""
+_INI: Final = re.compile(rb"[+\- ]?(?:\[[\w. :/-]+\]|[A-Za-z][\w.-]* = [^\"'()\[\]{};=]+)\r?$")
+_INDENTED: Final = re.compile(rb"[+\-]?[ \t]")
 _CALLED: Final = re.compile(rb"[A-Za-z_][\w.:]*(?:\(|\[|\{|->)")
 _VALUE: Final = re.compile(rb"(?:[^\s\\\"'\x60\x1e\x1f]|\\(?![nrt\"'u]))+")
 _URL_VALUE: Final = re.compile(rb"[^\s&\\\"'\x60<>#;,)\x1e\x1f]+")
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9+/=_.~-]*\d[A-Za-z0-9+/=_.~-]*$")
 _LONGEST_BARE: Final = 1024
-_BEFORE_FLAG: Final = frozenset((b" ", b"\t", b"\n", b"'", b'"', b"`", b"[", b"(", b","))
+_BEFORE_FLAG: Final = frozenset((b"", b" ", b"\t", b"\n", b"'", b'"', b"`", b"[", b"(", b","))
 _CLOSERS: Final = b",;)]}"
 _REST: Final = 80
 
@@ -133,12 +135,26 @@ def _of_setting(  # noqa: PLR0911 - one return per form
     if sign == b"=" and not spaced and text[end : end + 1] in {b" ", b"\t", b"\n", b""} and _is_shell(text, found, end):
         return end, Form.CONFIG
     marked = _SYMBOLS.search(text, start, stripped) is not None
-    whole = not rest or rest.startswith((b"#", b"//")) or (marked and rest.rstrip(b",") in {b'"', b"'", b"`"})
-    words = spaced and sign != b":" and not marked
+    whole = (
+        not rest
+        or rest.startswith((b"#", b"//", b"*/", b"-->"))
+        or (marked and rest.rstrip(b",") in {b'"', b"'", b"`"})
+    )
+    words = spaced and sign != b":" and not marked and not _is_ini(text, found.begin, end)
     open_ended = text[end - 1 : end] in {b",", b"[", b"(", b"{", b"|"} and not marked
     if not whole or words or open_ended or not is_alone(text, found.begin) or _CALLED.match(text, start, end):
         return stripped, Form.BARE
     return (stripped if spaced else end), Form.CONFIG
+
+
+def _is_ini(text: bytes, begin: int, end: int) -> bool:
+    """Whether a setting with blanks around its sign stands among others, or in a section, and not among code."""
+    start = _line_start(text, begin)
+    if _INDENTED.match(text, start):
+        return False
+    before = text[max(0, start - _REST) : max(0, start - 1)].rpartition(b"\n")[2]
+    after = text[end : end + 2 * _REST].partition(b"\n")[2].partition(b"\n")[0]
+    return any(_INI.match(line) for line in (before, after))
 
 
 def _is_shell(text: bytes, found: Candidate, end: int) -> bool:

@@ -176,7 +176,7 @@ COMMAND_RULES: Final = (
     ),
     Rule(
         "router-line",
-        r"(?i)\b(?:password|secret|key|md5)\s{1,3}[0-9]\s{1,3}([A-Za-z0-9$./]{6,100})(?:\s|$)",
+        r"(?i)\b(?:password|secret|key|md5)\s{1,3}[0-9]\s{1,3}([^\s\"'(){}\[\],;=<>]{6,100})(?:\s|$)",
         tuple(f"{word} {n} " for word in ("password", "secret", "key") for n in "05789"),
         judged="mixed",
     ),

@@ -147,6 +147,8 @@ def _kind_of_word(word: str, words: list[str], at: int) -> Kind:  # noqa: PLR091
 def _kind_of_key(words: list[str], at: int) -> Kind:
     if any(word in _HARMLESS_KEY for word in words[:at]):
         return Kind.NONE
+    if at and words[at - 1] in {"wep", "wpa"}:
+        return Kind.PASSWORD
     if at and words[at - 1] in _QUALIFIES_KEY:
         return Kind.TOKEN
     return Kind.KEY if at == len(words) - 1 else Kind.NONE

@@ -145,7 +145,8 @@ def _is_password(value: str, form: Form) -> bool:  # noqa: PLR0911 - one return 
     if " " in value:
         return _is_words(value) or (form is Form.CONFIG and _is_phrase(value))
     if form is Form.CONFIG:
-        return not _KEYWORDS.fullmatch(value) and not re.fullmatch(r"[a-z]+[_-][a-z_-]+", value)
+        named = re.fullmatch(r"[a-z]+[_-][a-z_-]+", value) and _KEYWORDS.search(value)
+        return not named and not _KEYWORDS.fullmatch(value)
     if is_wordy(value):
         if _ONE_WORD.match(value):
             return form is Form.QUOTED and value.lower() not in _LABELS and len(_DUMMY.sub("", value)) >= 4  # noqa: PLR2004
