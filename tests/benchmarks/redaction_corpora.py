@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from agent_trace_sidecar.redaction import redact_text
+from tests.benchmarks.redaction_forms import drawn
 
 _ALNUM: Final = string.ascii_letters + string.digits
 _SEED: Final = 20_240_607
@@ -227,6 +228,8 @@ def cases(*, each: int = 4) -> Iterator[Case]:
             for _ in range(each):
                 secret = _MAKERS[maker](rng)
                 yield Case(kind, template.format(secret), secret)
+    for kind, text, secret in drawn(rng, each=each):
+        yield Case(kind, text, secret)
 
 
 def is_masked(secret: str, masked: str) -> bool:
