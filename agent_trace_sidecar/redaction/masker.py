@@ -1,5 +1,6 @@
 """Finds and masks the secrets of one text: every layer once over the text and once over its unescaped view."""
 
+import string
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -8,6 +9,7 @@ from agent_trace_sidecar.redaction.assignments import assignments
 from agent_trace_sidecar.redaction.encoded import encoded
 from agent_trace_sidecar.redaction.files import values_of_file
 from agent_trace_sidecar.redaction.memory import Known
+from agent_trace_sidecar.redaction.names import Kind, kind_of
 from agent_trace_sidecar.redaction.nearby import near_words
 from agent_trace_sidecar.redaction.rulebook import Places, Rulebook
 from agent_trace_sidecar.redaction.spans import Span, applied, blanked, by_line, merged
@@ -17,6 +19,8 @@ from agent_trace_sidecar.redaction.views import Place, unescaped, unquoted
 
 MOST_ROUNDS: Final = 4
 MOST_DEPTH: Final = 3
+_NAME: Final = (string.ascii_letters + string.digits + "_.$-").encode()
+_LONGEST_NAME: Final = 60
 _NAME_REACH: Final = 100
 _VALUE_REACH: Final = 300
 _GAP: Final = 300
@@ -56,8 +60,8 @@ class Masker:
         yield from self._rulebook.spans(view, places)
         yield from key_blocks(view)
         yield from tables(view, statements=bool(places.statements))
-        if places.cores:
-            yield from assignments(view, _around(view, places.cores))
+        if cores := [core for core in places.cores if _promises(view, core)]:
+            yield from assignments(view, _around(view, cores))
         if places.strong or places.providers:
             yield from near_words(view, places.providers, words=bool(places.strong))
         if depth < MOST_DEPTH and b"\\" in view:
@@ -74,6 +78,15 @@ class Masker:
         view, place = inner
         for span in self.find(view, depth):
             yield span._replace(start=place(span.start), end=place(span.end), quote=b"")
+
+
+def _promises(text: bytes, core: int) -> bool:
+    """Whether the name around a core may have a secret beside it; in code most are keywords, tokens and authors."""
+    if text[core] > 127:  # noqa: PLR2004 - a name that is not ASCII
+        return True
+    before, after = text[max(0, core - _LONGEST_NAME) : core], text[core : core + _LONGEST_NAME]
+    start = core - len(before) + len(before.rstrip(_NAME))
+    return kind_of(text[start : core + len(after) - len(after.lstrip(_NAME))]) is not Kind.NONE
 
 
 def _around(text: bytes, cores: list[int]) -> Iterator[tuple[int, int]]:
