@@ -342,9 +342,21 @@ class Replayed(NamedTuple):
 
 
 async def replay(
-    config: Config, logger: Logger, paths: Sequence[Path], progress: Callable[[FileLog, Shipper], None]
+    config: Config,
+    logger: Logger,
+    paths: Sequence[Path],
+    progress: Callable[[FileLog, Shipper], None],
+    *,
+    masking: MaskingProcess | None = None,
 ) -> list[Replayed]:
     """Ship finished logs one after the other; each goes on where an earlier replay of it stopped.
+
+    Args:
+        config: the settings.
+        logger: for what happens on the way.
+        paths: the logs.
+        progress: called after each batch.
+        masking: masks the long ones; without it we do it ourselves. The caller closes it.
 
     Raises:
         FencedError: another replay of the same file took over.
@@ -352,10 +364,9 @@ async def replay(
     """
     daemon = Daemon(config, logger, recorder=False)
     done: list[Replayed] = []
-    aside = MaskingProcess(partial(make_funnel, config))
     try:
         for path in paths:
-            with FileLog(path, daemon.funnel, aside) as log:
+            with FileLog(path, daemon.funnel, masking) as log:
                 shipper, sink = daemon.shipper(log, partial(progress, log))
                 try:
                     await shipper.run()
@@ -363,6 +374,5 @@ async def replay(
                     await sink.close()
                 done.append(Replayed(str(path), log.end, shipper.counts, shipper.counts_before, log.incomplete_bytes))
     finally:
-        aside.close()
         await daemon.database.close()
     return done

@@ -7,10 +7,12 @@ with a funnel that has forgotten them; started again, it goes on where it was.
 
 import asyncio
 import gc
+import os
 import signal
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future
+from contextlib import contextmanager
 from typing import Final, TypeAlias
 
 from agent_trace_sidecar.limits import GARBAGE_OBJECTS, MAX_LINE_BYTES, READ_BYTES
@@ -22,6 +24,7 @@ Mask: TypeAlias = Callable[[Line | Oversize], Redacted]
 ReadAt: TypeAlias = Callable[[int, int], bytes]
 """Takes an offset and a number of bytes, and returns no more of them."""
 
+_PROCESSORS: Final = 3
 _PORTIONS: Final = 4
 """Reads that are on their way through the process aside: one being masked, one waiting, two done."""
 
@@ -142,6 +145,23 @@ class MaskingProcess:
     def close(self) -> None:
         """End it."""
         self._pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def aside(make_funnel: Callable[[], Funnel]) -> Iterator[MaskingProcess | None]:
+    """Give such a process where there is a processor for it, beside those for us and for Postgres.
+
+    With two, each would wait for the others in turn, and a replay took longer.
+    """
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if usable < _PROCESSORS:
+        yield None
+        return
+    process = MaskingProcess(make_funnel)
+    try:
+        yield process
+    finally:
+        process.close()
 
 
 _masks: list[Mask] = []
