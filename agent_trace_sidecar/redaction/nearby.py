@@ -12,7 +12,7 @@ import string
 from collections.abc import Iterator
 from typing import Final
 
-from agent_trace_sidecar.redaction.rules import compiled
+from agent_trace_sidecar.redaction.rules import Overload, compiled
 from agent_trace_sidecar.redaction.spans import BREAK, Span
 from agent_trace_sidecar.redaction.values import entropy, is_segmented, is_wordy
 
@@ -40,6 +40,8 @@ _SHAPE: Final = re.compile(rb"(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9_+/=.~-]+$")
 _HEX: Final = re.compile(rb"[0-9a-fA-F]+$")
 _UUID: Final = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$")
 _LONGEST: Final = 600
+MOST_RUNS: Final = 15_000
+"""More runs of this kind in one text are a list that no tool prints to an agent."""
 _MOST_LINES: Final = 2
 """How many line ends may lie between a service's name and the value."""
 _CONSTANT: Final = re.compile(rb"(?:[A-Z0-9]+_)+[A-Z0-9]+$")
@@ -57,7 +59,9 @@ def near_words(text: bytes, providers: list[int], *, words: bool) -> Iterator[Sp
         words: whether there are secret-like words at all.
     """
     providers = sorted(providers)  # words that overlap are reported in the order of their ends
-    for match in _VALUE.finditer(text):
+    for count, match in enumerate(_VALUE.finditer(text)):
+        if count > MOST_RUNS:
+            raise Overload
         start, end = match.span()
         lead = text[max(0, start - _LONGEST) : start]
         start -= len(lead) - len(lead.rstrip(_CHARACTERS))

@@ -28,6 +28,7 @@ _COPY: Final = re.compile(rb"(?im)^copy[ \t]+[^\s(]{1,120}[ \t]*\(([^()\n]{1,200
 _HEADER: Final = re.compile(rb"\"?[A-Za-z_][\w .-]{0,40}\"?(?:([,;\t|])\"?[A-Za-z_][\w .-]{0,40}\"?)+\r?\n")
 STATEMENTS: Final = ("insert into", "insert ignore", "from stdin")
 """Lower-case words of which one is in every statement that is looked for."""
+_LONGEST_HEADER: Final = 2000
 _MOST_ROWS: Final = 20_000
 _MOST_COLUMNS: Final = 100
 
@@ -39,7 +40,8 @@ def tables(text: bytes, *, statements: bool) -> Iterator[Span]:
         for match in _COPY.finditer(text):
             yield from _lines(text, match.end(), _kinds(match[1].split(b",")), b"\t", b"\\.")
     for at in _beginnings(text):
-        if header := _HEADER.match(text, at):
+        line_end = text.find(b"\n", at, at + _LONGEST_HEADER)
+        if line_end >= 0 and (header := _HEADER.match(text, at, line_end + 1)):
             names = header[0].strip(b"\r\n").split(header[1])
             yield from _lines(text, header.end(), _kinds(names), header[1], BREAK)
 
@@ -113,3 +115,4 @@ def _lines(text: bytes, at: int, columns: list[tuple[bytes, Kind]], separator: b
         if end < 0:
             return
         at = end + 1
+    raise Overload
