@@ -51,7 +51,7 @@ class BlameScore:
         if said != UNKNOWN:
             self.by_author[said].wrong += 1
             if said == AI:
-                self.by_source[str(answer.get("tool"))].wrong += 1
+                self.by_source[_source(answer)].wrong += 1
         self.by_author[line.author].add(Tally(missed=1, unknown=said == UNKNOWN))
         if line.author == AI:
             self.by_source[line.source].add(Tally(missed=1, unknown=said == UNKNOWN))
@@ -64,10 +64,15 @@ class BlameScore:
         self.by_author[said].right += 1
         if said != AI:
             return
-        self.by_source[line.source if line.author == AI else str(answer.get("tool"))].right += 1
+        self.by_source[line.source if line.author == AI else _source(answer)].right += 1
         if line.author == AI and answer.get("model_id") not in {line.model, *line.also}:
             self.wrong_model += 1
             self.findings.append(f"{where}: model {answer.get('model_id')}, is {line.model}: {line.text!r}")
+
+
+def _source(answer: Mapping[str, Any]) -> str:
+    """The row of a line that no model truly wrote."""
+    return {"write": "overwrite"}.get(tool := str(answer.get("tool")), tool)
 
 
 def blame(url: str, play: Play, path: str, *options: str) -> list[dict[str, Any]]:
