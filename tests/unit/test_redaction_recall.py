@@ -65,7 +65,7 @@ HARMLESS = (
     '"minipass": "^7.0.3", "fs-minipass": "^3.0.0 || ^4"',
     "uses: docker/build-push-action@263435318d21b8e681c14492fe198d362a7d2c83",
     "github.com/stripe/stripe-go v72.3.0 h1:ZJPL1d3ox8cnoTDuUPC3bDMT8xVRWvX1fFjzVrZyUyo=",
-    '"resolved": "https://registry.npmjs.org/stripe/-/stripe-8.1.0.tgz#0d1d4bb0f8c2a1f0e7b4a9d2f1c6a3b5e8d7c9f0"',
+    '"resolved": "https://packages.example.org/stripe/-/stripe-8.1.0.tgz#0d1d4bb0f8c2a1f0e7b4a9d2f1c6a3b5e8d7c9f0"',
     "struct LoopUnrollPass : PassInfoMixin<LoopUnrollPass> {",
     "if (this.pass || !response.ok) { return response }",
     "X509_PRIV_KEY_INFO *PKCS12_SAFEBAG_get0_p8inf(const PKCS12_SAFEBAG *bag);",
