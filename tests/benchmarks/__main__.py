@@ -27,7 +27,7 @@ GROUPS: Final = {
     "start": "start:rows",
     "memory": "memory:rows",
     "fleet": "fleet:rows",
-    "blame": "blame_rows:rows",
+    "blame": "blame_scale:rows",
 }
 """Names for --only, each with where its rows are made; imported when their turn comes."""
 
