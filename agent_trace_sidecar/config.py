@@ -114,7 +114,7 @@ def _check_url(url: str | None, variable: str) -> None:
     try:
         check(url)
     except AddressError as exc:
-        raise ConfigError(f"{variable}: {exc} (Its value is not shown: it may hold a password.)") from None
+        raise ConfigError(f"{variable}: {exc}") from None
 
 
 def _sentence(message: str, values: Mapping[str, object]) -> str:
