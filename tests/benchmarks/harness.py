@@ -196,15 +196,18 @@ def run(command: Sequence[str], env: Mapping[str, str]) -> Ran:
     if process.returncode:
         raise RuntimeError(f"{command[0]} failed: {''.join(said)[-2000:]}")
     wall = time.perf_counter() - began
-    return Ran(wall, usage.ru_utime + usage.ru_stime, max([usage.ru_maxrss / 1024, *totals]), stdout)
+    return Ran(wall, usage.ru_utime + usage.ru_stime, max(totals, default=0.0), stdout)
 
 
 def _watch(pid: int, totals: list[float], done: threading.Event) -> None:
-    """Note how much memory a process and its children have together, what they share counted once."""
+    """Note the peak of a process and what its children have besides, what they share counted once.
+
+    Not by wait4: that counts what we had ourselves when we forked.
+    """
     children = Path(f"/proc/{pid}/task/{pid}/children")
     while not done.wait(0.1):
         with contextlib.suppress(OSError, StopIteration):
-            totals.append(sum(_proportional_mib(one) for one in (pid, *map(int, children.read_text().split()))))
+            totals.append(peak_mib(pid) + sum(map(_proportional_mib, map(int, children.read_text().split()))))
 
 
 def _proportional_mib(pid: int) -> float:
