@@ -1,7 +1,7 @@
-"""Where a repository stands: real hg repositories, and made-up layouts of svn and jj.
+"""Where a repository stands: real hg and svn repositories, and a made-up layout of jj.
 
-No package of a registry brings svn or jj. So svn's is its own table with its own columns, as svn 1.14 makes it, and
-jj's is its folders with a program that answers like jj.
+Neither Debian nor PyPI brings jj, so its is the folders of one, with a program that answers like jj. What a real svn
+does not do at will, a table with its columns does.
 """
 
 import os
@@ -14,6 +14,7 @@ from agent_trace_sidecar.wire import VcsObserved
 from agent_trace_sidecar.workspace import vcs
 from agent_trace_sidecar.workspace.revision import Revisions
 from agent_trace_sidecar.workspace.vcs import Repositories
+from tests.support.debian import program, run
 from tests.support.mercurial import hg
 
 NODES = """
@@ -41,6 +42,21 @@ def test_hg_says_its_working_parent(tmp_path: Path, form: str) -> None:
     assert where(tmp_path / "sub") == VcsObserved("hg", hg(tmp_path, "log", "-r", ".", "-T", "{node}"))
     hg(tmp_path, "update", "-q", "0")
     assert where(tmp_path) == VcsObserved("hg", hg(tmp_path, "log", "-r", "0", "-T", "{node}"))
+
+
+def test_a_real_svn_working_copy_says_its_revision(tmp_path: Path) -> None:
+    """Before and after a commit is fetched; from a folder below the root as well."""
+    svn = program("svn", "subversion")
+    run(program("svnadmin", "subversion"), "create", str(tmp_path / "server"))
+    copy = tmp_path / "copy"
+    run(svn, "checkout", "-q", f"file://{tmp_path}/server", str(copy))
+    assert where(copy) == VcsObserved("svn", "0")
+    (copy / "sub").mkdir()
+    (copy / "sub" / "a.txt").write_text("one\n")
+    run(svn, "add", "-q", str(copy / "sub"))
+    run(svn, "commit", "-q", "-m", "One", str(copy))
+    run(svn, "update", "-q", str(copy))
+    assert where(copy / "sub") == VcsObserved("svn", "1")
 
 
 def test_svn_says_the_revision_of_the_root(tmp_path: Path) -> None:
