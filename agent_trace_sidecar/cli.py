@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import closing, suppress
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
@@ -173,18 +172,15 @@ def _step_back() -> None:
 
 
 def _replay(config: Config, arguments: argparse.Namespace) -> int:
-    from agent_trace_sidecar import daemon, log, masking  # noqa: PLC0415
+    from agent_trace_sidecar import daemon, log  # noqa: PLC0415
     from agent_trace_sidecar.progress import Progress  # noqa: PLC0415
     from agent_trace_sidecar.sinks.postgres import FencedError  # noqa: PLC0415
 
-    with closing(Progress(arguments.files)) as progress, masking.aside(partial(daemon.make_funnel, config)) as aside:
+    with closing(Progress(arguments.files)) as progress:
         try:
-            replay = daemon.replay(config, log.logger(), arguments.files, progress.update, masking=aside)
-            done = asyncio.run(replay)
+            done = asyncio.run(daemon.replay(config, log.logger(), arguments.files, progress.update))
         except OSError as exc:
             raise CommandError(f"{exc.filename or 'a file'} can't be read: {exc.strerror}.") from None
-        except masking.MaskingDiedError:
-            raise CommandError("the process that masks has died; started again, the replay goes on there.") from None
         except FencedError:
             raise CommandError("another replay of the same file has taken over.") from None
     for replayed in done:

@@ -27,7 +27,6 @@ from agent_trace_sidecar.intake import Intake
 from agent_trace_sidecar.limits import ADOPT_GRACE_S, ADOPT_INTERVAL_S, DRAIN_DEADLINE_S, SPOOL_KEEP_S
 from agent_trace_sidecar.log import Logger
 from agent_trace_sidecar.logs import FileLog, SpoolLog
-from agent_trace_sidecar.masking import MaskingProcess
 from agent_trace_sidecar.metrics import CONTENT_TYPE, Metrics
 from agent_trace_sidecar.reading import Log
 from agent_trace_sidecar.redaction import Funnel, RuleError, is_secret_path
@@ -346,8 +345,6 @@ async def replay(
     logger: Logger,
     paths: Sequence[Path],
     progress: Callable[[FileLog, Shipper], None],
-    *,
-    masking: MaskingProcess | None = None,
 ) -> list[Replayed]:
     """Ship finished logs one after the other; each goes on where an earlier replay of it stopped.
 
@@ -356,7 +353,6 @@ async def replay(
         logger: for what happens on the way.
         paths: the logs.
         progress: called after each batch.
-        masking: masks the long ones; without it we do it ourselves. The caller closes it.
 
     Raises:
         FencedError: another replay of the same file took over.
@@ -366,7 +362,7 @@ async def replay(
     done: list[Replayed] = []
     try:
         for path in paths:
-            with FileLog(path, daemon.funnel, masking) as log:
+            with FileLog(path, daemon.funnel) as log:
                 shipper, sink = daemon.shipper(log, partial(progress, log))
                 try:
                     await shipper.run()

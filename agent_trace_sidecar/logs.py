@@ -14,7 +14,7 @@ from uuid import NAMESPACE_URL, uuid5
 import msgspec
 
 from agent_trace_sidecar.limits import MAX_LINE_BYTES, READ_BYTES
-from agent_trace_sidecar.masking import AsideCursor, LineCursor, Mask, MaskingProcess, masked_by
+from agent_trace_sidecar.masking import LineCursor, Mask, masked_by
 from agent_trace_sidecar.reading import LogLine
 from agent_trace_sidecar.redaction import Funnel
 from agent_trace_sidecar.sinks.postgres import LogName
@@ -25,9 +25,6 @@ _HEAD_BYTES: Final = 1024
 """A file is known by its path and this much of its beginning."""
 _CHECK_BYTES: Final = 1024
 """... and a position in it by what stands before it."""
-
-_MANY_BYTES: Final = 8 * 1024 * 1024
-"""A longer file is masked by a process of its own; for a shorter one, starting it would take longer."""
 
 
 class SpoolLog:
@@ -95,8 +92,8 @@ class SpoolLog:
 class FileLog:
     """A finished log file: what stands in it when it is opened. A last line that was cut off is left for later."""
 
-    def __init__(self, path: Path, funnel: Funnel, aside: MaskingProcess | None = None) -> None:
-        """Open `path`; its lines are masked by `funnel`, or `aside` where there are many.
+    def __init__(self, path: Path, funnel: Funnel) -> None:
+        """Open `path`; its lines are masked by `funnel`.
 
         Raises:
             OSError: it can't be read, or is no regular file.
@@ -112,8 +109,6 @@ class FileLog:
         self.start = 0
         self.size = status.st_size
         self.end = self._end_of_lines(status.st_size)
-        many = aside is not None and self.end > _MANY_BYTES
-        self._aside = AsideCursor(self._read_at, aside) if aside is not None and many else None
         self._cursor = LineCursor(self._read_at, masked_by(funnel))
 
     def __enter__(self) -> Self:
@@ -130,15 +125,11 @@ class FileLog:
         return self.size - self.end
 
     def read(self, position: int, max_bytes: int) -> list[LogLine]:
-        """Masked lines from `position` on; none while the process aside has not got so far."""
-        if self._aside is not None:
-            return self._aside.read(position, self.end, max_bytes)
+        """Masked lines from `position` on."""
         return self._cursor.read(position, self.end, max_bytes, whole=True)
 
     async def more(self, position: int) -> bool:
         """Whether anything stands after `position`; the file does not grow."""
-        if self._aside is not None and position < self.end:
-            await self._aside.more(position, self.end)
         return position < self.end
 
     def check(self, position: int) -> str:

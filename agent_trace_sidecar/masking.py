@@ -1,21 +1,10 @@
-"""The lines of a file, masked, from any position: in this process, or ahead in one of its own.
+"""The lines of a file, masked, from any position."""
 
-Masking is most of the work of a replay, so a long file gets a process that does nothing else. It is one, and gets the
-lines in order: the funnel remembers what secrets a session has shown. If it dies the replay fails, rather than going on
-with a funnel that has forgotten them; started again, it goes on where it was.
-"""
-
-import asyncio
-import gc
-import os
-import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Future
-from contextlib import contextmanager
-from typing import Final, TypeAlias
+from collections.abc import Callable
+from typing import TypeAlias
 
-from agent_trace_sidecar.limits import GARBAGE_OBJECTS, MAX_LINE_BYTES, READ_BYTES
+from agent_trace_sidecar.limits import MAX_LINE_BYTES, READ_BYTES
 from agent_trace_sidecar.reading import LogLine
 from agent_trace_sidecar.redaction import Funnel, Redacted
 from agent_trace_sidecar.sources.lines import Line, LineSplitter, Oversize
@@ -23,10 +12,6 @@ from agent_trace_sidecar.sources.lines import Line, LineSplitter, Oversize
 Mask: TypeAlias = Callable[[Line | Oversize], Redacted]
 ReadAt: TypeAlias = Callable[[int, int], bytes]
 """Takes an offset and a number of bytes, and returns no more of them."""
-
-_PROCESSORS: Final = 3
-_PORTIONS: Final = 4
-"""Reads that are on their way through the process aside: one being masked, one waiting, two done."""
 
 
 def masked_by(funnel: Funnel, observe: Callable[[bytes], bytes | None] = lambda _: None) -> Mask:
@@ -114,124 +99,3 @@ class LineCursor:
             self._at = end_of_line
             lines.append(LogLine(self._mask(line), end_of_line))
         return lines
-
-
-class MaskingDiedError(Exception):
-    """The process that masks is gone, and with it what it remembered."""
-
-
-class MaskingProcess:
-    """A process with a funnel of its own. It starts with the first lines that it gets."""
-
-    def __init__(self, make_funnel: Callable[[], Funnel]) -> None:
-        """`make_funnel` is called there, so it must be known there by its name."""
-        # Imported here: `run` must not wait for what only a replay needs.
-        from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415
-        from multiprocessing import get_context  # noqa: PLC0415
-
-        self._pool = ProcessPoolExecutor(1, get_context("spawn"), _begin, (make_funnel,))
-
-    def submit(self, lines: Sequence[Line | Oversize]) -> "Future[list[bytes]]":
-        """Mask lines after all those that were submitted before.
-
-        Raises:
-            MaskingDiedError: the process is gone.
-        """
-        try:
-            return self._pool.submit(_mask_all, lines)
-        except BrokenExecutor:
-            raise MaskingDiedError from None
-
-    def close(self) -> None:
-        """End it."""
-        self._pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def aside(make_funnel: Callable[[], Funnel]) -> Iterator[MaskingProcess | None]:
-    """Give such a process where there is a processor for it, beside those for us and for Postgres.
-
-    With two, each would wait for the others in turn, and a replay took longer.
-    """
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if usable < _PROCESSORS:
-        yield None
-        return
-    process = MaskingProcess(make_funnel)
-    try:
-        yield process
-    finally:
-        process.close()
-
-
-_masks: list[Mask] = []
-"""In the process aside: its one mask."""
-
-
-def _begin(make_funnel: Callable[[], Funnel]) -> None:
-    gc.set_threshold(GARBAGE_OBJECTS)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the replay, which ends us
-    _masks.append(masked_by(make_funnel()))
-
-
-def _mask_all(lines: Sequence[Line | Oversize]) -> list[bytes]:
-    (mask,) = _masks
-    return [mask(line).line for line in lines]
-
-
-def _result(masked: "Future[list[bytes]]") -> list[bytes]:
-    try:
-        return masked.result()
-    except BrokenExecutor:
-        raise MaskingDiedError from None
-
-
-class AsideCursor:
-    """As `LineCursor`, masked ahead by another process: `read` gives what is ready, `more` waits for it."""
-
-    def __init__(self, read_at: ReadAt, aside: MaskingProcess) -> None:
-        self._read_at, self._aside = read_at, aside
-        self._at = -1
-        self._raw = RawLines(read_at, 0)
-        self._underway: deque[tuple[list[int], Future[list[bytes]]]] = deque()
-        self._ready: deque[LogLine] = deque()
-
-    def read(self, position: int, end: int, max_bytes: int) -> list[LogLine]:
-        """What is masked of the lines from `position` on, about `max_bytes` of them.
-
-        Raises:
-            MaskingDiedError: the process is gone.
-        """
-        self._fill(position, end)
-        lines: list[LogLine] = []
-        taken = 0
-        while taken < max_bytes:
-            if not self._ready:
-                if not (self._underway and self._underway[0][1].done()):
-                    break
-                ends, masked = self._underway.popleft()
-                pairs = zip(_result(masked), ends, strict=True)
-                self._ready.extend(LogLine(Redacted.from_spool(line), at) for line, at in pairs)
-            line = self._ready.popleft()
-            taken += line.end - self._at
-            self._at = line.end
-            lines.append(line)
-        return lines
-
-    async def more(self, position: int, end: int) -> None:
-        """Wait until `read` gives something."""
-        self._fill(position, end)
-        if not self._ready and self._underway:
-            await asyncio.wait([asyncio.wrap_future(self._underway[0][1])])
-
-    def _fill(self, position: int, end: int) -> None:
-        """Keep the process busy."""
-        if position != self._at:
-            for _, future in self._underway:
-                future.cancel()
-            self._underway.clear()
-            self._ready.clear()
-            self._raw = RawLines(self._read_at, position)
-            self._at = position
-        while len(self._underway) < _PORTIONS and (lines := self._raw.next(end, whole=True)):
-            self._underway.append(([at for _, at in lines], self._aside.submit([line for line, _ in lines])))
