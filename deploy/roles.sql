@@ -54,9 +54,10 @@ BEGIN
     END LOOP;
 END $$;
 
--- What each statement of a sidecar needs. The rows that hold what was said and done (payload, record, line) are
--- written by COPY, which needs INSERT alone. The gate and the checkpoint are read back: ids, positions, and the
--- builder's state, which is made of ids, names of models and one path.
+-- What each statement of a sidecar needs. What was said and done (payload, line) is written by COPY, which needs INSERT
+-- alone, and can't be read back. The gate and the checkpoint are: ids, positions, and the builder's state, which is made
+-- of ids, names of models and one path. A record, which holds paths and ids and no contents, is found by what it says of
+-- its message when that is undone, and replaced when its step's end knows better.
 DO $$
 DECLARE
     wanted record;
@@ -65,9 +66,10 @@ BEGIN
         SELECT * FROM (VALUES
             ('agent_trace_migrations', 'SELECT'),
             ('agent_trace_events', 'INSERT'),
-            ('agent_trace_records', 'INSERT'),
-            ('agent_trace_ranges', 'INSERT'),
-            ('agent_trace_file_states', 'INSERT'),
+            ('agent_trace_records', 'INSERT, DELETE, SELECT (record_id, recorded_at, session_id, record)'),
+            ('agent_trace_ranges',
+             'INSERT, DELETE, SELECT (record_id, recorded_at, session_id, voided_at), UPDATE (voided_at)'),
+            ('agent_trace_file_states', 'INSERT, DELETE, SELECT (record_id, recorded_at)'),
             ('agent_trace_dedupe', 'SELECT, INSERT'),
             ('agent_trace_sources', 'SELECT, INSERT, UPDATE'),
             -- For `status`, which is also the image's health check: how many dead letters of which kind.

@@ -5,11 +5,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 import asyncpg
 import pytest
 
-from tests.support.postgres import OwnServer, PostgresServers, execute, fetch
+from agent_trace_sidecar.rows import Built, EventRow, Item, Void
+from agent_trace_sidecar.sinks import mending
+from tests.support.postgres import OwnServer, PostgresServers, execute, fetch, run_apart
 from tests.support.sidecar import sidecar_env
 from tests.support.tailing import Writer, all_stored, stored_ids, tailing
 from tests.support.waiting import eventually
@@ -19,8 +22,10 @@ RECORDINGS = Path(__file__).parents[1] / "data" / "recordings"
 FORBIDDEN_TO_WRITERS = (
     "SELECT payload FROM agent_trace_events",
     "SELECT event_id FROM agent_trace_events",
-    "SELECT record FROM agent_trace_records",
     "SELECT path FROM agent_trace_ranges",
+    "UPDATE agent_trace_ranges SET model_id = 'x'",
+    "UPDATE agent_trace_records SET record = '{}'",
+    "SELECT after_hashes FROM agent_trace_file_states",
     "SELECT line FROM agent_trace_dead_letters",
     "UPDATE agent_trace_events SET tool = 'x'",
     "DELETE FROM agent_trace_events",
@@ -109,6 +114,34 @@ def test_a_writer_stores_everything_and_can_do_nothing_else(roles: Roles, tmp_pa
     assert [statement for statement in FORBIDDEN_TO_WRITERS if may(url, statement)] == []
     healthy = command(tmp_path, url, "status")
     assert (healthy.returncode, "healthy: " in healthy.stdout) == (0, True), healthy.stdout + healthy.stderr
+
+
+def test_a_writer_voids_restores_and_replaces_what_a_record_says(roles: Roles, tmp_path: Path) -> None:
+    """What undoing and a step's end need: without these rights the recording would stand still."""
+    assert command(tmp_path, roles.url("writer"), "replay", str(RECORDINGS / "apply-patch.jsonl")).returncode == 0
+    (row,) = fetch(roles.server.url, "SELECT record_id, recorded_at, session_id FROM agent_trace_records")
+    event = EventRow(UUID(int=1), row["recorded_at"], UUID(int=2), 1, None, None, None, "x", None, "{}")
+    undone = Void(row["session_id"], "", None, onward=True, at=row["recorded_at"], restore=False)
+
+    def voided() -> int:
+        query = "SELECT count(*) AS n FROM agent_trace_ranges WHERE voided_at IS NOT NULL"
+        return int(fetch(roles.server.url, query)[0]["n"])
+
+    async def mend(built: Built) -> None:
+        connection = await asyncpg.connect(roles.url("writer"), statement_cache_size=0)
+        try:
+            await mending.undo(connection, [Item(built, b"", 0)])
+            await mending.drop_refined(connection, [Item(built, b"", 0)])
+        finally:
+            await connection.close()
+
+    run_apart(lambda: mend(Built(event, voids=[undone])))
+    assert voided() == 3
+    run_apart(lambda: mend(Built(event, voids=[undone._replace(restore=True)])))
+    assert voided() == 0
+    run_apart(lambda: mend(Built(event, refined=[(row["record_id"], row["recorded_at"])])))
+    for table in ("agent_trace_records", "agent_trace_ranges", "agent_trace_file_states"):
+        assert fetch(roles.server.url, f"SELECT count(*) AS n FROM {table}")[0]["n"] == 0
 
 
 def test_a_reader_reads_and_cannot_write(roles: Roles, tmp_path: Path) -> None:
