@@ -37,11 +37,12 @@ def _rows(path: Path, text: str) -> list[object]:
         import tomllib  # noqa: PLC0415 - most users have no rules of their own
 
         try:
-            rows = tomllib.loads(text).get("rule", [])
+            tables = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise RuleError(f"{path}: not valid TOML: {error}") from error
-        if not isinstance(rows, list):
-            raise RuleError(f"{path}: rules stand in tables that begin with [[rule]]")
+        rows = tables.pop("rule", [])
+        if tables or not isinstance(rows, list):  # a misspelt name would leave a secret unmasked without a word
+            raise RuleError(f"{path}: rules stand in tables that begin with [[rule]], and nothing else does")
         return rows
     rows = []
     for number, line in enumerate(text.splitlines(), 1):

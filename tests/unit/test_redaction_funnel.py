@@ -317,3 +317,12 @@ def test_no_bytes_whatever_make_it_raise(tail: bytes, head: bytes) -> None:
     """Torn UTF-8, half JSON, control characters: one line comes out, without a newline."""
     assert b"\n" not in FUNNEL.line(head + tail).line
     assert b"\n" not in FUNNEL.oversize(head + tail, 1).line
+
+
+@pytest.mark.parametrize("text", ["[[rules]]\nid = 'x'\npattern = 'x'\n", "[rule]\nid = 'x'\n", "x = 1\n"])
+def test_a_toml_file_of_anything_but_rules_is_an_error(tmp_path: Path, text: str) -> None:
+    """A misspelt table must not leave a secret unmasked without a word."""
+    path = tmp_path / "rules.toml"
+    path.write_text(text)
+    with pytest.raises(RuleError, match="begin with"):
+        Funnel(rules_file=path)
