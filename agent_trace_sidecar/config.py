@@ -19,8 +19,6 @@ PREFIX: Final = "AGENT_TRACE_"
 _TRUE: Final = {"1", "true", "on", "yes"}
 _FALSE: Final = {"0", "false", "off", "no"}
 
-PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
-
 
 class ConfigError(Exception):
     """A setting that can't be used. Its text is one sentence that names the variable."""

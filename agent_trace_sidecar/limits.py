@@ -23,9 +23,6 @@ SEGMENT_BYTES: Final = 8 * MIB
 SPOOL_MAX_BYTES: Final = 1024 * MIB
 """At this many unshipped bytes the sidecar stops reading stdin; the shim then keeps, and at last counts, its lines."""
 
-SPOOL_RESUME_BYTES: Final = SPOOL_MAX_BYTES * 9 // 10
-"""Reading goes on below this mark; a gap to the other one avoids rapid switching."""
-
 SPOOL_KEEP_S: Final = 600
 """Shipped segments stay this long, so that a fail-over to a replica that lags heals from the spool."""
 
@@ -59,9 +56,6 @@ ADOPT_INTERVAL_S: Final = 30.0
 GARBAGE_OBJECTS: Final = 50_000
 """New objects before the next look for garbage in cycles: rows come by the thousand and hold none, and Python's own 700
 cost a sixth of the time."""
-
-STATE_BYTES: Final = 64 * KIB
-"""The builder's state of one instance, saved with every batch."""
 
 MAX_INSTANCES: Final = 256
 """Instances whose state a shipper holds in memory; a log of more of them reads the others from the database again."""

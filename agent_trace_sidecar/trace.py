@@ -16,9 +16,6 @@ from uuid import UUID
 
 import msgspec
 
-WRITTEN_VERSIONS: Final = ("0.1.0",)
-"""What AGENT_TRACE_SPEC_VERSION may be."""
-
 MAX_MODEL_ID_CHARS: Final = 250
 """The specification's bound."""
 

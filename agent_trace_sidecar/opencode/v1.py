@@ -26,9 +26,6 @@ from agent_trace_sidecar.events import (
 )
 from agent_trace_sidecar.wire import EMPTY, Envelope
 
-MAX_ID_CHARS: Final = 500
-"""OpenCode's ids have 30 characters. Longer than this is no id, and would not fit into an index either."""
-
 _USER_COMMAND: Final = b'"The following tool was executed by the user"'
 
 

@@ -12,8 +12,6 @@ _IN_EVERY_FILE: Final = (
     b"pass", b"break", b"break;", b"continue", b"continue;", b"return", b"return;", b"return None", b"return true;",
     b"return false;", b"return True", b"return False", b"default:", b"<div>", b"</div>", b"...", b"->", b"|", b"&&",
 )  # fmt: skip
-_FEW: Final = 2
-"""Lines with fewer words and operators than this are weak."""
 _NO_WEIGHT: Final = {one >> 32 for one in hashes_of(line_hashes(_IN_EVERY_FILE))}
 _WEIGHTS: Final = (0.0, 0.0, 0.4, 1.0, 1.0)
 """Of lines with 0, 1, 2, 3, 4 tokens."""

@@ -23,8 +23,6 @@ _NAME: Final = (string.ascii_letters + string.digits + "_.$-").encode()
 _LONGEST_NAME: Final = 60
 _NAME_REACH: Final = 100
 _VALUE_REACH: Final = 300
-_GAP: Final = 300
-"""Stretches closer than this are looked at in one go: a look costs as much as reading this far."""
 _NEXT_LINE: Final = 40
 
 

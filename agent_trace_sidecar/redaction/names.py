@@ -78,7 +78,6 @@ _QUALIFIES_KEY: Final = frozenset(
     "deploy deployment write read rest developer dev project org integration merchant publishable site live prod "
     "test production sandbox secure enc sign jwt rsa gpg pgp tls ssl http".split()
 )
-_QUALIFIES_ANY: Final = frozenset("api access secret auth client oauth bearer".split())
 _HARMLESS_KEY: Final = frozenset(
     "public pub primary foreign sort partition cache keyword keywords hot unique index object row column dict map lookup "
     "registry translation i18n message sorting group hash range routing translate natural composite compound".split()

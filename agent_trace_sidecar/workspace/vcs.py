@@ -28,8 +28,6 @@ _HG_NODE_BYTES: Final = 20
 _HG_V2: Final = b"dirstate-v2\n"
 _JJ: Final = ("--ignore-working-copy", "--no-pager", "--color=never", "log", "--no-graph", "-r", "@", "-T", "change_id")
 
-_SVN_ROOT: Final = "SELECT revision FROM nodes WHERE local_relpath = '' AND op_depth = 0"
-_NO_SETTINGS: Final = {"HOME": os.devnull, "JJ_CONFIG": os.devnull, "LC_ALL": "C"}
 
 _Mark = tuple[int, ...]
 
