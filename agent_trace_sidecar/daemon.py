@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -312,7 +313,10 @@ class Run(Daemon):
 
     def _complain(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """What asyncio would print to stderr, which may block, and with texts that can hold a row's content."""
-        self.logger.warning("unexpected", error=type(context.get("exception")).__name__)
+        fault = context.get("exception")
+        frames = traceback.extract_tb(fault.__traceback__) if fault is not None else []
+        where = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
+        self.logger.warning("unexpected", error=type(fault).__name__, where=where)
 
     def _call(self, function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Run `function` in the event loop, from one of the intake's threads; the loop may be closed already."""

@@ -289,7 +289,8 @@ def soak(plan: Plan, say: Callable[[str], None]) -> bool:
                     names = Counter(re.findall(r" event=(\S+)(?:.* cause=(\S+))?", lines))
                     for (name, cause), count in sorted(names.items()):
                         say(f"  log {count:6} {name} {cause}")
-                    for line in [line for line in lines.splitlines() if "event=" not in line][:40]:
+                    odd = [line for line in lines.splitlines() if "event=" not in line or "event=unexpected" in line]
+                    for line in odd[:40]:
                         say(f"  stderr {line}")
         server.close()
     return ok
