@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 import msgspec
 
 from agent_trace_sidecar.log import Logger, try_write
+from agent_trace_sidecar.masking import masked_by
 from agent_trace_sidecar.redaction import Funnel, Redacted
 from agent_trace_sidecar.sources.lines import Line, Oversize
 from agent_trace_sidecar.sources.stdin import read_lines
@@ -60,8 +61,8 @@ class Intake:
     ) -> None:
         """The three callbacks run in the intake's threads: `on_spool` once, before the first line is durable."""
         self._root = spool_root
-        self._funnel = funnel
         self._observer = observer
+        self._mask = masked_by(funnel, self._observed)
         self._logger = logger
         self._on_spool, self._on_durable, self._on_end = on_spool, on_durable, on_end
         self._spool: Spool | None = None
@@ -110,17 +111,12 @@ class Intake:
 
     def _take(self, lines: Sequence[Line | Oversize]) -> None:
         """Mask and append the lines of one read."""
-        redacted = [self._mask(line) for line in lines]
+        redacted = self._mask(lines)
         if self._spool is None:
             self._spool = self._open_spool(redacted)
             self._on_spool(self._spool)
         self._append(self._spool, redacted)
         self._wake.set()
-
-    def _mask(self, line: Line | Oversize) -> Redacted:
-        if isinstance(line, Oversize):
-            return self._funnel.oversize(line.head, line.size)
-        return self._funnel.line(line.data, self._observed(line.data))
 
     def _observed(self, line: bytes) -> bytes | None:
         try:

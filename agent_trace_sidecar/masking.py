@@ -1,7 +1,7 @@
 """The lines of a file, masked, from any position."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from agent_trace_sidecar.limits import MAX_LINE_BYTES, READ_BYTES
@@ -9,18 +9,18 @@ from agent_trace_sidecar.reading import LogLine
 from agent_trace_sidecar.redaction import Funnel, Redacted
 from agent_trace_sidecar.sources.lines import Line, LineSplitter, Oversize
 
-Mask: TypeAlias = Callable[[Line | Oversize], Redacted]
+Mask: TypeAlias = Callable[[Sequence[Line | Oversize]], list[Redacted]]
 ReadAt: TypeAlias = Callable[[int, int], bytes]
 """Takes an offset and a number of bytes, and returns no more of them."""
 
 
 def masked_by(funnel: Funnel, observe: Callable[[bytes], bytes | None] = lambda _: None) -> Mask:
-    """What makes a line of a file fit to be shipped: the funnel, and what is seen of the repository."""
+    """What makes lines fit to be kept: the funnel, and what is seen of the repository."""
 
-    def mask(line: Line | Oversize) -> Redacted:
-        if isinstance(line, Oversize):
-            return funnel.oversize(line.head, line.size)
-        return funnel.line(line.data, observe(line.data))
+    def mask(lines: Sequence[Line | Oversize]) -> list[Redacted]:
+        whole = [line.data for line in lines if isinstance(line, Line)]
+        masked = iter(funnel.lines(whole, [observe(data) for data in whole]))
+        return [next(masked) if isinstance(line, Line) else funnel.oversize(line.head, line.size) for line in lines]
 
     return mask
 
@@ -87,15 +87,14 @@ class LineCursor:
             self._ready.clear()
             self._raw = RawLines(self._read_at, position)
             self._at = position
-        lines: list[LogLine] = []
-        taken = 0
-        while taken < max_bytes:
+        raw: list[Line | Oversize] = []
+        ends: list[int] = []
+        while self._at - position < max_bytes:
             if not self._ready:
                 self._ready.extend(self._raw.next(end, whole=whole))
                 if not self._ready:
                     break
-            line, end_of_line = self._ready.popleft()
-            taken += end_of_line - self._at
-            self._at = end_of_line
-            lines.append(LogLine(self._mask(line), end_of_line))
-        return lines
+            line, self._at = self._ready.popleft()
+            raw.append(line)
+            ends.append(self._at)
+        return list(map(LogLine, self._mask(raw), ends))

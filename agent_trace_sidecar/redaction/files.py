@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from agent_trace_sidecar.redaction.rules import compiled
 from agent_trace_sidecar.redaction.spans import Span
 
-_SECRET_PATH: Final = re.compile(
-    r"""(?ix)(?:^|[/\\])(?:
+_NAMES: Final = r"""
       \.env(?:\.[\w.-]+)?(?<!\.example)(?<!\.sample)(?<!\.template)(?<!\.dist) | \.envrc | (?!example|sample)[\w-]+\.env
     | [._]netrc | \.pgpass | pgpass\.conf | \.npmrc | \.yarnrc(?:\.yml)? | \.pypirc | \.git-credentials | \.dockercfg
     | \.docker[/\\]config\.json | \.?aws[/\\](?:credentials|config) | \.?credentials(?:\.(?:json|ya?ml|toml|ini|properties|xml|db))?
@@ -19,8 +19,13 @@ _SECRET_PATH: Final = re.compile(
     | \.boto | \.ftpconfig | sftp-config\.json | \.my\.cnf | \.mylogin\.cnf | \.vault-token | \.cargo[/\\]credentials(?:\.toml)?
     | \.terraformrc | terraform\.rc | hosts\.yml | \.databrickscfg | \.snowsql[/\\]config | service[-_]account[\w.-]*\.json
     | application_default_credentials\.json | rclone\.conf | \.fetchmailrc | \.muttrc | proftpdpasswd | passwd\.txt | logins\.json
-    )$"""
-)
+"""
+"""Names of files that hold secrets only, as a verbose pattern; also a folder's name before them."""
+_SECRET_PATH: Final = re.compile(rf"(?ix)(?:^|[/\\])(?:{_NAMES})$")
+_BORDER: Final = r"[\s\"'`|;&<>()=]"
+_PLAIN_NAMES: Final = re.sub(r"\(\?<?![^()]*\)|\s+", "", _NAMES).replace(r"\w", r"\w\x{80}-\x{10ffff}")
+_PERHAPS: Final = compiled(rf"(?i)(?:^|[/\\]|{_BORDER})(?:{_PLAIN_NAMES})(?:$|{_BORDER})".encode())
+"""Finds every such path in a text, also inside a command, and a few more: RE2 can't say what must not stand there."""
 _WORDS: Final = re.compile(r"[^\s\"'`|;&<>()=]+")
 _READERS: Final = re.compile(
     r"\b(?:cat|bat|less|more|head|tail|tac|nl|type|Get-Content|grep|egrep|rg|sed|awk|strings|xxd|base64|tee|printenv)\b"
@@ -43,6 +48,11 @@ _SEPARATED: Final = re.compile(rb"^[^:\s]+(?::[^:\s]*){1,8}$")
 def is_secret_path(path: str) -> bool:
     """Whether a file of this name holds secrets only."""
     return len(path) < 4096 and _SECRET_PATH.search(path) is not None  # noqa: PLR2004 - the longest path there is
+
+
+def secret_paths(text: bytes) -> Iterator[int]:
+    """Where a path or a command may name a file of secrets: a fast pass over much text, to be followed by a look."""
+    return (match.start() for match in _PERHAPS.finditer(text))
 
 
 def reads_secret_file(command: str) -> bool:

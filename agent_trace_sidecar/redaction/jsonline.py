@@ -15,24 +15,21 @@ import msgspec
 
 from agent_trace_sidecar.redaction.files import is_secret_path, reads_secret_file, values_of_file
 from agent_trace_sidecar.redaction.masker import MOST_ROUNDS, Masker
-from agent_trace_sidecar.redaction.memory import Memory, key_of
+from agent_trace_sidecar.redaction.memory import Memory
 from agent_trace_sidecar.redaction.names import Kind, kind_of
 from agent_trace_sidecar.redaction.spans import Span, applied, blanked, by_line, merged
 from agent_trace_sidecar.redaction.values import Form, is_secret
 
 _TOKEN: Final = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?', re.DOTALL)
-_STRING: Final = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"', re.DOTALL)
-_ID: Final = re.compile(
-    rb"(?:(?:msg|prt|ses|evt|call|per|que|toolu)_[A-Za-z0-9_]{1,40}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{40})$"
-)
-_LONGEST_NAME: Final = 256
 _NUMBER: Final = re.compile(rb"\s*(\d{4,12})(?=[\s,}\]])")
-_BORDER: Final = b"\n\x1e\n"
+BORDER: Final = b"\n\x1e\n"
 _SESSION: Final = re.compile(rb'"sessionI[Dd]":\s?"([^"\\]{1,80})"')
 _PATH_KEYS: Final = frozenset((b"filePath", b"filepath", b"path", b"file", b"relativePath", b"movePath", b"title"))
 _CONTENT_KEYS: Final = frozenset(
     (b"content", b"output", b"oldString", b"newString", b"diff", b"patch", b"patchText", b"preview", b"text", b"error")
 )
+_COMMAND_KEY: Final = b"command"
+_FILE_KEYS: Final = frozenset((*_PATH_KEYS, *_CONTENT_KEYS, _COMMAND_KEY))
 
 
 class JsonLine:
@@ -40,17 +37,15 @@ class JsonLine:
 
     def __init__(self, raw: bytes) -> None:
         self._raw = raw
-        self._open = _unescaped if _is_utf8(raw) else _repaired
+        self._open = unescaped if is_utf8(raw) else _repaired
 
     @classmethod
     def parse(cls, raw: bytes) -> Self | None:
         """The line, or None when it is no JSON."""
-        return cls(raw) if _is_json(raw) else None
+        return cls(raw) if is_json(raw) else None
 
     def masked(self, masker: Masker, counts: Counter[str], memory: Memory) -> bytes:
         """The line with every secret replaced by its label; what it shows is remembered for its session."""
-        if self._is_clean(masker, memory):
-            return self._raw
         session = _SESSION.search(self._raw)
         shown = memory.session(session.group(1) if session else b"")
         for _ in range(MOST_ROUNDS):
@@ -59,8 +54,8 @@ class JsonLine:
             view = blanked(buffer)
             found = [*layout.keyed, *masker.find(buffer)]
             for span in found:
-                if span.spread and shown.add(view[span.start : span.end], span.rule):
-                    memory.clean.clear()  # the value may stand in a string that was clean before
+                if span.spread and shown.add(value := view[span.start : span.end], span.rule):
+                    memory.doubt(value)
             found += [*memory.environment.find(view), *shown.find(view), *layout.file_values(view)]
             spans = merged(by_line(view, found))
             if not spans and not layout.numbers:
@@ -68,43 +63,10 @@ class JsonLine:
             counts.update(span.rule for span in spans)
             counts.update("assignment" for _ in layout.numbers)
             self._raw = layout.rewritten(spans)
+            left = applied(buffer, spans)
+            if layout.is_settled(spans) and not masker.find(left) and not any(shown.find(blanked(left))):
+                break  # what the next round would find out, without laying the line out again
         return self._raw
-
-    def _is_clean(self, masker: Masker, memory: Memory) -> bool:
-        """Whether the strings that are new in this line hold nothing: most lines repeat what earlier ones said.
-
-        Looks at the strings only, without the keys that they stand under; a key that announces a secret is a string
-        as well, and is never clean.
-        """
-        clean = memory.clean
-        named = ((key_of(text), text) for text in _strings(self._raw))
-        fresh = {key: text for key, text in named if key not in clean and not _ID.match(text)}
-        if not fresh:
-            return True
-        opened = [self._open(text) for text in fresh.values()]
-        command = b'"command"' in self._raw
-        if any(_announces(text, command=command) for text in opened):
-            return False
-        buffer = _BORDER.join(opened)
-        if masker.find(buffer) or memory.finds(buffer):
-            return False
-        memory.remember_clean(fresh)
-        return True
-
-
-def _strings(raw: bytes) -> list[bytes]:
-    """All strings of a line of JSON, keys too, as they stand there; where no quote is escaped each is a border."""
-    return _STRING.findall(raw) if b'\\"' in raw else raw.split(b'"')[1::2]
-
-
-def _announces(text: bytes, *, command: bool) -> bool:
-    """Whether a string may be a key of secrets, a file of secrets, or a command that prints one."""
-    if len(text) <= _LONGEST_NAME:
-        if kind_of(text) is not Kind.NONE:
-            return True
-        if is_secret_path(text.decode("utf-8", "replace")):
-            return True
-    return command and b" " in text and reads_secret_file(text[:2000].decode("utf-8", "replace"))
 
 
 class _Layout:
@@ -114,56 +76,68 @@ class _Layout:
         self._raw = raw
         self._tokens: list[tuple[int, int]] = []
         self._bases: list[int] = []
+        self._names: set[int] = set()
         self.keyed: list[Span] = []
         """Values whose key announces a secret."""
         self.numbers: list[tuple[int, int]] = []
         """The same for numbers: where they stand in the line."""
         self._contents: list[tuple[int, int]] = []
-        self._secret_file = False
+        self._holds_file = False
+        """Whether the line is about a file that holds secrets only."""
         pieces: list[bytes] = []
         size = 0
         key, kind = b"", Kind.NONE
+        needs_opening = b"\\" in raw or not raw.isascii()
         for match in _TOKEN.finditer(raw):
-            body = open_(match.group(1))
+            body = open_(match[1]) if needs_opening else match[1]
             self._tokens.append(match.span(1))
             self._bases.append(size)
-            if match.group(2):
+            if match[2]:
+                self._names.add(len(self._bases) - 1)
                 key, kind = body, kind_of(body)
                 if kind is Kind.PASSWORD and (number := _NUMBER.match(raw, match.end())):
                     self.numbers.append(number.span(1))
             else:
                 if kind is not Kind.NONE and is_secret(key, kind, body, Form.CONFIG):
                     self.keyed.append(Span(size, size + len(body), "assignment"))
-                self._file(key, body, size)
-            pieces += (body, _BORDER)
-            size += len(body) + len(_BORDER)
+                if key in _FILE_KEYS:
+                    self._file(key, body, size)
+            pieces += (body, BORDER)
+            size += len(body) + len(BORDER)
         self.buffer = b"".join(pieces)
 
     def _file(self, key: bytes, body: bytes, at: int) -> None:
         """Note whether the line is about a file of secrets, and where its contents stand."""
         if key in _PATH_KEYS:
-            self._secret_file = self._secret_file or is_secret_path(body.decode("utf-8", "replace"))
-        elif key == b"command":
-            self._secret_file = self._secret_file or reads_secret_file(body.decode("utf-8", "replace"))
+            self._holds_file = self._holds_file or is_secret_path(body.decode("utf-8", "replace"))
+        elif key == _COMMAND_KEY:
+            self._holds_file = self._holds_file or reads_secret_file(body.decode("utf-8", "replace"))
         elif key in _CONTENT_KEYS:
             self._contents.append((at, at + len(body)))
 
     def file_values(self, view: bytes) -> Iterator[Span]:
         """What the contents of a file of secrets hold."""
-        if self._secret_file:
+        if self._holds_file:
             for start, end in self._contents:
                 for span in values_of_file(view[start:end]):
                     yield span._replace(start=span.start + start, end=span.end + start)
+
+    def is_settled(self, spans: list[Span]) -> bool:
+        """Whether masking these spans leaves the names, and so what they announce, as they are."""
+        return not self._holds_file and not any(self._token_of(span) in self._names for span in spans)
+
+    def _token_of(self, span: Span) -> int:
+        return bisect.bisect_right(self._bases, span.start) - 1
 
     def rewritten(self, spans: list[Span]) -> bytes:
         """The line with the strings that hold a span replaced, and nothing else."""
         inside: dict[int, list[Span]] = {}
         for span in spans:
-            index = bisect.bisect_right(self._bases, span.start) - 1
+            index = self._token_of(span)
             base = self._bases[index]
             inside.setdefault(index, []).append(span._replace(start=span.start - base, end=span.end - base, quote=b""))
         edits = [(*number, b'"[REDACTED:assignment]"') for number in self.numbers]
-        ends = [*(base - len(_BORDER) for base in self._bases[1:]), len(self.buffer) - len(_BORDER)]
+        ends = [*(base - len(BORDER) for base in self._bases[1:]), len(self.buffer) - len(BORDER)]
         for index, found in inside.items():
             start, end = self._tokens[index]
             text = applied(self.buffer[self._bases[index] : ends[index]], found)
@@ -177,7 +151,7 @@ class _Layout:
         return b"".join(pieces)
 
 
-def _is_json(raw: bytes) -> bool:
+def is_json(raw: bytes) -> bool:
     """Whether the line is JSON as JavaScript writes it: a cut emoji leaves a lone surrogate, which msgspec refuses."""
     try:
         msgspec.json.decode(raw, type=msgspec.Raw)
@@ -189,14 +163,15 @@ def _is_json(raw: bytes) -> bool:
     return True
 
 
-def _is_utf8(raw: bytes) -> bool:
+def is_utf8(raw: bytes) -> bool:
+    """Whether every byte is part of a character."""
     try:
         return raw.isascii() or bool(raw.decode())
     except UnicodeDecodeError:
         return False
 
 
-def _unescaped(body: bytes) -> bytes:
+def unescaped(body: bytes) -> bytes:
     """What a JSON string says, in UTF-8; a lone surrogate becomes U+FFFD."""
     if b"\\" not in body:
         return body
@@ -209,4 +184,4 @@ def _unescaped(body: bytes) -> bytes:
 
 def _repaired(body: bytes) -> bytes:
     """The same for a line with bytes that are no UTF-8: no pattern looks past such a byte."""
-    return _unescaped(body.decode("utf-8", "replace").encode())
+    return unescaped(body.decode("utf-8", "replace").encode())

@@ -41,25 +41,27 @@ class Masker:
             extra = [span for k in known for span in k.find(view)]
             if secret_file:
                 extra += values_of_file(view)
-            spans = merged(by_line(view, [*self._all(view, 0), *extra]))
+            spans = merged(by_line(view, [*self._all(view, 0, Places([], [], [], [])), *extra]))
             if not spans:
                 break
             counts.update(span.rule for span in spans)
             text = applied(text, spans)
         return text
 
-    def find(self, text: bytes, depth: int = 0) -> list[Span]:
-        """The secrets of `text`, in order, none across a line end."""
+    def find(self, text: bytes, depth: int = 0, *, cores: list[int] | None = None) -> list[Span]:
+        """The secrets of `text`, in order, none across a line end; `cores` gets the places of secret-like words."""
         view = blanked(text)
-        return merged(by_line(view, self._all(view, depth)))
-
-    def _all(self, view: bytes, depth: int) -> Iterator[Span]:
         places = Places([], [], [], [])
+        if cores is not None:
+            places = places._replace(cores=cores)
+        return merged(by_line(view, self._all(view, depth, places)))
+
+    def _all(self, view: bytes, depth: int, places: Places) -> Iterator[Span]:
         yield from self._rulebook.spans(view, places)
         yield from key_blocks(view)
         yield from tables(view, statements=bool(places.statements))
-        if cores := [core for core in places.cores if _promises(view, core)]:
-            yield from assignments(view, _around(view, cores))
+        if promising := [core for core in places.cores if _promises(view, core)]:
+            yield from assignments(view, _around(view, promising))
         if places.strong or places.providers:
             yield from near_words(view, places.providers, words=bool(places.strong))
         if depth < MOST_DEPTH and b"\\" in view:

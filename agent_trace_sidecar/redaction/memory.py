@@ -17,8 +17,8 @@ from agent_trace_sidecar.redaction.spans import Span
 from agent_trace_sidecar.redaction.values import Form, is_secret, is_wordy
 
 MOST_SESSIONS: Final = 64
-MOST_CLEAN: Final = 20_000
-_LONGEST_KEY: Final = 120
+MOST_CLEAN: Final = 6_000
+_LONGEST_KEPT: Final = 120
 MOST_VALUES: Final = 512
 _SHORTEST: Final = 8
 _LONGEST: Final = 512
@@ -40,7 +40,7 @@ class Known:
         """Remember a value, and its form in URLs; one that could be a word is not. Whether it was new."""
         if value in self._rules or not is_distinct(value):
             return False
-        for form in {value, quote(value, safe="").encode()}:
+        for form in {value, _in_url(value)}:
             if form not in self._rules:
                 self._rules[form] = rule
                 self._automaton = None
@@ -70,25 +70,46 @@ class Memory:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._everything: BytesAhoCorasick | None = None
         """Finds what any session has shown; None when it must be made again."""
+        self.generation = 0
+        """Grows with every value that is shown: what was clean before may not be any more."""
         self.environment = Known(self._changed)
         self._sessions: OrderedDict[bytes, Known] = OrderedDict()
         self.clean: set[bytes] = set()
-        """The keys of strings that were looked at before and hold nothing: names, paths, and outputs told twice."""
+        """Strings that were looked at before and hold nothing: names, paths, and short outputs told twice."""
+        self._clean_digests: set[bytes] = set()
+        """The same of others."""
         for value in secret_values(environ):
             self.environment.add(value, "known-value")
 
-    def finds(self, text: bytes) -> bool:
-        """Whether the text holds a value that any session has shown."""
+    def places(self, text: bytes) -> list[int]:
+        """Where the text holds values that any session has shown."""
         if self._everything is None:
             known = (self.environment, *self._sessions.values())
             self._everything = BytesAhoCorasick(list({value for one in known for value in one.values()}))
-        return bool(self._everything.find_matches_as_indexes(text))
+        return [start for _, start, _ in self._everything.find_matches_as_indexes(text)]
 
-    def remember_clean(self, keys: Iterable[bytes]) -> None:
+    def is_clean(self, text: bytes) -> bool:
+        """Whether this string was looked at before and held nothing."""
+        return text in self.clean or (_is_digested(text) and _digest(text) in self._clean_digests)
+
+    def remember_clean(self, texts: Iterable[bytes]) -> None:
         """Strings that need not be looked at again."""
-        if len(self.clean) > MOST_CLEAN:
+        if len(self.clean) + len(self._clean_digests) > MOST_CLEAN:
             self.clean.clear()
-        self.clean.update(keys)
+            self._clean_digests.clear()
+        for text in texts:
+            if _is_digested(text):
+                self._clean_digests.add(_digest(text))
+            else:
+                self.clean.add(text)
+
+    def doubt(self, value: bytes) -> None:
+        """Forget the clean strings in which this value may stand: it turned out to be a secret."""
+        all_of_them = b"\n".join(self.clean)
+        for form in (value, _in_url(value)):
+            if form in all_of_them:
+                self.clean = {text for text in self.clean if form not in text}
+        self._clean_digests.clear()
 
     def session(self, key: bytes) -> Known:
         """What this session has shown so far."""
@@ -101,11 +122,20 @@ class Memory:
 
     def _changed(self) -> None:
         self._everything = None
+        self.generation += 1
 
 
-def key_of(text: bytes) -> bytes:
-    """What a string is remembered by: itself, or of a long one a digest, so that nothing long is kept."""
-    return text if len(text) <= _LONGEST_KEY else blake2b(text, digest_size=24).digest()
+def _is_digested(text: bytes) -> bool:
+    """Whether only a digest is kept: of what is long, and of what has escapes and can't be asked what it holds."""
+    return len(text) > _LONGEST_KEPT or b"\\" in text
+
+
+def _digest(text: bytes) -> bytes:
+    return blake2b(text, digest_size=24).digest()
+
+
+def _in_url(value: bytes) -> bytes:
+    return quote(value, safe="").encode()
 
 
 def secret_values(environ: Mapping[str, str]) -> Iterable[bytes]:

@@ -25,10 +25,11 @@ _ACCOUNTS: Final = re.compile(
 )
 _DIGEST: Final = re.compile(rb"(?:[0-9a-fA-F]{32}|[0-9a-fA-F]{40}|[0-9a-fA-F]{64}|[0-9a-fA-F]{128})$")
 _COPY: Final = re.compile(rb"(?im)^copy[ \t]+[^\s(]{1,120}[ \t]*\(([^()\n]{1,2000})\)[ \t]+from[ \t]+stdin[^\n]*\n")
-_HEADER: Final = re.compile(rb"\"?[A-Za-z_][\w .-]{0,40}\"?(?:([,;\t|])\"?[A-Za-z_][\w .-]{0,40}\"?)+\r?\n")
+_NAMES: Final = rb"(\"?[A-Za-z_][\w .-]{0,40}\"?(?:([,;\t|])\"?[A-Za-z_][\w .-]{0,40}\"?){1,99}\r?\n)"
+_HEADER: Final = re.compile(_NAMES)
+_LATER_HEADER: Final = re.compile(BREAK + rb"\n" + _NAMES)
 STATEMENTS: Final = ("insert into", "insert ignore", "from stdin")
 """Lower-case words of which one is in every statement that is looked for."""
-_LONGEST_HEADER: Final = 2000
 _MOST_ROWS: Final = 20_000
 _MOST_COLUMNS: Final = 100
 
@@ -39,20 +40,16 @@ def tables(text: bytes, *, statements: bool) -> Iterator[Span]:
         yield from _inserts(text)
         for match in _COPY.finditer(text):
             yield from _lines(text, match.end(), _kinds(match[1].split(b",")), b"\t", b"\\.")
-    for at in _beginnings(text):
-        line_end = text.find(b"\n", at, at + _LONGEST_HEADER)
-        if line_end >= 0 and (header := _HEADER.match(text, at, line_end + 1)):
-            names = header[0].strip(b"\r\n").split(header[1])
-            yield from _lines(text, header.end(), _kinds(names), header[1], BREAK)
+    for header in _headers(text):
+        names = header[1].strip(b"\r\n").split(header[2])
+        yield from _lines(text, header.end(), _kinds(names), header[2], BREAK)
 
 
-def _beginnings(text: bytes) -> Iterator[int]:
-    """Where the text begins, and where each string of it does."""
-    at = 0
-    while at >= 0:
-        yield at
-        at = text.find(BREAK, at)
-        at = at + 2 if at >= 0 else -1
+def _headers(text: bytes) -> Iterator[re.Match[bytes]]:
+    """Lines of names with which the text begins, or a string of it does."""
+    if first := _HEADER.match(text):
+        yield first
+    yield from _LATER_HEADER.finditer(text)
 
 
 def _kinds(names: list[bytes]) -> list[tuple[bytes, Kind]]:

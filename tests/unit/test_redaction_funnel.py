@@ -1,12 +1,13 @@
 """The funnel: JSON lines in, JSON lines without secrets out, whatever comes in."""
 
+import base64
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent_trace_sidecar.redaction import Funnel, Redacted, RuleError, redact_text
@@ -326,3 +327,48 @@ def test_a_toml_file_of_anything_but_rules_is_an_error(tmp_path: Path, text: str
     path.write_text(text)
     with pytest.raises(RuleError, match="begin with"):
         Funnel(rules_file=path)
+
+
+def _line(**fields: object) -> bytes:
+    return json.dumps({**HEAD, **fields}).encode()
+
+
+_TOGETHER = [
+    _line(input={"sessionID": "ses_1", "out": "nothing"}),
+    _line(input={"sessionID": "ses_1", "out": f"got {PASSWORD}"}),
+    _line(input={"sessionID": "ses_1", "text": f"DB_PASSWORD={PASSWORD}"}),
+    _line(input={"sessionID": "ses_2", "out": f"got {PASSWORD}"}),
+    _line(input={"sessionID": "ses_1", "out": f"got {PASSWORD} again"}),
+    _line(input={"sessionID": "ses_1", "out": f'"{PASSWORD}" \\ quoted'}),
+    b"{torn",
+    _line(input={"args": {"filePath": "/app/.env", "content": "NAME=shop"}}),
+    _line(input={"args": {"command": "cat /app/.env"}}, output={"output": "NAME=shop"}),
+    b"\xff" + _line(input={"text": TOKEN}),
+    _line(input={"text": TOKEN}),
+    _line(input={"text": "a \ud800 half, and " + TOKEN}),
+    _line(input={"githubPat": "q8Zr3vX1pLm0Tn7Ws5Yd"}),
+    _line(input={"text": base64.b64encode(f"password={PASSWORD}".encode()).decode()}),
+]
+
+
+@given(st.lists(st.sampled_from(_TOGETHER), max_size=90), st.integers(1, 90))
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_lines_that_are_looked_at_together_come_out_as_one_by_one(
+    tmp_path: Path, raws: list[bytes], width: int
+) -> None:
+    """Whatever stands beside a line, and whatever a line before it has shown."""
+    single, several = Funnel(cache_dir=tmp_path), Funnel(cache_dir=tmp_path)
+    expected = [single.line(raw).line for raw in raws]
+    found = [done.line for at in range(0, len(raws), width) for done in several.lines(raws[at : at + width])]
+    assert found == expected
+
+
+def test_each_line_after_a_new_secret_is_looked_at_for_it() -> None:
+    """Also in strings that were clean before, escaped or long, and where every line shows another one."""
+    funnel = Funnel()
+    shown = [f"Zx{n:03d}q-8Kd{n}vvT" for n in range(40)]
+    before = [_line(input={"sessionID": "s", "out": f"{value}\n" + "long " * 40}) for value in shown]
+    assert all(value in done.line.decode() for value, done in zip(shown, funnel.lines(before), strict=True))
+    secrets = [_line(input={"sessionID": "s", "text": f"DB_PASSWORD={value}"}) for value in shown]
+    after = funnel.lines([line for pair in zip(secrets, before, strict=True) for line in pair])
+    assert not any(value in done.line.decode() for value in shown for done in after)
