@@ -17,8 +17,8 @@ import msgspec
 from agent_trace_sidecar.build import Builder
 from agent_trace_sidecar.rows import DeadLetter, Item
 from agent_trace_sidecar.ship import gate_id
+from agent_trace_sidecar.sinks.copying import copy_items
 from agent_trace_sidecar.sinks.faults import Fate, verdict
-from agent_trace_sidecar.sinks.postgres import copy_items
 from agent_trace_sidecar.wire import Envelope, parse
 
 _SHOWN_CHARS: Final = 200

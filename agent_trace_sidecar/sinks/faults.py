@@ -64,8 +64,7 @@ _CLIENT_ERRORS: Final = (TypeError, ValueError, OverflowError)
 def verdict(exc: BaseException) -> Verdict:
     """Say what `exc`, raised by a statement of a batch or while connecting, means for the batch."""
     if isinstance(exc, asyncpg.PostgresError):
-        unnamed = exc.sqlstate == "23514" and not getattr(exc, "constraint_name", None)  # no check, those have names
-        return _NO_PARTITION if unnamed else _by_sqlstate(exc.sqlstate or "")
+        return by_sqlstate(exc.sqlstate or "", names_a_rule=bool(getattr(exc, "constraint_name", None)))
     found = _of_settings(exc)  # first, because some of these are ValueErrors too
     if found is not None:
         return found
@@ -94,7 +93,10 @@ def _sentence(text: str) -> str:
     return text.partition("\n")[0].rstrip(".") + "."
 
 
-def _by_sqlstate(code: str) -> Verdict:
+def by_sqlstate(code: str, *, names_a_rule: bool) -> Verdict:
+    """The verdict on what a server says; `names_a_rule`: it says which constraint is violated."""
+    if code == "23514" and not names_a_rule:  # a check has a name
+        return _NO_PARTITION
     if code == "23505":
         return Verdict(Fate.DUPLICATE, code, "")
     if code in _ROW_CODES or code[:2] in ("22", "54"):

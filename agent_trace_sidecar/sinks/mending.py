@@ -5,13 +5,14 @@ keeps its id and time; its old rows go before the new ones are copied. Undoing m
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 import asyncpg
 
-from agent_trace_sidecar.rows import FileStateRow, Item, RangeRow, RecordRow, Void
+from agent_trace_sidecar.rows import Built, Item, Void
 
 _MAX_DEPTH: Final = 8
 """Subagents of subagents that are followed."""
@@ -56,18 +57,20 @@ WHERE session_id = $1 AND recorded_at = ANY ($3::timestamptz[]) AND record_id = 
 """
 
 
-def latest(items: Sequence[Item]) -> tuple[list[RecordRow], list[RangeRow], list[FileStateRow]]:
-    """The rows of a batch, without those that a later line of it refines."""
+def latest(items: Sequence[Item]) -> list[Built]:
+    """What becomes of each item of a batch: without the rows that a later line of it refines."""
     refined = {record_id: at for at, item in enumerate(items) for record_id, _ in item.built.refined}
-    records: list[RecordRow] = []
-    ranges: list[RangeRow] = []
-    states: list[FileStateRow] = []
-    for at, item in enumerate(items):
-        built = item.built
-        records += [row for row in built.records if at >= refined.get(row.record_id, 0)]
-        ranges += [row for row in built.ranges if at >= refined.get(row.record_id, 0)]
-        states += [row for row in built.states if at >= refined.get(row.record_id, 0)]
-    return records, ranges, states
+    if not refined:
+        return [item.built for item in items]
+    return [
+        replace(
+            item.built,
+            records=[row for row in item.built.records if at >= refined.get(row.record_id, 0)],
+            ranges=[row for row in item.built.ranges if at >= refined.get(row.record_id, 0)],
+            states=[row for row in item.built.states if at >= refined.get(row.record_id, 0)],
+        )
+        for at, item in enumerate(items)
+    ]
 
 
 async def drop_refined(connection: asyncpg.Connection, items: Sequence[Item]) -> None:

@@ -7,7 +7,7 @@ error's text is never passed on, it can hold a row's content.
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -20,15 +20,13 @@ from agent_trace_sidecar.rows import (
     Counts,
     DeadItem,
     DeadLetter,
-    EventRow,
-    FileStateRow,
     Item,
-    RangeRow,
-    RecordRow,
 )
-from agent_trace_sidecar.sinks import mending, refused
+from agent_trace_sidecar.sinks import refused
 from agent_trace_sidecar.sinks.connection import connect, guarded
+from agent_trace_sidecar.sinks.copying import copy, copy_items
 from agent_trace_sidecar.sinks.faults import Fate, Verdict, verdict
+from agent_trace_sidecar.sinks.shape import check_shape
 from agent_trace_sidecar.workspace.identity import Identity
 
 T = TypeVar("T")
@@ -78,7 +76,8 @@ SET LOCAL tcp_keepalives_idle = 30
 its ids, and each further attempt would wait for them in a backend of its own. LOCAL: a pooler's other clients keep
 their settings."""
 
-_OUT_OF_RANGE: Final = Verdict(Fate.ROW, "22003", "A number is beyond what jsonb holds.")
+_HALVING_TIMES: Final = 8
+"""Halving asks up to two questions for each line: it gets so many times a batch's deadline."""
 _NOBODY: Final = Identity(recorder=False, environ={})
 _UNEXPLAINED: Final = Verdict(Fate.RETRY, "unexplained", "Good rows were refused; they are tried again.")
 
@@ -204,7 +203,7 @@ class PostgresSink:
             except StoreError as exc:
                 if exc.verdict.fate not in (Fate.ROW, Fate.DUPLICATE):
                     raise
-            await self._run(refused.check_shape, self._connect_deadline_s)
+            await self._run(check_shape, self._connect_deadline_s)
             await self._set_aside(batch, known)
 
     async def close(self) -> None:
@@ -241,7 +240,7 @@ class PostgresSink:
             if moved != "UPDATE 1":
                 raise MovedError
             await copy_items(connection, items)
-            await _copy(connection, "agent_trace_dead_letters", DeadLetter._fields, dead)
+            await copy(connection, "agent_trace_dead_letters", DeadLetter._fields, dead)
             if batch.states:
                 await self._save_states(connection, batch, name.host)
         return Written(total, len(items))
@@ -273,44 +272,50 @@ class PostgresSink:
 
     async def _set_aside(self, batch: Batch, known: set[UUID]) -> None:
         """Find the rows at fault and take them out of the batch: to the dead letters, or as `known` duplicates."""
-        bad = {id(item): _OUT_OF_RANGE for item in refused.certainly_refused(batch.items)}
-        if not bad:
-            bad = await self._search(batch, [i for i in batch.items if i.built.event.event_id not in known])
-        if not bad:
+        asked = _first_of_each_id(batch.items, known)
+        found = await self._ask(refused.judge, asked, self._deadline(batch))
+        if not found:
+            found = await self._ask(refused.halve, asked, self._deadline(batch) * _HALVING_TIMES)
+        if not found:
             raise StoreError(_UNEXPLAINED)
+        hopeless = next((one for one in found.values() if one.fate not in (Fate.ROW, Fate.DUPLICATE)), None)
+        if hopeless is not None:
+            raise StoreError(hopeless)
+        bad = {id(asked[at]): one for at, one in found.items()}
+        known.update(i.built.event.event_id for i in asked if id(i) in bad and bad[id(i)].fate is Fate.DUPLICATE)
         items, batch.items = batch.items, []
         for item in items:
-            found = bad.get(id(item))
-            if found is None or found.fate is Fate.DUPLICATE:
+            one = bad.get(id(item))
+            if one is None or one.fate is Fate.DUPLICATE:
                 batch.items.append(item)
             else:
-                error = str(StoreError(found))
-                letter = DeadLetter(batch.log_id, item.position, "refused", error, item.line, batch.at)
+                letter = DeadLetter(batch.log_id, item.position, "refused", str(StoreError(one)), item.line, batch.at)
                 batch.dead.append(DeadItem(item.built.event.event_id, letter))
-            if found is not None and found.fate is Fate.DUPLICATE:
-                known.add(item.built.event.event_id)
 
-    async def _search(self, batch: Batch, items: list[Item]) -> dict[int, Verdict]:
-        """Halve the batch until each refused row stands alone; every probe is rolled back."""
+    async def _ask(
+        self,
+        question: Callable[[asyncpg.Connection, Sequence[Item]], Awaitable[refused.Refused]],
+        items: Sequence[Item],
+        deadline_s: float,
+    ) -> refused.Refused:
+        """Try the rows in a transaction that is rolled back; empty where the question itself is refused."""
+
+        async def ask(connection: asyncpg.Connection) -> refused.Refused:
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                await connection.execute(self._limits)
+                return await question(connection, items)
+            finally:
+                if not connection.is_closed():
+                    await transaction.rollback()
+
         try:
-            await self._run(lambda c: self._probe(c, items), self._deadline(batch))
+            return await self._run(ask, deadline_s)
         except StoreError as exc:
-            if exc.verdict.fate not in (Fate.ROW, Fate.DUPLICATE):
+            if exc.verdict.fate is Fate.RETRY:
                 raise
-            if len(items) == 1:
-                return {id(items[0]): exc.verdict}
-            half = len(items) // 2
-            return await self._search(batch, items[:half]) | await self._search(batch, items[half:])
-        return {}
-
-    async def _probe(self, connection: asyncpg.Connection, items: list[Item]) -> None:
-        transaction = connection.transaction()
-        await transaction.start()
-        try:
-            await copy_items(connection, items)
-        finally:
-            if not connection.is_closed():
-                await transaction.rollback()
+            return {}
 
     # -- the connection --------------------------------------------------------------------------------------
 
@@ -346,22 +351,10 @@ class PostgresSink:
         return connection
 
 
-async def copy_items(connection: asyncpg.Connection, items: Sequence[Item]) -> None:
-    """COPY the rows of these lines into their tables."""
-    await _copy(connection, "agent_trace_events", EventRow._fields, [i.built.event for i in items])
-    records, ranges, states = mending.latest(items)
-    await mending.drop_refined(connection, items)
-    await _copy(connection, "agent_trace_records", RecordRow._fields, records)
-    await _copy(connection, "agent_trace_ranges", RangeRow._fields, ranges)
-    await _copy(connection, "agent_trace_file_states", FileStateRow._fields, states)
-    await mending.undo(connection, items)
-
-
-async def _copy(
-    connection: asyncpg.Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
-) -> None:
-    if rows:
-        await connection.copy_records_to_table(table, columns=columns, records=rows)
+def _first_of_each_id(items: Sequence[Item], known: set[UUID]) -> list[Item]:
+    """The items that the gate may let through; a second one of the same id would look like a duplicate in the table."""
+    first = {item.built.event.event_id: item for item in reversed(items)}
+    return [i for i in items if first[i.built.event.event_id] is i and i.built.event.event_id not in known]
 
 
 def _survivors(items: Sequence[Item], fresh: set[UUID]) -> list[Item]:

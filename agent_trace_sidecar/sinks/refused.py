@@ -1,92 +1,132 @@
-"""What a server would refuse, found without asking it row by row: used only after it has refused a batch."""
+"""Which lines of a batch the server refuses: asked only after it has refused the batch.
 
-import json
+Strategy: one statement inserts all rows, each line's in a subtransaction of its own, and says what became of each.
+It costs one round trip, however many are refused. The rows travel as one JSON text in a setting that ends with the
+transaction: a DO block takes no parameters, and a temporary table or a function would be left behind in a pooler's
+session. Where the server can't do that, the lines are halved until each refused one stands alone.
+
+The caller's transaction is rolled back: nothing of this stays.
+"""
+
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeGuard
 
 import asyncpg
+import msgspec
 
-from agent_trace_sidecar.rows import Item
+from agent_trace_sidecar.rows import Built, EventRow, FileStateRow, Item, RangeRow, RecordRow
+from agent_trace_sidecar.sinks import mending
+from agent_trace_sidecar.sinks.copying import copy_items
+from agent_trace_sidecar.sinks.faults import Fate, Verdict, by_sqlstate, verdict
+from agent_trace_sidecar.sinks.shape import COLUMNS
 
-_MAX_WEIGHT: Final = 131_072
-"""Digits before the point that numeric holds (PostgreSQL's documentation of numeric types)."""
-_MAX_SCALE: Final = 16_383
-"""Digits after the point, as above."""
-
-_COLUMNS: Final = """
-SELECT c.relname || '.' || a.attname AS name, format_type(a.atttypid, NULL) AS type,
-       a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AS required
-FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-WHERE a.attnum > 0 AND NOT a.attisdropped AND c.oid = ANY (
-    ARRAY[to_regclass('agent_trace_events'), to_regclass('agent_trace_records'), to_regclass('agent_trace_ranges'),
-          to_regclass('agent_trace_file_states'), to_regclass('agent_trace_dead_letters'),
-          to_regclass('agent_trace_dedupe'), to_regclass('agent_trace_sources')]::oid[])
-"""
-_TYPES: Final = {
-    "agent_trace_events": "event_id uuid, occurred_at timestamp with time zone, source_id uuid, seq bigint, "
-    "session_id text, message_id text, call_id text, event_name text, tool text, payload jsonb",
-    "agent_trace_records": "record_id uuid, recorded_at timestamp with time zone, event_id uuid, session_id text, "
-    "spec_version text, vcs_type text, vcs_revision text, tool_name text, tool_version text, model_id text, "
-    "contributor text, record jsonb",
-    "agent_trace_ranges": "record_id uuid, recorded_at timestamp with time zone, path text, start_line integer, "
-    "end_line integer, content_hash text, contributor text, model_id text, session_id text, method text, "
-    "message_id text, call_id text, tool text, project text, line_hashes bytea, line_tokens bytea",
-    "agent_trace_file_states": "record_id uuid, recorded_at timestamp with time zone, project text, worktree text, "
-    "path text, old_path text, kind text, before_hashes bytea, after_hashes bytea, line_keys bigint[]",
-    "agent_trace_dead_letters": "source_id uuid, position bigint, reason text, error text, line bytea, "
-    "seen_at timestamp with time zone",
+_TABLES: Final = {
+    "agent_trace_events": EventRow._fields,
+    "agent_trace_records": RecordRow._fields,
+    "agent_trace_ranges": RangeRow._fields,
+    "agent_trace_file_states": FileStateRow._fields,
 }
 
 
-class WrongShapeError(asyncpg.UndefinedColumnError):
-    """A column is missing, added or of another type: no row is to blame for what the table refuses."""
+def _inserts() -> str:
+    """For each table a loop over the line's rows, which are arrays of the columns."""
+    loops = ""
+    for at, (table, columns) in enumerate(_TABLES.items()):
+        values = ", ".join(_value(n, COLUMNS[table][name]) for n, name in enumerate(columns))
+        loops += f"""
+        IF jsonb_array_length(line->{at}) > 0 THEN
+            FOR fields IN SELECT * FROM jsonb_array_elements(line->{at}) LOOP
+                INSERT INTO {table} ({", ".join(columns)}) VALUES ({values});
+            END LOOP;
+        END IF;"""  # noqa: S608 - constants
+    return loops
 
 
-async def check_shape(connection: asyncpg.Connection) -> None:
-    """Make sure that it is the row, not the table, that is wrong.
+def _value(column: int, kind: str) -> str:
+    """How a value of this type is read from what msgspec makes of it."""
+    if kind == "bytea":
+        return f"decode(fields->>{column}, 'base64')"
+    if kind == "bigint[]":
+        return f"ARRAY(SELECT jsonb_array_elements_text(fields->{column})::bigint)"
+    return f"(fields->>{column})::{kind}"
+
+
+_JUDGE: Final = f"""
+DO $$
+DECLARE
+    line jsonb;
+    fields jsonb;
+    at integer := 0;
+    code text;
+    rule text;
+    refused text[] := '{{}}';
+BEGIN
+    FOR line IN SELECT * FROM jsonb_array_elements(current_setting('agent_trace.lines')::jsonb) LOOP
+        BEGIN{_inserts()}
+        EXCEPTION WHEN OTHERS THEN
+            GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, rule = CONSTRAINT_NAME;
+            refused := refused || json_build_array(at, code, rule <> '')::text;
+        END;
+        at := at + 1;
+    END LOOP;
+    PERFORM set_config('agent_trace.refused', '[' || array_to_string(refused, ',') || ']', true);
+END $$
+"""  # noqa: S608 - constants
+
+Refused = dict[int, Verdict]
+"""By a line's place in the batch."""
+
+
+async def judge(connection: asyncpg.Connection, items: Sequence[Item]) -> Refused:
+    """Ask the server about all lines at once; those of which it says something else than "refused" raise.
 
     Raises:
-        WrongShapeError: a column has been changed by hand.
+        asyncpg.PostgresError: the server can't run the statement.
     """
-    rows = await connection.fetch(_COLUMNS)
-    found = {row["name"]: row["type"] for row in rows}
-    required = {row["name"] for row in rows if row["required"]}
-    for table, columns in _TYPES.items():
-        ours = dict(column.split(" ", 1) for column in columns.split(", "))
-        for name, wanted in ours.items():
-            if found.get(f"{table}.{name}") != wanted:
-                raise WrongShapeError(f"{table}.{name} is not of type {wanted}")
-        for name in required:
-            if name.startswith(f"{table}.") and name.removeprefix(f"{table}.") not in ours:
-                raise WrongShapeError(f"{name} is not ours and must be given")
+    refused: Refused = {}
+    lines = [_encoded(built, at, refused) for at, built in enumerate(mending.latest(items))]
+    await mending.drop_refined(connection, items)
+    await connection.execute("SELECT set_config('agent_trace.lines', $1, true)", f"[{b','.join(lines).decode()}]")
+    await connection.execute(_JUDGE)
+    answer = await connection.fetchval("SELECT current_setting('agent_trace.refused')")
+    for at, code, named in msgspec.json.decode(answer, type=list[tuple[int, str, bool]]):
+        refused[at] = by_sqlstate(code, names_a_rule=named)
+    return refused
 
 
-def certainly_refused(items: Sequence[Item]) -> list[Item]:
-    """Return those items whose payload jsonb can't hold: broken JSON, or a number out of numeric's range."""
-    return [item for item in items if not _fits(item.built.event.payload)]
-
-
-def _fits(payload: str) -> bool:
+def _encoded(built: Built, at: int, refused: Refused) -> bytes:
+    """A line's rows as JSON; one that has none is refused by ourselves."""
+    rows = ((built.event,), built.records, built.ranges, built.states)
     try:
-        json.loads(payload, parse_float=_check_number, parse_int=_check_number, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return False
-    return True
+        data = msgspec.json.encode(rows)
+        if b"\\u0000" in data and any("\0" in value for one in rows for row in one for value in row if _is_text(value)):
+            raise ValueError("no text holds NUL")  # noqa: TRY301 - as the driver raises for what it can't encode
+    except (TypeError, ValueError, OverflowError) as exc:
+        refused[at] = verdict(exc)
+        return b"[[],[],[],[]]"
+    return data
 
 
-def _check_number(literal: str) -> str:
-    """Refuse what numeric refuses.
+def _is_text(value: object) -> TypeGuard[str]:
+    return isinstance(value, str)
+
+
+async def halve(connection: asyncpg.Connection, items: Sequence[Item], first: int = 0) -> Refused:
+    """COPY halves until each refused line stands alone; a line that clashes with an earlier one is found as well.
 
     Raises:
-        ValueError: too many digits before or after the point.
+        asyncpg.PostgresError: what is wrong is not a line's fault.
     """
-    mantissa, _, exponent = literal.lower().lstrip("-").partition("e")
-    whole, _, fraction = mantissa.partition(".")
-    shift = int(exponent[:10] or 0)
-    if len(whole) + shift > _MAX_WEIGHT or len(fraction) - shift > _MAX_SCALE:
-        _refuse(literal)
-    return literal
-
-
-def _refuse(literal: str) -> str:
-    raise ValueError(f"{literal[:20]} is no number for jsonb")
+    try:
+        async with connection.transaction():
+            await copy_items(connection, items)
+    except Exception as exc:
+        found = verdict(exc)
+        if found.fate not in (Fate.ROW, Fate.DUPLICATE):
+            raise
+        if len(items) == 1:
+            return {first: found}
+        half = len(items) // 2
+        earlier = await halve(connection, items[:half], first)
+        return earlier | await halve(connection, items[half:], first + half)
+    return {}

@@ -10,7 +10,7 @@ import pytest
 from agent_trace_sidecar.redaction import Funnel
 from agent_trace_sidecar.sources.lines import Line, LineSplitter
 from tests.support.oracle import Oracle
-from tests.support.postgres import execute, fetch
+from tests.support.postgres import fetch
 from tests.support.shipping import Shipping
 
 MIB = 1 << 20
@@ -143,26 +143,3 @@ def test_a_line_is_the_same_however_it_is_split() -> None:
         assert splitter.feed(stream[:cut]) + splitter.feed(stream[cut:]) == expected
     splitter = LineSplitter(1 << 20)
     assert [found for at in range(len(stream)) for found in splitter.feed(stream[at : at + 1])] == expected
-
-
-POISON = {"first": [0], "middle": [1000], "last": [1999], "every second": range(0, 2000, 2), "all": range(2000)}
-
-
-@pytest.mark.parametrize("where", POISON)
-@pytest.mark.parametrize("kind", ["number", "check"])
-async def test_poison_in_a_batch_of_2000(migrated_url: str, tmp_path: Path, where: str, kind: str) -> None:
-    """Rows that the server refuses: dead letters; every other row of the batch is stored.
-
-    `number` can be told by looking at the row, `check` (a rule of the operator's) only by asking the server.
-    """
-    poisoned = set(POISON[where])
-    if kind == "check":
-        execute(migrated_url, "ALTER TABLE agent_trace_events ADD CHECK (payload->>'input' <> 'poison')")
-        poisoned = set(sorted(poisoned)[:100])  # each costs the server a question
-    bad = '"poison"' if kind == "check" else "1e200000"
-    async with Shipping(tmp_path / "spool", migrated_url, batch_size=2000, segment_bytes=64 * MIB) as shipping:
-        shipping.append([(n, line(bad if n in poisoned else '"good"', seq=n)) for n in range(2000)])
-        await shipping.delivered(60)
-        assert shipping.counts == (2000, 2000 - len(poisoned), 0, len(poisoned))
-    rows = fetch(migrated_url, "SELECT DISTINCT reason FROM agent_trace_dead_letters")
-    assert [row["reason"] for row in rows] == ["refused"]

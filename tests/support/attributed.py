@@ -13,7 +13,7 @@ import msgspec
 from agent_trace_sidecar.build import Builder, BuildSettings
 from agent_trace_sidecar.query.blame import Line, blame
 from agent_trace_sidecar.rows import Built, Item
-from agent_trace_sidecar.sinks.postgres import copy_items
+from agent_trace_sidecar.sinks.copying import copy_items
 from agent_trace_sidecar.wire import Observed
 from agent_trace_sidecar.workspace import Observer
 from tests.support.envelopes import MESSAGE, SESSION, Shim, envelope

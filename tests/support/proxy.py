@@ -22,6 +22,9 @@ Target: TypeAlias = tuple[str, int] | str
 PHASES: Final = ("connect", "startup", "open", "begin", "gate", "advance", "copy", "copy_data", "copy_done", "commit")
 """The steps of a batch as the client's messages show them, in order."""
 
+JUDGE: Final = "judge"
+"""A step of its own: which lines of a refused batch are at fault."""
+
 
 class Break(Enum):
     """What happens to a connection at its moment."""
@@ -96,7 +99,7 @@ class Proxy:
 
     def arm(self, phase: str, action: Action, times: int = 1) -> None:
         """Break the next `times` connections that reach `phase`."""
-        assert phase in PHASES
+        assert phase in {*PHASES, JUDGE}
         self._armed[phase] = (action, times)
 
     def disarm(self) -> None:
@@ -304,7 +307,7 @@ def _phase(kind: bytes, body: bytes) -> str:
         return "copy_done"
     if kind == b"Q":
         word = body.split(None, 1)[0].rstrip(b";\0").lower()
-        return {b"begin": "begin", b"copy": "copy", b"commit": "commit"}.get(word, "")
+        return {b"begin": "begin", b"copy": "copy", b"commit": "commit", b"do": JUDGE}.get(word, "")
     if kind == b"P":
         for mark, phase in _MARKS:
             if mark in body:

@@ -11,7 +11,7 @@ import pytest
 from agent_trace_sidecar.build import Builder, BuildSettings
 from agent_trace_sidecar.fingerprints import line_hashes
 from agent_trace_sidecar.rows import Built, Item
-from agent_trace_sidecar.sinks.postgres import copy_items
+from agent_trace_sidecar.sinks.copying import copy_items
 from agent_trace_sidecar.wire import CallChange, FileChange, LineRange, Observed, VcsObserved
 from tests.support.envelopes import CALL, INSTANCE, MESSAGE, SESSION, Shim, envelope
 

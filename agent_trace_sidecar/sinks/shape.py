@@ -1,0 +1,55 @@
+"""The columns that we write, and whether the tables still have them as they should be."""
+
+from typing import Final
+
+import asyncpg
+
+_PRESENT: Final = """
+SELECT c.relname || '.' || a.attname AS name, format_type(a.atttypid, NULL) AS type,
+       a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AS required
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+WHERE a.attnum > 0 AND NOT a.attisdropped AND c.oid = ANY (
+    ARRAY[to_regclass('agent_trace_events'), to_regclass('agent_trace_records'), to_regclass('agent_trace_ranges'),
+          to_regclass('agent_trace_file_states'), to_regclass('agent_trace_dead_letters'),
+          to_regclass('agent_trace_dedupe'), to_regclass('agent_trace_sources')]::oid[])
+"""
+_TYPES: Final = {
+    "agent_trace_events": "event_id uuid, occurred_at timestamp with time zone, source_id uuid, seq bigint, "
+    "session_id text, message_id text, call_id text, event_name text, tool text, payload jsonb",
+    "agent_trace_records": "record_id uuid, recorded_at timestamp with time zone, event_id uuid, session_id text, "
+    "spec_version text, vcs_type text, vcs_revision text, tool_name text, tool_version text, model_id text, "
+    "contributor text, record jsonb",
+    "agent_trace_ranges": "record_id uuid, recorded_at timestamp with time zone, path text, start_line integer, "
+    "end_line integer, content_hash text, contributor text, model_id text, session_id text, method text, "
+    "message_id text, call_id text, tool text, project text, line_hashes bytea, line_tokens bytea",
+    "agent_trace_file_states": "record_id uuid, recorded_at timestamp with time zone, project text, worktree text, "
+    "path text, old_path text, kind text, before_hashes bytea, after_hashes bytea, line_keys bigint[]",
+    "agent_trace_dead_letters": "source_id uuid, position bigint, reason text, error text, line bytea, "
+    "seen_at timestamp with time zone",
+}
+COLUMNS: Final = {
+    table: dict(column.split(" ", 1) for column in columns.split(", ")) for table, columns in _TYPES.items()
+}
+"""For each table its columns and their types."""
+
+
+class WrongShapeError(asyncpg.UndefinedColumnError):
+    """A column is missing, added or of another type: no row is to blame for what the table refuses."""
+
+
+async def check_shape(connection: asyncpg.Connection) -> None:
+    """Make sure that it is the row, not the table, that is wrong.
+
+    Raises:
+        WrongShapeError: a column has been changed by hand.
+    """
+    rows = await connection.fetch(_PRESENT)
+    found = {row["name"]: row["type"] for row in rows}
+    required = {row["name"] for row in rows if row["required"]}
+    for table, ours in COLUMNS.items():
+        for name, wanted in ours.items():
+            if found.get(f"{table}.{name}") != wanted:
+                raise WrongShapeError(f"{table}.{name} is not of type {wanted}")
+        for name in required:
+            if name.startswith(f"{table}.") and name.removeprefix(f"{table}.") not in ours:
+                raise WrongShapeError(f"{name} is not ours and must be given")
