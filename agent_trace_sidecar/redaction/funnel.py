@@ -6,7 +6,7 @@ It fails closed. Whatever goes wrong, what comes out is a stub that says how man
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from uuid import UUID
@@ -16,7 +16,7 @@ import msgspec
 from agent_trace_sidecar.redaction import export
 from agent_trace_sidecar.redaction.commands import COMMAND_RULES
 from agent_trace_sidecar.redaction.files import is_secret_path
-from agent_trace_sidecar.redaction.firstlook import lines_to_open
+from agent_trace_sidecar.redaction.firstlook import Seen, first_look
 from agent_trace_sidecar.redaction.jsonline import JsonLine
 from agent_trace_sidecar.redaction.masker import Masker
 from agent_trace_sidecar.redaction.memory import Memory
@@ -24,6 +24,7 @@ from agent_trace_sidecar.redaction.metadata import without_contents
 from agent_trace_sidecar.redaction.redacted import Redacted, mint
 from agent_trace_sidecar.redaction.rulebook import Rulebook
 from agent_trace_sidecar.redaction.rules import Overload, Rule
+from agent_trace_sidecar.redaction.spans import Span
 from agent_trace_sidecar.redaction.structures import STRUCTURE_RULES
 from agent_trace_sidecar.redaction.tokens import OWN_RULES
 from agent_trace_sidecar.redaction.userrules import read_rules
@@ -95,35 +96,32 @@ class Funnel:
         """The first of these lines, up to the one that shows a secret which was not known before."""
         known = self._memory.generation
         try:
-            suspects = self._suspects(raws)
+            looked = self._looked_at(raws)
         except Exception as error:  # noqa: BLE001 - fails closed: the one line is withheld, of several each is opened
             if len(raws) == 1:
                 return [mint(_stub(raws[0], _reason(error)))]
-            suspects = range(len(raws))
+            looked = Seen(range(len(raws)), None)
         done: list[Redacted] = []
         for index, (raw, seen) in enumerate(zip(raws, observed, strict=True)):
-            if index in suspects:
-                done.append(self._opened(raw, seen))
+            if index in looked.suspects:
+                done.append(self._opened(raw, seen, looked.spans))
                 if self._memory.generation != known:
                     break
             else:
                 done.append(mint(_spliced(raw, Counter(), seen)))
         return done
 
-    def _suspects(self, raws: Sequence[bytes]) -> Collection[int]:
-        """The lines that must be opened."""
+    def _looked_at(self, raws: Sequence[bytes]) -> Seen:
         if self._capture == "metadata":
-            return range(len(raws))
-        if not self._enabled:
-            return ()
-        return lines_to_open(raws, self._ready(), self._memory)
+            return Seen(range(len(raws)), None)
+        return first_look(raws, self._ready(), self._memory) if self._enabled else Seen((), None)
 
-    def _opened(self, raw: bytes, observed: bytes | None) -> Redacted:
+    def _opened(self, raw: bytes, observed: bytes | None, known: Mapping[bytes, list[Span]] | None) -> Redacted:
         try:
             counts: Counter[str] = Counter()
             if self._capture == "metadata":
                 raw = _without_contents(raw)
-            masked = self._masked(raw, counts) if self._enabled else raw
+            masked = self._masked(raw, counts, known) if self._enabled else raw
             return mint(_spliced(masked, counts, observed))
         except Exception as error:  # noqa: BLE001 - fails closed: whatever it was, the raw line must not go on
             return mint(_stub(raw, _reason(error)))
@@ -151,13 +149,13 @@ class Funnel:
         except Exception as error:  # noqa: BLE001 - as above
             return msgspec.json.encode({"withheld": {"bytes": len(raw), "reason": _reason(error)}})
 
-    def _masked(self, raw: bytes, counts: Counter[str]) -> bytes:
+    def _masked(self, raw: bytes, counts: Counter[str], known: Mapping[bytes, list[Span]] | None = None) -> bytes:
         masker = self._ready()
         line = JsonLine.parse(raw)
         if line is None:
             text = raw.decode("utf-8", "replace").encode()
             return masker.mask(text, counts, (self._memory.environment,))
-        return line.masked(masker, counts, self._memory)
+        return line.masked(masker, counts, self._memory, known)
 
     def _ready(self) -> Masker:
         """The masker with all rules; waits for the export when this is the first start of this version."""

@@ -8,7 +8,7 @@ import bisect
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Self
 
 import msgspec
@@ -44,15 +44,20 @@ class JsonLine:
         """The line, or None when it is no JSON."""
         return cls(raw) if is_json(raw) else None
 
-    def masked(self, masker: Masker, counts: Counter[str], memory: Memory) -> bytes:
-        """The line with every secret replaced by its label; what it shows is remembered for its session."""
+    def masked(
+        self, masker: Masker, counts: Counter[str], memory: Memory, known: Mapping[bytes, list[Span]] | None = None
+    ) -> bytes:
+        """The line with every secret replaced by its label; what it shows is remembered for its session.
+
+        `known` is what the layers find in its strings, if they were asked before.
+        """
         session = _SESSION.search(self._raw)
         shown = memory.session(session.group(1) if session else b"")
         for _ in range(MOST_ROUNDS):
             layout = _Layout(self._raw, self._open)
             buffer = layout.buffer
             view = blanked(buffer)
-            found = [*layout.keyed, *masker.find(buffer)]
+            found = [*layout.keyed, *(masker.find(buffer) if known is None else layout.placed(known))]
             for span in found:
                 if span.spread and shown.add(value := view[span.start : span.end], span.rule):
                     memory.doubt(value)
@@ -62,10 +67,11 @@ class JsonLine:
                 break
             counts.update(span.rule for span in spans)
             counts.update("assignment" for _ in layout.numbers)
-            self._raw = layout.rewritten(spans)
-            left = applied(buffer, spans)
+            self._raw, changed = layout.rewritten(spans)
+            left = BORDER.join(changed)
             if layout.is_settled(spans) and not masker.find(left) and not any(shown.find(blanked(left))):
                 break  # what the next round would find out, without laying the line out again
+            known = None
         return self._raw
 
 
@@ -84,7 +90,7 @@ class _Layout:
         self._contents: list[tuple[int, int]] = []
         self._holds_file = False
         """Whether the line is about a file that holds secrets only."""
-        pieces: list[bytes] = []
+        self._bodies: list[bytes] = []
         size = 0
         key, kind = b"", Kind.NONE
         needs_opening = b"\\" in raw or not raw.isascii()
@@ -102,9 +108,9 @@ class _Layout:
                     self.keyed.append(Span(size, size + len(body), "assignment"))
                 if key in _FILE_KEYS:
                     self._file(key, body, size)
-            pieces += (body, BORDER)
+            self._bodies.append(body)
             size += len(body) + len(BORDER)
-        self.buffer = b"".join(pieces)
+        self.buffer = BORDER.join(self._bodies) + BORDER
 
     def _file(self, key: bytes, body: bytes, at: int) -> None:
         """Note whether the line is about a file of secrets, and where its contents stand."""
@@ -129,26 +135,32 @@ class _Layout:
     def _token_of(self, span: Span) -> int:
         return bisect.bisect_right(self._bases, span.start) - 1
 
-    def rewritten(self, spans: list[Span]) -> bytes:
-        """The line with the strings that hold a span replaced, and nothing else."""
+    def placed(self, known: Mapping[bytes, list[Span]]) -> Iterator[Span]:
+        """The spans of each string where it stands in the buffer."""
+        for base, body in zip(self._bases, self._bodies, strict=True):
+            for span in known.get(body, ()):
+                yield span._replace(start=span.start + base, end=span.end + base)
+
+    def rewritten(self, spans: list[Span]) -> tuple[bytes, list[bytes]]:
+        """The line with the strings that hold a span replaced and nothing else, and what these strings say now."""
         inside: dict[int, list[Span]] = {}
         for span in spans:
             index = self._token_of(span)
             base = self._bases[index]
             inside.setdefault(index, []).append(span._replace(start=span.start - base, end=span.end - base, quote=b""))
         edits = [(*number, b'"[REDACTED:assignment]"') for number in self.numbers]
-        ends = [*(base - len(BORDER) for base in self._bases[1:]), len(self.buffer) - len(BORDER)]
+        changed: list[bytes] = []
         for index, found in inside.items():
             start, end = self._tokens[index]
-            text = applied(self.buffer[self._bases[index] : ends[index]], found)
-            edits.append((start - 1, end + 1, msgspec.json.encode(text.decode("utf-8", "replace"))))
+            changed.append(applied(self._bodies[index], found))
+            edits.append((start - 1, end + 1, msgspec.json.encode(changed[-1].decode("utf-8", "replace"))))
         pieces: list[bytes] = []
         at = 0
         for start, end, new in sorted(edits):
             pieces += (self._raw[at:start], new)
             at = end
         pieces.append(self._raw[at:])
-        return b"".join(pieces)
+        return b"".join(pieces), changed
 
 
 def is_json(raw: bytes) -> bool:
