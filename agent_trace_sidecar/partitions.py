@@ -42,6 +42,27 @@ SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = to_regclass($1) AND c.relkind = 'p'
 """
 
+# Of Citus, in two steps: where there is none, the table that the second one names can't even be named.
+_HAS_CITUS: Final = "SELECT to_regclass('pg_dist_partition') IS NOT NULL"
+_IS_DISTRIBUTED: Final = "SELECT EXISTS (SELECT 1 FROM pg_dist_partition WHERE logicalrelid = to_regclass($1))"
+
+# All that makes a month. The rows move and it appears in one transaction, so none is ever invisible.
+_ON_ONE: Final = (
+    "LOCK TABLE {whole} IN SHARE UPDATE EXCLUSIVE MODE",  # one at a time
+    "CREATE TABLE {month} (LIKE {whole} INCLUDING ALL)",
+    "ALTER TABLE {month} ADD CONSTRAINT month CHECK ({within})",  # spares the server a look through it
+    "LOCK TABLE {default} IN ACCESS EXCLUSIVE MODE",
+    "WITH moved AS (DELETE FROM {default} WHERE {within} RETURNING *) INSERT INTO {month} SELECT * FROM moved",
+    "ALTER TABLE {whole} ATTACH PARTITION {month} {bounds}",
+    "ALTER TABLE {month} DROP CONSTRAINT month",
+)
+# Citus makes a month's shards beside those of its table; rows can't move there within a transaction of ours.
+_ON_NODES: Final = (
+    "SET LOCAL citus.multi_shard_modify_mode TO 'sequential'",  # it asks for this where shards have long names
+    "SET LOCAL statement_timeout = 30000",  # one after the other, on every node
+    "CREATE TABLE {month} PARTITION OF {whole} {bounds}",
+)
+
 
 class Month(NamedTuple):
     """One partition, as it is in the database; `table` is its name for SQL, with the schema's."""
@@ -97,6 +118,14 @@ async def months(connection: asyncpg.Connection, table: str) -> list[Month]:
     return [Month(*row) for row in rows]
 
 
+async def is_distributed(connection: asyncpg.Connection, table: str) -> bool:
+    """Whether the table's rows are on other servers, so that there is nothing in it to be gone through page by page."""
+    if not await connection.fetchval(_HAS_CITUS):
+        return False
+    found: bool = await connection.fetchval(_IS_DISTRIBUTED, table)
+    return found
+
+
 async def drop(connection: asyncpg.Connection, month: str) -> bool:
     """Drop a whole month, by its name for SQL; False when it was in use all the time."""
     return await _briefly(connection, f"DROP TABLE IF EXISTS {month}")
@@ -106,14 +135,23 @@ async def _make(connection: asyncpg.Connection, table: _Table, first: datetime, 
     name = f"{table.name}_{first:%Y_%m}"
     within = f"{table.column} >= '{first.isoformat()}' AND {table.column} < '{after.isoformat()}'"
     whole, default, month = table.sql(), table.sql("_default"), table.sql(f"_{first:%Y_%m}")
-    few = f"SELECT FROM {default} WHERE {within} LIMIT {MOVE_MAX_ROWS + 1}"
-    if await connection.fetchval(f"SELECT count(*) FROM ({few}) AS few") > MOVE_MAX_ROWS:  # noqa: S608
-        made.notes.append(
-            f"{name} is not made: over {MOVE_MAX_ROWS} rows of it are in the default partition already and stay there"
-        )
+    bounds = f"FOR VALUES FROM ('{first.isoformat()}') TO ('{after.isoformat()}')"
+    distributed = await is_distributed(connection, whole)
+    most = 0 if distributed else MOVE_MAX_ROWS
+    few = f"SELECT 1 FROM {default} WHERE {within} LIMIT {most + 1}"  # noqa: S608
+    if await connection.fetchval(f"SELECT count(*) FROM ({few}) AS few") > most:  # noqa: S608
+        over = f"over {most} rows" if most else "rows"
+        made.notes.append(f"{name} is not made: {over} of it are in the default partition already and stay there")
         return
+    statements = _ON_NODES if distributed else _ON_ONE
     try:
-        done = await _briefly(connection, *_statements(whole, default, month, within, first, after))
+        done = await _briefly(
+            connection,
+            *(
+                each.format(whole=whole, default=default, month=month, within=within, bounds=bounds)
+                for each in statements
+            ),
+        )
     except asyncpg.DuplicateTableError:
         if first not in {month.first for month in await months(connection, table.name)}:
             made.notes.append(f"{name} is not made: another table of that name is in the way")
@@ -122,20 +160,6 @@ async def _make(connection: asyncpg.Connection, table: _Table, first: datetime, 
         made.months.append(name)
     else:
         made.notes.append(f"{name} is not made: {table.name} was in use for too long, run this again at a quieter time")
-
-
-def _statements(whole: str, default: str, month: str, within: str, *bounds: datetime) -> list[str]:
-    """All that makes a month. The rows move and it appears in one transaction, so none is ever invisible."""
-    first, after = (bound.isoformat() for bound in bounds)
-    return [
-        f"LOCK TABLE {whole} IN SHARE UPDATE EXCLUSIVE MODE",  # one at a time
-        f"CREATE TABLE {month} (LIKE {whole} INCLUDING ALL)",
-        f"ALTER TABLE {month} ADD CONSTRAINT month CHECK ({within})",  # spares the server a look through it
-        f"LOCK TABLE {default} IN ACCESS EXCLUSIVE MODE",
-        f"WITH moved AS (DELETE FROM {default} WHERE {within} RETURNING *) INSERT INTO {month} SELECT * FROM moved",  # noqa: S608
-        f"ALTER TABLE {whole} ATTACH PARTITION {month} FOR VALUES FROM ('{first}') TO ('{after}')",
-        f"ALTER TABLE {month} DROP CONSTRAINT month",
-    ]
 
 
 async def _briefly(connection: asyncpg.Connection, *statements: str) -> bool:

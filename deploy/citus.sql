@@ -5,14 +5,26 @@
 --
 -- Running it twice changes nothing. Sidecars need no setting: they look nothing up across tables, make all ids and
 -- times themselves, and count by RETURNING. The number of shards is the coordinator's citus.shard_count; each month
--- of the partitioned tables has that many.
+-- of the partitioned tables has that many. Run deploy/roles.sql after CREATE EXTENSION citus, not before: Citus knows no
+-- rights to single columns.
 
 BEGIN;
+
+-- One connection to each node: the names of a month's indexes are so long that Citus asks for this.
+SET LOCAL citus.multi_shard_modify_mode TO 'sequential';
 
 DO $$
 DECLARE
     target record;
 BEGIN
+    -- What the views call runs where the rows are.
+    FOR target IN
+        SELECT name FROM unnest(ARRAY['agent_trace_number(jsonb)', 'agent_trace_time(jsonb)']) AS t (name)
+        WHERE to_regprocedure(name) IS NOT NULL
+    LOOP
+        PERFORM create_distributed_function(target.name::regprocedure);
+    END LOOP;
+
     FOR target IN
         SELECT * FROM (VALUES
             ('agent_trace_dedupe', 'event_id'),

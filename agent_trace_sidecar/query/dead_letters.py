@@ -34,19 +34,24 @@ _TAKE: Final = f"""
 SELECT {_COLUMNS} FROM agent_trace_dead_letters
 WHERE ($1::text IS NULL OR reason = $1)
   AND ($3::uuid IS NULL OR (source_id, position, seen_at) > ($3, $4::bigint, $5::timestamptz))
-ORDER BY source_id, position, seen_at LIMIT $2 FOR UPDATE
+ORDER BY source_id, position, seen_at LIMIT $2
 """  # noqa: S608 - constants
-_DELETE: Final = "DELETE FROM agent_trace_dead_letters WHERE source_id = $1 AND position = $2 AND seen_at = $3"
+_DELETE: Final = """
+DELETE FROM agent_trace_dead_letters WHERE source_id = $1 AND position = $2 AND seen_at = $3 RETURNING position
+"""
 _FORGET: Final = "DELETE FROM agent_trace_dedupe WHERE event_id = $1"
 _GATE: Final = """
 INSERT INTO agent_trace_dedupe (event_id, seen_at) VALUES ($1, $2) ON CONFLICT (event_id) DO NOTHING RETURNING event_id
 """
 _STATE: Final = "SELECT state::text FROM agent_trace_sources WHERE source_id = $1"
-_COUNT: Final = """
+_TURN: Final = """
 INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, opened_at, updated_at)
-VALUES ($1, 'retry', '', 0, 0, $2::text::jsonb, $3, $3)
-ON CONFLICT (source_id) DO UPDATE SET state = $2::text::jsonb, updated_at = $3
+VALUES ($1, 'retry', '', 0, 0, '{}', $2, $2)
+ON CONFLICT (source_id) DO UPDATE SET updated_at = $2 RETURNING state
 """
+"""One retry at a time: the row is locked until the transaction ends. No FOR UPDATE, which asks a distributed database
+for locks on many nodes at once."""
+_COUNT: Final = "UPDATE agent_trace_sources SET state = $2 WHERE source_id = $1"
 
 
 class Letter(msgspec.Struct, frozen=True):
@@ -125,12 +130,13 @@ async def retry(
     after: tuple[UUID | None, int | None, datetime | None] = (None, None, None)
     while True:
         async with connection.transaction():
+            counted = await connection.fetchval(_TURN, _RETRY_ID, now)
             rows = await connection.fetch(_TAKE, reason, _AT_ONCE, *after)
             builder = make_builder()
             done = Retried(0, 0, 0)
             for row in rows:
                 done = _plus(done, await _again(connection, builder, DeadLetter(*row), now))
-            await _count(connection, done, now)
+            await _count(connection, counted, done)
         total = _plus(total, done)
         if len(rows) < _AT_ONCE:
             return total
@@ -145,7 +151,7 @@ async def _again(connection: asyncpg.Connection, builder: Builder, letter: DeadL
         builder.load(envelope.instance, (await connection.fetchval(_STATE, envelope.instance) or "").encode())
     item = Item(builder.feed(envelope), letter.line, letter.position)
     try:
-        async with connection.transaction():
+        async with connection.transaction():  # a savepoint: what is still refused gets its letter back
             return await _store(connection, item, letter, now)
     except (asyncpg.PostgresError, TypeError, ValueError, OverflowError) as exc:
         match verdict(exc).fate:
@@ -159,24 +165,26 @@ async def _again(connection: asyncpg.Connection, builder: Builder, letter: DeadL
 
 
 async def _store(connection: asyncpg.Connection, item: Item, letter: DeadLetter, now: datetime) -> Retried:
-    """Pass the gate, which knows a refused line by its event's id and any other one by an id of its own."""
+    """Pass the gate, which knows a refused line by its event's id and any other one by an id of its own.
+
+    The letter goes first: one that was pruned meanwhile is not brought back.
+    """
     event_id = item.built.event.event_id
+    if await connection.fetchval(_DELETE, letter.source_id, letter.position, letter.seen_at) is None:
+        return Retried(0, 0, 0)
     await connection.execute(_FORGET, event_id if letter.reason == "refused" else gate_id(letter))
     fresh = await connection.fetchval(_GATE, event_id, now)
     if fresh is not None:
         await copy_items(connection, [item])
-    await connection.execute(_DELETE, letter.source_id, letter.position, letter.seen_at)
     return Retried(1, 0, 0) if fresh is not None else Retried(0, 1, 0)
 
 
-async def _count(connection: asyncpg.Connection, done: Retried, now: datetime) -> None:
-    if not done.stored and not done.duplicate:
-        return
-    counts = msgspec.json.decode(await connection.fetchval(_STATE, _RETRY_ID) or "{}", type=_Counts)
+async def _count(connection: asyncpg.Connection, counted: str, done: Retried) -> None:
+    counts = msgspec.json.decode(counted, type=_Counts)
     counts.stored += done.stored
     counts.duplicate += done.duplicate
     counts.dead -= done.stored + done.duplicate
-    await connection.execute(_COUNT, _RETRY_ID, msgspec.json.encode(counts).decode(), now)
+    await connection.execute(_COUNT, _RETRY_ID, msgspec.json.encode(counts).decode())
 
 
 def _plus(one: Retried, two: Retried) -> Retried:

@@ -8,7 +8,7 @@ name the one before). A range whose hash agrees with none of them stays without 
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -36,7 +36,7 @@ _BEFORE_COMMIT: Final = "1.0"
 
 _KNOWN: Final = "SELECT record_id FROM agent_trace_records WHERE record_id = ANY($1::uuid[])"
 _GATE: Final = """
-INSERT INTO agent_trace_dedupe (event_id, seen_at) SELECT id, now() FROM unnest($1::uuid[]) AS id
+INSERT INTO agent_trace_dedupe (event_id, seen_at) SELECT id, $2 FROM unnest($1::uuid[]) AS id
 ON CONFLICT (event_id) DO NOTHING RETURNING event_id
 """
 
@@ -119,7 +119,7 @@ def _batches(records: Iterable[TraceRecord]) -> Iterator[dict[UUID, TraceRecord]
 async def _fresh(connection: asyncpg.Connection, ids: Sequence[UUID]) -> set[UUID]:
     """The ids that nobody has stored, which are ours from now on: records of our own did not come this way."""
     known = {row["record_id"] for row in await connection.fetch(_KNOWN, ids)}
-    passed = await connection.fetch(_GATE, [one for one in ids if one not in known])
+    passed = await connection.fetch(_GATE, [one for one in ids if one not in known], datetime.now(UTC))
     return {row["event_id"] for row in passed}
 
 

@@ -5,6 +5,7 @@ its own transaction, so that no lock is held for long and a run that is stopped 
 is gone stay in the gate: a replay of an old log does not bring it back.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -37,8 +38,6 @@ WHERE (c.oid = $1::regclass AND c.relkind = 'r')
    OR c.oid IN (SELECT relid FROM pg_partition_tree($1::regclass) WHERE isleaf)
 ORDER BY c.relname
 """
-# Rows of a distributed table are on other servers: there is nothing to go through here.
-_IS_DISTRIBUTED: Final = "SELECT to_regclass('pg_dist_partition') IS NOT NULL"
 
 _CHILDREN: Final = """
 SELECT DISTINCT session_id FROM agent_trace_events
@@ -171,12 +170,16 @@ def _condition(table: str, what: Belongings) -> tuple[str, list[object]]:
         return where, [what.sessions, what.sources, what.worktrees]
     if table == "agent_trace_dead_letters":
         places = what.worktrees if what.worktrees is not None else [str(source) for source in what.sources]
-        mentioned = [text.encode() for text in (*what.sessions, *places)]
-        return "EXISTS (SELECT FROM unnest($1::bytea[]) AS t (mark) WHERE position(mark IN line) > 0)", [mentioned]
+        return "line LIKE ANY($1::bytea[])", [[_anywhere(text) for text in (*what.sessions, *places)]]
     if table == "agent_trace_file_states":
         mine = "SELECT record_id FROM agent_trace_records WHERE session_id = ANY($1::text[])"
         return f"record_id IN ({mine})", [what.sessions]
     return "session_id = ANY($1::text[])", [what.sessions]
+
+
+def _anywhere(text: str) -> bytes:
+    r"""A pattern for LIKE: the text itself somewhere, whatever %, _ and \ are in it."""
+    return b"%" + re.sub(rb"([\\%_])", rb"\\\1", text.encode()) + b"%"
 
 
 async def _with_children(connection: asyncpg.Connection, sessions: Sequence[str]) -> list[str]:
@@ -202,7 +205,7 @@ async def _delete(
     said: Said,
 ) -> int:
     """Delete the rows that match, or count them, except in the partitions to `leave`; their number."""
-    if await connection.fetchval(_IS_DISTRIBUTED):
+    if await partitions.is_distributed(connection, table):
         return await _change(connection, f"FROM {table} WHERE {where}", arguments, dry_run=dry_run)
     leaves = [leaf for leaf in await connection.fetch(_LEAVES, table) if leaf["name"] not in leave]
     total = sum(leaf["pages"] for leaf in leaves)

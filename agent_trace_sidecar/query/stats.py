@@ -1,9 +1,9 @@
 """`stats`: what became of the lines that the AI wrote in a repository, and what they cost.
 
-Written is what the recorded ranges say (view `agent_trace_lines`). Living is what `blame` finds of it now, or at a
-revision; a line counts once, however often it was copied. What is neither living nor changed is lost: deleted or
-rewritten by somebody, the AI included. Tokens and cost are those of the sessions that wrote here (view
-`agent_trace_steps`), so they stand beside models, sessions and days only.
+Written is what the recorded ranges say. Living is what `blame` finds of it now, or at a revision; a line counts once,
+however often it was copied. What is neither living nor changed is lost: deleted or rewritten by somebody, the AI
+included. Tokens and cost are those of the sessions that wrote here (view `agent_trace_steps`), so they stand beside
+models, sessions and days only.
 """
 
 from collections import defaultdict
@@ -20,9 +20,8 @@ from agent_trace_sidecar.query.blame import Asking, Line, placed
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError
 
 _WRITTEN: Final = """
-SELECT model_id, session_id, path, tool, recorded_at, lines FROM agent_trace_lines
-WHERE project = ANY($1::text[]) AND contributor = 'ai' AND method <> 'fallback'
-  AND ($2::text[] IS NULL OR EXISTS (SELECT FROM unnest($2::text[]) AS p WHERE path = p OR starts_with(path, p || '/')))
+SELECT model_id, session_id, path, tool, recorded_at, end_line - start_line + 1 AS lines FROM agent_trace_ranges
+WHERE project = ANY($1::text[]) AND contributor = 'ai' AND method <> 'fallback' AND voided_at IS NULL
 """
 _SPENT: Final = """
 SELECT model_id, finished_at, coalesce(input_tokens, 0) + coalesce(output_tokens, 0) + coalesce(reasoning_tokens, 0)
@@ -78,8 +77,9 @@ async def stats(connection: asyncpg.Connection, paths: Sequence[Path], revision:
     commit = checkout.commit(revision) if revision is not None else None
     projects = checkout.projects()
     counted = _Counted(by)
-    for row in await connection.fetch(_WRITTEN, projects, chosen):
-        counted.written(row)
+    for row in await connection.fetch(_WRITTEN, projects):
+        if _is_chosen(row["path"], chosen):
+            counted.written(row)
     asking = Asking(connection, checkout, projects, commit)
     known = {row["path"] for row in await connection.fetch(_FILES, projects)}
     files = [path for path in await _files(asking, checkout, commit, known) if _is_chosen(path, chosen)]

@@ -29,10 +29,7 @@ _WITH_KEYS: Final = """
 SELECT path, line_keys FROM agent_trace_file_states WHERE line_keys && $1::bigint[] AND NOT path = ANY($2::text[])
 LIMIT 2000
 """
-_PROJECT: Final = """
-SELECT folder FROM unnest($1::text[]) WITH ORDINALITY AS given (folder, place)
-WHERE EXISTS (SELECT FROM agent_trace_file_states WHERE project = folder) ORDER BY place LIMIT 1
-"""
+_PROJECT: Final = "SELECT project FROM agent_trace_file_states WHERE project = $1 LIMIT 1"
 _MAX_RENAMES: Final = 8
 
 
@@ -72,8 +69,10 @@ async def changes(
 
 async def recorded_project(connection: asyncpg.Connection, folders: Sequence[str]) -> str | None:
     """The first of some folders that is a project without a repository."""
-    root: str | None = await connection.fetchval(_PROJECT, folders)
-    return root
+    for folder in folders:
+        if await connection.fetchval(_PROJECT, folder) is not None:
+            return folder
+    return None
 
 
 async def written_elsewhere(connection: asyncpg.Connection, keys: Sequence[int], paths: Sequence[str]) -> list[Found]:

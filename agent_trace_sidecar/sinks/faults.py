@@ -58,13 +58,24 @@ _NO_PARTITION: Final = Verdict(
     Fate.OPERATOR, "23514", "No partition takes these rows: run `agent-trace-sidecar migrate`, or make a default one."
 )
 _ROW_CODES: Final = ("23502", "23503", "23514")
+_RELAYED: Final = (
+    ("duplicate key value violates unique constraint", "23505"),
+    ("no partition of relation", "23514"),
+    ("violates not-null constraint", "23502"),
+    ("violates check constraint", "23514"),
+    ("index row size", "54000"),
+    ("index row requires", "54000"),
+)
+"""What a row's own fault is called where Citus passes it on from a worker, which it does during COPY: with the worker's
+words, and XX000 for whatever SQLSTATE they came with."""
 _CLIENT_ERRORS: Final = (TypeError, ValueError, OverflowError)
 
 
 def verdict(exc: BaseException) -> Verdict:
     """Say what `exc`, raised by a statement of a batch or while connecting, means for the batch."""
     if isinstance(exc, asyncpg.PostgresError):
-        return by_sqlstate(exc.sqlstate or "", names_a_rule=bool(getattr(exc, "constraint_name", None)))
+        named = bool(getattr(exc, "constraint_name", None))
+        return _relayed(str(exc)) if exc.sqlstate == "XX000" else by_sqlstate(exc.sqlstate or "", names_a_rule=named)
     found = _of_settings(exc)  # first, because some of these are ValueErrors too
     if found is not None:
         return found
@@ -75,6 +86,12 @@ def verdict(exc: BaseException) -> Verdict:
     if isinstance(exc, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError | EOFError):
         return Verdict(Fate.RETRY, "connection", "The database can't be reached; it is tried again.")
     return Verdict(Fate.RETRY, type(exc).__name__, "An unexpected error; it is tried again. Please report it.")
+
+
+def _relayed(message: str) -> Verdict:
+    """The verdict on what a worker must have said; the message is looked at and never passed on."""
+    code = next((code for words, code in _RELAYED if words in message), "XX000")
+    return by_sqlstate(code, names_a_rule="no partition of relation" not in message)
 
 
 def _of_settings(exc: BaseException) -> Verdict | None:

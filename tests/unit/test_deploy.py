@@ -13,9 +13,6 @@ import yaml
 
 from agent_trace_sidecar.config import PREFIX, Config
 from agent_trace_sidecar.limits import DRAIN_DEADLINE_S
-from agent_trace_sidecar.migrate import migration_files
-from agent_trace_sidecar.sinks import postgres
-from tests.support.postgres import execute, fetch
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -26,32 +23,6 @@ VERSIONS = sorted(
     for entry in (importlib.resources.files(kubernetes_validate) / "kubernetes-json-schema").iterdir()
     if entry.name.endswith("-local-strict")
 )
-KEYS = {
-    "agent_trace_events": "event_id",
-    "agent_trace_records": "record_id",
-    "agent_trace_ranges": "record_id",
-    "agent_trace_file_states": "record_id",
-    "agent_trace_dedupe": "event_id",
-    "agent_trace_sources": "source_id",
-    "agent_trace_dead_letters": "source_id",
-}
-TABLES = """
-SELECT relname AS name FROM pg_class
-WHERE relname LIKE 'agent\\_trace\\_%' AND relkind IN ('r', 'p') AND NOT relispartition
-"""
-# What Citus gives to clients, as far as citus.sql uses it: it notes what it is asked for.
-STAND_IN = """
-CREATE TABLE pg_dist_partition (logicalrelid regclass, key text);
-CREATE FUNCTION create_distributed_table(name regclass, key text, colocate_with text) RETURNS void LANGUAGE sql
-    AS 'INSERT INTO pg_dist_partition SELECT attrelid, attname FROM pg_attribute WHERE attrelid = $1 AND attname = $2';
-CREATE FUNCTION create_reference_table(name regclass) RETURNS void LANGUAGE sql
-    AS 'INSERT INTO pg_dist_partition VALUES ($1, NULL)';
-"""
-STATEMENTS = {
-    name: value
-    for name, value in vars(postgres).items()
-    if isinstance(value, str) and "agent_trace_" in value and not name.startswith("__")
-}
 
 
 @pytest.mark.parametrize("version", [v for v in VERSIONS if tuple(map(int, v.split("."))) >= (1, 29, 0)])
@@ -135,53 +106,3 @@ def test_the_image_s_lock_says_what_the_constraints_say() -> None:
     assert wanted
     assert set(re.findall(r'^    "([\w-]+)', wanted[1], re.MULTILINE)) | {"hatchling"} <= names
     assert not any("pgserver" in name or name == "pytest" for name in names)
-
-
-# -- Citus, which can't be run here: what its documentation refuses is looked for instead -----------------------------
-
-
-def test_citus_sql_distributes_every_table_by_the_first_column_of_its_key(migrated_url: str) -> None:
-    """Run twice against a stand-in for Citus' own functions, which notes what it is asked for."""
-    execute(migrated_url, STAND_IN)
-    for _ in range(2):
-        execute(migrated_url, (DEPLOY / "citus.sql").read_text())
-    placed = {
-        row["name"]: row["key"]
-        for row in fetch(migrated_url, "SELECT logicalrelid::text AS name, key FROM pg_dist_partition")
-    }
-    assert placed == KEYS | {"agent_trace_migrations": None}
-    assert set(placed) == {row["name"] for row in fetch(migrated_url, TABLES)}
-
-
-def test_every_unique_key_contains_the_column_that_a_table_is_distributed_by(migrated_url: str) -> None:
-    """Otherwise the nodes could not check it."""
-    query = """
-    SELECT indrelid::regclass::text AS name,
-           ARRAY(SELECT attname::text FROM pg_attribute WHERE attrelid = indrelid AND attnum = ANY (indkey)) AS columns
-    FROM pg_index WHERE indisunique AND indrelid::regclass::text LIKE 'agent\\_trace\\_%'
-    """
-    for row in fetch(migrated_url, query):
-        table = next((key for name, key in KEYS.items() if row["name"].startswith(name)), None)
-        assert table is None or table in row["columns"], row
-
-
-def test_no_statement_of_the_sink_is_one_that_citus_refuses(migrated_url: str) -> None:
-    """No clock in an upsert, none but immutable functions there, one table a statement, counts by RETURNING."""
-    immutable = {
-        row["name"] for row in fetch(migrated_url, "SELECT proname AS name FROM pg_proc WHERE provolatile = 'i'")
-    }
-    builtin = {"coalesce", "greatest"}
-    assert len(STATEMENTS) >= 5
-    for name, statement in STATEMENTS.items():
-        assert not re.search(r"\bnow\(|current_timestamp|clock_timestamp|random\(", statement, re.IGNORECASE), name
-        assert len(set(re.findall(r"\bagent_trace_\w+(?!\.)\b", statement))) == 1, name
-        upsert = statement.partition("DO UPDATE")[2].partition("RETURNING")[0]
-        assert set(re.findall(r"(\w+)\(", upsert)) <= immutable | builtin, name
-    assert "RETURNING" in STATEMENTS["_GATE"]
-
-
-def test_the_migrations_hold_nothing_that_citus_refuses(migrated_url: str) -> None:
-    """No trigger, no foreign key, no sequence."""
-    text = "\n".join(re.sub(r"--.*", "", sql) for _, sql in migration_files())
-    assert not re.search(r"\b(CREATE\s+TRIGGER|REFERENCES|SERIAL|GENERATED)\b", text, re.IGNORECASE)
-    assert fetch(migrated_url, "SELECT count(*) AS n FROM pg_trigger")[0]["n"] == 0

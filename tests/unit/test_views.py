@@ -54,6 +54,39 @@ def test_every_call_that_ended_is_there_once(recordings_url: str) -> None:
     )
 
 
+def test_a_call_of_opencode_2_lasts_from_its_last_start_to_its_end(migrated_url: str) -> None:
+    """Ids of calls come again in later messages; a start that never ended is no call, nor is a hook of OpenCode 1."""
+    told: list[tuple[str, int, str, dict[str, Any]]] = [
+        ("before", 1, "c1", {"messageID": "m1"}),
+        ("after", 3, "c1", {"messageID": "m1", "status": "completed"}),
+        ("before", 10, "c1", {"messageID": "m2"}),
+        ("before", 11, "c2", {"messageID": "m2"}),
+        ("after", 14, "c1", {"messageID": "m2", "status": "error", "error": {"message": "no"}}),
+        ("after", 20, "c3", {"messageID": "m3", "status": "completed"}),
+        ("before", 21, "c4", {}),
+        ("after", 22, "c4", {}),
+    ]
+    for hook, second, call, given in told:
+        message = given.get("messageID")
+        execute(
+            migrated_url,
+            "INSERT INTO agent_trace_events "
+            f"VALUES (gen_random_uuid(), '2026-01-02T00:00:{second:02}Z', gen_random_uuid(), 1, 's', "
+            f"{repr(message) if message else 'NULL'}, '{call}', 'tool.execute.{hook}', 'edit', "
+            f"'{json.dumps({'worktree': '/w', 'input': given})}')",
+        )
+    rows = fetch(
+        migrated_url,
+        "SELECT message_id, call_id, status, seconds::float, error, worktree FROM agent_trace_calls "
+        "ORDER BY finished_at",
+    )
+    assert [tuple(row) for row in rows] == [
+        ("m1", "c1", "completed", 2.0, None, "/w"),
+        ("m2", "c1", "error", 4.0, "no", "/w"),
+        ("m3", "c3", "completed", None, None, "/w"),
+    ]
+
+
 def test_tokens_and_cost_add_up(recordings_url: str) -> None:
     """By step, by session and by day they are the same sums."""
     steps = [part for part in parts() if part["type"] == "step-finish"]
