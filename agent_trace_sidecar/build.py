@@ -75,7 +75,7 @@ class Builder:
         self._sessions[instance] = Session.load(state)
 
     def dump(self, instance: UUID) -> bytes:
-        """The state after the lines fed so far: compact JSON, at most 64 KiB."""
+        """The state after the lines fed so far: compact JSON, at most 80 KiB."""
         return self._session(instance).dump()
 
     def forget(self, instance: UUID) -> None:
@@ -144,6 +144,8 @@ class Builder:
             built.voids.extend(session_voids(session, event, envelope.at))
         elif isinstance(event, MessageRemoved):
             built.voids.extend(removal_voids(session, event, envelope.at))
+        if session.sequence.missing and any(record.model_id is None for record in built.records):
+            notes.append("the model is not known, and lines before this one are missing or come later")
 
     def _attribute(self, session: Session, envelope: Envelope, done: CallDone, built: Built, notes: list[str]) -> None:
         """Make the record of a finished call, once for each call, if it changed files and was the AI's."""

@@ -151,6 +151,15 @@ class DeadItem(NamedTuple):
     letter: DeadLetter
 
 
+class State(NamedTuple):
+    """What the builder knows of one instance, as its row holds it."""
+
+    version: int
+    """How often it was saved; 0 where there is no row. Who saves another one must have built on this one."""
+    data: bytes = b""
+    highest_seq: int = 0
+
+
 @dataclass(slots=True)
 class Batch:
     """Everything that one transaction writes, and the move of the checkpoint that goes with it."""
@@ -163,8 +172,8 @@ class Batch:
     """The sidecar's clock: what `seen_at` and `updated_at` say."""
     items: list[Item] = field(default_factory=list)
     dead: list[DeadItem] = field(default_factory=list)
-    states: dict[UUID, tuple[int, bytes]] = field(default_factory=dict)
-    """For each instance whose state changed: its highest seq and the builder's state."""
+    states: dict[UUID, State] = field(default_factory=dict)
+    """For each instance whose state changed: what is to be saved."""
     worktrees: dict[UUID, set[str]] = field(default_factory=dict)
     """Where the instances of these lines worked."""
     check: str = ""

@@ -5,6 +5,7 @@ take in the dump, at the moment of insertion: so a session that was dumped and l
 exactly what an uninterrupted one holds, and builds the same rows.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Final, Generic, TypeVar
 
@@ -13,8 +14,9 @@ import msgspec
 from agent_trace_sidecar.wire import Envelope
 
 STATE_VERSION: Final = 1
-MAX_GAPS: Final = 64
-"""Intervals of missing sequence numbers that are kept; of older ones only the count."""
+MAX_GAPS: Final = 512
+"""Intervals of missing sequence numbers that are kept, to be filled by lines that come late; of older ones only the
+count."""
 MAX_TEXT_BYTES: Final = 2048
 """A version or directory longer than this is not remembered."""
 
@@ -122,13 +124,19 @@ class Sequence(msgspec.Struct):
             self._fill(seq)
 
     def _fill(self, seq: int) -> None:
-        for at, (first, last) in enumerate(self.gaps):
-            if first <= seq <= last:
-                parts = [(first, seq - 1), (seq + 1, last)]
-                self.gaps[at : at + 1] = [part for part in parts if part[0] <= part[1]]
-                del self.gaps[:-MAX_GAPS]
-                self.missing -= 1
-                return
+        at = bisect_right(self.gaps, seq, key=_first) - 1
+        if at < 0:
+            return
+        first, last = self.gaps[at]
+        if seq <= last:
+            parts = [(first, seq - 1), (seq + 1, last)]
+            self.gaps[at : at + 1] = [part for part in parts if part[0] <= part[1]]
+            del self.gaps[:-MAX_GAPS]
+            self.missing -= 1
+
+
+def _first(gap: tuple[int, int]) -> int:
+    return gap[0]
 
 
 class _Dump(msgspec.Struct):
@@ -260,7 +268,7 @@ class Session:
         return True
 
     def dump(self) -> bytes:
-        """The state as compact JSON of at most 64 KiB."""
+        """The state as compact JSON of at most 80 KiB."""
         return msgspec.json.encode(
             _Dump(
                 STATE_VERSION,

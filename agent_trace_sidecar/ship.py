@@ -7,6 +7,9 @@ and the rest stays where it is.
 
 After an error the database is asked how far it really is, and the answer decides: the batch was committed after
 all, it is sent again, or the log is read again from there (a fail-over to a replica that lags, a restored database).
+
+Two shippers may deliver lines of one run of a shim (the spool of a dead sidecar beside that of a new one). Each batch
+is built on what the database knows of the run at its commit: who comes second builds anew on what the first one left.
 """
 
 import asyncio
@@ -25,9 +28,10 @@ from agent_trace_sidecar.limits import BACKOFF_MAX_S, MAX_INSTANCES
 from agent_trace_sidecar.log import Logger
 from agent_trace_sidecar.metrics import Metrics
 from agent_trace_sidecar.reading import Log, LogLine, Parsed, Reader
-from agent_trace_sidecar.rows import Batch, Checkpoint, Counts, DeadItem, DeadLetter, Item
+from agent_trace_sidecar.rows import Batch, Checkpoint, Counts, DeadItem, DeadLetter, Item, State
 from agent_trace_sidecar.sinks.faults import Fate, Verdict
 from agent_trace_sidecar.sinks.postgres import FencedError, MovedError, PostgresSink, StoreError
+from agent_trace_sidecar.sinks.states import StaleError
 from agent_trace_sidecar.wire import Envelope, Rejected, head
 
 T = TypeVar("T")
@@ -76,7 +80,7 @@ class Shipper:
         self._metrics = metrics or Metrics()
         self._on_change = on_change
         self._builder = make_builder()
-        self._known: dict[UUID, bytes] = {}
+        self._known: dict[UUID, State] = {}
         """The state that the database has of each instance the builder knows; the one seen last is the last."""
         self._checkpoint = Checkpoint(0, 0, Counts(), "")
         self.health = Health()
@@ -121,9 +125,10 @@ class Shipper:
             at, batch.new_position = batch.new_position, line.source.end
             self._build(batch, at, line)
         for instance in instances:
-            state = self._builder.dump(instance)
-            if state != self._known.get(instance):
-                batch.states[instance] = (self._builder.summary(instance).highest_seq, state)
+            state, before = self._builder.dump(instance), self._known[instance]
+            if state != before.data:
+                highest = self._builder.summary(instance).highest_seq
+                batch.states[instance] = State(before.version + 1, state, highest)
         batch.check = self._log.check(batch.new_position)
         oldest = batch.items[0].built.event.occurred_at if batch.items else batch.at
         self._metrics.waiting(self, oldest.timestamp())
@@ -155,10 +160,15 @@ class Shipper:
         if unknown:
             found = await self._retrying(lambda: self._sink.load_states(unknown))
             for instance in unknown:
-                self._known[instance] = found.get(instance, b"")
-                self._builder.load(instance, self._known[instance])
+                self._known[instance] = found.get(instance, State(0))
+                self._builder.load(instance, self._known[instance].data)
         for instance in instances:
             self._known[instance] = self._known.pop(instance)
+
+    def _forget_all(self) -> None:
+        """Before the next line the database is asked again what it knows of its instance."""
+        self._builder = self._make_builder()
+        self._known.clear()
 
     def _forget_eldest(self) -> None:
         """Bound what is remembered of instances: the database has it."""
@@ -184,7 +194,7 @@ class Shipper:
                 await asyncio.wait({writing})
         if written is None:
             return
-        self._known.update({instance: state for instance, (_, state) in batch.states.items()})
+        self._known.update(batch.states)
         self._measure(batch, written)
         self._checkpoint = Checkpoint(batch.epoch, batch.new_position, written, batch.check)
         self.position = batch.new_position
@@ -204,7 +214,7 @@ class Shipper:
         self._metrics.waiting(self, None)
 
     async def _write(self, batch: Batch) -> Counts | None:
-        """One attempt; None when the log must be read again from another position.
+        """One attempt; None when the log must be read again, or from another position.
 
         Raises:
             StoreError: try again.
@@ -216,6 +226,9 @@ class Shipper:
             written = await self._sink.write(batch, self._log.name, self.counts)
             self._metrics.flushed(time.monotonic() - began)
             return written.counts  # noqa: TRY300 - the same way out as below
+        except StaleError:
+            self._forget_all()
+            return None
         except MovedError:
             found = await self._sink.resume_log(self._log.name, batch.epoch, _now())
         if found.position == batch.new_position and found.counts.read:
@@ -238,8 +251,7 @@ class Shipper:
                 end=self._log.end,
             )
             position = self._log.start
-        self._builder = self._make_builder()
-        self._known.clear()
+        self._forget_all()
         self._checkpoint = found
         self.position = position
         self._log.rewind(position)

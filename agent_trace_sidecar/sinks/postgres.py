@@ -21,12 +21,14 @@ from agent_trace_sidecar.rows import (
     DeadItem,
     DeadLetter,
     Item,
+    State,
 )
-from agent_trace_sidecar.sinks import refused
+from agent_trace_sidecar.sinks import refused, states
 from agent_trace_sidecar.sinks.connection import connect, guarded
 from agent_trace_sidecar.sinks.copying import copy, copy_items
 from agent_trace_sidecar.sinks.faults import Fate, Verdict, verdict
 from agent_trace_sidecar.sinks.shape import check_shape
+from agent_trace_sidecar.sinks.states import StaleError
 from agent_trace_sidecar.workspace.identity import Identity
 
 T = TypeVar("T")
@@ -51,22 +53,6 @@ _ADVANCE: Final = """
 UPDATE agent_trace_sources SET position = $1, state = $2, updated_at = $3
 WHERE source_id = $4 AND epoch = $5 AND position = $6
 """
-# Who recorded first is who recorded, whoever ships or replays it later; a repository's URL may become known later.
-_SAVE_STATES: Final = """
-INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, opened_at, updated_at, container,
-                                 os_user, repositories)
-SELECT id, 'instance', $5, 0, seq, state, $6, $6, $7, $8, repositories
-FROM unnest($1::uuid[], $2::bigint[], $3::jsonb[], $4::jsonb[]) AS s (id, seq, state, repositories)
-ON CONFLICT (source_id) DO UPDATE
-SET position = excluded.position, state = excluded.state, updated_at = excluded.updated_at,
-    container = coalesce(agent_trace_sources.container, excluded.container),
-    os_user = coalesce(agent_trace_sources.os_user, excluded.os_user),
-    repositories = coalesce(excluded.repositories, '{}') || coalesce(agent_trace_sources.repositories, '{}')
-        || jsonb_strip_nulls(coalesce(excluded.repositories, '{}'))
-"""
-_LOAD_STATES: Final = "SELECT source_id, state::text FROM agent_trace_sources WHERE source_id = ANY ($1::uuid[])"
-
-
 _LIMITS: Final = """
 SET LOCAL lock_timeout = {lock_ms};
 SET LOCAL idle_in_transaction_session_timeout = {idle_ms};
@@ -173,14 +159,9 @@ class PostgresSink:
             raise FencedError
         return found
 
-    async def load_states(self, instances: Collection[UUID]) -> dict[UUID, bytes]:
+    async def load_states(self, instances: Collection[UUID]) -> dict[UUID, State]:
         """Return the builder's states of these instances; one that has none is not among them."""
-
-        async def load(connection: asyncpg.Connection) -> dict[UUID, bytes]:
-            found = await connection.fetch(_LOAD_STATES, list(instances))
-            return {row["source_id"]: row["state"].encode() for row in found}
-
-        return await self._run(load, self._connect_deadline_s)
+        return await self._run(lambda c: states.load(c, instances), self._connect_deadline_s)
 
     async def write(self, batch: Batch, name: LogName, counts: Counts) -> Written:
         """Store the batch; rows that the server refuses become dead letters, their neighbours are stored.
@@ -193,6 +174,7 @@ class PostgresSink:
         Raises:
             StoreError: with a fate of RETRY or OPERATOR.
             MovedError: the checkpoint was moved by somebody else, or by a commit whose answer was lost.
+            StaleError: the batch must be built anew.
         """
         known: set[UUID] = set()
         while True:
@@ -239,10 +221,10 @@ class PostgresSink:
             )
             if moved != "UPDATE 1":
                 raise MovedError
+            if batch.states:
+                await states.save(connection, batch, name.host, self._identity)
             await copy_items(connection, items)
             await copy(connection, "agent_trace_dead_letters", DeadLetter._fields, dead)
-            if batch.states:
-                await self._save_states(connection, batch, name.host)
         return Written(total, len(items))
 
     async def _gate(self, connection: asyncpg.Connection, ids: list[UUID], now: datetime) -> set[UUID]:
@@ -252,14 +234,6 @@ class PostgresSink:
         unique = {i.int: i for i in ids}  # by number: comparing and hashing UUIDs takes several times as long
         rows = await connection.fetch(_GATE, [unique[number] for number in sorted(unique)], now)
         return set(ids) if len(rows) == len(unique) else {row["event_id"] for row in rows}
-
-    async def _save_states(self, connection: asyncpg.Connection, batch: Batch, host: str) -> None:
-        ids = sorted(batch.states)
-        seqs = [batch.states[i][0] for i in ids]
-        states = [batch.states[i][1].decode() for i in ids]
-        who = self._identity
-        places = [msgspec.json.encode(who.repositories(batch.worktrees.get(i, ()))).decode() for i in ids]
-        await connection.execute(_SAVE_STATES, ids, seqs, states, places, host, batch.at, who.container, who.os_user)
 
     async def _checkpoint(self, connection: asyncpg.Connection, query: str, *args: object) -> Checkpoint:
         row = await connection.fetchrow(query, *args)
@@ -330,7 +304,7 @@ class PostgresSink:
             if connection is None or connection.is_closed():
                 connection = await self._connect()
             return await guarded(connection, work(connection), deadline_s)
-        except (StoreError, MovedError, FencedError):
+        except (StoreError, MovedError, FencedError, StaleError):
             raise
         except Exception as exc:  # noqa: BLE001 - `verdict` knows every kind, and what is unknown is tried again
             found = verdict(exc)

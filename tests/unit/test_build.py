@@ -176,6 +176,16 @@ def test_a_record_without_announcement_has_no_model_and_no_message() -> None:
     assert MESSAGE not in built.records[0].record
 
 
+def test_a_record_that_was_made_before_its_message_came_says_so() -> None:
+    """The line with the model comes later, from the spool of a dead sidecar."""
+    shim = Shim()
+    message, pending, _, after = shim.call("write", WRITE, NEW)
+    late, in_time = feed_all([pending, after, message]), feed_all([message, pending, after])
+    assert late[1].records[0].model_id is None
+    assert "come later" in json.loads(late[1].event.payload)["notes"][0]
+    assert "notes" not in json.loads(in_time[2].event.payload)
+
+
 def test_a_record_brings_what_its_files_looked_like() -> None:
     """A row for each file of the record, also for one that only lost lines; the project is OpenCode's."""
     shim = Shim()
