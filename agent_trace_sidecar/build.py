@@ -111,11 +111,10 @@ class Builder:
         notes = [seen.note] if seen.note else []
         message_id = seen.message_id or session.message_of(seen.session_id, seen.call_id)
         name = _learn(session, seen, _root(envelope))
-        occurred_at = _occurred_at(envelope.at, notes)
         built = Built(
             EventRow(
                 envelope.id,
-                occurred_at,
+                _occurred_at(envelope.at, notes),
                 envelope.instance,
                 envelope.seq,
                 _column(seen.session_id),
@@ -123,16 +122,17 @@ class Builder:
                 _column(seen.call_id),
                 name if len(name) <= MAX_COLUMN_CHARS else name[:MAX_COLUMN_CHARS],
                 _column(seen.tool),
-                "",
+                _payload(envelope, notes),
             )
         )
-        self._follow(session, envelope, seen.event, built, notes)
-        built.event = EventRow(*built.event[:-1], _payload(envelope, notes))
+        if seen.event is not None:
+            known = len(notes)
+            self._follow(session, envelope, seen.event, built, notes)
+            if len(notes) > known:
+                built.event = built.event._replace(payload=_payload(envelope, notes))
         return built
 
-    def _follow(
-        self, session: Session, envelope: Envelope, event: Event | None, built: Built, notes: list[str]
-    ) -> None:
+    def _follow(self, session: Session, envelope: Envelope, event: Event, built: Built, notes: list[str]) -> None:
         """Make the records, or void the ranges, that an event calls for."""
         if isinstance(event, CallDone):
             self._attribute(session, envelope, event, built, notes)

@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+import msgspec
+
 
 class EventRow(NamedTuple):
     """One row of `agent_trace_events`; the fields are its columns, in order."""
@@ -123,17 +125,16 @@ class DeadLetter(NamedTuple):
     seen_at: datetime
 
 
-@dataclass(slots=True)
-class Built:
+class Built(msgspec.Struct):
     """What one line became: the event's row, and what was learned from it."""
 
     event: EventRow
-    records: list[RecordRow] = field(default_factory=list)
-    ranges: list[RangeRow] = field(default_factory=list)
-    states: list[FileStateRow] = field(default_factory=list)
-    refined: list[tuple[UUID, datetime]] = field(default_factory=list)
+    records: list[RecordRow] = []
+    ranges: list[RangeRow] = []
+    states: list[FileStateRow] = []
+    refined: list[tuple[UUID, datetime]] = []
     """Records whose earlier rows go before the ones above come: `record_id` and `recorded_at` stay the same."""
-    voids: list[Void] = field(default_factory=list)
+    voids: list[Void] = []
 
 
 class Item(NamedTuple):

@@ -5,12 +5,12 @@ keeps its id and time; its old rows go before the new ones are copied. Undoing m
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 import asyncpg
+from msgspec.structs import replace
 
 from agent_trace_sidecar.rows import Built, Item, Void
 
