@@ -28,6 +28,7 @@ from agent_trace_sidecar.limits import (
     TAIL_GRACE_S,
     TAIL_KEEP_S,
     TAIL_POLL_S,
+    TAIL_RENEW_S,
     TAIL_TURN_S,
 )
 from agent_trace_sidecar.log import Logger
@@ -55,6 +56,7 @@ class Follow(Daemon):
         remove_shipped: bool = False,
         keep_s: float = TAIL_KEEP_S,
         abandoned_s: float = TAIL_ABANDONED_S,
+        renew_s: float = TAIL_RENEW_S,
     ) -> None:
         """Follow the logs in `paths` (folders or files, which need not be there yet).
 
@@ -65,11 +67,12 @@ class Follow(Daemon):
             remove_shipped: whether closed files are removed once they have been stored for `keep_s` seconds.
             keep_s: see `remove_shipped`.
             abandoned_s: how long a file that was never marked as closed must have been quiet to be removed.
+            renew_s: how often the database hears of a file that does not grow.
         """
         super().__init__(config, logger)
         self._paths = paths
         self._remove_shipped, self._keep_s = remove_shipped, keep_s
-        self._abandoned_s = abandoned_s
+        self._abandoned_s, self._renew_s = abandoned_s, renew_s
         self._flush_s = config.flush_ms / 1000
         self._tail = Tail()
         self._looked = asyncio.Event()
@@ -228,7 +231,9 @@ class Follow(Daemon):
         for file in self._tail.files:
             if file.unread:
                 continue
-            if file.path is None:
+            if now - file.asked_at > self._renew_s:
+                file.asked = False
+            elif file.path is None:
                 self._let_go(file, now)
             elif self._remove_shipped and self._is_done(file, now):
                 await self._remove(file, Path(file.path))

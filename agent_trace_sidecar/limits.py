@@ -3,6 +3,7 @@
 The shim's own bounds stand at the top of opencode-shim/index.js.
 """
 
+from datetime import timedelta
 from typing import Final
 
 KIB: Final = 1024
@@ -80,3 +81,10 @@ TAIL_TURN_S: Final = 2.0
 
 TAIL_ABANDONED_S: Final = 3600.0
 """`--remove-shipped` removes a file that its writer never marked as closed only when it has been quiet this long."""
+
+TAIL_RENEW_S: Final = 86_400.0
+"""A file that is followed says so once a day, however quiet it is: `prune` forgets what nobody speaks of for long."""
+
+SOURCES_KEEP: Final = timedelta(days=90)
+"""`prune` keeps what is known of a run or a log at least this long after its last line: an OpenCode that was left open
+over a holiday goes on with its numbers, and a log on a machine that was off goes on where it was."""

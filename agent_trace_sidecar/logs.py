@@ -219,7 +219,7 @@ class TailLog:
 
     def rewind(self, position: int) -> None:
         """The database is at `position`."""
-        self._file.shipped, self._file.asked = position, True
+        self._file.shipped, self._file.asked, self._file.asked_at = position, True, time.monotonic()
 
 
 def _is_json(data: bytes) -> bool:

@@ -52,6 +52,9 @@ _SOURCES_OF_REPOSITORY: Final = """
 SELECT s.source_id, r.key AS worktree FROM agent_trace_sources s, jsonb_each_text(s.repositories) r
 WHERE s.kind = 'instance' AND (r.key = $1 OR r.value = $1)
 """
+# A log that is still there is opened again by whoever follows it, which renews its row; one that comes back later all
+# the same is read from its start, and the gate drops what it has let through. Rows of `redact` and `retry` stay.
+_QUIET: Final = "kind IN ('file', 'stdin', 'instance') AND updated_at < $1"
 _FORGET_SOURCES: Final = "DELETE FROM agent_trace_sources WHERE source_id = ANY($1) AND kind = 'instance'"
 _FORGET_WORKTREES: Final = """
 UPDATE agent_trace_sources SET repositories = repositories - $2::text[] WHERE source_id = ANY($1) AND kind = 'instance'
@@ -85,11 +88,16 @@ async def prune(
     connection: asyncpg.Connection,
     before: datetime,
     *,
+    sources_before: datetime | None = None,
     gate_before: datetime | None = None,
     dry_run: bool = False,
     said: Said = lambda *_: None,
 ) -> list[Gone]:
-    """Delete what was recorded before a time; from the gate only what it let through before `gate_before`."""
+    """Delete what was recorded before a time.
+
+    Also what is kept about logs and runs that have been quiet since `sources_before`, and from the gate what it let
+    through before `gate_before`.
+    """
     gone = []
     for table, column in _PLACES.items():
         months = await partitions.months(connection, table) if table in partitions.PARTITIONED else []
@@ -100,6 +108,9 @@ async def prune(
             connection, table, f"{column} < $1", [before], leave=dropped + young, dry_run=dry_run, said=said
         )
         gone.append(Gone(table, rows, tuple(month.rpartition(".")[2] for month in dropped)))
+    if sources_before is not None:
+        rows = await _delete(connection, "agent_trace_sources", _QUIET, [sources_before], dry_run=dry_run, said=said)
+        gone.append(Gone("agent_trace_sources", rows))
     if gate_before is not None:
         rows = await _delete(
             connection, "agent_trace_dedupe", "seen_at < $1", [gate_before], dry_run=dry_run, said=said

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, Self
 
 import asyncpg
 
+from agent_trace_sidecar.limits import SOURCES_KEEP
 from agent_trace_sidecar.partitions import make_months
 from agent_trace_sidecar.query.prune import (
     Belongings,
@@ -64,7 +65,14 @@ class Asked(NamedTuple):
             return [self._sentence(each) for each in gone]
         now = datetime.now(UTC)
         gate_before = now - self.gate_older_than if self.gate_older_than is not None else None
-        gone = await prune(connection, now - self.older_than, gate_before=gate_before, dry_run=self.dry_run, said=said)
+        gone = await prune(
+            connection,
+            now - self.older_than,
+            sources_before=now - max(self.older_than, SOURCES_KEEP),
+            gate_before=gate_before,
+            dry_run=self.dry_run,
+            said=said,
+        )
         lines = [self._sentence(each) for each in gone]
         if self.dry_run:
             return lines

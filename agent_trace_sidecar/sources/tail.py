@@ -155,6 +155,8 @@ class TailFile:
         """How far it is in the database, as far as we know."""
         self.asked = False
         """Whether the database itself has said so."""
+        self.asked_at = 0.0
+        """When it last did, on the monotonic clock."""
         self.shipped_at = 0.0
         """When something of it was last stored; this and the next three are seconds of the monotonic clock."""
         self.waiting_since: float | None = None

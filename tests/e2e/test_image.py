@@ -2,20 +2,30 @@
 
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
+from tests.support.fake_model import Call, Step, fake_model
 from tests.support.image import ROOT, Image, built_image, container
+from tests.support.opencode import opencode
+from tests.support.pooler import pgbouncer
 from tests.support.postgres import OwnServer, PostgresServers, execute, fetch, guarded_folder
-from tests.support.tailing import stored_ids
+from tests.support.tailing import small_files, stored_ids
 from tests.support.waiting import eventually
 
-DRIVER = ROOT / "tests" / "support" / "shim_driver.mjs"
 LOGS_PATH = "/var/log/agent-trace"
+EDITS = tuple(
+    Step([Call("write", {"filePath": f"new{number}.txt", "content": "a line\n" * (number + 1)})]) for number in range(6)
+)
+
+
+def _user(image: Image) -> tuple[int, int]:
+    """Who it runs as."""
+    uid, _, gid = image.config["User"].partition(":")
+    return int(uid), int(gid)
 
 
 @pytest.fixture(name="folder", scope="module")
@@ -35,8 +45,8 @@ def _image(folder: Path) -> Iterator[Image]:
 
 @pytest.fixture(name="server")
 def _server(postgres_servers: PostgresServers) -> Iterator[OwnServer]:
-    """A server that listens on TCP, with the roles."""
-    server = postgres_servers.own(tcp=True)
+    """A server with the roles."""
+    server = postgres_servers.own()
     try:
         execute(server.url, (ROOT / "deploy" / "roles.sql").read_text())
         yield server
@@ -47,8 +57,7 @@ def _server(postgres_servers: PostgresServers) -> Iterator[OwnServer]:
 def test_the_image_says_how_it_is_to_be_run(image: Image) -> None:
     """A user who is a number and not root, a signal to stop, a health check, `tail` by default."""
     config = image.config
-    uid, _, gid = config["User"].partition(":")
-    assert (int(uid), int(gid)) > (0, 0)
+    assert min(_user(image)) > 0
     assert config["StopSignal"] == "SIGTERM"
     assert config["Healthcheck"]["Test"] == ["CMD", "agent-trace-sidecar", "status"]
     assert (config["Entrypoint"], config["Cmd"]) == (["agent-trace-sidecar"], ["tail", LOGS_PATH])
@@ -69,49 +78,72 @@ def test_the_image_holds_the_sidecar_and_nothing_to_build_or_serve_with(image: I
     assert not [status for status in statuses if status.st_mode & 0o022]
 
 
-def test_a_container_delivers_what_a_shim_writes_through_rotation_and_kill(
+def test_a_container_delivers_what_opencode_writes_through_rotation_and_kill(
     image: Image, folder: Path, server: OwnServer
 ) -> None:
-    """As a writer without rights, with a read-only root; the files are removed and every event is there once."""
-    uid, gid = map(int, image.config["User"].split(":"))
+    """A real OpenCode writes, and the image ships as a writer without rights, through PgBouncer: all is there once."""
+    user = _user(image)
     logs = folder / "logs"
     logs.mkdir(mode=0o700)
-    os.chown(logs, uid, gid)
-    shim = folder / "shim.mjs"
-    shim.write_text((ROOT / "opencode-shim" / "index.js").read_text().replace("= 64 * 2 ** 20", "= 20_000"))
-    assert server.tcp_url is not None
-    url = server.tcp_url.replace("//agent_trace@", "//agent_trace_writer@")
-    env = {"AGENT_TRACE_DATABASE_URL": url, "AGENT_TRACE_FLUSH_MS": "50", "AGENT_TRACE_BATCH_SIZE": "10"}
-    arguments = ["tail", LOGS_PATH, str(folder / "guard.jsonl")]
-    with subprocess.Popen(
-        ["node", str(DRIVER), str(shim), "400"],
-        stdin=subprocess.PIPE,
-        env={"PATH": os.environ["PATH"], "AGENT_TRACE_LOG_DIR": str(logs)},
-        user=uid,
-        group=gid,
-        extra_groups=[],
-    ) as writer:
-        assert writer.stdin is not None
-        with container(image, folder, arguments, env, logs) as first:
-            eventually(lambda: len(stored_ids(server.url)) > 20, 30, "the container is at work")
+    os.chown(logs, *user)
+    tail = ["tail", LOGS_PATH, str(folder / "guard.jsonl")]
+    with (
+        pgbouncer(server.url, ["agent_trace_writer"], tcp=True) as pooled,
+        fake_model() as model,
+        opencode(model, user) as oc,
+    ):
+        url = pooled.replace("//", "//agent_trace_writer@", 1)
+        env = {"AGENT_TRACE_DATABASE_URL": url, "AGENT_TRACE_FLUSH_MS": "50", "AGENT_TRACE_BATCH_SIZE": "5"}
+        model.script("filework", *EDITS)
+        project = oc.project("shop", {"a.txt": "one\n"})
+        oc.add_plugin(project, small_files(folder))
+        oc.env["AGENT_TRACE_LOG_DIR"] = str(logs)
+        with container(image, folder, tail, env, logs) as first, oc.start(project, "filework please") as process:
+            eventually(lambda: len(stored_ids(server.url)) > 20, 60, "the container is at work")
             first.kill("KILL")
             assert first.process.wait(10) == 137
-        with container(image, folder, [*arguments, "--remove-shipped", "--keep-seconds", "2"], env, logs) as second:
-            eventually(lambda: len(stored_ids(server.url)) == 401, 30, "all that was written is stored")
-            assert second.is_healthy()
-            ids = {json.loads(line)["id"] for file in logs.iterdir() for line in file.read_bytes().splitlines()}
-            writer.stdin.close()
-            assert writer.wait(20) == 0
-            eventually(lambda: len(stored_ids(server.url)) == 403, 30, "the last lines are stored")
-            eventually(lambda: not list(logs.iterdir()), 30, "the files are removed")
+            assert process.wait(60) == 0, process.communicate()
+        with container(image, folder, tail, env, logs) as second:
+            done = oc.run(project, "filework please")
+            assert done.code == 0, done.stderr
+            lines = [json.loads(line) for file in sorted(logs.iterdir()) for line in file.read_bytes().splitlines()]
+            wanted = {UUID(line["id"]) for line in lines}
+            eventually(lambda: stored_ids(server.url) == wanted, 30, "every event is stored, once")
+            assert second.health() == 0
             second.kill(image.config["StopSignal"])
             assert second.process.wait(20) == 0
-    assert {UUID(id_) for id_ in ids} <= stored_ids(server.url)
-    gaps = fetch(
+        assert len(list(logs.glob("*.done.jsonl"))) > 6
+        with container(image, folder, [*tail, "--remove-shipped", "--keep-seconds", "0"], env, logs) as third:
+            eventually(lambda: not list(logs.iterdir()), 30, "the files are removed")
+            third.kill(image.config["StopSignal"])
+            assert third.process.wait(20) == 0
+    assert stored_ids(server.url) == wanted
+    assert fetch(server.url, "SELECT count(*) AS n FROM agent_trace_records")[0]["n"] == 2 * len(EDITS)
+    runs = fetch(
         server.url,
-        "SELECT state->'sequence'->>'missing' AS n, host, position FROM agent_trace_sources WHERE kind = 'instance'",
+        "SELECT state->'sequence'->>'missing' AS missing, host FROM agent_trace_sources WHERE kind = 'instance'",
     )
-    assert [tuple(row) for row in gaps] == [("0", "agent-trace-pod", 403)]
+    assert [tuple(row) for row in runs] == [("0", "agent-trace-pod")] * 2
+
+
+def test_a_container_can_change_nothing_but_its_state(image: Image, folder: Path) -> None:
+    """Its root is read-only, its user is nobody special, and it has no server of its own to fall back on."""
+    logs = folder / "none"
+    logs.mkdir()
+    os.chown(logs, *_user(image))
+    env = {"AGENT_TRACE_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing"}
+    with container(image, folder, ["tail", LOGS_PATH, str(folder / "guard.jsonl")], env, logs) as running:
+        eventually(lambda: "tail_path_missing" in (folder / "said").read_text(), 20, "it has started")
+        assert running.run("id", "-u").stdout.strip() == str(_user(image)[0])
+        for place in ("/", "/opt/agent-trace-sidecar", "/usr/bin", "/var"):
+            assert "Read-only file system" in running.run("touch", f"{place}/x").stderr, place
+        assert running.run("touch", "/var/lib/agent-trace/x").returncode == 0
+        assert running.run("agent-trace-sidecar", "--version").returncode == 0
+        assert running.run("ls", "-A", LOGS_PATH).stdout == ""
+    with container(image, folder, ["tail", LOGS_PATH, str(folder / "guard.jsonl")], {}, logs) as alone:
+        eventually(lambda: "tail_path_missing" in (folder / "said").read_text(), 20, "it has started")
+        status = alone.run("agent-trace-sidecar", "status")
+        assert (status.returncode, "DATABASE_URL" in status.stdout + status.stderr) == (1, True), status
 
 
 def test_an_unreachable_database_makes_the_container_unhealthy_and_not_dead(image: Image, folder: Path) -> None:
@@ -121,7 +153,7 @@ def test_an_unreachable_database_makes_the_container_unhealthy_and_not_dead(imag
     env = {"AGENT_TRACE_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing"}
     with container(image, folder, ["tail", LOGS_PATH, str(folder / "guard.jsonl")], env, logs) as running:
         eventually(lambda: "tail_path_missing" in (folder / "said").read_text(), 20, "it has started")
-        assert not running.is_healthy()
+        assert running.health() == 1
         assert running.process.poll() is None
         running.kill(image.config["StopSignal"])
         assert running.process.wait(20) == 0

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import urllib.request
 from collections import Counter
 from contextlib import suppress
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.opencode import VERSION
-from tests.support.postgres import OwnServer, fetch
+from tests.support.postgres import OwnServer, execute, fetch
 from tests.support.sidecar import resident_bytes, sidecar_env
 from tests.support.tailing import Writer, all_stored, stored_ids, tailing
 from tests.support.waiting import eventually
@@ -175,6 +176,30 @@ def test_shipped_and_closed_files_are_removed_when_told_so(migrated_url: str, tm
         assert tail.stop() == 0
     assert sorted(path.name for path in logs.iterdir()) == ["a.3.jsonl", "link.done.jsonl"]
     assert target.exists()
+
+
+OFTEN = "import runpy; from agent_trace_sidecar import limits; limits.TAIL_RENEW_S = 0.2; "
+OFTEN += "runpy.run_module('agent_trace_sidecar', run_name='__main__')"
+
+
+def test_the_row_of_a_file_that_is_still_there_never_grows_old(migrated_url: str, tmp_path: Path, logs: Path) -> None:
+    """So `prune` keeps it, however quiet the file is; a row that went all the same costs a second reading, no more."""
+    writer = Writer()
+    env = env_of(tmp_path, migrated_url)
+    old = "UPDATE agent_trace_sources SET updated_at = updated_at - interval '1 year' WHERE kind = 'file'"
+    young = (
+        "SELECT count(*) AS n FROM agent_trace_sources WHERE kind = 'file' AND updated_at > now() - interval '1 day'"
+    )
+    append(logs / "a.jsonl", writer.lines(20))
+    with tailing(env, tmp_path / "said", logs, command=[sys.executable, "-c", OFTEN, "tail"]):
+        all_stored(migrated_url, [writer])
+        execute(migrated_url, old)
+        eventually(lambda: fetch(migrated_url, young)[0]["n"] == 1, 10, "it is renewed")
+        assert duplicates(migrated_url) == 0
+        execute(migrated_url, "DELETE FROM agent_trace_sources WHERE kind = 'file'")
+        append(logs / "a.jsonl", writer.lines(1))
+        all_stored(migrated_url, [writer])
+        assert duplicates(migrated_url) == 20
 
 
 def test_a_disabled_tail_lives_and_does_nothing(migrated_url: str, tmp_path: Path, logs: Path) -> None:

@@ -5,26 +5,16 @@ from pathlib import Path
 from uuid import UUID
 
 from tests.support.fake_model import Call, Step, fake_model
-from tests.support.opencode import ROOT, SHIM, opencode
+from tests.support.opencode import ROOT, opencode
 from tests.support.pooler import pgbouncer
 from tests.support.postgres import OwnServer, execute, fetch
 from tests.support.sidecar import sidecar_env
-from tests.support.tailing import stored_ids, tailing
+from tests.support.tailing import small_files, stored_ids, tailing
 from tests.support.waiting import eventually
 
 EDITS = tuple(
     Step([Call("write", {"filePath": f"new{number}.txt", "content": "a line\n" * (number + 1)})]) for number in range(6)
 )
-
-
-def small_files(folder: Path) -> Path:
-    """The shim with a rotation that a short session reaches many times."""
-    whole = SHIM.read_text()
-    patched = whole.replace("const LOG_FILE_MAX_BYTES = 64 * 2 ** 20;", "const LOG_FILE_MAX_BYTES = 6000;")
-    assert patched != whole
-    target = folder / "shim.js"
-    target.write_text(patched)
-    return target
 
 
 def test_sessions_in_many_files_with_kills_in_between_are_stored_once(own_server: OwnServer, tmp_path: Path) -> None:

@@ -1,11 +1,19 @@
 """PgBouncer in transaction mode: each transaction may run on another connection of the server's."""
 
+import os
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.support.oracle import Oracle
 from tests.support.pooler import pgbouncer
 from tests.support.postgres import fetch
-from tests.support.sidecar import ShimDouble, sidecar_env
+from tests.support.sidecar import ShimDouble, sidecar_command, sidecar_env
+from tests.support.tailing import Writer, stored_ids
+
+FLEET = 50
+# Another name of the machine, as in a pod of its own; without root in a name space of one's own users.
+ELSEWHERE = ["unshare", "--uts", *(["--user", "--map-root-user"] if os.geteuid() else []), "sh", "-c"]
+ELSEWHERE += ['hostname "$0" && exec "$@"']
 
 
 def test_two_sidecars_behind_a_pooler(migrated_url: str, tmp_path: Path) -> None:
@@ -35,3 +43,47 @@ def test_two_sidecars_behind_a_pooler(migrated_url: str, tmp_path: Path) -> None
         "SELECT current_setting('lock_timeout') AS lock, current_setting('idle_in_transaction_session_timeout') AS idle"
     )
     assert dict(fetch(migrated_url, settings)[0]) == {"lock": "0", "idle": "0"}
+
+
+def test_a_fleet_behind_a_pooler(migrated_url: str, tmp_path: Path) -> None:
+    """Fifty sidecars share five connections: each line is there once, none is retried, and each is known apart."""
+    writers = []
+    for number in range(FLEET):
+        git = tmp_path / str(number) / "repository" / ".git"
+        git.mkdir(parents=True)
+        (git / "HEAD").write_text("ref: refs/heads/main\n")
+        (git / "config").write_text(f'[remote "origin"]\n\turl = https://anna:secret@example.com/{number}\n')
+        writers.append(Writer(str(git.parent)))
+    with pgbouncer(migrated_url, ["agent_trace"]) as pooled, ExitStack() as stack:
+        url = pooled.replace("postgresql://", "postgresql://agent_trace@")
+        env = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+        shims = [
+            stack.enter_context(
+                ShimDouble(
+                    sidecar_env(tmp_path / str(number) / "state", url, batch_size="10", flush_ms="20") | env,
+                    command=[*ELSEWHERE, f"box{number}", *sidecar_command()],
+                    log=tmp_path / "said",
+                )
+            )
+            for number in range(FLEET)
+        ]
+        for round_ in range(3):
+            for shim, writer in zip(shims, writers, strict=True):
+                for number in range(10):
+                    shim.send(round_ * 10 + number + 1, writer.line().removesuffix(b"\n"))
+            for shim in shims:
+                shim.drained(60)
+        assert {shim.close() for shim in shims} == {0}
+        assert {shim.starts for shim in shims} == {1}
+    assert stored_ids(migrated_url) == {id_ for writer in writers for id_ in writer.ids}
+    assert (tmp_path / "said").read_text() == ""
+    rows = fetch(
+        migrated_url,
+        "SELECT source_id, host, container, repositories::text AS repositories, "
+        "state->'sequence'->>'missing' AS missing FROM agent_trace_sources WHERE kind = 'instance'",
+    )
+    known = {row["source_id"]: (row["host"], row["container"], row["repositories"], row["missing"]) for row in rows}
+    assert known == {
+        writer.instance: (f"box{n}", f"box{n}", f'{{"{writer.worktree}": "https://example.com/{n}"}}', "0")
+        for n, writer in enumerate(writers)
+    }

@@ -102,12 +102,16 @@ class Container:
         """Send a signal to its first process."""
         run(*self._runtime, "kill", self._name, signal)
 
-    def is_healthy(self) -> bool:
-        """Run the image's health check in it."""
+    def health(self) -> int:
+        """Run the image's health check in it; its exit code, 0 for healthy and 1 for not."""
         kind, *command = self._image.config["Healthcheck"]["Test"]
         assert kind == "CMD"
-        done = subprocess.run([*self._runtime, "exec", self._name, *command], capture_output=True, check=False)
-        return done.returncode == 0
+        return self.run(*command).returncode
+
+    def run(self, *command: str) -> "subprocess.CompletedProcess[str]":
+        """Run a program in it, as its user."""
+        full = [*self._runtime, "exec", self._name, *command]
+        return subprocess.run(full, capture_output=True, text=True, check=False)
 
 
 @contextmanager

@@ -74,11 +74,18 @@ def installed() -> Path:
 
 
 @contextmanager
-def opencode(model: FakeModel) -> Iterator["OpenCode"]:
-    """Give an OpenCode with a home of its own, which talks to `model`; nothing of it is left after the block."""
+def opencode(model: FakeModel, user: tuple[int, int] | None = None) -> Iterator["OpenCode"]:
+    """Give an OpenCode with a home of its own, which talks to `model`; nothing of it is left after the block.
+
+    With `user` (a user's and a group's number) `start` and `run` run it as that user, to whom all in its folder belongs
+    then; that takes root.
+    """
     binary = installed()
     with guarded_folder() as folder:
-        yield OpenCode(binary=binary, folder=folder, model=model)
+        if user is not None:
+            folder.chmod(0o755)
+            binary = Path(shutil.copy(binary, folder / "opencode"))  # where it is installed he may not be let in
+        yield OpenCode(binary=binary, folder=folder, model=model, user=user)
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,7 @@ class OpenCode:
     binary: Path
     folder: Path
     model: FakeModel
+    user: tuple[int, int] | None = None
     env: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
 
@@ -174,8 +182,9 @@ class OpenCode:
     @contextmanager
     def start(self, project: Path, prompt: str, *args: str) -> "Iterator[subprocess.Popen[str]]":
         """Start `opencode run` in a process group of its own, to be signalled; the group is killed at the end."""
+        command = self.command("run", *args, prompt)
         process = subprocess.Popen(
-            self.command("run", *args, prompt),
+            command,
             cwd=project,
             env=self.environment(project),
             stdin=subprocess.DEVNULL,
@@ -183,9 +192,18 @@ class OpenCode:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            **self._as_user(),
         )
         with process, killed_after(process.pid):
             yield process
+
+    def _as_user(self) -> dict[str, Any]:
+        """Hand everything over to the user, and say to Popen who that is."""
+        if self.user is None:
+            return {}
+        for path in (self.folder, *self.folder.rglob("*")):
+            os.chown(path, *self.user, follow_symlinks=False)
+        return {"user": self.user[0], "group": self.user[1], "extra_groups": []}
 
     @contextmanager
     def tui(self, project: Path, *args: str) -> Iterator["Tui"]:

@@ -198,7 +198,7 @@ class PostgresServers:
             self.state_dir(),
             database=MIGRATED if migrated else DATABASE,
             settings=settings or {},
-            tcp_port=_free_port() if tcp else None,
+            tcp_port=free_port() if tcp else None,
         )
 
     def state_dir(self) -> Path:
@@ -246,7 +246,8 @@ def _has_room(folder: Path) -> bool:
     return folder.is_dir() and os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > _ROOM
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -4,18 +4,28 @@ import json
 import signal
 import subprocess
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Final
 
-from tests.support.opencode import killed_after
+from tests.support.opencode import SHIM, killed_after
 from tests.support.postgres import fetch
 from tests.support.sidecar import sidecar_command
 from tests.support.waiting import eventually
 
 IDS: Final = "SELECT event_id FROM agent_trace_events"
+
+
+def small_files(folder: Path) -> Path:
+    """The shim with a rotation that a short session reaches many times."""
+    whole = SHIM.read_text()
+    patched = whole.replace("const LOG_FILE_MAX_BYTES = 64 * 2 ** 20;", "const LOG_FILE_MAX_BYTES = 6000;")
+    assert patched != whole
+    target = folder / "shim.js"
+    target.write_text(patched)
+    return target
 
 
 class TailProcess:
@@ -56,12 +66,14 @@ class TailProcess:
 
 
 @contextmanager
-def tailing(env: Mapping[str, str], log: Path, *arguments: str | Path) -> Iterator[TailProcess]:
-    """Start `tail` with these arguments; it is gone after the block."""
+def tailing(
+    env: Mapping[str, str], log: Path, *arguments: str | Path, command: Sequence[str] = ()
+) -> Iterator[TailProcess]:
+    """Start `tail` with these arguments; it is gone after the block. `command` is another way to start it."""
     with (
         log.open("ab") as errors,
         subprocess.Popen(
-            sidecar_command("tail", *map(str, arguments)),
+            [*(command or sidecar_command("tail")), *map(str, arguments)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,
@@ -76,8 +88,9 @@ def tailing(env: Mapping[str, str], log: Path, *arguments: str | Path) -> Iterat
 class Writer:
     """Lines of one run of a shim."""
 
-    def __init__(self) -> None:
+    def __init__(self, worktree: str = "/w") -> None:
         self.instance = uuid.uuid4()
+        self.worktree = worktree
         self.ids: list[uuid.UUID] = []
         self._seq = count(1)
 
@@ -86,8 +99,8 @@ class Writer:
         self.ids.append(uuid.uuid4())
         given = {"event": {"type": "todo.updated", "properties": {"sessionID": "ses_1", "text": "x" * size}}}
         fields = {"v": 1, "id": str(self.ids[-1]), "seq": next(self._seq), "at": 1_795_327_000_000}
-        whole = {**fields, "instance": str(self.instance), "hook": "event", "directory": "/w", "input": given}
-        return json.dumps(whole).encode() + b"\n"
+        place = {"instance": str(self.instance), "directory": self.worktree, "worktree": self.worktree}
+        return json.dumps({**fields, **place, "hook": "event", "input": given}).encode() + b"\n"
 
     def lines(self, number: int, size: int = 20) -> bytes:
         """Some lines."""

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,7 +16,8 @@ import pytest
 from agent_trace_sidecar.partitions import make_months
 from agent_trace_sidecar.query import prune as pruning
 from agent_trace_sidecar.query.prune import Gone, PruneError, erase, of_repository, of_session, of_user, prune
-from tests.support.postgres import connected
+from tests.support.envelopes import DATA
+from tests.support.postgres import connected, execute, fetch
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 TABLES = [f"agent_trace_{name}" for name in ("file_states", "ranges", "records", "dead_letters", "events")]
@@ -120,6 +122,52 @@ async def test_the_gate_forgets_only_when_told_to(migrated_url: str) -> None:
         assert await counts(connection) == [0, 0, 0, 0, 0, 3]
         gone = await prune(connection, NOW - timedelta(days=90), gate_before=NOW - timedelta(days=300))
         assert gone[-1] == Gone("agent_trace_dedupe", 3)
+
+
+async def test_what_is_kept_of_quiet_logs_and_runs_goes_too(migrated_url: str) -> None:
+    """Of followed files, spools and runs, when they have said nothing for long; never how far `redact` has come."""
+    async with connected(migrated_url) as connection:
+        for kind in ("file", "stdin", "instance", "retry", "redact"):
+            for days in (10, 100):
+                await connection.execute(
+                    "INSERT INTO agent_trace_sources VALUES ($1, $2, 'h', 1, 1, '{}', $3, $4)",
+                    uuid4(),
+                    kind,
+                    NOW - timedelta(days=400),
+                    NOW - timedelta(days=days),
+                )
+        before = NOW - timedelta(days=90)
+        for dry_run in (True, False):
+            gone = await prune(connection, before, sources_before=before, dry_run=dry_run)
+            assert gone[-1] == Gone("agent_trace_sources", 3)
+        left = await connection.fetch("SELECT kind, count(*) FROM agent_trace_sources GROUP BY kind ORDER BY kind")
+        assert [tuple(row) for row in left] == [("file", 1), ("instance", 1), ("redact", 2), ("retry", 2), ("stdin", 1)]
+
+
+def test_a_log_that_was_pruned_is_stored_once_when_it_is_replayed(migrated_url: str, tmp_path: Path) -> None:
+    """The gate knows its lines; and an age of an hour forgets no run that may go on tomorrow."""
+
+    def run(*words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "agent_trace_sidecar", *words],
+            env={**os.environ, "DATABASE_URL": migrated_url, "AGENT_TRACE_STATE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    recording = str(DATA / "recordings" / "apply-patch.jsonl")
+    assert "51 stored" in run("replay", recording)
+    assert "agent_trace_sources: 0 rows deleted" in run("prune", "--older-than", "1h")
+    execute(migrated_url, "UPDATE agent_trace_sources SET updated_at = '2020-01-01'")
+    assert "agent_trace_sources: 2 rows deleted" in run("prune", "--older-than", "1h")
+    assert "51 lines read, 0 stored, 51 duplicate" in run("replay", recording)
+    assert "agent_trace_sources: 0 rows deleted" in run("prune", "--older-than", "90d")
+    (row,) = fetch(
+        migrated_url, "SELECT state->'sequence'->>'missing' AS n FROM agent_trace_sources WHERE kind = 'instance'"
+    )
+    assert row["n"] == "0"
 
 
 async def test_rows_are_found_however_many_batches_it_takes(migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
