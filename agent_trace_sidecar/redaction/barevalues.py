@@ -46,9 +46,22 @@ _CODE: Final = re.compile(rb"![A-Za-z_][\w.]*(?:\(\))?[;)\],]*$|[A-Za-z_][\w:]*<
 _INI: Final = re.compile(rb"[+\- ]?(?:\[[\w. :/-]+\]|[A-Za-z][\w.-]* = [^\"'()\[\]{};=]+)\r?$")
 _INDENTED: Final = re.compile(rb"[+\-]?[ \t]")
 _CALLED: Final = re.compile(rb"[A-Za-z_][\w.:]*(?:\(|\[|\{|->)")
-_VALUE: Final = re.compile(rb"(?:[^\s\\\"'\x60\x1e\x1f]|\\(?![nrt\"'u]))+")
+_VALUE: Final = re.compile(rb"(?:[^\s\\\"'\x60\x00\x1e\x1f]|\\(?![nrt\"'u]))+")
 _URL_VALUE: Final = re.compile(rb"[^\s&\\\"'\x60<>#;,)\x1e\x1f]+")
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9+/=_.~-]*\d[A-Za-z0-9+/=_.~-]*$")
+_TROFF: Final = re.compile(rb"\\f[A-Z]")
+_TYPE: Final = re.compile(
+    rb"[&*?]{0,2}(?:[A-Za-z_$][A-Za-z_$.]*(?:::[A-Za-z_$.]+)*(?:<|\[\]|\[[\"'A-Z]|[;?]+$)|\[[&\w]+\],?$|[&?][A-Za-z_]\w*,?$|[a-z]\w*\.[A-Z]\w*;?$)"
+)
+"""What stands behind a colon in code: Option<str>, &Secrets, string;."""
+_COLON: Final = (b":", b"::")
+_COMPARES: Final = frozenset((b"==", b"===", b"!=", b"!=="))
+_ELEMENT: Final = re.compile(rb"(?i)</?(?:[\w-]+:)?$|\b(?:name|key|id|property|param)\s?=\s?\\*[\"']$")
+_ATTRIBUTE_REACH: Final = 24
+_NAMED: Final = re.compile(rb"[A-Za-z_$][\w$]*\s*[.(\[,;})<\n]")
+_KEY: Final = re.compile(rb"[A-Za-z0-9+/=_.~-]+[;,)}\]]*$")
+_DENSE: Final = 600
+"""A line longer than this is no setting: minified code, or data."""
 _LONGEST_BARE: Final = 1024
 _BEFORE_FLAG: Final = frozenset((b"", b" ", b"\t", b"\n", b"'", b'"', b"`", b"[", b"(", b","))
 _CLOSERS: Final = b",;)]}"
@@ -63,26 +76,35 @@ def is_alone(text: bytes, begin: int) -> bool:
 def bare_value(text: bytes, found: Candidate, start: int) -> Iterator[Span]:
     """The value that begins at `start`, when it is a secret."""
     sign = found.operator.strip()
+    if sign == b"::" and not found.operator[-1:].isspace() and not text[start - 1 : start].isspace():
+        return  # std::pin::Pin
     if text[found.begin - 1 : found.begin] in {b"?", b"&"} and sign == b"=":
         match = _URL_VALUE.match(text, start, start + _LONGEST_BARE)
         ends = (match.end(), Form.QUOTED) if match else None
     elif sign.endswith(b">"):
-        ends = _of_element(text, sign, start)
+        ends = _of_element(text, found, sign, start)
     elif not sign or sign.isalpha():
         ends = _of_command(text, found, start)
     else:
         ends = _of_setting(text, found, sign, start)
     if ends is None or ends[0] - start >= _LONGEST_BARE:
         return
-    if is_secret(found.name, found.kind, text[start : ends[0]], ends[1]):
+    value = text[start : ends[0]]
+    if not sign.endswith(b">") and (_TROFF.search(value) or (sign.endswith(_COLON) and _TYPE.match(value))):
+        return
+    if (sign in _COMPARES or _is_dense(text, found.begin, ends[0])) and not _is_key(value):
+        return
+    if is_secret(found.name, found.kind, value, ends[1]):
         is_member = found.quote.endswith(b'"') and b":" in sign
         yield Span(start, ends[0], "assignment", quote=found.quote if is_member else b"")
 
 
-def _of_element(text: bytes, sign: bytes, start: int) -> tuple[int, Form] | None:
+def _of_element(text: bytes, found: Candidate, sign: bytes, start: int) -> tuple[int, Form] | None:
     """<password>value</password>."""
-    end = text.find(b"<", start, start + LONGEST)
+    end, begin = text.find(b"<", start, start + LONGEST), found.begin
     if sign.startswith((b"=", b"-")) or end < 0 or b"\n" in text[start:end]:
+        return None
+    if not sign.startswith(b"</") and not _ELEMENT.search(text, max(0, begin - _ATTRIBUTE_REACH), begin):
         return None
     return end, Form.CONFIG
 
@@ -97,6 +119,8 @@ def _of_command(text: bytes, found: Candidate, start: int) -> tuple[int, Form] |
         return None
     if not literal and not found.operator.strip():
         return _of_line(text, found, start, match.end())
+    if flag and len(found.operator) > 1:
+        return None  # what stands in a column of its own explains the flag
     if text[start : start + 1] == b"-" or _PROSE.match(text, start, match.end()):
         return None
     return match.end(), Form.CONFIG if literal else Form.BARE
@@ -128,6 +152,13 @@ def _of_setting(  # noqa: PLR0911 - one return per form
     if _CODE.match(text, start, end) or (found.quote == b"]" and text[found.begin - 1 : found.begin] == b"["):
         return None
     member = (found.quote.endswith(b'"') and b":" in sign) or sign.startswith((b"value", b",", b";"))
+    if (
+        member
+        and not sign.startswith((b"value", b",", b";"))
+        and not _is_key(text[start:stripped])
+        and _NAMED.match(text, start)
+    ):
+        return None  # an expression in code: what JSON has without quotes is no word
     if member or text[found.begin - 1 : found.begin] == b";":
         return stripped, Form.CONFIG
     spaced = b" " in found.operator
@@ -145,6 +176,17 @@ def _of_setting(  # noqa: PLR0911 - one return per form
     if not whole or words or open_ended or not is_alone(text, found.begin) or _CALLED.match(text, start, end):
         return stripped, Form.BARE
     return (stripped if spaced else end), Form.CONFIG
+
+
+def _is_dense(text: bytes, begin: int, end: int) -> bool:
+    """Whether a setting stands in the middle of a line that nobody typed."""
+    before, after = text.rfind(b"\n", max(0, begin - _DENSE), begin), text.find(b"\n", end, end + _DENSE)
+    return (before < 0 and begin > _DENSE) or (after < 0 and len(text) - end > _DENSE)
+
+
+def _is_key(value: bytes) -> bool:
+    """Whether a value is one run of characters, drawn at random."""
+    return _KEY.match(value) is not None and is_random(value.rstrip(_CLOSERS).decode("utf-8", "replace"), least=8)
 
 
 def _is_ini(text: bytes, begin: int, end: int) -> bool:

@@ -70,13 +70,13 @@ COMMAND_RULES: Final = (
     ),
     Rule(
         "sql-literal",
-        r"(?i)\bidentified\s{1,3}(?:with\s{1,3}\S{1,40}\s{1,3})?(?:by|as)\s{1,3}(?:password\s{1,3})?(?:\\*['\"]([^'\"\r\n\\]{1,200})|([^\s'\"();]{4,60})(?:;|\s{0,3}$))",
+        r"(?i)\bidentified\s{1,3}(?:with\s{1,3}\S{1,40}\s{1,3})?(?:by|as)\s{1,3}(?:password\s{1,3})?(?:\\*['\"]([^'\"\s\\]{1,200})\\*['\"]|([^\s'\"();]{4,60})(?:;|\s{0,3}$))",
         ("identified by", "identified with", "identified as"),
         judged="password",
     ),
     Rule(
         "sql-literal",
-        r"(?i)\b(?:role|user|login|set)\b[^\r\n;]{0,200}?\bpassword\s{0,3}(?:=\s{0,3}|\(\s{0,2})?N?\\*'([^'\r\n\\]{1,200})'",
+        r"(?i)\b(?:role|user|login|set)\b[^\r\n;]{0,200}?\bpassword\s{0,3}(?:=\s{0,3}|\(\s{0,2})?N?\\*'([^'\s\\]{1,200})'",
         ("password '", "password='", "password ='", "password = '", "password('", "password n'"),
         judged="password",
     ),

@@ -15,7 +15,7 @@ import re2
 from agent_trace_sidecar.redaction.literals import required_literals
 from agent_trace_sidecar.redaction.rules import Rule
 
-OWN_VERSION: Final = "2"
+OWN_VERSION: Final = "3"
 """To be raised when our own rules or layers change."""
 
 EXPORT_SECONDS: Final = 20.0

@@ -62,8 +62,7 @@ class Masker:
         yield from tables(view, statements=bool(places.statements))
         if promising := [core for core in places.cores if _promises(view, core)]:
             yield from assignments(view, _around(view, promising))
-        if places.strong or places.providers:
-            yield from near_words(view, places.providers, words=bool(places.strong))
+        yield from near_words(view, places.providers, words=bool(places.strong))
         if depth < MOST_DEPTH and b"\\" in view:
             yield from self._through(unescaped(view), depth + 1)
         if depth == 0:

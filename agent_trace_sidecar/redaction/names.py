@@ -95,6 +95,11 @@ _HARMLESS_LAST: Final = frozenset(
     "visible visibility parser stream buffer loader factory builder service services middleware backend module "
     "package spec type_ level bits rounds iterations iter protocol encoding separator sep delimiter".split()
 )
+_HARMLESS_TOKEN: Final = frozenset(
+    "next page continuation pagination change sync request action injection idempotency resume lifecycle cursor "
+    "verification cancellation first last current prev previous lookahead async".split()
+)
+"""A token of this kind says where to go on, and opens nothing."""
 _STRICT: Final = frozenset("salt nonce hmac otp sas mnemonic dsn cred creds auth".split())
 
 
@@ -121,7 +126,7 @@ def kind_of(raw: bytes) -> Kind:
 
 
 def _kind_of_word(word: str, words: list[str], at: int) -> Kind:  # noqa: PLR0911 - a table in the form of returns
-    if word in _NOT_PASS or word in _NOT_TOKEN:
+    if word in _NOT_PASS or word in _NOT_TOKEN or (word == "token" and at and words[at - 1] in _HARMLESS_TOKEN):
         return Kind.NONE
     last = at == len(words) - 1
     if "passw" in word or "passphrase" in word or "passcode" in word or word in {"pwd", "psw", "psk", "pswd", "passwd"}:

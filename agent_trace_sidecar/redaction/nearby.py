@@ -14,6 +14,7 @@ from typing import Final
 
 from agent_trace_sidecar.redaction.rules import Overload, compiled
 from agent_trace_sidecar.redaction.spans import BREAK, Span
+from agent_trace_sidecar.redaction.surroundings import is_labelled, is_token, is_used
 from agent_trace_sidecar.redaction.values import entropy, is_segmented, is_wordy
 
 _REACH: Final = 90
@@ -26,7 +27,7 @@ _HARMLESS: Final = re.compile(
     rb"(?i)(?:sha\d*|hash|digest|checksum|commit|revision|\brev\b|integrity|fingerprint|md5|uuid|guid|public|blob|tree|etag|"
     rb"signature|snapshot|cache|object|version|image|layer|trace|span|request|session_?id|node|thumbprint|serial|"
     rb"tokens\b|tokenize|import|keyword|http|certificate|keyid|ssh-|merkle|address|block|tx|model|h1:|resolved|\.tgz|"
-    rb"registry|uses:|rev=|ref=|/commit/|/blob/|/tree/|content-length|boundary)"
+    rb"registry|arn:|(?:next|change|page|action|request|continuation|pagination)_?token|uses:|rev=|ref=|/commit/|/blob/|/tree/|content-length|boundary)"
 )
 _CHARACTERS: Final = (string.ascii_letters + string.digits + "_+/=.~-").encode()
 _SHORTEST: Final = 16
@@ -44,9 +45,17 @@ MOST_RUNS: Final = 15_000
 """More runs of this kind in one text are a list that no tool prints to an agent."""
 _MOST_LINES: Final = 2
 """How many line ends may lie between a service's name and the value."""
+_BLOCK_LINE: Final = 40
 _CONSTANT: Final = re.compile(rb"(?:[A-Z0-9]+_)+[A-Z0-9]+$")
+_ID: Final = re.compile(rb"(?:msg|prt|ses|evt|call|per|que|toolu)_")
+"""How the ids of an agent's session begin."""
+_LISTED: Final = re.compile(rb" [ *][\w./]")
+"""What stands behind a checksum: two blanks and a path."""
+_DRAWING: Final = re.compile(rb"[\dMLHVCSQTAZmlhvcsqtaz.,-]+$")
+"""The path of a vector graphic."""
 _NOT_BEFORE: Final = frozenset((b"@", b"#", b"/", b"%", b".", b"?", b"&", b"\\"))
 """Before a value they make it a revision, a fragment, a part of a path or of a number."""
+_PART_BEFORE: Final = _NOT_BEFORE - {b"/"}
 _NOT_BEHIND: Final = frozenset((b"@", b"."))
 
 
@@ -59,6 +68,27 @@ def near_words(text: bytes, providers: list[int], *, words: bool) -> Iterator[Sp
         words: whether there are secret-like words at all.
     """
     providers = sorted(providers)  # words that overlap are reported in the order of their ends
+    for start, end in _runs(text):
+        value = text[start:end].rstrip(b"=.-")
+        if text[start : start + 2] == b"//" and text[start - 1 : start] == b":":
+            yield from _in_address(text, start, end)
+        if _ID.match(value) or not _is_random(value) or _LISTED.match(text, start + len(value)):
+            continue
+        if words and not _CONSTANT.match(value) and _is_announced(text, start):
+            yield Span(start, end, "near-secret-word")
+        elif providers and _is_of_provider(text, providers, start, value):
+            yield Span(start, end, "near-provider")
+        elif _is_whole(text, start, end) and (is_used(text, start, value) or is_labelled(text, start, end, value)):
+            yield Span(start, end, "surroundings")
+
+
+def _is_whole(text: bytes, start: int, end: int) -> bool:
+    """Whether a value is no part of an address, a number or a name."""
+    return text[start - 1 : start] not in _PART_BEFORE and text[end : end + 1] not in _NOT_BEHIND
+
+
+def _runs(text: bytes) -> Iterator[tuple[int, int]]:
+    """Where runs of characters stand that may be random; of name=value it is the value."""
     for count, match in enumerate(_VALUE.finditer(text)):
         if count > MOST_RUNS:
             raise Overload
@@ -66,18 +96,23 @@ def near_words(text: bytes, providers: list[int], *, words: bool) -> Iterator[Sp
         lead = text[max(0, start - _LONGEST) : start]
         start -= len(lead) - len(lead.rstrip(_CHARACTERS))
         head, sign, _ = text[start:end].rstrip(b"=").rpartition(b"=")
-        start += len(head) + len(sign)  # of name=value the value is what counts
+        start += len(head) + len(sign)
         value = text[start:end].rstrip(b"=.-")
         if not _SHAPE.match(value) or text[end : end + 1] == b"(" or len(value) > _LONGEST:
             continue
-        if sign and _HARMLESS.search(head):
-            continue  # sha256=...
-        if not _is_random(value):
-            continue
-        if words and _is_announced(text, start):
-            yield Span(start, end, "near-secret-word")
-        elif providers and _is_of_provider(text, providers, start, value):
-            yield Span(start, end, "near-provider")
+        if not (sign and _HARMLESS.search(head)):  # sha256=...
+            yield start, end
+
+
+def _in_address(text: bytes, start: int, end: int) -> Iterator[Span]:
+    """The random parts of the path of an address that hands out a secret with it."""
+    at = text.find(b"/", start + 2, end) + 1
+    while at and at < end:
+        stop = text.find(b"/", at, end)
+        stop = stop if stop >= 0 else end
+        if _is_random(text[at:stop]) and is_used(text, at, text[at:stop]):
+            yield Span(at, stop, "surroundings")
+        at = stop + 1
 
 
 def _is_announced(text: bytes, start: int) -> bool:
@@ -106,7 +141,9 @@ def _is_of_provider(text: bytes, places: list[int], start: int, value: bytes) ->
     """Whether a service is named shortly before, and nothing between says that the value is something else."""
     if text[start - 1 : start] in _NOT_BEFORE or not value[:1].isalnum() or b"." in value or _CONSTANT.match(value):
         return False
-    if text[start + len(value) : start + len(value) + 1] in _NOT_BEHIND:
+    if text[start + len(value) : start + len(value) + 1] in _NOT_BEHIND or not is_token(value) or _DRAWING.match(value):
+        return False
+    if _is_block(text, start, value):
         return False
     for index in range(bisect.bisect_left(places, start) - 1, -1, -1):
         place = places[index]
@@ -116,6 +153,14 @@ def _is_of_provider(text: bytes, places: list[int], start: int, value: bytes) ->
             between = text[place:start]
             return between.count(b"\n") <= _MOST_LINES and BREAK not in between and not _HARMLESS.search(between)
     return False
+
+
+def _is_block(text: bytes, start: int, value: bytes) -> bool:
+    """Whether a value is one of several lines of encoded data."""
+    if len(value) < _BLOCK_LINE or text[start - 1 : start] != b"\n":
+        return False
+    above = text[max(0, start - 1 - len(value)) : start - 1]
+    return len(above.rpartition(b"\n")[2]) >= _BLOCK_LINE and b" " not in above
 
 
 def _is_word(text: bytes, place: int) -> bool:

@@ -75,7 +75,11 @@ _PEM_BEGIN: Final = re.compile(rb"-----BEGIN (?:[A-Z0-9 ]{0,40} )?PRIVATE KEY(?:
 _PEM_END: Final = re.compile(rb"-----END (?:[A-Z0-9 ]{0,40} )?PRIVATE KEY(?: BLOCK)?-----")
 _PEM_MARK: Final = re.compile(rb"-----(?:END|BEGIN) [A-Z0-9 ]{3,60}-----|\x1e")
 _MOST_KEYS: Final = 2000
-_PEM_EMPTY: Final = re.compile(rb"[^\s].*?(?:\r?\n[ \t]*\r?\n)", re.DOTALL)
+_PEM_LINE: Final = re.compile(
+    rb"[ \t>|+*#/\d:\"'-]{0,24}([A-Za-z0-9+/=\\.\xe2\x80\xa6 ]*)[\"'\x60]?[ \t,;+.)\\]{0,8}\r?$|[\s\"']*(?:Proc-Type|DEK-Info|Version|Comment|Hash|Charset):"
+)
+"""A line of a key's body, or of its head, as it stands in files, diffs and literals."""
+_PEM_SHORT: Final = 24
 _PEM_MOST: Final = 64 * 1024
 
 
@@ -98,6 +102,16 @@ def key_blocks(text: bytes) -> Iterator[Span]:
 
 
 def _body_end(text: bytes, start: int, limit: int) -> int:
-    """Where the body of a key that was cut ends: at the first empty line after something, or at the limit."""
-    end = _PEM_EMPTY.search(text, start, limit)
-    return end.end() if end else limit
+    """Where the body of a key that was cut ends: before the first line that no key has, or at the limit."""
+    at, lines = start, 0
+    while at < limit:
+        end = text.find(b"\n", at, limit)
+        end = end if end >= 0 else limit
+        line = _PEM_LINE.match(text, at, end)
+        if line is None or (lines and b" " in (line[1] or b"").strip()):
+            return at
+        at = min(limit, end + 1)
+        if lines and line[1] is not None and 0 < len(line[1].strip()) < _PEM_SHORT:
+            return at  # the last line of the body is the short one
+        lines += 1
+    return limit

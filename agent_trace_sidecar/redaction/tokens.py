@@ -68,7 +68,7 @@ _TABLE: Final = (
     ("npm-token", "npm_", rf"{_B}(npm_[A-Za-z0-9]{{30,60}}){_E}"),
     ("pypi-token", "pypi-age", r"(pypi-AgE[A-Za-z0-9_-]{20,500})"),
     ("docker-token", "dckr_", r"(dckr_(?:pat|oat)_[A-Za-z0-9_-]{20,60})"),
-    ("artifactory-key", "akc", rf"{_B}(AKC[A-Za-z0-9]{{10,}})"),
+    ("artifactory-key", "akc", rf"{_B}(AKC[A-Za-z0-9]{{10,}})(?:$|[^A-Za-z0-9_+/])"),
     ("artifactory-token", "ap", r"(?:^|[\s=:\"'])(AP[0-9A-F][a-zA-Z0-9]{10,})"),
     (
         "discord-token",

@@ -32,12 +32,13 @@ _PLACEHOLDER: Final = re.compile(
       (.)\1*                                                        # one character again and again
     | \W+ | [.*x_-]+
     | <[^<>]*> | \[[\w .-]*\] | \{[\w.: -]*\} | %\w+% | %[a-z_]{1,30} | %\(\w+\)s | \$\(.*\) | \$[A-Za-z_]\w*(?:[.\[>:-].*)? | @[\w.]+@ | __\w+__
+    | .*\{%.* | <\w*$ | [*&][A-Za-z_-]+ | [A-Z]<.* | realm= | ["']\s?[+.]\s?.* | .*[+.]\s?["'] | [+.]\s[\w$(].*
     | .*(?:\$\{[^{}$]*\} | \{\{[^{}]*\}\} | \#\{[^{}]*\} | %\(\w+\)s | <%.*%> | %s | \.\.\. | \u2026).*
     | [\w\s:./@-]*(?:\{\w*\}[\w\s:./@-]*)+
     | (?:your|my|the|some|any|insert|enter|change|replace|put|add|use|set|fill|same|new|old|this|get|todo|fixme)[\s_-].*
     | .*(?:placeholder|redacted|changeme|change_me|change-me|_here|-here|\bhere)\b.*
     | (?:n/?a|none|null|nil|undefined|true|false|yes|no|on|off|empty|default|auto|required|optional|prompt|ask|str|string|
-       bytes|text|int|any|bool|object|char|varchar|password_hash|self|this)
+       bytes|text|int|any|bool|object|char|varchar|password_hash|self|this)[!.]?
     )$"""
 )
 _REFERENCE: Final = re.compile(
@@ -92,6 +93,9 @@ _DUMMY: Final = re.compile(
     r"(?i)pass(?:word|wd|phrase|code)?|pwd|secret|token|user|login|test|example|sample|dummy|fake|foo|bar$"
 )
 _ALPHA: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_SHORT_WORDS: Final = frozenset(
+    "by of to in on is id ok ui at as or no my up db ip js ts go io if do an it we be us vm os tv pc de la en eu".split()
+)
 _VOWEL: Final = re.compile(r"[aeiouyAEIOU]")
 _HARD: Final = re.compile(r"(?i)[bcdfghjklmnpqrstvwxz]{5,}")
 
@@ -104,7 +108,7 @@ def is_secret(name: bytes, kind: Kind, raw: bytes, form: Form) -> bool:  # noqa:
     if len(value) < _SHORTEST[kind] or _PLACEHOLDER.match(value) or _REFERENCE.match(value):
         literal = form in {Form.CONFIG, Form.CERTAIN}
         return literal and _is_pin(value, least=4 if kind is Kind.PASSWORD else 6)
-    if _REGEX.search(value) or value.lower() == name.decode("utf-8", "replace").lower():
+    if _REGEX.search(value) or _bare(value) == _bare(name.decode("utf-8", "replace")):
         return False
     if form is Form.CERTAIN:
         return not _KEYWORDS.fullmatch(value)
@@ -119,6 +123,11 @@ def is_secret(name: bytes, kind: Kind, raw: bytes, form: Form) -> bool:  # noqa:
     if is_random(value, least=8) or (form is Form.QUOTED and _is_interleaved(value)):
         return True
     return form is Form.CONFIG and (_mixes(value) or _is_env(name))
+
+
+def _bare(text: str) -> str:
+    """The letters and digits, as a name and its own spelling as a value share them."""
+    return re.sub(r"[\W_]", "", text).lower()
 
 
 def _is_interleaved(value: str) -> bool:
@@ -217,6 +226,8 @@ def is_wordy(value: str) -> bool:
 
 def _is_odd(run: str, *, shouted: bool) -> bool:
     """Whether a run of letters is no word: too short, without a vowel, or capitals in the middle of small letters."""
+    if run.lower() in _SHORT_WORDS:
+        return False
     if len(run) <= 2 or not _VOWEL.search(run) or _HARD.search(run):  # noqa: PLR2004
         return True
     return not shouted and run.isupper()

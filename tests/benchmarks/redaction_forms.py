@@ -38,7 +38,7 @@ def _drawn(alphabet: str, *lengths: int) -> Callable[[random.Random], str]:
     return draw
 
 
-_MAKERS: Final[dict[str, Callable[[random.Random], str]]] = {
+MAKERS: Final[dict[str, Callable[[random.Random], str]]] = {
     "D": lambda rng: rng.choice(_WORDS),
     "P": _drawn(_ALNUM + "!#%^*_-+", 8, 10, 12, 14),
     "T": _drawn(_ALNUM, 24, 32, 40),
@@ -382,6 +382,6 @@ def drawn(rng: random.Random, *, each: int) -> Iterator[tuple[str, str, str]]:
         for form in forms:
             maker, _, template = form.partition("|")
             for _ in range(each):
-                secret = _MAKERS[maker](rng)
+                secret = MAKERS[maker](rng)
                 text = template.replace("{p}", rng.choice(_SERVICES))
                 yield kind, text.format(*[secret] * text.count("{}")), secret

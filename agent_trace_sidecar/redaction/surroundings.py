@@ -1,0 +1,167 @@
+"""What stands around a random value and makes it a key, though neither its name nor a known service says so.
+
+Two kinds of surroundings: how the value is used (in a header, as a client's argument, in the address of a hook), and,
+in a text that is no longer than a note, that a name is all that stands before it. A hash, a revision or an id has
+surroundings too: words that say so, anywhere near, end the matter.
+"""
+
+# ruff: noqa: E501, SIM905 - a pattern is read as one line, a list of words as text
+
+import re
+from typing import Final
+
+from agent_trace_sidecar.redaction.rules import compiled
+from agent_trace_sidecar.redaction.spans import BREAK
+
+_SHORT: Final = 700
+"""How long a note may be: a snippet, a message, a few lines of settings or of a log."""
+_LEAD: Final = 200
+_UUID: Final = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$")
+
+_Q: Final = rb"\\*[\"'\x60]"
+_STRING: Final = rb"\\*[\"'][^\"'\n]{0,80}\\*[\"']"
+_ARGUMENTS: Final = rb"(?:<S>\s?,\s{0,3}){0,2}"
+_NEW: Final = rb"(?:[.:]{1,2}(?:new|create|from_\w+|with_\w+))?"
+_USED: Final = compiled(
+    b"(?i)(?:"
+    + b"|".join(
+        part.replace(b"<N>", _NEW).replace(b"<A>", _ARGUMENTS).replace(b"<S>", _STRING).replace(b"<Q>", _Q)
+        for part in (
+            rb"(?:^|[\s\"'\x60])x-[a-z0-9-]{2,40}(?:<Q>)?\]?\s?(?:=>|[:,=])\s{0,3}(?:<Q>)?",  # X-Acme-Key: value
+            rb"header\w*[.]?\w{0,12}\s?\(\s{0,3}<Q>[\w-]{2,40}<Q>\s?,\s{0,3}<Q>",  # Header.Set("acme", "value")
+            rb"(?:-H|--header)[ =]<Q>[\w-]{2,40}:\s?",
+            rb"(?:headers?|params?|query|auth|data|json|payload)(?:<Q>)?\]?\s?[:=]\s?\{\s{0,20}(?:<S>:[^\n{}]{0,60},\s{0,20}){0,2}<Q>[\w-]{2,40}<Q>:\s?<Q>",
+            rb"(?:client|api|sdk|credentials?|connect|configure|authenticate|login|init|initialize|setup)\w{0,12}<N>\s?\(\s{0,3}<A>(?:\w{1,20}\s?[=:]\s?)?<Q>",  # Client("value")
+            rb"(?:\brequire\(<S>\)|\bnew\s[\w.:\\]{2,60})\s?\(\s{0,3}<A><Q>",  # require("acme")("value")
+            rb"\bauth\s?=\s?\(\s?<S>,\s?<Q>",
+            rb"://(?:[\w-]+\.)*(?:hooks?|webhooks?)\.[^\s\"'?]{3,80}/",
+            rb"://[^\s\"'?]{3,80}/(?:web-?hooks?|hooks?)/(?:[\w-]{1,40}/){0,3}",
+            rb"://(?:[\w-]+\.)*api\.[^\s\"'?]{3,80}/",
+            rb"://(?:[\w-]+\.)*api\.[^\s\"']{3,80}[?&][\w-]{1,30}=",
+            rb"://[^\s\"']{3,120}[?&](?:app_?id|auth|sid|k)=",
+            rb"\busing\s(?:id|key|token|value)\s?[=:]\s?(?:<Q>)?",  # a log: using ID=value
+            rb"\bname(?:<Q>)?\s?[:=]\s?(?:<Q>)?[A-Za-z][\w.-]{1,50}(?:<Q>)?\s?[,;]?\s{1,20}(?:<Q>)?value(?:<Q>)?\s?[:=]\s?(?:<Q>)?",
+        )
+    )
+    + b")$"
+)
+"""What a key stands behind, in code, in commands and in addresses."""
+_OTHER: Final = compiled(
+    b"(?i)"
+    rb"sha\d*|hash|digest|checksum|commit|revision|\brev\b|integrity|fingerprint|md5|guid|public|\bpub\b|blob|tree|etag|crc|"
+    rb"snapshot|cache|object|version|image|layer|trace|span|request|correlation|session_?id|node|thumbprint|serial|"
+    rb"import|keyword|certificate|keyid|ssh-|merkle|address|block|\btx\b|model|h1:|resolved|\.tgz|registry|boundary|head\b|"
+    rb"branch|master|origin|merge|\bmain\b|parent|\bref\b|refs/|\btag\b|container|docker|\bpod\b|build|lock|artifact|"
+    rb"package|release|manifest|chunk|content|file|path|\bdir|upload|download|asset|font|icon|script|style|css|link|src=|"
+    rb"href|data:|base64|\buuid\b|user_?id|message|event|process|thread|device|partition|disk|volume|instance|deployment|"
+    rb"component|random|seed|test|vector|expected|actual|result|output|input|error|warn|exception|class\b|struct|function|"
+    rb"method|type|license|\bmsg_|\bses_|\bprt_|\bcall_|toolu_|nonce|cert|begin|payload|encod|decod|encrypt|decrypt|cipher|"
+    rb"plain|signature|next|page|cursor|continuation"
+)
+"""Words that say what else a random value is."""
+_LABEL: Final = re.compile(
+    rb"""(?x)[\s#/*;>\-|<"'`({\[]*(?:export\s|let\s|const\s|var\s|set\s|val\s|final\s)?
+    ([A-Za-z][\w.-]{1,40}(?:[ ][A-Za-z][\w.-]{0,30}){0,4})
+    (?:\\*["'`\])]|>)?\s{0,3}(?:=>|:=|[:=,|-]|\s)?\s{0,3}\\*["'`]?$"""
+)
+_HEADING: Final = re.compile(
+    rb"[\s#/*;<!\-\"'`\[]*([A-Za-z][\w.-]{1,40}(?:[ ][A-Za-z][\w.-]{0,30}){0,4})[ ]?[:=]?[\s>*\"'`\]-]*$"
+)
+_MEMBER: Final = re.compile(
+    rb"(?:^|[\s{(\[,;])(?:\\*[\"'`])?([A-Za-z][\w.-]{1,40})\\*[\"'`]?\]?\s{0,3}(?:=>|:=|[:=])\s{0,3}\\*[\"'`]?$"
+)
+_MOST_ABOVE: Final = 3
+_ALONE: Final = re.compile(rb"[\s>*\-\"'`]*(?:(?:const|let|var|final|val)\s)?(?:\w{1,20}\s?(?:=|:=|:)\s?)?\\*[\"'`]?$")
+_TAIL: Final = re.compile(rb"\\*[\"'`]?[;,)\]}>/\s]*(?:$|\n)|\\*[\"'`]|</|[\s,;|]")
+_WORD: Final = re.compile(rb"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_DIRECTIVE: Final = re.compile(rb"\s*#\s*(?:define|ifn?def|if|undef|include|endif|elif)\b")
+_CLIENT: Final = re.compile(
+    rb"(?i)(?:client|app(?:lication)?|consumer|account|key|api|auth)[_. -]?s?id$|(?:key|token|secret|auth|credentials?)$"
+)
+_CHANGES: Final = re.compile(rb"(?<=[A-Za-z])\d|(?<=\d)[A-Za-z]")
+_VOWEL: Final = re.compile(rb"[aeiouyAEIOUY]")
+_MOST_WORDS: Final = 0.6
+_LONG_PART: Final = 10
+_FEW_CHANGES: Final = 2
+_COMMON: Final = frozenset(
+    "a an the is are was it in on of to and or for with at by from as this that id ids uid name number no code value values "
+    "user users account item items order group team project org organization session job task run step stage host hosts "
+    "ip url uri email mail date time page size count index row line page query status state level info debug trace log "
+    "got get set using use new old first last next previous current default created updated deleted found done ok "
+    "string text data key title label description note comment example sample see here your my our their his her".split()
+)
+
+
+def is_used(text: bytes, start: int, value: bytes) -> bool:
+    """Whether the value stands where only a key does."""
+    if not is_token(value):
+        return False
+    before = text[max(0, start - _LEAD) : start]
+    before = before[before.rfind(BREAK) + 1 :]
+    match = _USED.search(before)
+    return match is not None and not _OTHER.search(before, match.start())
+
+
+def is_labelled(text: bytes, start: int, end: int, value: bytes) -> bool:
+    """Whether a name is all that stands before the value, in a text of the length of a note."""
+    if text[start - 2 : start] == BREAK + b"\n" or not is_token(value):
+        return False
+    low = text.rfind(BREAK, max(0, start - _SHORT), start) + 1 or (0 if start < _SHORT else -1)
+    high = text.find(BREAK, end, start + _SHORT)
+    high = high if high >= 0 else (len(text) if len(text) - start < _SHORT else -1)
+    if low < 0 or high < 0 or high - low > _SHORT or not _TAIL.match(text, end, high):
+        return False
+    note = text[low:start]
+    label = _label(note)
+    return label is not None and not _OTHER.search(note) and _names(label, value)
+
+
+def is_token(value: bytes) -> bool:
+    """Whether a random value has the form of a key: its longest part is long and mixed, and it counts nothing up."""
+    longest = max(re.split(rb"[^A-Za-z0-9]", value), key=len)
+    if _reads(longest):
+        return False
+    lowered = value.lower()
+    return (
+        (len(longest) >= _LONG_PART and len(_CHANGES.findall(longest)) >= _FEW_CHANGES and b"." not in value)
+        and not any(row in lowered for row in (b"0123456", b"1234567", b"abcdefgh", b"example", b"xxxx"))
+        and value.count(b"/") < 1 + len(value) // 30
+    ) or _UUID.match(value) is not None
+
+
+def _reads(part: bytes) -> bool:
+    """Whether most of a part are the words of an identifier in mixed case."""
+    if part.islower() or part.isupper():
+        return False
+    words = [run for run in _WORD.findall(part) if len(run) >= 4 and _VOWEL.search(run)]  # noqa: PLR2004 - shorter ones are chance
+    return sum(map(len, words)) >= _MOST_WORDS * len(part)
+
+
+def _label(note: bytes) -> bytes | None:
+    """The name before the value: of the member or setting that it is, or of the heading above."""
+    above, _, line = note.rpartition(b"\n")
+    if _DIRECTIVE.match(line):
+        return None
+    match = _LABEL.match(line) or _MEMBER.search(line)
+    if match and not _ALONE.match(line) and not _is_common(match[1]):
+        return match[1]
+    if not match and not _ALONE.match(line):
+        return None
+    for heading in reversed(above.rstrip().rsplit(b"\n", _MOST_ABOVE)[-_MOST_ABOVE:]):
+        if found := _HEADING.match(heading):
+            return found[1]
+    return match[1] if match else None
+
+
+def _is_common(label: bytes) -> bool:
+    return all(len(word) < 3 or word.lower().decode() in _COMMON for word in _WORD.findall(label))  # noqa: PLR2004 - as below
+
+
+def _names(label: bytes, value: bytes) -> bool:
+    """Whether a label may be the name of a service: not the words of everyday, and of an id only a client's."""
+    words = [word.lower().decode() for word in _WORD.findall(label)]
+    if _CLIENT.search(label):
+        return True
+    if not words or words[-1] in {"id", "ids", "arn", "uid"} or _UUID.match(value):
+        return False
+    return not _is_common(label)
