@@ -21,6 +21,7 @@ from agent_trace_sidecar.events import (
     Hello,
     MessageRemoved,
     MessageSeen,
+    RevertKept,
     Seen,
     SessionSeen,
     StepBegan,
@@ -33,7 +34,7 @@ from agent_trace_sidecar.rows import Built, EventRow
 from agent_trace_sidecar.session import Ended, Message, Session
 from agent_trace_sidecar.times import MAX_AT_MS, moment
 from agent_trace_sidecar.trace import Vcs, model_id, relative_path
-from agent_trace_sidecar.undo import removal_voids, session_voids
+from agent_trace_sidecar.undo import keep_undone, removal_voids, session_voids
 from agent_trace_sidecar.wire import Envelope, FileChange, VcsObserved
 
 MAX_COLUMN_CHARS: Final = 500
@@ -144,6 +145,8 @@ class Builder:
             built.voids.extend(session_voids(session, event, envelope.at))
         elif isinstance(event, MessageRemoved):
             built.voids.extend(removal_voids(session, event, envelope.at))
+        elif isinstance(event, RevertKept):
+            keep_undone(session, event.session_id)
         if session.sequence.missing and any(record.model_id is None for record in built.records):
             notes.append("the model is not known, and lines before this one are missing or come later")
 
@@ -258,7 +261,7 @@ def _learn(session: Session, seen: Seen, root: str | None) -> str:
         case Hello(version, project):
             session.set_version(version)
             session.set_project(root, project)
-        case CallDone() | CallFailed() | StepEnded() | MessageRemoved() | None:
+        case CallDone() | CallFailed() | StepEnded() | MessageRemoved() | RevertKept() | None:
             pass
     return seen.name
 

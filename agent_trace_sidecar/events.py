@@ -45,6 +45,12 @@ class MessageRemoved(NamedTuple):
     part_id: str | None = None
 
 
+class RevertKept(NamedTuple):
+    """What is undone in a session at the moment is gone for good."""
+
+    session_id: str
+
+
 class MessageSeen(NamedTuple):
     """A message as it stands now; an assistant's carries the model that writes it."""
 
@@ -111,6 +117,7 @@ Event: TypeAlias = (
     | SessionSeen
     | MessageSeen
     | MessageRemoved
+    | RevertKept
     | UserCommand
     | CallOpened
     | CallDone

@@ -1,10 +1,10 @@
 """Undoing: which messages' ranges become void, and which come back; pure.
 
 OpenCode undoes in two steps. A revert takes the files back and marks the session (`session.updated` with `revert`);
-an unrevert takes that back. What the user says next removes the undone messages for good (`message.removed`). So a
-revert voids everything from a message on, an unrevert restores what was voided at that very time, and a removal makes
-it stay: nothing restores it later. A revert that another run of OpenCode takes back stays void: its time is not known
-there, and void is the careful answer.
+an unrevert takes that back. What the user says next removes the undone messages for good (`message.removed`; in
+OpenCode 2 one event says so). So a revert voids everything from a message on, an unrevert restores what was voided at
+that very time, and a removal makes it stay: nothing restores it later. A revert that another run of OpenCode takes back
+stays void: its time is not known there, and void is the careful answer.
 """
 
 from datetime import datetime
@@ -33,10 +33,15 @@ def session_voids(session: Session, seen: SessionSeen, at_ms: float) -> list[Voi
 
 def removal_voids(session: Session, gone: MessageRemoved, at_ms: float) -> list[Void]:
     """What the removal of a message, or a part of it, makes void for good."""
-    known = session.undone.get(gone.session_id)
-    if known and not known.removed:
-        session.undone.put(gone.session_id, Undo(known.message_id, known.part_id, known.at_ms, removed=True))
+    keep_undone(session, gone.session_id)
     return [Void(gone.session_id, gone.message_id, gone.part_id, onward=False, at=moment(at_ms), restore=False)]
+
+
+def keep_undone(session: Session, session_id: str) -> None:
+    """Nothing restores later what is undone now."""
+    known = session.undone.get(session_id)
+    if known and not known.removed:
+        session.undone.put(session_id, Undo(known.message_id, known.part_id, known.at_ms, removed=True))
 
 
 def _onward(session_id: str, message_id: str, part_id: str | None, at: datetime, *, restore: bool) -> Void:

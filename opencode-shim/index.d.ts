@@ -26,8 +26,8 @@ declare const plugin: {
   id: "agent-trace-sidecar";
   /** OpenCode 1.x; called once per directory. Returns no hooks when AGENT_TRACE_ENABLED is false. */
   server: (input: ServerInput, options?: Options) => Promise<Hooks>;
-  /** OpenCode 2.x; does nothing yet. */
-  setup: (context: unknown) => Promise<void>;
+  /** OpenCode 2.x; called once per directory. Gives the cleanup, which waits as `dispose` does. */
+  setup: (context: unknown) => Promise<(() => Promise<void>) | undefined>;
 };
 
 export default plugin;

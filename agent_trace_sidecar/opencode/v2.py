@@ -15,6 +15,7 @@ from agent_trace_sidecar.events import (
     Event,
     Hello,
     MessageSeen,
+    RevertKept,
     Seen,
     SessionSeen,
     StepBegan,
@@ -45,11 +46,15 @@ class _Revert(msgspec.Struct, gc=False):
 
 
 class _Data(msgspec.Struct, gc=False):
-    """Of all the events that are read here; no two of them use a name for different things."""
+    """Of all the events that are read here; no two of them use a name for different things.
+
+    A call is `id` in the events of calls; early releases said `callID`.
+    """
 
     session_id: str | None = msgspec.field(default=None, name="sessionID")
     message_id: str | None = msgspec.field(default=None, name="assistantMessageID")
     id: str | None = None
+    call_id: str | None = msgspec.field(default=None, name="callID")
     name: str | None = None
     parent_id: str | None = msgspec.field(default=None, name="parentID")
     project_id: str | None = msgspec.field(default=None, name="projectID")
@@ -134,7 +139,7 @@ def _bus_event(bus: _Bus) -> Seen:
         name,
         data.session_id,
         data.message_id,
-        data.id if is_call else None,
+        data.id or data.call_id if is_call else None,
         data.name if is_call else None,
         _meaning(name, data),
     )
@@ -147,6 +152,8 @@ def _meaning(name: str, data: _Data) -> Event | None:
         return _of_message(name, data, data.session_id, data.message_id)
     if name == "session.created":
         return SessionSeen(data.session_id, data.parent_id, data.version, data.project_id)
+    if name == "session.revert.committed":
+        return RevertKept(data.session_id)
     if name in {"session.revert.staged", "session.revert.cleared"}:
         revert = data.revert
         undone = Undone(revert.message_id, revert.part_id) if revert and revert.message_id else None
@@ -161,8 +168,9 @@ def _of_message(name: str, data: _Data, session_id: str, message_id: str) -> Eve
         return StepBegan(session_id, message_id, data.snapshot, by)
     if name in {"session.step.ended", "session.step.failed"}:
         return StepEnded(session_id, message_id, data.snapshot)
-    if name == "session.tool.input.started" and data.id:
-        return CallOpened(session_id, message_id, data.id)
+    call_id = data.id or data.call_id
+    if name == "session.tool.input.started" and call_id:
+        return CallOpened(session_id, message_id, call_id)
     return None
 
 

@@ -27,6 +27,7 @@ class _Translation:
         self._location = {"directory": directory}
         self._infos: dict[str, dict[str, Any]] = {}
         self._messages: dict[tuple[str, str], str] = {}
+        self._reverts: dict[str, dict[str, Any]] = {}
 
     def steps(self, lines: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for line in lines:
@@ -44,10 +45,23 @@ class _Translation:
             yield self._told("session.created", data)
         elif kind == "message.updated":
             self._infos[info["id"]] = info
+        elif kind == "session.updated":
+            yield from self._reverted(info["id"], info.get("revert"))
+        elif kind == "message.removed" and (revert := self._reverts.pop(properties["sessionID"], None)):
+            yield self._told(
+                "session.revert.committed", {"sessionID": properties["sessionID"], "to": revert["messageID"]}
+            )
         elif kind == "session.idle":
             yield self._told("session.execution.succeeded", {"sessionID": properties["sessionID"]})
         elif kind == "message.part.updated":
             yield from self._part(properties["part"])
+
+    def _reverted(self, session: str, revert: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+        if revert and revert != self._reverts.get(session):
+            self._reverts[session] = revert
+            yield self._told("session.revert.staged", {"sessionID": session, "revert": revert})
+        elif not revert and self._reverts.pop(session, {}):
+            yield self._told("session.revert.cleared", {"sessionID": session})
 
     def _part(self, part: dict[str, Any]) -> Iterator[dict[str, Any]]:
         ids = {"sessionID": part["sessionID"], "assistantMessageID": part["messageID"]}

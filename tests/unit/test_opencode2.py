@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +13,21 @@ import pytest
 
 from agent_trace_sidecar import opencode
 from agent_trace_sidecar.build import Builder, BuildSettings
-from agent_trace_sidecar.events import CallDone, CallFailed, SessionSeen, StepBegan, StepEnded, Undone
-from agent_trace_sidecar.rows import Built, RangeRow
+from agent_trace_sidecar.events import (
+    CallDone,
+    CallFailed,
+    CallOpened,
+    RevertKept,
+    SessionSeen,
+    StepBegan,
+    StepEnded,
+    Undone,
+)
+from agent_trace_sidecar.rows import Built, Item, RangeRow
+from agent_trace_sidecar.sinks.copying import copy_items
 from tests.support.dialects import TOOLS, as_opencode2
-from tests.support.envelopes import RECORDINGS, Shim, envelope, recorded_lines
+from tests.support.envelopes import RECORDINGS, SESSION, Shim, envelope, recorded_lines
+from tests.support.postgres import connected
 
 SUPPORT = Path(__file__).parents[1] / "support"
 SHIM = Path(__file__).parents[2] / "opencode-shim" / "index.js"
@@ -76,6 +88,69 @@ def test_the_same_session_makes_the_same_records_in_both_dialects(tmp_path: Path
     assert {envelope(line).api for line in lines} == {2}
 
 
+UNDOING: dict[str, list[Any]] = {
+    "undone": [0],
+    "undone and redone": [0, None],
+    "undone further": [1, 0],
+    "undone, redone in part": [0, 1, None],
+    "undone and said something else": [0, "gone"],
+    "undone, gone, undone further, redone": [1, "gone", 0, None],
+}
+
+
+@pytest.mark.parametrize("states", UNDOING.values(), ids=UNDOING)
+async def test_undoing_leaves_the_same_lines_in_both_dialects(
+    migrated_url: str, tmp_path: Path, states: list[Any]
+) -> None:
+    """Numbers are the messages from which on it is undone, None takes it back, and then the undone ones may go."""
+    shim = Shim()
+    lines = [
+        shim.line("hello", {"shim": "0", "opencode": "1.18.33", "api": 1, "project": {"id": "p"}}),
+        shim.event(
+            "session.created",
+            {"sessionID": SESSION, "info": {"id": SESSION, "projectID": "p", "title": "t", "version": "1.18.33"}},
+        ),
+    ]
+    for number in range(2):
+        ids = (SESSION, f"msg_{number}", f"call_{number}")
+        args = {"filePath": f"/w/{number}.txt", "content": "x\n"}
+        lines += [shim.assistant(ids[1]), shim.pending("write", ids)]
+        lines.append(shim.after("write", args, {"exists": False, "filepath": args["filePath"]}, ids[2]))
+    last = 0
+    for state in states:
+        if state == "gone":
+            lines += [
+                shim.event("message.removed", {"sessionID": SESSION, "messageID": f"msg_{number}"})
+                for number in range(last, 2)
+            ]
+            continue
+        revert = {} if state is None else {"revert": {"messageID": f"msg_{state}"}}
+        last = state or 0
+        lines.append(shim.event("session.updated", {"info": {"id": SESSION, **revert}}))
+    played, _ = play(tmp_path, as_opencode2(lines))
+    told = [
+        re.sub(rb'"at":\d+', b'"at":%d' % (1_795_327_000_000 + at), line, count=1) for at, line in enumerate(played)
+    ]
+    before, after = await void_paths(migrated_url, lines), await void_paths(migrated_url, told)
+    assert before == after
+    assert bool(before) is (states[-1] is not None or "gone" in states)
+
+
+async def void_paths(url: str, lines: Sequence[bytes]) -> list[str]:
+    """The files whose ranges are void after these lines, which are stored one by one and then taken back."""
+    async with connected(url) as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        for built in build(lines):
+            await copy_items(connection, [Item(built, b"", 0)])
+        rows = await connection.fetch(
+            "SELECT path, voided_at IS NOT NULL AS void FROM agent_trace_ranges ORDER BY path"
+        )
+        await transaction.rollback()
+    assert [row["path"] for row in rows] == ["0.txt", "1.txt"]
+    return [row["path"] for row in rows if row["void"]]
+
+
 def test_a_session_is_told_in_order_and_ends_with_bye(tmp_path: Path) -> None:
     """Greeted with both versions; each line's columns are read."""
     lines, _ = play(tmp_path, as_opencode2(recorded_lines("apply-patch")))
@@ -133,7 +208,10 @@ def test_it_is_silent_when_it_is_switched_off(tmp_path: Path) -> None:
             SessionSeen("s", None, None, None, Undone("m", "p")),
         ),
         ("session.revert.cleared", {}, SessionSeen("s", None, None)),
+        ("session.revert.committed", {"to": "m"}, RevertKept("s")),
         ("session.renamed", {"title": "x"}, None),
+        ("session.tool.input.started", {"assistantMessageID": "m", "id": "c"}, CallOpened("s", "m", "c")),
+        ("session.tool.input.started", {"assistantMessageID": "m", "callID": "c"}, CallOpened("s", "m", "c")),
     ],
 )
 def test_an_event_means_what_it_says(kind: str, data: dict[str, Any], event: object) -> None:
