@@ -10,11 +10,12 @@ import contextlib
 import os
 import signal
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, ParamSpec
+from uuid import UUID
 from weakref import WeakSet
 
 import asyncpg
@@ -32,9 +33,9 @@ from agent_trace_sidecar.metrics import CONTENT_TYPE, Metrics
 from agent_trace_sidecar.reading import Log
 from agent_trace_sidecar.redaction import Funnel, RuleError, is_secret_path
 from agent_trace_sidecar.rows import Counts
-from agent_trace_sidecar.ship import Shipper
+from agent_trace_sidecar.ship import NO_OTHERS, Others, Shipper
 from agent_trace_sidecar.sinks.postgres import FencedError, PostgresSink, StoreError
-from agent_trace_sidecar.spool import Spool, SpoolBusyError, spool_folders
+from agent_trace_sidecar.spool import Spool, SpoolBusyError, source_id, spool_folders
 from agent_trace_sidecar.workspace import Observer
 from agent_trace_sidecar.workspace.identity import Identity
 
@@ -58,6 +59,7 @@ class Daemon:
         self.metrics = Metrics()
         self.metrics.healthy = lambda: not self.trouble()
         self._shippers: WeakSet[Shipper] = WeakSet()
+        self.others = NO_OTHERS
 
     def sink(self, prepare: Callable[[asyncpg.Connection], Awaitable[None]]) -> PostgresSink:
         """A connection; `prepare` runs on it whenever it is made."""
@@ -78,6 +80,7 @@ class Daemon:
             flush_ms=self.config.flush_ms,
             retry_max=self.config.retry_max,
             metrics=self.metrics,
+            others=self.others,
             on_change=on_change,
         )
         self._shippers.add(shipper)
@@ -137,6 +140,7 @@ class Run(Daemon):
         self._spool: Spool | None = None
         self._log: SpoolLog | None = None
         self.metrics.spool_bytes = self._spool_bytes
+        self.others = Others(self._told, self._send_again)
         self._report: Callable[[], None] | None = None
         self._intake = Intake(
             self._root,
@@ -288,6 +292,18 @@ class Run(Daemon):
         if (age > SPOOL_KEEP_S or self._intake.blocked) and HealthFile(spool.folder).shipped_to() == spool.end:
             spool.remove()
         return True
+
+    def _told(self) -> dict[UUID, int]:
+        """The spools that dead sidecars have shipped to their end, and that are kept for the case of a fail-over."""
+        marks = ((folder, HealthFile(folder).shipped_to()) for folder in spool_folders(self._root))
+        own = self._spool.folder if self._spool is not None else None
+        return {source_id(folder): mark for folder, mark in marks if mark and folder != own}
+
+    def _send_again(self, lost: Collection[UUID]) -> None:
+        """Adoption ships what is not marked as shipped."""
+        for folder in spool_folders(self._root):
+            if source_id(folder) in lost:
+                HealthFile(folder).unmark_shipped()
 
     # -- the rest --------------------------------------------------------------------------------------------
 

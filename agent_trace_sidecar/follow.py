@@ -12,9 +12,10 @@ import os
 import re
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 import asyncpg
 
@@ -32,10 +33,11 @@ from agent_trace_sidecar.limits import (
     TAIL_TURN_S,
 )
 from agent_trace_sidecar.log import Logger
-from agent_trace_sidecar.logs import TailLog
+from agent_trace_sidecar.logs import TailLog, tail_id
 from agent_trace_sidecar.masking import masked_by
 from agent_trace_sidecar.redaction import is_secret_path
-from agent_trace_sidecar.sinks.postgres import FencedError
+from agent_trace_sidecar.ship import Others
+from agent_trace_sidecar.sinks.postgres import FencedError, StoreError
 from agent_trace_sidecar.sources.tail import Tail, TailFile, look
 from agent_trace_sidecar.workspace import Observer
 
@@ -82,6 +84,7 @@ class Follow(Daemon):
         """After the signal to stop, how many looks are still worth waiting for; -1 before it."""
         self._sink = self.sink(self._connected)
         self.metrics.spool_bytes = self._log_bytes
+        self.others = Others(self._told, self._send_again)
         self._observer = Observer(lambda text: self.funnel.text(text) != text, is_secret_path=is_secret_path)
         self._mask = masked_by(self.funnel, self._observe)
 
@@ -205,6 +208,7 @@ class Follow(Daemon):
             elif self._is_over():
                 return
             await self._tidy()
+            await self._look_after()
             self._looked.clear()
             if not self._due():
                 await self._looked.wait()
@@ -222,6 +226,26 @@ class Follow(Daemon):
         for file in self._tail.files:
             if now - file.grown_at < SPOOL_KEEP_S:
                 file.asked = False
+
+    def _told(self) -> dict[UUID, int]:
+        """How far the younger files are stored, as the database said."""
+        now = time.monotonic()
+        files = (f for f in self._tail.files if f.asked and f.shipped and now - f.grown_at < SPOOL_KEEP_S)
+        return {tail_id(file): file.shipped for file in files}
+
+    def _send_again(self, lost: Collection[UUID]) -> None:
+        for file in self._tail.files:
+            if tail_id(file) in lost:
+                file.asked = False
+
+    async def _look_after(self) -> None:
+        """As an idle shipper does: a fail-over, or an older backup, may have lost what was stored."""
+        if not self._sink.lookout.due:
+            return
+        self._sink.lookout.put_off()
+        if told := self._told():
+            with contextlib.suppress(StoreError):
+                self._send_again(await self._sink.fell_back(told))
 
     # -- files that are done ---------------------------------------------------------------------------------
 

@@ -99,6 +99,11 @@ class HealthFile:
         except (OSError, ValueError):
             return None
 
+    def unmark_shipped(self) -> None:
+        """Say that the database has lost some of it: it is to be shipped again."""
+        with contextlib.suppress(OSError):
+            (self._folder / "shipped").unlink()
+
     def _replace(self, name: str, data: bytes) -> None:
         new = self._folder / f"{name}.new"
         with contextlib.suppress(OSError):

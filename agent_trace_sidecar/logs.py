@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
-from uuid import NAMESPACE_URL, uuid5
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 import msgspec
 
@@ -180,9 +180,7 @@ class TailLog:
         self._stay = stay
         self._limit = file.end
         self.start = 0
-        host = socket.gethostname()
-        log_id = uuid5(NAMESPACE_URL, f"agent-trace-sidecar:tail:{host}:{file.identity}")
-        self.name = LogName(log_id, "file", host, file.label)
+        self.name = LogName(tail_id(file), "file", socket.gethostname(), file.label)
 
     @property
     def end(self) -> int:
@@ -220,6 +218,11 @@ class TailLog:
     def rewind(self, position: int) -> None:
         """The database is at `position`."""
         self._file.shipped, self._file.asked, self._file.asked_at = position, True, time.monotonic()
+
+
+def tail_id(file: TailFile) -> UUID:
+    """What a followed file is called in the database."""
+    return uuid5(NAMESPACE_URL, f"agent-trace-sidecar:tail:{socket.gethostname()}:{file.identity}")
 
 
 def _is_json(data: bytes) -> bool:

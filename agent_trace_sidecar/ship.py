@@ -13,12 +13,13 @@ is built on what the database knows of the run at its commit: who comes second b
 """
 
 import asyncio
+import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 from uuid import UUID, uuid5
 
 import backoff
@@ -54,6 +55,18 @@ class Health:
     fenced: bool = False
 
 
+class Others(NamedTuple):
+    """Logs that are shipped and could be sent again; an idle shipper looks after them."""
+
+    told: Callable[[], dict[UUID, int]]
+    """How far the database said it has them."""
+    send_again: Callable[[Collection[UUID]], None]
+    """It knows less of these now."""
+
+
+NO_OTHERS: Final = Others(dict, lambda _: None)
+
+
 class Shipper:
     """Move one log into the database, for ever or until the log ends."""
 
@@ -68,6 +81,7 @@ class Shipper:
         flush_ms: int,
         retry_max: int,
         metrics: Metrics | None = None,
+        others: Others = NO_OTHERS,
         on_change: Callable[["Shipper"], None] = lambda _: None,
     ) -> None:
         """`on_change` is called after each commit and whenever the health changes."""
@@ -78,6 +92,7 @@ class Shipper:
         self._reader = Reader(log, batch_size=batch_size, flush_s=flush_ms / 1000)
         self._retry_max = retry_max
         self._metrics = metrics or Metrics()
+        self._others = others
         self._on_change = on_change
         self._builder = make_builder()
         self._known: dict[UUID, State] = {}
@@ -104,7 +119,7 @@ class Shipper:
             self._metrics.waiting(self, None)
             self.counts_before = found.counts
             self._start_at(found)
-            while await self._log.more(self.position):
+            while await self._more():
                 await self._deliver(await self._next_batch(await self._reader.gather(self.position)))
         except FencedError:
             self.health.fenced = True
@@ -112,6 +127,30 @@ class Shipper:
             raise
         finally:
             self._metrics.waiting(self, None)
+
+    # -- nothing to do ---------------------------------------------------------------------------------------
+
+    async def _more(self) -> bool:
+        """Wait for the next line; False when there never will be one. Meanwhile the database is looked at."""
+        while True:
+            try:
+                async with self._sink.lookout.until_due():
+                    return await self._log.more(self.position)
+            except TimeoutError:
+                await self._look()
+
+    async def _look(self) -> None:
+        """Send again what the database has lost, by a fail-over or an older backup. One that is away can wait."""
+        self._sink.lookout.put_off()
+        own = self._log.name.log_id
+        told = self._others.told() | ({own: self.position} if self._log.start < self.position else {})
+        if not told:
+            return
+        with contextlib.suppress(StoreError):
+            lost = await self._sink.fell_back(told)
+            self._others.send_again(lost - {own})
+            if own in lost:
+                self._start_at(await self._sink.resume_log(self._log.name, self._checkpoint.epoch, _now()))
 
     # -- a batch ---------------------------------------------------------------------------------------------
 
@@ -251,6 +290,8 @@ class Shipper:
                 end=self._log.end,
             )
             position = self._log.start
+        if position < self.position:
+            self._sink.lookout.soon()  # what it has lost of this log it may have lost of others
         self._forget_all()
         self._checkpoint = found
         self.position = position

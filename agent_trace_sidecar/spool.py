@@ -59,7 +59,7 @@ class Spool:
             OSError: the folder can't be made or written.
         """
         self.folder = folder
-        self.source_id: UUID = uuid5(NAMESPACE_URL, f"agent-trace-sidecar:spool:{folder.name}")
+        self.source_id: UUID = source_id(folder)
         self._segment_bytes = segment_bytes
         self._max_bytes = max_bytes
         self._lock_fd = _lock(folder) if folder.is_dir() else _create(folder)
@@ -341,6 +341,11 @@ def spool_folders(root: Path) -> list[Path]:
     """The spools below `root`, oldest first."""
     found = [path for path in root.iterdir() if _FOLDER.fullmatch(path.name)] if root.is_dir() else []
     return sorted(found, key=lambda path: (path.stat().st_ctime, path.name))
+
+
+def source_id(folder: Path) -> UUID:
+    """What the spool in `folder` is called in the database."""
+    return uuid5(NAMESPACE_URL, f"agent-trace-sidecar:spool:{folder.name}")
 
 
 def is_owned(folder: Path) -> bool:

@@ -5,7 +5,7 @@ every statement runs under a deadline from outside (`guarded`), because COPY on 
 error's text is never passed on, it can hold a row's content.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple, TypeVar
 from uuid import UUID
@@ -27,6 +27,7 @@ from agent_trace_sidecar.sinks import refused, states
 from agent_trace_sidecar.sinks.connection import connect, guarded
 from agent_trace_sidecar.sinks.copying import copy, copy_items
 from agent_trace_sidecar.sinks.faults import Fate, Verdict, verdict
+from agent_trace_sidecar.sinks.lookout import Lookout
 from agent_trace_sidecar.sinks.shape import check_shape
 from agent_trace_sidecar.sinks.states import StaleError
 from agent_trace_sidecar.workspace.identity import Identity
@@ -45,6 +46,7 @@ VALUES ($1, $2, $3, 1, 0, $4, $5, $5)
 ON CONFLICT (source_id) DO UPDATE SET epoch = agent_trace_sources.epoch + 1, updated_at = $5
 RETURNING epoch, position, state
 """
+_POSITIONS: Final = "SELECT source_id, position FROM agent_trace_sources WHERE source_id = ANY ($1::uuid[])"
 _GATE: Final = """
 INSERT INTO agent_trace_dedupe (event_id, seen_at) SELECT id, $2 FROM unnest($1::uuid[]) AS id
 ON CONFLICT (event_id) DO NOTHING RETURNING event_id
@@ -135,6 +137,7 @@ class PostgresSink:
         self._connect_deadline_s = connect_deadline_s
         self._limits = _LIMITS.format(lock_ms=int(write_deadline_s * 500), idle_ms=int(write_deadline_s * 2000))
         self._connection: asyncpg.Connection | None = None
+        self.lookout = Lookout()
 
     async def open_log(self, name: LogName, now: datetime) -> Checkpoint:
         """Take the log over: a new epoch, at the position where the last one stopped."""
@@ -158,6 +161,13 @@ class PostgresSink:
         if found.epoch > epoch:
             raise FencedError
         return found
+
+    async def fell_back(self, told: Mapping[UUID, int]) -> set[UUID]:
+        """Return those of these logs of which the database knows less than this position, or nothing."""
+        self.lookout.put_off()
+        rows = await self._run(lambda c: c.fetch(_POSITIONS, list(told)), self._connect_deadline_s)
+        found = {row["source_id"]: row["position"] for row in rows}
+        return {log_id for log_id, position in told.items() if found.get(log_id, -1) < position}
 
     async def load_states(self, instances: Collection[UUID]) -> dict[UUID, State]:
         """Return the builder's states of these instances; one that has none is not among them."""
@@ -322,7 +332,11 @@ class PostgresSink:
             connection.terminate()
             raise
         self._connection = connection
+        connection.add_termination_listener(self._lost)
         return connection
+
+    def _lost(self, _: object) -> None:
+        self.lookout.soon()
 
 
 def _first_of_each_id(items: Sequence[Item], known: set[UUID]) -> list[Item]:

@@ -176,8 +176,10 @@ class Oracle:
 
 
 _COUNTERS: Final = """
-SELECT sum((state->>'read')::bigint)::bigint AS read, sum((state->>'stored')::bigint)::bigint AS stored,
-       sum((state->>'duplicate')::bigint)::bigint AS duplicate, sum((state->>'dead')::bigint)::bigint AS dead,
+SELECT coalesce(sum((state->>'read')::bigint), 0)::bigint AS read,
+       coalesce(sum((state->>'stored')::bigint), 0)::bigint AS stored,
+       coalesce(sum((state->>'duplicate')::bigint), 0)::bigint AS duplicate,
+       coalesce(sum((state->>'dead')::bigint), 0)::bigint AS dead,
        (SELECT count(*) FROM agent_trace_events) AS events, (SELECT count(*) FROM agent_trace_dead_letters) AS letters,
        (SELECT count(*) FROM agent_trace_dedupe) AS gate
 FROM agent_trace_sources WHERE kind IN ('stdin', 'file', 'retry')

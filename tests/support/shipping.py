@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -17,6 +18,7 @@ from agent_trace_sidecar.migrate import migrate, schema_version
 from agent_trace_sidecar.redaction import Redacted
 from agent_trace_sidecar.rows import Counts
 from agent_trace_sidecar.ship import Shipper
+from agent_trace_sidecar.sinks.lookout import Lookout
 from agent_trace_sidecar.sinks.postgres import FencedError, PostgresSink
 from agent_trace_sidecar.spool import Spool
 from tests.support.waiting import eventually_async
@@ -25,13 +27,38 @@ WRITE_DEADLINE_S: Final = 1.0
 CONNECT_DEADLINE_S: Final = 0.8
 
 
+class _Never(Lookout):
+    """It is never time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._at = inf
+
+    def put_off(self) -> None:
+        """Stay where it is."""
+        self._at = inf
+
+    soon = put_off
+
+
 class Shipping:
     """One spool on its way to the database at `url`; use it as an async context."""
 
     def __init__(
-        self, folder: Path, url: str, *, batch_size: int = 10, segment_bytes: int = 4096, retry_max: int = 3
+        self,
+        folder: Path,
+        url: str,
+        *,
+        batch_size: int = 10,
+        segment_bytes: int = 4096,
+        retry_max: int = 3,
+        looks: bool = False,
     ) -> None:
-        """Open the spool in `folder`; nothing is shipped before the context is entered."""
+        """Open the spool in `folder`; nothing is shipped before the context is entered.
+
+        With `looks` it looks at the database while idle. A test that waits for a lock in the loop's own thread would
+        wait for ever for the locks of such a look.
+        """
         self.url = url
         self.spool = Spool(folder, segment_bytes=segment_bytes)
         self.log = SpoolLog(self.spool, ended=False)
@@ -42,6 +69,8 @@ class Shipping:
         sink = PostgresSink(
             self._url, _prepare, write_deadline_s=WRITE_DEADLINE_S, connect_deadline_s=CONNECT_DEADLINE_S
         )
+        if not looks:
+            sink.lookout = _Never()
         self.shipper = Shipper(
             self.log,
             sink,
