@@ -132,6 +132,17 @@ def _add_questions(add: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--by", choices=["model", "session", "path", "tool", "day"], default="model")
     sub.add_argument("--json", action="store_true", help="print JSON")
 
+    sub = add(
+        "report", _late("reporting", "report"), "Make an HTML file that shows who wrote what; it needs no network."
+    )
+    sub.add_argument("--repo", metavar="DIR", type=Path, help="a repository: whose its lines are, file by file")
+    sub.add_argument("--rev", metavar="REV", help="... at this revision; default: as the files stand")
+    sub.add_argument(
+        "--path", metavar="PATH", action="append", help="... only this file or folder, from the root of it"
+    )
+    sub.add_argument("--output", metavar="FILE", type=Path, help="where it goes; default: a name made of what it shows")
+    sub.add_argument("--metadata-only", action="store_true", help="leave out code, prompts, outputs and titles")
+
 
 def _late(module: str, name: str) -> Callable[[Config, argparse.Namespace], int]:
     """A command of another module, imported when it is called."""

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, Protocol
 from uuid import UUID
 
 import asyncpg
@@ -42,6 +42,8 @@ _TRUST_WRAPPED: Final = 0.9
 _TRUST_REWRITTEN: Final = 0.8
 _MAX_SEARCHED_BYTES: Final = 2000 * HASH_BYTES
 """Of the hashes of lines that are looked for in other files."""
+_MAX_KEYS: Final = 10_000
+"""Keys of lines that one query looks for."""
 _MAX_FILES: Final = 8
 """Other files that are then read."""
 _MANY_FILES: Final = 3
@@ -140,13 +142,24 @@ def _question(checkout: Checkout, place: Path, revision: str | None) -> _Questio
     return _Question(checkout, projects, commit, path, content)
 
 
+class Contents(Protocol):
+    """What is asked of a checkout, or of something that reads it faster."""
+
+    @property
+    def root(self) -> Path:
+        """Where the files are."""
+
+    def content(self, path: str, revision: str | None) -> bytes | None:
+        """See `Checkout.content`."""
+
+
 class Asking:
     """Answers for the files of one checkout at one revision."""
 
     def __init__(
         self,
         connection: asyncpg.Connection,
-        checkout: Checkout,
+        checkout: Contents,
         projects: Sequence[str],
         commit: str | None,
         *,
@@ -160,7 +173,7 @@ class Asking:
         """Say who wrote each line of a content."""
         text = text_lines(content)
         packed = line_hashes(text)
-        stored = await self._changes([path])
+        stored = await self.changes([path])
         version, known = self._explained(path, text, packed, stored, Weights())
         searched = self._searched(text, packed, version.authors)
         found = await store.written_elsewhere(self._connection, searched, [path]) if searched else []
@@ -168,20 +181,30 @@ class Asking:
             weights = Weights()
             _common(weights, found)
             paths = [one.path for one in found[:_MAX_FILES]]
-            stored = await self._changes([path, *paths])
+            stored = await self.changes([path, *paths])
             version, known = self._explained(path, text, packed, stored, weights)
         return Blame(path, text, judged(text, version.authors, known=known))
 
-    async def may_hold(self, path: str, content: bytes) -> bool:
-        """Whether some recorded line of another file may stand in this one, of which nothing is recorded."""
-        if b"\0" in content[:_PROBE_BYTES]:
-            return False
-        text = text_lines(content)
-        packed = line_hashes(text)
-        searched = self._searched(text, packed, [HUMAN] * len(text))
-        return bool(searched and await store.written_elsewhere(self._connection, searched, [path]))
+    async def may_hold(self, files: Iterable[tuple[str, bytes]]) -> list[str]:
+        """Which files, of which nothing is recorded, may have recorded lines of others; given with their contents."""
+        found: list[str] = []
+        keys: dict[str, list[int]] = {}
+        for path, content in files:
+            if b"\0" not in content[:_PROBE_BYTES]:
+                text = text_lines(content)
+                keys[path] = self._searched(text, line_hashes(text), [HUMAN] * len(text))
+            if sum(map(len, keys.values())) >= _MAX_KEYS:
+                found += await self._holders(keys)
+                keys = {}
+        return found + await self._holders(keys)
 
-    async def _changes(self, paths: Sequence[str]) -> list[store.Stored]:
+    async def _holders(self, keys: dict[str, list[int]]) -> list[str]:
+        wanted = sorted({key for own in keys.values() for key in own})
+        written = await store.written(self._connection, wanted) if wanted else set()
+        return [path for path, own in keys.items() if not written.isdisjoint(own)]
+
+    async def changes(self, paths: Sequence[str]) -> list[store.Stored]:
+        """What was recorded of some files, and of those that they were moved from, oldest first."""
         return await store.changes(self._connection, self._projects, paths, include_fallback=self._include_fallback)
 
     def _explained(

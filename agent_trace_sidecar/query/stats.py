@@ -108,10 +108,9 @@ async def _files(asking: Asking, checkout: Checkout, commit: str | None, known: 
     """The files that recorded lines may stand in: those that were recorded, and those that hold some of their lines."""
     if not checkout.is_git:
         return sorted(known)
-    there = sorted(known.union(checkout.files(commit)))
-    return [
-        path for path in there if path in known or await asking.may_hold(path, checkout.content(path, commit) or b"")
-    ]
+    others = [path for path in checkout.files(commit) if path not in known]
+    contents = ((path, checkout.content(path, commit) or b"") for path in others)
+    return sorted(known.union(await asking.may_hold(contents)))
 
 
 async def _blamed(asking: Asking, checkout: Checkout, commit: str | None, path: str) -> list[Line]:

@@ -29,6 +29,10 @@ _WITH_KEYS: Final = """
 SELECT path, line_keys FROM agent_trace_file_states WHERE line_keys && $1::bigint[] AND NOT path = ANY($2::text[])
 LIMIT 2000
 """
+_WRITTEN: Final = """
+SELECT DISTINCT key FROM agent_trace_file_states, unnest(line_keys) AS key
+WHERE line_keys && $1::bigint[] AND key = ANY($1::bigint[])
+"""
 _PROJECT: Final = "SELECT project FROM agent_trace_file_states WHERE project = $1 LIMIT 1"
 _MAX_RENAMES: Final = 8
 
@@ -87,6 +91,13 @@ async def written_elsewhere(connection: asyncpg.Connection, keys: Sequence[int],
         found[row["path"]] |= wanted.intersection(row["line_keys"])
     ordered = sorted(found.items(), key=lambda one: (-len(one[1]), one[0]))
     return [Found(path, frozenset(own)) for path, own in ordered]
+
+
+async def written(connection: asyncpg.Connection, keys: Sequence[int]) -> set[int]:
+    """Those of some keys under which a line was written anywhere."""
+    async with connection.transaction(readonly=True):
+        await connection.execute("SET LOCAL enable_seqscan = off")  # as above
+        return {row["key"] for row in await connection.fetch(_WRITTEN, keys)}
 
 
 def _joined(

@@ -6,7 +6,8 @@ Content is read through git's own plumbing, without its filters, text conversion
 import os
 import subprocess
 from pathlib import Path
-from typing import Final, NamedTuple
+from types import TracebackType
+from typing import Final, NamedTuple, Self
 
 from agent_trace_sidecar.workspace.revision import common_dir, read_small
 
@@ -108,11 +109,15 @@ class Checkout(NamedTuple):
         return [name for name in self._git(*listing).decode(errors="replace").split("\0") if name]
 
     def _git(self, *arguments: str) -> bytes:
-        command = ["git", "--no-pager", "-c", "core.fsmonitor=false", "-C", str(self.root), *arguments]
-        environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+        command = _command(self.root, *arguments)
         try:
             done = subprocess.run(
-                command, check=False, capture_output=True, timeout=_TIMEOUT_S, env=environment, stdin=subprocess.DEVNULL
+                command,
+                check=False,
+                capture_output=True,
+                timeout=_TIMEOUT_S,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
             )
         except FileNotFoundError:
             raise CheckoutError("git is not on PATH.") from None
@@ -121,6 +126,68 @@ class Checkout(NamedTuple):
         if done.returncode:
             raise CheckoutError(f"git {arguments[0]} failed.")
         return done.stdout
+
+
+class ManyFiles:
+    """The contents of many files of a checkout at one revision, by one git; use it as a context."""
+
+    def __init__(self, checkout: Checkout, revision: str | None) -> None:
+        self.root = checkout.root
+        self._checkout, self.revision = checkout, revision
+        self._git: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._git is not None:
+            self._git.kill()  # it holds nothing that it would have to write
+            self._git.communicate()
+
+    def content(self, path: str, revision: str | None) -> bytes | None:
+        """See `Checkout.content`.
+
+        Raises:
+            CheckoutError: it can't be read.
+        """
+        if revision is None or revision != self.revision or "\n" in path:
+            return self._checkout.content(path, revision)
+        git = self._git = self._git or self._started()
+        assert git.stdin is not None  # noqa: S101 - asked for below
+        assert git.stdout is not None  # noqa: S101 - as above
+        try:
+            git.stdin.write(f"{revision}:{path}\n".encode(errors="surrogateescape"))
+            git.stdin.flush()
+            head = git.stdout.readline().split()
+            if len(head) != 3 or not head[2].isdigit():  # noqa: PLR2004 - id, type, size; else `NAME missing`
+                return None
+            data = git.stdout.read(int(head[2]) + 1)[:-1]
+        except OSError:
+            raise CheckoutError("git cat-file has ended.") from None
+        if len(data) > MAX_FILE_BYTES:
+            raise CheckoutError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB.")
+        return data if head[1] == b"blob" else None
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        command = _command(self.root, "cat-file", "--batch")
+        try:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=_environment(),
+            )
+        except FileNotFoundError:
+            raise CheckoutError("git is not on PATH.") from None
+
+
+def _command(root: Path, *arguments: str) -> list[str]:
+    return ["git", "--no-pager", "-c", "core.fsmonitor=false", "-C", str(root), *arguments]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 
 
 def checkout_of(file: Path) -> Checkout:

@@ -53,7 +53,7 @@ class Project:
         self._model = ""
         if with_git:
             first = self.git("rev-list", "--max-parents=0", "--all").split()[0]
-            self._feed([self._shim.line("hello", {"project": {"id": first, "worktree": str(root)}})])
+            self.feed([self._shim.line("hello", {"project": {"id": first, "worktree": str(root)}})])
 
     def git(self, *args: str) -> str:
         """Run git here."""
@@ -128,13 +128,13 @@ class Project:
                 "tool.execute.before", {"tool": tool, "sessionID": SESSION, "callID": call}, {"args": args}
             ),
         ]
-        self._feed(lines)
+        self.feed(lines)
         file = self.root / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content)
-        self._feed([self._shim.after(tool, args, metadata, call)])
+        self.feed([self._shim.after(tool, args, metadata, call)])
 
-    def _feed(self, lines: list[bytes]) -> None:
+    def feed(self, lines: list[bytes]) -> None:
         """What the sidecar does with lines, without spool and gate."""
         built = []
         for line in lines:

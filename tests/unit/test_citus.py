@@ -123,6 +123,7 @@ def do_everything(folder: Path, url: str) -> None:
     run("blame", "a.txt")
     run("stats")
     run("stats", "a.txt")
+    run("report", "--repo", ".", "--output", folder / "page.html")
     run("export")
     run("import", folder / "theirs.jsonl")
     run("redact", "--stored")
@@ -251,7 +252,7 @@ def test_views_join_what_lies_together_or_is_fetched_first(migrated_url: str) ->
         migrated_url,
         "SELECT viewname AS name, definition FROM pg_views WHERE viewname LIKE 'agent\\_trace\\_%'",
     )
-    assert len(views) == 10
+    assert len(views) == 11
     for view in views:
         text = re.sub(r"\s+", " ", view["definition"])
         assert not re.search(r"_agg\([^)]* ORDER BY", text), view["name"]

@@ -15,7 +15,7 @@ from tests.support.envelopes import DATA, RECORDINGS, recorded_lines
 from tests.support.postgres import PostgresServers, execute, fetch
 
 BY_DAY = ("calls_by_day", "dead_letters_by_day", "lines_by_day", "secrets_by_day", "usage_by_day")
-VIEWS = sorted((*BY_DAY, "calls", "lines", "messages", "sessions", "steps"))
+VIEWS = sorted((*BY_DAY, "calls", "lines", "messages", "prompts", "sessions", "steps"))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,275 @@
+"""The page of a repository: its tree with shares, and each file as coloured blame; pure, the mask is given."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from itertools import groupby
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from agent_trace_sidecar.query.authors import Origin
+from agent_trace_sidecar.query.blame import Line
+from agent_trace_sidecar.report.html import Html, el, first_line, join, visible
+from agent_trace_sidecar.report.page import Page, counted, fact, facts, money
+from agent_trace_sidecar.report.plots import share_bar
+from agent_trace_sidecar.report.repository import FileLines, Repository, shares
+from agent_trace_sidecar.report.spent import SessionFacts
+from agent_trace_sidecar.report.syntax import colours
+
+AUTHORS: Final = ("ai", "mixed", "human", "unknown")
+Mask = Callable[[str, str], str]
+"""A text and the path it comes from to the text without secrets."""
+
+
+class _Folder(NamedTuple):
+    folders: dict[str, "_Folder"]
+    files: list[tuple[str, int, Counter[str]]]
+    """Name, number in the data (-1: nothing to show), lines by author."""
+
+    def counts(self) -> Counter[str]:
+        """Of everything below."""
+        total = Counter[str]()
+        for _, _, own in self.files:
+            total.update(own)
+        for folder in self.folders.values():
+            total.update(folder.counts())
+        return total
+
+
+def repository_page(found: Repository, mask: Mask, *, contents: bool) -> Page:
+    """Make the page; without `contents` no line, prompt or title is in it."""
+    numbers = {record: at for at, record in enumerate(found.calls)}
+    tree = _tree(found)
+    total = tree.counts()
+    body = join(
+        (
+            el(
+                "nav",
+                el("h2", "Files"),
+                _filters(found, contents=contents),
+                _listing(tree),
+                class_="tree",
+                aria_label="Files and filters",
+            ),
+            _code(),
+            _detail(),
+        )
+    )
+    data = {
+        "calls": [_call(found, origin, contents=contents) for origin in found.calls.values()],
+        "sessions": {name: _session(one, contents=contents) for name, one in found.sessions.items()},
+        "files": [_file(one, numbers, mask, contents=contents) for one in found.files],
+        "contents": contents,
+    }
+    at = f"at {found.revision[:12]}" if found.revision else "as the files stand"
+    cost = [one.cost for one in found.sessions.values() if one.cost is not None]
+    summary = (
+        facts(
+            *(fact(_WHO[who], _lines(total[who], total.total()), key=who) for who in AUTHORS),
+            fact("Sessions", f"{len(found.sessions):,}"),
+            fact("Cost of the sessions", money(sum(cost)) if cost else "not known"),
+        ),
+        share_bar(total, "Lines of the repository"),
+        el("p", f"{counted(total.total(), 'line')} {at}. ", _EXPLAINED, class_="quiet"),
+    )
+    return Page("repository", f"Who wrote {found.root.name or 'this'}", summary, body, data, found.notes)
+
+
+_WHO: Final = {"ai": "AI", "mixed": "Mixed", "human": "Human", "unknown": "Unknown"}
+_EXPLAINED: Final = (
+    "AI: as a recorded call wrote it. Mixed: a person changed it in part. Human: there before the calls, or between "
+    "them. Unknown: nothing is recorded. Lines are masked like everything that is stored."
+)
+
+
+def _lines(part: int, whole: int) -> str:
+    share = 100 * part / whole if whole else 0
+    return counted(part, "line") + (f" · {share:.0f} %" if share >= 1 else " · <1 %" if part else "")
+
+
+# -- the tree --------------------------------------------------------------------------------------------------
+
+
+def _tree(found: Repository) -> _Folder:
+    root = _Folder({}, [])
+    for number, file in enumerate(found.files):
+        _put(root, file.path, number, shares(file.lines))
+    for path, count in found.unknown.items():
+        _put(root, path, -1, Counter(unknown=max(0, count)))
+    return root
+
+
+def _put(root: _Folder, path: str, number: int, counts: Counter[str]) -> None:
+    *folders, name = path.split("/")
+    here = root
+    for folder in folders:
+        here = here.folders.setdefault(folder, _Folder({}, []))
+    here.files.append((name, number, counts))
+
+
+def _listing(folder: _Folder) -> Html:
+    parts = [el("li", _branch(name, inner)) for name, inner in sorted(folder.folders.items())]
+    parts += [el("li", _leaf(*file)) for file in sorted(folder.files, key=lambda one: (one[1] < 0, one[0]))]
+    return el("ul", *parts)
+
+
+def _branch(name: str, folder: _Folder) -> Html:
+    while len(folder.folders) == 1 and not folder.files:  # a chain of folders is one step
+        ((inner, folder),) = folder.folders.items()
+        name = f"{name}/{inner}"
+    counts = folder.counts()
+    known = counts.total() > counts["unknown"]
+    summary = el("summary", el("span", f"{name}/", class_="name"), share_bar(counts, f"{name}/"), _share(counts))
+    return el("details", summary, _listing(folder), open=known)
+
+
+def _leaf(name: str, number: int, counts: Counter[str]) -> Html:
+    inner = (el("span", name, class_="name"), share_bar(counts, name), _share(counts))
+    if number < 0:
+        return el("div", *inner, class_="file nothing")
+    return el("button", *inner, type="button", class_="file", data_file=number)
+
+
+def _share(counts: Counter[str]) -> Html:
+    written, total = counts["ai"] + counts["mixed"], counts.total()
+    said = f"{100 * written / total:.0f} %" if written else "·" if total else ""
+    return el("span", said, class_="share", title=f"{written:,} of {total:,} lines are the AI's or mixed")
+
+
+# -- the rest of the frame -------------------------------------------------------------------------------------
+
+
+def _filters(found: Repository, *, contents: bool) -> Html:
+    sessions = ((one.session_id, (one.title if contents else None) or one.session_id) for one in _writers(found))
+    models = sorted({one.model_id for one in found.calls.values() if one.model_id})
+    authors = [
+        el("label", el("input", type="checkbox", name="author", value=who, checked=True), f" {_WHO[who]}", class_=who)
+        for who in AUTHORS
+    ]
+    form = el(
+        "form",
+        el("fieldset", el("legend", "Lines by"), *authors),
+        _select("model", "Model", ((model, model) for model in models)),
+        _select("session", "Session", sessions),
+        el("label", "From ", el("input", type="date", name="from")),
+        el("label", "To ", el("input", type="date", name="to")),
+        el("button", "Clear", type="reset"),
+        el("output", id="matches"),
+        id="filters",
+        aria_label="Filter lines",
+    )
+    return el("details", el("summary", "Filter lines"), form, open=True, class_="filters")
+
+
+def _writers(found: Repository) -> list[SessionFacts]:
+    names = {origin.session_id for origin in found.calls.values()}
+    return [one for name, one in found.sessions.items() if name in names]
+
+
+def _select(name: str, title: str, choices: Iterable[tuple[str, str]]) -> Html:
+    options = [el("option", first_line(text, 60), value=visible(value)) for value, text in choices]
+    return el("label", f"{title} ", el("select", el("option", "all", value=""), *options, name=name))
+
+
+def _code() -> Html:
+    return el(
+        "section",
+        el(
+            "div",
+            el("h2", "Choose a file", id="file"),
+            el("label", "Line ", el("input", type="number", id="goto", min=1), hidden=True),
+            class_="bar",
+        ),
+        el("p", "Its lines are coloured by who wrote them; point at one, or use the arrow keys.", id="hint"),
+        el("div", id="lines", role="listbox", aria_labelledby="file", hidden=True),
+        el("noscript", el("p", "The lines of the files are shown by this page's script, which is switched off.")),
+        class_="code",
+        aria_label="Lines",
+    )
+
+
+def _detail() -> Html:
+    return el(
+        "aside",
+        el("h2", "This line", id="detail-title"),
+        el("button", "Close", type="button", id="close", class_="only-narrow"),
+        el("div", el("p", "Nothing is chosen.", class_="quiet"), id="detail"),
+        class_="detail",
+        tabindex=0,
+        aria_labelledby="detail-title",
+    )
+
+
+# -- the data --------------------------------------------------------------------------------------------------
+
+
+def _call(found: Repository, origin: Origin, *, contents: bool) -> dict[str, object]:
+    prompt = found.prompts.get((origin.session_id or "", origin.message_id or ""), "")
+    return {
+        "model": origin.model_id,
+        "session": origin.session_id,
+        "tool": origin.tool,
+        "at": _seconds(origin.at),
+        "method": origin.method,
+        "who": origin.contributor,
+        "prompt": first_line(prompt) if contents else "",
+    }
+
+
+def _session(one: SessionFacts, *, contents: bool) -> dict[str, object]:
+    return {
+        "title": one.title if contents else None,
+        "parent": one.parent_session_id,
+        "cost": money(one.cost),
+        "tokens": one.tokens,
+        "user": one.os_user,
+    }
+
+
+def _file(file: FileLines, numbers: Mapping[UUID, int], mask: Mask, *, contents: bool) -> dict[str, object]:
+    counts = shares(file.lines)
+    found: dict[str, object] = {
+        "path": file.path,
+        "counts": [counts[who] for who in AUTHORS],
+        "runs": list(_runs(file.lines, numbers)),
+        "moved": {
+            str(line.line): f"{line.origin_path}:{line.origin_line}"
+            for line in file.lines
+            if line.origin_path not in {None, file.path}
+        },
+        "trails": dict(_trails(file, numbers)),
+    }
+    if contents:
+        text = _shown(file, mask)
+        found |= {"text": text, "colours": colours(file.path, text)}
+    return found
+
+
+def _shown(file: FileLines, mask: Mask) -> list[str]:
+    """The lines as they may be shown: masked, and nothing hidden in them."""
+    whole = b"\n".join(line.removesuffix(b"\r") for line in file.text).decode(errors="replace")
+    lines = [visible(line) for line in mask(whole, file.path).split("\n")]
+    return lines if len(lines) == len(file.text) else ["[withheld]"] * len(file.text)
+
+
+def _runs(lines: Iterable[Line], numbers: Mapping[UUID, int]) -> Iterator[tuple[int, int, int, float]]:
+    """Lines alike: how many, whose, by which call (-1: none), how sure."""
+
+    def key(line: Line) -> tuple[int, int, float]:
+        call = numbers[line.record_id] if line.record_id is not None and line.record_id in numbers else -1
+        return AUTHORS.index(line.contributor), call, line.confidence
+
+    for (who, call, confidence), own in groupby(lines, key):
+        yield sum(1 for _ in own), who, call, confidence
+
+
+def _trails(file: FileLines, numbers: Mapping[UUID, int]) -> Iterator[tuple[str, list[int]]]:
+    """The calls that wrote at a line's place, but for the one that it is by; only where there is another."""
+    for line, trail in zip(file.lines, file.trails, strict=True):
+        earlier = [numbers[origin.record_id] for origin in trail if origin.record_id != line.record_id]
+        if earlier:
+            yield str(line.line), earlier
+
+
+def _seconds(at: datetime) -> str:
+    return at.strftime("%Y-%m-%d %H:%M:%S")

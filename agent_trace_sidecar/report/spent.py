@@ -1,0 +1,83 @@
+"""What the pages say of sessions and of the prompts behind calls, from the views."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+import asyncpg
+import msgspec
+
+_SESSION: Final = """
+SELECT session_id, parent_session_id, title, host, os_user, worktree, repository, started_at, last_event_at, events,
+       messages, steps, calls, failed_calls, input_tokens, output_tokens, reasoning_tokens, cache_read_tokens,
+       cache_write_tokens, cost::float8 AS cost, records, files, ai_lines, source_id
+FROM agent_trace_sessions WHERE session_id = $1
+"""
+_PROMPTS: Final = """
+SELECT message_id, prompt FROM agent_trace_prompts WHERE session_id = $1 AND prompt IS NOT NULL
+"""
+_ANSWERS: Final = """
+SELECT DISTINCT message_id, payload #>> '{input,event,properties,info,parentID}' AS prompt FROM agent_trace_events
+WHERE session_id = $1 AND event_name IN ('message.created', 'message.updated')
+  AND payload #>> '{input,event,properties,info,parentID}' IS NOT NULL
+"""
+
+
+class SessionFacts(msgspec.Struct, frozen=True):
+    """A row of `agent_trace_sessions`; what is not known is None."""
+
+    session_id: str
+    parent_session_id: str | None = None
+    title: str | None = None
+    host: str | None = None
+    os_user: str | None = None
+    worktree: str | None = None
+    repository: str | None = None
+    started_at: datetime | None = None
+    last_event_at: datetime | None = None
+    events: int = 0
+    messages: int = 0
+    steps: int = 0
+    calls: int = 0
+    failed_calls: int = 0
+    tokens: int = 0
+    """Of all kinds."""
+    cost: float | None = None
+    records: int = 0
+    files: int = 0
+    ai_lines: int = 0
+    source_id: str = ""
+
+
+_TOKENS: Final = ("input_tokens", "output_tokens", "reasoning_tokens", "cache_read_tokens", "cache_write_tokens")
+
+
+async def session_facts(connection: asyncpg.Connection, session_id: str) -> SessionFacts | None:
+    """What the views know of a session; None where there is none of that name."""
+    row = await connection.fetchrow(_SESSION, session_id)
+    if row is None:
+        return None
+    known = {name: row[name] for name in SessionFacts.__struct_fields__ if name not in {"tokens", "source_id"}}
+    tokens = sum(int(row[name] or 0) for name in _TOKENS)
+    return SessionFacts(**known, tokens=tokens, source_id=str(row["source_id"] or ""))
+
+
+async def sessions_of(connection: asyncpg.Connection, wanted: Iterable[str]) -> dict[str, SessionFacts]:
+    """The sessions of these names and those that started them."""
+    found: dict[str, SessionFacts] = {}
+    waiting = sorted(set(wanted))
+    while waiting:
+        session = waiting.pop()
+        facts = await session_facts(connection, session)
+        found[session] = facts or SessionFacts(session)
+        parent = found[session].parent_session_id
+        if parent and parent not in found and parent not in waiting:
+            waiting.append(parent)
+    return found
+
+
+async def prompts_of(connection: asyncpg.Connection, session_id: str) -> dict[str, str]:
+    """What had been asked for, by the message of the assistant that answers it, and by its own."""
+    prompts = {row["message_id"]: row["prompt"] for row in await connection.fetch(_PROMPTS, session_id)}
+    answers = await connection.fetch(_ANSWERS, session_id)
+    return prompts | {row["message_id"]: prompts[row["prompt"]] for row in answers if row["prompt"] in prompts}
