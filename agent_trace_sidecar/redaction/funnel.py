@@ -108,7 +108,7 @@ class Funnel:
                 if self._memory.generation != known:
                     break
             else:
-                done.append(mint(_spliced(raw, Counter(), seen)))
+                done.append(mint(raw if seen is None else _spliced(raw, Counter(), seen)))
         return done
 
     def _looked_at(self, raws: Sequence[bytes]) -> Seen:

@@ -1,21 +1,25 @@
 """The proof, as a type, that a line went through the funnel: what spool, wire, log and database accept."""
 
-from dataclasses import InitVar, dataclass
 from typing import Final, Self
 
 _MINT: Final = object()
 
 
-@dataclass(frozen=True, slots=True)
 class Redacted:
     """One line without secrets and without its newline. Only the funnel makes it."""
 
-    line: bytes
-    token: InitVar[object] = None
+    __slots__ = ("line",)
 
-    def __post_init__(self, token: object) -> None:
+    def __init__(self, line: bytes, token: object = None) -> None:
         if token is not _MINT:
             raise TypeError("only redaction.Funnel makes a Redacted line; a spooled one is read by Redacted.from_spool")
+        self.line: Final = line
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Redacted) and self.line == other.line
+
+    def __hash__(self) -> int:
+        return hash(self.line)
 
     @classmethod
     def from_spool(cls, line: bytes) -> Self:
