@@ -13,6 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent_trace_sidecar.metrics import Metrics
+from tests.support.debian import taken_out
 from tests.support.envelopes import DATA, RECORDINGS
 from tests.support.postgres import PostgresServers, fetch
 
@@ -72,6 +73,19 @@ def test_every_metric_that_is_asked_for_exists(name: str) -> None:
         for by in re.findall(r"by \((\w+)\)", expression):
             assert by in labels[metric]
     assert expression.count("(") == expression.count(")")
+
+
+def test_prometheus_takes_every_query(tmp_path: Path) -> None:
+    """Its own tool reads them as rules: grammar and types."""
+    rules = [
+        {"record": f"panel:{number}", "expr": expression.replace("$__rate_interval", "5m")}
+        for number, expression in enumerate(PROMQL.values())
+    ]
+    file = tmp_path / "rules.json"  # JSON is YAML
+    file.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    command = [taken_out("promtool", "prometheus"), "check", "rules", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, f"{len(rules)} rules found" in done.stdout) == (0, True), done.stdout + done.stderr
 
 
 def test_panels_have_a_place_and_a_source() -> None:
