@@ -91,8 +91,7 @@ def resolve(url: str, environ: Mapping[str, str]) -> Address:
     for name, variable in _FROM_ENVIRONMENT.items():
         if variable in environ:
             parameters.setdefault(name, environ[variable])
-    if environ.get("PGHOSTADDR") and "host" not in given | set(parameters):
-        raise AddressError("PGHOSTADDR is not supported: set PGHOST to the address.")
+    _take_hosts(parameters, given, environ)
     kept = _permitted(parameters)
     tls = _system_tls(kept) if kept.get("sslrootcert") == "system" else None
     for name in _FILES:
@@ -100,6 +99,18 @@ def resolve(url: str, environ: Mapping[str, str]) -> Address:
             raise AddressError(f"{name} names {kept[name]}, which is no file that can be read.")
     path = parts.path if parts.path != "/" else ""  # which the driver takes for a database without a name
     return Address(urlunsplit((parts.scheme, parts.netloc, path, urlencode(kept, quote_via=quote), "")), tls)
+
+
+def _take_hosts(parameters: dict[str, str], given: set[str], environ: Mapping[str, str]) -> None:
+    """Several hosts are to be in the URL, where `sinks/connection.py` gives each its share of the time."""
+    if "host" in given | set(parameters):
+        return
+    if environ.get("PGHOSTADDR"):
+        raise AddressError("PGHOSTADDR is not supported: set PGHOST to the address.")
+    if "," in environ.get("PGHOST", ""):
+        parameters["host"] = environ["PGHOST"]
+        if environ.get("PGPORT"):
+            parameters.setdefault("port", environ["PGPORT"])
 
 
 def _parameters(url: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from agent_trace_sidecar.embedded import EmbeddedPostgres
 from agent_trace_sidecar.embedded.binaries import Binaries, find_binaries
 from agent_trace_sidecar.sinks.connection import connect
 from agent_trace_sidecar.sinks.faults import Fate, verdict
-from tests.support.postgres import OwnServer, PostgresServers, execute, fetch, guarded_folder
+from tests.support.postgres import OwnServer, PostgresServers, execute, fetch, free_port, guarded_folder
 
 SERVICES: Final = """
 # ours
@@ -216,6 +216,32 @@ async def test_the_writable_one_of_several_hosts_is_found(tcp: OwnServer, postgr
         standby.close()
 
 
+async def test_a_host_that_never_answers_leaves_time_for_the_next_one(
+    tcp: OwnServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However several hosts are named: in the URL, by variables, or by a service."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        ports = (silent.getsockname()[1], tcp.tcp_port)
+        names = f"host=127.0.0.1,127.0.0.1\nport={ports[0]},{ports[1]}\n"
+        (tmp_path / "services").write_text(f"[two]\n{names}")
+        monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+        for url, variables in (
+            (f"postgresql://agent_trace@127.0.0.1:{ports[0]},127.0.0.1:{ports[1]}/migrated", {}),
+            ("postgresql://agent_trace@/migrated?service=two", {}),
+            (
+                "postgresql://agent_trace@/migrated",
+                {"PGHOST": "127.0.0.1,127.0.0.1", "PGPORT": f"{ports[0]},{ports[1]}"},
+            ),
+        ):
+            for name, value in variables.items():
+                monkeypatch.setenv(name, value)
+            connection = await connect(url, deadline_s=2)
+            assert await connection.fetchval("SELECT current_setting('port')") == str(tcp.tcp_port)
+            await connection.close()
+
+
 # -- TLS -------------------------------------------------------------------------------------------------------
 
 
@@ -258,14 +284,6 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tls]:
         hba.write_text("hostssl postgres all all cert\nhostssl all all all trust\nlocal all all trust\n")
         execute(server.url, "SELECT pg_reload_conf()")
         yield Tls(port, folder)
-
-
-def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def certificate(folder: Path, name: str, subject: str, *extensions: str) -> None:
