@@ -52,6 +52,13 @@ BEGIN
             EXECUTE format('GRANT SELECT ON %s TO agent_trace_reader', target.name);
         END IF;
     END LOOP;
+    FOR target IN
+        SELECT p.oid::regprocedure AS name FROM pg_proc p
+        WHERE p.proname LIKE 'agent\_trace\_%' AND p.proowner <> 'agent_trace_owner'::regrole
+          AND p.pronamespace = current_schema()::regnamespace
+    LOOP
+        EXECUTE format('ALTER FUNCTION %s OWNER TO agent_trace_owner', target.name);
+    END LOOP;
 END $$;
 
 -- What each statement of a sidecar needs. What was said and done (payload, line) is written by COPY, which needs INSERT

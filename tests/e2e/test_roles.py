@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from agent_trace_sidecar.migrate import migration_files
 from agent_trace_sidecar.rows import Built, EventRow, Item, Void
 from agent_trace_sidecar.sinks import mending
 from tests.support.postgres import OwnServer, PostgresServers, execute, fetch, run_apart
@@ -164,6 +165,25 @@ def test_the_owner_migrates_and_prunes(roles: Roles, tmp_path: Path) -> None:
     assert command(tmp_path, roles.url("owner"), "migrate").stdout == "the tables are up to date\n"
     done = command(tmp_path, roles.url("owner"), "prune", "--older-than", "90d")
     assert done.returncode == 0, done.stderr
+
+
+def test_what_a_superuser_has_made_becomes_the_owners(postgres_servers: PostgresServers, tmp_path: Path) -> None:
+    """Made by hand at first and brought up to date by the owner later: he may replace views and functions too."""
+    server = postgres_servers.own(migrated=False)
+    try:
+        files = migration_files()
+        execute(server.url, *(sql for _, sql in files[:5]))
+        roles = Roles(server)
+        roles.apply()
+        done = command(tmp_path, roles.url("owner"), "migrate")
+        assert done.returncode == 0, done.stderr
+        assert [f"applied {version}" for version, _ in files[5:]] == done.stdout.splitlines()[: len(files) - 5]
+        execute(roles.url("owner"), files[4][1], files[7][1])
+        roles.apply()
+        assert command(tmp_path, roles.url("writer"), "replay", str(RECORDINGS / "apply-patch.jsonl")).returncode == 0
+        assert fetch(roles.url("reader"), "SELECT count(*) AS n FROM agent_trace_calls")[0]["n"] > 0
+    finally:
+        server.close()
 
 
 def test_a_writer_without_tables_is_told_what_to_do(postgres_servers: PostgresServers, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """PgBouncer in transaction mode: each transaction may run on another connection of the server's."""
 
 import os
+import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -87,3 +88,27 @@ def test_a_fleet_behind_a_pooler(migrated_url: str, tmp_path: Path) -> None:
         writer.instance: (f"box{n}", f"box{n}", f'{{"{writer.worktree}": "https://example.com/{n}"}}', "0")
         for n, writer in enumerate(writers)
     }
+
+
+def test_every_command_works_through_a_pooler(database_url: str, tmp_path: Path) -> None:
+    """From empty tables on; nothing is kept from one transaction to the next."""
+    recording = Path(__file__).parents[1] / "data" / "recordings" / "apply-patch.jsonl"
+    with pgbouncer(database_url, ["agent_trace"]) as pooled:
+        url = pooled.replace("postgresql://", "postgresql://agent_trace@")
+        env = sidecar_env(tmp_path / "state", url, redaction="on")
+        (tmp_path / "a.txt").write_text("one\n")
+        for words in (
+            ("migrate",),
+            ("replay", str(recording)),
+            ("status",),
+            ("export",),
+            ("redact", "--stored"),
+            ("dead-letters", "retry"),
+            ("prune", "--older-than", "90d"),
+            ("blame", str(tmp_path / "a.txt")),
+            ("stats",),
+        ):
+            done = subprocess.run(
+                sidecar_command(*words), cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, (words, done.stdout + done.stderr)

@@ -11,6 +11,7 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
+from agent_trace_sidecar import cli
 from agent_trace_sidecar.config import PREFIX, Config
 from agent_trace_sidecar.limits import DRAIN_DEADLINE_S
 
@@ -61,15 +62,26 @@ def test_the_pod_runs_a_native_sidecar_that_sees_the_last_line() -> None:
     assert logs["mountPath"] in sidecar["args"]
     assert {"name": "AGENT_TRACE_LOG_DIR", "value": logs["mountPath"]} in opencode["env"]
     assert {"name": "logs", "emptyDir": {"sizeLimit": "2Gi"}} in spec["volumes"]
-    job = MANIFESTS[1]["spec"]["template"]["spec"]
+    jobs = [MANIFESTS[1]["spec"], MANIFESTS[2]["spec"]["jobTemplate"]["spec"]]
+    pods = [job["template"]["spec"] for job in jobs]
     for container, security in [
         (sidecar, spec["securityContext"]),
-        (job["containers"][0], job["securityContext"]),
+        *((pod["containers"][0], pod["securityContext"]) for pod in pods),
     ]:
         assert security["runAsNonRoot"] is True
         assert container["securityContext"]["readOnlyRootFilesystem"] is True
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert "runAsUser" not in sidecar["securityContext"]  # the pod's, which is OpenCode's: the logs are its own
+
+
+def test_what_the_files_call_is_a_command() -> None:
+    """With options that it has."""
+    pods = [MANIFESTS[1]["spec"], MANIFESTS[2]["spec"]["jobTemplate"]["spec"]]
+    called = [pod["template"]["spec"]["containers"][0]["args"] for pod in pods]
+    called += [MANIFESTS[0]["spec"]["initContainers"][0]["args"], COMPOSE["services"]["sidecar"]["command"]]
+    for arguments in called:
+        assert cli._parser().parse_args(arguments)
+    assert COMPOSE["services"]["postgres"]["healthcheck"]["test"][:2] == ["CMD", "pg_isready"]
 
 
 def test_the_compose_file_gives_the_sidecar_time_to_drain_and_no_rights() -> None:

@@ -3,13 +3,16 @@
 import asyncio
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
 
 from agent_trace_sidecar.migrate import migrate, migration_files
+from tests.support.oracle import Oracle
 from tests.support.postgres import connected, fetch
-from tests.support.waiting import eventually_async
+from tests.support.sidecar import ShimDouble, sidecar_env
+from tests.support.waiting import eventually, eventually_async
 
 FIRST = ("001_agent_trace_tables", "002_agent_trace_indexes")
 SOURCE = (
@@ -66,3 +69,25 @@ async def test_the_first_release_keeps_writing_while_the_tables_are_brought_up_t
     assert longest < 5
     for table in ("events", "records", "ranges", "sources", "dedupe"):
         assert fetch(database_url, f"SELECT count(*) FROM agent_trace_{table}")[0][0] == written
+
+
+async def test_a_new_sidecar_waits_for_the_tables_beside_old_ones_that_write(database_url: str, tmp_path: Path) -> None:
+    """Started too early it says what is missing, keeps its lines, and delivers them once the tables are there."""
+    async with connected(database_url) as owner:
+        for version, sql in migration_files():
+            if version in FIRST:
+                await owner.execute(sql)
+    oracle, log = Oracle(130, hostile=False), tmp_path / "said"
+    with ShimDouble(sidecar_env(tmp_path, database_url, flush_ms="20"), log=log) as shim:
+        for _ in range(40):
+            shim.send(*oracle.line("small"))
+        shim.drained(20)
+        eventually(lambda: "database_failed" in log.read_text(), 10, "it says that the tables are too old")
+        assert "run `agent-trace-sidecar migrate`" in log.read_text()
+        async with connected(database_url) as old, connected(database_url) as owner:
+            await write(old)
+            await migrate(owner)
+            await write(old)
+        assert shim.close() == 0
+    assert fetch(database_url, "SELECT count(*) FROM agent_trace_events")[0][0] == 42
+    assert fetch(database_url, "SELECT count(*) FROM agent_trace_dead_letters")[0][0] == 0
