@@ -42,6 +42,9 @@ from agent_trace_sidecar.workspace.identity import Identity
 P = ParamSpec("P")
 
 SPOOL_FOLDER: Final = "spool"
+_DRIVER: Final = "protocol.pyx"
+"""Where asyncpg stumbles over a server's last words that nobody had asked for; the connection is then dead, and the
+next batch says so."""
 _REPORT_S: Final = 1.0
 """How soon the health file tells that no line is taken."""
 
@@ -95,6 +98,15 @@ class Daemon:
         """During the block, health and metrics are served at AGENT_TRACE_HTTP, if that is set."""
         address = http_address(self.config.http) if self.config.http else None
         return http.serving(address, {"/livez": _livez, "/readyz": self._readyz, "/metrics": self._scrape}, self.logger)
+
+    def _complain(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What asyncio would print to stderr, which may block, and with texts that can hold a row's content."""
+        fault = context.get("exception")
+        frames = traceback.extract_tb(fault.__traceback__) if fault is not None else []
+        if frames and frames[-1].filename.endswith(_DRIVER):
+            return
+        where = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
+        self.logger.warning("unexpected", error=type(fault).__name__, where=where)
 
     def _readyz(self) -> http.Page:
         trouble = self.trouble()
@@ -316,7 +328,6 @@ class Run(Daemon):
         """Ctrl-C and a closing terminal reach the whole process group, but stdin's end is what stops us."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        self._loop.set_exception_handler(self._complain)
         self._loop.add_signal_handler(signal.SIGTERM, self._terminate)
 
     def _terminate(self) -> None:
@@ -326,13 +337,6 @@ class Run(Daemon):
         self._intake.stop()
         # A full disk or spool must not keep us: the shim, if it lives, still has what is not acknowledged.
         self._loop.call_later(DRAIN_DEADLINE_S, self._ended.set)
-
-    def _complain(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """What asyncio would print to stderr, which may block, and with texts that can hold a row's content."""
-        fault = context.get("exception")
-        frames = traceback.extract_tb(fault.__traceback__) if fault is not None else []
-        where = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
-        self.logger.warning("unexpected", error=type(fault).__name__, where=where)
 
     def _call(self, function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Run `function` in the event loop, from one of the intake's threads; the loop may be closed already."""

@@ -36,6 +36,7 @@ _KEPT_MAX: Final = 20 << 20
 """The generator waits for the shim above this, as the soak is about losing, not about giving up."""
 _SPOOL_DISK_BYTES: Final = 48 << 20
 _SQLSTATES: Final = "57P03 53300 57014 55P03 40P01 40001 53100 25006 58030 08006 XX000 42P01 42501 28P01 3D000".split()  # noqa: SIM905
+_SQLSTATES_A_TURN: Final = 3
 _PROBE_S: Final = 10.0
 _RSS_MAX: Final = 300 << 20
 
@@ -153,10 +154,14 @@ class Soak:
         return hit
 
     def _sqlstate(self) -> bool:
-        code = self.rnd.choice(_SQLSTATES)
-        hit = self._wait_for_hit(self.rnd.choice(PHASES[1:]), Error(code))
-        self.hits[f"sqlstate {code}"] += hit
-        return hit
+        """Some of the codes that were hit least so far, each at another phase."""
+        codes = sorted(_SQLSTATES, key=lambda code: (self.hits[f"sqlstate {code}"], self.rnd.random()))
+        hits = 0
+        for code in codes[:_SQLSTATES_A_TURN]:
+            hit = self._wait_for_hit(self.rnd.choice(PHASES[1:]), Error(code))
+            self.hits[f"sqlstate {code}"] += hit
+            hits += hit
+        return hits > 0
 
     def _network_black_hole(self) -> bool:
         before = self.proxy.hits.total()
