@@ -35,7 +35,8 @@ from agent_trace_sidecar.redaction import Funnel, RuleError, is_secret_path
 from agent_trace_sidecar.rows import Counts
 from agent_trace_sidecar.ship import NO_OTHERS, Others, Shipper
 from agent_trace_sidecar.sinks.postgres import FencedError, PostgresSink, StoreError
-from agent_trace_sidecar.spool import Spool, SpoolBusyError, source_id, spool_folders
+from agent_trace_sidecar.spool import Spool
+from agent_trace_sidecar.spools import SpoolBusyError, source_id, spool_folders
 from agent_trace_sidecar.workspace import Observer
 from agent_trace_sidecar.workspace.identity import Identity
 

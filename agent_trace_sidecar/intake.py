@@ -20,7 +20,8 @@ from agent_trace_sidecar.masking import masked_by
 from agent_trace_sidecar.redaction import Funnel, Redacted
 from agent_trace_sidecar.sources.lines import Line, Oversize
 from agent_trace_sidecar.sources.stdin import read_lines
-from agent_trace_sidecar.spool import Spool, SpoolBusyError, SpoolFullError
+from agent_trace_sidecar.spool import Spool, SpoolFullError
+from agent_trace_sidecar.spools import SpoolBusyError
 from agent_trace_sidecar.wire import head
 
 _RETRY_S: Final = 0.2

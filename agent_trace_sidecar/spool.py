@@ -7,33 +7,26 @@ a CRC field of its own: a flipped bit makes a dead letter, not a wrong row.
 
 Rules: an error while writing leaves the files as they were before the line (a torn tail is cut when opened, too);
 after a failed fsync nothing that it covered is trusted, its lines are written again to a new segment; the folder's
-lock, held by the owner's process, tells whether the owner lives.
+lock, held by the owner's process, tells whether the owner lives. A segment that somebody deletes while it is open is
+written again.
 """
 
 import contextlib
 import errno
-import fcntl
 import os
-import re
 import shutil
 import threading
 import time
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Final, NamedTuple, Self
-from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
+from typing import NamedTuple, Self
+from uuid import UUID, uuid4
 
 from agent_trace_sidecar.limits import SEGMENT_BYTES, SPOOL_KEEP_BYTES, SPOOL_KEEP_S, SPOOL_MAX_BYTES
 from agent_trace_sidecar.redaction import Redacted
 from agent_trace_sidecar.segments import frame, read_lines, size_of_whole_lines, sync_folder
-
-_FOLDER: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[0-9a-f]{8}")
-_SEGMENT: Final = re.compile(r"\d{20}\.jsonl")
-
-
-class SpoolBusyError(Exception):
-    """Another living process owns this spool."""
+from agent_trace_sidecar.spools import SpoolBusyError, create, lock, segments, source_id
 
 
 class SpoolFullError(Exception):
@@ -59,10 +52,10 @@ class Spool:
             OSError: the folder can't be made or written.
         """
         self.folder = folder
-        self.source_id: UUID = source_id(folder)
+        self.source_id = source_id(folder)
         self._segment_bytes = segment_bytes
         self._max_bytes = max_bytes
-        self._lock_fd = _lock(folder) if folder.is_dir() else _create(folder)
+        self._lock_fd = lock(folder) if folder.is_dir() else create(folder)
         self._write_lock = threading.Lock()
         self._sync_lock = threading.Lock()
         self._fd: int | None = None
@@ -71,7 +64,7 @@ class Spool:
         self._lost_file = -1
         self._broken = False
         try:
-            self._segments = _segments(folder)
+            self._segments = segments(folder)
             self.end = self.durable = self._recover()
         except OSError:
             os.close(self._lock_fd)
@@ -137,9 +130,10 @@ class Spool:
         with self._write_lock:
             if self._broken:
                 self._rewrite_unsynced()
-            fd, file, end, covered = self._fd, self._files, self.end, len(self._unsynced)
-            if fd is None or end == self.durable:
+            if self._fd is None or self.end == self.durable:
                 return self.durable
+            self._restore()
+            fd, file, end, covered = self._fd, self._files, self.end, len(self._unsynced)
             fd = os.dup(fd)
         try:
             self._fdatasync(fd, file)
@@ -159,6 +153,7 @@ class Spool:
     def _write_somewhere(self, data: bytes) -> None:
         if self._broken:
             self._rewrite_unsynced()
+        self._restore()
         if self._fd is None or self.end - self._segments[-1] >= self._segment_bytes:
             self._rotate()
         self._write(data)
@@ -185,7 +180,7 @@ class Spool:
             self._close_segment()
             self._unsynced.clear()
             self.durable = self.end
-        self._open_segment()
+        self._open_segment(self.end)
 
     def _fdatasync(self, fd: int, file: int) -> None:
         """Sync the `file`-th file. The kernel tells of a lost write only once, so the two callers share its answer."""
@@ -207,9 +202,12 @@ class Spool:
             return False
         return True
 
-    def _open_segment(self) -> None:
-        """Start a segment at the log's end; the folder's entry is made durable as well."""
-        fd = os.open(self._path(self.end), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    def _open_segment(self, start: int) -> None:
+        """Make the segment that begins at `start`, and its folder if that is gone; its entry is made durable, too."""
+        if not self.folder.is_dir():
+            os.close(self._lock_fd)
+            self._lock_fd = create(self.folder)
+        fd = os.open(self._path(start), os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             sync_folder(self.folder)
         except OSError:
@@ -217,8 +215,28 @@ class Spool:
             raise
         self._fd = fd
         self._files += 1
-        if not self._segments or self._segments[-1] != self.end:
-            self._segments.append(self.end)
+        if not self._segments or self._segments[-1] != start:
+            self._segments.append(start)
+
+    def _restore(self) -> bool:
+        """Write the open segment again if somebody has deleted it: the file is there as long as we hold it."""
+        if self._fd is None or self._broken or os.fstat(self._fd).st_nlink:
+            return False
+        start, old = self._segments[-1], self._fd
+        try:
+            self._open_segment(start)
+            self._write(os.pread(old, self.end - start, 0))
+            os.fdatasync(self._fd)
+        except OSError:
+            if self._fd != old:
+                self._close_segment()
+                self._path(start).unlink(missing_ok=True)
+            self._fd, self._broken = old, False
+            raise
+        os.close(old)
+        self._unsynced.clear()
+        self.durable = self.end
+        return True
 
     def _close_segment(self) -> None:
         if self._fd is not None:
@@ -237,7 +255,7 @@ class Spool:
         self._close_segment()
         self.end = self.durable
         self._path(self.end).unlink(missing_ok=True)
-        self._open_segment()
+        self._open_segment(self.end)
         self._write(data)
         self.end += len(data)
         self._broken = False
@@ -255,6 +273,8 @@ class Spool:
             segment, limit = self._segment_at(position)
             position = max(position, segment)
             found = read_lines(self._path(segment), segment, position, limit, max_bytes - taken)
+            if not found and self._restored():
+                continue
             if not found:  # an empty or vanished segment
                 position = limit
                 lines.append(SpoolLine(None, position, b""))
@@ -265,6 +285,11 @@ class Spool:
             taken += found[-1].end - position
             position = found[-1].end
         return lines
+
+    def _restored(self) -> bool:
+        with self._write_lock, contextlib.suppress(OSError):
+            return self._restore()
+        return False
 
     def release(self, position: int) -> None:
         """Say that everything before `position` is in the database: its segments may go after their time."""
@@ -335,63 +360,3 @@ class Spool:
         finally:
             os.close(fd)
         return last + size
-
-
-def spool_folders(root: Path) -> list[Path]:
-    """The spools below `root`, oldest first."""
-    found = [path for path in root.iterdir() if _FOLDER.fullmatch(path.name)] if root.is_dir() else []
-    return sorted(found, key=lambda path: (path.stat().st_ctime, path.name))
-
-
-def source_id(folder: Path) -> UUID:
-    """What the spool in `folder` is called in the database."""
-    return uuid5(NAMESPACE_URL, f"agent-trace-sidecar:spool:{folder.name}")
-
-
-def is_owned(folder: Path) -> bool:
-    """Whether a living process owns the spool in this folder."""
-    try:
-        fd = _lock(folder)
-    except SpoolBusyError:
-        return True
-    except OSError:
-        return False
-    os.close(fd)
-    return False
-
-
-def extent(folder: Path) -> tuple[int, int]:
-    """First and last position of the spool in `folder`, read without its lock (for `status`)."""
-    segments = _segments(folder)
-    if not segments:
-        return 0, 0
-    last = folder / f"{segments[-1]:020d}.jsonl"
-    return segments[0], segments[-1] + (last.stat().st_size if last.exists() else 0)
-
-
-def _create(folder: Path) -> int:
-    """Make a spool's folder and its lock. It gets its name when it is locked: nobody takes it for a dead one's."""
-    newborn = folder.with_name(f".{folder.name}")
-    newborn.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd = _lock(newborn)
-    try:
-        newborn.rename(folder)
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
-
-
-def _lock(folder: Path) -> int:
-    path = folder / "lock"
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    with contextlib.suppress(BlockingIOError, FileNotFoundError):
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(fd), path.stat()):  # otherwise its last owner has removed it meanwhile
-            return fd
-    os.close(fd)
-    raise SpoolBusyError(f"{folder} belongs to a running sidecar")
-
-
-def _segments(folder: Path) -> list[int]:
-    return sorted(int(path.stem) for path in folder.iterdir() if _SEGMENT.fullmatch(path.name))

@@ -12,7 +12,7 @@ import msgspec
 from agent_trace_sidecar.build import Builder, BuildSettings
 from agent_trace_sidecar.health import HealthFile
 from agent_trace_sidecar.segments import lines_after
-from agent_trace_sidecar.spool import extent, is_owned, spool_folders
+from agent_trace_sidecar.spools import extent, is_owned, spool_folders
 
 _NEWEST: Final = 20
 """How many sources are listed one by one; the sums cover all."""

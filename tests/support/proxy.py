@@ -268,7 +268,7 @@ class _Link:
             case Break.ANSWER_LOST:
                 await self._lose_answer(message)
             case Error(sqlstate):
-                await self._refuse(sqlstate)
+                await self._refuse(sqlstate, ready=phase != "startup")
         return False
 
     async def _hold(self) -> None:
@@ -288,10 +288,11 @@ class _Link:
         await self._server_gone.wait()
         self.reset()
 
-    async def _refuse(self, sqlstate: str) -> None:
+    async def _refuse(self, sqlstate: str, *, ready: bool) -> None:
+        """An error; `ready` for the next query is only a server that has let the client in."""
         self._deaf = True
         fields = f"SERROR\0VERROR\0C{sqlstate}\0Mmade by the test\0\0".encode()
-        self._to_client.write(b"E" + struct.pack("!i", len(fields) + 4) + fields + b"Z\0\0\0\5I")
+        self._to_client.write(b"E" + struct.pack("!i", len(fields) + 4) + fields + b"Z\0\0\0\5I" * ready)
         await self._to_client.drain()
         if self._to_server is not None:
             _abort(self._to_server)

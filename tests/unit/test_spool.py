@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,8 @@ from uuid import uuid4
 import pytest
 
 from agent_trace_sidecar.redaction import Redacted
-from agent_trace_sidecar.spool import Spool, SpoolBusyError, SpoolFullError, is_owned
+from agent_trace_sidecar.spool import Spool, SpoolFullError
+from agent_trace_sidecar.spools import SpoolBusyError, is_owned
 from agent_trace_sidecar.wire import Rejected, parse
 
 HEAD = b'{"v":1,"id":"11111111-2222-4333-8444-%012d","seq":%d,"at":1,"instance":"11111111-2222-4333-8444-555555555555",'
@@ -118,6 +120,58 @@ def test_a_lost_segment_costs_its_own_lines_only(folder: Path, harm: Callable[[P
     assert [item for item in found if item is not None] == lines(*kept, 7)
     assert len(found) - len(kept) - 1 <= 1
     assert spool.recovered <= ends[-1]
+
+
+def _delete_all(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def _delete_segments(folder: Path) -> None:
+    for path in folder.glob("*.jsonl"):
+        path.unlink()
+
+
+@pytest.mark.parametrize("harm", [_delete_all, _delete_segments])
+@pytest.mark.parametrize("then", ["read", "append", "sync", "rotate"])
+def test_an_open_segment_that_somebody_deletes_is_written_again(
+    folder: Path, harm: Callable[[Path], None], then: str
+) -> None:
+    """With its folder or without, whatever is done next: nothing of it is lost, and nobody else can take it over."""
+    spool = Spool(folder, segment_bytes=1 if then == "rotate" else 1 << 20)
+    spool.append([line(0), line(1)])
+    spool.sync()
+    if then == "sync":
+        spool.append([line(2)])
+    harm(folder)
+    if then in ("append", "rotate"):
+        spool.append([line(2)])
+    if then == "read":
+        assert contents(spool) == lines(0, 1)
+        spool.append([line(2)])
+    assert spool.sync() == spool.end
+    assert contents(spool) == lines(0, 1, 2)
+    with pytest.raises(SpoolBusyError):
+        Spool(folder)
+    spool.close()
+    again = Spool(folder)
+    assert contents(again) == lines(0, 1, 2)
+    again.close()
+
+
+def test_a_deleted_segment_waits_for_a_disk_that_is_full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is called durable before it is on the disk again (os.write replaced)."""
+    spool = Spool(folder)
+    spool.append([line(0)])
+    spool.sync()
+    _delete_segments(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", failing_write(errno.ENOSPC, after=7))
+        with pytest.raises(OSError, match="No space"):
+            spool.append([line(1)])
+    spool.append([line(1)])
+    assert spool.sync() == spool.end
+    assert contents(spool) == lines(0, 1)
+    spool.close()
 
 
 def test_a_full_disk_leaves_no_part_of_a_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,86 @@
+"""The folders of spools: what they are called, who owns them, which segments they hold.
+
+The lock in a folder is held by its owner's process: whether it is free tells whether the owner lives.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+from pathlib import Path
+from typing import Final
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+_FOLDER: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[0-9a-f]{8}")
+_SEGMENT: Final = re.compile(r"\d{20}\.jsonl")
+
+
+class SpoolBusyError(Exception):
+    """Another living process owns this spool."""
+
+
+def spool_folders(root: Path) -> list[Path]:
+    """The spools below `root`, oldest first."""
+    found = [path for path in root.iterdir() if _FOLDER.fullmatch(path.name)] if root.is_dir() else []
+    return sorted(found, key=lambda path: (path.stat().st_ctime, path.name))
+
+
+def source_id(folder: Path) -> UUID:
+    """What the spool in `folder` is called in the database."""
+    return uuid5(NAMESPACE_URL, f"agent-trace-sidecar:spool:{folder.name}")
+
+
+def is_owned(folder: Path) -> bool:
+    """Whether a living process owns the spool in this folder."""
+    try:
+        fd = lock(folder)
+    except SpoolBusyError:
+        return True
+    except OSError:
+        return False
+    os.close(fd)
+    return False
+
+
+def extent(folder: Path) -> tuple[int, int]:
+    """First and last position of the spool in `folder`, read without its lock (for `status`)."""
+    starts = segments(folder)
+    if not starts:
+        return 0, 0
+    last = folder / f"{starts[-1]:020d}.jsonl"
+    return starts[0], starts[-1] + (last.stat().st_size if last.exists() else 0)
+
+
+def create(folder: Path) -> int:
+    """Make a spool's folder and its lock. It gets its name when it is locked: nobody takes it for a dead one's."""
+    newborn = folder.with_name(f".{folder.name}")
+    newborn.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = lock(newborn)
+    try:
+        newborn.rename(folder)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def lock(folder: Path) -> int:
+    """Take the lock of a folder; return the descriptor that holds it.
+
+    Raises:
+        SpoolBusyError: somebody else has it.
+        OSError: it can't be opened.
+    """
+    path = folder / "lock"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with contextlib.suppress(BlockingIOError, FileNotFoundError):
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(fd), path.stat()):  # otherwise its last owner has removed it meanwhile
+            return fd
+    os.close(fd)
+    raise SpoolBusyError(f"{folder} belongs to a running sidecar")
+
+
+def segments(folder: Path) -> list[int]:
+    """The positions at which the folder's segments begin."""
+    return sorted(int(path.stem) for path in folder.iterdir() if _SEGMENT.fullmatch(path.name))
