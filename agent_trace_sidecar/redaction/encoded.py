@@ -29,6 +29,11 @@ def encoded(text: bytes, find: Finder) -> Iterator[Span]:
                 yield Span(start, end, inside[0].rule)
 
 
+def says_something(run: bytes) -> bool:
+    """Whether a run is text in base64: encoded by a program, and not drawn at random."""
+    return _HEX.match(run) is None and _is_text(run[: len(run) // 4 * 4][:_PROBE])
+
+
 def _is_text(head: bytes) -> bool:
     """Whether the first bytes of a run decode to text: what nearly no run does."""
     try:

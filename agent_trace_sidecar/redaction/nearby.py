@@ -12,6 +12,8 @@ import string
 from collections.abc import Iterator
 from typing import Final
 
+from agent_trace_sidecar.redaction.encoded import says_something
+from agent_trace_sidecar.redaction.providers import PROVIDERS
 from agent_trace_sidecar.redaction.rules import Overload, compiled
 from agent_trace_sidecar.redaction.spans import BREAK, Span
 from agent_trace_sidecar.redaction.surroundings import is_labelled, is_token, is_used
@@ -55,6 +57,14 @@ _DRAWING: Final = re.compile(rb"[\dMLHVCSQTAZmlhvcsqtaz.,-]+$")
 """The path of a vector graphic."""
 _NOT_BEFORE: Final = frozenset((b"@", b"#", b"/", b"%", b".", b"?", b"&", b"\\"))
 """Before a value they make it a revision, a fragment, a part of a path or of a number."""
+_PROVIDERS: Final = frozenset(PROVIDERS)
+_LONGEST_NAME: Final = 40
+_TURN: Final = re.compile(rb"[a-z0-9][A-Z]")
+_ENDS: Final = re.compile(
+    rb"(?:[^A-Za-z]|$|(?:api|key|token|secret|auth|access|client|app|id|pass|user|sdk|io|com|hq|dev|bot|web|hook|url|account|"
+    rb"login|cloud|mail|sms|pay|service|api)s?(?:[^a-z]|$))"
+)
+"""What a name may be followed by without being another word."""
 _PART_BEFORE: Final = _NOT_BEFORE - {b"/"}
 _NOT_BEHIND: Final = frozenset((b"@", b"."))
 
@@ -143,7 +153,7 @@ def _is_of_provider(text: bytes, places: list[int], start: int, value: bytes) ->
         return False
     if text[start + len(value) : start + len(value) + 1] in _NOT_BEHIND or not is_token(value) or _DRAWING.match(value):
         return False
-    if _is_block(text, start, value):
+    if _is_block(text, start, value) or says_something(value):
         return False
     for index in range(bisect.bisect_left(places, start) - 1, -1, -1):
         place = places[index]
@@ -164,6 +174,13 @@ def _is_block(text: bytes, start: int, value: bytes) -> bool:
 
 
 def _is_word(text: bytes, place: int) -> bool:
-    """Whether the name begins a word, also inside of camelCase."""
+    """Whether the name is a word, also inside of camelCase, or begins one that speaks of access."""
     before = text[place - 1 : place]
-    return not before.isalpha() or (before.islower() and text[place : place + 1].isupper())
+    if before.isalpha() and not (before.islower() and text[place : place + 1].isupper()):
+        return False
+    name = text[place : place + _LONGEST_NAME]
+    lowered = name.lower().decode("latin-1")
+    for end in range(3, len(name) + 1):
+        if lowered[:end] in _PROVIDERS and (_ENDS.match(name, end) or _TURN.match(name, end - 1)):
+            return True
+    return False

@@ -10,6 +10,7 @@ surroundings too: words that say so, anywhere near, end the matter.
 import re
 from typing import Final
 
+from agent_trace_sidecar.redaction.encoded import says_something
 from agent_trace_sidecar.redaction.rules import compiled
 from agent_trace_sidecar.redaction.spans import BREAK
 
@@ -126,6 +127,7 @@ def is_token(value: bytes) -> bool:
         (len(longest) >= _LONG_PART and len(_CHANGES.findall(longest)) >= _FEW_CHANGES and b"." not in value)
         and not any(row in lowered for row in (b"0123456", b"1234567", b"abcdefgh", b"example", b"xxxx"))
         and value.count(b"/") < 1 + len(value) // 30
+        and not says_something(value)
     ) or _UUID.match(value) is not None
 
 
