@@ -22,9 +22,10 @@ _OPERATOR: Final = (
     rb"(?:[ \t]+[\w:-]+=\\*[\"'][^\"'<>]{0,40}\\*[\"'])*[ \t]*>|"
     rb"[ \t]*(?:=>|->|<-)|"
     rb"(?:[ \t]*:[ \t]*[&A-Za-z_][\w<>\[\]?*& |.]{0,24}[ \t]*"
-    rb"|[ \t]+[A-Za-z_][\w?*.]{0,24}(?:[ \t]+[A-Za-z]\w{0,15})?[ \t]*)?"
+    rb"|[ \t]+[A-Za-z_][\w?*.]{0,24}(?:\(\w{1,5}\)|[ \t]+[A-Za-z]\w{0,15})?[ \t]*)?"
     rb"(?:\[\d*\])?[ \t]*"  # a type, an index, and then
     rb"(?::=|\?=|\|\|=|\+=|={1,3}|!={1,2})"
+    rb"|[ \t]*:[ \t]*\{\s{0,20}\\*[\"']value\\*[\"'][ \t]*:|\.equals(?:IgnoreCase)?\("
     rb"|[ \t]*:{1,2}"
     rb"|[ \t]*\?[:?][ \t]*|[ \t]*[-|~]+[ \t]*|[ \t]*,|[ \t]*\("
     rb"|[,;]?\\*[ntr]?\s{1,40}[\"']?value\\*[\"']?\s{0,3}[=:]|[ \t]+(?:is|was|to|eq|ne|of)[ \t]|[ \t]+|%3[dD]|&#61;"
@@ -54,6 +55,8 @@ _ONE_WORD: Final = re.compile(rb"[a-z]{6,}$")
 _NUMBERED: Final = re.compile(rb"[A-Za-z_.]*\d?[.*$]?$")
 _JOINTS: Final = frozenset(b"-|~")
 _CALL: Final = re.compile(rb"[(\[][ \t]*(?:\\*[\"'][^\"'\n]{0,60}\\*[\"'][ \t]*,[ \t]*){0,2}\\*[\"']?$")
+_COMPARED: Final = re.compile(rb"(?i)(?:strn?cmp|equals|compare\w*|verify|match\w*)\([ \t]*$")
+_IS_KEY: Final = re.compile(rb"[ \t]*:[ \t]*\\*[\"'\[{\d]")
 _CALL_REACH: Final = 80
 _PROSE_NAME: Final = 6
 """A name shorter than this is a word of prose when only a blank or a verb follows it: `pass "this"`."""
@@ -66,11 +69,14 @@ def assignments(text: bytes, stretches: Iterable[tuple[int, int]]) -> Iterator[S
     """Values beside secret-like names that do not look like placeholders, references, code or words."""
     count = 0
     for low, high in stretches:
-        for place in _FIND.finditer(text, low, high):
+        at = low
+        while place := _FIND.search(text, at, high):
             count += 1
             if count > MOST_CANDIDATES:
                 raise Overload
-            yield from _candidate(text, *place.span())
+            start, at = place.span()
+            yield from _candidate(text, start, at)
+            at -= text[at - 1 : at] == b"-"  # the dash of the next flag
         if any(text.find(sign, low, high) >= 0 for sign in (b"==", b"!=", b"equals")):
             yield from _reversed(text, low, high)
 
@@ -109,6 +115,8 @@ def _quoted(text: bytes, found: Candidate, opening: bytes, start: int) -> Iterat
     default = sign in {b"||", b"?:", b"??"} and found.quote[-1:] in {b")", b"]"}  # getenv("PASSWORD") ?: "value"
     if sign and not default and _JOINTS.issuperset(sign) and not is_random(value.decode("utf-8", "replace"), least=12):
         return
+    if _IS_KEY.match(text, end + len(opening)) and sign.endswith(b":"):
+        return  # {"password": {"type": ...
     if sign in {b",", b"("} and not _is_argument(text, found, sign, value):
         return
     if is_secret(found.name, found.kind, value, _form(text, found, opening, end)):
@@ -133,6 +141,8 @@ def _form(text: bytes, found: Candidate, opening: bytes, end: int) -> Form:
 def _is_argument(text: bytes, found: Candidate, sign: bytes, value: bytes) -> bool:
     """Whether name and value are the arguments of one call, as in env("NAME", "value"), and not two words of a list."""
     begin, name, quote = found.begin, found.name, found.quote
+    if sign == b"," and _COMPARED.search(text, max(0, begin - _CALL_REACH), begin):
+        return True  # strcmp(password, "value")
     if sign == b",":
         before = text[max(0, begin - _CALL_REACH) : begin]
         if not _CALL.search(before) and not before.rstrip().endswith((b"(", b"[")) and b"()" not in quote:

@@ -32,7 +32,7 @@ _LEAD: Final = re.compile(
 """What may stand before a setting on its line: diff marks, line numbers, comment signs, `export`."""
 _SETS: Final = re.compile(rb"(?m)(?:^|\s)(?:ENV|ARG|setx|setenv)\s+$")
 _PROSE: Final = re.compile(
-    rb"(?:[a-z]+[.,;:)]+|[A-Z]+|(?:an?|the|is|was|are|to|and|or|of|for|with|if|in|on|when|from|as|can|must|will|not|it|"
+    rb"(?:[a-z]+[.,;:)]+|[A-Z_]+[\])}.,|]*$|(?:an?|the|is|was|are|to|and|or|of|for|with|if|in|on|when|from|as|can|must|will|not|it|"
     rb"that|this|by|at|be|file|flag|flags|option|options|argument|arguments|parameter|switch|value|values|string|text|"
     rb"token|password|stdin|prompt|field|instead|should|may|only|use|used|using|takes|sets|has|does)\b.*)$"
 )
@@ -40,6 +40,7 @@ _PROSE: Final = re.compile(
 _CODE_TAIL: Final = re.compile(rb"[A-Za-z_][\w.]*(?:\)+[):;,]*|:)$")
 _SYMBOLS: Final = re.compile(rb"[!@#%^&{}~?|;$]|\d[a-zA-Z]|[a-zA-Z]\d")
 _MIXED: Final = re.compile(rb"(?=[^ ]*[A-Za-z])(?=[^ ]*[\d!#$%^&*@])[^\s()\[\]{}<>=,;\"']{6,}$")
+_CONNECTS: Final = re.compile(rb"(?i)[\"'\s](?:user|username|uid|host|hostaddr|dbname|port)=[^\s\"'(){}]+[ \t]+$")
 _PAIRS: Final = re.compile(rb"(?:^|\s)\w+=\S+\s")
 _CODE: Final = re.compile(rb"![A-Za-z_][\w.]*(?:\(\))?[;)\],]*$|[A-Za-z_][\w:]*<[\w:, *&]+>[\s({;]*$")
 """What can only be an expression or a type: `!req.headers.authorization;`, `Base<Pass>`."""
@@ -163,7 +164,12 @@ def _of_setting(  # noqa: PLR0911 - one return per form
         return stripped, Form.CONFIG
     spaced = b" " in found.operator
     rest = _rest_of_line(text, end)
-    if sign == b"=" and not spaced and text[end : end + 1] in {b" ", b"\t", b"\n", b""} and _is_shell(text, found, end):
+    if (
+        sign == b"="
+        and not spaced
+        and text[end : end + 1] in {b" ", b"\t", b"\n", b"", b'"', b"'"}
+        and _is_shell(text, found, end)
+    ):
         return end, Form.CONFIG
     marked = _SYMBOLS.search(text, start, stripped) is not None
     whole = (
@@ -210,6 +216,8 @@ def _is_shell(text: bytes, found: Candidate, end: int) -> bool:
     line = text[_line_start(text, begin) : begin]
     if found.name.isupper():
         return not line.rstrip().endswith((b",", b"(", b"[", b"{"))
+    if _CONNECTS.search(line):
+        return True
     rest = text[end : end + _REST].split(b"\n", 1)[0]
     return _PAIRS.search(line + b" ") is not None and not any(sign in line + rest for sign in (b",", b"(", b"{", b"["))
 

@@ -16,6 +16,12 @@ COMMAND_RULES: Final = (
         ("curl ", "wget ", "https -a", "http -a"),
         judged="password",
     ),
+    Rule(
+        "curl-user",
+        r"(?i)\b(?:curl|wget|https?)\b[^\r\n|;]{0,300}?\s(?:-u|--user|-a)[ =]?\\*[\"']?([A-Za-z0-9_.-]{16,200}):\\*(?:[\"'\s]|$)",
+        ("curl ", "wget ", "https -a", "http -a"),
+        judged="random",
+    ),
     Rule("ssh-flag", r"\bsshpass\s{1,4}-p\s{0,4}" + _V, ("sshpass",), judged="form"),
     Rule(
         "mysql-flag",
@@ -88,10 +94,15 @@ COMMAND_RULES: Final = (
     ),
     Rule(
         "login-call",
-        r"(?i)(?:UsernamePassword(?:Authentication)?Token|PasswordAuthentication|\bCredentials?|DirectoryEntry|\.basic|\bauthenticate|UsernamePassword\w*Credentials?|HTTPBasicAuth|basic_?auth\w*|\.login|mysqli?(?:_p?connect)?|pg_connect|\bauth\s{0,2}=|getConnection|\.connect)\s{0,2}\(\s{0,3}(?:\\*[\"'][^\"'\r\n]{0,120}\\*[\"']\s{0,2},\s{0,3}){1,2}"
+        r"(?i)(?:UsernamePassword(?:Authentication)?Token|PasswordAuthentication|\bCredentials?|DirectoryEntry|\.basic|\bauthenticate|(?:->|::|\.)(?:login|log_in|sign_?in|auth|attempt)|UsernamePassword\w*Credentials?|HTTPBasicAuth|basic_?auth\w*|\.login|mysqli?(?:_p?connect)?|pg_connect|\bauth\s{0,2}=|getConnection|\.connect)\s{0,2}\(\s{0,3}(?:\\*[\"'][^\"'\r\n]{0,120}\\*[\"']\s{0,2},\s{0,3}){1,2}"
         + _Q,
         (
-            "login-call",
+            "->login(",
+            ".auth(",
+            ".signin(",
+            ".sign_in(",
+            ".log_in(",
+            "::login(",
             "basicauth",
             "basic_auth",
             "setbasicauth",
@@ -170,7 +181,7 @@ COMMAND_RULES: Final = (
     ),
     Rule(
         "url-token",
-        r"(?i)\bhttps?://([A-Za-z0-9_-]{16,200})(?::(?:x-oauth-basic)?)?@[A-Za-z0-9]",
+        r"(?i)\b[a-z][a-z0-9+.-]{1,20}://([A-Za-z0-9_-]{16,200})(?::(?:x-oauth-basic)?)?@[A-Za-z0-9]",
         ("://",),
         judged="mixed",
     ),
@@ -213,6 +224,56 @@ COMMAND_RULES: Final = (
         r"(?i)\bnet\s{1,3}use\s{1,3}[^\r\n]{1,120}?\s([^\s/\"'\\*]{4,60})\s{1,3}/user:",
         ("net use",),
         judged="password",
+    ),
+    Rule(
+        "net-user",
+        r"(?i)\bnet\s{1,3}use\s{1,3}[^\r\n]{1,120}?\s/user:\S{1,60}\s{1,3}([^\s/\"']{4,60})",
+        ("net use",),
+        judged="password",
+    ),
+    Rule(
+        "form-fill",
+        r"(?i)pass(?:word|wd)?[\w\]'\"\\]{0,12}\s{0,2}\)?\s{0,2}(?:,\s{0,3}(?:with:\s{0,2})?|\.(?:send_?keys|type|fill|set_?value|val|input|enter_?text)\s?\(\s{0,2})"
+        r"\\*[\"']([^\"'\r\n\\\s]{4,60})\\*[\"']",
+        ("send_keys(", "sendkeys(", ".type(", ".fill(", "fill_in", "setvalue(", "set_value(", ".val("),
+        judged="password",
+    ),
+    Rule(
+        "signing-call",
+        r"(?i)\b(?:jwt|jws|jsonwebtoken)\.(?:sign|verify|encode|decode)\(\s{0,3}[^,()\r\n]{1,80},\s{0,3}[bu]?" + _Q,
+        ("jwt.", "jws.", "jsonwebtoken."),
+        judged="mixed",
+    ),
+    Rule(
+        "signing-call",
+        r"(?i)(?:\bhmac\.new\(|createHmac\(\s{0,3}\\*[\"'][\w-]{2,20}\\*[\"'],|\bcookie_?parser\(|\bHMAC\.new\()\s{0,3}[bu]?"
+        + _Q,
+        ("hmac.new(", "createhmac(", "cookieparser(", "cookie_parser("),
+        judged="mixed",
+    ),
+    Rule(
+        "vault-text",
+        r"\$ANSIBLE_VAULT;[^\r\n]{1,60}((?:\r?\n\s{0,20}[0-9a-f]{20,90})+)",
+        ("$ansible_vault",),
+        judged="form",
+    ),
+    Rule(
+        "cookie-line",
+        r"(?:TRUE|FALSE)\t/[^\t\r\n]{0,100}\t(?:TRUE|FALSE)\t\d{1,12}\t[^\t\r\n]{1,100}\t([^\s]{8,})",
+        ("true\t", "false\t"),
+        judged="random",
+    ),
+    Rule(
+        "relay-line",
+        r"(?m)^[+\- ]?\[?[\w.-]{1,100}\]?:\d{2,5}[ \t]{1,8}[\w.+@-]{1,100}:([^\s:]{4,100})[ \t\r]*$",
+        (":25 ", ":465 ", ":587 ", ":25\t", ":465\t", ":587\t"),
+        judged="password",
+    ),
+    Rule(
+        "id-and-secret",
+        r"(?i)\b(?:log\s?in|login|logins|credentials?|sign\s?in)(?:\s{1,2}(?:with|as|using|is|are))?\s{0,2}:?\s{1,2}[\w.@-]{2,40}\s?/\s?([^\s\"'\x60<>,;)\\/]{6,60})(?:[\s,;).]|$)",
+        ("login", "log in", "credential", "sign in", "signin"),
+        judged="mixed",
     ),
     Rule(
         "oracle-user",

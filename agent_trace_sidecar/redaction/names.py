@@ -65,7 +65,7 @@ _FOREIGN_WORDS: Final = ("kennwort", "contrase", "senha", "haslo", "wachtwoord")
 
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
-_PROPERTY: Final = re.compile(r"(?<=[a-z])(?:\.(?:[Tt]ext|[Vv]alue)|\[\d*\]?|\(\))$")
+_PROPERTY: Final = re.compile(r"(?<=[a-z])(?:\.(?:[Tt]ext|[Vv]alue|equals(?:IgnoreCase)?|compareTo)|\[\d*\]?|\(\))$")
 """A field of a form: what is given to `txtPassword.Text` is the password."""
 _NOT_PASS: Final = frozenset(
     "compass bypass encompass surpass trespass multipass lowpass highpass bandpass passes passed passing passive "

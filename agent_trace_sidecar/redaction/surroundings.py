@@ -21,7 +21,7 @@ _UUID: Final = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12
 
 _Q: Final = rb"\\*[\"'\x60]"
 _STRING: Final = rb"\\*[\"'][^\"'\n]{0,80}\\*[\"']"
-_ARGUMENTS: Final = rb"(?:<S>\s?,\s{0,3}){0,2}"
+_ARGUMENTS: Final = rb"(?:(?:<S>|[\w.$]{1,40})\s?,\s{0,3}){0,2}"
 _NEW: Final = rb"(?:[.:]{1,2}(?:new|create|from_\w+|with_\w+))?"
 _USED: Final = compiled(
     b"(?i)(?:"
@@ -32,7 +32,7 @@ _USED: Final = compiled(
             rb"header\w*[.]?\w{0,12}\s?\(\s{0,3}<Q>[\w-]{2,40}<Q>\s?,\s{0,3}<Q>",  # Header.Set("acme", "value")
             rb"(?:-H|--header)[ =]<Q>[\w-]{2,40}:\s?",
             rb"(?:headers?|params?|query|auth|data|json|payload)(?:<Q>)?\]?\s?[:=]\s?\{\s{0,20}(?:<S>:[^\n{}]{0,60},\s{0,20}){0,2}<Q>[\w-]{2,40}<Q>:\s?<Q>",
-            rb"(?:client|api|sdk|credentials?|connect|configure|authenticate|login|init|initialize|setup)\w{0,12}<N>\s?\(\s{0,3}<A>(?:\w{1,20}\s?[=:]\s?)?<Q>",  # Client("value")
+            rb"(?:client|api|sdk|credentials?|connect|configure|authenticate|login|init|initialize|setup|service)\w{0,12}<N>\s?\(\s{0,3}<A>(?:\w{1,20}\s?[=:]\s?)?<Q>",  # Client("value")
             rb"(?:\brequire\(<S>\)|\bnew\s[\w.:\\]{2,60})\s?\(\s{0,3}<A><Q>",  # require("acme")("value")
             rb"\bauth\s?=\s?\(\s?<S>,\s?<Q>",
             rb"://(?:[\w-]+\.)*(?:hooks?|webhooks?)\.[^\s\"'?]{3,80}/",
@@ -71,6 +71,8 @@ _HEADING: Final = re.compile(
 _MEMBER: Final = re.compile(
     rb"(?:^|[\s{(\[,;])(?:\\*[\"'`])?([A-Za-z][\w.-]{1,40})\\*[\"'`]?\]?\s{0,3}(?:=>|:=|[:=])\s{0,3}\\*[\"'`]?$"
 )
+_CALLED: Final = re.compile(rb"([A-Za-z][\w.:]{2,40})\([ \t]*(?:[\w.$]{1,40},[ \t]*){0,2}\\*[\"'`]$")
+_ROW: Final = re.compile(rb"([A-Za-z][\w.-]{1,40})(?:[,;|\t][\w.@-]{0,40}){0,3}[,;|\t]$")
 _MOST_ABOVE: Final = 3
 _ALONE: Final = re.compile(rb"[\s>*\-\"'`]*(?:(?:const|let|var|final|val)\s)?(?:\w{1,20}\s?(?:=|:=|:)\s?)?\\*[\"'`]?$")
 _TAIL: Final = re.compile(rb"\\*[\"'`]?[;,)\]}>/\s]*(?:$|\n)|\\*[\"'`]|</|[\s,;|]")
@@ -144,7 +146,7 @@ def _label(note: bytes) -> bytes | None:
     above, _, line = note.rpartition(b"\n")
     if _DIRECTIVE.match(line):
         return None
-    match = _LABEL.match(line) or _MEMBER.search(line)
+    match = _LABEL.match(line) or _MEMBER.search(line) or _CALLED.search(line) or _ROW.match(line)
     if match and not _ALONE.match(line) and not _is_common(match[1]):
         return match[1]
     if not match and not _ALONE.match(line):
