@@ -57,6 +57,7 @@ _JOINTS: Final = frozenset(b"-|~")
 _CALL: Final = re.compile(rb"[(\[][ \t]*(?:\\*[\"'][^\"'\n]{0,60}\\*[\"'][ \t]*,[ \t]*){0,2}\\*[\"']?$")
 _COMPARED: Final = re.compile(rb"(?i)(?:strn?cmp|equals|compare\w*|verify|match\w*)\([ \t]*$")
 _IS_KEY: Final = re.compile(rb"[ \t]*:[ \t]*\\*[\"'\[{\d]")
+_TERNARY: Final = re.compile(rb"\?[ \t]*\\*[\"']$")
 _CALL_REACH: Final = 80
 _PROSE_NAME: Final = 6
 """A name shorter than this is a word of prose when only a blank or a verb follows it: `pass "this"`."""
@@ -115,12 +116,18 @@ def _quoted(text: bytes, found: Candidate, opening: bytes, start: int) -> Iterat
     default = sign in {b"||", b"?:", b"??"} and found.quote[-1:] in {b")", b"]"}  # getenv("PASSWORD") ?: "value"
     if sign and not default and _JOINTS.issuperset(sign) and not is_random(value.decode("utf-8", "replace"), least=12):
         return
-    if _IS_KEY.match(text, end + len(opening)) and sign.endswith(b":"):
-        return  # {"password": {"type": ...
+    if sign.endswith(b":") and _is_no_member(text, found, end + len(opening)):
+        return
     if sign in {b",", b"("} and not _is_argument(text, found, sign, value):
         return
     if is_secret(found.name, found.kind, value, _form(text, found, opening, end)):
         yield Span(start, end, "assignment")
+
+
+def _is_no_member(text: bytes, found: Candidate, end: int) -> bool:
+    """Whether what stands around a colon is no member: {"password": {"type": 1}}, or ok ? "PASS" : "FAIL"."""
+    chosen = found.quote and _TERNARY.search(text, max(0, found.begin - _CALL_REACH), found.begin)
+    return bool(chosen) or _IS_KEY.match(text, end) is not None
 
 
 def _is_line(text: bytes, begin: int, end: int) -> bool:

@@ -55,6 +55,10 @@ _TYPE: Final = re.compile(
     rb"[&*?]{0,2}(?:[A-Za-z_$][A-Za-z_$.]*(?:::[A-Za-z_$.]+)*(?:<|\[\]|\[[\"'A-Z]|[;?]+$)|\[[&\w]+\],?$|[&?][A-Za-z_]\w*,?$|[a-z]\w*\.[A-Z]\w*;?$)"
 )
 """What stands behind a colon in code: Option<str>, &Secrets, string;."""
+_EXPRESSION: Final = re.compile(
+    rb"!!?\(|![01][,;)]|&[A-Za-z_]\w*\{|[A-Z]\w{4,}\{|[A-Za-z_$]\w*=(?:void|new|null|this|function)\b|"
+    rb"[A-Za-z_$][\w$]*(?:\??\.[A-Za-z_$][\w$]*)+[=;),\[({?]"
+)
 _COLON: Final = (b":", b"::")
 _COMPARES: Final = frozenset((b"==", b"===", b"!=", b"!=="))
 _ELEMENT: Final = re.compile(rb"(?i)</?(?:[\w-]+:)?$|\b(?:name|key|id|property|param)\s?=\s?\\*[\"']$")
@@ -91,6 +95,8 @@ def bare_value(text: bytes, found: Candidate, start: int) -> Iterator[Span]:
     if ends is None or ends[0] - start >= _LONGEST_BARE:
         return
     value = text[start : ends[0]]
+    if text[found.begin - 1 : found.begin] != b";" and _EXPRESSION.match(value):
+        return
     if not sign.endswith(b">") and (_TROFF.search(value) or (sign.endswith(_COLON) and _TYPE.match(value))):
         return
     if (sign in _COMPARES or _is_dense(text, found.begin, ends[0])) and not _is_key(value):

@@ -129,9 +129,9 @@ def _kind_of_word(word: str, words: list[str], at: int) -> Kind:  # noqa: PLR091
     if word in _NOT_PASS or word in _NOT_TOKEN or (word == "token" and at and words[at - 1] in _HARMLESS_TOKEN):
         return Kind.NONE
     last = at == len(words) - 1
-    if "passw" in word or "passphrase" in word or "passcode" in word or word in {"pwd", "psw", "psk", "pswd", "passwd"}:
+    if "passw" in word or "passphrase" in word or "passcode" in word or word in {"pwd", "psw", "pswd", "passwd"}:
         return Kind.PASSWORD
-    if word.endswith(("pass", "pwd")) or (word in {"pw", "pin"} and last):
+    if word.endswith(("pass", "pwd")) or (word in {"pw", "pin", "psk"} and last):
         return Kind.PASSWORD
     if word.startswith("secret") and word not in {"secretary", "secretly"}:
         return Kind.TOKEN

@@ -16,7 +16,7 @@ from agent_trace_sidecar.redaction.encoded import says_something
 from agent_trace_sidecar.redaction.providers import PROVIDERS
 from agent_trace_sidecar.redaction.rules import Overload, compiled
 from agent_trace_sidecar.redaction.spans import BREAK, Span
-from agent_trace_sidecar.redaction.surroundings import is_labelled, is_token, is_used
+from agent_trace_sidecar.redaction.surroundings import is_labelled, is_token, is_used, reads
 from agent_trace_sidecar.redaction.values import entropy, is_segmented, is_wordy
 
 _REACH: Final = 90
@@ -51,6 +51,7 @@ _BLOCK_LINE: Final = 40
 _CONSTANT: Final = re.compile(rb"(?:[A-Z0-9]+_)+[A-Z0-9]+$")
 _ID: Final = re.compile(rb"(?:msg|prt|ses|evt|call|per|que|toolu)_")
 """How the ids of an agent's session begin."""
+_VERSION: Final = re.compile(rb"\d+(?:\.\d+)+[+~-]")
 _LISTED: Final = re.compile(rb" [ *][\w./]")
 """What stands behind a checksum: two blanks and a path."""
 _DRAWING: Final = re.compile(rb"[\dMLHVCSQTAZmlhvcsqtaz.,-]+$")
@@ -84,7 +85,7 @@ def near_words(text: bytes, providers: list[int], *, words: bool) -> Iterator[Sp
             yield from _in_address(text, start, end)
         if _ID.match(value) or not _is_random(value) or _LISTED.match(text, start + len(value)):
             continue
-        if words and not _CONSTANT.match(value) and _is_announced(text, start):
+        if words and _is_announced(text, start) and not _is_named(text, start, end):
             yield Span(start, end, "near-secret-word")
         elif providers and _is_of_provider(text, providers, start, value):
             yield Span(start, end, "near-provider")
@@ -131,6 +132,14 @@ def _is_announced(text: bytes, start: int) -> bool:
     before = before[before.rfind(b"\x1e") + 1 :]
     words = [m.start() for m in _WORD.finditer(before)]
     return bool(words) and not _HARMLESS.search(before, max(0, words[-1] - 12))
+
+
+def _is_named(text: bytes, start: int, end: int) -> bool:
+    """Whether an announced value is a constant, a type, a version, a part of man's markup, or left out."""
+    value = text[start:end]
+    if text[start - 1 : start + 1] == b"\\f" or value.endswith(b"..."):
+        return True
+    return any(pattern.match(value) for pattern in (_CONSTANT, _VERSION)) or reads(value)
 
 
 def _is_random(value: bytes) -> bool:

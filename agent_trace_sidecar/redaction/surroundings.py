@@ -82,9 +82,11 @@ _CLIENT: Final = re.compile(
     rb"(?i)(?:client|app(?:lication)?|consumer|account|key|api|auth)[_. -]?s?id$|(?:key|token|secret|auth|credentials?)$"
 )
 _CHANGES: Final = re.compile(rb"(?<=[A-Za-z])\d|(?<=\d)[A-Za-z]")
+_SPOKEN: Final = re.compile(rb"[A-Z]?[a-z]{3,}")
 _VOWEL: Final = re.compile(rb"[aeiouyAEIOUY]")
 _MOST_WORDS: Final = 0.6
 _LONG_PART: Final = 10
+_ROWS: Final = (b"0123456789abcdef", b"abcdefghijkl", b"example", b"xxxx")
 _FEW_CHANGES: Final = 2
 _COMMON: Final = frozenset(
     "a an the is are was it in on of to and or for with at by from as this that id ids uid name number no code value values "
@@ -122,22 +124,22 @@ def is_labelled(text: bytes, start: int, end: int, value: bytes) -> bool:
 def is_token(value: bytes) -> bool:
     """Whether a random value has the form of a key: its longest part is long and mixed, and it counts nothing up."""
     longest = max(re.split(rb"[^A-Za-z0-9]", value), key=len)
-    if _reads(longest):
+    if reads(longest):
         return False
     lowered = value.lower()
     return (
         (len(longest) >= _LONG_PART and len(_CHANGES.findall(longest)) >= _FEW_CHANGES and b"." not in value)
-        and not any(row in lowered for row in (b"0123456", b"1234567", b"abcdefgh", b"example", b"xxxx"))
+        and not any(row in lowered for row in _ROWS)
         and value.count(b"/") < 1 + len(value) // 30
         and not says_something(value)
     ) or _UUID.match(value) is not None
 
 
-def _reads(part: bytes) -> bool:
+def reads(part: bytes) -> bool:
     """Whether most of a part are the words of an identifier in mixed case."""
     if part.islower() or part.isupper():
         return False
-    words = [run for run in _WORD.findall(part) if len(run) >= 4 and _VOWEL.search(run)]  # noqa: PLR2004 - shorter ones are chance
+    words = [run for run in _SPOKEN.findall(part) if _VOWEL.search(run)]
     return sum(map(len, words)) >= _MOST_WORDS * len(part)
 
 

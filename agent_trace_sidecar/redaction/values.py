@@ -32,18 +32,19 @@ _PLACEHOLDER: Final = re.compile(
       (.)\1*                                                        # one character again and again
     | \W+ | [.*x_-]+
     | <[^<>]*> | \[[\w .-]*\] | \{[\w.: -]*\} | %\w+% | %[a-z_]{1,30} | %\(\w+\)s | \$\(.*\) | \$[A-Za-z_]\w*(?:[.\[>:-].*)? | @[\w.]+@ | __\w+__
-    | .*\{%.* | <\w*$ | [*&][A-Za-z_-]+ | [A-Z]<.* | realm= | ["']\s?[+.]\s?.* | .*[+.]\s?["'] | [+.]\s[\w$(].*
+    | .*\{%.* | \$\{[A-Za-z_]\w*.* | \w+\(\)? | [\w.:-]*-\$[a-z_]+ | <\w*$ | [*&][A-Za-z_-]+ | [A-Z]<.* | realm= | ["']\s?[+.]\s?.* | .*[+.]\s?["'] | [+.]\s[\w$(].*
     | .*(?:\$\{[^{}$]*\} | \{\{[^{}]*\}\} | \#\{[^{}]*\} | %\(\w+\)s | <%.*%> | %s | \.\.\. | \u2026).*
     | [\w\s:./@-]*(?:\{\w*\}[\w\s:./@-]*)+
     | (?:your|my|the|some|any|insert|enter|change|replace|put|add|use|set|fill|same|new|old|this|get|todo|fixme)[\s_-].*
     | .*(?:placeholder|redacted|changeme|change_me|change-me|_here|-here|\bhere)\b.*
     | (?:n/?a|none|null|nil|undefined|true|false|yes|no|on|off|empty|default|auto|required|optional|prompt|ask|str|string|
-       bytes|text|int|any|bool|object|char|varchar|password_hash|self|this)[!.]?
+       bytes|text|int|any|bool|object|char|varchar|password_hash|self|this)[!.);,]*
     )$"""
 )
 _REFERENCE: Final = re.compile(
     r"""(?x)^(?:
-      (?:process\.env|os\.environ|env|ENV|secrets|vars|var|local|data|module|inputs|params|config|settings|self|this|ssm|vault|
+      \d+\.(?:second|minute|hour|day|week|month|year)s?
+    | (?:process\.env|os\.environ|env|ENV|secrets|vars|var|local|data|module|inputs|params|config|settings|self|this|ssm|vault|
          ref|Ref|arn:aws|file|projects/|op://|kms:)[.:\[(/].*
     | (?:https?|file|urn|git|ssh|data|s3|gs|tel|mailto):.*
     | (?:\.{0,2}/|~/|[A-Za-z]:\\)[\w.@~-]*(?:[/\\][\w.@ ~-]+)*[/\\]?
@@ -55,6 +56,8 @@ _REFERENCE: Final = re.compile(
 _REGEX: Final = re.compile(r"\(\?[:P=!<]|\[\^|\[[a-zA-Z0-9]-[a-zA-Z0-9]|\\[wdsbSWD]|\.[*+]|\{\d+,|\\x[0-9a-f]{2}")
 """A pattern or bytes in code."""
 _CHANGES: Final = re.compile(r"(?<=[A-Za-z])\d|(?<=\d)[A-Za-z]")
+_KEY_ID: Final = re.compile(r"(?:0x)?(?:[0-9A-Fa-f]{8}|[0-9A-F]{16})$")
+"""How a public key is called, where keys are signed with."""
 _NUMBER: Final = re.compile(r"^\d+$")
 _CALL: Final = re.compile(
     r"^[\w.$:>&*!-]*\w[\w.]*\s*[(\[]|[)\]}]\s*$|^\(|^\[|^\{|^(?:new|await|lambda|func|function|not|if)\s|=>|->|::|&&|\|\|"
@@ -119,7 +122,14 @@ def is_secret(name: bytes, kind: Kind, raw: bytes, form: Form) -> bool:  # noqa:
     if " " in value or "\t" in value:
         return form is not Form.BARE and len(_MARKS.findall(value)) >= 4 and not value.isalpha()  # noqa: PLR2004 - noise
     if kind is Kind.KEY:
-        return _TOKEN_TEXT.match(value) is not None and is_random(value, least=16)
+        return _TOKEN_TEXT.match(value) is not None and is_random(value, least=16) and not is_segmented(value)
+    return _is_secret_token(name, value, form)
+
+
+def _is_secret_token(name: bytes, value: str, form: Form) -> bool:
+    """Anything that is no words, nor the short name of a public key."""
+    if _KEY_ID.match(value) and name.lower().endswith(b"key"):
+        return False
     if is_random(value, least=8) or (form is Form.QUOTED and _is_interleaved(value)):
         return True
     return form is Form.CONFIG and (_mixes(value) or _is_env(name))

@@ -9,7 +9,7 @@ import pytest
 
 from agent_trace_sidecar.redaction import Funnel, redact_text
 from tests.benchmarks.redaction_corpora import Case, cases, is_masked, recall
-from tests.benchmarks.redaction_unseen import unseen
+from tests.benchmarks.redaction_unseen import second, unseen
 
 CASES = list(cases())
 
@@ -90,6 +90,15 @@ HARMLESS = (
     "password: *default_password",
     'works are identified as "derived from the RSA Data"',
     "head: a8e9d07321f6ccc4c7eaef550d929fef54024a0e",
+    "sign_key: E709712C",
+    "this.hasPassThrough = !!(tNode.flags & 4096);",
+    'my $out = $as->{pass} ? "PASS" : "FAIL";',
+    "u.withCredentials=q.withCredentials);for(p in f)",
+    '{"env": {"ADMIN_PASSWORD": {"description": "of the admin"}}}',
+    "reset_password_within = 6.hours",
+    "value: U2VuZCBtZSBhIHN1bW1hcnk=\\nprovider: mailgun",
+    "POSTGRES_PASSWORD: ${POSTGRES_PASSWORD:?of the superuser}",
+    "2026-01-02 status installed passwd:amd64 1:4.13+dfsg1-1+deb12u2",
     "modelID claude-sonnet-4-5-20250929 of providerID anthropic",
 )
 
@@ -108,6 +117,15 @@ def test_tokens_of_services_that_no_table_knows_are_found() -> None:
     assert found["unknown, named"] >= 0.92
     assert found["unknown, used"] >= 0.92
     assert found["unknown, beside"] >= 0.80
+
+
+def test_forms_that_were_written_after_the_rules_are_found() -> None:
+    """Services, files and code; a plain word stays where only its meaning would tell."""
+    drawn = second(random.Random(12), each=2)  # noqa: S311 - made-up secrets
+    found = recall([(kind, is_masked(secret, redact_text(text))) for kind, text, secret in drawn])
+    assert found["second, services"] >= 0.94
+    assert found["second, files"] >= 0.92
+    assert found["second, code"] >= 0.90
 
 
 def test_a_key_without_its_end_line_ends_where_its_body_does() -> None:
