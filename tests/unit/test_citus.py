@@ -42,7 +42,8 @@ WHERE relname LIKE 'agent\\_trace\\_%' AND relkind IN ('r', 'p') AND NOT relispa
 # What Citus gives to clients, as far as citus.sql uses it: it notes what it is asked for.
 STAND_IN = """
 CREATE TABLE pg_dist_partition (logicalrelid regclass, key text);
-CREATE FUNCTION create_distributed_table(name regclass, key text, colocate_with text) RETURNS void LANGUAGE sql
+CREATE FUNCTION create_distributed_table(name regclass, key text, colocate_with text DEFAULT 'default')
+    RETURNS void LANGUAGE sql
     AS 'INSERT INTO pg_dist_partition SELECT attrelid, attname FROM pg_attribute WHERE attrelid = $1 AND attname = $2';
 CREATE FUNCTION create_reference_table(name regclass) RETURNS void LANGUAGE sql
     AS 'INSERT INTO pg_dist_partition VALUES ($1, NULL)';
@@ -215,6 +216,7 @@ def test_citus_sql_distributes_every_table_by_the_first_column_of_its_key(migrat
     }
     assert placed == KEYS | {"agent_trace_migrations": None}
     assert set(placed) == {row["name"] for row in fetch(migrated_url, TABLES)}
+    assert not re.search("^(BEGIN|DO|SET)\\b", CITUS, re.MULTILINE)  # rows are moved in one transaction for each table
 
 
 def test_every_unique_key_contains_the_column_that_a_table_is_distributed_by(migrated_url: str) -> None:
