@@ -12,6 +12,7 @@
 -- What the views call runs where the rows are.
 SELECT create_distributed_function('agent_trace_number(jsonb)');
 SELECT create_distributed_function('agent_trace_time(jsonb)');
+SELECT create_distributed_function('agent_trace_prompt(jsonb)');
 
 -- All keys are uuids: equal ids are on the same node, whatever table they are in.
 SELECT create_distributed_table('agent_trace_dedupe', 'event_id')

@@ -13,15 +13,18 @@ CREATE TABLE IF NOT EXISTS agent_trace_migrations (
     applied_at timestamptz NOT NULL
 );
 
+-- A function, because a distributed database sums up nothing for each row of a table.
+CREATE OR REPLACE FUNCTION agent_trace_prompt(parts jsonb) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$
+    SELECT string_agg(part.value ->> 'text', E'\n' ORDER BY part.ordinality)
+    FROM jsonb_array_elements(CASE WHEN jsonb_typeof(parts) = 'array' THEN parts END) WITH ORDINALITY part
+    WHERE part.value ->> 'type' = 'text' AND part.value -> 'synthetic' IS DISTINCT FROM 'true'::jsonb
+$$;
+COMMENT ON FUNCTION agent_trace_prompt(jsonb) IS 'the text of a message''s parts that a person has written';
+
 CREATE OR REPLACE VIEW agent_trace_prompts AS
 SELECT e.session_id, e.message_id, e.occurred_at AS asked_at,
-       (
-           SELECT string_agg(part.value ->> 'text', E'\n' ORDER BY part.ordinality)
-           FROM jsonb_array_elements(
-               CASE WHEN jsonb_typeof(e.payload #> '{output,parts}') = 'array' THEN e.payload #> '{output,parts}' END
-           ) WITH ORDINALITY part
-           WHERE part.value ->> 'type' = 'text' AND part.value -> 'synthetic' IS DISTINCT FROM 'true'::jsonb
-       ) AS prompt
+       agent_trace_prompt(e.payload #> '{output,parts}') AS prompt
 FROM agent_trace_events e
 WHERE e.event_name = 'chat.message' AND e.message_id IS NOT NULL;
 COMMENT ON VIEW agent_trace_prompts IS 'what a person, or the session that started a subagent, has asked for, masked';

@@ -47,7 +47,7 @@ def _value(column: int, kind: str) -> str:
     if kind == "bytea":
         return f"decode(fields->>{column}, 'base64')"
     if kind == "bigint[]":
-        return f"ARRAY(SELECT jsonb_array_elements_text(fields->{column})::bigint)"
+        return f"translate(fields->>{column}, '[]', '{{}}')::bigint[]"  # no subquery, which Citus takes in no VALUES
     return f"(fields->>{column})::{kind}"
 
 

@@ -17,7 +17,7 @@ import pytest
 from agent_trace_sidecar.migrate import migration_files
 from agent_trace_sidecar.partitions import make_months
 from agent_trace_sidecar.rows import Built, EventRow, Item, Void
-from agent_trace_sidecar.sinks import mending
+from agent_trace_sidecar.sinks import mending, refused
 from agent_trace_sidecar.sinks.faults import Fate, verdict
 from tests.support.postgres import OwnServer, PostgresServers, connected, execute, fetch, run_apart
 from tests.support.sidecar import sidecar_command, sidecar_env
@@ -124,6 +124,7 @@ def do_everything(folder: Path, url: str) -> None:
     run("blame", "a.txt")
     run("stats")
     run("stats", "a.txt")
+    run("report", "--repo", ".", "--output", folder / "page.html")
     run("report", "--repo", ".", "--output", folder / "page.html")
     run("export")
     run("import", folder / "theirs.jsonl")
@@ -258,6 +259,7 @@ def test_views_join_what_lies_together_or_is_fetched_first(migrated_url: str) ->
     for view in views:
         text = re.sub(r"\s+", " ", view["definition"])
         assert not re.search(r"_agg\([^)]* ORDER BY", text), view["name"]
+        assert not re.search(r", \( SELECT", text), view["name"]  # a sum for each row
         assert not any("FROM agent_trace" in inner for inner in laterals(text)), view["name"]
         for table, alias in re.findall(r"JOIN (agent_trace_\w+) (\w+) ON", text):
             key = KEYS.get(table)
@@ -276,6 +278,17 @@ def test_roles_name_no_columns_where_citus_is(postgres_servers: PostgresServers)
             assert fetch(server.url, query)[0]["may"] is (table != "agent_trace_events"), table
     finally:
         server.close()
+
+
+def test_the_search_for_refused_rows_inserts_no_subquery() -> None:
+    """Its statements run within PL/pgSQL, where no log shows them."""
+    values = re.findall(r"INSERT INTO (\w+) \([^)]*\) VALUES \((.*)\);", refused._JUDGE)
+    assert {table for table, _ in values} == set(KEYS) - {
+        "agent_trace_dedupe",
+        "agent_trace_sources",
+        "agent_trace_dead_letters",
+    }
+    assert not any("SELECT" in text for _, text in values)
 
 
 @pytest.mark.parametrize(
