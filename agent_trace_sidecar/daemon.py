@@ -158,7 +158,7 @@ class Run(Daemon):
         self._intake = Intake(
             self._root,
             self.funnel,
-            Observer(lambda text: self.funnel.text(text) != text, is_secret_path=is_secret_path),
+            Observer(self.funnel.holds_secret, is_secret_path=is_secret_path),
             logger,
             on_spool=lambda spool: self._call(self._on_spool, spool),
             on_durable=lambda: self._call(self._on_durable),

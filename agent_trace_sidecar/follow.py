@@ -85,7 +85,7 @@ class Follow(Daemon):
         self._sink = self.sink(self._connected)
         self.metrics.spool_bytes = self._log_bytes
         self.others = Others(self._told, self._send_again)
-        self._observer = Observer(lambda text: self.funnel.text(text) != text, is_secret_path=is_secret_path)
+        self._observer = Observer(self.funnel.holds_secret, is_secret_path=is_secret_path)
         self._mask = masked_by(self.funnel, self._observe)
 
     async def run(self) -> int:

@@ -5,6 +5,7 @@ It fails closed. Whatever goes wrong, what comes out is a stub that says how man
 
 import re
 import threading
+import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -71,8 +72,12 @@ class Funnel:
 
     @property
     def version(self) -> str:
-        """The version of the rules: kingfisher's and our own."""
-        return f"kingfisher {export.kingfisher_version()} + {export.OWN_VERSION}"
+        """The version of the rules: kingfisher's, our own, and the user's."""
+        ours = f"kingfisher {export.kingfisher_version()} + {export.OWN_VERSION}"
+        if not self._user_rules:
+            return ours
+        rules = repr([(rule.id, rule.pattern, rule.literals, rule.group) for rule in self._user_rules])
+        return f"{ours} + {zlib.crc32(rules.encode()):08x}"
 
     def line(self, raw: bytes, observed: bytes | None = None) -> Redacted:
         """One wire line without its secrets, with `observed` (trusted JSON) spliced in. Never raises."""
@@ -139,6 +144,10 @@ class Funnel:
         masker = self._ready()
         masked = masker.mask(_utf8(text), Counter(), (self._memory.environment,), secret_file=secret_file)
         return masked.decode("utf-8", "replace")
+
+    def holds_secret(self, text: str) -> bool:
+        """Whether a text holds a secret, by the rules or because a session has shown it before."""
+        return self.text(text) != text or bool(self._memory.places(_utf8(text)))
 
     def stored(self, raw: bytes) -> bytes:
         """A stored payload, record or line, masked again; it comes back unchanged when there is nothing to mask."""

@@ -107,6 +107,26 @@ def test_a_secret_found_once_is_masked_wherever_it_comes_again_in_its_session() 
     assert masked({"sessionID": "ses_2", "out": f"got {PASSWORD} ok"}, funnel=funnel)["out"] == f"got {PASSWORD} ok"
 
 
+def test_a_value_that_a_session_has_shown_is_known_wherever_it_stands_alone() -> None:
+    """A line of a file with nothing but the value gets no hash either."""
+    funnel = Funnel()
+    line = f"    return check('{PASSWORD}')  # as above"
+    assert not funnel.holds_secret(line)
+    masked({"sessionID": "ses_1", "output": f"DB_PASSWORD={PASSWORD}"}, funnel=funnel)
+    assert funnel.holds_secret(line)
+    assert not funnel.holds_secret("return check(password)")
+
+
+def test_the_version_tells_the_users_rules_apart(tmp_path: Path) -> None:
+    """So that masking stored rows begins anew when they change."""
+    versions = set()
+    for pattern in ("staff:([0-9]{6})", "staff:([0-9]{7})"):
+        rules = tmp_path / "rules.jsonl"
+        rules.write_text(json.dumps({"id": "staff-number", "pattern": pattern}))
+        versions.add(Funnel(rules_file=rules).version)
+    assert len(versions | {Funnel().version}) == 3
+
+
 def test_a_string_that_was_clean_before_is_looked_at_again_when_its_value_turns_out_to_be_secret() -> None:
     """The memory of clean strings must not outlive what made them clean."""
     funnel = Funnel()
