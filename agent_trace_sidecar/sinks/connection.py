@@ -14,6 +14,7 @@ import asyncpg
 
 from agent_trace_sidecar.address import Address, resolve
 from agent_trace_sidecar.limits import CONNECT_DEADLINE_S
+from agent_trace_sidecar.passfile import password
 from agent_trace_sidecar.sinks.faults import Fate, verdict
 
 T = TypeVar("T")
@@ -43,6 +44,7 @@ async def _connect(address: Address, deadline_s: float) -> asyncpg.Connection:
     async with asyncio.timeout(deadline_s):
         return await asyncpg.connect(
             address.url,
+            password=password(address.url, os.environ),
             ssl=address.tls,
             timeout=deadline_s,
             statement_cache_size=0,

@@ -14,6 +14,7 @@ from agent_trace_sidecar.address import AddressError, check, resolve
 from agent_trace_sidecar.config import ConfigError, load
 from agent_trace_sidecar.embedded import EmbeddedPostgres
 from agent_trace_sidecar.embedded.binaries import Binaries, find_binaries
+from agent_trace_sidecar.passfile import password
 from agent_trace_sidecar.sinks.connection import connect
 from agent_trace_sidecar.sinks.faults import Fate, verdict
 from tests.support.postgres import OwnServer, PostgresServers, execute, fetch, free_port, guarded_folder
@@ -185,21 +186,34 @@ async def test_variables_services_and_urls_lead_to_the_same_server(
     assert await who("postgresql://") == "migrated x"
 
 
-async def test_the_password_file_is_used(postgres_servers: PostgresServers, tmp_path: Path) -> None:
+async def test_the_password_file_is_used(
+    postgres_servers: PostgresServers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By the parameter passfile, as PGPASSFILE."""
     server = postgres_servers.own(tcp=True)
     try:
         connection = await connect(str(server.tcp_url))
-        await connection.execute("CREATE ROLE anna LOGIN PASSWORD 'pw'")
+        await connection.execute(r"""CREATE ROLE anna LOGIN PASSWORD 'pw'; CREATE ROLE "b:n" LOGIN PASSWORD 'p:w\d:'""")
         await connection.close()
         hba = next(server.state_dir.glob("postgres*/**/pg_hba.conf"))
-        hba.write_text("host all anna 127.0.0.1/32 scram-sha-256\nlocal all all trust\n")
+        hba.write_text("host all all 127.0.0.1/32 scram-sha-256\nlocal all all trust\n")
         server.restart()
         passfile = tmp_path / "pass"
-        passfile.write_text(f"127.0.0.1:{server.tcp_port}:*:anna:pw\n")
-        passfile.chmod(0o600)
-        url = f"postgresql://anna@127.0.0.1:{server.tcp_port}/migrated?passfile={passfile}"
-        assert (await who(url)).startswith("migrated")
+        passfile.touch(mode=0o600)
+        urls = [f"postgresql://{user}@127.0.0.1:{server.tcp_port}/migrated" for user in ("anna", "b%3An")]
+        plain = f"127.0.0.1:{server.tcp_port}:*:anna:pw\n"
+        escaped = "# a\\b\n\n*:1:*:b\\:n:x\nshort\n127.0.0.1:*:migrated:b\\:n:p\\:w\\\\d:\n"
+        for text, good in ((plain, urls[:1]), (escaped + plain, urls)):
+            passfile.write_text(text)
+            for url in good:
+                assert (await who(f"{url}?passfile={passfile}")).startswith("migrated")
+        monkeypatch.setenv("PGPASSFILE", str(passfile))
+        assert (await who(urls[1])).startswith("migrated")
+        environ = {"PGPASSFILE": str(passfile)}
+        assert password(urls[1], environ) == "p:w\\d:"
+        assert password(urls[1], environ | {"PGPASSWORD": "x"}) is None
+        passfile.chmod(0o640)
+        assert password(urls[1], environ) is None
     finally:
         server.close()
 

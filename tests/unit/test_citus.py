@@ -101,13 +101,14 @@ def do_everything(folder: Path, url: str) -> None:
     record = '{"version":"0.1.0","id":"%s","timestamp":"2026-01-01T00:00:00Z","files":[]}'
     (folder / "theirs.jsonl").write_text(record % uuid4() + "\n")
 
-    def run(*words: str | Path, code: int = 0) -> None:
+    def run(*words: str | Path, code: int = 0, said: bytes = b"") -> None:
         done = subprocess.run(
-            sidecar_command(*map(str, words)), cwd=repository, env=env, capture_output=True, text=True, check=False
+            sidecar_command(*map(str, words)), cwd=repository, env=env, input=said, capture_output=True, check=False
         )
         assert done.returncode == code, (words, done.stdout + done.stderr)
 
     run("migrate")
+    run("run", said=RECORDINGS[-1].read_bytes())
     run("replay", *RECORDINGS, folder / "odd.jsonl")
     execute(url, "DELETE FROM agent_trace_sources WHERE kind = 'file'")
     run("replay", *RECORDINGS)
