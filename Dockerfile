@@ -30,7 +30,7 @@ LABEL org.opencontainers.image.title="agent-trace-sidecar" \
 COPY --from=build /opt/agent-trace-sidecar /opt/agent-trace-sidecar
 # The state folder holds nothing that must survive a container which tails: a cache of the redaction rules. Whoever the
 # container runs as may write there, also where the tmpfs takes the folder's mode.
-RUN mkdir --mode=1777 /var/lib/agent-trace
+RUN mkdir -m 1777 /var/lib/agent-trace
 ENV PATH=/opt/agent-trace-sidecar/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     AGENT_TRACE_STATE_DIR=/var/lib/agent-trace

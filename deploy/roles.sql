@@ -16,6 +16,8 @@
 BEGIN;
 
 SET LOCAL client_min_messages = warning;
+-- Citus takes roles, tables and functions in one transaction only so; elsewhere nobody reads it.
+SET LOCAL citus.multi_shard_modify_mode TO 'sequential';
 
 DO $$
 DECLARE
