@@ -15,7 +15,8 @@ from agent_trace_sidecar.segments import lines_after
 from agent_trace_sidecar.spools import extent, is_owned, spool_folders
 
 _NEWEST: Final = 20
-"""How many sources are listed one by one; the sums cover all."""
+"""How many sources are listed one by one, and as many that miss lines; the sums cover all."""
+_GAPS_SHOWN: Final = 8
 _STALE_S: Final = 60.0
 """A dead sidecar's spool that waits longer than this needs somebody to start a sidecar."""
 
@@ -28,9 +29,15 @@ SELECT coalesce(sum((state->>'read')::bigint), 0) AS read, coalesce(sum((state->
        coalesce(sum((state->>'duplicate')::bigint), 0) AS duplicate, coalesce(sum((state->>'dead')::bigint), 0) AS dead
 FROM agent_trace_sources WHERE kind IN ('stdin', 'file', 'retry')
 """
+_LOST: Final = """
+SELECT coalesce(sum((state->'sequence'->>'missing')::bigint), 0)::text AS missing,
+       coalesce(sum((state->>'lost')::bigint), 0)::text AS lost
+FROM agent_trace_sources WHERE kind = 'instance'
+"""
 _SOURCES: Final = """
 SELECT source_id, kind, host, position, state::text AS state, updated_at FROM agent_trace_sources
-WHERE kind = 'instance' ORDER BY updated_at DESC LIMIT $1
+WHERE kind = 'instance' AND coalesce((state->'sequence'->>'missing')::bigint, 0) >= $2
+ORDER BY updated_at DESC LIMIT $1
 """
 _DEAD: Final = "SELECT reason, count(*) AS n FROM agent_trace_dead_letters GROUP BY reason ORDER BY n DESC, reason"
 
@@ -75,6 +82,8 @@ class Stored(msgspec.Struct, frozen=True):
     stored: int = 0
     duplicate: int = 0
     dead: int = 0
+    missing: int = 0
+    lost: int = 0
     dead_letters: dict[str, int] = {}
     sources: tuple[Source, ...] = ()
 
@@ -89,8 +98,10 @@ class Status(msgspec.Struct, frozen=True):
     pending_bytes: int
     pending_lines: int
     lag_s: float
-    gaps: int
-    lost: int
+    gaps: int | None
+    """Lines missing by their numbers; None where the database did not say."""
+    lost: int | None
+    """Lines that shims say they gave up."""
     stored: Stored | None
     spools: tuple[Spooled, ...]
 
@@ -102,13 +113,19 @@ async def from_database(connection: asyncpg.Connection, version: str | None) -> 
     totals = await connection.fetchrow(_TOTALS)
     assert totals is not None  # noqa: S101 - an aggregate has one row
     dead = {row["reason"]: row["n"] for row in await connection.fetch(_DEAD)}
-    sources = tuple(_source(row) for row in await connection.fetch(_SOURCES, _NEWEST))
+    lost = await connection.fetchrow(_LOST)
+    assert lost is not None  # noqa: S101 - as above
+    newest = [*await connection.fetch(_SOURCES, _NEWEST, 0), *await connection.fetch(_SOURCES, _NEWEST, 1)]
+    newest.sort(key=lambda row: row["updated_at"], reverse=True)
+    sources = tuple({row["source_id"]: _source(row) for row in newest}.values())
     return Stored(
         version,
         totals["read"],
         totals["stored"],
         totals["duplicate"],
         totals["dead"],
+        int(lost["missing"]),
+        int(lost["lost"]),
         dead_letters=dead,
         sources=sources,
     )
@@ -167,7 +184,7 @@ def judge(database: str, error: str, stored: Stored | None, spools: Sequence[Spo
     """Put both sides together and say what is wrong, and what to do about it."""
     problems: list[str] = []
     if error:
-        problems.append(f"The database can't be reached: {error}")
+        problems.append(error)
     elif stored is not None and stored.schema_version is None:
         problems.append("The database has no agent_trace tables yet: run `agent-trace-sidecar migrate`.")
     for spool in spools:
@@ -180,7 +197,6 @@ def judge(database: str, error: str, stored: Stored | None, spools: Sequence[Spo
                 f"{spool.pending_lines} lines of a sidecar that has died wait in {spool.folder}: start one, for "
                 "example `agent-trace-sidecar run </dev/null`."
             )
-    sources = stored.sources if stored else ()
     return Status(
         healthy=not problems,
         problems=tuple(dict.fromkeys(problems)),
@@ -189,8 +205,8 @@ def judge(database: str, error: str, stored: Stored | None, spools: Sequence[Spo
         pending_bytes=sum(s.pending_bytes for s in spools),
         pending_lines=sum(s.pending_lines for s in spools),
         lag_s=max((s.lag_s for s in spools), default=0.0),
-        gaps=sum(s.missing for s in sources),
-        lost=sum(s.lost for s in sources),
+        gaps=stored.missing if stored else None,
+        lost=stored.lost if stored else None,
         stored=stored,
         spools=tuple(spools),
     )
@@ -206,6 +222,8 @@ def as_text(status: Status) -> str:
         lines.append(f"lines    {s.read} read = {s.stored} stored + {s.duplicate} duplicate + {s.dead} dead")
         for reason, number in s.dead_letters.items():
             lines.append(f"  dead   {number} {reason}")
+        if s.dead_letters:
+            lines.append("  `agent-trace-sidecar dead-letters` shows them, `dead-letters retry` tries them again")
     lines.append(
         f"spool    {status.spool_bytes} bytes; not in the database: {status.pending_bytes} bytes, "
         f"{status.pending_lines} lines, the oldest {status.lag_s:.0f} s old"
@@ -217,12 +235,22 @@ def as_text(status: Status) -> str:
             lines.append(
                 f"  {spool.folder}  sidecar {state}, {spool.pending_lines} lines wait for {spool.lag_s:.0f} s{trouble}"
             )
-    lines.append(f"gaps     {status.gaps} lines missing by their numbers, {status.lost} given up by the shim")
+    if status.gaps is None:
+        lines.append("gaps     only the database knows")
+    else:
+        lines.append(f"gaps     {status.gaps} lines missing by their numbers, {status.lost} given up by the shim")
     if status.stored is not None and status.stored.sources:
-        lines.append("sources  (newest first)")
+        lines.append("sources  (newest first, and those with gaps)")
         lines += [
-            f"  {s.updated_at}  {s.instance}  {s.host}  {s.highest_seq} lines  {s.directory or '-'}"
-            + (f"  missing {s.missing}: {list(s.gaps)}" if s.missing else "")
+            f"  {s.updated_at}  {s.instance}  {s.host}  {s.highest_seq} lines  {s.directory or '-'}{_missing(s)}"
             for s in status.stored.sources
         ]
     return "\n".join(lines)
+
+
+def _missing(source: Source) -> str:
+    """Which numbers are missing; of many gaps the youngest."""
+    if not source.missing:
+        return ""
+    shown = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in source.gaps[-_GAPS_SHOWN:])
+    return f"  missing {source.missing}: {'... ' if len(source.gaps) > _GAPS_SHOWN else ''}{shown}"

@@ -1,5 +1,6 @@
 """What to do with an error of Postgres or its driver: decided here, in one function, and nowhere else."""
 
+import re
 import ssl
 from enum import Enum
 from typing import Final, NamedTuple
@@ -7,6 +8,7 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from agent_trace_sidecar.address import AddressError
+from agent_trace_sidecar.sinks.shape import COLUMNS, WrongShapeError
 
 
 class Fate(Enum):
@@ -74,8 +76,7 @@ _CLIENT_ERRORS: Final = (TypeError, ValueError, OverflowError)
 def verdict(exc: BaseException) -> Verdict:
     """Say what `exc`, raised by a statement of a batch or while connecting, means for the batch."""
     if isinstance(exc, asyncpg.PostgresError):
-        named = bool(getattr(exc, "constraint_name", None))
-        return _relayed(str(exc)) if exc.sqlstate == "XX000" else by_sqlstate(exc.sqlstate or "", names_a_rule=named)
+        return _of_server(exc)
     found = _of_settings(exc)  # first, because some of these are ValueErrors too
     if found is not None:
         return found
@@ -86,6 +87,26 @@ def verdict(exc: BaseException) -> Verdict:
     if isinstance(exc, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError | EOFError):
         return Verdict(Fate.RETRY, "connection", "The database can't be reached; it is tried again.")
     return Verdict(Fate.RETRY, type(exc).__name__, "An unexpected error; it is tried again. Please report it.")
+
+
+def _of_server(exc: asyncpg.PostgresError) -> Verdict:
+    if isinstance(exc, WrongShapeError):
+        return Verdict(Fate.OPERATOR, "42703", f"The tables are not as `migrate` made them: {exc}. Undo that change.")
+    if exc.sqlstate == "XX000":
+        return _relayed(str(exc))
+    found = by_sqlstate(exc.sqlstate or "", names_a_rule=bool(getattr(exc, "constraint_name", None)))
+    named = _named(str(exc).partition("\n")[0])
+    if found.fate is not Fate.OPERATOR or not named:
+        return found
+    what, colon, remedy = found.hint.removesuffix(".").partition(":")
+    return found._replace(hint=f"{what} ({named}){colon}{remedy}.")
+
+
+def _named(message: str) -> str:
+    """Which of our tables and columns the server means; nothing else of its message is passed on."""
+    tables = [word for word in re.findall(r"\w+", message) if word in COLUMNS]
+    columns = [word for word in re.findall(r'"(\w+)"', message) if any(word in table for table in COLUMNS.values())]
+    return ", ".join(tables + columns)
 
 
 def _relayed(message: str) -> Verdict:

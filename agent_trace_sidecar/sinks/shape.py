@@ -26,6 +26,10 @@ _TYPES: Final = {
     "path text, old_path text, kind text, before_hashes bytea, after_hashes bytea, line_keys bigint[]",
     "agent_trace_dead_letters": "source_id uuid, position bigint, reason text, error text, line bytea, "
     "seen_at timestamp with time zone",
+    "agent_trace_dedupe": "event_id uuid, seen_at timestamp with time zone",
+    "agent_trace_sources": "source_id uuid, kind text, host text, epoch bigint, position bigint, state jsonb, "
+    "opened_at timestamp with time zone, updated_at timestamp with time zone, container text, os_user text, "
+    "repositories jsonb",
 }
 COLUMNS: Final = {
     table: dict(column.split(" ", 1) for column in columns.split(", ")) for table, columns in _TYPES.items()

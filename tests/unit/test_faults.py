@@ -1,0 +1,84 @@
+"""What an error means for a batch: every SQLSTATE that a server may answer with has its fate, and its hint helps."""
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from agent_trace_sidecar.sinks.faults import Fate, verdict
+from agent_trace_sidecar.sinks.shape import WrongShapeError
+
+FATES = {
+    Fate.RETRY: (
+        "08000 08001 08003 08004 08006 08P01 25006 25P02 25P03 25P04 40001 40P01 40003 53000 53100 53200 53300 53400 "
+        "55000 55006 55P03 57000 57014 57P01 57P02 57P03 57P05 58000 58030 XX001 XX002 P0001 99999"
+    ),
+    Fate.OPERATOR: "0A000 28000 28P01 3D000 3F000 42501 42P01 42703 42704 42883 42804 42601",
+    Fate.ROW: "22000 22001 22003 22007 22008 22021 22023 22P02 22P05 22030 23502 23503 54000 54001 54011",
+    Fate.DUPLICATE: "23505",
+}
+CASES = [(code, fate) for fate, codes in FATES.items() for code in codes.split()]
+
+
+def server_says(code: str, message: str = "made by the test") -> asyncpg.PostgresError:
+    """An error as the driver makes it of a server's answer."""
+    error: asyncpg.PostgresError = asyncpg.PostgresError.new({"C": code, "M": message, "S": "ERROR"})
+    return error
+
+
+@pytest.mark.parametrize(("code", "fate"), CASES)
+def test_every_sqlstate_has_a_fate(code: str, fate: Fate) -> None:
+    """What is of the moment is tried again, what a person must mend is said; only a row's own fault is the row's."""
+    found = verdict(server_says(code))
+    assert (found.fate, found.cause) == (fate, code)
+    assert found.hint or fate is Fate.DUPLICATE
+
+
+@pytest.mark.parametrize(
+    ("error", "fate"),
+    [
+        (ConnectionResetError(), Fate.RETRY),
+        (TimeoutError(), Fate.RETRY),
+        (asyncio.IncompleteReadError(b"", 1), Fate.RETRY),
+        (asyncpg.InterfaceError("x"), Fate.RETRY),
+        (asyncpg.InternalClientError("x"), Fate.RETRY),
+        (asyncpg.ConnectionDoesNotExistError("x"), Fate.RETRY),
+        (RuntimeError("x"), Fate.RETRY),
+        (TypeError("x"), Fate.ROW),
+        (ValueError("x"), Fate.ROW),
+        (OverflowError("x"), Fate.ROW),
+        (UnicodeEncodeError("utf-8", "\ud800", 0, 1, "x"), Fate.ROW),
+        (asyncpg.DataError("x"), Fate.ROW),
+    ],
+)
+def test_every_error_of_the_driver_has_a_fate(error: Exception, fate: Fate) -> None:
+    """A connection is tried again; what can't be encoded is the row's fault."""
+    assert verdict(error).fate is fate
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "named"),
+    [
+        ("42501", "permission denied for table agent_trace_events", "(agent_trace_events)"),
+        ("42P01", 'relation "agent_trace_dead_letters" does not exist', "(agent_trace_dead_letters)"),
+        ("42703", 'column "tool" does not exist', "(tool)"),
+        ("42703", 'column "tool" of relation "agent_trace_events" does not exist', "(agent_trace_events, tool)"),
+    ],
+)
+def test_the_hint_names_what_is_wrong(code: str, message: str, named: str) -> None:
+    """The table and the column."""
+    assert named in verdict(server_says(code, message)).hint
+
+
+def test_no_text_of_the_server_is_passed_on() -> None:
+    """It can hold a row, also behind a code of the operator's that a trigger may raise."""
+    for code, _ in CASES:
+        hint = verdict(server_says(code, 'invalid input "hunter2" for agent_trace_events\nDETAIL: hunter2')).hint
+        assert "hunter2" not in hint
+
+
+def test_a_table_that_was_changed_by_hand_is_named() -> None:
+    """With what is wrong with it: `migrate` would not mend it."""
+    found = verdict(WrongShapeError("agent_trace_events.seq is not of type bigint"))
+    assert (found.fate, found.cause) == (Fate.OPERATOR, "42703")
+    assert "agent_trace_events.seq is not of type bigint" in found.hint
