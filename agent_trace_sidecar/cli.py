@@ -135,6 +135,8 @@ def _add_questions(add: Callable[..., argparse.ArgumentParser]) -> None:
     sub = add(
         "report", _late("reporting", "report"), "Make an HTML file that shows who wrote what; it needs no network."
     )
+    sub.add_argument("--session", metavar="ID", help="a session with its subagents, as a time line")
+    sub.add_argument("--since", metavar="AGE", help="plots of a span of time, e.g. 30d; with --repo of one more")
     sub.add_argument("--repo", metavar="DIR", type=Path, help="a repository: whose its lines are, file by file")
     sub.add_argument("--rev", metavar="REV", help="... at this revision; default: as the files stand")
     sub.add_argument(

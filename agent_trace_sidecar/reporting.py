@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -16,45 +16,79 @@ from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.daemon import make_funnel
 from agent_trace_sidecar.database import with_database
 from agent_trace_sidecar.progress import Counting
-from agent_trace_sidecar.query.blame import BlameError
 from agent_trace_sidecar.redaction import Funnel
-from agent_trace_sidecar.report import repository
+from agent_trace_sidecar.report import repository, session, since
 from agent_trace_sidecar.report.page import Page, render
 from agent_trace_sidecar.report.repository import ReportError, Said
 from agent_trace_sidecar.report.repository_page import repository_page
+from agent_trace_sidecar.report.session_page import session_page
+from agent_trace_sidecar.report.since_page import since_page
 from agent_trace_sidecar.workspace.checkout import CheckoutError
 
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9._-]+")
+_AGE: Final = re.compile(r"([0-9]{1,5})([dw])")
+_DAYS: Final = {"d": 1, "w": 7}
 
 
 def report(config: Config, arguments: argparse.Namespace) -> int:
     """Make a page, write it, and say where it is."""
-    output: Path = arguments.output or Path(_name(arguments))
-    if output.is_dir():
-        raise UsageError(f"{output} is a folder: name a file with --output.")
+    _check(arguments)
+    output: Path = arguments.output or Path(f"agent-trace-{_name(arguments)}.html")
     with closing(Counting("report")) as progress:
         page = _page(config, arguments, progress.update)
-        size = _write(output, render(page, datetime.now(UTC)))
-    print(f"{output}  {size / 1e6:.1f} MB  {page.title}")
+    size = _write(output, render(page, datetime.now(UTC)))
+    print(f"{output}  {size / 1e6:.1f} MB  {_NOT_PRINTABLE.sub('�', page.title)}")
     for note in page.notes:
-        print(f"  {note}")
+        print(f"  {_NOT_PRINTABLE.sub('�', note)}")
     return 0
+
+
+_NOT_PRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Say what does not go together before anything is asked."""
+    given = [name for name in ("repo", "session", "since") if getattr(arguments, name) is not None]
+    if given not in (["repo"], ["session"], ["since"], ["repo", "since"]):
+        raise UsageError("say what to show: --repo DIR, --session ID or --since AGE (with --repo DIR, if need be).")
+    if given != ["repo"] and (arguments.rev is not None or arguments.path):
+        raise UsageError("--rev and --path go with --repo alone.")
+    if arguments.since is not None:
+        _first_day(arguments.since)
+    if arguments.output is not None and arguments.output.is_dir():
+        raise UsageError(f"{arguments.output} is a folder: name a file with --output.")
+    if arguments.repo is not None and not arguments.repo.is_dir():
+        raise CommandError(f"{arguments.repo} is no folder.")
+
+
+def _first_day(given: str) -> datetime:
+    """The beginning of the first day (UTC): of an age, or as it is."""
+    age = _AGE.fullmatch(given)
+    try:
+        day = datetime.now(UTC) - timedelta(days=int(age[1]) * _DAYS[age[2]]) if age else datetime.fromisoformat(given)
+        return day.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise UsageError(f"--since {given!r} is no age and no day, e.g. 30d, 12w or 2026-01-31.") from None
 
 
 def _page(config: Config, arguments: argparse.Namespace, said: Said) -> Page:
     contents = not arguments.metadata_only
-    funnel = make_funnel(config)
+    folder = arguments.repo.resolve() if arguments.repo is not None else None
+    mask = _mask(make_funnel(config))
 
     async def work(connection: asyncpg.Connection) -> Page:
-        folder = arguments.repo.resolve()
-        if not folder.is_dir():
-            raise ReportError(f"{arguments.repo} is no folder.")
+        if arguments.session is not None:
+            return session_page(await session.gather(connection, arguments.session, said), contents=contents)
+        if arguments.since is not None:
+            first = _first_day(arguments.since)
+            return since_page(await since.gather(connection, first, folder, said), datetime.now(UTC))
+        assert folder is not None  # noqa: S101 - checked above
         found = await repository.gather(connection, folder, arguments.rev, arguments.path or [], said)
-        return repository_page(found, _mask(funnel), contents=contents)
+        return repository_page(found, mask, contents=contents)
 
     try:
         return with_database(config, work)
-    except (BlameError, CheckoutError, ReportError) as exc:
+    except (CheckoutError, ReportError) as exc:
         raise CommandError(str(exc)) from None
 
 
@@ -71,8 +105,9 @@ def _mask(funnel: Funnel) -> Callable[[str, str], str]:
 
 
 def _name(arguments: argparse.Namespace) -> str:
-    what = arguments.repo.resolve().name
-    return f"agent-trace-{_NOT_IN_NAMES.sub('-', what).strip('-.')[:80] or 'report'}.html"
+    """A file's name made of what is shown, which may be any text."""
+    what = arguments.session or (f"since-{arguments.since}" if arguments.since else arguments.repo.resolve().name)
+    return _NOT_IN_NAMES.sub("-", what).strip("-.")[:80] or "report"
 
 
 def _write(output: Path, text: str) -> int:

@@ -60,6 +60,20 @@ def first_line(text: str, most: int = 160) -> str:
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
+def money(cost: float | None) -> str:
+    """US dollars; small sums with the digits that tell them from nothing."""
+    if cost is None:
+        return "not known"
+    if not cost:
+        return "$0"
+    return f"${cost:,.2f}" if cost >= 1 else f"${cost:.4f}" if cost >= 0.001 else f"${cost:.6f}"  # noqa: PLR2004
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """`3 lines`, `1 line`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def el(element: str, /, *children: str | None, **attributes: str | float | bool | None) -> Html:
     """An element; `class_` and `aria_label` are spelled as Python needs them."""
     given = "".join(_attribute(name, value) for name, value in attributes.items())

@@ -104,20 +104,6 @@ def facts(*pairs: Html) -> Html:
     return el("dl", *pairs, class_="facts")
 
 
-def money(cost: float | None) -> str:
-    """US dollars; small sums with the digits that tell them from nothing."""
-    if cost is None:
-        return "not known"
-    if not cost:
-        return "$0"
-    return f"${cost:,.2f}" if cost >= 1 else f"${cost:.4f}" if cost >= 0.001 else f"${cost:.6f}"  # noqa: PLR2004
-
-
-def counted(number: int, one: str, many: str = "") -> str:
-    """`3 lines`, `1 line`."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
 @cache
 def asset(name: str) -> str:
     """A file of this package."""

@@ -29,7 +29,7 @@ MAX_LINES: Final = 200_000
 MAX_FILE_LINES: Final = 20_000
 MAX_FILE_BYTES: Final = 2 * 1024 * 1024
 
-_KNOWN: Final = "SELECT DISTINCT path FROM agent_trace_file_states WHERE project = ANY($1::text[])"
+KNOWN: Final = "SELECT DISTINCT path FROM agent_trace_file_states WHERE project = ANY($1::text[])"
 
 
 class ReportError(Exception):
@@ -60,7 +60,7 @@ class Repository(NamedTuple):
     notes: list[str]
 
 
-class _Found(NamedTuple):
+class Found(NamedTuple):
     """The files before their lines are asked for."""
 
     asked: list[str]
@@ -89,12 +89,12 @@ async def gather(
     projects = checkout.projects()
     with ManyFiles(checkout, commit) as contents:
         asking = Asking(connection, contents, projects, commit)
-        known = {row["path"] for row in await connection.fetch(_KNOWN, projects)}
+        known = {row["path"] for row in await connection.fetch(KNOWN, projects)}
         there = list(_chosen(checkout.files(commit) if checkout.is_git else sorted(known), paths))
         if not there:
             where = f" under {', '.join(paths)}" if paths else ""
             raise ReportError(f"there are no files in {checkout.root}{where}" + (f" at {revision}." if commit else "."))
-        found = await _searched(asking, contents, there, known, said)
+        found = await searched(asking, contents, there, known, said)
         files, cut = await _blamed(asking, contents, found, said)
     calls = {origin.record_id: origin for file in files for origin in _origins(file)}
     sessions = await sessions_of(connection, (one.session_id for one in calls.values() if one.session_id))
@@ -110,7 +110,7 @@ def _chosen(there: Iterable[str], paths: Sequence[str]) -> Iterator[str]:
     return (path for path in there if not wanted or any(path == one or path.startswith(one + "/") for one in wanted))
 
 
-async def _searched(asking: Asking, contents: ManyFiles, there: list[str], known: set[str], said: Said) -> _Found:
+async def searched(asking: Asking, contents: ManyFiles, there: list[str], known: set[str], said: Said) -> Found:
     """Tell the files that may hold recorded lines from the others, and count the lines of those."""
     notes, unknown = [], dict[str, int]()
     others = [path for path in there if path not in known]
@@ -121,7 +121,7 @@ async def _searched(asking: Asking, contents: ManyFiles, there: list[str], known
     def read() -> Iterator[tuple[str, bytes]]:
         for at, path in enumerate(others):
             said("files looked into", at, len(others))
-            content = _content(contents, path)
+            content = content_of(contents, path)
             unknown[path] = _count(content)
             if unknown[path] >= 0 and content:
                 yield path, content
@@ -130,15 +130,15 @@ async def _searched(asking: Asking, contents: ManyFiles, there: list[str], known
     asked = sorted([path for path in there if path in known] + holding)
     if len(asked) > MAX_FILES:
         notes.append(_rest(f"{len(asked) - MAX_FILES:,} of {len(asked):,} files with recorded lines are not shown"))
-    return _Found(asked[:MAX_FILES], unknown, notes)
+    return Found(asked[:MAX_FILES], unknown, notes)
 
 
-async def _blamed(asking: Asking, contents: ManyFiles, found: _Found, said: Said) -> tuple[list[FileLines], list[str]]:
+async def _blamed(asking: Asking, contents: ManyFiles, found: Found, said: Said) -> tuple[list[FileLines], list[str]]:
     """The lines of the files of which something is recorded."""
     files, large, total, asked = list[FileLines](), 0, 0, found.asked
     for at, path in enumerate(asked):
         said("files asked for", at, len(asked))
-        content = _content(contents, path)
+        content = content_of(contents, path)
         count = _count(content)
         if content is None or count < 0:
             found.unknown[path] = -1
@@ -166,11 +166,12 @@ async def _with_trails(asking: Asking, blame: Blame) -> FileLines:
     return FileLines(blame.path, blame.text, blame.lines, lineage(changes, blame.path, packed, weights.is_weak))
 
 
-def _content(contents: ManyFiles, path: str) -> bytes | None:
+def content_of(contents: ManyFiles, path: str) -> bytes | None:
+    """A file's bytes, None where there is none; what can't be read is nothing that could be shown."""
     try:
         return contents.content(path, contents.revision)
     except CheckoutError:
-        return b"\0"  # nothing that could be shown
+        return b"\0"
 
 
 def _count(content: bytes | None) -> int:

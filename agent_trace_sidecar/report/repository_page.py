@@ -9,8 +9,8 @@ from uuid import UUID
 
 from agent_trace_sidecar.query.authors import Origin
 from agent_trace_sidecar.query.blame import Line
-from agent_trace_sidecar.report.html import Html, el, first_line, join, visible
-from agent_trace_sidecar.report.page import Page, counted, fact, facts, money
+from agent_trace_sidecar.report.html import Html, counted, el, first_line, join, money, visible
+from agent_trace_sidecar.report.page import Page, fact, facts
 from agent_trace_sidecar.report.plots import share_bar
 from agent_trace_sidecar.report.repository import FileLines, Repository, shares
 from agent_trace_sidecar.report.spent import SessionFacts

@@ -1,17 +1,30 @@
 """The pages of `report` in a real Chromium: of a real recorded session, and of one in which everything is hostile."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
+from agent_trace_sidecar.query.authors import Origin
+from agent_trace_sidecar.query.blame import Line
+from agent_trace_sidecar.report import page as page_frame
+from agent_trace_sidecar.report.repository import FileLines, Repository
+from agent_trace_sidecar.report.repository_page import repository_page
+from agent_trace_sidecar.report.session import Body, Item, Session
+from agent_trace_sidecar.report.session_page import session_page
+from agent_trace_sidecar.report.spent import SessionFacts
 from tests.support.attributed import Project
 from tests.support.chromium import Browser, Page, chromium
-from tests.support.envelopes import MESSAGE, SESSION, Shim
+from tests.support.envelopes import INSTANCE, MESSAGE, SESSION, Shim, recorded_lines
+from tests.support.opencode import ROOT
 from tests.support.postgres import PostgresServers, execute, fetch
 from tests.support.showcase import TESTS, Showcase, showcase
 
@@ -265,10 +278,10 @@ def _hostile(
             project.ai_write(f"{number}{name}.html", *HOSTILE[:-1], "\x00"[:0] + "abc\u202e\x1b[31m", model=ALL[:250])
         execute(
             url,
-            f"UPDATE agent_trace_sources SET os_user = {quoted(ALL)}, host = {quoted(ALL)}",
-            "INSERT INTO agent_trace_dead_letters SELECT source_id, 1, "
-            f"{quoted(ALL)}, {quoted(ALL)}, convert_to({quoted(ALL + SESSION)}, 'UTF8'), now() "
-            "FROM agent_trace_sources",
+            "INSERT INTO agent_trace_sources VALUES "
+            f"('{INSTANCE}', 'instance', {quoted(ALL)}, 0, 0, '{{}}', now(), now(), NULL, {quoted(ALL)}, NULL)",
+            f"INSERT INTO agent_trace_dead_letters VALUES ('{INSTANCE}', 1, {quoted(ALL)}, {quoted(ALL)}, "
+            f"convert_to({quoted(ALL + SESSION)}, 'UTF8'), to_timestamp(4100000000))",
         )
         yield project, {"AGENT_TRACE_DATABASE_URL": url, "AGENT_TRACE_STATE_DIR": str(folder / "state")}
 
@@ -291,7 +304,7 @@ def hostile_page(hostile: tuple[Project, dict[str, str]], *options: str) -> Path
 def ran_nothing(page: Page) -> None:
     """Neither a script nor a request nor an element came out of a text."""
     assert page.evaluate("window.ran") is None
-    assert page.evaluate("document.querySelectorAll('img, main svg:not([role]), b, [onerror], [onload]').length") == 0
+    assert page.evaluate("document.querySelectorAll('img, svg:not([class]), b, [onerror], [onload]').length") == 0
     assert page.evaluate("document.scripts.length") == 2
     assert is_quiet(page)
 
@@ -309,3 +322,273 @@ def test_nothing_of_a_hostile_repository_runs(browser: Browser, hostile: tuple[P
         assert HOSTILE[0] in told["Asked"]
         assert page.violations() == []
         ran_nothing(page)
+
+
+@pytest.mark.parametrize("what", ["session", "since"])
+def test_nothing_of_a_hostile_session_runs(
+    browser: Browser, hostile: tuple[Project, dict[str, str]], what: str
+) -> None:
+    """Texts, arguments, outputs, errors, names of tools and models, dead letters: shown, also when they are opened."""
+    options = ("--session", SESSION) if what == "session" else ("--since", "2026-01-01")
+    with browser.open(hostile_page(hostile, *options)) as page:
+        page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+        page.evaluate("new Promise(done => setTimeout(done))")
+        shown = page.text("main")
+        assert shown.count(HOSTILE[0]) >= 2
+        if what == "session":
+            assert "⟨U+202E⟩" in shown
+            assert HOSTILE[1] in page.text(".dead")
+            assert HOSTILE[3] in page.text(".failed")
+        assert page.violations() == []
+        ran_nothing(page)
+
+
+# -- the page of a session -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", name="session")
+def _session(shown: Showcase, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the recorded session."""
+    query = "SELECT session_id FROM agent_trace_sessions WHERE parent_session_id IS NULL"
+    name = fetch(shown.url, query)[0]["session_id"]
+    return reported(shown, "--session", name, "--output", str(tmp_path_factory.mktemp("pages") / "session.html"))
+
+
+def test_a_session_is_told_from_its_prompt_to_its_last_answer(browser: Browser, session: Path, shown: Showcase) -> None:
+    """Calls with their failures and changes, the subagent inside of its call, tokens and cost as they add up."""
+    with browser.open(session) as page:
+        assert page.text("h1") == "Discounts for the price list"
+        head = dict(zip(page.texts(".facts dt"), page.texts(".facts dd"), strict=True))
+        assert head["Model"] == "anthropic/claude-sonnet-4-5"
+        assert head["Lost"] == "nothing"
+        told = page.texts(".timeline > .item")
+        assert "Add discounts to the price list, with tests." in told[0]
+        calls = page.evaluate("[...document.querySelectorAll('.item.call .head strong')].map(e => e.textContent)")
+        assert calls == ["read", "edit", "edit", "edit", "task", "write", "bash", "bash"]
+        assert page.texts(".item.failed .head strong") == ["edit"]
+        assert page.texts(".badge") == ["error", "exit 1"]
+        assert "tests/test_prices.py" in page.text(".subagent")
+        assert page.evaluate("document.querySelector('.subagent').closest('.item').textContent.includes('task')")
+        cost = fetch(shown.url, "SELECT sum(cost)::float8 AS cost FROM agent_trace_sessions")[0]["cost"]
+        assert float(page.texts(".spent strong")[-1].partition("$")[2]) == pytest.approx(cost, rel=0.05)
+        assert is_quiet(page)
+
+
+def test_what_a_call_did_is_opened_on_demand(browser: Browser, session: Path) -> None:
+    """A diff with its lines marked; a secret in a command is masked here as it is in the database."""
+    with browser.open(session) as page:
+        before = page.evaluate("document.querySelectorAll('*').length")
+        page.click(".item.changed summary")
+        page.evaluate("new Promise(done => setTimeout(done))")
+        assert page.evaluate("document.querySelectorAll('*').length") > before
+        added = page.texts(".diff .added")
+        assert "+def discounted(prices, percent):\n" in [f"{line.strip()}\n" for line in added]
+        page.click("#open-all")
+        page.evaluate("new Promise(requestAnimationFrame)")
+        assert "password=[REDACTED:" in page.text("main")
+        assert "hunter2" not in session.read_text()
+        assert page.violations() == []
+        page.click("[name=only-failed]")
+        assert page.text("#live").startswith("1 thing of ")
+        assert is_quiet(page)
+
+
+def test_the_page_of_a_session_is_accessible(browser: Browser, session: Path) -> None:
+    """As far as axe-core knows."""
+    looked_at(browser, session)
+
+
+def test_gaps_dead_letters_and_what_was_undone_stand_where_they_were(
+    browser: Browser, migrated_url: str, tmp_path: Path
+) -> None:
+    """A recording that has lost lines, has one that could not be stored, and ends with a revert."""
+    lines = recorded_lines("basic-edit-write-bash")
+    name = next(one["input"]["sessionID"] for line in lines if (one := json.loads(line))["hook"] == "chat.message")
+    answers = [json.loads(line) for line in lines if b'"role":"assistant"' in line]
+    first = answers[0]["input"]["event"]["properties"]["info"]["id"]
+    lines[60:63] = [lines[60][:200] + name.encode()]  # two never came, one is broken
+    end = json.loads(lines[-2])
+    revert = {"sessionID": name, "info": {"id": name, "revert": {"messageID": first}}}
+    end["input"] = {"event": {"type": "session.updated", "properties": revert}}
+    end |= {"hook": "event", "id": str(UUID(int=1)), "seq": 151, "at": end["at"] + 5}
+    log = tmp_path / "lost.jsonl"
+    log.write_bytes(b"\n".join([*lines, json.dumps(end).encode()]) + b"\n")
+    env = {**os.environ, "AGENT_TRACE_DATABASE_URL": migrated_url, "AGENT_TRACE_STATE_DIR": str(tmp_path / "state")}
+    target = tmp_path / "page.html"
+    for words in (["replay", str(log)], ["report", "--session", name, "--output", str(target)]):
+        subprocess.run([sys.executable, "-m", "agent_trace_sidecar", *words], env=env, check=True, capture_output=True)
+    with browser.open(target) as page:
+        kinds = page.evaluate("[...document.querySelectorAll('.item')].map(e => e.classList[1])")
+        assert (kinds.count("gap"), kinds.count("dead"), kinds.count("undo")) == (1, 1, 1)
+        assert 0 < kinds.index("gap") < len(kinds) - 2
+        assert "2 lines of the shim never came" in page.text(".gap")
+        assert "invalid_json" in page.text(".dead")
+        assert kinds[-1] == "undo"
+        calls = page.evaluate("[...document.querySelectorAll('.item.call')].map(e => e.classList.contains('undone'))")
+        assert calls
+        assert all(calls)
+        assert page.evaluate("document.querySelector('.prompt').classList.contains('undone')") is False
+        assert page.violations() == []
+
+
+# -- the page of a span of time --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", name="since")
+def _since(shown: Showcase, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the last month."""
+    return reported(shown, "--since", "30d", "--output", str(tmp_path_factory.mktemp("pages") / "since.html"))
+
+
+def table(page: Page, figure: str) -> list[list[str]]:
+    """The numbers of a plot."""
+    rows: list[list[str]] = page.evaluate(
+        f"[...document.querySelectorAll('#{figure} tbody tr')].map(r => [...r.children].map(c => c.textContent))"
+    )
+    return rows
+
+
+def test_every_plot_has_its_numbers_and_the_sql_behind_them(browser: Browser, since: Path, shown: Showcase) -> None:
+    """The statements run as they stand, for a reader, and give what the tables say; copying falls back to selecting."""
+    with browser.open(since) as page:
+        figures = page.evaluate("[...document.querySelectorAll('figure')].map(f => f.id)")
+        assert figures == ["written", "surviving", "models", "repositories", "cost", "failed", "slow", "secrets"]
+        for name in figures:
+            rows = fetch(shown.url, page.evaluate(f"document.getElementById('sql-{name}').textContent").split(";")[0])
+            assert len(rows) == len(table(page, name)) > 0, name
+            assert page.evaluate(f"document.querySelector('#{name} svg') !== null")
+        (day, model, written, surviving), *_ = table(page, "surviving")
+        assert model == "anthropic/claude-sonnet-4-5"
+        living = json.loads(shown.command("stats", "--json").stdout)["total"]
+        assert (int(written), int(surviving)) == (living["written"], living["living"])
+        assert [row for row in table(page, "failed") if row[2] != "0"] == [["edit", "3", "1", "33.3 %"]]
+        assert day == page.text("footer time")[:10]
+        page.click("#cost details:last-of-type summary")
+        page.evaluate("navigator.clipboard.writeText = () => Promise.reject(new Error('forbidden'))")
+        page.click("#cost [data-copy]")
+        page.evaluate("new Promise(setTimeout)")
+        assert page.text("#live") == "Selected: copy it with the keyboard."
+        assert page.evaluate("String(getSelection())").startswith("SELECT coalesce(model_id")
+        assert is_quiet(page)
+
+
+def test_the_page_of_a_span_is_accessible(browser: Browser, since: Path) -> None:
+    """As far as axe-core knows."""
+    looked_at(browser, since)
+
+
+# -- the command -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        ((), 2, "say what to show"),
+        (("--session", "x", "--since", "30d"), 2, "say what to show"),
+        (("--since", "soon"), 2, "no age and no day"),
+        (("--session", "x", "--rev", "HEAD"), 2, "go with --repo alone"),
+        (("--repo", ".", "--output", "."), 2, "is a folder"),
+        (("--session", "ses_none"), 1, "there is no session 'ses_none'"),
+        (("--repo", "nowhere"), 1, "nowhere is no folder."),
+        (("--repo", ".", "--rev", "no-such"), 1, "there is no revision 'no-such' here."),
+        (("--repo", ".", "--path", "no/such"), 1, "there are no files in"),
+        (("--repo", ".", "--output", "no/such/folder.html"), 1, "can't be written: No such file or directory."),
+    ],
+)
+def test_what_can_not_be_shown_is_said(shown: Showcase, options: tuple[str, ...], code: int, said: str) -> None:
+    """In one sentence."""
+    done = shown.command("report", *options)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_revision_is_shown_as_it_was(shown: Showcase, browser: Browser, tmp_path: Path) -> None:
+    """Before the AI had done anything nothing is the AI's; files are read by one git."""
+    shown.oc.git(shown.project, "add", "-A")
+    shown.oc.git(shown.project, "commit", "-qm", "Discounts")
+    with browser.open(reported(shown, "--repo", ".", "--rev", "HEAD", "--output", str(tmp_path / "now.html"))) as page:
+        assert page.evaluate("data.files.map(f => f.path)") == ["made.py", "shop/prices.py", "tests/test_prices.py"]
+        assert page.evaluate("rows.length") == len((shown.project / "shop" / "prices.py").read_text().splitlines())
+    with browser.open(
+        reported(shown, "--repo", ".", "--rev", "HEAD~1", "--output", str(tmp_path / "then.html"))
+    ) as page:
+        assert page.evaluate("data.files.filter(f => f.counts[0]).length") == 0
+
+
+def test_a_reader_of_the_database_makes_pages(shown: Showcase, tmp_path: Path) -> None:
+    """The role agent_trace_reader, with the rights of deploy/roles.sql, needs nothing more."""
+    execute(shown.url, (ROOT / "deploy" / "roles.sql").read_text())
+    url = shown.url.replace("agent_trace@", "agent_trace_reader@", 1)
+    name = fetch(shown.url, "SELECT session_id FROM agent_trace_sessions LIMIT 1")[0]["session_id"]
+    for options in (("--repo", "."), ("--since", "1w"), ("--session", name)):
+        words = [sys.executable, "-m", "agent_trace_sidecar", "report", *options, "--output", str(tmp_path / "x.html")]
+        env = {**shown.env, "AGENT_TRACE_DATABASE_URL": url}
+        done = subprocess.run(words, cwd=shown.project, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+# -- large ones ------------------------------------------------------------------------------------------------
+
+LINES = 5_000
+CALLS = 2_500
+"""10,000 events: each call is four of them at least."""
+AT = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+JUMPS = 20
+SCROLL = f"""new Promise(done => {{
+  const place = PLACE;
+  let n = 0;
+  const step = () => {{
+    if (n++ === {JUMPS}) return done();
+    place.scrollTop = (place.scrollHeight * ((n * 7) % 20)) / 20;
+    requestAnimationFrame(step);
+  }};
+  step();
+}})"""
+
+
+def opened(browser: Browser, made: page_frame.Page, folder: Path, place: str) -> tuple[float, float]:
+    """Seconds of work of the page's thread until it is open, and for each jump to another place; the best of three."""
+    file, empty = folder / "large.html", folder / "empty.html"
+    file.write_text(page_frame.render(made, AT))
+    empty.write_text("")
+    opening, jumping = [], []
+    for _ in range(3):
+        with browser.open(empty) as page:
+            before = page.worked_s()
+            page.load(file.resolve().as_uri())
+            opening.append(page.worked_s() - before)
+            page.evaluate(SCROLL.replace("PLACE", place))
+            jumping.append((page.worked_s() - before - opening[-1]) / JUMPS)
+            assert is_quiet(page)
+    print(f"{min(opening):.3f} s to open, {min(jumping):.4f} s a jump")
+    return min(opening), min(jumping)
+
+
+def test_a_file_of_5000_lines_opens_within_a_second_and_scrolls(browser: Browser, tmp_path: Path) -> None:
+    """With syntax colours, and an author for each few lines."""
+    calls = [Origin(UUID(int=n), AT, "ai", "diff", "a/model", "ses_1", "msg_1", "call", "edit") for n in range(50)]
+    text = [f"    value_{n} = compute('text', {n}) if n % 2 else None  # {n}".encode() for n in range(LINES)]
+    first = Line(1, "ai", "a/model", "ses_1", "msg_1", "call", "edit", AT, "diff", 0.99, None, "a.py", 1)
+    lines = [replace(first, line=n + 1, record_id=UUID(int=n // 7 % 50)) for n in range(LINES)]
+    file = FileLines("a.py", text, lines, [(calls[0],)] * LINES)
+    by_id = {one.record_id: one for one in calls}
+    found = Repository(tmp_path, None, [file], {}, by_id, {}, {"ses_1": SessionFacts("ses_1")}, [])
+    made = repository_page(found, lambda text, _: text, contents=True)
+    opening_s, jump_s = opened(browser, made, tmp_path, "list")
+    assert opening_s < 1
+    assert jump_s < 0.1
+
+
+def test_a_session_of_10000_events_opens_within_a_second_and_scrolls(browser: Browser, tmp_path: Path) -> None:
+    """Each with something to open."""
+    body = [Body("Output", "a line")]
+    items = [
+        Item(AT + timedelta(seconds=n), "call", "ses_1", "bash", f"run {n}", seconds=n % 9, bodies=body)
+        for n in range(CALLS)
+    ]
+    facts = SessionFacts("ses_1", title="Long", started_at=AT, last_event_at=AT)
+    made = session_page(Session({"ses_1": facts}, {"ses_1": items}, {}, []), contents=True)
+    opening_s, jump_s = opened(browser, made, tmp_path, "document.scrollingElement")
+    assert opening_s < 1
+    assert jump_s < 0.1

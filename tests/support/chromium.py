@@ -195,14 +195,14 @@ class Page:
         return found["result"].get("value")
 
     def text(self, selector: str) -> str:
-        """What a person reads there."""
-        found = self.evaluate(f"document.querySelector({json.dumps(selector)}).innerText")
+        """The text of an element."""
+        found = self.evaluate(f"document.querySelector({json.dumps(selector)}).textContent")
         assert isinstance(found, str)
         return found
 
     def texts(self, selector: str) -> list[str]:
-        """The same of all such elements that are shown."""
-        script = "[...document.querySelectorAll({})].filter(e => e.checkVisibility()).map(e => e.innerText)"
+        """The text of all such elements, but for those that are hidden; what is off the screen is not laid out yet."""
+        script = "[...document.querySelectorAll({})].filter(e => e.checkVisibility()).map(e => e.textContent)"
         found: list[str] = self.evaluate(script.format(json.dumps(selector)))
         return found
 
@@ -248,6 +248,12 @@ class Page:
             f"(e => {{ e.value = {json.dumps(value)}; e.dispatchEvent(new Event('input', {{bubbles: true}}));"
             f" e.dispatchEvent(new Event('change', {{bubbles: true}})) }})(document.querySelector({name}))"
         )
+
+    def worked_s(self) -> float:
+        """Seconds that the page's main thread has computed, whatever else the machine has to do."""
+        self.call("Performance.enable", timeDomain="threadTicks")
+        metrics = self.call("Performance.getMetrics")["metrics"]
+        return float(next(one["value"] for one in metrics if one["name"] == "ThreadTime"))
 
     def resize(self, width: int, height: int, *, phone: bool = False) -> None:
         """Give the page a size."""

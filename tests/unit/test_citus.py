@@ -125,13 +125,13 @@ def do_everything(folder: Path, url: str) -> None:
     run("blame", "a.txt")
     run("stats")
     run("stats", "a.txt")
-    run("report", "--repo", ".", "--output", folder / "page.html")
-    run("report", "--repo", ".", "--output", folder / "page.html")
+    session = fetch(url, "SELECT session_id AS s FROM agent_trace_records WHERE session_id IS NOT NULL LIMIT 1")[0]["s"]
+    for what in (("--repo", "."), ("--session", session), ("--since", "2026-01-01")):
+        run("report", *what, "--output", folder / "page.html")
     run("export")
     run("import", folder / "theirs.jsonl")
     run("redact", "--stored")
     run("prune", "--older-than", "9000d", "--dedupe-older-than", "9000d")
-    session = fetch(url, "SELECT session_id AS s FROM agent_trace_records WHERE session_id IS NOT NULL LIMIT 1")[0]["s"]
     execute(
         url,
         "UPDATE agent_trace_sources SET os_user = 'anna', repositories = '{\"/w\": \"https://example.com/r\"}' "

@@ -1,0 +1,241 @@
+"""The page of a session: what happened, one thing after the other, subagents inside their calls; pure."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Final
+
+from agent_trace_sidecar.report.changes import FileChange
+from agent_trace_sidecar.report.html import Html, clipped, counted, el, first_line, join, money
+from agent_trace_sidecar.report.page import Page, fact, facts
+from agent_trace_sidecar.report.plots import Figure, duration_bar, running_line
+from agent_trace_sidecar.report.session import Body, Item, Session
+
+MAX_ITEMS: Final = 20_000
+"""Of one page."""
+CHUNK: Final = 50
+"""Items that the browser may leave out together while they are off the screen."""
+MAX_CHARS: Final = 20_000_000
+"""Of all contents together."""
+_SPOKEN_CHARS: Final = 4_000
+"""Of a prompt or an answer; the rest is in the database."""
+
+_NAMES: Final = {
+    "prompt": "Asked",
+    "text": "Answer",
+    "thinking": "Thinking",
+    "call": "Call",
+    "step": "Step",
+    "undo": "Undo",
+    "redo": "Redo",
+    "error": "Error",
+    "gap": "Gap",
+    "dead": "Not stored",
+}
+_FILTERS: Final = (
+    ("said", "What was said"),
+    ("calls", "Calls"),
+    ("steps", "Tokens and cost"),
+    ("only-failed", "Only failures"),
+    ("only-changes", "Only changes of files"),
+)
+
+
+def session_page(found: Session, *, contents: bool) -> Page:
+    """Make the page; without `contents` no text, argument, output or title is in it."""
+    maker = _Maker(found, contents=contents)
+    root = found.root
+    timeline = maker.timeline(root.session_id)
+    everything = [item for items in found.items.values() for item in items]
+    steps = sorted((item for item in everything if item.kind == "step"), key=lambda one: one.at)
+    title = (root.title if contents else None) or root.session_id
+    body = join(
+        (_controls(), _plots(steps), el("section", el("h2", "What happened"), timeline, aria_label="Time line"))
+    )
+    return Page(
+        "session", title, _summary(found, everything), body, {"bodies": maker.bodies}, found.notes + maker.notes()
+    )
+
+
+def _summary(found: Session, everything: list[Item]) -> tuple[Html, ...]:
+    root, everyone = found.root, list(found.facts.values())
+    failed = sum(1 for item in everything if item.kind == "call" and item.status == "error")
+    costs = [one.cost for one in everyone if one.cost is not None]
+    lost = sum(1 for item in everything if item.kind in {"gap", "dead"})
+    models = sorted({item.title.partition(" · ")[0] for item in everything if item.kind == "step"})
+    lasted = _span(root.started_at, root.last_event_at)
+    pairs = [
+        fact("Began", root.started_at.strftime("%Y-%m-%d %H:%M UTC") if root.started_at else "not known"),
+        fact("Took", lasted),
+        fact("Model", ", ".join(models) or "not known"),
+        fact("Cost", money(sum(costs)) if costs else "not known"),
+        fact("Tokens", f"{sum(one.tokens for one in everyone):,}"),
+        fact("Calls", f"{sum(one.calls for one in everyone):,}" + (f", {failed:,} failed" if failed else "")),
+        fact("Lines of the AI", f"{sum(one.ai_lines for one in everyone):,}"),
+    ]
+    if len(everyone) > 1:
+        pairs.append(fact("Subagents", f"{len(everyone) - 1:,}"))
+    pairs.append(fact("Lost", counted(lost, "place") if lost else "nothing"))
+    place = " · ".join(
+        part for part in (root.repository or root.worktree, root.os_user, root.host, root.session_id) if part
+    )
+    return facts(*pairs), el("p", place, class_="quiet mono")
+
+
+def _span(start: datetime | None, end: datetime | None) -> str:
+    if start is None or end is None:
+        return "not known"
+    seconds = (end - start).total_seconds()
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def _controls() -> Html:
+    boxes = [
+        el("label", el("input", type="checkbox", name=name, checked=not name.startswith("only")), f" {text}")
+        for name, text in _FILTERS
+    ]
+    button = el("button", "Open all", type="button", id="open-all")
+    return el("form", el("fieldset", el("legend", "Show"), *boxes), button, el("output", id="shown"), id="show")
+
+
+def _plots(steps: list[Item]) -> Html:
+    if not steps:
+        return join(())
+    cost, tokens = 0.0, 0
+    rows, points = [], []
+    for item in steps:
+        cost, tokens = cost + item.cost, tokens + item.tokens
+        rows.append((item.at.strftime("%H:%M:%S"), f"{item.tokens:,}", money(item.cost), f"{tokens:,}", money(cost)))
+        points.append((item.at, cost, tokens))
+    sql = (
+        "SELECT finished_at, model_id, input_tokens, output_tokens, reasoning_tokens, cache_read_tokens, cost\n"
+        f"FROM agent_trace_steps WHERE session_id = '{item.session.replace(chr(39), chr(39) * 2)}' ORDER BY finished_at"
+    )
+    drawn = running_line(points) if len(points) > 1 else None
+    figure = Figure(
+        "Tokens and cost, running along", ("at", "tokens", "cost", "tokens so far", "cost so far"), rows, sql
+    )
+    return figure.html(drawn, "running")
+
+
+class _Maker:
+    """Makes the time line, and keeps what is opened on demand."""
+
+    def __init__(self, found: Session, *, contents: bool) -> None:
+        self._found, self._contents = found, contents
+        self.bodies: list[list[Body]] = []
+        self._items, self._chars, self._left_out = 0, 0, 0
+        self._cost, self._tokens = 0.0, 0
+        longest = [item.seconds or 0 for items in found.items.values() for item in items]
+        self._longest = max(longest, default=0)
+        self._placed: set[str] = set()
+
+    def notes(self) -> list[str]:
+        """What was cut."""
+        notes = []
+        if self._left_out:
+            notes.append(
+                f"{self._left_out:,} things that happened later are left out, as a page has at most {MAX_ITEMS:,}: "
+                "agent_trace_events has them."
+            )
+        if self._chars > MAX_CHARS:
+            notes.append("Arguments and outputs beyond 20 MB are left out: agent_trace_events has them.")
+        return notes
+
+    def timeline(self, session: str) -> Html:
+        """The items of a session; subagents that no call names come where they began."""
+        parts = []
+        items = self._found.items.get(session, [])
+        named = {item.child for item in items if item.child}
+        loose = [name for name in self._found.parents.get(session, []) if name not in named]
+        for item in items:
+            if self._items >= MAX_ITEMS:
+                self._left_out += 1
+                continue
+            self._items += 1
+            parts.append(self._item(item))
+        parts += [el("li", self._nested(name), class_="item") for name in loose]
+        chunks = [el("ol", *parts[at : at + CHUNK], class_="timeline") for at in range(0, len(parts), CHUNK)]
+        return el("div", *chunks)
+
+    def _item(self, item: Item) -> Html:
+        failed = item.status in {"error", "never ended"}
+        marks = [_badge(item.status, "bad")] if failed else []
+        marks += [_badge(f"exit {clipped(item.code, 20)}", "bad")] if item.code not in {"", "0"} else []
+        marks += [_badge("undone", "undone")] if item.undone else []
+        names = f"item {item.kind}" + (" failed" if failed else "") + (" undone" if item.undone else "")
+        names += " changed" if item.changes else ""
+        inner = el("div", *self._parts(item, marks), class_="what")
+        return el("li", time_of(item.at), el("span", _NAMES[item.kind], class_="kind"), inner, class_=names)
+
+    def _parts(self, item: Item, marks: list[Html]) -> Iterator[Html]:
+        if item.kind in {"prompt", "text", "thinking"}:
+            yield from marks
+            text = clipped(item.text, _SPOKEN_CHARS) if self._contents else "[left out]"
+            yield el("p", text, class_="speech")
+        elif item.kind == "step":
+            self._cost, self._tokens = self._cost + item.cost, self._tokens + item.tokens
+            yield el("span", item.title, class_="quiet")
+            spent = f"{item.tokens:,} tokens, {money(item.cost)}"
+            so_far = f"so far {self._tokens:,} tokens, {money(self._cost)}"
+            yield el("span", spent, " · ", el("strong", so_far), class_="spent")
+        else:
+            yield from self._opening(item, marks)
+
+    def _opening(self, item: Item, marks: list[Html]) -> Iterator[Html]:
+        head = [el("strong", item.title), *marks]
+        if item.text and self._contents:
+            head.append(el("span", first_line(item.text), class_="about"))
+        if item.seconds is not None:
+            head += [duration_bar(item.seconds, self._longest), el("span", _seconds(item.seconds), class_="took")]
+        number = self._kept(item)
+        if number is None:
+            yield el("div", *head, class_="head")
+        else:
+            yield el("details", el("summary", *head, class_="head"), data_body=number)
+        if item.changes:
+            yield el("ul", *(el("li", *_change(change)) for change in item.changes), class_="changes")
+        if item.child and item.child in self._found.items and item.child not in self._placed:
+            yield self._nested(item.child)
+
+    def _nested(self, session: str) -> Html:
+        self._placed.add(session)
+        own = self._found.facts[session]
+        title = (own.title if self._contents else None) or session
+        said = f"Subagent: {title} · {counted(own.calls, 'call')}, {own.tokens:,} tokens, {money(own.cost)}"
+        return el("details", el("summary", said), self.timeline(session), class_="subagent", open=True)
+
+    def _kept(self, item: Item) -> int | None:
+        """The number of what is opened on demand; None where there is nothing."""
+        if not self._contents or not item.bodies:
+            return None
+        self._chars += sum(len(body.text) for body in item.bodies)
+        if self._chars > MAX_CHARS:
+            return None
+        self.bodies.append(item.bodies)
+        return len(self.bodies) - 1
+
+
+def time_of(at: datetime) -> Html:
+    """A moment of a session, to the second."""
+    return el("time", at.strftime("%H:%M:%S"), datetime=at.isoformat(timespec="milliseconds"), class_="at")
+
+
+def _badge(text: str, kind: str) -> Html:
+    return el("span", text, class_=f"badge {kind}")
+
+
+def _change(change: FileChange) -> Iterator[Html | str]:
+    spans = ", ".join(f"{start}–{end}" if end > start else str(start) for start, end in change.spans[:12])  # noqa: RUF001
+    more = f" and {len(change.spans) - 12} more places" if len(change.spans) > 12 else ""  # noqa: PLR2004
+    yield el("span", change.path, class_="mono")
+    if change.old_path:
+        yield el("span", f" moved from {change.old_path}", class_="mono")
+    yield f" {counted(change.lines, 'line')}: {spans}{more} · known by {change.method} "
+    if change.undone:
+        yield _badge("undone", "undone")
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

@@ -1,0 +1,191 @@
+"""What the page of a span of time shows: figures of the views, and what `blame` finds of the lines today."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+
+from agent_trace_sidecar.query.blame import Asking, placed
+from agent_trace_sidecar.report.repository import KNOWN, Said, content_of, searched
+from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, ManyFiles, checkout_of
+
+MAX_ROWS: Final = 200
+"""Of one table of the page."""
+
+_PLACES: Final = """
+SELECT DISTINCT project, worktree FROM agent_trace_file_states WHERE recorded_at >= $1 ORDER BY project, worktree
+"""
+WRITTEN: Final = """SELECT day, coalesce(model_id, 'unknown') AS model, sum(lines)::bigint AS lines
+FROM agent_trace_lines_by_day
+WHERE contributor = 'ai' AND day >= DATE '{day}'
+GROUP BY 1, 2 ORDER BY 1, 2"""
+WRITTEN_THERE: Final = """SELECT day, coalesce(model_id, 'unknown') AS model, sum(lines)::bigint AS lines
+FROM agent_trace_lines_by_day
+WHERE contributor = 'ai' AND day >= DATE '{day}' AND project IN ({projects})
+GROUP BY 1, 2 ORDER BY 1, 2"""
+REPOSITORIES: Final = """SELECT project, max(repository) AS repository, sum(lines)::bigint AS lines
+FROM agent_trace_lines_by_day
+WHERE contributor = 'ai' AND day >= DATE '{day}'
+GROUP BY 1 ORDER BY 3 DESC, 1 LIMIT 200"""
+COSTS: Final = """SELECT coalesce(model_id, 'unknown') AS model, sum(cost)::float8 AS cost
+FROM agent_trace_steps
+WHERE finished_at >= TIMESTAMPTZ '{day} 00:00:00Z' AND session_id IN (
+    SELECT session_id FROM agent_trace_lines
+    WHERE contributor = 'ai' AND recorded_at >= TIMESTAMPTZ '{day} 00:00:00Z'
+      AND project IN ({projects}))
+GROUP BY 1 ORDER BY 2 DESC NULLS LAST LIMIT 200"""
+FAILED: Final = """SELECT coalesce(tool, 'unknown') AS tool, sum(calls)::bigint AS calls, sum(failed)::bigint AS failed
+FROM agent_trace_calls_by_day
+WHERE day >= DATE '{day}'
+GROUP BY 1 ORDER BY 3 DESC, 2 DESC, 1 LIMIT 200"""
+SLOW: Final = """SELECT coalesce(tool, 'unknown') AS tool, sum(calls)::bigint AS calls,
+       round(sum(mean_seconds * calls) / sum(calls), 3)::float8 AS mean_seconds, max(max_seconds)::float8 AS max_seconds
+FROM agent_trace_calls_by_day
+WHERE day >= DATE '{day}' AND mean_seconds IS NOT NULL
+GROUP BY 1 ORDER BY 3 DESC, 1 LIMIT 200"""
+SECRETS: Final = """SELECT rule, sum(masked)::bigint AS masked
+FROM agent_trace_secrets_by_day
+WHERE day >= DATE '{day}'
+GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 200"""
+
+
+class Table(NamedTuple):
+    """What a statement gave."""
+
+    sql: str
+    rows: list[dict[str, Any]]
+
+
+class Surviving(NamedTuple):
+    """The AI's lines of the span that stand today, in the repositories that could be read."""
+
+    folders: dict[str, str]
+    """Where each project was read."""
+    lines: Counter[tuple[str, str, str]]
+    """By day of writing, model and project."""
+
+
+class Since(NamedTuple):
+    """All that the page shows."""
+
+    since: datetime
+    written: Table
+    written_there: Table
+    """In the repositories that could be read."""
+    repositories: Table
+    costs: Table
+    failed: Table
+    slow: Table
+    secrets: Table
+    surviving: Surviving
+    notes: list[str]
+
+
+async def gather(connection: asyncpg.Connection, since: datetime, folder: Path | None, said: Said) -> Since:
+    """Ask for everything since the beginning of a day (UTC).
+
+    Args:
+        connection: to the store.
+        since: the day.
+        folder: a repository that is read for surviving lines besides those that were recorded on this machine.
+        said: told how far it is.
+
+    Raises:
+        CheckoutError: git failed.
+    """
+    day = since.date().isoformat()
+
+    async def ask(sql: str, **more: str) -> Table:
+        statement = sql.format(day=day, **more)
+        return Table(statement, [dict(row) for row in await connection.fetch(statement)])
+
+    surviving, notes = await _surviving(connection, since, folder, said)
+    projects = ", ".join(quoted(one) for one in surviving.folders) or "''"
+    return Since(
+        since,
+        await ask(WRITTEN),
+        await ask(WRITTEN_THERE, projects=projects),
+        await ask(REPOSITORIES),
+        await ask(COSTS, projects=projects),
+        await ask(FAILED),
+        await ask(SLOW),
+        await ask(SECRETS),
+        surviving,
+        notes,
+    )
+
+
+def quoted(text: str) -> str:
+    """A text as a literal of SQL, also for a reader who has switched standard_conforming_strings off."""
+    plain = text.replace("'", "''")
+    return "E'" + plain.replace("\\", "\\\\") + "'" if "\\" in text else f"'{plain}'"
+
+
+async def _surviving(
+    connection: asyncpg.Connection, since: datetime, folder: Path | None, said: Said
+) -> tuple[Surviving, list[str]]:
+    found, notes = Surviving({}, Counter()), list[str]()
+    wanted: dict[str, list[str]] = {}
+    for row in await connection.fetch(_PLACES, since):
+        wanted.setdefault(row["project"], []).append(row["worktree"])
+    given = await placed(connection, folder / "x") if folder is not None else None
+    for project, worktrees in wanted.items():
+        checkout = _readable(project, worktrees, given)
+        if checkout is None:
+            continue
+        found.folders[project] = str(checkout.root)
+        lines, cut = await _living(connection, checkout, since, said)
+        notes += cut
+        for (day, model), count in lines.items():
+            found.lines[day, model, project] = count
+    return found, notes
+
+
+def _readable(project: str, worktrees: Sequence[str], given: Checkout | None) -> Checkout | None:
+    """A checkout of a project on this machine, the one that was asked for before those that were recorded."""
+    for checkout in (given, *(_there(worktree) for worktree in worktrees)):
+        try:
+            if checkout is not None and project in checkout.projects():
+                return checkout
+        except CheckoutError:
+            continue
+    return None
+
+
+def _there(worktree: str) -> Checkout | None:
+    try:
+        folder = Path(worktree)
+        if not folder.is_absolute() or not folder.is_dir():
+            return None
+    except (OSError, ValueError):
+        return None
+    found = checkout_of(folder / "x")
+    return found if found.is_git else Checkout(folder, is_git=False)
+
+
+async def _living(
+    connection: asyncpg.Connection, checkout: Checkout, since: datetime, said: Said
+) -> tuple[Counter[tuple[str, str]], list[str]]:
+    """Count the lines of a checkout that stand, by day of writing and model; each once, however often it was copied."""
+    lines, seen = Counter[tuple[str, str]](), set()
+    projects = checkout.projects()
+    known = {row["path"] for row in await connection.fetch(KNOWN, projects)}
+    with ManyFiles(checkout, None) as contents:
+        asking = Asking(connection, contents, projects, None)
+        there = checkout.files(None) if checkout.is_git else sorted(known)
+        files = await searched(asking, contents, there, known, said)
+        for at, path in enumerate(files.asked):
+            said("files asked for surviving lines", at, len(files.asked))
+            content = content_of(contents, path)
+            if content is None or b"\0" in content:
+                continue
+            for line in (await asking.about(path, content)).lines:
+                origin = (line.record_id, line.origin_path, line.origin_line)
+                if line.contributor != "ai" or line.at is None or line.at < since or origin in seen:
+                    continue
+                seen.add(origin)
+                lines[line.at.date().isoformat(), line.model_id or "unknown"] += 1
+    return lines, [f"{note.partition(':')[0]}; their lines count as gone." for note in files.notes]
