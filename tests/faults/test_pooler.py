@@ -58,20 +58,21 @@ def test_a_fleet_behind_a_pooler(migrated_url: str, tmp_path: Path) -> None:
     with pgbouncer(migrated_url, ["agent_trace"]) as pooled, ExitStack() as stack:
         url = pooled.replace("postgresql://", "postgresql://agent_trace@")
         env = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
-        shims = [
-            stack.enter_context(
-                ShimDouble(
-                    sidecar_env(tmp_path / str(number) / "state", url, batch_size="10", flush_ms="20") | env,
-                    command=[*ELSEWHERE, f"box{number}", *sidecar_command()],
-                    log=tmp_path / "said",
-                )
+        shims: list[ShimDouble] = []
+        for number, writer in enumerate(writers):
+            shim = ShimDouble(
+                sidecar_env(tmp_path / str(number) / "state", url, batch_size="10", flush_ms="20") | env,
+                command=[*ELSEWHERE, f"box{number}", *sidecar_command()],
+                log=tmp_path / "said",
             )
-            for number in range(FLEET)
-        ]
+            shims.append(stack.enter_context(shim))
+            shim.send(1, writer.line().removesuffix(b"\n"))
+            if number % 5 == 4:  # no more at once than a small machine starts in time
+                shim.drained(60)
         for round_ in range(3):
             for shim, writer in zip(shims, writers, strict=True):
                 for number in range(10):
-                    shim.send(round_ * 10 + number + 1, writer.line().removesuffix(b"\n"))
+                    shim.send(round_ * 10 + number + 2, writer.line().removesuffix(b"\n"))
             for shim in shims:
                 shim.drained(60)
         assert {shim.close() for shim in shims} == {0}
