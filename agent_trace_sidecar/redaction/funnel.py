@@ -154,7 +154,8 @@ class Funnel:
         if not self._enabled:
             return raw
         try:
-            return self._masked(raw, Counter())
+            looked = self._looked_at([raw])
+            return self._masked(raw, Counter(), looked.spans) if looked.suspects else raw
         except Exception as error:  # noqa: BLE001 - as above
             return msgspec.json.encode({"withheld": {"bytes": len(raw), "reason": _reason(error)}})
 
