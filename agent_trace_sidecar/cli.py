@@ -275,7 +275,7 @@ def _redact(config: Config, _: argparse.Namespace) -> int:
 def _status(config: Config, arguments: argparse.Namespace) -> int:
     import msgspec  # noqa: PLC0415
 
-    from agent_trace_sidecar import migrate  # noqa: PLC0415
+    from agent_trace_sidecar import migrate, spools  # noqa: PLC0415
     from agent_trace_sidecar.daemon import SPOOL_FOLDER  # noqa: PLC0415
     from agent_trace_sidecar.query import status  # noqa: PLC0415
 
@@ -287,7 +287,8 @@ def _status(config: Config, arguments: argparse.Namespace) -> int:
         stored = _with_database(config, ask, prepare=False)
     except CommandError as exc:
         error = str(exc)
-    found = status.judge(_place(config), error, stored, status.from_spools(config.state_path / SPOOL_FOLDER))
+    root = config.state_path / SPOOL_FOLDER
+    found = status.judge(_place(config), error, stored, status.from_spools(root), spools.trouble(root))
     print(msgspec.json.encode(found).decode() if arguments.json else status.as_text(found))
     return 0 if found.healthy else 1
 

@@ -8,7 +8,7 @@ import contextlib
 import errno
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -95,10 +95,10 @@ def size_of_whole_lines(fd: int) -> int:
     return 0
 
 
-def lines_after(folder: Path, position: int) -> tuple[int, bytes]:
-    """How many lines of a spool stand after `position`, and the beginning of the first; without its lock."""
+def lines_after(paths: Iterable[Path], position: int) -> tuple[int, bytes]:
+    """How many lines of these segments stand after `position`, and the beginning of the first; some may vanish."""
     lines, first = 0, b""
-    for path in sorted(folder.glob("*.jsonl")):
+    for path in paths:
         start = int(path.stem)
         with contextlib.suppress(OSError), path.open("rb") as file:
             file.seek(max(0, position - start))

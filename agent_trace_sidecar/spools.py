@@ -12,7 +12,7 @@ from typing import Final
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 _FOLDER: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[0-9a-f]{8}")
-_SEGMENT: Final = re.compile(r"\d{20}\.jsonl")
+_SEGMENT: Final = re.compile(r"0\d{19}\.jsonl")  # what a bigint holds
 
 
 class SpoolBusyError(Exception):
@@ -21,8 +21,17 @@ class SpoolBusyError(Exception):
 
 def spool_folders(root: Path) -> list[Path]:
     """The spools below `root`, oldest first."""
-    found = [path for path in root.iterdir() if _FOLDER.fullmatch(path.name)] if root.is_dir() else []
+    entries = root.iterdir() if root.is_dir() else ()
+    found = [path for path in entries if _FOLDER.fullmatch(path.name) and path.is_dir()]
     return sorted(found, key=lambda path: (path.stat().st_ctime, path.name))
+
+
+def trouble(root: Path) -> str:
+    """Why no spool can be made below `root`; empty when nothing is known to be in the way."""
+    place = next(path for path in (root, *root.parents) if path.exists())
+    if not place.is_dir():
+        return f"{place} is no folder"
+    return "" if os.access(place, os.W_OK | os.X_OK) else f"{place} can't be written"
 
 
 def source_id(folder: Path) -> UUID:
@@ -83,4 +92,5 @@ def lock(folder: Path) -> int:
 
 def segments(folder: Path) -> list[int]:
     """The positions at which the folder's segments begin."""
-    return sorted(int(path.stem) for path in folder.iterdir() if _SEGMENT.fullmatch(path.name))
+    found = (path for path in folder.iterdir() if _SEGMENT.fullmatch(path.name))
+    return sorted(int(path.stem) for path in found if path.is_file() or path.is_dir())  # no pipe, which would block us

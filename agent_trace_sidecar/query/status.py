@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -12,7 +13,7 @@ import msgspec
 from agent_trace_sidecar.build import Builder, BuildSettings
 from agent_trace_sidecar.health import HealthFile
 from agent_trace_sidecar.segments import lines_after
-from agent_trace_sidecar.spools import extent, is_owned, spool_folders
+from agent_trace_sidecar.spools import extent, is_owned, segments, spool_folders
 
 _NEWEST: Final = 20
 """How many sources are listed one by one, and as many that miss lines; the sums cover all."""
@@ -104,6 +105,8 @@ class Status(msgspec.Struct, frozen=True):
     """Lines that shims say they gave up."""
     stored: Stored | None
     spools: tuple[Spooled, ...]
+    spool_trouble: str = ""
+    """Why `run` could take no lines, for all that the folder tells; `tail` needs no spool."""
 
 
 async def from_database(connection: asyncpg.Connection, version: str | None) -> Stored:
@@ -151,7 +154,11 @@ def _source(row: asyncpg.Record) -> Source:
 
 def from_spools(root: Path) -> tuple[Spooled, ...]:
     """Look at the spools of this machine without touching them."""
-    return tuple(_spooled(folder) for folder in spool_folders(root))
+    found = []
+    for folder in spool_folders(root):
+        with suppress(FileNotFoundError):  # its sidecar has just removed it
+            found.append(_spooled(folder))
+    return tuple(found)
 
 
 def _spooled(folder: Path) -> Spooled:
@@ -160,8 +167,8 @@ def _spooled(folder: Path) -> Spooled:
     report = health.read()
     shipped = max(health.shipped_to() or 0, report.position if report else 0, start)
     now = HealthFile.now()
-    age = now - max((path.stat().st_mtime for path in folder.glob("*.jsonl")), default=0.0)
-    lines, first = lines_after(folder, shipped) if end > shipped else (0, b"")
+    paths = [folder / f"{position:020d}.jsonl" for position in segments(folder)]
+    lines, first = lines_after(paths, shipped) if end > shipped else (0, b"")
     at = _AT.search(first, 0, _HEAD_BYTES)
     alive = is_owned(folder)
     current = report if report is not None and alive else None
@@ -172,7 +179,7 @@ def _spooled(folder: Path) -> Spooled:
         lines,
         round(max(0.0, now - int(at[1]) / 1000), 1) if at else 0.0,
         alive,
-        round(age, 1),
+        round(max(0.0, now - max(map(_written_at, paths), default=0.0)), 1),
         unhealthy=current is not None and current.unhealthy,
         cause=current.cause if current else "",
         hint=current.hint if current else "",
@@ -180,7 +187,16 @@ def _spooled(folder: Path) -> Spooled:
     )
 
 
-def judge(database: str, error: str, stored: Stored | None, spools: Sequence[Spooled]) -> Status:
+def _written_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # it is shipped and old enough
+        return 0.0
+
+
+def judge(
+    database: str, error: str, stored: Stored | None, spools: Sequence[Spooled], spool_trouble: str = ""
+) -> Status:
     """Put both sides together and say what is wrong, and what to do about it."""
     problems: list[str] = []
     if error:
@@ -209,6 +225,7 @@ def judge(database: str, error: str, stored: Stored | None, spools: Sequence[Spo
         lost=stored.lost if stored else None,
         stored=stored,
         spools=tuple(spools),
+        spool_trouble=spool_trouble,
     )
 
 
@@ -228,6 +245,8 @@ def as_text(status: Status) -> str:
         f"spool    {status.spool_bytes} bytes; not in the database: {status.pending_bytes} bytes, "
         f"{status.pending_lines} lines, the oldest {status.lag_s:.0f} s old"
     )
+    if status.spool_trouble:
+        lines.append(f"  {status.spool_trouble}: `run` can take no lines here (`tail` needs no spool)")
     for spool in status.spools:
         if spool.pending_lines or spool.cause or spool.blocked:
             state = "alive" if spool.owner_alive else "dead"

@@ -263,3 +263,38 @@ def test_a_part_of_a_dead_spool_can_not_be_read(env: dict[str, str], migrated_ur
     assert {row["event_id"] for row in stored} >= set(oracle.issued)
     assert {row["seq"] for row in stored if row["event_id"] in dead.issued} == {1, 3}
     assert [row["reason"] for row in fetch(migrated_url, "SELECT reason FROM agent_trace_dead_letters")] == ["missing"]
+
+
+def test_strange_things_among_the_spools(env: dict[str, str], migrated_url: str, tmp_path: Path) -> None:
+    """Files in the place of folders, pipes, devices and broken links in that of segments: nothing hangs or is lost."""
+    root = tmp_path / "state" / "spool"
+    root.mkdir(parents=True)
+    names = [root / f"11111111-2222-4333-8444-55555555555{n}.00000000" for n in range(5)]
+    names[0].write_text("no folder")
+    segments = [name / f"{0:020d}.jsonl" for name in names]
+    for name in names[1:]:
+        name.mkdir()
+    os.mkfifo(segments[1])
+    segments[2].symlink_to("/dev/zero")
+    segments[3].symlink_to("/nowhere")
+    (names[4] / f"{'9' * 20}.jsonl").write_bytes(b"{}\n")
+    (names[4] / "health.json").write_text("{")
+    (names[4] / "shipped").write_text("-5")
+    oracle = Oracle(109)
+    with ShimDouble(env) as shim:
+        for _ in range(20):
+            shim.send(*oracle.line())
+        shim.drained(20)
+        assert status(env)[0] == 0
+        assert shim.close() == 0
+        assert shim.starts == 1
+    assert oracle.check(migrated_url, []).problems == []
+
+
+def test_status_tells_that_no_spool_can_be_made(env: dict[str, str], tmp_path: Path) -> None:
+    """Where no sidecar can say so, as it has no folder to say it in."""
+    assert status(env)[1]["spool_trouble"] == ""
+    (tmp_path / "state").write_text("in the way")
+    assert "is no folder" in status(env)[1]["spool_trouble"]
+    text = subprocess.run(sidecar_command("status"), env=env, capture_output=True, text=True, check=False).stdout
+    assert "can take no lines" in text
