@@ -17,7 +17,7 @@ from agent_trace_sidecar.redaction.values import LONGEST, Form, is_random, is_se
 _CORE: Final = b"(?:" + b"|".join(core.encode() for core in CORES) + b")"
 _NAME: Final = rb"[\w.$-]*" + _CORE + rb"[\w.$-]*"
 _OPERATOR: Final = (
-    rb"(?:</key>|[ \t]*>)\s{0,40}<(?:value|string)>|"
+    rb"(?:</(?:key|name|param-name)>|[ \t]*>)\s{0,40}<(?:value|string|param-value)>|"
     rb"[ \t]*\{[ \t]?get;[^{}\n]{0,40}\}[ \t]*=|"
     rb"(?:[ \t]+[\w:-]+=\\*[\"'][^\"'<>]{0,40}\\*[\"'])*[ \t]*>|"
     rb"[ \t]*(?:=>|->|<-)|"
@@ -32,9 +32,9 @@ _OPERATOR: Final = (
 )
 _CANDIDATE: Final = (
     rb"(?i)((?:\b(?:api|access|secret|private|client|license|auth)[ \t])?" + _NAME + rb")"
-    rb"((?:\(\))?\\*[\"'\x60]?[\])]?)(" + _OPERATOR + rb")[ \t]*"
+    rb"((?:\(\))?\\*[\"'\x60]?[\])]?)(" + _OPERATOR + rb")[ \t]*(?:\*\*[ \t]+)?"
     rb"(?:[\[({]?[ \t]*(?:new[ \t]+)?"
-    rb"(?:(?-i:[A-Z][A-Za-z.]{1,20}|str|bytes|string|bytes\.fromhex|(?:base64\.)?b64decode)\()?"
+    rb"(?:(?-i:[A-Z][A-Za-z.]{1,20}|_T|str|bytes|string|bytes\.fromhex|(?:base64\.)?b64decode)\()?"
     rb"(?:\([\w *]{1,16}\))?[@bBrRuUfFLN$]?(\\*(?:\"\"\"|'''|[\"'\x60]))"
     rb"|([^\s\"'\x60\x00\x1e\x1f]))"
 )
@@ -113,7 +113,8 @@ def _quoted(text: bytes, found: Candidate, opening: bytes, start: int) -> Iterat
         return
     if not sign and not _MARKED.search(value) and not _is_line(text, found.begin, end + len(opening)):
         return
-    default = sign in {b"||", b"?:", b"??"} and found.quote[-1:] in {b")", b"]"}  # getenv("PASSWORD") ?: "value"
+    asked = found.quote[-1:] in {b")", b"]"} or b"env." in found.name.lower()
+    default = asked and sign in {b"||", b"?:", b"??"}  # getenv("PASSWORD") ?: "value"
     if sign and not default and _JOINTS.issuperset(sign) and not is_random(value.decode("utf-8", "replace"), least=12):
         return
     if sign.endswith(b":") and _is_no_member(text, found, end + len(opening)):

@@ -94,10 +94,14 @@ COMMAND_RULES: Final = (
     ),
     Rule(
         "login-call",
-        r"(?i)(?:UsernamePassword(?:Authentication)?Token|PasswordAuthentication|\bCredentials?|DirectoryEntry|\.basic|\bauthenticate|(?:->|::|\.)(?:login|log_in|sign_?in|auth|attempt)|UsernamePassword\w*Credentials?|HTTPBasicAuth|basic_?auth\w*|\.login|mysqli?(?:_p?connect)?|pg_connect|\bauth\s{0,2}=|getConnection|\.connect)\s{0,2}\(\s{0,3}(?:\\*[\"'][^\"'\r\n]{0,120}\\*[\"']\s{0,2},\s{0,3}){1,2}"
+        r"(?i)(?:UsernamePassword(?:Authentication)?Token|PasswordAuthentication|\bCredentials?|DirectoryEntry|\.basic|\bauthenticate|(?:->|::|\.)(?:login|log_in|sign_?in|auth|attempt)|UsernamePassword\w*Credentials?|HTTPBasicAuth|basic_?auth\w*|\.login|mysqli?(?:_p?connect)?|pg_connect|\bauth\s{0,2}=|getConnection|\.connect|\bPDO|ftp_login|ldap_bind|ssh2_auth_password)\s{0,2}\(\s{0,3}(?:\$?[\w.>-]{1,30}\s{0,2},\s{0,3})?(?:\\*[\"'][^\"'\r\n]{0,120}\\*[\"']\s{0,2},\s{0,3}(?:\d{2,5},\s{0,3})?){1,2}"
         + _Q,
         (
             "->login(",
+            "pdo(",
+            "ftp_login(",
+            "ldap_bind(",
+            "ssh2_auth_password(",
             ".auth(",
             ".signin(",
             ".sign_in(",
@@ -250,6 +254,25 @@ COMMAND_RULES: Final = (
         + _Q,
         ("hmac.new(", "createhmac(", "cookieparser(", "cookie_parser("),
         judged="mixed",
+    ),
+    Rule(
+        "option-default",
+        r"(?i)\\*[\"'](?:--?)?[\w.-]{0,40}(?:pass(?:word|wd|phrase)?|pwd|pw|secret|token|api[_-]?key)\\*[\"']\s{0,2},[^\r\n()]{0,80}?\bdefault\s?=\s?"
+        + _Q,
+        ("default=", "default ="),
+        judged="password",
+    ),
+    Rule(
+        "login-call",
+        r"\.(?:load|getKey|init|unlock|getEntry)\([^()\r\n\"']{1,60},\s{0,3}\\*\"([^\"\r\n\\]{4,100})\\*\"\.toCharArray\(\)",
+        (".tochararray(",),
+        judged="password",
+    ),
+    Rule(
+        "login-block",
+        r"<auth-user-pass>\s{0,4}\n[^\r\n<]{1,100}\r?\n([^\r\n<]{3,200})",
+        ("<auth-user-pass>",),
+        judged="form",
     ),
     Rule(
         "vault-text",

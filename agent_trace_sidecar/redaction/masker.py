@@ -15,7 +15,7 @@ from agent_trace_sidecar.redaction.rulebook import Places, Rulebook
 from agent_trace_sidecar.redaction.spans import Span, applied, blanked, by_line, merged
 from agent_trace_sidecar.redaction.structures import key_blocks
 from agent_trace_sidecar.redaction.tables import tables
-from agent_trace_sidecar.redaction.views import Place, unescaped, unquoted
+from agent_trace_sidecar.redaction.views import Place, unescaped, unquoted, without_entities
 
 MOST_ROUNDS: Final = 4
 MOST_DEPTH: Final = 3
@@ -68,6 +68,8 @@ class Masker:
         if depth == 0:
             if b"%" in view:
                 yield from self._through(unquoted(view), MOST_DEPTH)
+            if b"&quot;" in view or b"&#34;" in view:
+                yield from self._through(without_entities(view), MOST_DEPTH)
             yield from encoded(view, lambda plain: self.find(plain, MOST_DEPTH))
 
     def _through(self, inner: tuple[bytes, Place] | None, depth: int) -> Iterator[Span]:

@@ -131,7 +131,7 @@ def _kind_of_word(word: str, words: list[str], at: int) -> Kind:  # noqa: PLR091
     last = at == len(words) - 1
     if "passw" in word or "passphrase" in word or "passcode" in word or word in {"pwd", "psw", "pswd", "passwd"}:
         return Kind.PASSWORD
-    if word.endswith(("pass", "pwd")) or (word in {"pw", "pin", "psk"} and last):
+    if word.endswith(("pass", "pwd")) or (word.endswith("pw") and last) or (word in {"pw", "pin", "psk"} and last):
         return Kind.PASSWORD
     if word.startswith("secret") and word not in {"secretary", "secretly"}:
         return Kind.TOKEN

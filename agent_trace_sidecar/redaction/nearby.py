@@ -16,7 +16,7 @@ from agent_trace_sidecar.redaction.encoded import says_something
 from agent_trace_sidecar.redaction.providers import PROVIDERS
 from agent_trace_sidecar.redaction.rules import Overload, compiled
 from agent_trace_sidecar.redaction.spans import BREAK, Span
-from agent_trace_sidecar.redaction.surroundings import is_labelled, is_token, is_used, reads
+from agent_trace_sidecar.redaction.surroundings import is_keyed, is_token, is_used, reads
 from agent_trace_sidecar.redaction.values import entropy, is_segmented, is_wordy
 
 _REACH: Final = 90
@@ -40,6 +40,11 @@ _VALUE: Final = compiled(
 )
 """A run with a digit early in it. RE2 has no look-ahead, and to leave the few of them to Python is what makes it fast."""
 _SHAPE: Final = re.compile(rb"(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9_+/=.~-]+$")
+_SURE: Final = 20
+"""A run of this length can't be a name with a number."""
+_CHANGES: Final = re.compile(rb"(?<=[A-Za-z])\d|(?<=\d)[A-Za-z]")
+_MANY_CHANGES: Final = 8
+"""No word turns from letters to digits and back so often."""
 _HEX: Final = re.compile(rb"[0-9a-fA-F]+$")
 _UUID: Final = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$")
 _LONGEST: Final = 600
@@ -89,7 +94,7 @@ def near_words(text: bytes, providers: list[int], *, words: bool) -> Iterator[Sp
             yield Span(start, end, "near-secret-word")
         elif providers and _is_of_provider(text, providers, start, value):
             yield Span(start, end, "near-provider")
-        elif _is_whole(text, start, end) and (is_used(text, start, value) or is_labelled(text, start, end, value)):
+        elif _is_whole(text, start, end) and is_token(value) and is_keyed(text, start, end, value):
             yield Span(start, end, "surroundings")
 
 
@@ -121,7 +126,8 @@ def _in_address(text: bytes, start: int, end: int) -> Iterator[Span]:
     while at and at < end:
         stop = text.find(b"/", at, end)
         stop = stop if stop >= 0 else end
-        if _is_random(text[at:stop]) and is_used(text, at, text[at:stop]):
+        part = text[at:stop]
+        if _is_random(part) and is_token(part) and is_used(text, at):
             yield Span(at, stop, "surroundings")
         at = stop + 1
 
@@ -144,16 +150,29 @@ def _is_named(text: bytes, start: int, end: int) -> bool:
 
 def _is_random(value: bytes) -> bool:
     """Whether a run of characters was drawn at random, and is no name with numbers in it."""
-    if len(value) < 20 or not _SHAPE.match(value):  # noqa: PLR2004 - the shortest that can't be a name with a number
+    if not _SHAPE.match(value) or (len(value) < _SURE and not _is_motley(value)):
         return False
     if _HEX.match(value):
         return entropy(value.decode()) > 2.8  # noqa: PLR2004 - 4 is the most for hex
     if _UUID.match(value):
         return True
-    if b"/" in value and b"." in value:
-        return False
+    return not (b"/" in value and b"." in value) and _is_unspoken(value)
+
+
+def _is_unspoken(value: bytes) -> bool:
+    """Whether no words can be read in a run."""
     text = value.decode()
-    return not is_wordy(text) and not is_segmented(text) and entropy(text) >= 3.5  # noqa: PLR2004 - English identifiers stay below
+    if entropy(text) < 3.5:  # noqa: PLR2004 - English identifiers stay below
+        return False
+    if text.isalnum():
+        return len(_CHANGES.findall(value)) >= _MANY_CHANGES or not is_wordy(text)
+    return not is_wordy(text) and not is_segmented(text)
+
+
+def _is_motley(value: bytes) -> bool:
+    """Whether a short run mixes small letters, capitals and digits as no name does."""
+    mixed = not value.islower() and not value.isupper() and value.isalnum()
+    return mixed and is_token(value) and len(_CHANGES.findall(value)) >= 3  # noqa: PLR2004 - there, back and there again
 
 
 def _is_of_provider(text: bytes, places: list[int], start: int, value: bytes) -> bool:

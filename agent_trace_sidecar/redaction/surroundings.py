@@ -16,6 +16,8 @@ from agent_trace_sidecar.redaction.spans import BREAK
 
 _SHORT: Final = 700
 """How long a note may be: a snippet, a message, a few lines of settings or of a log."""
+_NEAR: Final = 100
+"""How far before a value a word can say that it is something else."""
 _LEAD: Final = 200
 _UUID: Final = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$")
 
@@ -32,7 +34,8 @@ _USED: Final = compiled(
             rb"header\w*[.]?\w{0,12}\s?\(\s{0,3}<Q>[\w-]{2,40}<Q>\s?,\s{0,3}<Q>",  # Header.Set("acme", "value")
             rb"(?:-H|--header)[ =]<Q>[\w-]{2,40}:\s?",
             rb"(?:headers?|params?|query|auth|data|json|payload)(?:<Q>)?\]?\s?[:=]\s?\{\s{0,20}(?:<S>:[^\n{}]{0,60},\s{0,20}){0,2}<Q>[\w-]{2,40}<Q>:\s?<Q>",
-            rb"(?:client|api|sdk|credentials?|connect|configure|authenticate|login|init|initialize|setup|service)\w{0,12}<N>\s?\(\s{0,3}<A>(?:\w{1,20}\s?[=:]\s?)?<Q>",  # Client("value")
+            rb"(?:client|api|sdk|credentials?|connect|configure|authenticate|login|init|initialize|setup|service|fernet|secretbox)\w{0,12}<N>\s?\(\s{0,3}<A>(?:\w{1,20}\s?[=:]\s?)?<Q>",  # Client("value")
+            rb"\w[.:]{1,2}(?:new|create|build)\s?\(\s{0,3}<A><Q>",
             rb"(?:\brequire\(<S>\)|\bnew\s[\w.:\\]{2,60})\s?\(\s{0,3}<A><Q>",  # require("acme")("value")
             rb"\bauth\s?=\s?\(\s?<S>,\s?<Q>",
             rb"://(?:[\w-]+\.)*(?:hooks?|webhooks?)\.[^\s\"'?]{3,80}/",
@@ -56,12 +59,12 @@ _OTHER: Final = compiled(
     rb"package|release|manifest|chunk|content|file|path|\bdir|upload|download|asset|font|icon|script|style|css|link|src=|"
     rb"href|data:|base64|\buuid\b|user_?id|message|event|process|thread|device|partition|disk|volume|instance|deployment|"
     rb"component|random|seed|test|vector|expected|actual|result|output|input|error|warn|exception|class\b|struct|function|"
-    rb"method|type|license|\bmsg_|\bses_|\bprt_|\bcall_|toolu_|nonce|cert|begin|payload|encod|decod|encrypt|decrypt|cipher|"
+    rb"method|type|\bmsg_|\bses_|\bprt_|\bcall_|toolu_|nonce|cert|begin|payload|encod|decod|encrypt|decrypt|cipher|"
     rb"plain|signature|next|page|cursor|continuation"
 )
 """Words that say what else a random value is."""
 _LABEL: Final = re.compile(
-    rb"""(?x)[\s#/*;>\-|<"'`({\[]*(?:export\s|let\s|const\s|var\s|set\s|val\s|final\s)?
+    rb"""(?x)^[\s#/*;>\-|<"'`({\[]*(?:export\s|let\s|const\s|var\s|set\s|val\s|final\s)?
     ([A-Za-z][\w.-]{1,40}(?:[ ][A-Za-z][\w.-]{0,30}){0,4})
     (?:\\*["'`\])]|>)?\s{0,3}(?:=>|:=|[:=,|-]|\s)?\s{0,3}\\*["'`]?$"""
 )
@@ -71,15 +74,19 @@ _HEADING: Final = re.compile(
 _MEMBER: Final = re.compile(
     rb"(?:^|[\s{(\[,;])(?:\\*[\"'`])?([A-Za-z][\w.-]{1,40})\\*[\"'`]?\]?\s{0,3}(?:=>|:=|[:=])\s{0,3}\\*[\"'`]?$"
 )
-_CALLED: Final = re.compile(rb"([A-Za-z][\w.:]{2,40})\([ \t]*(?:[\w.$]{1,40},[ \t]*){0,2}\\*[\"'`]$")
+_CALLED: Final = re.compile(
+    rb"([A-Za-z][\w.:]{2,40})\([ \t]*(?:(?:[\"'][^\"'\n]{0,60}[\"']|[\w.$]{1,40}),[ \t]*){0,2}\\*[\"'`]$"
+)
 _ROW: Final = re.compile(rb"([A-Za-z][\w.-]{1,40})(?:[,;|\t][\w.@-]{0,40}){0,3}[,;|\t]$")
+_FLAGGED: Final = re.compile(rb"([A-Za-z][\w.-]{2,40})(?:[ ][\w.:/=-]{1,40}){0,4}[ ]--?[\w-]{1,30}[ =]\\*[\"']?$")
+_LABELS: Final = (_LABEL, _MEMBER, _CALLED, _ROW, _FLAGGED)
 _MOST_ABOVE: Final = 3
 _ALONE: Final = re.compile(rb"[\s>*\-\"'`]*(?:(?:const|let|var|final|val)\s)?(?:\w{1,20}\s?(?:=|:=|:)\s?)?\\*[\"'`]?$")
 _TAIL: Final = re.compile(rb"\\*[\"'`]?[;,)\]}>/\s]*(?:$|\n)|\\*[\"'`]|</|[\s,;|]")
 _WORD: Final = re.compile(rb"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _DIRECTIVE: Final = re.compile(rb"\s*#\s*(?:define|ifn?def|if|undef|include|endif|elif)\b")
 _CLIENT: Final = re.compile(
-    rb"(?i)(?:client|app(?:lication)?|consumer|account|key|api|auth)[_. -]?s?id$|(?:key|token|secret|auth|credentials?)$"
+    rb"(?i)(?:client|app(?:lication)?|consumer|account|key|api|auth)[_. -]?s?id$|(?:key|token|secret|auth|credentials?|pwd|pass(?:word)?|\biv)$"
 )
 _CHANGES: Final = re.compile(rb"(?<=[A-Za-z])\d|(?<=\d)[A-Za-z]")
 _SPOKEN: Final = re.compile(rb"[A-Z]?[a-z]{3,}")
@@ -97,19 +104,22 @@ _COMMON: Final = frozenset(
 )
 
 
-def is_used(text: bytes, start: int, value: bytes) -> bool:
-    """Whether the value stands where only a key does."""
-    if not is_token(value):
-        return False
+def is_keyed(text: bytes, start: int, end: int, value: bytes) -> bool:
+    """Whether the place of a value with the form of a token says that it is a key."""
+    return is_used(text, start) or _is_labelled(text, start, end, value)
+
+
+def is_used(text: bytes, start: int) -> bool:
+    """Whether what stands before `start` has a key behind it, and nothing else."""
     before = text[max(0, start - _LEAD) : start]
     before = before[before.rfind(BREAK) + 1 :]
     match = _USED.search(before)
     return match is not None and not _OTHER.search(before, match.start())
 
 
-def is_labelled(text: bytes, start: int, end: int, value: bytes) -> bool:
+def _is_labelled(text: bytes, start: int, end: int, value: bytes) -> bool:
     """Whether a name is all that stands before the value, in a text of the length of a note."""
-    if text[start - 2 : start] == BREAK + b"\n" or not is_token(value):
+    if text[start - 2 : start] == BREAK + b"\n":
         return False
     low = text.rfind(BREAK, max(0, start - _SHORT), start) + 1 or (0 if start < _SHORT else -1)
     high = text.find(BREAK, end, start + _SHORT)
@@ -118,7 +128,7 @@ def is_labelled(text: bytes, start: int, end: int, value: bytes) -> bool:
         return False
     note = text[low:start]
     label = _label(note)
-    return label is not None and not _OTHER.search(note) and _names(label, value)
+    return label is not None and not _OTHER.search(note, max(0, len(note) - _NEAR)) and _names(label, value)
 
 
 def is_token(value: bytes) -> bool:
@@ -148,13 +158,13 @@ def _label(note: bytes) -> bytes | None:
     above, _, line = note.rpartition(b"\n")
     if _DIRECTIVE.match(line):
         return None
-    match = _LABEL.match(line) or _MEMBER.search(line) or _CALLED.search(line) or _ROW.match(line)
+    match = next((found for form in _LABELS if (found := form.search(line))), None)
     if match and not _ALONE.match(line) and not _is_common(match[1]):
         return match[1]
     if not match and not _ALONE.match(line):
         return None
     for heading in reversed(above.rstrip().rsplit(b"\n", _MOST_ABOVE)[-_MOST_ABOVE:]):
-        if found := _HEADING.match(heading):
+        if found := None if heading.startswith(b"-----") else _HEADING.match(heading):
             return found[1]
     return match[1] if match else None
 

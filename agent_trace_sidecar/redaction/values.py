@@ -107,7 +107,7 @@ def is_secret(name: bytes, kind: Kind, raw: bytes, form: Form) -> bool:  # noqa:
     """Whether the value `raw` beside `name`, a name of this `kind`, must be masked."""
     if kind is Kind.NONE or len(raw) > LONGEST or b"\x1f" in raw or b"[REDACTED:" in raw:
         return False
-    value = raw.decode("utf-8", "replace").strip()
+    value = raw.decode("utf-8", "replace").strip().removeprefix("{noop}")
     if len(value) < _SHORTEST[kind] or _PLACEHOLDER.match(value) or _REFERENCE.match(value):
         literal = form in {Form.CONFIG, Form.CERTAIN}
         return literal and _is_pin(value, least=4 if kind is Kind.PASSWORD else 6)

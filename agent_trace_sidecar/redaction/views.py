@@ -21,6 +21,16 @@ _ESCAPE: Final = re.compile(rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')
 _TELLING_ESCAPE: Final = re.compile(rb'\\["nru]')
 _PERCENT: Final = re.compile(rb"%([0-9a-fA-F]{2})")
 _TELLING_PERCENT: Final = re.compile(rb"(?i)%(?:3[ad]|40|22|27|2[0bdf])")
+_ENTITY: Final = re.compile(rb"&(?:quot|amp|apos|lt|gt|#3[49]);")
+_ENTITIES: Final = {
+    b"&quot;": b'"',
+    b"&#34;": b'"',
+    b"&apos;": b"'",
+    b"&#39;": b"'",
+    b"&amp;": b"&",
+    b"&lt;": b"<",
+    b"&gt;": b">",
+}
 _SIMPLE: Final = {b'"': b'"', b"\\": b"\\", b"/": b"/", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
 
@@ -76,6 +86,11 @@ def _percent_parts(text: bytes) -> Iterator[Part]:
     for match in _PERCENT.finditer(text):
         value = int(match.group(1), 16)
         yield *match.span(), bytes([value]) if 32 <= value < 127 else b"?"  # noqa: PLR2004 - printable ASCII
+
+
+def without_entities(text: bytes) -> tuple[bytes, Place]:
+    """The text with the quotes that HTML writes as entities."""
+    return substituted(text, ((*match.span(), _ENTITIES[match.group()]) for match in _ENTITY.finditer(text)))
 
 
 def substituted(text: bytes, parts: Iterable[Part]) -> tuple[bytes, Place]:

@@ -58,6 +58,7 @@ def _hostile() -> dict[str, bytes]:
         "one letter": b"a",
         "JWT heads": b"eyJhbGciOi.eyJ",
         "dollars": b"$2a$10$",
+        "random runs": b"a1B2c3D4e5F6g7H8i9J0k1 ",
     }
     texts = {name: (part * (_HOSTILE_BYTES // len(part))) for name, part in patterns.items()}
     texts["base64"] = base64.b64encode(rng.randbytes(_HOSTILE_BYTES * 3 // 4))

@@ -326,15 +326,16 @@ SECOND: Final = {
 
 def unseen(rng: random.Random, *, each: int) -> Iterator[tuple[str, str, str]]:
     """Kind, text and secret of every form with `each` different values and names."""
-    yield from _drawn(FORMS, rng, each)
+    yield from drawn_from(FORMS, rng, each)
 
 
 def second(rng: random.Random, *, each: int) -> Iterator[tuple[str, str, str]]:
     """The same of the second set."""
-    yield from _drawn(SECOND, rng, each)
+    yield from drawn_from(SECOND, rng, each)
 
 
-def _drawn(table: dict[str, tuple[str, ...]], rng: random.Random, each: int) -> Iterator[tuple[str, str, str]]:
+def drawn_from(table: dict[str, tuple[str, ...]], rng: random.Random, each: int) -> Iterator[tuple[str, str, str]]:
+    """Kind, text and secret of every form of a table."""
     for kind, forms in table.items():
         for form in forms:
             maker, _, template = form.partition("|")

@@ -9,6 +9,7 @@ import pytest
 
 from agent_trace_sidecar.redaction import Funnel, redact_text
 from tests.benchmarks.redaction_corpora import Case, cases, is_masked, recall
+from tests.benchmarks.redaction_third import third
 from tests.benchmarks.redaction_unseen import second, unseen
 
 CASES = list(cases())
@@ -103,6 +104,10 @@ HARMLESS = (
 )
 
 
+def _escaped(text: str) -> str:
+    return json.dumps(text)[1:-1]
+
+
 @pytest.mark.parametrize("kind", sorted({case.kind for case in CASES}))
 def test_each_kind_of_secret_is_found(kind: str) -> None:
     """Every form of config file, code, command line and log that we could think of."""
@@ -121,11 +126,17 @@ def test_tokens_of_services_that_no_table_knows_are_found() -> None:
 
 def test_forms_that_were_written_after_the_rules_are_found() -> None:
     """Services, files and code; a plain word stays where only its meaning would tell."""
-    drawn = second(random.Random(12), each=2)  # noqa: S311 - made-up secrets
-    found = recall([(kind, is_masked(secret, redact_text(text))) for kind, text, secret in drawn])
+    rng = random.Random(12)  # noqa: S311 - made-up secrets
+    drawn = [Case(*case) for case in (*second(rng, each=2), *third(rng, each=2))]
+    found = recall([(case.kind, is_masked(case.secret, redact_text(case.text))) for case in drawn])
     assert found["second, services"] >= 0.94
     assert found["second, files"] >= 0.92
     assert found["second, code"] >= 0.90
+    assert found["third, services"] >= 0.92
+    assert found["third, files"] >= 0.92
+    assert found["third, code"] >= 0.85
+    escaped = [("x", is_masked(_escaped(case.secret), redact_text(_escaped(case.text)))) for case in drawn]
+    assert recall(escaped)["x"] >= 0.97 * found["all"]
 
 
 def test_a_key_without_its_end_line_ends_where_its_body_does() -> None:
@@ -140,7 +151,7 @@ def test_what_is_found_in_a_text_is_found_in_its_json_form() -> None:
     """Escaped once, as it stands in an event."""
 
     def escaped(case: Case) -> bool:
-        return is_masked(json.dumps(case.secret)[1:-1], redact_text(json.dumps(case.text)[1:-1]))
+        return is_masked(_escaped(case.secret), redact_text(_escaped(case.text)))
 
     plain = recall([("x", is_masked(case.secret, redact_text(case.text))) for case in CASES])["x"]
     assert recall([("x", escaped(case)) for case in CASES])["x"] >= 0.97 * plain
