@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
+from asyncpg.connect_utils import SessionAttribute
 
 from agent_trace_sidecar.address import Address, resolve
 from agent_trace_sidecar.limits import CONNECT_DEADLINE_S
@@ -20,27 +21,30 @@ from agent_trace_sidecar.sinks.faults import Fate, verdict
 T = TypeVar("T")
 
 
-async def connect(url: str, deadline_s: float = CONNECT_DEADLINE_S) -> asyncpg.Connection:
+async def connect(url: str, deadline_s: float = CONNECT_DEADLINE_S, *, writes: bool = False) -> asyncpg.Connection:
     """Connect as every part of the program does: no statement cache, a name in pg_stat_activity, a deadline.
 
     Of several hosts in the URL each gets its share of the time: the driver would wait for the first one, which may
-    have lost its power, until nothing is left for the second.
+    have lost its power, until nothing is left for the second. Who `writes` gets one of them that can be written to,
+    unless the URL says what it wants: after a fail-over the old primary may be back, as a standby, and named first.
 
     Raises:
         AddressError: the URL, or the service that it names, can't be used.
     """
     address = resolve(url, os.environ)
     urls = one_host_each(address.url)
+    said = "target_session_attrs" in address.url or "PGTARGETSESSIONATTRS" in os.environ
+    wanted = SessionAttribute.read_write if writes and len(urls) > 1 and not said else None
     while True:
         one, *urls = urls
         try:
-            return await _connect(Address(one, address.tls), deadline_s / (len(urls) + 1))
+            return await _connect(Address(one, address.tls), deadline_s / (len(urls) + 1), wanted)
         except Exception as exc:
             if not urls or verdict(exc).fate is not Fate.RETRY:
                 raise
 
 
-async def _connect(address: Address, deadline_s: float) -> asyncpg.Connection:
+async def _connect(address: Address, deadline_s: float, wanted: SessionAttribute | None) -> asyncpg.Connection:
     async with asyncio.timeout(deadline_s):
         return await asyncpg.connect(
             address.url,
@@ -48,6 +52,7 @@ async def _connect(address: Address, deadline_s: float) -> asyncpg.Connection:
             ssl=address.tls,
             timeout=deadline_s,
             statement_cache_size=0,
+            target_session_attrs=wanted,
             server_settings={"application_name": "agent-trace-sidecar"},
         )
 

@@ -325,7 +325,7 @@ class PostgresSink:
     async def _connect(self) -> asyncpg.Connection:
         await self.close()
         url = await self._url()
-        connection = await connect(url, self._connect_deadline_s)
+        connection = await connect(url, self._connect_deadline_s, writes=True)
         try:
             await guarded(connection, self._prepare(connection), self._connect_deadline_s * 3)
         except BaseException:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.oracle import Oracle
-from tests.support.postgres import execute, fetch
+from tests.support.postgres import PostgresServers, execute, fetch
 from tests.support.proxy import PHASES, Break, Error, Proxy
 from tests.support.shipping import Shipping
 
@@ -120,3 +120,23 @@ async def test_the_first_host_of_two_is_without_power(
             await shipping.delivered()
             assert shipping.causes == []
         assert dead.accepted == 1
+
+
+async def test_the_first_host_of_two_is_a_standby_by_now(tmp_path: Path, postgres_servers: PostgresServers) -> None:
+    """The old primary is back after a fail-over, and read-only: the other one is taken, with or without saying so."""
+    made = Oracle(160)
+    old, new = (
+        postgres_servers.own(tcp=True, settings={"default_transaction_read_only": "on"}),
+        postgres_servers.own(tcp=True),
+    )
+    try:
+        url = f"postgresql://agent_trace@127.0.0.1:{old.tcp_port},127.0.0.1:{new.tcp_port}/migrated?sslmode=disable"
+        for name, more in (("unsaid", ""), ("said", "&target_session_attrs=read-write")):
+            async with Shipping(tmp_path / name, url + more) as shipping:
+                shipping.append([made.line() for _ in range(10)])
+                await shipping.delivered()
+                assert shipping.causes == []
+        assert made.check(new.url, []).problems == []
+    finally:
+        old.close()
+        new.close()

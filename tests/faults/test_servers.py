@@ -268,6 +268,21 @@ async def test_the_schema_is_dropped(server: OwnServer, tmp_path: Path) -> None:
     check(oracle, server.url)
 
 
+async def test_the_database_is_dropped_and_made_anew(server: OwnServer, tmp_path: Path) -> None:
+    """Under a live connection, with lines on their way: it waits, makes the tables, and sends everything again."""
+    oracle = Oracle(62)
+    admin = server.url.replace("/migrated?", "/postgres?")
+    async with Shipping(tmp_path / "spool", server.url) as shipping:
+        shipping.append([oracle.line() for _ in range(50)])
+        await shipping.delivered()
+        execute(admin, "DROP DATABASE migrated WITH (FORCE)")
+        shipping.append([oracle.line() for _ in range(20)])
+        await shipping.failed("3D000")
+        execute(admin, "CREATE DATABASE migrated")
+        await shipping.delivered()
+    check(oracle, server.url)
+
+
 async def test_fail_over_to_a_replica_that_lags(server: OwnServer, tmp_path: Path) -> None:
     """The new primary has not seen the last batches: they are sent again from the spool, without a gap or a double."""
     oracle = Oracle(59)
