@@ -56,6 +56,7 @@ _NUMBERED: Final = re.compile(rb"[A-Za-z_.]*\d?[.*$]?$")
 _JOINTS: Final = frozenset(b"-|~")
 _CALL: Final = re.compile(rb"[(\[][ \t]*(?:\\*[\"'][^\"'\n]{0,60}\\*[\"'][ \t]*,[ \t]*){0,2}\\*[\"']?$")
 _COMPARED: Final = re.compile(rb"(?i)(?:strn?cmp|equals|compare\w*|verify|match\w*)\([ \t]*$")
+_ATTRIBUTE: Final = re.compile(rb"[ \t]+(?!value)[A-Za-z_][\w-]*[ \t]*=")
 _IS_KEY: Final = re.compile(rb"[ \t]*:[ \t]*\\*[\"'\[{\d]")
 _TERNARY: Final = re.compile(rb"\?[ \t]*\\*[\"']$")
 _CALL_REACH: Final = 80
@@ -84,6 +85,8 @@ def assignments(text: bytes, stretches: Iterable[tuple[int, int]]) -> Iterator[S
 
 def _candidate(text: bytes, start: int, end: int) -> Iterator[Span]:
     match = _TAKE_APART.match(text, start, end) if end - start <= _LONGEST_CANDIDATE else None
+    if match is not None and match[2][-1:] in {b'"', b"'"} and _ATTRIBUTE.match(match[3]):
+        return  # <input id="password" class="wide">
     if match is None or (kind := kind_of(match[1])) is Kind.NONE:
         return
     found = Candidate(kind, match[1], match[2], match[3], start)

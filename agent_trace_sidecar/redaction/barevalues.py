@@ -56,9 +56,13 @@ _TYPE: Final = re.compile(
 )
 """What stands behind a colon in code: Option<str>, &Secrets, string;."""
 _EXPRESSION: Final = re.compile(
-    rb"!!?\(|![01][,;)]|&[A-Za-z_]\w*\{|[A-Z]\w{4,}\{|[A-Za-z_$]\w*=(?:void|new|null|this|function)\b|"
-    rb"[A-Za-z_$][\w$]*(?:\??\.[A-Za-z_$][\w$]*)+[=;),\[({?]"
+    rb"!!?\(|\d\*\(|![01][,;)]|&[A-Za-z_]\w*\{|[A-Z]\w{4,}\{|[A-Za-z_$]\w*=(?:void|new|null|this|function)\b|"
+    rb"\([A-Z]\w*\||[A-Za-z_$][\w$]*(?:\??\.[A-Za-z_$][\w$]*)+[=;),\[({?]"
 )
+_OWN: Final = (b"this.", b"self.")
+"""What is given to a field without quotes is an expression."""
+_ARN: Final = re.compile(rb"\barn:[\w:*-]*$")
+"""Before a kind of resource: arn:aws:secretsmanager:region:account:secret:name."""
 _COLON: Final = (b":", b"::")
 _COMPARES: Final = frozenset((b"==", b"===", b"!=", b"!=="))
 _ELEMENT: Final = re.compile(rb"(?i)</?(?:[\w-]+:)?$|\b(?:name|key|id|property|param)\s?=\s?\\*[\"']$")
@@ -81,8 +85,6 @@ def is_alone(text: bytes, begin: int) -> bool:
 def bare_value(text: bytes, found: Candidate, start: int) -> Iterator[Span]:
     """The value that begins at `start`, when it is a secret."""
     sign = found.operator.strip()
-    if sign == b"::" and not found.operator[-1:].isspace() and not text[start - 1 : start].isspace():
-        return  # std::pin::Pin
     if text[found.begin - 1 : found.begin] in {b"?", b"&"} and sign == b"=":
         match = _URL_VALUE.match(text, start, start + _LONGEST_BARE)
         ends = (match.end(), Form.QUOTED) if match else None
@@ -95,15 +97,25 @@ def bare_value(text: bytes, found: Candidate, start: int) -> Iterator[Span]:
     if ends is None or ends[0] - start >= _LONGEST_BARE:
         return
     value = text[start : ends[0]]
-    if text[found.begin - 1 : found.begin] != b";" and _EXPRESSION.match(value):
-        return
-    if not sign.endswith(b">") and (_TROFF.search(value) or (sign.endswith(_COLON) and _TYPE.match(value))):
-        return
-    if (sign in _COMPARES or _is_dense(text, found.begin, ends[0])) and not _is_key(value):
+    if _is_code(text, found, start, value):
         return
     if is_secret(found.name, found.kind, value, ends[1]):
         is_member = found.quote.endswith(b'"') and b":" in sign
         yield Span(start, ends[0], "assignment", quote=found.quote if is_member else b"")
+
+
+def _is_code(text: bytes, found: Candidate, start: int, value: bytes) -> bool:
+    """Whether a value without quotes is an expression, a type, a resource's name or a part of man's markup."""
+    sign, before = found.operator.strip(), text[found.begin - 1 : found.begin]
+    if sign == b"::" and not text[start - 1 : start].isspace():
+        return True  # std::pin::Pin
+    if before != b";" and _EXPRESSION.match(value):
+        return True
+    if sign == b":" and _ARN.search(text, max(0, found.begin - _REST), found.begin):
+        return True
+    if not sign.endswith(b">") and (_TROFF.search(value) or (sign.endswith(_COLON) and _TYPE.match(value))):
+        return True
+    return (sign in _COMPARES or _is_dense(text, found.begin, start + len(value))) and not _is_key(value)
 
 
 def _of_element(text: bytes, found: Candidate, sign: bytes, start: int) -> tuple[int, Form] | None:
@@ -128,9 +140,16 @@ def _of_command(text: bytes, found: Candidate, start: int) -> tuple[int, Form] |
         return _of_line(text, found, start, match.end())
     if flag and len(found.operator) > 1:
         return None  # what stands in a column of its own explains the flag
+    if flag and _is_shouted(text[start : match.end()]):
+        return None  # --password PASSWORD, in any alphabet
     if text[start : start + 1] == b"-" or _PROSE.match(text, start, match.end()):
         return None
     return match.end(), Form.CONFIG if literal else Form.BARE
+
+
+def _is_shouted(value: bytes) -> bool:
+    word = value.decode("utf-8", "replace")
+    return word.isalpha() and word.isupper()
 
 
 def _of_line(text: bytes, found: Candidate, start: int, end: int) -> tuple[int, Form] | None:
@@ -145,7 +164,12 @@ def _of_setting(  # noqa: PLR0911 - one return per form
 ) -> tuple[int, Form] | None:
     """NAME=value, name: value."""
     match = _VALUE.match(text, start, start + _LONGEST_BARE)
-    if match is None or sign in {b",", b"("} or _CODE_TAIL.match(text, start, match.end()):
+    if (
+        match is None
+        or sign in {b",", b"("}
+        or (b" " in found.operator and found.name.startswith(_OWN))
+        or _CODE_TAIL.match(text, start, match.end())
+    ):
         return None
     end = match.end()
     stripped = start + len(text[start:end].rstrip(_CLOSERS))

@@ -71,7 +71,9 @@ _NOT_PASS: Final = frozenset(
     "compass bypass encompass surpass trespass multipass lowpass highpass bandpass passes passed passing passive "
     "passport passenger passage passthrough passthru passwordless overpass underpass compassion minipass subpass ".split()
 )
-_NOT_TOKEN: Final = frozenset("tokenizer tokenize tokenized tokenization tokenizers tokens untokenize".split())
+_NOT_TOKEN: Final = frozenset(
+    "tokenizer tokenize tokenized tokenization tokenizers tokens untokenize secretsmanager secretmanager".split()
+)
 _QUALIFIES_KEY: Final = frozenset(
     "api access secret private auth signing encryption encrypt master shared account license session subscription "
     "storage app application client consumer service admin user web ssh aes hmac cipher crypto security server host "
@@ -96,7 +98,7 @@ _HARMLESS_LAST: Final = frozenset(
     "package spec type_ level bits rounds iterations iter protocol encoding separator sep delimiter".split()
 )
 _HARMLESS_TOKEN: Final = frozenset(
-    "next page continuation pagination change sync request action injection idempotency resume lifecycle cursor "
+    "next output input page continuation pagination change sync request action injection idempotency resume lifecycle cursor "
     "verification cancellation first last current prev previous lookahead async".split()
 )
 """A token of this kind says where to go on, and opens nothing."""

@@ -31,7 +31,7 @@ STRUCTURE_RULES: Final = (
     Rule(
         "authorization",
         rf"(?i)authorization\\*[\"']?\]?\s{{0,4}}(?:=>|[:=,])\s{{0,4}}[\\\"'`fbu({{]{{0,4}}(?:{_SCHEMES}[ :=]{{1,2}}\s{{0,3}})"
-        r"\\*[\"']?([A-Za-z0-9._~+/=:|@!-]{6,})",
+        r"\\*[\"']?([A-Za-z0-9._~/][A-Za-z0-9._~+/=:|@!-]{5,})",
         ("authorization",),
     ),
     Rule(

@@ -60,7 +60,8 @@ _OTHER: Final = compiled(
     rb"href|data:|base64|\buuid\b|user_?id|message|event|process|thread|device|partition|disk|volume|instance|deployment|"
     rb"component|random|seed|test|vector|expected|actual|result|output|input|error|warn|exception|class\b|struct|function|"
     rb"method|type|\bmsg_|\bses_|\bprt_|\bcall_|toolu_|nonce|cert|begin|payload|encod|decod|encrypt|decrypt|cipher|"
-    rb"plain|signature|next|page|cursor|continuation"
+    rb"plain|signature|next|page|cursor|continuation|project|"
+    rb"tenant|network|subnet|router|flavor|cluster|bucket|queue|region|zone"
 )
 """Words that say what else a random value is."""
 _LABEL: Final = re.compile(
@@ -92,6 +93,8 @@ _CHANGES: Final = re.compile(rb"(?<=[A-Za-z])\d|(?<=\d)[A-Za-z]")
 _SPOKEN: Final = re.compile(rb"[A-Z]?[a-z]{3,}")
 _VOWEL: Final = re.compile(rb"[aeiouyAEIOUY]")
 _MOST_WORDS: Final = 0.6
+_MOST_OF_SHORT: Final = 0.45
+_SURE: Final = 20
 _LONG_PART: Final = 10
 _ROWS: Final = (b"0123456789abcdef", b"abcdefghijkl", b"example", b"xxxx")
 _FEW_CHANGES: Final = 2
@@ -150,7 +153,8 @@ def reads(part: bytes) -> bool:
     if part.islower() or part.isupper():
         return False
     words = [run for run in _SPOKEN.findall(part) if _VOWEL.search(run)]
-    return sum(map(len, words)) >= _MOST_WORDS * len(part)
+    share = _MOST_WORDS if len(part) >= _SURE else _MOST_OF_SHORT
+    return sum(map(len, words)) >= share * len(part)
 
 
 def _label(note: bytes) -> bytes | None:

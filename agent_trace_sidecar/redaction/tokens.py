@@ -5,7 +5,7 @@ masks a token that was cut or mistyped as well, since its mark leaves no doubt w
 that their makers publish. A row is: rule, literals of which one is in every match (lower-case), pattern.
 """
 
-from typing import Final
+from typing import Final, Literal
 
 from agent_trace_sidecar.redaction.rules import Rule
 
@@ -182,9 +182,18 @@ _TABLE: Final = (
     ("ppk", "private-lines:", r"(?m)^Private-Lines: \d+\r?\n((?:[A-Za-z0-9+/=]+\r?\n)+(?:Private-MAC: [0-9a-f]+)?)"),
 )
 
-_UNPLAIN: Final = frozenset({"old-vault-token", "artifactory-token", "artifactory-key", "fireworks-key", "vault-token"})
+_MIXED: Final = frozenset({"old-vault-token"})
+_UNPLAIN: Final = frozenset({"artifactory-token", "artifactory-key", "fireworks-key", "vault-token"})
+
+
+def _judged(rule_id: str) -> Literal["", "mixed", "unplain"]:
+    """What a token must look like whose mark is short."""
+    if rule_id in _MIXED:
+        return "mixed"
+    return "unplain" if rule_id in _UNPLAIN else ""
+
 
 OWN_RULES: Final = tuple(
-    Rule(rule_id, pattern, tuple(literals.split()), group=1, judged="unplain" if rule_id in _UNPLAIN else "")
+    Rule(rule_id, pattern, tuple(literals.split()), group=1, judged=_judged(rule_id))
     for rule_id, literals, pattern in _TABLE
 )

@@ -32,6 +32,7 @@ _PLACEHOLDER: Final = re.compile(
       (.)\1*                                                        # one character again and again
     | \W+ | [.*x_-]+
     | <[^<>]*> | \[[\w .-]*\] | \{[\w.: -]*\} | %\w+% | %[a-z_]{1,30} | %\(\w+\)s | \$\(.*\) | \$[A-Za-z_]\w*(?:[.\[>:-].*)? | @[\w.]+@ | __\w+__
+    | \{\{\s.*\s\}\} | [{\[]\\* | [)\]}],?.*[(=].* | .*&nbsp;.* | [a-z]+[.?] | example[-_]\w+
     | .*\{%.* | \$\{[A-Za-z_]\w*.* | \w+\(\)? | [\w.:-]*-\$[a-z_]+ | <\w*$ | [*&][A-Za-z_-]+ | [A-Z]<.* | realm= | ["']\s?[+.]\s?.* | .*[+.]\s?["'] | [+.]\s[\w$(].*
     | .*(?:\$\{[^{}$]*\} | \{\{[^{}]*\}\} | \#\{[^{}]*\} | %\(\w+\)s | <%.*%> | %s | \.\.\. | \u2026).*
     | [\w\s:./@-]*(?:\{\w*\}[\w\s:./@-]*)+
@@ -43,7 +44,8 @@ _PLACEHOLDER: Final = re.compile(
 )
 _REFERENCE: Final = re.compile(
     r"""(?x)^(?:
-      \d+\.(?:second|minute|hour|day|week|month|year)s?
+      0x[0-9a-fA-F]{1,8} | \w+\[-?\d+\]\..*
+    | \d+\.(?:second|minute|hour|day|week|month|year)s?
     | (?:process\.env|os\.environ|env|ENV|secrets|vars|var|local|data|module|inputs|params|config|settings|self|this|ssm|vault|
          ref|Ref|arn:aws|file|projects/|op://|kms:)[.:\[(/].*
     | (?:https?|file|urn|git|ssh|data|s3|gs|tel|mailto):.*
@@ -62,7 +64,7 @@ _NUMBER: Final = re.compile(r"^\d+$")
 _CALL: Final = re.compile(
     r"^[\w.$:>&*!-]*\w[\w.]*\s*[(\[]|[)\]}]\s*$|^\(|^\[|^\{|^(?:new|await|lambda|func|function|not|if)\s|=>|->|::|&&|\|\|"
 )
-_DOTTED: Final = re.compile(r"^[A-Za-z_$]\w*(?:(?:\.|::|->|/|\\)[A-Za-z_$]\w*)+$")
+_DOTTED: Final = re.compile(r"^[A-Za-z_$][\w$]*(?:(?:\.|::|->|/|\\)[A-Za-z_$][\w$]*)+$")
 _TECH: Final = re.compile(
     r"(?i)sha-?\d+|md[45]|utf-?\d+|base-?\d+|oauth-?\d|http-?\d|x-?509|aes-?\d+|hs\d{3}|rs\d{3}|es\d{3}|ps\d{3}|rsa-?\d+|"
     r"ed25519|ecdsa|curve25519|pbkdf2|bcrypt|scrypt|argon2\w*|v\d+|ipv[46]|p\d{3}|cl100k|o200k|r50k|int\d+|uint\d+|float\d+|"
@@ -99,6 +101,7 @@ _ALPHA: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _SHORT_WORDS: Final = frozenset(
     "by of to in on is id ok ui at as or no my up db ip js ts go io if do an it we be us vm os tv pc de la en eu".split()
 )
+_KEBAB: Final = re.compile(r"[a-z]{2,}(?:[-_.][a-z]{2,})+$")
 _VOWEL: Final = re.compile(r"[aeiouyAEIOU]")
 _HARD: Final = re.compile(r"(?i)[bcdfghjklmnpqrstvwxz]{5,}")
 
@@ -251,7 +254,7 @@ def entropy(value: str) -> float:
 
 def is_random(value: str, *, least: int) -> bool:
     """Whether the value was most likely drawn at random: long enough, no words, mixed, and no pattern."""
-    if len(value) < least or is_wordy(value) or not value.isascii():
+    if len(value) < least or is_wordy(value) or not value.isascii() or _KEBAB.match(value):
         return False
     if not any(c.isdigit() for c in value) and len(value) < 16 and not re.search(r"[a-z][A-Z].*[a-z][A-Z]", value):  # noqa: PLR2004
         return False

@@ -100,6 +100,15 @@ HARMLESS = (
     "value: U2VuZCBtZSBhIHN1bW1hcnk=\\nprovider: mailgun",
     "POSTGRES_PASSWORD: ${POSTGRES_PASSWORD:?of the superuser}",
     "2026-01-02 status installed passwd:amd64 1:4.13+dfsg1-1+deb12u2",
+    '<input type="password" name="pwd" id="pass1" class="regular-text">',
+    '"ARN": "arn:aws:secretsmanager:us-west-2:123456789012:secret:MyDatabaseSecret-a1b2c3"',
+    'x={Authorization:"Basic "+utils_btoa(_+":"+w)}',
+    "this.password = arg2;",
+    "const Pw8 = 0x90",
+    "METADATA_KEY = 'grpc-previous-rpc-attempts'",
+    "\t\ts.serveBiDirectionalStream(w, r)",
+    "  -p, --password ПАРОЛЬ",
+    '"action_initiator_project": "6f70656e737461636b20342065766572"',
     "modelID claude-sonnet-4-5-20250929 of providerID anthropic",
 )
 
