@@ -3,11 +3,16 @@
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tests.support.postgres import OwnServer, PostgresServers, open_servers
 
 _KEPT = {"AGENT_TRACE_PG_BIN"}
+
+# How long an example takes says something about the machine's other work, not about what is tested.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)
