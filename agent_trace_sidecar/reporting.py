@@ -84,7 +84,7 @@ def _page(config: Config, arguments: argparse.Namespace, said: Said) -> Page:
             return since_page(await since.gather(connection, first, folder, said), datetime.now(UTC))
         assert folder is not None  # noqa: S101 - checked above
         found = await repository.gather(connection, folder, arguments.rev, arguments.path or [], said)
-        return repository_page(found, mask, contents=contents)
+        return repository_page(found, mask, said, contents=contents)
 
     try:
         return with_database(config, work)

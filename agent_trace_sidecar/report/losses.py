@@ -36,6 +36,7 @@ class Loss(NamedTuple):
     kind: str
     """gap or dead."""
     sentence: str
+    error: str = ""
     line: str = ""
 
 
@@ -70,4 +71,4 @@ def _letter(row: asyncpg.Record) -> Loss:
     told = _AT.search(line[:400])
     at = moment(int(told[1])) if told else row["seen_at"]
     text = line[:_SHOWN_CHARS].decode("utf-8", "replace")
-    return Loss(at, "dead", f"A line could not be stored: {row['reason']}: {row['error']}", text)
+    return Loss(at, "dead", f"A line could not be stored: {row['reason']}", row["error"], text)

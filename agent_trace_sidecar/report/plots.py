@@ -61,6 +61,8 @@ class Figure(NamedTuple):
     rows: Sequence[Sequence[str]]
     sql: str
     note: str = ""
+    labels: int = 1
+    """So many columns at the left are names."""
 
     def html(self, plot: Html | None, name: str) -> Html:
         """The figure; `name` is unique in the page."""
@@ -72,11 +74,17 @@ class Figure(NamedTuple):
         return el("figure", el("figcaption", el("h2", self.title)), shown, *words, numbers, source, id=name)
 
     def _table(self) -> Html:
-        head = el("tr", *(el("th", one, scope="col") for one in self.heads))
-        rows = [el("tr", el("th", row[0], scope="row"), *(el("td", one) for one in row[1:])) for row in self.rows]
+        head = el("tr", *(el("th", one, scope="col", class_=self._kind(at)) for at, one in enumerate(self.heads)))
+        rows = [el("tr", *(self._cell(at, one) for at, one in enumerate(row))) for row in self.rows]
         caption = el("caption", self.title, class_="unseen")
         table = el("table", caption, el("thead", head), el("tbody", *rows))
         return el("div", table, class_="wide", tabindex=0, role="group", aria_label=f"Numbers: {self.title}")
+
+    def _cell(self, at: int, text: str) -> Html:
+        return el("td", text, class_=self._kind(at)) if at else el("th", text, scope="row", class_=self._kind(at))
+
+    def _kind(self, at: int) -> str | None:
+        return "label" if at < self.labels else None
 
 
 def running_line(points: Sequence[tuple[datetime, float, int]]) -> Html:

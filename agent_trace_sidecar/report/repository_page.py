@@ -12,9 +12,9 @@ from agent_trace_sidecar.query.blame import Line
 from agent_trace_sidecar.report.html import Html, counted, el, first_line, join, money, visible
 from agent_trace_sidecar.report.page import Page, fact, facts
 from agent_trace_sidecar.report.plots import share_bar
-from agent_trace_sidecar.report.repository import FileLines, Repository, shares
+from agent_trace_sidecar.report.repository import FileLines, Repository, Said, shares
 from agent_trace_sidecar.report.spent import SessionFacts
-from agent_trace_sidecar.report.syntax import colours
+from agent_trace_sidecar.report.syntax import MAX_ALL_S, Painter
 
 AUTHORS: Final = ("ai", "mixed", "human", "unknown")
 Mask = Callable[[str, str], str]
@@ -36,9 +36,9 @@ class _Folder(NamedTuple):
         return total
 
 
-def repository_page(found: Repository, mask: Mask, *, contents: bool) -> Page:
+def repository_page(found: Repository, mask: Mask, said: Said, *, contents: bool) -> Page:
     """Make the page; without `contents` no line, prompt or title is in it."""
-    numbers = {record: at for at, record in enumerate(found.calls)}
+    maker = _Maker(found, mask, contents=contents)
     tree = _tree(found)
     total = tree.counts()
     body = join(
@@ -58,7 +58,7 @@ def repository_page(found: Repository, mask: Mask, *, contents: bool) -> Page:
     data = {
         "calls": [_call(found, origin, contents=contents) for origin in found.calls.values()],
         "sessions": {name: _session(one, contents=contents) for name, one in found.sessions.items()},
-        "files": [_file(one, numbers, mask, contents=contents) for one in found.files],
+        "files": list(maker.files(said)),
         "contents": contents,
     }
     at = f"at {found.revision[:12]}" if found.revision else "as the files stand"
@@ -72,7 +72,9 @@ def repository_page(found: Repository, mask: Mask, *, contents: bool) -> Page:
         share_bar(total, "Lines of the repository"),
         el("p", f"{counted(total.total(), 'line')} {at}. ", _EXPLAINED, class_="quiet"),
     )
-    return Page("repository", f"Who wrote {found.root.name or 'this'}", summary, body, data, found.notes)
+    return Page(
+        "repository", f"Who wrote {found.root.name or 'this'}", summary, body, data, found.notes + maker.notes()
+    )
 
 
 _WHO: Final = {"ai": "AI", "mixed": "Mixed", "human": "Human", "unknown": "Unknown"}
@@ -177,6 +179,7 @@ def _code() -> Html:
         el(
             "div",
             el("h2", "Choose a file", id="file"),
+            el("span", "↑ ↓ line · n p block", class_="quiet keys"),
             el("label", "Line ", el("input", type="number", id="goto", min=1), hidden=True),
             class_="bar",
         ),
@@ -226,30 +229,51 @@ def _session(one: SessionFacts, *, contents: bool) -> dict[str, object]:
     }
 
 
-def _file(file: FileLines, numbers: Mapping[UUID, int], mask: Mask, *, contents: bool) -> dict[str, object]:
-    counts = shares(file.lines)
-    found: dict[str, object] = {
-        "path": file.path,
-        "counts": [counts[who] for who in AUTHORS],
-        "runs": list(_runs(file.lines, numbers)),
-        "moved": {
-            str(line.line): f"{line.origin_path}:{line.origin_line}"
-            for line in file.lines
-            if line.origin_path not in {None, file.path}
-        },
-        "trails": dict(_trails(file, numbers)),
-    }
-    if contents:
-        text = _shown(file, mask)
-        found |= {"text": text, "colours": colours(file.path, text)}
-    return found
+class _Maker:
+    """Makes the data of the files."""
 
+    def __init__(self, found: Repository, mask: Mask, *, contents: bool) -> None:
+        self._found, self._mask, self._contents = found, mask, contents
+        self._numbers = {record: at for at, record in enumerate(found.calls)}
+        self._painter = Painter()
 
-def _shown(file: FileLines, mask: Mask) -> list[str]:
-    """The lines as they may be shown: masked, and nothing hidden in them."""
-    whole = b"\n".join(line.removesuffix(b"\r") for line in file.text).decode(errors="replace")
-    lines = [visible(line) for line in mask(whole, file.path).split("\n")]
-    return lines if len(lines) == len(file.text) else ["[withheld]"] * len(file.text)
+    def files(self, said: Said) -> Iterator[dict[str, object]]:
+        """One after the other."""
+        for at, file in enumerate(self._found.files):
+            said("files written", at, len(self._found.files))
+            yield self._file(file)
+
+    def notes(self) -> list[str]:
+        """What was left out."""
+        number = self._painter.left_out
+        late = (
+            f"{counted(number, 'file')} without the colours of the language, as all would take over {MAX_ALL_S:.0f} s"
+        )
+        return [f"{late}: choose files or folders with --path to see them."] if number else []
+
+    def _file(self, file: FileLines) -> dict[str, object]:
+        counts = shares(file.lines)
+        found: dict[str, object] = {
+            "path": file.path,
+            "counts": [counts[who] for who in AUTHORS],
+            "runs": list(_runs(file.lines, self._numbers)),
+            "moved": {
+                str(line.line): f"{line.origin_path}:{line.origin_line}"
+                for line in file.lines
+                if line.origin_path not in {None, file.path}
+            },
+            "trails": dict(_trails(file, self._numbers)),
+        }
+        if self._contents:
+            text = self._shown(file)
+            found |= {"text": text, "colours": self._painter.colours(file.path, text)}
+        return found
+
+    def _shown(self, file: FileLines) -> list[str]:
+        """The lines as they may be shown: masked, and nothing hidden in them."""
+        whole = b"\n".join(line.removesuffix(b"\r") for line in file.text).decode(errors="replace")
+        lines = [visible(line) for line in self._mask(whole, file.path).split("\n")]
+        return lines if len(lines) == len(file.text) else ["[withheld]"] * len(file.text)
 
 
 def _runs(lines: Iterable[Line], numbers: Mapping[UUID, int]) -> Iterator[tuple[int, int, int, float]]:

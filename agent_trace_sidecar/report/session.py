@@ -253,7 +253,8 @@ def _bodies(row: asyncpg.Record) -> Iterator[Body]:
 
 
 def _lost(name: str, loss: Loss) -> Item:
-    return Item(loss.at, loss.kind, name, loss.sentence, bodies=[Body("Line", loss.line)] if loss.line else [])
+    bodies = [Body("Line", loss.line)] if loss.line else []
+    return Item(loss.at, loss.kind, name, loss.sentence, loss.error, bodies=bodies)
 
 
 # -- undoing ---------------------------------------------------------------------------------------------------

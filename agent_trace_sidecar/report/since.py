@@ -64,6 +64,8 @@ class Surviving(NamedTuple):
 
     folders: dict[str, str]
     """Where each project was read."""
+    recorded: dict[str, str]
+    """Where each project was recorded."""
     lines: Counter[tuple[str, str, str]]
     """By day of writing, model and project."""
 
@@ -127,10 +129,11 @@ def quoted(text: str) -> str:
 async def _surviving(
     connection: asyncpg.Connection, since: datetime, folder: Path | None, said: Said
 ) -> tuple[Surviving, list[str]]:
-    found, notes = Surviving({}, Counter()), list[str]()
+    found, notes = Surviving({}, {}, Counter()), list[str]()
     wanted: dict[str, list[str]] = {}
     for row in await connection.fetch(_PLACES, since):
         wanted.setdefault(row["project"], []).append(row["worktree"])
+        found.recorded.setdefault(row["project"], row["worktree"])
     given = await placed(connection, folder / "x") if folder is not None else None
     for project, worktrees in wanted.items():
         checkout = _readable(project, worktrees, given)

@@ -1,9 +1,9 @@
 """The page of a span of time, for a person who steers: what was written, what of it stands, what it cost; pure."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from agent_trace_sidecar.report.html import Html, join, money
 from agent_trace_sidecar.report.page import Page, fact, facts
@@ -77,7 +77,7 @@ def _by_day(found: Since, until: datetime) -> Html:
     if others:
         series[f"{len(others)} others"] = [sum(lines[day, model] for model in others) for day in days]
     rows = [(day, model, f"{count:,}") for (day, model), count in sorted(lines.items())]
-    figure = Figure("AI lines written by day and model", ("day", "model", "lines"), rows, found.written.sql)
+    figure = Figure("AI lines written by day and model", ("day", "model", "lines"), rows, found.written.sql, labels=2)
     return figure.html(day_bars(days, series, "lines", COLOURS) if rows else None, "written")
 
 
@@ -86,7 +86,7 @@ def _surviving(found: Since, until: datetime) -> Html:
     sql = f"{found.written_there.sql};\n-- surviving: agent-trace-sidecar stats --by day"
     written, living = _there(found)
     rows = [(day, model, f"{count:,}", f"{living[day, model]:,}") for (day, model), count in sorted(written.items())]
-    figure = Figure(title, ("day", "model", "written", "surviving"), rows, sql, _explained(found))
+    figure = Figure(title, ("day", "model", "written", "surviving"), rows, sql, _explained(found), labels=2)
     if not rows:
         return figure.html(None, "surviving")
     days = _days(found, until, (day for day, _ in written))
@@ -143,7 +143,7 @@ def _by_repository(found: Since) -> Html:
         living[project] += count
     shown, values, rows = [], [], []
     for row in found.repositories.rows:
-        name = str(row["repository"] or found.surviving.folders.get(row["project"]) or row["project"])
+        name = _name(found, row)
         is_known = row["project"] in found.surviving.folders
         said = f"{living[row['project']]:,}" if is_known else "not known"
         shown.append((name, (float(row["lines"]), float(living[row["project"]]))))
@@ -152,6 +152,13 @@ def _by_repository(found: Since) -> Html:
     figure = Figure("AI lines by repository", ("repository", "written", "surviving"), rows, found.repositories.sql)
     plot = bars(shown[:MAX_BARS], values[:MAX_BARS], *_WRITTEN) if shown else None
     return figure.html(plot, "repositories")
+
+
+def _name(found: Since, row: Mapping[str, Any]) -> str:
+    """What people call a project: its remote, or its folder, which in containers may be the same for many."""
+    project = str(row["project"] or "unknown")
+    folder = found.surviving.folders.get(project)
+    return str(row["repository"] or folder or f"{found.surviving.recorded.get(project, '')} {project[:8]}".strip())
 
 
 def _cost(found: Since) -> Html:

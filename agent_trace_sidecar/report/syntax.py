@@ -6,8 +6,10 @@ time, and what it says is only believed when its pieces are the text again.
 
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from types import FrameType
 from typing import Final
 
@@ -20,6 +22,9 @@ _MAX_CHARS: Final = 1_000_000
 _MAX_LINE: Final = 5_000
 """A longer line is no code that a person reads."""
 _MAX_S: Final = 3.0
+"""Of one file."""
+MAX_ALL_S: Final = 30.0
+"""Of all files of a page: some hundred lines take a tenth of a second."""
 
 _KINDS: Final = (
     (Comment, 3),
@@ -40,8 +45,27 @@ class _TimeIsUp(Exception):  # noqa: N818 - no error: the file stays plain
     pass
 
 
-def colours(path: str, lines: Sequence[str]) -> list[list[int]] | None:
-    """For each line a flat list of length and kind; None where the file stays plain."""
+class Painter:
+    """Colours file after file until its time is up."""
+
+    def __init__(self, max_s: float = MAX_ALL_S) -> None:
+        self._left_s = max_s
+        self.left_out = 0
+        """Files that came too late."""
+
+    def colours(self, path: str, lines: Sequence[str]) -> list[list[int]] | None:
+        """For each line a flat list of length and kind; None where the file stays plain."""
+        if self._left_s <= 0:
+            self.left_out += 1
+            return None
+        began = time.monotonic()
+        try:
+            return _colours(path, lines)
+        finally:
+            self._left_s -= time.monotonic() - began
+
+
+def _colours(path: str, lines: Sequence[str]) -> list[list[int]] | None:
     text = "\n".join(lines)
     if len(text) > _MAX_CHARS or any(len(line) > _MAX_LINE for line in lines):
         return None
@@ -78,6 +102,7 @@ def _add(line: list[int], length: int, kind: int) -> None:
         line.extend((length, kind))
 
 
+@cache
 def _kind(kind: _TokenType) -> int:
     return next((number for known, number in _KINDS if kind[: len(known)] == known), 0)
 

@@ -393,6 +393,16 @@ def test_what_a_call_did_is_opened_on_demand(browser: Browser, session: Path) ->
         assert is_quiet(page)
 
 
+def test_a_session_without_contents_has_names_and_figures_only(shown: Showcase, session: Path, tmp_path: Path) -> None:
+    """No prompt, answer, argument, output, error, diff or title."""
+    name = fetch(shown.url, "SELECT session_id FROM agent_trace_sessions WHERE parent_session_id IS NULL")[0][0]
+    bare = reported(shown, "--session", name, "--metadata-only", "--output", str(tmp_path / "bare.html")).read_text()
+    for content in ("Add discounts", "I look at the prices", "Could not find oldString", "+def discounted", "printf"):
+        assert content in session.read_text()
+        assert content not in bare
+    assert all(kept in bare for kept in ("shop/prices.py", "edit", "claude-sonnet-4-5"))
+
+
 def test_the_page_of_a_session_is_accessible(browser: Browser, session: Path) -> None:
     """As far as axe-core knows."""
     looked_at(browser, session)
@@ -548,12 +558,12 @@ SCROLL = f"""new Promise(done => {{
 
 
 def opened(browser: Browser, made: page_frame.Page, folder: Path, place: str) -> tuple[float, float]:
-    """Seconds of work of the page's thread until it is open, and for each jump to another place; the best of three."""
+    """Seconds of work of the page's thread until it is open, and for each jump to another place; the better of two."""
     file, empty = folder / "large.html", folder / "empty.html"
     file.write_text(page_frame.render(made, AT))
     empty.write_text("")
     opening, jumping = [], []
-    for _ in range(3):
+    for _ in range(2):
         with browser.open(empty) as page:
             before = page.worked_s()
             page.load(file.resolve().as_uri())
@@ -574,7 +584,7 @@ def test_a_file_of_5000_lines_opens_within_a_second_and_scrolls(browser: Browser
     file = FileLines("a.py", text, lines, [(calls[0],)] * LINES)
     by_id = {one.record_id: one for one in calls}
     found = Repository(tmp_path, None, [file], {}, by_id, {}, {"ses_1": SessionFacts("ses_1")}, [])
-    made = repository_page(found, lambda text, _: text, contents=True)
+    made = repository_page(found, lambda text, _: text, lambda *_: None, contents=True)
     opening_s, jump_s = opened(browser, made, tmp_path, "list")
     assert opening_s < 1
     assert jump_s < 0.1

@@ -68,7 +68,15 @@ TESTS: Final = (
     "def test_largest():\n    assert largest([]) == 0\n\n\ndef test_a_discount_rounds_to_the_shop():\n"
     "    assert discounted([999], 10) == 900\n"
 )
+STOCK_TESTS: Final = (
+    "import pytest\n\nfrom shop.stock import Stock\n\n\n"
+    "def test_what_is_put_there_can_be_taken():\n    stock = Stock()\n"
+    "    stock.add('tea', 3)\n    stock.take('tea', 2)\n    assert stock.counts == {'tea': 1}\n\n\n"
+    "def test_more_than_there_is_is_refused():\n    with pytest.raises(LookupError):\n        Stock().take('tea', 1)\n"
+)
+GUIDE: Final = "# Guide\n\n" + "".join(f"{n}. {step}.\n" for n, step in enumerate(("Price", "Discount", "Receipt"), 1))
 FILES: Final = {
+    ".gitignore": ".opencode/\n",
     "README.md": "# Shop\n\nA small shop, to try things on.\n",
     "shop/__init__.py": "",
     "shop/prices.py": PRICES,
@@ -160,6 +168,11 @@ class Showcase:
             SONNET,
             [Step([self.write("shop/web/price.js", page)])],
         )
+        failing = Step([self.edit("shop/stock.py", "no such text", "x")])
+        self.say("Explain how to use it.", "A guide", SONNET, [failing, Step([self.write("docs/guide.md", GUIDE)])])
+        self.say(
+            "Test the stock.", "Tests of the stock", GPT, [Step([self._patch("tests/test_stock.py", STOCK_TESTS)])]
+        )
 
     def _patch(self, path: str, content: str) -> Call:
         lines = "".join(f"+{line}\n" for line in content.splitlines())
@@ -185,6 +198,7 @@ def showcase(url: str) -> Iterator[Showcase]:
         oc.env["AGENT_TRACE_STATE_DIR"] = str(oc.folder / "state")
         oc.config["provider"] = _providers(model)
         shown = Showcase(oc, model, url, oc.project("shop", FILES))
+        oc.git(shown.project, "remote", "add", "origin", "https://git.example.com/shop.git")
         done = shown.command("init", ".")
         assert done.returncode == 0, done.stderr
         yield shown

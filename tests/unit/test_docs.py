@@ -47,3 +47,12 @@ def test_the_readme_names_every_table() -> None:
     tables = set(re.findall(r"CREATE TABLE IF NOT EXISTS (agent_trace_\w+)", sql))
     partitions = {name for name in tables if re.search(rf"{name}\s+PARTITION OF", sql)}
     assert set(rows("Tables")) == tables - partitions
+
+
+def test_the_readmes_pictures_are_there_and_small() -> None:
+    """As `make screenshots` writes them."""
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
+    assert len(pictures) == 3
+    for picture in pictures:
+        assert (ROOT / picture).read_bytes().startswith(b"\x89PNG")
+        assert (ROOT / picture).stat().st_size < 300_000

@@ -2,19 +2,23 @@
 
 import json
 import re
+import sys
+import time
 from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
 
+from agent_trace_sidecar import progress
 from agent_trace_sidecar.fingerprints import line_hashes
+from agent_trace_sidecar.progress import Counting
 from agent_trace_sidecar.query.authors import Origin
 from agent_trace_sidecar.query.history import Change, Span
 from agent_trace_sidecar.query.lineage import MAX_TRAIL, lineage
-from agent_trace_sidecar.report import page
+from agent_trace_sidecar.report import page, syntax
 from agent_trace_sidecar.report.html import clipped, data, el, escape, first_line, money, visible
 from agent_trace_sidecar.report.since import quoted
-from agent_trace_sidecar.report.syntax import colours
+from agent_trace_sidecar.report.syntax import Painter
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -120,13 +124,29 @@ def test_the_policy_of_a_page_names_what_stands_in_it() -> None:
 def test_colours_are_of_the_whole_line_or_not_at_all() -> None:
     """Lengths add up; what has no language, is too long or takes too long stays plain."""
     lines = ["def f(x):  # why", "", '\treturn \'é\' + """', 'text""" + 12']
-    found = colours("a/b.py", lines)
+    found = Painter().colours("a/b.py", lines)
     assert found is not None
     assert [sum(line[::2]) for line in found] == list(map(len, lines))
     assert found[0][:2] == [3, 1]
-    assert colours("no.such-language", ["x"]) is None
-    assert colours("a.py", ["x" * 10_000]) is None
-    assert colours("a.py", []) is None
+    assert Painter().colours("no.such-language", ["x"]) is None
+    assert Painter().colours("a.py", ["x" * 10_000]) is None
+    assert Painter().colours("a.py", []) is None
+
+
+def test_colours_end_when_their_time_is_up() -> None:
+    """A page with thousands of files is still made; the painter knows how many came too late."""
+    painter = Painter(max_s=0)
+    assert painter.colours("a.py", ["x = 1"]) is None
+    assert painter.left_out == 1
+
+
+def test_a_lexer_that_does_not_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also inside of a regular expression that backtracks for ever."""
+    monkeypatch.setattr(syntax, "_MAX_S", 0.2)
+    monkeypatch.setattr(syntax, "_by_line", lambda *_: re.match(r"(a+)+$", "a" * 64 + "b"))
+    began = time.monotonic()
+    assert Painter().colours("a.py", ["x = 1"]) is None
+    assert time.monotonic() - began < 10
 
 
 def test_what_is_long_is_cut_and_says_so() -> None:
@@ -148,3 +168,31 @@ def test_names_in_sql_stay_names() -> None:
     """Of projects: paths may hold anything."""
     assert quoted("it's") == "'it''s'"
     assert quoted("\\'; DROP") == "E'\\\\''; DROP'"
+
+
+def test_progress_is_a_line_now_and_then_without_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing for what is quick."""
+    quick = Counting("report")
+    quick.update("files", 1, 2)
+    quick.close()
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "_LINE_EVERY_S", 0.0)
+    slow = Counting("report")
+    slow.update("files", 1, 2)
+    slow.close()
+    assert capsys.readouterr().err == "report: 1 of 2 files\n"
+
+
+def test_progress_is_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """One for each thing that is counted, and none is left on the screen."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    counting = Counting("report")
+    counting.update("files", 0, 2)
+    counting.update("sessions", 1, 2)
+    counting.close()
+    said = capsys.readouterr().err
+    assert "report: files:" in said
+    assert "report: sessions:" in said
+    assert said.endswith("\r")
