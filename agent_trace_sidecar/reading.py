@@ -7,6 +7,7 @@ is dropped when the log is to be read from elsewhere.
 
 import asyncio
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 from uuid import UUID
@@ -20,6 +21,10 @@ _LINGER_S: Final = 0.02
 """After a quiet time the first line goes out almost at once; those that come with it go with it."""
 _SLICE_BYTES: Final = 48 * 1024
 """Read ahead in one go: about two milliseconds, for which answers wait; many lines at once are masked best."""
+
+
+_LEAST_BYTES: Final = 1024
+"""A portion does not shrink below this; it holds a line at least."""
 
 
 class LogLine(NamedTuple):
@@ -84,6 +89,7 @@ class Reader:
         self._flush_s = flush_s
         self._linger_s = min(_LINGER_S, flush_s)
         self._flushed_at = 0.0
+        self._room = BATCH_BYTES
         self._ahead: list[Parsed] = []
         self._ahead_from = 0
         self._instance = UUID(int=0)
@@ -98,11 +104,11 @@ class Reader:
         self._ahead = []
         start, position = position, lines[-1].source.end if lines else position
         while True:
-            if (room := BATCH_BYTES - (position - start)) > 0:
+            if (room := self._room - (position - start)) > 0:
                 lines += map(self._parsed, self._log.read(position, room))
                 position = lines[-1].source.end if lines else position
             left = end - time.monotonic()
-            if len(lines) >= self._batch_size or position - start >= BATCH_BYTES or left <= 0:
+            if len(lines) >= self._batch_size or position - start >= self._room or left <= 0:
                 break
             try:
                 async with asyncio.timeout(left):
@@ -111,14 +117,24 @@ class Reader:
             except TimeoutError:
                 break
         self._flushed_at = time.monotonic()
+        if self._room < BATCH_BYTES:
+            lines = lines[: max(1, bisect_right(lines, start + self._room, key=_end))]
         return lines[:BATCH_ROWS]
+
+    def shrink(self) -> None:
+        """The last portion was too large to get through in time."""
+        self._room = max(self._room // 4, _LEAST_BYTES)
+
+    def grow(self) -> None:
+        """The last portion got through with ease."""
+        self._room = min(self._room * 2, BATCH_BYTES)
 
     async def read_ahead(self, position: int, enough: Callable[[], bool]) -> None:
         """Read what stands after `position` by now, until it fills a batch or it is `enough`."""
         lines: list[Parsed] = []
         start = position
         await asyncio.sleep(0)
-        while not enough() and position < self._log.end and position - start < BATCH_BYTES and len(lines) < BATCH_ROWS:
+        while not enough() and position < self._log.end and position - start < self._room and len(lines) < BATCH_ROWS:
             fresh = self._log.read(position, _SLICE_BYTES)
             if not fresh:
                 break
@@ -138,6 +154,10 @@ class Reader:
         else:
             self._instance = found.instance
         return Parsed(line, found, found.instance, found.seq)
+
+
+def _end(line: Parsed) -> int:
+    return line.source.end
 
 
 def _no_event(line: LogLine, data: bytes, found: Rejected) -> Parsed:

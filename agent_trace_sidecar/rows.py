@@ -180,6 +180,8 @@ class Batch:
     check: str = ""
     """What the log says of itself at `new_position`."""
     encoded_bytes: int = 0
+    patience: float = 1.0
+    """How many times the usual deadline it gets: a line by itself can't be sent in smaller parts."""
 
 
 class Counts(NamedTuple):

@@ -38,6 +38,8 @@ from agent_trace_sidecar.wire import Envelope, Rejected, head
 T = TypeVar("T")
 
 _BACKOFF_FIRST_S: Final = 0.1
+_PATIENCE_MAX: Final = 16.0
+"""So many times the usual deadline for a line that does not get through."""
 _DAMAGED_BYTES: Final = 64 * 1024
 """Of damaged bytes, which may be a whole segment, this much goes to the dead letters."""
 _RACED: Final = Verdict(Fate.RETRY, "raced", "The checkpoint was locked by somebody else; it is tried again.")
@@ -98,6 +100,8 @@ class Shipper:
         self._known: dict[UUID, State] = {}
         """The state that the database has of each instance the builder knows; the one seen last is the last."""
         self._checkpoint = Checkpoint(0, 0, Counts(), "")
+        self._too_slow = False
+        self._patience = 1.0
         self.health = Health()
         self.counts_before = Counts()
         self.position = 0
@@ -160,6 +164,7 @@ class Shipper:
         await self._know(instances)
         known = self._checkpoint
         batch = Batch(self._log.name.log_id, known.epoch, known.position, self.position, _now())
+        batch.patience = self._patience
         for line in lines:
             at, batch.new_position = batch.new_position, line.source.end
             self._build(batch, at, line)
@@ -261,10 +266,10 @@ class Shipper:
         try:
             if self.health.failures:
                 await self._sink.resume_log(self._log.name, batch.epoch, _now())
-            began = time.monotonic()
-            written = await self._sink.write(batch, self._log.name, self.counts)
-            self._metrics.flushed(time.monotonic() - began)
-            return written.counts  # noqa: TRY300 - the same way out as below
+            if self._too_slow:
+                self._make_it_easier(batch)
+                return None
+            return await self._commit(batch)
         except StaleError:
             self._forget_all()
             return None
@@ -276,6 +281,29 @@ class Shipper:
             raise StoreError(_RACED)
         self._start_at(found)
         return None
+
+    async def _commit(self, batch: Batch) -> Counts:
+        began = time.monotonic()
+        try:
+            written = await self._sink.write(batch, self._log.name, self.counts)
+        except StoreError as exc:
+            self._too_slow = exc.too_slow
+            raise
+        took = time.monotonic() - began
+        self._metrics.flushed(took)
+        if took * 4 < self._sink.write_deadline_s:  # twice as much has room to spare
+            self._reader.grow()
+        self._patience = 1.0
+        return written.counts
+
+    def _make_it_easier(self, batch: Batch) -> None:
+        """The database answers, but has not taken the batch in time: send less at once, or wait longer for one line."""
+        self._too_slow = False
+        if len(batch.items) + len(batch.dead) > 1:
+            self._reader.shrink()
+        else:
+            self._patience = min(self._patience * 2, _PATIENCE_MAX)
+        self._forget_all()
 
     def _start_at(self, found: Checkpoint) -> None:
         """Read the log from where the database is; its own memory of what came before counts, not ours."""

@@ -76,18 +76,26 @@ def one_host_each(url: str) -> list[str]:
     return found
 
 
+class TooSlowError(TimeoutError):
+    """It was not done by its deadline."""
+
+
 async def guarded(connection: asyncpg.Connection, work: Awaitable[T], deadline_s: float) -> T:
     """Await `work`, cut off when the connection dies or `deadline_s` passes; the driver itself may wait for ever.
 
     Raises:
-        ConnectionError: it was cut off.
+        ConnectionError: the connection died.
+        TooSlowError: the deadline passed.
     """
     task = asyncio.ensure_future(work)
+    expired = False
 
     def cut(*_: object) -> None:
         task.cancel()
 
     def expire() -> None:
+        nonlocal expired
+        expired = True
         connection.terminate()
         task.cancel()
 
@@ -103,6 +111,9 @@ async def guarded(connection: asyncpg.Connection, work: Awaitable[T], deadline_s
         timer.cancel()
         if not connection.is_closed():
             connection.remove_termination_listener(cut)
+    if expired:
+        task.add_done_callback(_consume)
+        raise TooSlowError
     if task.cancelled():
         raise ConnectionError("the connection was cut")
     return task.result()

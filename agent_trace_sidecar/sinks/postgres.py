@@ -24,7 +24,7 @@ from agent_trace_sidecar.rows import (
     State,
 )
 from agent_trace_sidecar.sinks import refused, states
-from agent_trace_sidecar.sinks.connection import connect, guarded
+from agent_trace_sidecar.sinks.connection import TooSlowError, connect, guarded
 from agent_trace_sidecar.sinks.copying import copy, copy_items
 from agent_trace_sidecar.sinks.faults import Fate, Verdict, verdict
 from agent_trace_sidecar.sinks.lookout import Lookout
@@ -73,9 +73,11 @@ _UNEXPLAINED: Final = Verdict(Fate.RETRY, "unexplained", "Good rows were refused
 class StoreError(Exception):
     """The database did not take it. `verdict` says what to do; the text holds no row's content."""
 
-    def __init__(self, found: Verdict) -> None:
+    def __init__(self, found: Verdict, *, too_slow: bool = False) -> None:
         super().__init__(f"{found.cause}: {found.hint}")
         self.verdict = found
+        self.too_slow = too_slow
+        """The deadline passed: for a smaller batch it may be enough."""
 
 
 class FencedError(Exception):
@@ -133,7 +135,7 @@ class PostgresSink:
         self._prepare = prepare
         self._identity = identity
         self._rules = rules_version
-        self._write_deadline_s = write_deadline_s
+        self.write_deadline_s = write_deadline_s
         self._connect_deadline_s = connect_deadline_s
         self._limits = _LIMITS.format(lock_ms=int(write_deadline_s * 500), idle_ms=int(write_deadline_s * 2000))
         self._connection: asyncpg.Connection | None = None
@@ -305,7 +307,7 @@ class PostgresSink:
 
     def _deadline(self, batch: Batch) -> float:
         """A batch over the usual size (one huge line) gets the time for its size."""
-        return self._write_deadline_s * (1 + batch.encoded_bytes / (8 * 1024 * 1024))
+        return self.write_deadline_s * batch.patience * (1 + batch.encoded_bytes / (8 * 1024 * 1024))
 
     async def _run(self, work: Callable[[asyncpg.Connection], Awaitable[T]], deadline_s: float) -> T:
         """Run `work` on the connection under a deadline; translate every error of the driver."""
@@ -320,7 +322,7 @@ class PostgresSink:
             found = verdict(exc)
             if found.fate in (Fate.RETRY, Fate.OPERATOR):
                 await self.close()
-            raise StoreError(found) from None
+            raise StoreError(found, too_slow=isinstance(exc, TooSlowError)) from None
 
     async def _connect(self) -> asyncpg.Connection:
         await self.close()

@@ -140,3 +140,18 @@ async def test_the_first_host_of_two_is_a_standby_by_now(tmp_path: Path, postgre
     finally:
         old.close()
         new.close()
+
+
+async def test_a_way_to_the_server_that_is_too_slow_for_a_batch(tmp_path: Path, proxy: Proxy, oracle: Oracle) -> None:
+    """The whole backlog does not get through before the deadline: it goes in smaller batches."""
+    oracle.hostile = False
+    proxy.bytes_per_s = 90_000
+    async with Shipping(tmp_path / "spool", proxy.url, batch_size=1000, segment_bytes=1 << 20) as shipping:
+        shipping.append([oracle.line("middle") for _ in range(30)])
+        await shipping.delivered(40)
+        assert set(shipping.causes) == {"connection"}
+        shipping.append([oracle.line("large")])
+        await shipping.delivered(40)
+        proxy.bytes_per_s = 0
+        shipping.append([oracle.line("middle") for _ in range(100)])
+        await shipping.delivered()

@@ -69,6 +69,8 @@ class Proxy:
         self.accepted = 0
         self.keep_servers = False
         """Whether the server's end of a black-holed connection stays open when the client has gone."""
+        self.bytes_per_s = 0
+        """How slow the way to the server is; 0 is as fast as it goes."""
         self._server_url = server_url
         self._armed: dict[str, tuple[Action, int]] = {}
         self._links: set[_Link] = set()
@@ -231,6 +233,8 @@ class _Link:
             phase = _phase(kind, body)
             if (phase or self._proxy.swallowing) and not await self._allowed(phase, message):
                 return
+            if self._proxy.bytes_per_s:
+                await asyncio.sleep(len(message) / self._proxy.bytes_per_s)
             to_server.write(message)
             await to_server.drain()
 
