@@ -43,9 +43,6 @@ from agent_trace_sidecar.workspace.identity import Identity
 P = ParamSpec("P")
 
 SPOOL_FOLDER: Final = "spool"
-_DRIVER: Final = "protocol.pyx"
-"""Where asyncpg stumbles over a server's last words that nobody had asked for; the connection is then dead, and the
-next batch says so."""
 _REPORT_S: Final = 1.0
 """How soon the health file tells that no line is taken."""
 
@@ -104,8 +101,6 @@ class Daemon:
         """What asyncio would print to stderr, which may block, and with texts that can hold a row's content."""
         fault = context.get("exception")
         frames = traceback.extract_tb(fault.__traceback__) if fault is not None else []
-        if frames and frames[-1].filename.endswith(_DRIVER):
-            return
         where = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
         self.logger.warning("unexpected", error=type(fault).__name__, where=where)
 
