@@ -57,6 +57,8 @@ _JOINTS: Final = frozenset(b"-|~")
 _CALL: Final = re.compile(rb"[(\[][ \t]*(?:\\*[\"'][^\"'\n]{0,60}\\*[\"'][ \t]*,[ \t]*){0,2}\\*[\"']?$")
 _COMPARED: Final = re.compile(rb"(?i)(?:strn?cmp|equals|compare\w*|verify|match\w*)\([ \t]*$")
 _ATTRIBUTE: Final = re.compile(rb"[ \t]+(?!value)[A-Za-z_][\w-]*[ \t]*=")
+_SAID: Final = re.compile(rb"([A-Za-z]{3,20}) $")
+_SAID_REACH: Final = 21
 _IS_KEY: Final = re.compile(rb"[ \t]*:[ \t]*\\*[\"'\[{\d]")
 _TERNARY: Final = re.compile(rb"\?[ \t]*\\*[\"']$")
 _CALL_REACH: Final = 80
@@ -89,6 +91,8 @@ def _candidate(text: bytes, start: int, end: int) -> Iterator[Span]:
         return  # <input id="password" class="wide">
     if match is None or (kind := kind_of(match[1])) is Kind.NONE:
         return
+    if kind is Kind.KEY and _is_qualified(text, start, match[1]):
+        return
     found = Candidate(kind, match[1], match[2], match[3], start)
     if (typed := _TYPED.match(match[3])) and is_random(typed[1].decode(), least=8):
         yield from bare_value(text, found._replace(operator=b": "), match.start(3) + typed.start(1))
@@ -97,6 +101,12 @@ def _candidate(text: bytes, start: int, end: int) -> Iterator[Span]:
         yield from _quoted(text, found, match[4], match.end(4))
     else:
         yield from bare_value(text, found, match.start(5))
+
+
+def _is_qualified(text: bytes, start: int, name: bytes) -> bool:
+    """Whether the word before a key says that it opens nothing: `cache key`."""
+    said = _SAID.search(text, max(0, start - _SAID_REACH), start)
+    return said is not None and kind_of(said[1] + b"_" + name) is Kind.NONE
 
 
 def _reversed(text: bytes, low: int, high: int) -> Iterator[Span]:

@@ -177,7 +177,7 @@ def _of_setting(  # noqa: PLR0911 - one return per form
         return None
     if sign in {b"-", b"|", b"~"}:
         value = text[start:stripped].decode("utf-8", "replace")
-        if not _TOKEN.match(text, start, stripped):
+        if not _TOKEN.match(text, start, stripped) or "." in value:
             return None
         return (stripped, Form.BARE) if is_random(value, least=12) and not is_segmented(value) else None
     if _CODE.match(text, start, end) or (found.quote == b"]" and text[found.begin - 1 : found.begin] == b"["):

@@ -81,7 +81,7 @@ _QUALIFIES_KEY: Final = frozenset(
     "test production sandbox secure enc sign jwt rsa gpg pgp tls ssl http".split()
 )
 _HARMLESS_KEY: Final = frozenset(
-    "public pub primary foreign sort partition cache keyword keywords hot unique index object row column dict map lookup "
+    "public pub pubkey publickey idempotency idempotence deduplication shard routing request correlation primary foreign sort partition cache keyword keywords hot unique index object row column dict map lookup "
     "registry translation i18n message sorting group hash range routing translate natural composite compound".split()
 )
 _HARMLESS_LAST: Final = frozenset(
@@ -139,7 +139,9 @@ def _kind_of_word(word: str, words: list[str], at: int) -> Kind:  # noqa: PLR091
         return Kind.TOKEN
     if word.endswith(("token", "secret", "apikey", "accesskey", "secretkey", "privatekey", "authkey")):
         return Kind.TOKEN
-    if word == "key" or (word.endswith("key") and word not in {"monkey", "turkey", "donkey", "hotkey", "jockey"}):
+    if word == "key" or (
+        word.endswith("key") and word not in {"pubkey", "publickey", "monkey", "turkey", "donkey", "hotkey", "jockey"}
+    ):
         return _kind_of_key(words, at)
     if word == "pat" and last:
         return Kind.KEY

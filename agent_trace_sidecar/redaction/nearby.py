@@ -29,7 +29,7 @@ _HARMLESS: Final = re.compile(
     rb"(?i)(?:sha\d*|hash|digest|checksum|commit|revision|\brev\b|integrity|fingerprint|md5|uuid|guid|public|blob|tree|etag|"
     rb"signature|snapshot|cache|object|version|image|layer|trace|span|request|session_?id|node|thumbprint|serial|"
     rb"tokens\b|tokenize|import|keyword|http|certificate|keyid|ssh-|merkle|address|block|tx|model|h1:|resolved|\.tgz|"
-    rb"registry|arn:|(?:next|change|page|action|request|continuation|pagination)_?token|uses:|rev=|ref=|/commit/|/blob/|/tree/|content-length|boundary)"
+    rb"registry|arn:|partition|primary|foreign|idempotency|shard|routing|\b(?:inspect|plan|apply|exec|pull|push|stop|start|logs)\b|(?:next|change|page|action|request|continuation|pagination)_?token|uses:|rev=|ref=|/commit/|/blob/|/tree/|content-length|boundary)"
 )
 _CHARACTERS: Final = (string.ascii_letters + string.digits + "_+/=.~-").encode()
 _SHORTEST: Final = 16
@@ -57,6 +57,8 @@ _CONSTANT: Final = re.compile(rb"(?:[A-Z0-9]+_)+[A-Z0-9]+$")
 _ID: Final = re.compile(rb"(?:msg|prt|ses|evt|call|per|que|toolu)_")
 """How the ids of an agent's session begin."""
 _VERSION: Final = re.compile(rb"\d+(?:\.\d+)+[+~-]")
+_ADDRESS: Final = re.compile(rb"(?:^|[\s\"'\x60(])[\w.-]+/[\w./-]+ $")
+"""A module or a repository, behind which its revision stands."""
 _LISTED: Final = re.compile(rb" [ *][\w./]")
 """What stands behind a checksum: two blanks and a path."""
 _DRAWING: Final = re.compile(rb"[\dMLHVCSQTAZmlhvcsqtaz.,-]+$")
@@ -189,7 +191,12 @@ def _is_of_provider(text: bytes, places: list[int], start: int, value: bytes) ->
             return False
         if _is_word(text, place):
             between = text[place:start]
-            return between.count(b"\n") <= _MOST_LINES and BREAK not in between and not _HARMLESS.search(between)
+            return (
+                not _ADDRESS.search(text, max(0, start - _REACH), start)
+                and between.count(b"\n") <= _MOST_LINES
+                and BREAK not in between
+                and not _HARMLESS.search(between)
+            )
     return False
 
 

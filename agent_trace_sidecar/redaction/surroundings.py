@@ -19,6 +19,11 @@ _SHORT: Final = 700
 _NEAR: Final = 100
 """How far before a value a word can say that it is something else."""
 _LEAD: Final = 200
+_FINGERPRINT: Final = re.compile(rb"[0-9A-F]{40}$")
+"""How the key of a person is written out."""
+_RESOURCE: Final = re.compile(rb"[a-z]{1,8}-[0-9a-f]{8,17}$")
+"""A machine or a network of a cloud: subnet-0a8b4f863885c3372."""
+_FILE: Final = re.compile(rb"\.[a-z0-9]{1,5}$")
 _UUID: Final = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$")
 
 _Q: Final = rb"\\*[\"'\x60]"
@@ -61,7 +66,7 @@ _OTHER: Final = compiled(
     rb"component|random|seed|test|vector|expected|actual|result|output|input|error|warn|exception|class\b|struct|function|"
     rb"method|type|\bmsg_|\bses_|\bprt_|\bcall_|toolu_|nonce|cert|begin|payload|encod|decod|encrypt|decrypt|cipher|"
     rb"plain|signature|next|page|cursor|continuation|project|"
-    rb"tenant|network|subnet|router|flavor|cluster|bucket|queue|region|zone"
+    rb"modulus|exponent|wallet|bitcoin|\bgit\b|\bgpg\b|keyserver|cherry|bisect|tenant|network|subnet|router|flavor|cluster|bucket|queue|region|zone"
 )
 """Words that say what else a random value is."""
 _LABEL: Final = re.compile(
@@ -92,9 +97,11 @@ _CLIENT: Final = re.compile(
 _CHANGES: Final = re.compile(rb"(?<=[A-Za-z])\d|(?<=\d)[A-Za-z]")
 _SPOKEN: Final = re.compile(rb"[A-Z]?[a-z]{3,}")
 _VOWEL: Final = re.compile(rb"[aeiouyAEIOUY]")
-_MOST_WORDS: Final = 0.6
-_MOST_OF_SHORT: Final = 0.45
-_SURE: Final = 20
+_MOST_WORDS: Final = 0.5
+_LOOKUP: Final = frozenset(
+    "foreign primary partition sort idempotency idempotence dedup shard routing pub pubkey".split()
+)
+"""A key of this kind finds something, and opens nothing."""
 _LONG_PART: Final = 10
 _ROWS: Final = (b"0123456789abcdef", b"abcdefghijkl", b"example", b"xxxx")
 _FEW_CHANGES: Final = 2
@@ -137,7 +144,7 @@ def _is_labelled(text: bytes, start: int, end: int, value: bytes) -> bool:
 def is_token(value: bytes) -> bool:
     """Whether a random value has the form of a key: its longest part is long and mixed, and it counts nothing up."""
     longest = max(re.split(rb"[^A-Za-z0-9]", value), key=len)
-    if reads(longest):
+    if reads(longest) or _FINGERPRINT.match(value) or _RESOURCE.match(value):
         return False
     lowered = value.lower()
     return (
@@ -153,8 +160,7 @@ def reads(part: bytes) -> bool:
     if part.islower() or part.isupper():
         return False
     words = [run for run in _SPOKEN.findall(part) if _VOWEL.search(run)]
-    share = _MOST_WORDS if len(part) >= _SURE else _MOST_OF_SHORT
-    return sum(map(len, words)) >= share * len(part)
+    return sum(map(len, words)) >= _MOST_WORDS * len(part)
 
 
 def _label(note: bytes) -> bytes | None:
@@ -180,8 +186,10 @@ def _is_common(label: bytes) -> bool:
 def _names(label: bytes, value: bytes) -> bool:
     """Whether a label may be the name of a service: not the words of everyday, and of an id only a client's."""
     words = [word.lower().decode() for word in _WORD.findall(label)]
+    if any(word in _LOOKUP for word in words):
+        return False
     if _CLIENT.search(label):
         return True
-    if not words or words[-1] in {"id", "ids", "arn", "uid"} or _UUID.match(value):
+    if not words or words[-1] in {"id", "ids", "arn", "uid"} or _UUID.match(value) or _FILE.search(label):
         return False
     return not _is_common(label)
