@@ -77,8 +77,8 @@ def test_the_page_alone_says_who_wrote_a_line_in_which_session_and_what_it_cost(
         names = page.texts("button.file .name")
         page.click(f"li:nth-child({1 + names.index('prices.py')}) > button.file, button.file[aria-current]")
         assert page.text("#file") == "shop/prices.py"
-        page.choose("#goto", "22")
-        assert page.text("#detail-title") == "Line 22"
+        page.choose("#goto", "42")
+        assert page.text("#detail-title") == "Line 42"
         assert page.text("#detail p") == "AI"
         told = facts(page)
         assert is_quiet(page)

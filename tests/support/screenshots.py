@@ -27,16 +27,11 @@ def main(folder: Path) -> None:
         query = "SELECT session_id FROM agent_trace_sessions WHERE parent_session_id IS NULL ORDER BY started_at"
         sessions = [row["session_id"] for row in fetch(url, query)]
         with chromium() as browser:
-            where = "#shop%2Fprices.py:27"
+            where = "#shop%2Fprices.py:42"
             draw(browser, made(shown, "--repo", "."), folder / "repository.png", f"location.hash = '{where}'")
             session = made(shown, "--session", sessions[0])
-            draw(
-                browser,
-                session,
-                folder / "session.png",
-                "document.querySelectorAll('summary.head')[2].click()",
-                dark=True,
-            )
+            opened = "document.querySelectorAll('.item.changed summary.head')[1].click()"
+            draw(browser, session, folder / "session.png", opened, height=1150, dark=True)
             spread(url, sessions)
             draw(browser, made(shown, "--since", "30d"), folder / "since.png", "0")
     for picture in sorted(folder.glob("*.png")):

@@ -54,6 +54,21 @@ def receipt(items, percent=0):
     paid = discounted([price for _, price in items], percent)
     lines.append(f"{'Total':<20}{paid / 100:>10.2f}")
     return "\\n".join(lines)
+
+
+def shared(cents, people):
+    """Equal shares; who comes first pays the cents that are left over."""
+    if people < 1:
+        raise ValueError("nobody is there to pay")
+    share, left = divmod(cents, people)
+    return [share + (at < left) for at in range(people)]
+
+
+def change(paid, due):
+    """What the customer gets back."""
+    if paid < due:
+        raise ValueError("that is not enough")
+    return paid - due
 '''
 STOCK: Final = (
     '"""What is on the shelves."""\n\n\nclass Stock:\n    """Counts by article."""\n\n    def __init__(self):\n'
