@@ -48,7 +48,7 @@ _MANY_CHANGES: Final = 8
 _HEX: Final = re.compile(rb"[0-9a-fA-F]+$")
 _UUID: Final = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$")
 _LONGEST: Final = 600
-MOST_RUNS: Final = 15_000
+MOST_RUNS: Final = 12_000
 """More runs of this kind in one text are a list that no tool prints to an agent."""
 _MOST_LINES: Final = 2
 """How many line ends may lie between a service's name and the value."""
