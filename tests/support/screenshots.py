@@ -27,8 +27,8 @@ def main(folder: Path) -> None:
         query = "SELECT session_id FROM agent_trace_sessions WHERE parent_session_id IS NULL ORDER BY started_at"
         sessions = [row["session_id"] for row in fetch(url, query)]
         with chromium() as browser:
-            where = "#shop%2Fprices.py:42"
-            draw(browser, made(shown, "--repo", "."), folder / "repository.png", f"location.hash = '{where}'")
+            there = "location.hash = '#shop%2Fprices.py:42'; setTimeout(() => scrollTo(0, 0), 50)"
+            draw(browser, made(shown, "--repo", "."), folder / "repository.png", there, height=1060)
             session = made(shown, "--session", sessions[0])
             opened = "document.querySelectorAll('.item.changed summary.head')[1].click()"
             draw(browser, session, folder / "session.png", opened, height=1150, dark=True)
