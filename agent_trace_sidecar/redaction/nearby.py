@@ -16,7 +16,7 @@ from agent_trace_sidecar.redaction.encoded import says_something
 from agent_trace_sidecar.redaction.providers import PROVIDERS
 from agent_trace_sidecar.redaction.rules import Overload, compiled
 from agent_trace_sidecar.redaction.spans import BREAK, Span
-from agent_trace_sidecar.redaction.surroundings import is_keyed, is_token, is_used, reads
+from agent_trace_sidecar.redaction.surroundings import is_keyed, is_revision, is_token, is_used, reads
 from agent_trace_sidecar.redaction.values import entropy, is_segmented, is_wordy
 
 _REACH: Final = 90
@@ -59,6 +59,8 @@ _ID: Final = re.compile(rb"(?:msg|prt|ses|evt|call|per|que|toolu)_")
 _VERSION: Final = re.compile(rb"\d+(?:\.\d+)+[+~-]")
 _ADDRESS: Final = re.compile(rb"(?:^|[\s\"'\x60(])[\w.-]+/[\w./-]+ $")
 """A module or a repository, behind which its revision stands."""
+_ASSIGNED: Final = re.compile(rb"(?i)[:=(>,]\s*\\*[\"'`]?$|(?:key|token|secret|auth)\W{1,4}$")
+"""What stands right before a value that is given a name."""
 _LISTED: Final = re.compile(rb" [ *][\w./]")
 """What stands behind a checksum: two blanks and a path."""
 _DRAWING: Final = re.compile(rb"[\dMLHVCSQTAZmlhvcsqtaz.,-]+$")
@@ -177,13 +179,18 @@ def _is_motley(value: bytes) -> bool:
     return mixed and is_token(value) and len(_CHANGES.findall(value)) >= 3  # noqa: PLR2004 - there, back and there again
 
 
+def _is_checked_out(text: bytes, start: int, value: bytes) -> bool:
+    """Whether a value is a revision that nothing gives a name to, as in `git checkout` or `deploy`."""
+    return is_revision(value) and not _ASSIGNED.search(text, max(0, start - _REACH), start)
+
+
 def _is_of_provider(text: bytes, places: list[int], start: int, value: bytes) -> bool:
     """Whether a service is named shortly before, and nothing between says that the value is something else."""
     if text[start - 1 : start] in _NOT_BEFORE or not value[:1].isalnum() or b"." in value or _CONSTANT.match(value):
         return False
     if text[start + len(value) : start + len(value) + 1] in _NOT_BEHIND or not is_token(value) or _DRAWING.match(value):
         return False
-    if _is_block(text, start, value) or says_something(value):
+    if _is_block(text, start, value) or says_something(value) or _is_checked_out(text, start, value):
         return False
     for index in range(bisect.bisect_left(places, start) - 1, -1, -1):
         place = places[index]

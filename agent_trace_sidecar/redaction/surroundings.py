@@ -23,6 +23,8 @@ _FINGERPRINT: Final = re.compile(rb"[0-9A-F]{40}$")
 """How the key of a person is written out."""
 _RESOURCE: Final = re.compile(rb"[a-z]{1,8}-[0-9a-f]{8,17}$")
 """A machine or a network of a cloud: subnet-0a8b4f863885c3372."""
+_REVISION: Final = re.compile(rb"[0-9a-f]{40}$")
+_OPENS: Final = re.compile(rb"(?i)key|token|secret|auth|pass|cred|api|licen[cs]e|client|app_?id|sid$")
 _FILE: Final = re.compile(rb"\.[a-z0-9]{1,5}$")
 _UUID: Final = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$")
 
@@ -138,6 +140,8 @@ def _is_labelled(text: bytes, start: int, end: int, value: bytes) -> bool:
         return False
     note = text[low:start]
     label = _label(note)
+    if label is not None and is_revision(value) and not _OPENS.search(label):
+        return False
     return label is not None and not _OTHER.search(note, max(0, len(note) - _NEAR)) and _names(label, value)
 
 
@@ -153,6 +157,11 @@ def is_token(value: bytes) -> bool:
         and value.count(b"/") < 1 + len(value) // 30
         and not says_something(value)
     ) or _UUID.match(value) is not None
+
+
+def is_revision(value: bytes) -> bool:
+    """Whether a value looks like what git and its like call a revision: only a word for keys makes a key of it."""
+    return _REVISION.match(value) is not None
 
 
 def reads(part: bytes) -> bool:

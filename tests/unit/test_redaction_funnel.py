@@ -392,3 +392,28 @@ def test_each_line_after_a_new_secret_is_looked_at_for_it() -> None:
     secrets = [_line(input={"sessionID": "s", "text": f"DB_PASSWORD={value}"}) for value in shown]
     after = funnel.lines([line for pair in zip(secrets, before, strict=True) for line in pair])
     assert not any(value in done.line.decode() for value in shown for done in after)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "HEAD: {}",
+        "git checkout {}",
+        "git show {} --stat",
+        "Switched to {}",
+        "deploy {}",
+        "base: {}",
+        "gitRef={}",
+        "nginx: {}",
+        "react: {}",
+        "{} refs/heads/main",
+        "stash@{{0}}: {}",
+        "uses: actions/checkout@{}",
+        "submodule path vendor/x: checked out {}",
+    ],
+)
+def test_revisions_survive_in_commands_and_short_messages(text: str) -> None:
+    """Where nothing says that it opens something, forty hex digits are a revision."""
+    told = text.format("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b")
+    assert masked({"command": told, "output": told, "title": told}) == {"command": told, "output": told, "title": told}

@@ -132,12 +132,12 @@ def test_each_kind_of_secret_is_found(kind: str) -> None:
 
 
 def test_tokens_of_services_that_no_table_knows_are_found() -> None:
-    """By the form around them alone; UUIDs and values that are called an id stay on purpose."""
+    """By the form around them alone; UUIDs, what is called an id, and forty hex digits behind a bare name stay."""
     drawn = unseen(random.Random(11), each=2)  # noqa: S311 - made-up secrets
     found = recall([(kind, is_masked(secret, redact_text(text))) for kind, text, secret in drawn])
     assert found["unknown, named"] >= 0.92
     assert found["unknown, used"] >= 0.92
-    assert found["unknown, beside"] >= 0.75
+    assert found["unknown, beside"] >= 0.7
 
 
 def test_forms_that_were_written_after_the_rules_are_found() -> None:
