@@ -1,6 +1,7 @@
 """Fixtures for every test: real Postgres servers, and an environment without the developer's own settings."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import hypothesis
@@ -9,6 +10,9 @@ import pytest
 from tests.support.postgres import OwnServer, PostgresServers, open_servers
 
 _KEPT = {"AGENT_TRACE_PG_BIN"}
+
+# A run that was started in the background ignores Ctrl-C, and so would every OpenCode that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says something about the machine's other work, not about what is tested.
 hypothesis.settings.register_profile("untimed", deadline=None)

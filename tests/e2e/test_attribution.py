@@ -382,12 +382,24 @@ def test_undone_lines_are_void_and_come_back_until_they_are_gone_for_good(site: 
 def test_calls_side_by_side_on_one_file_have_each_their_own_lines(site: Site) -> None:
     """Two edits, and a command that writes the same file as an edit: every new line once, and no other."""
     text = "".join(f"line {at}\n" for at in range(1, 31))
+    # Without waiting for the edit, the two would now and then overwrite each other's work.
+    once = "for n in $(seq 200); do grep -q {} && break; sleep 0.05; done;"
     project = site.project("side", {"s.txt": text, "t.txt": text, "crlf.txt": text.replace("\n", "\r\n")})
     project.prompt(
         "sidework",
         Step([edit("s.txt", "line 2\n", "line 2\ntwo\n"), edit("s.txt", "line 20\n", "LINE 20\n")]),
-        Step([edit("t.txt", "line 5\n", "FIVE\n"), bash("sleep 0.5; sed -i 's/line 25/TWENTY-FIVE/' t.txt")]),
-        Step([bash("sed -i 's/line 7/SEVEN/' crlf.txt"), edit("crlf.txt", "line 9\r\n", "NINE\r\n")]),
+        Step(
+            [
+                edit("t.txt", "line 5\n", "FIVE\n"),
+                bash(f"{once.format('FIVE t.txt')} sed -i 's/line 25/TWENTY-FIVE/' t.txt"),
+            ]
+        ),
+        Step(
+            [
+                bash(f"{once.format('NINE crlf.txt')} sed -i 's/line 7/SEVEN/' crlf.txt"),
+                edit("crlf.txt", "line 9\r\n", "NINE\r\n"),
+            ]
+        ),
     )
     found = {(path, line) for path, start, end, _, _ in project.spans() for line in range(start, end + 1)}
     assert found == {("s.txt", 3), ("s.txt", 21), ("t.txt", 5), ("t.txt", 25), ("crlf.txt", 7), ("crlf.txt", 9)}
