@@ -61,6 +61,7 @@ class Daemon:
         self.metrics.healthy = lambda: not self.trouble()
         self._shippers: WeakSet[Shipper] = WeakSet()
         self.others = NO_OTHERS
+        asyncio.get_running_loop().set_exception_handler(self._complain)
 
     def sink(self, prepare: Callable[[asyncpg.Connection], Awaitable[None]]) -> PostgresSink:
         """A connection; `prepare` runs on it whenever it is made."""
