@@ -306,6 +306,8 @@ def test_a_persons_own_command_is_not_the_ais(site: Site) -> None:
     site.server.request("POST", f"/session/{project.session}/shell", project.folder, body)
     project.prompt("afterwork", Step([bash("echo ai > ai.txt")]))
     assert (project.folder / "user.txt").exists()
+    # The person's command ends idle as well, maybe only after the prompt has begun to wait for its own end.
+    eventually(project.spans, 20, "a record is stored")
     assert project.spans() == {("ai.txt", 1, 1, "bash", "snapshot")}
 
 
