@@ -59,7 +59,7 @@ THIRD: Final = {
         "H|---\nauthentication:\n  client_key: abc\n  api_key: {}",
         "D|export PATH=$PATH:/x\nexport HOMEBREW_GITHUB_API_TOKEN=\nalias x=y\nexport SLACK_PASS={}",
         "D|ssh bob@h\nmysql -u root -p{}\nexit",
-        "T|//registry.npmjs.org/:_authToken={}\nregistry=https://registry.npmjs.org",
+        "T|//npm.example.org/:_authToken={}\nregistry=https://npm.example.org",
         "B|_auth = {}\nemail = bob@example.org",
         "D|https://bob:{}@github.com",
         'T|{{"remote":{{"host":"h","user":"bob","password":"{}"}}}}',
