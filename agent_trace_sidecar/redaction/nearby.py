@@ -16,7 +16,7 @@ from agent_trace_sidecar.redaction.encoded import says_something
 from agent_trace_sidecar.redaction.providers import PROVIDERS
 from agent_trace_sidecar.redaction.rules import Overload, compiled
 from agent_trace_sidecar.redaction.spans import BREAK, Span
-from agent_trace_sidecar.redaction.surroundings import is_keyed, is_revision, is_token, is_used, reads
+from agent_trace_sidecar.redaction.surroundings import CHANGES, UUID, is_keyed, is_revision, is_token, is_used, reads
 from agent_trace_sidecar.redaction.values import entropy, is_segmented, is_wordy
 
 _REACH: Final = 90
@@ -42,11 +42,9 @@ _VALUE: Final = compiled(
 _SHAPE: Final = re.compile(rb"(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9_+/=.~-]+$")
 _SURE: Final = 20
 """A run of this length can't be a name with a number."""
-_CHANGES: Final = re.compile(rb"(?<=[A-Za-z])\d|(?<=\d)[A-Za-z]")
 _MANY_CHANGES: Final = 8
 """No word turns from letters to digits and back so often."""
 _HEX: Final = re.compile(rb"[0-9a-fA-F]+$")
-_UUID: Final = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$")
 _LONGEST: Final = 600
 MOST_RUNS: Final = 12_000
 """More runs of this kind in one text are a list that no tool prints to an agent."""
@@ -158,7 +156,7 @@ def _is_random(value: bytes) -> bool:
         return False
     if _HEX.match(value):
         return entropy(value.decode()) > 2.8  # noqa: PLR2004 - 4 is the most for hex
-    if _UUID.match(value):
+    if UUID.match(value):
         return True
     return not (b"/" in value and b"." in value) and _is_unspoken(value)
 
@@ -169,14 +167,14 @@ def _is_unspoken(value: bytes) -> bool:
     if entropy(text) < 3.5:  # noqa: PLR2004 - English identifiers stay below
         return False
     if text.isalnum():
-        return len(_CHANGES.findall(value)) >= _MANY_CHANGES or not is_wordy(text)
+        return len(CHANGES.findall(value)) >= _MANY_CHANGES or not is_wordy(text)
     return not is_wordy(text) and not is_segmented(text)
 
 
 def _is_motley(value: bytes) -> bool:
     """Whether a short run mixes small letters, capitals and digits as no name does."""
     mixed = not value.islower() and not value.isupper() and value.isalnum()
-    return mixed and is_token(value) and len(_CHANGES.findall(value)) >= 3  # noqa: PLR2004 - there, back and there again
+    return mixed and is_token(value) and len(CHANGES.findall(value)) >= 3  # noqa: PLR2004 - there, back and there again
 
 
 def _is_checked_out(text: bytes, start: int, value: bytes) -> bool:

@@ -26,7 +26,7 @@ _RESOURCE: Final = re.compile(rb"[a-z]{1,8}-[0-9a-f]{8,17}$")
 _REVISION: Final = re.compile(rb"[0-9a-f]{40}$")
 _OPENS: Final = re.compile(rb"(?i)key|token|secret|auth|pass|cred|api|licen[cs]e|client|app_?id|sid$")
 _FILE: Final = re.compile(rb"\.[a-z0-9]{1,5}$")
-_UUID: Final = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$")
+UUID: Final = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$")
 
 _Q: Final = rb"\\*[\"'\x60]"
 _STRING: Final = rb"\\*[\"'][^\"'\n]{0,80}\\*[\"']"
@@ -96,7 +96,8 @@ _DIRECTIVE: Final = re.compile(rb"\s*#\s*(?:define|ifn?def|if|undef|include|endi
 _CLIENT: Final = re.compile(
     rb"(?i)(?:client|app(?:lication)?|consumer|account|key|api|auth)[_. -]?s?id$|(?:key|token|secret|auth|credentials?|pwd|pass(?:word)?|\biv)$"
 )
-_CHANGES: Final = re.compile(rb"(?<=[A-Za-z])\d|(?<=\d)[A-Za-z]")
+CHANGES: Final = re.compile(rb"(?<=[A-Za-z])\d|(?<=\d)[A-Za-z]")
+"""Where letters turn to digits, or back."""
 _SPOKEN: Final = re.compile(rb"[A-Z]?[a-z]{3,}")
 _VOWEL: Final = re.compile(rb"[aeiouyAEIOUY]")
 _MOST_WORDS: Final = 0.5
@@ -152,11 +153,11 @@ def is_token(value: bytes) -> bool:
         return False
     lowered = value.lower()
     return (
-        (len(longest) >= _LONG_PART and len(_CHANGES.findall(longest)) >= _FEW_CHANGES and b"." not in value)
+        (len(longest) >= _LONG_PART and len(CHANGES.findall(longest)) >= _FEW_CHANGES and b"." not in value)
         and not any(row in lowered for row in _ROWS)
         and value.count(b"/") < 1 + len(value) // 30
         and not says_something(value)
-    ) or _UUID.match(value) is not None
+    ) or UUID.match(value) is not None
 
 
 def is_revision(value: bytes) -> bool:
@@ -199,6 +200,6 @@ def _names(label: bytes, value: bytes) -> bool:
         return False
     if _CLIENT.search(label):
         return True
-    if not words or words[-1] in {"id", "ids", "arn", "uid"} or _UUID.match(value) or _FILE.search(label):
+    if not words or words[-1] in {"id", "ids", "arn", "uid"} or UUID.match(value) or _FILE.search(label):
         return False
     return not _is_common(label)
