@@ -50,6 +50,14 @@ _REVERSED: Final = compiled(
 
 _TYPED: Final = re.compile(rb"[ \t]*:[ \t]*(\w+)[ \t]")
 """What stands where a type would, `password: str = x`; when it is random it is the value, and the rest is another's."""
+_COMPARED_TYPE: Final = re.compile(rb"[ \t]+[A-Za-z_].*[!=]=$")
+_NAMED_WORD: Final = re.compile(rb"[ \t]+[A-Za-z_][\w?*.]{0,24}=$")
+_TYPE_WORD: Final = re.compile(rb"(?i)[ \t]+[\w?*.]*(?:str|text|char|bytes?|type|value|token|key|data)[\w?*.]*=$")
+"""What stands between a name and its sign: var password string="x", but not: pass encoding="x"."""
+_LABELS: Final = re.compile(
+    rb"(?i)(?:label|lang|messages?|msg|texts?|strings?|trans\w*|i18n|l10n|locale|captions?|titles?|helps?)s?\w{0,12}\[\\*[\"']$"
+)
+"""What is said of a password in every language: $labels['password']."""
 _MARKED: Final = re.compile(rb"\d|[^\w\s=-]")
 _ONE_WORD: Final = re.compile(rb"[a-z]{6,}$")
 _NUMBERED: Final = re.compile(rb"[A-Za-z_.]*\d?[.*$]?$")
@@ -91,6 +99,8 @@ def _candidate(text: bytes, start: int, end: int) -> Iterator[Span]:
         return  # <input id="password" class="wide">
     if match is None or (kind := kind_of(match[1])) is Kind.NONE:
         return
+    if _COMPARED_TYPE.match(match[3]) or (_NAMED_WORD.match(match[3]) and not _TYPE_WORD.match(match[3])):
+        return
     if kind is Kind.KEY and _is_qualified(text, start, match[1]):
         return
     found = Candidate(kind, match[1], match[2], match[3], start)
@@ -122,6 +132,8 @@ def _quoted(text: bytes, found: Candidate, opening: bytes, start: int) -> Iterat
         return
     value = text[start:end]
     sign = found.operator.strip()
+    if _is_whole(text, found, opening) or _LABELS.search(text, max(0, found.begin - _CALL_REACH), found.begin):
+        return
     if (not sign or sign.isalpha()) and (len(found.name) < _PROSE_NAME or opening.endswith(b"`")):
         return
     if not sign and not _MARKED.search(value) and not _is_line(text, found.begin, end + len(opening)):
@@ -130,12 +142,22 @@ def _quoted(text: bytes, found: Candidate, opening: bytes, start: int) -> Iterat
     default = asked and sign in {b"||", b"?:", b"??"}  # getenv("PASSWORD") ?: "value"
     if sign and not default and _JOINTS.issuperset(sign) and not is_random(value.decode("utf-8", "replace"), least=12):
         return
-    if sign.endswith(b":") and _is_no_member(text, found, end + len(opening)):
-        return
-    if sign in {b",", b"("} and not _is_argument(text, found, sign, value):
+    member = not sign.endswith(b":") or not _is_no_member(text, found, end + len(opening))
+    if not member or (sign in {b",", b"("} and not _is_argument(text, found, sign, value)):
         return
     if is_secret(found.name, found.kind, value, _form(text, found, opening, end)):
         yield Span(start, end, "assignment")
+
+
+def _is_whole(text: bytes, found: Candidate, opening: bytes) -> bool:
+    """Whether the quote ends a string that is a name and a sign, and begins none: url + "&apiKey=" + key."""
+    before = text[found.begin - 1 : found.begin]
+    return (
+        found.operator == b"="
+        and not found.quote
+        and before == opening
+        and text[found.begin - 2 : found.begin - 1] != b"="
+    )
 
 
 def _is_no_member(text: bytes, found: Candidate, end: int) -> bool:

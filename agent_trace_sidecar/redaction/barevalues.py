@@ -37,16 +37,18 @@ _PROSE: Final = re.compile(
     rb"token|password|stdin|prompt|field|instead|should|may|only|use|used|using|takes|sets|has|does)\b.*)$"
 )
 """What follows a flag where it is spoken of: `use --password to log in`, `--token TOKEN`."""
-_CODE_TAIL: Final = re.compile(rb"[A-Za-z_][\w.]*(?:\)+[):;,]*|:)$")
+_CODE_TAIL: Final = re.compile(rb"[A-Za-z_][\w.]*(?:\)+[):;,]*|:|\}+[.,])$")
 _SYMBOLS: Final = re.compile(rb"[!@#%^&{}~?|;$]|\d[a-zA-Z]|[a-zA-Z]\d")
 _MIXED: Final = re.compile(rb"(?=[^ ]*[A-Za-z])(?=[^ ]*[\d!#$%^&*@])[^\s()\[\]{}<>=,;\"']{6,}$")
 _CONNECTS: Final = re.compile(rb"(?i)[\"'\s](?:user|username|uid|host|hostaddr|dbname|port)=[^\s\"'(){}]+[ \t]+$")
 _PAIRS: Final = re.compile(rb"(?:^|\s)\w+=\S+\s")
-_CODE: Final = re.compile(rb"![A-Za-z_][\w.]*(?:\(\))?[;)\],]*$|[A-Za-z_][\w:]*<[\w:, *&]+>[\s({;]*$")
+_CODE: Final = re.compile(
+    rb"![A-Za-z_][\w.]*(?:\(\))?[;)\],]*$|[A-Za-z_][\w:]*<[\w:, *&]+>[\s({;]*$|[A-Z]\w*<[A-Z]\w*,$"
+)
 """What can only be an expression or a type: `!req.headers.authorization;`, `Base<Pass>`."""
 _INI: Final = re.compile(rb"[+\- ]?(?:\[[\w. :/-]+\]|[A-Za-z][\w.-]* = [^\"'()\[\]{};=]+)\r?$")
 _INDENTED: Final = re.compile(rb"[+\-]?[ \t]")
-_CALLED: Final = re.compile(rb"[A-Za-z_][\w.:]*(?:\(|\[|\{|->)")
+_CALLED: Final = re.compile(rb"[A-Za-z_][\w.:]*[?!]?(?:\(|\[|\{|->)")
 _VALUE: Final = re.compile(rb"(?:[^\s\\\"'\x60\x00\x1e\x1f]|\\(?![nrt\"'u]))+")
 _URL_VALUE: Final = re.compile(rb"[^\s&\\\"'\x60<>#;,)\x1e\x1f]+")
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9+/=_.~-]*\d[A-Za-z0-9+/=_.~-]*$")
@@ -56,11 +58,21 @@ _TYPE: Final = re.compile(
 )
 """What stands behind a colon in code: Option<str>, &Secrets, string;."""
 _EXPRESSION: Final = re.compile(
-    rb"!!?\(|\d\*\(|![01][,;)]|&[A-Za-z_]\w*\{|[A-Z]\w{4,}\{|[A-Za-z_$]\w*=(?:void|new|null|this|function)\b|"
+    rb"!!?\(|\d\*\(|![01][,;)]|&[A-Za-z_][\w.]*\{|(?:[A-Z]\w{4,}|[a-z]+[A-Z]\w+)\{|[+-]?[A-Za-z_$][\w$]*(?:\.[A-Za-z_$][\w$]*)+\(|"
+    rb"@{1,2}[a-z_]+(?:\.[a-z_]+[?!]?)*(?:[\[(),;].*)?$|[*&\[\]]*(?:u?int|float|complex)\d{1,3}[,;)]?$|[\w$]+\$jscomp\$|"
+    rb"[A-Za-z_$]\w*=(?:void|new|null|this|function)\b|"
     rb"\([A-Z]\w*\||[A-Za-z_$][\w$]*(?:\??\.[A-Za-z_$][\w$]*)+[=;),\[({?]"
 )
 _OWN: Final = (b"this.", b"self.")
 """What is given to a field without quotes is an expression."""
+_MORE: Final = re.compile(rb"&[\w.-]{1,40}=")
+"""Behind a value that is sent as a form's."""
+_IDENTIFIER: Final = re.compile(rb"[a-z]+(?:[A-Z][a-z]+)+[,;]?$")
+_SPOKEN: Final = re.compile(rb"(?i)password|passwd|secret|token|pwd")
+_TYPED: Final = re.compile(rb"(?:[A-Z][a-z]+)+[A-Z]?\d*,$")
+"""A type in mixed case, as a field of a struct has it."""
+_NAME_TAIL: Final = re.compile(rb"[A-Z.)\[$]")
+_FIELDS: Final = re.compile(rb"[A-Za-z_$][\w$]*(?:\??\.[A-Za-z_$][\w$]*)+$")
 _ARN: Final = re.compile(rb"\barn:[\w:*-]*$")
 """Before a kind of resource: arn:aws:secretsmanager:region:account:secret:name."""
 _COLON: Final = (b":", b"::")
@@ -97,6 +109,9 @@ def bare_value(text: bytes, found: Candidate, start: int) -> Iterator[Span]:
     if ends is None or ends[0] - start >= _LONGEST_BARE:
         return
     value = text[start : ends[0]]
+    if b"&" in value and sign == b"=" and (more := _MORE.search(value)):
+        ends = start + more.start(), ends[1]
+        value = text[start : ends[0]]
     if _is_code(text, found, start, value):
         return
     if is_secret(found.name, found.kind, value, ends[1]):
@@ -107,15 +122,33 @@ def bare_value(text: bytes, found: Candidate, start: int) -> Iterator[Span]:
 def _is_code(text: bytes, found: Candidate, start: int, value: bytes) -> bool:
     """Whether a value without quotes is an expression, a type, a resource's name or a part of man's markup."""
     sign, before = found.operator.strip(), text[found.begin - 1 : found.begin]
-    if sign == b"::" and not text[start - 1 : start].isspace():
-        return True  # std::pin::Pin
-    if before != b";" and _EXPRESSION.match(value):
+    if _is_name_of(found, value) or _is_of_path(text, found, sign):
         return True
+    if (sign == b"::" and not text[start - 1 : start].isspace()) or (before != b";" and _EXPRESSION.match(value)):
+        return True  # std::pin::Pin
     if sign == b":" and _ARN.search(text, max(0, found.begin - _REST), found.begin):
         return True
     if not sign.endswith(b">") and (_TROFF.search(value) or (sign.endswith(_COLON) and _TYPE.match(value))):
         return True
+    if sign == b":" and not found.quote and _TYPED.match(value):
+        return True
     return (sign in _COMPARES or _is_dense(text, found.begin, start + len(value))) and not _is_key(value)
+
+
+def _is_of_path(text: bytes, found: Candidate, sign: bytes) -> bool:
+    """Whether the name is the last part of a path, behind which its digest stands: /etc/passwd: 429b22."""
+    before = text[found.begin - 2 : found.begin]
+    return sign in {b":", b""} and before[1:] == b"/" and before[:1].isalnum()
+
+
+def _is_name_of(found: Candidate, value: bytes) -> bool:
+    """Whether a value is the name again, or a field or a variable that is called like it."""
+    word, name = value.rstrip(_CLOSERS), found.name.lstrip(b"$@.-")
+    if _IDENTIFIER.match(value) and _SPOKEN.search(value):
+        return True
+    if word.lower().startswith(name.lower()):
+        return _NAME_TAIL.match(word, len(name)) is not None
+    return word.endswith(b"." + name) and _FIELDS.match(word) is not None
 
 
 def _of_element(text: bytes, found: Candidate, sign: bytes, start: int) -> tuple[int, Form] | None:

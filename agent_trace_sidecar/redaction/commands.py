@@ -76,13 +76,13 @@ COMMAND_RULES: Final = (
     ),
     Rule(
         "sql-literal",
-        r"(?i)\bidentified\s{1,3}(?:with\s{1,3}\S{1,40}\s{1,3})?(?:by|as)\s{1,3}(?:password\s{1,3})?(?:\\*['\"]([^'\"\s\\]{1,200})\\*['\"]|([^\s'\"();]{4,60})(?:;|\s{0,3}$))",
+        r"(?i)\bidentified\s{1,3}(?:with\s{1,3}\S{1,40}\s{1,3})?(?:by|as)\s{1,3}(?:password\s{1,3})?(?:\\*['\"]([^'\"\s\\]{1,200})\\*['\"](?:\s{0,3}(?:[;,)'\"\\\x60\n|]|$|(?-i:[A-Z]{4}|with |require |account |password ))|\s*\n)|([^\s'\"();]{4,60})(?:;|\s{0,3}$))",
         ("identified by", "identified with", "identified as"),
         judged="password",
     ),
     Rule(
         "sql-literal",
-        r"(?i)\b(?:role|user|login|set)\b[^\r\n;]{0,200}?\bpassword\s{0,3}(?:=\s{0,3}|\(\s{0,2})?N?\\*'([^'\s\\]{1,200})'",
+        r"(?i)\b(?:role|user|login|set)\s[^\r\n;]{0,200}?\bpassword\s{0,3}(?:=\s{0,3}|\(\s{0,2})?N?\\*'([^'\s\\]{1,200})'",
         ("password '", "password='", "password ='", "password = '", "password('", "password n'"),
         judged="password",
     ),
@@ -161,7 +161,7 @@ COMMAND_RULES: Final = (
     ),
     Rule(
         "id-and-secret",
-        r"(?i)\b(?:id|user(?:name)?|login|account)\s?/\s?(?:pw|pass(?:word|wd)?|pwd)\)?\s{0,2}(?:[:=]|is|are)?\s{0,3}\\*[\"'\x60]?[\w.@-]{2,40}\s{0,2}/\s{0,2}([^\s\"'\x60<>,;)\\]{4,60})",
+        r"(?i)(?:^|[^\w/{}-])(?:id|user(?:name)?|login|account)\s?/\s?(?:pw|pass(?:word|wd)?|pwd)\)?\s{0,2}(?:[:=]|is|are)?\s{0,3}\\*[\"'\x60]?[\w.@-]{2,40}\s{0,2}/\s{0,2}([^\s\"'\x60<>,;)\\]{4,60})",
         ("/pw", "/pass", "/ pass", "/ pw"),
         judged="password",
     ),
@@ -179,7 +179,7 @@ COMMAND_RULES: Final = (
     ),
     Rule(
         "stated-secret",
-        r"(?i)\bpass(?:word|phrase|wd)(?:\s{1,2}for\s{1,2}[^\r\n.]{1,60}?)?\s{1,2}(?:is|was|will be|to)\s{0,2}:?\s{1,2}\\*[\"'\x60]([^\s\"'\x60\\]{4,60})\\*[\"'\x60]",
+        r"(?i)\bpass(?:word|phrase|wd)(?:\s{1,2}for\s{1,2}[^\r\n.,]{1,60}?)?\s{1,2}(?:is|was|will be|to)\s{0,2}:?\s{1,2}\\*[\"'\x60]([^\s\"'\x60\\]{4,60})\\*[\"'\x60]",
         ("password is", "password for", "password was", "password to", "passphrase is", "passwd is"),
         judged="password",
     ),
@@ -237,7 +237,7 @@ COMMAND_RULES: Final = (
     ),
     Rule(
         "form-fill",
-        r"(?i)pass(?:word|wd)?[\w\]'\"\\]{0,12}\s{0,2}\)?\s{0,2}(?:,\s{0,3}(?:with:\s{0,2})?|\.(?:send_?keys|type|fill|set_?value|val|input|enter_?text)\s?\(\s{0,2})"
+        r"(?i)(?:\b(?:fill\w*|type|send_?keys|set_?value|enter_?text|input)\b[^\r\n]{0,60}?pass(?:word|wd)?[\w\]'\"\\]{0,12}\s{0,2}\)?\s{0,2},\s{0,3}(?:with:\s{0,2})?|pass(?:word|wd)?[\w\]'\"\\]{0,12}\s{0,2}\)?\s{0,2}\.(?:send_?keys|type|fill|set_?value|val|input|enter_?text)\s?\(\s{0,2})"
         r"\\*[\"']([^\"'\r\n\\\s]{4,60})\\*[\"']",
         ("send_keys(", "sendkeys(", ".type(", ".fill(", "fill_in", "setvalue(", "set_value(", ".val("),
         judged="password",

@@ -84,6 +84,8 @@ _HARMLESS_KEY: Final = frozenset(
     "public pub pubkey publickey idempotency idempotence deduplication shard routing request correlation primary foreign sort partition cache keyword keywords hot unique index object row column dict map lookup "
     "registry translation i18n message sorting group hash range routing translate natural composite compound".split()
 )
+_OF_KEY: Final = frozenset("thumbprint fingerprint hash digest checksum pub public verifier".split())
+"""What is told of a key, and is none."""
 _HARMLESS_LAST: Final = frozenset(
     "length len count size limit max min ttl type types kind name names policy attempts used url uri urls path file "
     "filename files dir folder field fields label prefix suffix regex regexp pattern header headers expiry expires "
@@ -95,7 +97,7 @@ _HARMLESS_LAST: Final = frozenset(
     "encode decode strip split join format replace startswith endswith lower upper find match search test compare equals append "
     "update pattern patterns lexer char chars rotation age days hours minutes seconds ms time timestamp at date created updated cost rate price per each "
     "visible visibility parser stream buffer loader factory builder service services middleware backend module "
-    "package spec type_ level bits rounds iterations iter protocol encoding separator sep delimiter".split()
+    "package spec unspecified type_ level bits rounds iterations iter protocol encoding separator sep delimiter".split()
 )
 _HARMLESS_TOKEN: Final = frozenset(
     "next output input page continuation pagination change sync request action injection idempotency resume lifecycle cursor "
@@ -122,13 +124,18 @@ def kind_of(raw: bytes) -> Kind:
         return Kind.PASSWORD
     while words and words[-1].isdigit():
         words.pop()
-    if not words or words[-1] in _HARMLESS_LAST or (words[-1] in {"tokens", "keys"} and len(words) > 1):
+    if (
+        not words
+        or words[0] in {"err", "error"}
+        or words[-1] in _HARMLESS_LAST
+        or (words[-1] in {"tokens", "keys"} and len(words) > 1)
+    ):
         return Kind.NONE
     return max((_kind_of_word(word, words, i) for i, word in enumerate(words)), default=Kind.NONE)
 
 
 def _kind_of_word(word: str, words: list[str], at: int) -> Kind:  # noqa: PLR0911 - a table in the form of returns
-    if word in _NOT_PASS or word in _NOT_TOKEN or (word == "token" and at and words[at - 1] in _HARMLESS_TOKEN):
+    if _is_other(word, words, at):
         return Kind.NONE
     last = at == len(words) - 1
     if "passw" in word or "passphrase" in word or "passcode" in word or word in {"pwd", "psw", "pswd", "passwd"}:
@@ -152,8 +159,15 @@ def _kind_of_word(word: str, words: list[str], at: int) -> Kind:  # noqa: PLR091
     return Kind.KEY if word in _STRICT and last else Kind.NONE
 
 
+def _is_other(word: str, words: list[str], at: int) -> bool:
+    """Whether a word only sounds like a password or a token."""
+    if word == "pass":
+        return words[at + 1 : at + 2] in (["thru"], ["through"])
+    return word in _NOT_PASS or word in _NOT_TOKEN or (word == "token" and at > 0 and words[at - 1] in _HARMLESS_TOKEN)
+
+
 def _kind_of_key(words: list[str], at: int) -> Kind:
-    if any(word in _HARMLESS_KEY for word in words[:at]):
+    if any(word in _HARMLESS_KEY for word in words[:at]) or any(word in _OF_KEY for word in words[at + 1 :]):
         return Kind.NONE
     if at and words[at - 1] in {"wep", "wpa"}:
         return Kind.PASSWORD

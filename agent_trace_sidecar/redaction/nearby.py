@@ -29,7 +29,7 @@ _HARMLESS: Final = re.compile(
     rb"(?i)(?:sha\d*|hash|digest|checksum|commit|revision|\brev\b|integrity|fingerprint|md5|uuid|guid|public|blob|tree|etag|"
     rb"signature|snapshot|cache|object|version|image|layer|trace|span|request|session_?id|node|thumbprint|serial|"
     rb"tokens\b|tokenize|import|keyword|http|certificate|keyid|ssh-|merkle|address|block|tx|model|h1:|resolved|\.tgz|"
-    rb"registry|arn:|partition|primary|foreign|idempotency|shard|routing|\b(?:inspect|plan|apply|exec|pull|push|stop|start|logs)\b|(?:next|change|page|action|request|continuation|pagination)_?token|uses:|rev=|ref=|/commit/|/blob/|/tree/|content-length|boundary)"
+    rb"registry|arn:|verifier|challenge|tracking|partition|primary|foreign|idempotency|shard|routing|\b(?:inspect|plan|apply|exec|pull|push|stop|start|logs)\b|(?:next|change|page|action|request|continuation|pagination)_?token|uses:|rev=|ref=|/commit/|/blob/|/tree/|content-length|boundary)"
 )
 _CHARACTERS: Final = (string.ascii_letters + string.digits + "_+/=.~-").encode()
 _SHORTEST: Final = 16
@@ -51,9 +51,15 @@ MOST_RUNS: Final = 12_000
 _MOST_LINES: Final = 2
 """How many line ends may lie between a service's name and the value."""
 _BLOCK_LINE: Final = 40
-_CONSTANT: Final = re.compile(rb"(?:[A-Z0-9]+_)+[A-Z0-9]+$")
-_ID: Final = re.compile(rb"(?:msg|prt|ses|evt|call|per|que|toolu)_")
-"""How the ids of an agent's session begin."""
+_CONSTANT: Final = re.compile(rb"[a-z]{0,2}(?:[A-Z0-9]+_)+[A-Z0-9]+$")
+_ID: Final = re.compile(rb"(?:msg|prt|ses|evt|call|per|que|toolu)_|[a-z]{2,8}_01[A-Za-z0-9]{22}$|__[a-z]")
+"""How the ids of an agent's session begin, those of a model's interface, and names that a compiler makes."""
+_COUNTED: Final = re.compile(rb"(?i)(?:00)?01020304|00112233|0123456789ABCDEFF")
+"""A key of a test: its bytes count up."""
+_KEY_ID: Final = re.compile(rb"(?i)key[ _-]?ids?\b")
+"""What a UUID may be where a key is spoken of."""
+_IN_PATH: Final = re.compile(rb"[a-z]/passwd")
+"""A file, behind which its digest stands."""
 _VERSION: Final = re.compile(rb"\d+(?:\.\d+)+[+~-]")
 _ADDRESS: Final = re.compile(rb"(?:^|[\s\"'\x60(])[\w.-]+/[\w./-]+ $")
 """A module or a repository, behind which its revision stands."""
@@ -90,7 +96,12 @@ def near_words(text: bytes, providers: list[int], *, words: bool) -> Iterator[Sp
         value = text[start:end].rstrip(b"=.-")
         if text[start : start + 2] == b"//" and text[start - 1 : start] == b":":
             yield from _in_address(text, start, end)
-        if _ID.match(value) or not _is_random(value) or _LISTED.match(text, start + len(value)):
+        if (
+            _ID.match(value)
+            or not _is_random(value)
+            or _COUNTED.match(value)
+            or _LISTED.match(text, start + len(value))
+        ):
             continue
         if words and _is_announced(text, start) and not _is_named(text, start, end):
             yield Span(start, end, "near-secret-word")
@@ -138,7 +149,7 @@ def _is_announced(text: bytes, start: int) -> bool:
     before = text[max(0, start - _REACH) : start]
     before = before[before.rfind(b"\n") + 1 :]
     before = before[before.rfind(b"\x1e") + 1 :]
-    words = [m.start() for m in _WORD.finditer(before)]
+    words = [m.start() for m in _WORD.finditer(before) if not _IN_PATH.match(before, max(0, m.start() - 1))]
     return bool(words) and not _HARMLESS.search(before, max(0, words[-1] - 12))
 
 
@@ -146,6 +157,8 @@ def _is_named(text: bytes, start: int, end: int) -> bool:
     """Whether an announced value is a constant, a type, a version, a part of man's markup, or left out."""
     value = text[start:end]
     if text[start - 1 : start + 1] == b"\\f" or value.endswith(b"..."):
+        return True
+    if UUID.match(value) and _KEY_ID.search(text, max(0, start - _REACH), start):
         return True
     return any(pattern.match(value) for pattern in (_CONSTANT, _VERSION)) or reads(value)
 
@@ -188,7 +201,12 @@ def _is_of_provider(text: bytes, places: list[int], start: int, value: bytes) ->
         return False
     if text[start + len(value) : start + len(value) + 1] in _NOT_BEHIND or not is_token(value) or _DRAWING.match(value):
         return False
-    if _is_block(text, start, value) or says_something(value) or _is_checked_out(text, start, value):
+    if (
+        _is_block(text, start, value)
+        or _is_class(text, start, value)
+        or says_something(value)
+        or _is_checked_out(text, start, value)
+    ):
         return False
     for index in range(bisect.bisect_left(places, start) - 1, -1, -1):
         place = places[index]
@@ -211,6 +229,11 @@ def _is_block(text: bytes, start: int, value: bytes) -> bool:
         return False
     above = text[max(0, start - 1 - len(value)) : start - 1]
     return len(above.rpartition(b"\n")[2]) >= _BLOCK_LINE and b" " not in above
+
+
+def _is_class(text: bytes, start: int, value: bytes) -> bool:
+    """Whether a value is the id of a class or an interface: {e3c9e316-...}."""
+    return text[start - 1 : start] == b"{" and UUID.match(value) is not None
 
 
 def _is_word(text: bytes, place: int) -> bool:

@@ -34,9 +34,19 @@ _LONG_TEXT: Final = 16 * 1024
 _BLOB: Final = compiled(rb"[A-Za-z0-9+/_-]{400,}")
 _EDGE: Final = 1000
 _EXAMPLE_URL: Final = re.compile(
-    rb"(?i)://(?:user(?:name)?|usr|login|name|you|me|<\w+>|\w)?:(?:pass(?:word|wd)?|pwd|pw|secret|\w)@"
-    rb"(?:host(?:name)?|server|localhost|domain|ip|addr(?:ess)?|proxy|db|example\.\w+|[\w.]*\.example|\w)(?:[:/\s\"'`)\]]|$)"
+    rb"""(?xi)://(?:
+      (?:(?:my|some)?_?user(?:name|id)?|usr|login|name|you|me|foo|<\w+>|\w)?:
+      (?:(?:my|some)?_?pass(?:word|wd)?|pwd|pw|secret|bar|p(?:@|%40)ss|\w)@
+      (?:host(?:name)?|server|localhost|127\.0\.0\.1|1\.2\.3\.4|domain|ip|addr(?:ess)?|proxy|db|foo|host\.com|[\w.]*\.example|\w)
+    | [^\s:/@]*:(?:pass(?:word|wd)?|pwd|pw|p(?:@|%40)ss(?:word)?|secret|secre|bar|[a-z])\d{0,3}@[\w.-]*\bexample\.\w+
+    )(?:[:/?\s\"'`)\]]|$)"""
 )
+"""The names that documentation gives to whoever logs in, and where; at a host of documentation, any user's."""
+_SHOUTED: Final = frozenset((b"PASSWORD", b"PASS", b"SECRET", b"TOKEN"))
+_SPOKEN_OF: Final = re.compile(
+    rb"(?i)(?:my|your|some|the|a|test)?[-_]?(?:secret|token|password|pass|key|foo|abc)[-_]?\d{0,4}$"
+)
+"""What stands for a token where headers are explained: secret123."""
 _REST: Final = re.compile(rb"[A-Za-z0-9_\-+/=.%]*")
 
 MOST_MATCHES: Final = 15_000
@@ -168,6 +178,8 @@ def _is_meant(  # noqa: PLR0911 - one return per kind of proof
             return is_secret(b"", Kind.PASSWORD, value, Form.CERTAIN)
         case "form":
             return True
+        case "mixed" if rule.id == "bare-userinfo" and text[start - 7 : start].lower() == b"mailto:":
+            return False
         case "mixed":
             return any(48 <= c <= 57 for c in value) and not value.isdigit()  # noqa: PLR2004 - "0" to "9"
         case "random":
@@ -176,8 +188,10 @@ def _is_meant(  # noqa: PLR0911 - one return per kind of proof
             return not is_plain(value)
         case _:
             pass
-    if rule.id == "url-userinfo":
-        return not _EXAMPLE_URL.search(text, max(0, start - 60), end + 20)
+    if rule.id == "url-userinfo" or b"://" in value:
+        return value not in _SHOUTED and not _EXAMPLE_URL.search(text, max(0, start - 60), end + 40)
+    if rule.id == "authorization":
+        return not _SPOKEN_OF.match(value)
     return rule.group >= 0 or not is_plain(value)
 
 

@@ -42,9 +42,9 @@ STRUCTURE_RULES: Final = (
     Rule("bearer", r"(?i)\bbearer\s{1,3}([A-Za-z0-9._~+/=-]{16,})", ("bearer",)),
     Rule(
         "basic-auth",
-        r"(?i)\bbasic\s{1,3}((?:[A-Za-z0-9+/]{4}){3,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4}))",
+        r"(?i)\bbasic[ \t]{1,3}((?:[A-Za-z0-9+/]{4}){3,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4}))",
         ("basic ",),
-        judged="password",
+        judged="unplain",
     ),
     Rule(
         "cookie",
@@ -81,6 +81,9 @@ _PEM_LINE: Final = re.compile(
 """A line of a key's body, or of its head, as it stands in files, diffs and literals."""
 _PEM_SHORT: Final = 24
 _PEM_MOST: Final = 64 * 1024
+_PEM_BODY: Final = re.compile(rb"(?:[A-Za-z0-9+/=]|\\[nrt]){4,}")
+_PEM_PROSE: Final = re.compile(rb"[a-z]{2,} [a-z]{2,} |[\w)] ?[(]|[\w)]\[")
+"""Sentences and calls between the marks: they are spoken of, and nothing is between them."""
 
 
 def key_blocks(text: bytes) -> Iterator[Span]:
@@ -95,9 +98,10 @@ def key_blocks(text: bytes) -> Iterator[Span]:
         limit = min(len(text), begin.end() + _PEM_MOST)
         mark = _PEM_MARK.search(text, begin.end(), limit)
         stop = mark.start() if mark else limit
-        if mark is None or not _PEM_END.match(text, stop):
+        if mark is None or not _PEM_END.match(text, stop) or _PEM_PROSE.search(text, begin.end(), stop):
             stop = _body_end(text, begin.end(), stop)
-        yield Span(begin.end(), stop, "private-key")
+        if _PEM_BODY.search(text, begin.end(), stop):
+            yield Span(begin.end(), stop, "private-key")
         at = max(stop, begin.end())
 
 

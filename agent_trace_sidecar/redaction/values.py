@@ -31,11 +31,11 @@ _PLACEHOLDER: Final = re.compile(
     r"""(?ix)^(?:
       (.)\1*                                                        # one character again and again
     | \W+ | [.*x_-]+
-    | <[^<>]*> | \[[\w .-]*\] | \{[\w.: -]*\} | %\w+% | %[a-z_]{1,30} | %\(\w+\)s | \$\(.*\) | \$[A-Za-z_]\w*(?:[.\[>:-].*)? | @[\w.]+@ | __\w+__
+    | <[^<>]*> | \[[\w .-]*\][!.]? | \{[\w.: -]*\} | %\w+% | %[a-z_]{1,30} | %[#+.\d-]*[a-z],? | %[wiq][\[({<].* | %\(\w+\)s | \$\(.* | @[{(].* | \$[A-Za-z_]\w*(?:[.\[>:-].*)? | @[\w.]+@ | __\w+__
     | \{\{\s.*\s\}\} | [{\[]\\* | [)\]}],?.*[(=].* | .*&nbsp;.* | [a-z]+[.?] | example[-_]\w+
-    | .*\{%.* | \$\{[A-Za-z_]\w*.* | \w+\(\)? | [\w.:-]*-\$[a-z_]+ | <\w*$ | [*&][A-Za-z_-]+ | [A-Z]<.* | realm= | ["']\s?[+.]\s?.* | .*[+.]\s?["'] | [+.]\s[\w$(].*
+    | .*\{%.* | \$\{[A-Za-z_]\w*.* | \w+\(\)? | [\w.:-]*-\$[a-z_]+ | <\w*$ | [*&][A-Za-z_-]+ | [A-Z]<.* | realm= | ["']\s?[+.]\s?.* | ["']\s.* | \*+[\w ]+\*+[.!,]? | <-\w+ | \{\\*"\w+\\*"\s?:.* | \[[a-z][\w.]*\](?:::|\$|\().* | -?anonymous@? | .*[+.]\s?["'] | [+.]\s[\w$(].*
     | .*(?:\$\{[^{}$]*\} | \{\{[^{}]*\}\} | \#\{[^{}]*\} | %\(\w+\)s | <%.*%> | %s | \.\.\. | \u2026).*
-    | [\w\s:./@-]*(?:\{\w*\}[\w\s:./@-]*)+
+    | [\w\s:./@-]*(?:\{[\w ]*\}[\w\s:./@-]*)+
     | (?:your|my|the|some|any|insert|enter|change|replace|put|add|use|set|fill|same|new|old|this|get|todo|fixme)[\s_-].*
     | .*(?:placeholder|redacted|changeme|change_me|change-me|_here|-here|\bhere)\b.*
     | (?:n/?a|none|null|nil|undefined|true|false|yes|no|on|off|empty|default|auto|required|optional|prompt|ask|str|string|
@@ -44,25 +44,27 @@ _PLACEHOLDER: Final = re.compile(
 )
 _REFERENCE: Final = re.compile(
     r"""(?x)^(?:
-      0x[0-9a-fA-F]{1,8} | \w+\[-?\d+\]\..*
+      0x[0-9a-fA-F]{1,8}[,;]? | \w+\[-?\d+\]\..*
     | \d+\.(?:second|minute|hour|day|week|month|year)s?
     | (?:process\.env|os\.environ|env|ENV|secrets|vars|var|local|data|module|inputs|params|config|settings|self|this|ssm|vault|
-         ref|Ref|arn:aws|file|projects/|op://|kms:)[.:\[(/].*
+         ref|Ref|arn:aws|rule|role|file|projects/|op://|kms:)[.:\[(/].*
     | (?:https?|file|urn|git|ssh|data|s3|gs|tel|mailto):.*
     | (?:\.{0,2}/|~/|[A-Za-z]:\\)[\w.@~-]*(?:[/\\][\w.@ ~-]+)*[/\\]?
-    | [\w-]+\.(?:py|js|ts|json|ya?ml|txt|pem|key|crt|cfg|ini|conf|html?|md|go|java|rb|php|cs|sh|csv|xml|toml|env)
+    | [\w.]+\.html?(?:\#.*)? | localhost:\d+ | [\w-]+(?:\.[\w-]+)+:\d{2,5} | [\w-]+\.(?:py|js|ts|json|ya?ml|txt|pem|key|crt|cfg|ini|conf|html?|md|go|java|rb|php|cs|sh|csv|xml|toml|env)
     | (?:[\^~<>=v]|npm:)*\d+(?:\.(?:\d+|x|\*))+(?:[-+.]\w+)*(?:\s?\|\|.*)? | \d{4}-\d\d-\d\d.* | [\d.,:\s%-]+(?:[smhd]|ms|[kmg]b)?
     | \#[0-9a-fA-F]{3,8} | [a-z]+/[a-z][a-z0-9.+-]*(?:;.*)? | [\w.+-]+@[\w-]+\.\w[\w.]*
     )$"""
 )
-_REGEX: Final = re.compile(r"\(\?[:P=!<]|\[\^|\[[a-zA-Z0-9]-[a-zA-Z0-9]|\\[wdsbSWD]|\.[*+]|\{\d+,|\\x[0-9a-f]{2}")
+_REGEX: Final = re.compile(
+    r"\(\?[:P=!<]|\\[(|)<>]|\[\^|\[[a-zA-Z0-9]-[a-zA-Z0-9]|\\[wdsbSWD]|\.[*+]|\{\d+,|\\x[0-9a-f]{2}"
+)
 """A pattern or bytes in code."""
 _CHANGES: Final = re.compile(r"(?<=[A-Za-z])\d|(?<=\d)[A-Za-z]")
 _KEY_ID: Final = re.compile(r"(?:0x)?(?:[0-9A-Fa-f]{8}|[0-9A-F]{16})$")
 """How a public key is called, where keys are signed with."""
 _NUMBER: Final = re.compile(r"^\d+$")
 _CALL: Final = re.compile(
-    r"^[\w.$:>&*!-]*\w[\w.]*\s*[(\[]|[)\]}]\s*$|^\(|^\[|^\{|^(?:new|await|lambda|func|function|not|if)\s|=>|->|::|&&|\|\|"
+    r"^[\w.$:>&*!-]*\w[\w.]*[?!]?\s*[(\[]|[)\]}]\s*$|^\(|^\[|^\{|^(?:new|await|lambda|func|function|not|if)\s|=>|->|::|&&|\|\|"
 )
 _DOTTED: Final = re.compile(r"^[A-Za-z_$][\w$]*(?:(?:\.|::|->|/|\\)[A-Za-z_$][\w$]*)+$")
 _TECH: Final = re.compile(
@@ -79,7 +81,7 @@ _LABELS: Final = frozenset(
     "input output secure private public hashed encrypted encoded binary nullable string_ email domain server client "
     "global local remote session cookie header query params method request response plaintext sha256 sha512 bcrypt "
     "files first second start after before simple complex strong medium wrong random placeholder keyring prefix suffix "
-    "literal constant variable identifier keyword operator comment python javascript".split()
+    "abcdef certificate literal constant variable identifier keyword operator comment python javascript".split()
 )
 """What stands beside `password` in code and translations without being one."""
 _MARKS: Final = re.compile(r"[!#$%&*+<=>?@^`{|}~]")
