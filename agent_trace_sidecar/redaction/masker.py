@@ -12,6 +12,7 @@ from agent_trace_sidecar.redaction.memory import Known
 from agent_trace_sidecar.redaction.names import Kind, kind_of
 from agent_trace_sidecar.redaction.nearby import near_words
 from agent_trace_sidecar.redaction.rulebook import Places, Rulebook
+from agent_trace_sidecar.redaction.samples import without_samples
 from agent_trace_sidecar.redaction.spans import Span, applied, blanked, by_line, merged
 from agent_trace_sidecar.redaction.structures import key_blocks
 from agent_trace_sidecar.redaction.tables import tables
@@ -57,6 +58,9 @@ class Masker:
         return merged(by_line(view, self._all(view, depth, places)))
 
     def _all(self, view: bytes, depth: int, places: Places) -> Iterator[Span]:
+        return without_samples(view, self._layers(view, depth, places))
+
+    def _layers(self, view: bytes, depth: int, places: Places) -> Iterator[Span]:
         yield from self._rulebook.spans(view, places)
         yield from key_blocks(view)
         yield from tables(view, statements=bool(places.statements))

@@ -225,6 +225,28 @@ def test_text_without_secrets_stays_as_it_is(text: str) -> None:
     assert redact_text(json.dumps(text)) == json.dumps(text)
 
 
+_FILLER = "The client opens a connection, waits for the answer and returns what it got.\n" * 25
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        "EXAMPLES = r'''\n- name: Add a user\n  host: apic\n  password: Winter2022\n'''\n",
+        'Examples\n--------\n\n    login("bob", password="opensesame7")\n',
+        "# password: mySecretPassword1\n",
+        'def test_login():\n    assert login(password="secret123")\n',
+        "# access_key_id: AKIAIOSFODNN7EXAMPLE\n",
+    ],
+)
+def test_samples_in_documentation_and_tests_stay(sample: str) -> None:
+    """Where the same value in a short text, or a random one in its place, is a secret."""
+    long = _FILLER + sample + _FILLER
+    assert redact_text(long) == long
+    assert redact_text("password: Winter2022\n") != "password: Winter2022\n"
+    key = "kR8vq2LmX9wTz4Bn"
+    assert key not in redact_text(_FILLER + f"Examples\n\n    password = '{key}'\n")
+
+
 def test_ids_beside_a_services_name_stay() -> None:
     """The ids of an event stand in strings of their own, and what joins the events must survive."""
     line = (
