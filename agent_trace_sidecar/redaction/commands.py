@@ -76,7 +76,7 @@ COMMAND_RULES: Final = (
     ),
     Rule(
         "sql-literal",
-        r"(?i)\bidentified\s{1,3}(?:with\s{1,3}\S{1,40}\s{1,3})?(?:by|as)\s{1,3}(?:password\s{1,3})?(?:\\*['\"]([^'\"\s\\]{1,200})\\*['\"](?:\s{0,3}(?:[;,)'\"\\\x60\n|]|$|(?-i:[A-Z]{4}|with |require |account |password ))|\s*\n)|([^\s'\"();]{4,60})(?:;|\s{0,3}$))",
+        r"(?i)\bidentified\s{1,3}(?:with\s{1,3}\S{1,40}\s{1,3})?(?:by|as)\s{1,3}(?:password\s{1,3})?(?:\\*['\"]([^'\"\s\\]{1,200})\\*['\"](?:\s{0,3}(?:[;,)'\"\\\x60\n|]|$|(?-i:[A-Z]{4}|with |require |account |password ))|\s*\n)|([^\s'\"();]{4,60})(?:;|\s{0,3}$|\s{1,3}(?:default|account|profile|quota|temporary|password)\s))",
         ("identified by", "identified with", "identified as"),
         judged="password",
     ),
@@ -197,9 +197,15 @@ COMMAND_RULES: Final = (
     ),
     Rule(
         "router-line",
-        r"(?im)^[+\- ]?\s{0,8}(?:enable\s{1,3}(?:secret|password)|username\s{1,3}\S{1,40}\s{1,3}(?:privilege\s{1,3}\d{1,2}\s{1,3})?(?:secret|password)|wpa-psk(?:\s{1,3}ascii)?|ppp\s{1,3}chap\s{1,3}password|neighbor\s{1,3}\S{1,40}\s{1,3}password|snmp-server\s{1,3}community|crypto\s{1,3}isakmp\s{1,3}key|(?:tacacs|radius)-server\s{1,3}key)\s{1,3}(?:\d\s{1,3})?([^\s\"']{4,80})(?:\s{1,3}\S{1,20}){0,3}\s{0,3}$",
+        r"(?im)^[+\- ]?\s{0,8}(?:enable[ \t]{1,3}(?:secret|password)|username[ \t]{1,3}\S{1,40}[ \t]{1,3}(?:privilege[ \t]{1,3}\d{1,2}[ \t]{1,3})?(?:secret|password)|wpa-psk(?:[ \t]{1,3}ascii)?|ppp[ \t]{1,3}chap[ \t]{1,3}password|neighbor[ \t]{1,3}\S{1,40}[ \t]{1,3}password|snmp-server[ \t]{1,3}community|crypto[ \t]{1,3}isakmp[ \t]{1,3}key|(?:tacacs|radius)-server[ \t]{1,3}key|rootpw(?:[ \t]{1,3}--\w{1,12})?|bindpw|[\w/-]{1,40}/(?:user|root)-password(?:-again)?[ \t]{1,3}password|line[ \t]{1,3}(?:vty|con|aux)[^\r\n]{0,20}\n(?:[ \t]{1,3}[^\r\n]{1,60}\n){0,4}?[ \t]{1,3}password)[ \t]{1,3}(?:\d[ \t]{1,3})?\"?([^\s\"']{4,80})\"?(?:[ \t]{1,3}\S{1,20}){0,3}[ \t\r]{0,3}$",
         (
             "enable ",
+            "rootpw",
+            "bindpw",
+            "user-password",
+            "root-password",
+            "line vty",
+            "line con",
             "username ",
             "wpa-psk",
             "ppp chap",
@@ -236,23 +242,9 @@ COMMAND_RULES: Final = (
         judged="password",
     ),
     Rule(
-        "form-fill",
-        r"(?i)(?:\b(?:fill\w*|type|send_?keys|set_?value|enter_?text|input)\b[^\r\n]{0,60}?pass(?:word|wd)?[\w\]'\"\\]{0,12}\s{0,2}\)?\s{0,2},\s{0,3}(?:with:\s{0,2})?|pass(?:word|wd)?[\w\]'\"\\]{0,12}\s{0,2}\)?\s{0,2}\.(?:send_?keys|type|fill|set_?value|val|input|enter_?text)\s?\(\s{0,2})"
-        r"\\*[\"']([^\"'\r\n\\\s]{4,60})\\*[\"']",
-        ("send_keys(", "sendkeys(", ".type(", ".fill(", "fill_in", "setvalue(", "set_value(", ".val("),
-        judged="password",
-    ),
-    Rule(
         "signing-call",
         r"(?i)\b(?:jwt|jws|jsonwebtoken)\.(?:sign|verify|encode|decode)\(\s{0,3}[^,()\r\n]{1,80},\s{0,3}[bu]?" + _Q,
         ("jwt.", "jws.", "jsonwebtoken."),
-        judged="mixed",
-    ),
-    Rule(
-        "signing-call",
-        r"(?i)(?:\bhmac\.new\(|createHmac\(\s{0,3}\\*[\"'][\w-]{2,20}\\*[\"'],|\bcookie_?parser\(|\bHMAC\.new\()\s{0,3}[bu]?"
-        + _Q,
-        ("hmac.new(", "createhmac(", "cookieparser(", "cookie_parser("),
         judged="mixed",
     ),
     Rule(
@@ -260,12 +252,6 @@ COMMAND_RULES: Final = (
         r"(?i)\\*[\"'](?:--?)?[\w.-]{0,40}(?:pass(?:word|wd|phrase)?|pwd|pw|secret|token|api[_-]?key)\\*[\"']\s{0,2},[^\r\n()]{0,80}?\bdefault\s?=\s?"
         + _Q,
         ("default=", "default ="),
-        judged="password",
-    ),
-    Rule(
-        "login-call",
-        r"\.(?:load|getKey|init|unlock|getEntry)\([^()\r\n\"']{1,60},\s{0,3}\\*\"([^\"\r\n\\]{4,100})\\*\"\.toCharArray\(\)",
-        (".tochararray(",),
         judged="password",
     ),
     Rule(
@@ -294,20 +280,14 @@ COMMAND_RULES: Final = (
     ),
     Rule(
         "id-and-secret",
-        r"(?i)\b(?:log\s?in|login|logins|credentials?|sign\s?in)(?:\s{1,2}(?:with|as|using|is|are))?\s{0,2}:?\s{1,2}[\w.@-]{2,40}\s?/\s?([^\s\"'\x60<>,;)\\/]{6,60})(?:[\s,;).]|$)",
+        r"(?i)\b(?:log\s?in|login|logins|credentials?|sign\s?in)(?:\s{1,2}(?:with|as|using|is|are|for\s[\w ]{1,20}))?\s{0,2}:?\s{1,2}\\*[\"'\x60]?[\w.@-]{2,40}[\"'\x60]?\s?/\s?[\"'\x60]?([^\s\"'\x60<>,;)\\/]{6,60})(?:[\s,;).\"'\x60]|$)",
         ("login", "log in", "credential", "sign in", "signin"),
         judged="mixed",
     ),
     Rule(
         "oracle-user",
-        r"(?i)(?:\bsqlplus\s{1,3}(?:-\w\s{1,3})?|\bjdbc:oracle:\w{2,6}:|\b(?:imp|exp|impdp|expdp|rman|sqlldr)\s{1,3}(?:userid=)?)\\*[\"']?[A-Za-z][\w$#]{1,30}/\\*[\"']?([^\s@\"'/\\]{3,60})@",
-        ("sqlplus", "jdbc:oracle", "imp ", "exp ", "impdp", "expdp", "sqlldr"),
-        judged="password",
-    ),
-    Rule(
-        "expect-line",
-        r"(?i)expect[^\r\n]{0,60}(?:password|passphrase)[^\r\n]{0,30}\r?\n?[\s;{]{0,12}(?:exp_)?send(?:line)?\s{1,3}(?:--\s{1,2})?\(?\\*[\"']([^\"'\r\n\\$]{3,60})(?:\\+r|\\+n)?\\*[\"']",
-        ("expect",),
+        r"(?im)(?:\bsqlplus\s{1,3}(?:-\w\s{1,3})?|^conn(?:ect)?\s{1,3}|\bjdbc:oracle:\w{2,6}:|\b(?:imp|exp|impdp|expdp|rman|sqlldr)\s{1,3}(?:userid=)?)\\*[\"']?[A-Za-z][\w$#]{1,30}/\\*[\"']?([^\s@\"'/\\]{3,60})@",
+        ("sqlplus", "jdbc:oracle", "conn ", "connect ", "imp ", "exp ", "impdp", "expdp", "sqlldr"),
         judged="password",
     ),
     Rule(
@@ -342,4 +322,70 @@ COMMAND_RULES: Final = (
         judged="form",
     ),
     Rule("irc-line", r"(?i)\bidentify\s{1,3}(?:\S{1,30}\s{1,3})?(\S{5,60})", ("nickserv",), judged="form"),
+    Rule(
+        "id-and-secret",
+        r"(?i)\b(?:rdp|ssh|vnc|ftp|vpn|log(?:ged)?\s?in|account|machine|server|router|admin)\b[^\r\n\"'\x60]{0,60}[\"'\x60][\w.@-]{2,40}[\"'\x60]\s?[/:]\s?[\"'\x60]([^\s\"'\x60]{6,60})[\"'\x60]",
+        ("` / `", "' / '", '" / "', "`/`", "` : `"),
+        judged="chosen",
+    ),
+    Rule(
+        "combo-line",
+        r"(?m)(?:^|[\s|,;])[\w.+-]{1,40}@[\w-]{2,40}(?:\.[a-z]{2,12}){1,3}\s{0,2}[:|;]\s{0,2}([^\s:|;,/\"'<>]{6,40})[ \t\r]*$",
+        ("@",),
+        judged="chosen",
+    ),
+    Rule(
+        "stated-secret",
+        r"(?im)\bpass(?:word|phrase|wd)(?:\s{1,2}for\s{1,2}[^\r\n.,]{1,60}?)?\s{1,2}(?:is|was|will be)\s{0,2}:?\s{1,2}\*{0,2}([^\s\"'\x60\\,;*]{5,60}?)\*{0,2}[.]?[ \t\r]*(?:$|\()",
+        ("password is", "password for", "password was", "passphrase is", "passwd is"),
+        judged="chosen",
+    ),
+    Rule(
+        "stated-secret",
+        r"(?im)\bpass(?:word|wd)?\s{1,2}(?:is|was|has been)\s{1,2}(?:generated|set|created|assigned)[^\r\n:]{0,60}:\s{1,3}([^\s\"']{6,60})[ \t\r]*$",
+        ("password is", "password was", "password has"),
+        judged="chosen",
+    ),
+    Rule(
+        "stated-secret",
+        r"(?i)\bfollowing\s{1,2}(?:password|passphrase|token|secret|key)\b[^\r\n:]{0,60}:[ \t\r]*\n\s{0,20}([^\s\"']{8,80})[ \t\r]*(?:\n|$)",
+        ("following ",),
+        judged="mixed",
+    ),
+    Rule(
+        "stated-secret",
+        r"(?im)\b(?:pw|pwd|passwd)[ \t]{1,2}(?:is[ \t])?([A-Za-z][^\s,;\"'<>()=:]{4,40})(?:[ \t]-|[,;.]?[ \t\r]*$)",
+        ("pw ", "pwd ", "passwd "),
+        judged="chosen",
+    ),
+    Rule(
+        "ipsec-line",
+        r"(?m):[ \t]{0,3}(?:PSK|EAP|XAUTH|NTLM|(?:RSA|ECDSA|P12|PKCS8)[ \t]{1,3}[^\s\"]{1,80})[ \t]{1,3}\"([^\"\r\n]{3,100})\"",
+        (": psk", ": eap", ": rsa", ": xauth", ": p12", ": ecdsa", ": ntlm"),
+        judged="password",
+    ),
+    Rule(
+        "chap-line",
+        r"(?m)^[\w.*@\"-]{1,60}[ \t]{1,12}[\w.*\"-]{1,60}[ \t]{1,12}\"?([^\s\"#]{4,60})\"?[ \t]{1,12}(?:\*|(?:\d{1,3}\.){3}\d{1,3})[ \t\r]*$",
+        ("pptp", "l2tp", "chap", "pap-secrets"),
+        judged="password",
+    ),
+    Rule(
+        "irc-line",
+        r"(?i)\b[\w-]{1,40}(?:\.[\w-]{1,40}){1,4}:(?:666\d|6697|7000):([^\s:}\"']{4,60})",
+        (":666", ":6697:", ":7000:"),
+        judged="password",
+    ),
+    Rule(
+        "encrypted-value",
+        r"(?i)\bsecure:\s{0,3}\\*[\"']?([A-Za-z0-9+/]{30,}={0,2})",
+        ("secure: ", 'secure:"'),
+        judged="random",
+    ),
+    Rule(
+        "digest-line",
+        r"(?m)^[+\- ]?[A-Za-z_][\w.@-]{0,40}:[A-Za-z][\w .@-]{1,40}:([0-9a-f]{32})[ \t\r]*$",
+        (":",),
+        judged="form",
+    ),
 )

@@ -7,7 +7,7 @@ literal are asked all together by one automaton whether any of them matches at a
 # ruff: noqa: SIM905, E501 - long lists of words are read and sorted as text
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 import re2
@@ -18,7 +18,7 @@ from agent_trace_sidecar.redaction.providers import PROVIDERS
 from agent_trace_sidecar.redaction.rules import Overload, Rule, compiled
 from agent_trace_sidecar.redaction.spans import Span
 from agent_trace_sidecar.redaction.tables import STATEMENTS
-from agent_trace_sidecar.redaction.values import Form, holds_random, is_placeholder, is_plain, is_secret
+from agent_trace_sidecar.redaction.values import Form, holds_random, is_chosen, is_placeholder, is_plain, is_secret
 
 _LEAD: Final = 320
 """How far before its literal a match may begin."""
@@ -166,33 +166,31 @@ def _matches(rule: Rule, text: bytes, low: int, high: int) -> Iterator[Span]:
             yield Span(start, end, rule.id, rule.spread)
 
 
-def _is_meant(  # noqa: PLR0911 - one return per kind of proof
-    rule: Rule, text: bytes, start: int, end: int
-) -> bool:
+def _is_meant(rule: Rule, text: bytes, start: int, end: int) -> bool:
     """Whether what a rule matched is a secret, or only has the form of one."""
     value = text[start:end]
     if len(value) <= _LONGEST_PLACEHOLDER and is_placeholder(value):
         return False
-    match rule.judged:
-        case "password":
-            return is_secret(b"", Kind.PASSWORD, value, Form.CERTAIN)
-        case "form":
-            return True
-        case "mixed" if rule.id == "bare-userinfo" and text[start - 7 : start].lower() == b"mailto:":
-            return False
-        case "mixed":
-            return any(48 <= c <= 57 for c in value) and not value.isdigit()  # noqa: PLR2004 - "0" to "9"
-        case "random":
-            return holds_random(value.decode("utf-8", "replace"))
-        case "unplain":
-            return not is_plain(value)
-        case _:
-            pass
+    if rule.id == "bare-userinfo" and text[start - 7 : start].lower() == b"mailto:":
+        return False
+    if rule.judged:
+        return _JUDGES[rule.judged](value)
     if rule.id == "url-userinfo" or b"://" in value:
         return value not in _SHOUTED and not _EXAMPLE_URL.search(text, max(0, start - 60), end + 40)
     if rule.id == "authorization":
         return not _SPOKEN_OF.match(value)
     return rule.group >= 0 or not is_plain(value)
+
+
+_JUDGES: Final[dict[str, Callable[[bytes], bool]]] = {
+    "form": lambda _: True,
+    "password": lambda value: is_secret(b"", Kind.PASSWORD, value, Form.CERTAIN),
+    "chosen": lambda value: is_chosen(value.decode("utf-8", "replace")),
+    "random": lambda value: holds_random(value.decode("utf-8", "replace")),
+    "mixed": lambda value: any(48 <= c <= 57 for c in value) and not value.isdigit(),  # noqa: PLR2004 - "0" to "9"
+    "unplain": lambda value: not is_plain(value),
+}
+"""What a value must look like where the form around it proves too little."""
 
 
 def _group(rule: Rule, match: Any) -> int:  # noqa: ANN401 - google-re2 is untyped

@@ -29,7 +29,7 @@ class Rule:
     """The group that is the secret, 0 for the whole match, -1 for the longest group that took part."""
     spread: bool = True
     """Whether the value is unmistakable enough to be masked wherever else it occurs."""
-    judged: Literal["", "form", "password", "random", "mixed", "unplain"] = ""
+    judged: Literal["", "form", "password", "chosen", "random", "mixed", "unplain"] = ""
     """What the value must also look like, because the form around it proves too little; "form": it proves enough."""
     reach: int = 4096
     """How far behind its literal a match may end."""

@@ -84,6 +84,9 @@ _LABELS: Final = frozenset(
     "abcdef certificate literal constant variable identifier keyword operator comment python javascript".split()
 )
 """What stands beside `password` in code and translations without being one."""
+_SHORTEST_CHOSEN: Final = 5
+_NUMBERED: Final = re.compile(r"[A-Za-z_.-]*\d?$")
+_ALPHABETS: Final = ("0123456789", "abcdefgh", "qrstuvwx")
 _MARKS: Final = re.compile(r"[!#$%&*+<=>?@^`{|}~]")
 _HYPHENED: Final = re.compile(r"[A-Za-z]{3,}(?:-[A-Za-z]{3,})+$")
 _KEYWORDS: Final = re.compile(
@@ -205,6 +208,19 @@ def is_segmented(value: str) -> bool:
 def holds_random(value: str) -> bool:
     """Whether some part of the value was drawn at random."""
     return any(is_random(part, least=12) for part in re.split(r"[^A-Za-z0-9%+/_-]+", value))
+
+
+def is_chosen(value: str) -> bool:
+    """Whether a value is no word, name, number or option: somebody chose it to be a password, or drew it."""
+    if len(value) < _SHORTEST_CHOSEN or " " in value or value.isdigit():
+        return False
+    if any(pattern.match(value) for pattern in (_PLACEHOLDER, _REFERENCE, _DOTTED)) or _REGEX.search(value):
+        return False
+    rest = _TECH.sub("", value)
+    if any(row in value.lower() for row in _ALPHABETS) or _NUMBERED.match(rest):
+        return False
+    mixed = any(c.isdigit() for c in rest) and any(c.isalpha() for c in rest) and len(rest) >= _SHORTEST_CHOSEN
+    return mixed or is_random(value, least=12)
 
 
 def is_placeholder(raw: bytes) -> bool:

@@ -1,0 +1,162 @@
+"""Secrets that are arguments: of calls that log in, encrypt, sign, fill in a form or talk to a terminal.
+
+No name announces them; the function does.
+"""
+
+# ruff: noqa: E501 - a pattern is read as one line
+
+from typing import Final
+
+from agent_trace_sidecar.redaction.rules import Rule
+
+_Q: Final = r"\\*[\"']([^\"'\r\n\\\x1e]{1,300})\\*[\"']"
+_Q_BYTES: Final = r"[bu@]?" + _Q
+_S: Final = r"\\*[\"'][^\"'\r\n\x1e]{0,120}\\*[\"']"
+_A: Final = r"(?:" + _S + r"|[\w.$>-]{1,40})(?:\.\w{1,12}\(\))?"
+"""An argument: a literal or a name."""
+_C: Final = r"\s{0,2}(?:,|=>)\s{0,3}"
+
+CALL_RULES: Final = (
+    Rule(
+        "login-call",
+        r"(?i)\bCredentials::(?:new|from)\(\s{0,3}" + _A + _C + _Q,
+        ("credentials::",),
+        judged="password",
+    ),
+    Rule(
+        "login-call",
+        r"(?i)(?:->(?:credentials|connect)|\bmysql_real_connect|\bPQsetdbLogin|\w{2,20}With(?:Email)?(?:And)?Password|\bmqtt\.Client|\w+Credentials?)\s{0,2}\(\s{0,3}(?:"
+        + _A
+        + _C
+        + r"){1,3}"
+        + _Q
+        + r"\s{0,3}[,)]",
+        (
+            "->credentials(",
+            "->connect(",
+            "real_connect(",
+            "pqsetdblogin",
+            "password(",
+            "mqtt.client(",
+            "credential(",
+            "credentials(",
+        ),
+        judged="chosen",
+    ),
+    Rule(
+        "login-call",
+        r"(?i)\buser_?manager\.(?:Create|Add|Check|Change|Reset)\w{0,20}\([^\r\n]{0,160}?,\s{0,3}" + _Q + r"\s{0,3}\)",
+        ("usermanager.", "user_manager."),
+        judged="chosen",
+    ),
+    Rule(
+        "login-call",
+        r"[,(]\s{0,3}\\*\"([^\"\r\n\\]{4,100})\\*\"\.toCharArray\(\)",
+        (".tochararray(",),
+        judged="chosen",
+    ),
+    Rule(
+        "login-pair",
+        r"(?i)(?:userpwd|user_?pass|creds?|credentials?|basic_?auth|httpauth)\\*[\"'\]]{0,2}\s{0,3}(?:=>|[,:=(])\s{0,3}\\*[\"'][\w.@+-]{1,40}:([^\"'\s:/\\]{4,60})\\*[\"']",
+        ("userpwd", "user_pass", "userpass", "cred", "basic_auth", "basicauth", "httpauth"),
+        judged="password",
+    ),
+    Rule(
+        "login-pair",
+        r"(?i)\bbasic\b[^\r\n]{0,80}?(?:btoa|base64|b64encode|getbytes|encode)\w{0,20}\(+[^\r\n\"']{0,60}\\*[\"'](?:[\w.@-]{1,40}:|[\w.@-]{1,40}[\"']\s?[+.]\s?[\"']:[\"']\s?[+.]\s?[\"'])([^\"'\s\\]{3,60})\\*[\"']",
+        ("btoa(", "base64", "b64encode(", "getbytes("),
+        judged="password",
+    ),
+    Rule(
+        "data-source",
+        r"(?:^|[\s\"'\x60=])[\w.-]{1,40}:([^\s\"'\x60@/]{3,60})@(?:tcp|udp|unix|cloudsql)\(",
+        ("@tcp(", "@udp(", "@unix(", "@cloudsql("),
+        judged="password",
+    ),
+    Rule(
+        "signing-call",
+        r"(?i)(?:\bhmac\.new\(|\bhash_hmac\(\s{0,3}"
+        + _S
+        + _C
+        + _A
+        + _C
+        + r"|create(?:Hmac|C(?:iph|ryptoC)er(?:iv)?|Decipher(?:iv)?)\(\s{0,3}"
+        + _S
+        + _C
+        + r"|HMAC\.(?:hex)?digest\(\s{0,3}[^,()\r\n]{1,60}(?:\([^()\r\n]{0,40}\))?"
+        + _C
+        + r"|\bcookie_?parser\(|(?:Password|Rfc2898)DeriveBytes\(|\w+Serializer\(|CryptoJS\.\w{2,12}(?:\.(?:en|de)crypt)?\(\s{0,3}"
+        + _A
+        + _C
+        + r"|\bopenssl_(?:en|de)crypt\(\s{0,3}"
+        + _A
+        + _C
+        + _S
+        + _C
+        + r"|\bpragma\s{1,3}(?:re)?key\s{0,3}=\s{0,3}|\bpbkdf2\w{0,12}\(\s{0,3}(?:"
+        + _S
+        + _C
+        + r")?|\bSymmetricSecurityKey\([\w.]{0,40}\(?)\s{0,3}"
+        + _Q_BYTES,
+        (
+            "hmac",
+            "createcipher",
+            "createdecipher",
+            "cookieparser(",
+            "cookie_parser(",
+            "derivebytes(",
+            "serializer(",
+            "cryptojs.",
+            "openssl_encrypt",
+            "openssl_decrypt",
+            "pragma key",
+            "pragma rekey",
+            "pbkdf2",
+            "symmetricsecuritykey",
+        ),
+        judged="chosen",
+    ),
+    Rule(
+        "key-bytes",
+        r"(?i)\b\w{0,30}(?:key|secret|salt|iv|password)\w{0,20}\s{0,2}(?:\[[\w ]{0,20}\])?\s{0,3}=\s{0,3}(?:new\s{1,2}byte\s?\[\]\s?)?[{\[]\s{0,3}((?:0x[0-9a-f]{2},\s{0,3}){7,}0x[0-9a-f]{2})\s{0,3},?\s{0,3}[}\]]",
+        ("{0x", "{ 0x", "[0x", "[ 0x"),
+        judged="form",
+    ),
+    Rule(
+        "form-fill",
+        r"(?i)(?:\b(?:fill\w*|type|send_?keys|set_?value|enter_?text|input)\b[^\r\n]{0,60}?pass(?:word|wd)?[\w\]'\"\\]{0,12}\s{0,2}\)?\s{0,2}(?:,|\bwith\b)\s{0,3}(?:with:\s{0,2})?|pass(?:word|wd)?[\w\]'\"\\]{0,12}\s{0,2}\){0,3}\s{0,2}\.(?:perform\(typeText|send_?keys|type|fill|set_?value|val|input|enter_?text)\s?\(\s{0,2}|\bwith password\s{1,2})"
+        r"\\*[\"']([^\"'\r\n\\\s{}]{4,60})(?:\{\w+\})?\\*[\"']",
+        (
+            "send_keys(",
+            "sendkeys(",
+            ".type(",
+            ".fill(",
+            "fill_in",
+            "fill in",
+            "setvalue(",
+            "set_value(",
+            ".val(",
+            "typetext(",
+            "with password",
+        ),
+        judged="password",
+    ),
+    Rule(
+        "form-fill",
+        r"(?im)(?:^\$\{\w{0,20}PASS\w{0,10}\}\s{2,12}|^\s+Input Password\s{2,8}\S{1,60}\s{2,8})([^\s$]{3,60})\s*$",
+        ("${pass", "pass}", "password}", "input password"),
+        judged="password",
+    ),
+    Rule(
+        "expect-line",
+        r"(?i)(?:expect|read_until|wait_?for|waitfor)[^\r\n]{0,60}ass(?:word|phrase)[^\r\n]{0,30}\r?\n?[\s;{]{0,12}(?:\w{1,20}\.)?(?:exp_)?(?:send(?:line)?|write(?:ln)?|print(?:ln)?)\s{0,3}(?:--\s{1,2})?\(?b?\\*[\"']([^\"'\r\n\\$]{3,60})(?:\\+r|\\+n)*\\*[\"']",
+        ("expect", "read_until", "waitfor", "wait_for"),
+        judged="password",
+    ),
+    Rule(
+        "cobol-value",
+        r"(?i)PASS(?:WORD|WD)?[\w-]{0,20}\s{1,12}PIC\s{1,3}\S{1,20}\s{1,12}VALUE\s{1,3}'([^'\r\n]{3,60})'",
+        (" pic x",),
+        judged="password",
+    ),
+)
