@@ -17,9 +17,10 @@ from agent_trace_sidecar.redaction.values import LONGEST, Form, is_random, is_se
 _CORE: Final = b"(?:" + b"|".join(core.encode() for core in CORES) + b")"
 _NAME: Final = rb"[\w.$-]*" + _CORE + rb"[\w.$-]*"
 _OPERATOR: Final = (
-    rb"(?:</(?:key|name|param-name)>|[ \t]*>)\s{0,40}<(?:value|string|param-value)>|"
+    rb"(?:</(?:key|name|param-name)>|[ \t]*>)\s{0,40}<(?:value|string|param-value)(?:[ \t][^<>]{0,40})?>|"
+    rb"</[A-Za-z]{1,12}>\s{0,40}<[A-Za-z]{1,12}[ \t]name=[\"'][\w.]{0,20}value[\"']>|"
     rb"[ \t]*\{[ \t]?get;[^{}\n]{0,40}\}[ \t]*=|"
-    rb"(?:[ \t]+[\w:-]+=\\*[\"'][^\"'<>]{0,40}\\*[\"'])*[ \t]*>|"
+    rb"(?:[ \t]+[\w:-]+=\\*[\"'][^\"'<>]{0,160}\\*[\"'])*[ \t]*>|"
     rb"[ \t]*(?:=>|->|<-)|"
     rb"(?:[ \t]*:[ \t]*[&A-Za-z_][\w<>\[\]?*& |.]{0,24}[ \t]*"
     rb"|[ \t]+[A-Za-z_][\w?*.]{0,24}(?:\(\w{1,5}\)|[ \t]+[A-Za-z]\w{0,15})?[ \t]*)?"
@@ -27,11 +28,12 @@ _OPERATOR: Final = (
     rb"(?::=|\?=|\|\|=|\+=|={1,3}|!={1,2})"
     rb"|[ \t]*:[ \t]*\{\s{0,20}\\*[\"']value\\*[\"'][ \t]*:|\.equals(?:IgnoreCase)?\("
     rb"|[ \t]*:{1,2}"
-    rb"|[ \t]*\?[:?][ \t]*|[ \t]*[-|~]+[ \t]*|[ \t]*,|[ \t]*\("
-    rb"|[,;]?\\*[ntr]?\s{1,40}[\"']?value\\*[\"']?\s{0,3}[=:]|[ \t]+(?:is|was|to|eq|ne|of)[ \t]|[ \t]+|%3[dD]|&#61;"
+    rb"|[ \t]*\?[:?][ \t]*|,\\*[\"']value\\*[\"'][ \t]*:|[ \t]*[-|~]+[ \t]*|[ \t]*,|[ \t]*\("
+    rb"|[,;]?\\*[ntr]?\s{1,40}[\"']?value\\*[\"']?\s{0,3}[=:]"
+    rb"|[ \t]+(?:is|was|to|eq|ne|of)[ \t]|[ \t]+|%3[dD]|&#61;"
 )
 _CANDIDATE: Final = (
-    rb"(?i)((?:\b(?:api|access|secret|private|client|license|auth)[ \t])?" + _NAME + rb")"
+    rb"(?i)((?:\b(?:api|access|secret|private|client|license|auth|shared|signing|encryption)[ \t])?" + _NAME + rb")"
     rb"((?:\(\))?\\*[\"'\x60]?[\])]?)(" + _OPERATOR + rb")[ \t]*(?:\*\*[ \t]+)?"
     rb"(?:[\[({]?[ \t]*(?:new[ \t]+)?"
     rb"(?:(?-i:[A-Z][A-Za-z.]{1,20}|_T|str|bytes|string|bytes\.fromhex|(?:base64\.)?b64decode)\()?"
@@ -63,6 +65,13 @@ _ONE_WORD: Final = re.compile(rb"[a-z]{6,}$")
 _NUMBERED: Final = re.compile(rb"[A-Za-z_.]*\d?[.*$]?$")
 _JOINTS: Final = frozenset(b"-|~")
 _CALL: Final = re.compile(rb"[(\[][ \t]*(?:\\*[\"'][^\"'\n]{0,60}\\*[\"'][ \t]*,[ \t]*){0,2}\\*[\"']?$")
+_WORD: Final = re.compile(rb"[a-z]{4,}$")
+_TUPLE: Final = re.compile(rb"\{[ \t]*$|\bset[ \t]+:$")
+"""Erlang's pairs and Ruby's settings: {db_password, "value"}, set :db_password, "value"."""
+_SETTER: Final = re.compile(
+    rb"(?i)\.(?:option|property|put|add|set\w*|with\w*|param|header|string(?:var)?)\([ \t]*(?:&\w+,[ \t]*)?\\*[\"']$"
+)
+"""What is given a name and its value: .option("password", "word")."""
 _COMPARED: Final = re.compile(rb"(?i)(?:strn?cmp|equals|compare\w*|verify|match\w*)\([ \t]*$")
 _ATTRIBUTE: Final = re.compile(rb"[ \t]+(?!value)[A-Za-z_][\w-]*[ \t]*=")
 _SAID: Final = re.compile(rb"([A-Za-z]{3,20}) $")
@@ -188,13 +197,15 @@ def _is_argument(text: bytes, found: Candidate, sign: bytes, value: bytes) -> bo
         return True  # strcmp(password, "value")
     if sign == b",":
         before = text[max(0, begin - _CALL_REACH) : begin]
+        if _TUPLE.search(before) or (found.kind is Kind.PASSWORD and _SETTER.search(before) and _WORD.match(value)):
+            return True
         if not _CALL.search(before) and not before.rstrip().endswith((b"(", b"[")) and b"()" not in quote:
             return False
         if name.isupper() and len(name) >= _PROSE_NAME:
             return True  # setdefault("DB_PASSWORD", "word")
     if sign == b"(" and text[begin : begin + 1] == b"." and _ONE_WORD.match(value):
         return True  # .password("word")
-    return _MARKED.search(value) is not None and not _NUMBERED.match(value)
+    return _MARKED.search(value) is not None and (not _NUMBERED.match(value) or is_random(value.decode(), least=12))
 
 
 def _closing(text: bytes, start: int, opening: bytes) -> int:

@@ -26,11 +26,11 @@ class Candidate(NamedTuple):
 
 _LEAD: Final = re.compile(
     rb"[ \t]*(?:[+\-<>|][ \t]*)?(?:\d+[:|\t][ \t]?|L?\d+:[ \t])?[+\-<>|#;/*]*[ \t]*"
-    rb"(?:export[ \t]+|set[ \t]+|setx[ \t]+|setenv[ \t]+|ENV[ \t]+|ARG[ \t]+|declare[ \t]+-\w[ \t]+|-[ \t]+"
-    rb"|\$env:|\$|:|\\*[\"'])*$"
+    rb"(?:export[ \t]+|set(?:[ \t]+-\w+)*[ \t]+|setx[ \t]+|setenv[ \t]+|ENV[ \t]+|ARG[ \t]+|declare[ \t]+-\w[ \t]+"
+    rb"|-[ \t]+|\$env:|\$|:|\\*[\"'])*$"
 )
 """What may stand before a setting on its line: diff marks, line numbers, comment signs, `export`."""
-_SETS: Final = re.compile(rb"(?m)(?:^|\s)(?:ENV|ARG|setx|setenv)\s+$")
+_SETS: Final = re.compile(rb"(?m)(?:^|\s)(?:ENV|ARG|setx|setenv|set[ \t]+-\w*x\w*)\s+$")
 _PROSE: Final = re.compile(
     rb"(?:[a-z]+[.,;:)]+|[A-Z_]+[\])}.,|]*$|(?:an?|the|is|was|are|to|and|or|of|for|with|if|in|on|when|from|as|can|must|will|not|it|"
     rb"that|this|by|at|be|file|flag|flags|option|options|argument|arguments|parameter|switch|value|values|string|text|"
@@ -47,6 +47,8 @@ _CODE: Final = re.compile(
 )
 """What can only be an expression or a type: `!req.headers.authorization;`, `Base<Pass>`."""
 _INI: Final = re.compile(rb"[+\- ]?(?:\[[\w. :/-]+\]|[A-Za-z][\w.-]* = [^\"'()\[\]{};=]+)\r?$")
+_SECTION: Final = re.compile(rb"(?m)^\[[\w. :/-]+\]\r?\n(?:[ \t]+[A-Za-z][\w.-]* = [^\"'()\[\]{};=\n]+\n)*\Z")
+"""Above an indented setting: the head of its section, and other settings."""
 _INDENTED: Final = re.compile(rb"[+\-]?[ \t]")
 _CALLED: Final = re.compile(rb"[A-Za-z_][\w.:]*[?!]?(?:\(|\[|\{|->)")
 _VALUE: Final = re.compile(rb"(?:[^\s\\\"'\x60\x00\x1e\x1f]|\\(?![nrt\"'u]))+")
@@ -262,7 +264,7 @@ def _is_ini(text: bytes, begin: int, end: int) -> bool:
     """Whether a setting with blanks around its sign stands among others, or in a section, and not among code."""
     start = _line_start(text, begin)
     if _INDENTED.match(text, start):
-        return False
+        return _SECTION.search(text, max(0, start - 3 * _REST), start) is not None
     before = text[max(0, start - _REST) : max(0, start - 1)].rpartition(b"\n")[2]
     after = text[end : end + 2 * _REST].partition(b"\n")[2].partition(b"\n")[0]
     return any(_INI.match(line) for line in (before, after))

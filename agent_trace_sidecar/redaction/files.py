@@ -19,6 +19,7 @@ _NAMES: Final = r"""
     | \.boto | \.ftpconfig | sftp-config\.json | \.my\.cnf | \.mylogin\.cnf | \.vault-token | \.cargo[/\\]credentials(?:\.toml)?
     | \.terraformrc | terraform\.rc | hosts\.yml | \.databrickscfg | \.snowsql[/\\]config | service[-_]account[\w.-]*\.json
     | application_default_credentials\.json | rclone\.conf | \.fetchmailrc | \.muttrc | proftpdpasswd | passwd\.txt | logins\.json
+    | (?:chap|pap)-secrets | ipsec\.secrets | sasl_passwd | passwords?\.(?:txt|csv|lst) | \.?vault[_-]?pass(?:word)?(?:\.txt)? | passwd\.digest
 """
 """Names of files that hold secrets only, as a verbose pattern; also a folder's name before them."""
 _SECRET_PATH: Final = re.compile(rf"(?ix)(?:^|[/\\])(?:{_NAMES})$")

@@ -103,7 +103,7 @@ def _around(text: bytes, cores: list[int]) -> Iterator[tuple[int, int]]:
         start = max(text.rfind(b"\n", max(0, core - _NAME_REACH), core) + 1, core - _NAME_REACH)
         end = text.find(b"\n", core, core + _VALUE_REACH)
         end = min(len(text), core + _VALUE_REACH) if end < 0 else end
-        if text.find(b"value", end, end + _NEXT_LINE) >= 0:
+        if text.find(b"value", end, end + _NEXT_LINE) >= 0 or text.find(b"<string>", end, end + _NEXT_LINE) >= 0:
             end = min(len(text), end + 3 * _NEXT_LINE)  # name and value are members of one object, on two lines
         if high >= 0 and start <= high + _NAME_REACH:
             high = max(high, end)

@@ -47,6 +47,7 @@ CORES: Final = (
     "senha",
     "haslo",
     "wachtwoord",
+    "clave",
     "密码",
     "密碼",
     "口令",
@@ -61,7 +62,7 @@ STRONG_CORES: Final = frozenset(("pass", "pwd", "secret", "token", "cred", "key"
 """Those behind which a long random value is looked for even without a separator."""
 
 _FOREIGN: Final = tuple(core for core in CORES if not core.isascii())
-_FOREIGN_WORDS: Final = ("kennwort", "contrase", "senha", "haslo", "wachtwoord")
+_FOREIGN_WORDS: Final = ("kennwort", "contrase", "senha", "haslo", "wachtwoord", "clave", "motdepasse")
 
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
@@ -104,7 +105,7 @@ _HARMLESS_TOKEN: Final = frozenset(
     "verification cancellation first last current prev previous lookahead async".split()
 )
 """A token of this kind says where to go on, and opens nothing."""
-_STRICT: Final = frozenset("salt nonce hmac otp sas mnemonic dsn cred creds auth".split())
+_STRICT: Final = frozenset("salt nonce hmac otp totp sas mnemonic dsn cred creds auth".split())
 
 
 def words_of(name: str) -> list[str]:
@@ -120,7 +121,7 @@ def kind_of(raw: bytes) -> Kind:
     if any(word in lowered for word in _FOREIGN):
         return Kind.PASSWORD
     words = words_of(_PROPERTY.sub("", name))
-    if any(word.startswith(_FOREIGN_WORDS) for word in words):
+    if any(word.startswith(_FOREIGN_WORDS) for word in words) or words[-3:] == ["mot", "de", "passe"]:
         return Kind.PASSWORD
     while words and words[-1].isdigit():
         words.pop()
@@ -140,7 +141,12 @@ def _kind_of_word(word: str, words: list[str], at: int) -> Kind:  # noqa: PLR091
     last = at == len(words) - 1
     if "passw" in word or "passphrase" in word or "passcode" in word or word in {"pwd", "psw", "pswd", "passwd"}:
         return Kind.PASSWORD
-    if word.endswith(("pass", "pwd")) or (word.endswith("pw") and last) or (word in {"pw", "pin", "psk"} and last):
+    if (
+        words[at - 1 : at + 1] == ["security", "credentials"]
+        or word.endswith(("pass", "pwd"))
+        or (word.endswith("pw") and last)
+        or (word in {"pw", "pin", "psk"} and last)
+    ):
         return Kind.PASSWORD
     if word.startswith("secret") and word not in {"secretary", "secretly"}:
         return Kind.TOKEN
@@ -171,6 +177,8 @@ def _kind_of_key(words: list[str], at: int) -> Kind:
         return Kind.NONE
     if at and words[at - 1] in {"wep", "wpa"}:
         return Kind.PASSWORD
+    if words[at + 1 : at + 2] == ["material"]:
+        return Kind.TOKEN
     if at and words[at - 1] in _QUALIFIES_KEY:
         return Kind.TOKEN
     return Kind.KEY if at == len(words) - 1 else Kind.NONE

@@ -29,7 +29,7 @@ _HARMLESS: Final = re.compile(
     rb"(?i)(?:sha\d*|hash|digest|checksum|commit|revision|\brev\b|integrity|fingerprint|md5|uuid|guid|public|blob|tree|etag|"
     rb"signature|snapshot|cache|object|version|image|layer|trace|span|request|session_?id|node|thumbprint|serial|"
     rb"tokens\b|tokenize|import|keyword|http|certificate|keyid|ssh-|merkle|address|block|tx|model|h1:|resolved|\.tgz|"
-    rb"registry|arn:|verifier|challenge|tracking|partition|primary|foreign|idempotency|shard|routing|\b(?:inspect|plan|apply|exec|pull|push|stop|start|logs)\b|(?:next|change|page|action|request|continuation|pagination)_?token|uses:|rev=|ref=|/commit/|/blob/|/tree/|content-length|boundary)"
+    rb"registry|arn:|verifier|challenge|tracking|partition|primary|foreign|idempotency|shard|routing|\b(?:inspect|plan|apply|exec|pull|push|stop|start|logs)\b|(?:next|change|page|action|request|continuation|pagination)_?token|uses:|rev=|ref=|\breference\b|\b(?:for|of|in) session\b|/commit/|/blob/|/tree/|content-length|boundary)"
 )
 _CHARACTERS: Final = (string.ascii_letters + string.digits + "_+/=.~-").encode()
 _SHORTEST: Final = 16
@@ -63,7 +63,7 @@ _IN_PATH: Final = re.compile(rb"[a-z]/passwd")
 _VERSION: Final = re.compile(rb"\d+(?:\.\d+)+[+~-]")
 _ADDRESS: Final = re.compile(rb"(?:^|[\s\"'\x60(])[\w.-]+/[\w./-]+ $")
 """A module or a repository, behind which its revision stands."""
-_ASSIGNED: Final = re.compile(rb"(?i)[:=(>,]\s*\\*[\"'`]?$|(?:key|token|secret|auth)\W{1,4}$")
+_ASSIGNED: Final = re.compile(rb"(?i)[:=(>,]\s*\\*[\"'`]?$|(?:key|token|secret|auth|\bone|\bis)\W{1,4}$")
 """What stands right before a value that is given a name."""
 _LISTED: Final = re.compile(rb" [ *][\w./]")
 """What stands behind a checksum: two blanks and a path."""

@@ -24,6 +24,8 @@ _FINGERPRINT: Final = re.compile(rb"[0-9A-F]{40}$")
 _RESOURCE: Final = re.compile(rb"[a-z]{1,8}-[0-9a-f]{8,17}$")
 """A machine or a network of a cloud: subnet-0a8b4f863885c3372."""
 _REVISION: Final = re.compile(rb"[0-9a-f]{40}$")
+_EXPORTED: Final = re.compile(rb"\bexport[ ][A-Z_]+=[\"']?$")
+"""Who keeps a revision in the environment calls it so."""
 _OPENS: Final = re.compile(rb"(?i)key|token|secret|auth|pass|cred|api|licen[cs]e|client|app_?id|sid$")
 _FILE: Final = re.compile(rb"\.[a-z0-9]{1,5}$")
 UUID: Final = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$")
@@ -54,13 +56,13 @@ _USED: Final = compiled(
             rb"\bname(?:<Q>)?\s?[:=]\s?(?:<Q>)?[A-Za-z][\w.-]{1,50}(?:<Q>)?\s?[,;]?\s{1,20}(?:<Q>)?value(?:<Q>)?\s?[:=]\s?(?:<Q>)?",
         )
     )
-    + b")$"
+    + rb")(?:[\w.-]{1,30}:)?$"
 )
 """What a key stands behind, in code, in commands and in addresses."""
 _OTHER: Final = compiled(
     b"(?i)"
     rb"sha\d*|hash|digest|checksum|commit|revision|\brev\b|integrity|fingerprint|md5|guid|public|\bpub\b|blob|tree|etag|crc|"
-    rb"snapshot|cache|object|version|image|layer|trace|span|request|correlation|session_?id|node|thumbprint|serial|"
+    rb"snapshot|cache|object|version|image|(?:^|[^a-z])layer|trace|span|request|x-amz-id|correlation|session_?id|node|thumbprint|serial|"
     rb"import|keyword|certificate|keyid|ssh-|merkle|address|block|\btx\b|model|h1:|resolved|\.tgz|registry|boundary|head\b|"
     rb"branch|master|origin|merge|\bmain\b|parent|\bref\b|refs/|\btag\b|container|docker|\bpod\b|build|lock|artifact|"
     rb"package|release|manifest|chunk|content|file|path|\bdir|upload|download|asset|font|icon|script|style|css|link|src=|"
@@ -106,6 +108,8 @@ _LOOKUP: Final = frozenset(
 )
 """A key of this kind finds something, and opens nothing."""
 _LONG_PART: Final = 10
+_LONGER_PART: Final = 20
+"""No name in a path is so long and so mixed."""
 _ROWS: Final = (b"0123456789abcdef", b"abcdefghijkl", b"example", b"xxxx")
 _FEW_CHANGES: Final = 2
 _COMMON: Final = frozenset(
@@ -141,7 +145,7 @@ def _is_labelled(text: bytes, start: int, end: int, value: bytes) -> bool:
         return False
     note = text[low:start]
     label = _label(note)
-    if label is not None and is_revision(value) and not _OPENS.search(label):
+    if label is not None and is_revision(value) and not (_OPENS.search(label) or _EXPORTED.search(note)):
         return False
     return label is not None and not _OTHER.search(note, max(0, len(note) - _NEAR)) and _names(label, value)
 
@@ -155,7 +159,7 @@ def is_token(value: bytes) -> bool:
     return (
         (len(longest) >= _LONG_PART and len(CHANGES.findall(longest)) >= _FEW_CHANGES and b"." not in value)
         and not any(row in lowered for row in _ROWS)
-        and value.count(b"/") < 1 + len(value) // 30
+        and (value.count(b"/") < 1 + len(value) // 30 or len(longest) >= _LONGER_PART)
         and not says_something(value)
     ) or UUID.match(value) is not None
 

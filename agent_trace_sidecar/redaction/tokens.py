@@ -94,6 +94,13 @@ _TABLE: Final = (
     ("square-token", "sq0 eaaa", rf"{_B}(sq0[a-z]{{3}}-[A-Za-z0-9_\\-]{{20,60}}|EAAA[A-Za-z0-9_-]{{50,70}}){_E}"),
     ("facebook-token", "eaac eaab eaad eaam", rf"{_B}(EAA[BCDM][A-Za-z0-9]{{20,400}})"),
     ("shopify-token", "shpat_ shpss_ shpca_ shppa_", r"(shp(?:at|ss|ca|pa)_[0-9a-fA-F]{20,40})"),
+    ("woocommerce-key", "ck_ cs_", rf"{_B}(c[ks]_[0-9a-f]{{40}}){_E}"),
+    ("zapier-hook", "hooks.zapier.com", r"hooks\.zapier\.com/hooks/catch/([\w-]{3,20}/[\w-]{4,40})"),
+    (
+        "aws-secret-access-key",
+        "akia asia",
+        r"(?:AKIA|ASIA)[A-Z0-9]{16}(?:[^A-Za-z0-9+/=]|[A-Za-z]{1,12}[^A-Za-z0-9+/=]){1,12}([A-Za-z0-9+/]{40})(?:$|[^A-Za-z0-9+/=])",
+    ),
     ("digitalocean-token", "dop_v1_ doo_v1_ dor_v1_", r"(do[opr]_v1_[0-9a-f]{40,70})"),
     ("doppler-token", "dp.", rf"{_B}(dp\.(?:ct|pt|st|sa|scim|audit)\.(?:[\w-]{{2,35}}\.)?[A-Za-z0-9]{{40,44}}){_E}"),
     ("vault-token", "hvs. hvb. hvr. s.ca", rf"{_B}(hv[sbr]\.[A-Za-z0-9_-]{{20,200}}|s\.CAES[A-Za-z0-9_-]{{60,200}})"),

@@ -33,7 +33,7 @@ _PLACEHOLDER: Final = re.compile(
     | \W+ | [.*x_-]+
     | <[^<>]*> | \[[\w .-]*\][!.]? | \{[\w.: -]*\} | %\w+% | %[a-z_]{1,30} | %[#+.\d-]*[a-z],? | %[wiq][\[({<].* | %\(\w+\)s | \$\(.* | @[{(].* | \$[A-Za-z_]\w*(?:[.\[>:-].*)? | @[\w.]+@ | __\w+__
     | \{\{\s.*\s\}\} | [{\[]\\* | [)\]}],?.*[(=].* | .*&nbsp;.* | [a-z]+[.?] | example[-_]\w+
-    | .*\{%.* | \$\{[A-Za-z_]\w*.* | \w+\(\)? | [\w.:-]*-\$[a-z_]+ | <\w*$ | [*&][A-Za-z_-]+ | [A-Z]<.* | realm= | ["']\s?[+.]\s?.* | ["']\s.* | \*+[\w ]+\*+[.!,]? | <-\w+ | \{\\*"\w+\\*"\s?:.* | \[[a-z][\w.]*\](?:::|\$|\().* | -?anonymous@? | .*[+.]\s?["'] | [+.]\s[\w$(].*
+    | .*\{%[-\s].* | \$\{[A-Za-z_]\w*.* | \w+\(\)? | [\w.:-]*-\$[a-z_]+ | <\w*$ | [*&][A-Za-z_-]+ | [A-Z]<.* | realm= | ["']\s?[+.]\s?.* | ["']\s.* | \*+[\w ]+\*+[.!,]? | <-\w+ | \{\\*"\w+\\*"\s?:.* | \[[a-z][\w.]*\](?:::|\$|\().* | -?anonymous@? | .*[+.]\s?["'] | [+.]\s[\w$(].*
     | .*(?:\$\{[^{}$]*\} | \{\{[^{}]*\}\} | \#\{[^{}]*\} | %\(\w+\)s | <%.*%> | %s | \.\.\. | \u2026).*
     | [\w\s:./@-]*(?:\{[\w ]*\}[\w\s:./@-]*)+
     | (?:your|my|the|some|any|insert|enter|change|replace|put|add|use|set|fill|same|new|old|this|get|todo|fixme)[\s_-].*
@@ -84,6 +84,13 @@ _LABELS: Final = frozenset(
     "abcdef certificate literal constant variable identifier keyword operator comment python javascript".split()
 )
 """What stands beside `password` in code and translations without being one."""
+_TRANSLATED: Final = frozenset(
+    "passwort kennwort contraseña contrasena clave senha heslo parola salasana lösenord losenord wachtwoord hasło haslo "
+    "adgangskode passord jelszó geslo lozinka şifre mật пароль".split()
+)
+"""The word itself, in files of translations."""
+_HYPHENED_NUMBER: Final = re.compile(r"[a-z]+(?:[-_.][a-z]+)*[-_.]v?\d{1,4}$")
+"""What names of resources look like: my-secret-2."""
 _SHORTEST_CHOSEN: Final = 5
 _NUMBERED: Final = re.compile(r"[A-Za-z_.-]*\d?$")
 _ALPHABETS: Final = ("0123456789", "abcdefgh", "qrstuvwx")
@@ -136,8 +143,10 @@ def is_secret(name: bytes, kind: Kind, raw: bytes, form: Form) -> bool:  # noqa:
 
 def _is_secret_token(name: bytes, value: str, form: Form) -> bool:
     """Anything that is no words, nor the short name of a public key."""
-    if _KEY_ID.match(value) and name.lower().endswith(b"key"):
+    if _KEY_ID.match(value) and name.lower().endswith(b"key") and b"api" not in name.lower():
         return False
+    if b"secret" in name.lower() and form is not Form.BARE and is_chosen(value) and not _HYPHENED_NUMBER.match(value):
+        return True
     if is_random(value, least=8) or (form is Form.QUOTED and _is_interleaved(value)):
         return True
     return form is Form.CONFIG and (_mixes(value) or _is_env(name))
@@ -171,6 +180,8 @@ def _is_password(value: str, form: Form) -> bool:  # noqa: PLR0911 - one return 
         return False
     if " " in value:
         return _is_words(value) or (form is Form.CONFIG and _is_phrase(value))
+    if value.lower() in _TRANSLATED:
+        return False
     if form is Form.CONFIG:
         named = re.fullmatch(r"[a-z]+[_-][a-z_-]+", value) and _KEYWORDS.search(value)
         return not named and not _KEYWORDS.fullmatch(value)
