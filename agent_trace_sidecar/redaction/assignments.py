@@ -12,7 +12,7 @@ from agent_trace_sidecar.redaction.barevalues import Candidate, bare_value, is_a
 from agent_trace_sidecar.redaction.names import CORES, Kind, kind_of
 from agent_trace_sidecar.redaction.rules import Overload, compiled
 from agent_trace_sidecar.redaction.spans import Span
-from agent_trace_sidecar.redaction.values import LONGEST, Form, is_random, is_secret
+from agent_trace_sidecar.redaction.values import LONGEST, Form, is_chosen, is_random, is_secret
 
 _CORE: Final = b"(?:" + b"|".join(core.encode() for core in CORES) + b")"
 _NAME: Final = rb"[\w.$-]*" + _CORE + rb"[\w.$-]*"
@@ -53,8 +53,8 @@ _REVERSED: Final = compiled(
 _TYPED: Final = re.compile(rb"[ \t]*:[ \t]*(\w+)[ \t]")
 """What stands where a type would, `password: str = x`; when it is random it is the value, and the rest is another's."""
 _COMPARED_TYPE: Final = re.compile(rb"[ \t]+[A-Za-z_].*[!=]=$")
-_NAMED_WORD: Final = re.compile(rb"[ \t]+[A-Za-z_][\w?*.]{0,24}=$")
-_TYPE_WORD: Final = re.compile(rb"(?i)[ \t]+[\w?*.]*(?:str|text|char|bytes?|type|value|token|key|data)[\w?*.]*=$")
+_NAMED_WORD: Final = re.compile(rb"[ \t]+[A-Za-z_][\w?*.]{0,24}[ \t]*=$")
+_TYPE_WORD: Final = re.compile(rb"(?i)[ \t]+[\w?*.]*(?:str|text|char|bytes?|type|value|token|key|data)[\w?*.]*[ \t]*=$")
 """What stands between a name and its sign: var password string="x", but not: pass encoding="x"."""
 _LABELS: Final = re.compile(
     rb"(?i)(?:label|lang|messages?|msg|texts?|strings?|trans\w*|i18n|l10n|locale|captions?|titles?|helps?)s?\w{0,12}\[\\*[\"']$"
@@ -97,7 +97,7 @@ def assignments(text: bytes, stretches: Iterable[tuple[int, int]]) -> Iterator[S
                 raise Overload
             start, at = place.span()
             yield from _candidate(text, start, at)
-            at -= text[at - 1 : at] == b"-"  # the dash of the next flag
+            at -= text[at - 1 : at] == b"-" or text[at - 2 : at - 1] == b">"  # what follows may be a flag or a name
         if any(text.find(sign, low, high) >= 0 for sign in (b"==", b"!=", b"equals")):
             yield from _reversed(text, low, high)
 
@@ -143,9 +143,15 @@ def _quoted(text: bytes, found: Candidate, opening: bytes, start: int) -> Iterat
     sign = found.operator.strip()
     if _is_whole(text, found, opening) or _LABELS.search(text, max(0, found.begin - _CALL_REACH), found.begin):
         return
-    if (not sign or sign.isalpha()) and (len(found.name) < _PROSE_NAME or opening.endswith(b"`")):
+    prose = not sign or sign.isalpha()
+    if prose and (len(found.name) < _PROSE_NAME or (opening.endswith(b"`") and not _is_said(found, value))):
         return
-    if not sign and not _MARKED.search(value) and not _is_line(text, found.begin, end + len(opening)):
+    if (
+        not sign
+        and not opening.endswith(b"`")
+        and not _MARKED.search(value)
+        and not _is_line(text, found.begin, end + len(opening))
+    ):
         return
     asked = found.quote[-1:] in {b")", b"]"} or b"env." in found.name.lower()
     default = asked and sign in {b"||", b"?:", b"??"}  # getenv("PASSWORD") ?: "value"
@@ -156,6 +162,11 @@ def _quoted(text: bytes, found: Candidate, opening: bytes, start: int) -> Iterat
         return
     if is_secret(found.name, found.kind, value, _form(text, found, opening, end)):
         yield Span(start, end, "assignment")
+
+
+def _is_said(found: Candidate, value: bytes) -> bool:
+    """Whether prose gives a password in the marks of code: sign in with the password `value`."""
+    return found.kind is Kind.PASSWORD and is_chosen(value.decode("utf-8", "replace"))
 
 
 def _is_whole(text: bytes, found: Candidate, opening: bytes) -> bool:

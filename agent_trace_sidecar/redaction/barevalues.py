@@ -32,7 +32,7 @@ _LEAD: Final = re.compile(
 """What may stand before a setting on its line: diff marks, line numbers, comment signs, `export`."""
 _SETS: Final = re.compile(rb"(?m)(?:^|\s)(?:ENV|ARG|setx|setenv|set[ \t]+-\w*x\w*)\s+$")
 _PROSE: Final = re.compile(
-    rb"(?:[a-z]+[.,;:)]+|[A-Z_]+[\])}.,|]*$|(?:an?|the|is|was|are|to|and|or|of|for|with|if|in|on|when|from|as|can|must|will|not|it|"
+    rb"(?:[a-z]+[.,;:)]+(?:</\w+>)?|[A-Z_]+[\])}.,|]*$|(?:an?|the|is|was|are|to|and|or|of|for|with|if|in|on|when|from|as|can|must|will|not|it|"
     rb"that|this|by|at|be|file|flag|flags|option|options|argument|arguments|parameter|switch|value|values|string|text|"
     rb"token|password|stdin|prompt|field|instead|should|may|only|use|used|using|takes|sets|has|does)\b.*)$"
 )
@@ -40,7 +40,7 @@ _PROSE: Final = re.compile(
 _CODE_TAIL: Final = re.compile(rb"[A-Za-z_][\w.]*(?:\)+[):;,]*|:|\}+[.,])$")
 _SYMBOLS: Final = re.compile(rb"[!@#%^&{}~?|;$]|\d[a-zA-Z]|[a-zA-Z]\d")
 _MIXED: Final = re.compile(rb"(?=[^ ]*[A-Za-z])(?=[^ ]*[\d!#$%^&*@])[^\s()\[\]{}<>=,;\"']{6,}$")
-_CONNECTS: Final = re.compile(rb"(?i)[\"'\s](?:user|username|uid|host|hostaddr|dbname|port)=[^\s\"'(){}]+[ \t]+$")
+_CONNECTS: Final = re.compile(rb"(?i)[\"'\s](?:user|username|uid|host|hostaddr|dbname|port)=[^\s\"'(){},]+[ \t]+$")
 _PAIRS: Final = re.compile(rb"(?:^|\s)\w+=\S+\s")
 _CODE: Final = re.compile(
     rb"![A-Za-z_][\w.]*(?:\(\))?[;)\],]*$|[A-Za-z_][\w:]*<[\w:, *&]+>[\s({;]*$|[A-Z]\w*<[A-Z]\w*,$"
@@ -61,7 +61,7 @@ _TYPE: Final = re.compile(
 """What stands behind a colon in code: Option<str>, &Secrets, string;."""
 _EXPRESSION: Final = re.compile(
     rb"!!?\(|\d\*\(|![01][,;)]|&[A-Za-z_][\w.]*\{|(?:[A-Z]\w{4,}|[a-z]+[A-Z]\w+)\{|[+-]?[A-Za-z_$][\w$]*(?:\.[A-Za-z_$][\w$]*)+\(|"
-    rb"@{1,2}[a-z_]+(?:\.[a-z_]+[?!]?)*(?:[\[(),;].*)?$|[*&\[\]]*(?:u?int|float|complex)\d{1,3}[,;)]?$|[\w$]+\$jscomp\$|"
+    rb"\?[A-Z_]+\(|\(?#[a-z_]+\{|\w+/binary|@{1,2}[a-z_]+(?:\.[a-z_]+[?!]?)*(?:[\[(),;].*)?$|[*&\[\]]*(?:u?int|float|complex)\d{1,3}[,;)]?$|[\w$]+\$jscomp\$|"
     rb"[A-Za-z_$]\w*=(?:void|new|null|this|function)\b|"
     rb"\([A-Z]\w*\||[A-Za-z_$][\w$]*(?:\??\.[A-Za-z_$][\w$]*)+[=;),\[({?]"
 )
@@ -70,21 +70,26 @@ _OWN: Final = (b"this.", b"self.")
 _MORE: Final = re.compile(rb"&[\w.-]{1,40}=")
 """Behind a value that is sent as a form's."""
 _IDENTIFIER: Final = re.compile(rb"[a-z]+(?:[A-Z][a-z]+)+[,;]?$")
-_SPOKEN: Final = re.compile(rb"(?i)password|passwd|secret|token|pwd")
+_SPOKEN: Final = re.compile(rb"(?i)password|passwd|secret|token|pwd|key")
 _TYPED: Final = re.compile(rb"(?:[A-Z][a-z]+)+[A-Z]?\d*,$")
 """A type in mixed case, as a field of a struct has it."""
-_NAME_TAIL: Final = re.compile(rb"[A-Z.)\[$]")
+_NAME_TAIL: Final = re.compile(rb"[A-Z.)\[$]|_[a-z_]+(?:$|\W)")
 _FIELDS: Final = re.compile(rb"[A-Za-z_$][\w$]*(?:\??\.[A-Za-z_$][\w$]*)+$")
 _ARN: Final = re.compile(rb"\barn:[\w:*-]*$")
 """Before a kind of resource: arn:aws:secretsmanager:region:account:secret:name."""
 _COLON: Final = (b":", b"::")
 _COMPARES: Final = frozenset((b"==", b"===", b"!=", b"!=="))
 _ELEMENT: Final = re.compile(rb"(?i)</?(?:[\w-]+:)?$|\b(?:name|key|id|property|param)\s?=\s?\\*[\"']$")
+_ANCHOR: Final = re.compile(rb"(?i)<(?:h\d|a|span|div|section|li|dt|dd|p|td)\s[^<>]*$")
+"""A place in a page that is named: <h2 id="password">Heading."""
 _ATTRIBUTE_REACH: Final = 24
 _NAMED: Final = re.compile(rb"[A-Za-z_$][\w$]*\s*[.(\[,;})<\n]")
 _KEY: Final = re.compile(rb"[A-Za-z0-9+/=_.~-]+[;,)}\]]*$")
 _DENSE: Final = 600
 """A line longer than this is no setting: minified code, or data."""
+_PROSE_NAME: Final = 6
+_AIMS: Final = frozenset((b"to", b"of"))
+"""What we pass to it."""
 _LONGEST_BARE: Final = 1024
 _BEFORE_FLAG: Final = frozenset((b"", b" ", b"\t", b"\n", b"'", b'"', b"`", b"[", b"(", b","))
 _CLOSERS: Final = b",;)]}"
@@ -99,6 +104,8 @@ def is_alone(text: bytes, begin: int) -> bool:
 def bare_value(text: bytes, found: Candidate, start: int) -> Iterator[Span]:
     """The value that begins at `start`, when it is a secret."""
     sign = found.operator.strip()
+    if text[found.begin - 5 : found.begin] == b".svg?":
+        return  # a badge's token is there to be shown
     if text[found.begin - 1 : found.begin] in {b"?", b"&"} and sign == b"=":
         match = _URL_VALUE.match(text, start, start + _LONGEST_BARE)
         ends = (match.end(), Form.QUOTED) if match else None
@@ -158,7 +165,8 @@ def _of_element(text: bytes, found: Candidate, sign: bytes, start: int) -> tuple
     end, begin = text.find(b"<", start, start + LONGEST), found.begin
     if sign.startswith((b"=", b"-")) or end < 0 or b"\n" in text[start:end]:
         return None
-    if not sign.startswith(b"</") and not _ELEMENT.search(text, max(0, begin - _ATTRIBUTE_REACH), begin):
+    before = text[max(0, begin - _ATTRIBUTE_REACH) : begin]
+    if not sign.startswith(b"</") and (not _ELEMENT.search(before) or _ANCHOR.search(before)):
         return None
     return end, Form.CONFIG
 
@@ -169,7 +177,7 @@ def _of_command(text: bytes, found: Candidate, start: int) -> tuple[int, Form] |
     begin = found.begin
     flag = found.name.startswith(b"-") and text[begin - 1 : begin] in _BEFORE_FLAG
     literal = flag or _SETS.search(text, _line_start(text, begin), begin) is not None
-    if match is None:
+    if match is None or (found.operator.strip() in _AIMS and len(found.name) < _PROSE_NAME):
         return None
     if not literal and not found.operator.strip():
         return _of_line(text, found, start, match.end())

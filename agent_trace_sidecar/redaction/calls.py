@@ -117,6 +117,16 @@ CALL_RULES: Final = (
         judged="chosen",
     ),
     Rule(
+        "signing-call",
+        r"(?i)\b\w{0,20}(?:key|salt|iv|secret|passw\w{0,5})\w{0,10}\s{0,3}=\s{0,3}(?:(?:[\w.]{1,30}\.)?(?:getbytes|encode|from_?str\w*)\("
+        + _Q_BYTES
+        + r"|"
+        + _Q_BYTES
+        + r"\.(?:getbytes|encode)\()",
+        ("getbytes(", ".encode("),
+        judged="chosen",
+    ),
+    Rule(
         "key-bytes",
         r"(?i)\b\w{0,30}(?:key|secret|salt|iv|password)\w{0,20}\s{0,2}(?:\[[\w ]{0,20}\])?\s{0,3}=\s{0,3}(?:new\s{1,2}byte\s?\[\]\s?)?[{\[]\s{0,3}((?:0x[0-9a-f]{2},\s{0,3}){7,}0x[0-9a-f]{2})\s{0,3},?\s{0,3}[}\]]",
         ("{0x", "{ 0x", "[0x", "[ 0x"),

@@ -76,8 +76,8 @@ COMMAND_RULES: Final = (
     ),
     Rule(
         "sql-literal",
-        r"(?i)\bidentified\s{1,3}(?:with\s{1,3}\S{1,40}\s{1,3})?(?:by|as)\s{1,3}(?:password\s{1,3})?(?:\\*['\"]([^'\"\s\\]{1,200})\\*['\"](?:\s{0,3}(?:[;,)'\"\\\x60\n|]|$|(?-i:[A-Z]{4}|with |require |account |password ))|\s*\n)|([^\s'\"();]{4,60})(?:;|\s{0,3}$|\s{1,3}(?:default|account|profile|quota|temporary|password)\s))",
-        ("identified by", "identified with", "identified as"),
+        r"(?i)\bidentified(?:\s|\\040){1,3}(?:with\s{1,3}\S{1,40}\s{1,3})?(?:by|as)(?:\s|\\040){1,3}(?:password\s{1,3})?(?:\\*['\"]([^'\"\s\\]{1,200})\\*['\"](?:\s{0,3}(?:[;,)'\"\\\x60\n|]|$|(?-i:[A-Z]{4}|with |require |account |password ))|\s*\n)|([^\s'\"();]{4,60})(?:;|\s{0,3}$|\s{1,3}(?:default|account|profile|quota|temporary|password)\s))",
+        ("identified by", "identified with", "identified as", "identified\\040by"),
         judged="password",
     ),
     Rule(
@@ -197,7 +197,7 @@ COMMAND_RULES: Final = (
     ),
     Rule(
         "router-line",
-        r"(?im)^[+\- ]?\s{0,8}(?:enable[ \t]{1,3}(?:secret|password)|username[ \t]{1,3}\S{1,40}[ \t]{1,3}(?:privilege[ \t]{1,3}\d{1,2}[ \t]{1,3})?(?:secret|password)|wpa-psk(?:[ \t]{1,3}ascii)?|ppp[ \t]{1,3}chap[ \t]{1,3}password|neighbor[ \t]{1,3}\S{1,40}[ \t]{1,3}password|snmp-server[ \t]{1,3}community|crypto[ \t]{1,3}isakmp[ \t]{1,3}key|(?:tacacs|radius)-server[ \t]{1,3}key|rootpw(?:[ \t]{1,3}--\w{1,12})?|bindpw|[\w/-]{1,40}/(?:user|root)-password(?:-again)?[ \t]{1,3}password|line[ \t]{1,3}(?:vty|con|aux)[^\r\n]{0,20}\n(?:[ \t]{1,3}[^\r\n]{1,60}\n){0,4}?[ \t]{1,3}password)[ \t]{1,3}(?:\d[ \t]{1,3})?\"?([^\s\"']{4,80})\"?(?:[ \t]{1,3}\S{1,20}){0,3}[ \t\r]{0,3}$",
+        r"(?im)^[+\- ]?\s{0,8}(?:enable[ \t]{1,3}(?:secret|password)|username[ \t]{1,3}\S{1,40}[ \t]{1,3}(?:privilege[ \t]{1,3}\d{1,2}[ \t]{1,3})?(?:secret|password)|wpa-psk(?:[ \t]{1,3}ascii)?|ppp[ \t]{1,3}chap[ \t]{1,3}password|neighbor[ \t]{1,3}\S{1,40}[ \t]{1,3}password|snmp-server[ \t]{1,3}community|crypto[ \t]{1,3}isakmp[ \t]{1,3}key|(?:tacacs|radius)-server[ \t]{1,3}key|rootpw(?:[ \t]{1,3}--\w{1,12})?|bindpw|(?:d-i[ \t]{1,3})?[\w/-]{1,40}/(?:user|root)-password(?:-again)?[ \t]{1,3}password|line[ \t]{1,3}(?:vty|con|aux)[^\r\n]{0,20}\n(?:[ \t]{1,3}[^\r\n]{1,60}\n){0,4}?[ \t]{1,3}password)[ \t]{1,3}(?:\d[ \t]{1,3})?\"?([^\s\"']{4,80})\"?(?:[ \t]{1,3}\S{1,20}){0,3}[ \t\r]{0,3}$",
         (
             "enable ",
             "rootpw",
@@ -274,8 +274,8 @@ COMMAND_RULES: Final = (
     ),
     Rule(
         "relay-line",
-        r"(?m)^[+\- ]?\[?[\w.-]{1,100}\]?:\d{2,5}[ \t]{1,8}[\w.+@-]{1,100}:([^\s:]{4,100})[ \t\r]*$",
-        (":25 ", ":465 ", ":587 ", ":25\t", ":465\t", ":587\t"),
+        r"(?m)^[+\- ]?\[?(?:[\w.-]{1,100}\]?:\d{2,5}|(?:relay|smtp|mail)[\w.-]{1,100}\]?)[ \t]{1,12}[\w.+@-]{1,100}:([^\s:]{4,100})[ \t\r]*$",
+        ("relay.", "smtp.", "mail.", ":25 ", ":465 ", ":587 ", ":25\t", ":465\t", ":587\t"),
         judged="password",
     ),
     Rule(
@@ -329,6 +329,28 @@ COMMAND_RULES: Final = (
         judged="chosen",
     ),
     Rule(
+        "id-and-secret",
+        r"(?m)^[\w.-]{2,30}[ \t]{1,12}[\w.@-]{2,30} / ([^\s/\"'\x60|]{6,60})[ \t\r]*$",
+        (" / ",),
+        judged="chosen",
+    ),
+    Rule(
+        "stated-secret",
+        r"(?i)\b(?:pre-?shared|shared|wifi|wi-fi|vpn|access|unlock|door|alarm)\s(?:key|code|pin)\s{1,2}(?:is\s{1,2}|:\s{0,2})?\*{0,2}\x60?([^\s\"'\x60*,;]{5,60})",
+        (
+            "shared key",
+            "wifi key",
+            "wi-fi key",
+            "vpn key",
+            "access code",
+            "unlock code",
+            "door code",
+            "alarm code",
+            "alarm pin",
+        ),
+        judged="chosen",
+    ),
+    Rule(
         "combo-line",
         r"(?m)(?:^|[\s|,;])[\w.+-]{1,40}@[\w-]{2,40}(?:\.[a-z]{2,12}){1,3}\s{0,2}[:|;]\s{0,2}([^\s:|;,/\"'<>]{6,40})[ \t\r]*$",
         ("@",),
@@ -344,7 +366,7 @@ COMMAND_RULES: Final = (
         "stated-secret",
         r"(?im)\bpass(?:word|wd)?\s{1,2}(?:is|was|has been)\s{1,2}(?:generated|set|created|assigned)[^\r\n:]{0,60}:\s{1,3}([^\s\"']{6,60})[ \t\r]*$",
         ("password is", "password was", "password has"),
-        judged="chosen",
+        judged="password",
     ),
     Rule(
         "stated-secret",
@@ -354,8 +376,8 @@ COMMAND_RULES: Final = (
     ),
     Rule(
         "stated-secret",
-        r"(?im)\b(?:pw|pwd|passwd)[ \t]{1,2}(?:is[ \t])?([A-Za-z][^\s,;\"'<>()=:]{4,40})(?:[ \t]-|[,;.]?[ \t\r]*$)",
-        ("pw ", "pwd ", "passwd "),
+        r"(?im)(?:\b(?:pw|pwd|passwd)|^(?:wifi|wi-fi|wlan))[ \t:]{1,8}(?:is[ \t])?([A-Za-z][^\s,;\"'<>()=:]{4,40})(?:[ \t]-|[,;.]?[ \t\r]*$)",
+        ("pw ", "pwd ", "passwd ", "wifi", "wi-fi", "wlan"),
         judged="chosen",
     ),
     Rule(

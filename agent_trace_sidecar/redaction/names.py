@@ -72,6 +72,8 @@ _NOT_PASS: Final = frozenset(
     "compass bypass encompass surpass trespass multipass lowpass highpass bandpass passes passed passing passive "
     "passport passenger passage passthrough passthru passwordless overpass underpass compassion minipass subpass ".split()
 )
+_PASSED: Final = frozenset("thru through threshold fds fd rate count args kwargs context data by on to if all".split())
+"""What is passed: pass_fds."""
 _NOT_TOKEN: Final = frozenset(
     "tokenizer tokenize tokenized tokenization tokenizers tokens untokenize secretsmanager secretmanager".split()
 )
@@ -82,7 +84,7 @@ _QUALIFIES_KEY: Final = frozenset(
     "test production sandbox secure enc sign jwt rsa gpg pgp tls ssl http".split()
 )
 _HARMLESS_KEY: Final = frozenset(
-    "public pub pubkey publickey idempotency idempotence deduplication shard routing request correlation primary foreign sort partition cache keyword keywords hot unique index object row column dict map lookup "
+    "result public pub pubkey publickey idempotency idempotence deduplication shard routing request correlation primary foreign sort partition cache keyword keywords hot unique index object row column dict map lookup "
     "registry translation i18n message sorting group hash range routing translate natural composite compound".split()
 )
 _OF_KEY: Final = frozenset("thumbprint fingerprint hash digest checksum pub public verifier".split())
@@ -168,7 +170,7 @@ def _kind_of_word(word: str, words: list[str], at: int) -> Kind:  # noqa: PLR091
 def _is_other(word: str, words: list[str], at: int) -> bool:
     """Whether a word only sounds like a password or a token."""
     if word == "pass":
-        return words[at + 1 : at + 2] in (["thru"], ["through"])
+        return at + 1 < len(words) and words[at + 1] in _PASSED
     return word in _NOT_PASS or word in _NOT_TOKEN or (word == "token" and at > 0 and words[at - 1] in _HARMLESS_TOKEN)
 
 

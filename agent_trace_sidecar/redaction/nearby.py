@@ -29,7 +29,7 @@ _HARMLESS: Final = re.compile(
     rb"(?i)(?:sha\d*|hash|digest|checksum|commit|revision|\brev\b|integrity|fingerprint|md5|uuid|guid|public|blob|tree|etag|"
     rb"signature|snapshot|cache|object|version|image|layer|trace|span|request|session_?id|node|thumbprint|serial|"
     rb"tokens\b|tokenize|import|keyword|http|certificate|keyid|ssh-|merkle|address|block|tx|model|h1:|resolved|\.tgz|"
-    rb"registry|arn:|verifier|challenge|tracking|partition|primary|foreign|idempotency|shard|routing|\b(?:inspect|plan|apply|exec|pull|push|stop|start|logs)\b|(?:next|change|page|action|request|continuation|pagination)_?token|uses:|rev=|ref=|\breference\b|\b(?:for|of|in) session\b|/commit/|/blob/|/tree/|content-length|boundary)"
+    rb"registry|arn:|verifier|challenge|tracking|partition|primary|foreign|idempotency|shard|routing|\b(?:inspect|plan|apply|exec|pull|push|stop|start|logs)\b|(?:next|change|page|action|request|continuation|pagination)_?token|git_?head|uses:|rev=|ref=|\breference\b|\b(?:for|of|in) session\b|/commit/|/blob/|/tree/|content-length|boundary)"
 )
 _CHARACTERS: Final = (string.ascii_letters + string.digits + "_+/=.~-").encode()
 _SHORTEST: Final = 16
@@ -51,7 +51,7 @@ MOST_RUNS: Final = 12_000
 _MOST_LINES: Final = 2
 """How many line ends may lie between a service's name and the value."""
 _BLOCK_LINE: Final = 40
-_CONSTANT: Final = re.compile(rb"[a-z]{0,2}(?:[A-Z0-9]+_)+[A-Z0-9]+$")
+_CONSTANT: Final = re.compile(rb"(?:[a-z]\w*\.)?[a-z]{0,2}(?:[A-Z0-9]+_)+[A-Z0-9]+$")
 _ID: Final = re.compile(rb"(?:msg|prt|ses|evt|call|per|que|toolu)_|[a-z]{2,8}_01[A-Za-z0-9]{22}$|__[a-z]")
 """How the ids of an agent's session begin, those of a model's interface, and names that a compiler makes."""
 _COUNTED: Final = re.compile(rb"(?i)(?:00)?01020304|00112233|0123456789ABCDEFF")
@@ -65,8 +65,10 @@ _ADDRESS: Final = re.compile(rb"(?:^|[\s\"'\x60(])[\w.-]+/[\w./-]+ $")
 """A module or a repository, behind which its revision stands."""
 _ASSIGNED: Final = re.compile(rb"(?i)[:=(>,]\s*\\*[\"'`]?$|(?:key|token|secret|auth|\bone|\bis)\W{1,4}$")
 """What stands right before a value that is given a name."""
+_DIGEST: Final = re.compile(rb"[0-9a-f]{64}$")
 _LISTED: Final = re.compile(rb" [ *][\w./]")
 """What stands behind a checksum: two blanks and a path."""
+_RESOURCE: Final = re.compile(rb"\barn:aws[\w:*/-]*$")
 _DRAWING: Final = re.compile(rb"[\dMLHVCSQTAZmlhvcsqtaz.,-]+$")
 """The path of a vector graphic."""
 _NOT_BEFORE: Final = frozenset((b"@", b"#", b"/", b"%", b".", b"?", b"&", b"\\"))
@@ -140,7 +142,7 @@ def _in_address(text: bytes, start: int, end: int) -> Iterator[Span]:
         stop = text.find(b"/", at, end)
         stop = stop if stop >= 0 else end
         part = text[at:stop]
-        if _is_random(part) and is_token(part) and is_used(text, at):
+        if _is_random(part) and is_token(part) and not UUID.match(part) and is_used(text, at):
             yield Span(at, stop, "surroundings")
         at = stop + 1
 
@@ -156,7 +158,7 @@ def _is_announced(text: bytes, start: int) -> bool:
 def _is_named(text: bytes, start: int, end: int) -> bool:
     """Whether an announced value is a constant, a type, a version, a part of man's markup, or left out."""
     value = text[start:end]
-    if text[start - 1 : start + 1] == b"\\f" or value.endswith(b"..."):
+    if text[start - 1 : start + 1] in {b"\\f", b"\\x"} or value.endswith(b"...") or text[end : end + 2] == b")(":
         return True
     if UUID.match(value) and _KEY_ID.search(text, max(0, start - _REACH), start):
         return True
@@ -192,7 +194,9 @@ def _is_motley(value: bytes) -> bool:
 
 def _is_checked_out(text: bytes, start: int, value: bytes) -> bool:
     """Whether a value is a revision that nothing gives a name to, as in `git checkout` or `deploy`."""
-    return is_revision(value) and not _ASSIGNED.search(text, max(0, start - _REACH), start)
+    return (is_revision(value) or _DIGEST.match(value) is not None) and not _ASSIGNED.search(
+        text, max(0, start - _REACH), start
+    )
 
 
 def _is_of_provider(text: bytes, places: list[int], start: int, value: bytes) -> bool:
@@ -232,8 +236,9 @@ def _is_block(text: bytes, start: int, value: bytes) -> bool:
 
 
 def _is_class(text: bytes, start: int, value: bytes) -> bool:
-    """Whether a value is the id of a class or an interface: {e3c9e316-...}."""
-    return text[start - 1 : start] == b"{" and UUID.match(value) is not None
+    """Whether a value is the id of a class or an interface, {e3c9e316-...}, or a part of a resource's name."""
+    braced = text[start - 1 : start] == b"{" and UUID.match(value) is not None
+    return braced or _RESOURCE.search(text, max(0, start - _REACH), start) is not None
 
 
 def _is_word(text: bytes, place: int) -> bool:

@@ -35,16 +35,16 @@ _BLOB: Final = compiled(rb"[A-Za-z0-9+/_-]{400,}")
 _EDGE: Final = 1000
 _EXAMPLE_URL: Final = re.compile(
     rb"""(?xi)://(?:
-      (?:(?:my|some)?_?user(?:name|id)?|usr|login|name|you|me|foo|<\w+>|\w)?:
-      (?:(?:my|some)?_?pass(?:word|wd)?|pwd|pw|secret|bar|p(?:@|%40)ss|\w)@
-      (?:host(?:name)?|server|localhost|127\.0\.0\.1|1\.2\.3\.4|domain|ip|addr(?:ess)?|proxy|db|foo|host\.com|[\w.]*\.example|\w)
+      (?:(?:my|some|proxy)?_?user(?:name|id)?|usr|login|name|you|me|foo|<\w+>|\w)?:
+      (?:(?:my|some|proxy)?_?pass(?:word|wd)?|pwd|pw|secret|bar|p(?:@|%40)ss|\w)@
+      (?:(?:proxy)?host(?:name)?|server|localhost|127\.0\.0\.1|1\.2\.3\.4|domain|ip|addr(?:ess)?|proxy|db|foo|host\.com|[\w.]*\.example|\w)
     | [^\s:/@]*:(?:pass(?:word|wd)?|pwd|pw|p(?:@|%40)ss(?:word)?|secret|secre|bar|[a-z])\d{0,3}@[\w.-]*\bexample\.\w+
     )(?:[:/?\s\"'`)\]]|$)"""
 )
 """The names that documentation gives to whoever logs in, and where; at a host of documentation, any user's."""
 _SHOUTED: Final = frozenset((b"PASSWORD", b"PASS", b"SECRET", b"TOKEN"))
 _SPOKEN_OF: Final = re.compile(
-    rb"(?i)(?:my|your|some|the|a|test)?[-_]?(?:secret|token|password|pass|key|foo|abc)[-_]?\d{0,4}$"
+    rb"(?i)(?:my|your|some|the|a|test)?[-_]?(?:secret|token|password|pass|key|foo|abc)[-_]?\d{0,4}$|credential=,?$"
 )
 """What stands for a token where headers are explained: secret123."""
 _REST: Final = re.compile(rb"[A-Za-z0-9_\-+/=.%]*")

@@ -8,9 +8,9 @@ from collections.abc import Generator, Iterator
 from typing import Final
 
 from agent_trace_sidecar.redaction.names import Kind, kind_of
-from agent_trace_sidecar.redaction.rules import Overload
+from agent_trace_sidecar.redaction.rules import Overload, compiled
 from agent_trace_sidecar.redaction.spans import BREAK, Span
-from agent_trace_sidecar.redaction.values import Form, is_secret
+from agent_trace_sidecar.redaction.values import Form, is_chosen, is_secret
 
 _INSERT: Final = re.compile(
     rb"(?i)insert[ \t]+(?:ignore[ \t]+)?into[ \t]+([^\s(]{1,120})\s{0,3}(?:\(([^()]{1,2000})\)\s{0,3})?"
@@ -28,6 +28,15 @@ _COPY: Final = re.compile(rb"(?im)^copy[ \t]+[^\s(]{1,120}[ \t]*\(([^()\n]{1,200
 _NAMES: Final = rb"(\"?[A-Za-z_][\w .-]{0,40}\"?(?:([,;\t|])\"?[A-Za-z_][\w .-]{0,40}\"?){1,99}\r?\n)"
 _HEADER: Final = re.compile(_NAMES)
 _LATER_HEADER: Final = re.compile(BREAK + rb"\n" + _NAMES)
+_MARKDOWN: Final = re.compile(rb"(?m)^[ \t]*(\|[^\r\n]{3,300}\|)[ \t\r]*\n[ \t]*\|[-:| ]{3,300}\|[ \t\r]*\n")
+_MAP: Final = compiled(
+    rb"(?i)(?:users|accounts|passwords|credentials|logins)[\"']?[ \t]{0,2}(?::=|=>|[:=])\s{0,3}"
+    rb"(?:dict\()?(?:map\[\w+\]\w+)?\{"
+)
+"""What is called accounts or passwords, and maps one word to another."""
+_PAIR: Final = re.compile(
+    rb"\s{0,20}\\*[\"'][\w.@-]{2,40}\\*[\"']\s{0,3}(?::|=>)\s{0,3}\\*[\"']([^\"'\r\n\\]{4,80})\\*[\"']\s{0,3}(?:,|(?=\}))"
+)
 STATEMENTS: Final = ("insert into", "insert ignore", "from stdin")
 """Lower-case words of which one is in every statement that is looked for."""
 _MOST_ROWS: Final = 20_000
@@ -40,6 +49,11 @@ def tables(text: bytes, *, statements: bool) -> Iterator[Span]:
         yield from _inserts(text)
         for match in _COPY.finditer(text):
             yield from _lines(text, match.end(), _kinds(match[1].split(b",")), b"\t", b"\\.")
+    if b"|\n" in text:
+        for table in _MARKDOWN.finditer(text):
+            yield from _lines(text, table.end(), _kinds(table[1].split(b"|")), b"|", BREAK)
+    for opening in _MAP.finditer(text):
+        yield from _pairs(text, opening.end())
     for header in _headers(text):
         names = header[1].strip(b"\r\n").split(header[2])
         yield from _lines(text, header.end(), _kinds(names), header[2], BREAK)
@@ -50,6 +64,14 @@ def _headers(text: bytes) -> Iterator[re.Match[bytes]]:
     if first := _HEADER.match(text):
         yield first
     yield from _LATER_HEADER.finditer(text)
+
+
+def _pairs(text: bytes, at: int) -> Iterator[Span]:
+    """The values of a map from accounts to passwords that look chosen, and not like a role or a name."""
+    while pair := _PAIR.match(text, at):
+        if is_chosen(pair[1].decode("utf-8", "replace")):
+            yield Span(*pair.span(1), "table-column")
+        at = pair.end()
 
 
 def _kinds(names: list[bytes]) -> list[tuple[bytes, Kind]]:
@@ -104,7 +126,7 @@ def _lines(text: bytes, at: int, columns: list[tuple[bytes, Kind]], separator: b
             return
         start = at
         for (name, kind), field in zip(columns, fields, strict=True):
-            value = field.strip(b" \r\"'")
+            value = field.strip(b" \r\"'`*")
             if is_secret(name, kind, value, Form.CONFIG):
                 begin = start + field.find(value)
                 yield Span(begin, begin + len(value), "table-column")

@@ -29,11 +29,11 @@ _SHORT_ENTROPY: Final = 2.6
 
 _PLACEHOLDER: Final = re.compile(
     r"""(?ix)^(?:
-      (.)\1*                                                        # one character again and again
+      (.)\1* | 0{8,}\d                                              # one character again and again
     | \W+ | [.*x_-]+
     | <[^<>]*> | \[[\w .-]*\][!.]? | \{[\w.: -]*\} | %\w+% | %[a-z_]{1,30} | %[#+.\d-]*[a-z],? | %[wiq][\[({<].* | %\(\w+\)s | \$\(.* | @[{(].* | \$[A-Za-z_]\w*(?:[.\[>:-].*)? | @[\w.]+@ | __\w+__
-    | \{\{\s.*\s\}\} | [{\[]\\* | [)\]}],?.*[(=].* | .*&nbsp;.* | [a-z]+[.?] | example[-_]\w+
-    | .*\{%[-\s].* | \$\{[A-Za-z_]\w*.* | \w+\(\)? | [\w.:-]*-\$[a-z_]+ | <\w*$ | [*&][A-Za-z_-]+ | [A-Z]<.* | realm= | ["']\s?[+.]\s?.* | ["']\s.* | \*+[\w ]+\*+[.!,]? | <-\w+ | \{\\*"\w+\\*"\s?:.* | \[[a-z][\w.]*\](?:::|\$|\().* | -?anonymous@? | .*[+.]\s?["'] | [+.]\s[\w$(].*
+    | \{\{\s.*\s\}\} | [{\[]\\* | [)\]}],?.*[(=].* | .*&nbsp;.* | [a-z]+[.?] | example[-_]\w+ | example(?:password|secret|token|key)
+    | .*\{%[-\s].* | \$\{[A-Za-z_]\w*.* | \w+\(\)? | [\w.:-]*-\$[a-z_]+ | <\w*$ | [*&][A-Za-z_-]+ | [A-Z]<.* | realm= | ["']\s?[+.]\s?.* | ["']\s.* | ,\s.* | .*\$[a-z_]\w*->.* | \w+\] | \*+[\w ]+\*+[.!,]? | <-\w+ | \{\\*"\w+\\*"\s?:.* | \[[a-z][\w.]*\](?:::|\$|\().* | -?anonymous@? | .*[+.]\s?["'] | [+.]\s[\w$(].*
     | .*(?:\$\{[^{}$]*\} | \{\{[^{}]*\}\} | \#\{[^{}]*\} | %\(\w+\)s | <%.*%> | %s | \.\.\. | \u2026).*
     | [\w\s:./@-]*(?:\{[\w ]*\}[\w\s:./@-]*)+
     | (?:your|my|the|some|any|insert|enter|change|replace|put|add|use|set|fill|same|new|old|this|get|todo|fixme)[\s_-].*
@@ -49,7 +49,7 @@ _REFERENCE: Final = re.compile(
     | (?:process\.env|os\.environ|env|ENV|secrets|vars|var|local|data|module|inputs|params|config|settings|self|this|ssm|vault|
          ref|Ref|arn:aws|rule|role|file|projects/|op://|kms:)[.:\[(/].*
     | (?:https?|file|urn|git|ssh|data|s3|gs|tel|mailto):.*
-    | (?:\.{0,2}/|~/|[A-Za-z]:\\)[\w.@~-]*(?:[/\\][\w.@ ~-]+)*[/\\]?
+    | (?:\.{0,2}/|~/|[A-Za-z]:\\)[\w.@~%$-]*(?:[/\\][\w.@ ~%$-]+)*[/\\]? | \d{4}_[a-z]\w*
     | [\w.]+\.html?(?:\#.*)? | localhost:\d+ | [\w-]+(?:\.[\w-]+)+:\d{2,5} | [\w-]+\.(?:py|js|ts|json|ya?ml|txt|pem|key|crt|cfg|ini|conf|html?|md|go|java|rb|php|cs|sh|csv|xml|toml|env)
     | (?:[\^~<>=v]|npm:)*\d+(?:\.(?:\d+|x|\*))+(?:[-+.]\w+)*(?:\s?\|\|.*)? | \d{4}-\d\d-\d\d.* | [\d.,:\s%-]+(?:[smhd]|ms|[kmg]b)?
     | \#[0-9a-fA-F]{3,8} | [a-z]+/[a-z][a-z0-9.+-]*(?:;.*)? | [\w.+-]+@[\w-]+\.\w[\w.]*
@@ -64,7 +64,7 @@ _KEY_ID: Final = re.compile(r"(?:0x)?(?:[0-9A-Fa-f]{8}|[0-9A-F]{16})$")
 """How a public key is called, where keys are signed with."""
 _NUMBER: Final = re.compile(r"^\d+$")
 _CALL: Final = re.compile(
-    r"^[\w.$:>&*!-]*\w[\w.]*[?!]?\s*[(\[]|[)\]}]\s*$|^\(|^\[|^\{|^(?:new|await|lambda|func|function|not|if)\s|=>|->|::|&&|\|\|"
+    r"^[\w.$:>&*!\\-]*\w[\w.]*[?!]?\s*[(\[]|[)\]}]\s*$|^\(|^\[|^\{|^(?:new|await|lambda|func|function|not|if)\s|=>|->|::|&&|\|\|"
 )
 _DOTTED: Final = re.compile(r"^[A-Za-z_$][\w$]*(?:(?:\.|::|->|/|\\)[A-Za-z_$][\w$]*)+$")
 _TECH: Final = re.compile(
@@ -89,6 +89,15 @@ _TRANSLATED: Final = frozenset(
     "adgangskode passord jelszó geslo lozinka şifre mật пароль".split()
 )
 """The word itself, in files of translations."""
+_CAMEL: Final = re.compile(r"[A-Z][a-z]+(?:[A-Z][a-z]+)+(?:[A-Z]{2,4}s?)?$")
+_SIGNS: Final = re.compile(rb"(?i)secret|salt")
+_FEWEST_LETTERS: Final = 4
+"""Of a word, without those that speak of passwords."""
+_MNEMONIC: Final = re.compile(rb"(?i)mnemonic|seed|recovery|otp\b|[2m]fa")
+_RECOVERS: Final = re.compile(r"[a-z]{3,8}(?: [a-z]{3,8}){10,23}$|[A-Z2-7]{16,64}$")
+"""The words of a wallet, or what an authenticator is given."""
+_OPENS_SESSIONS: Final = re.compile(rb"(?i)(?:secret_?key|(?:jwt|session|cookie|app|signing|hmac|auth)_?secret)$")
+"""What sessions are signed with, and where people write a word."""
 _HYPHENED_NUMBER: Final = re.compile(r"[a-z]+(?:[-_.][a-z]+)*[-_.]v?\d{1,4}$")
 """What names of resources look like: my-secret-2."""
 _SHORTEST_CHOSEN: Final = 5
@@ -107,7 +116,7 @@ _SPEAKS: Final = re.compile(
     r"characters?|field|more|less|than|least|most|it|we|do|does|has|have)$"
 )
 _DUMMY: Final = re.compile(
-    r"(?i)pass(?:word|wd|phrase|code)?|pwd|secret|token|user|login|test|example|sample|dummy|fake|foo|bar$"
+    r"(?i)(?<!com)(?<!sur)(?<!by)pass(?:word|wd|phrase|code)?|pwd|secret|token|user|login|test|example|sample|dummy|fake|foo|bar$"
 )
 _ALPHA: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _SHORT_WORDS: Final = frozenset(
@@ -126,7 +135,7 @@ def is_secret(name: bytes, kind: Kind, raw: bytes, form: Form) -> bool:  # noqa:
     if len(value) < _SHORTEST[kind] or _PLACEHOLDER.match(value) or _REFERENCE.match(value):
         literal = form in {Form.CONFIG, Form.CERTAIN}
         return literal and _is_pin(value, least=4 if kind is Kind.PASSWORD else 6)
-    if _REGEX.search(value) or _bare(value) == _bare(name.decode("utf-8", "replace")):
+    if _REGEX.search(value) or (_bare(value) and _bare(name.decode("utf-8", "replace")).endswith(_bare(value))):
         return False
     if form is Form.CERTAIN:
         return not _KEYWORDS.fullmatch(value)
@@ -134,19 +143,30 @@ def is_secret(name: bytes, kind: Kind, raw: bytes, form: Form) -> bool:  # noqa:
         return _is_password(value, form)
     if form is Form.BARE and (_CALL.search(value) or _DOTTED.match(value)):
         return False
+    if _MNEMONIC.search(name) and _RECOVERS.match(value):
+        return True
     if " " in value or "\t" in value:
         return form is not Form.BARE and len(_MARKS.findall(value)) >= 4 and not value.isalpha()  # noqa: PLR2004 - noise
     if kind is Kind.KEY:
-        return _TOKEN_TEXT.match(value) is not None and is_random(value, least=16) and not is_segmented(value)
+        return (
+            _TOKEN_TEXT.match(value) is not None
+            and not _CAMEL.match(value)
+            and is_random(value, least=16)
+            and not is_segmented(value)
+        )
     return _is_secret_token(name, value, form)
 
 
 def _is_secret_token(name: bytes, value: str, form: Form) -> bool:
     """Anything that is no words, nor the short name of a public key."""
+    if form is Form.QUOTED and _DOTTED.match(value) and not any(c.isdigit() for c in value):
+        return False
     if _KEY_ID.match(value) and name.lower().endswith(b"key") and b"api" not in name.lower():
         return False
-    if b"secret" in name.lower() and form is not Form.BARE and is_chosen(value) and not _HYPHENED_NUMBER.match(value):
+    if form is not Form.BARE and _SIGNS.search(name) and is_chosen(value) and not _HYPHENED_NUMBER.match(value):
         return True
+    if form is not Form.BARE and _OPENS_SESSIONS.search(name) and _ONE_WORD.match(value):
+        return value.lower() not in _LABELS and len(_DUMMY.sub("", value)) >= _FEWEST_LETTERS
     if is_random(value, least=8) or (form is Form.QUOTED and _is_interleaved(value)):
         return True
     return form is Form.CONFIG and (_mixes(value) or _is_env(name))
@@ -187,7 +207,9 @@ def _is_password(value: str, form: Form) -> bool:  # noqa: PLR0911 - one return 
         return not named and not _KEYWORDS.fullmatch(value)
     if is_wordy(value):
         if _ONE_WORD.match(value):
-            return form is Form.QUOTED and value.lower() not in _LABELS and len(_DUMMY.sub("", value)) >= 4  # noqa: PLR2004
+            return (
+                form is Form.QUOTED and value.lower() not in _LABELS and len(_DUMMY.sub("", value)) >= _FEWEST_LETTERS
+            )
         if _HYPHENED.match(value):
             return form is Form.QUOTED and not _KEYWORDS.search(value)
         bare = _KEYWORDS.sub("", value)
