@@ -44,6 +44,11 @@ class Facts(NamedTuple):
     rivals: Sequence[Call] = ()
 
 
+def may_say_more(step: Step) -> bool:
+    """Whether the snapshots may say more than the calls: else `allotted` finds nothing, whatever they hold."""
+    return any(call.silent or any(map(_is_unsure, call.edited)) for call in step.calls.values())
+
+
 def allotted(step: Step, changes: Iterable[TreeChange], facts: Facts) -> list[CallChange]:
     """What each call did, for the calls of which the snapshot says more than they themselves."""
     calls = list(step.calls.values())
@@ -76,8 +81,7 @@ def _named(
     """A file that calls named: mend what the only one said of it, or find what none of them has written."""
     silent = any(call.silent for call in step.calls.values())
     call, one = edits[0]
-    guessed = any(span.method == "fallback" for span in one.change.ranges)
-    if len(edits) == 1 and (guessed or one.before is None or one.after is None):
+    if len(edits) == 1 and _is_unsure(one):
         stamp = facts.stamp_ms(tree) if silent else None
         own = not silent or (stamp is not None and _within(call, stamp, facts))
         known = own and (one.change.kind == "move") == (tree.status == "R")
@@ -85,6 +89,12 @@ def _named(
         return (call, change) if change and _differs(change, one.change) else (None, None)
     owner = _owner(step, tree, facts) if silent else None
     return owner, _rest(tree, [one for _, one in edits], facts) if owner else None
+
+
+def _is_unsure(one: Edited) -> bool:
+    """Whether what a call said of a file was not seen in the file itself, right before and after it."""
+    guessed = any(span.method == "fallback" for span in one.change.ranges)
+    return guessed or one.before is None or one.after is None
 
 
 def _as_named(calls: Sequence[Call], changes: Iterable[TreeChange]) -> Iterable[TreeChange]:

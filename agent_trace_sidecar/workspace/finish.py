@@ -13,7 +13,7 @@ from typing import Final
 from agent_trace_sidecar.content import Content, text_lines
 from agent_trace_sidecar.wire import CallChange, FileChange, Observed
 from agent_trace_sidecar.workspace import files
-from agent_trace_sidecar.workspace.allot import Facts, allotted
+from agent_trace_sidecar.workspace.allot import Facts, allotted, may_say_more
 from agent_trace_sidecar.workspace.rewrites import Rewrites
 from agent_trace_sidecar.workspace.snapshot import Snapshots, TreeChange, blob_id
 from agent_trace_sidecar.workspace.steps import Call, Step, Steps
@@ -49,8 +49,7 @@ class Finisher:
 
     def finish(self, steps: Steps, step: Step, tree: str, finished_ms: float) -> Observed | None:
         """What the calls of a step did, where the snapshots say more than the calls; None where they don't."""
-        writers = [call for call in step.calls.values() if call.silent or call.edited]
-        if not writers or tree == step.tree:
+        if tree == step.tree or not may_say_more(step):  # a git process for each step would cost more than the rest
             return None
         changes = self._snapshots.compare(step.root, step.tree, tree)
         if not changes:

@@ -1,6 +1,7 @@
 """Running git to read: whatever it does, the caller goes on in time."""
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent_trace_sidecar.workspace import git
+from tests.support.snapshots import Work
 
 Fake = Callable[[str], None]
 
@@ -57,3 +59,19 @@ def test_without_git_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
     git._git.cache_clear()
     assert git.run(tmp_path, "version", timeout_s=1, max_bytes=99) is None
     git._git.cache_clear()
+
+
+def test_git_is_asked_about_a_step_only_where_its_calls_leave_something_open(tmp_path: Path, fake: Fake) -> None:
+    """Edits that were seen whole say it all; a command says nothing of files."""
+    real, asked = shutil.which("git"), tmp_path / "asked"
+    fake(f"case $* in *diff-tree*) echo >> '{asked}';; esac\nexec {real} " + '"$@"')
+    work = Work(tmp_path, {"a.txt": "one\n"})
+    work.start()
+    work.write("c1", "a.txt", "two\n")
+    work.write("c2", "n.txt", "n\n")
+    assert work.finish() == {}
+    assert not asked.exists()
+    work.start()
+    work.bash("c3", "date > b.txt", {"b.txt": "b\n"})
+    assert list(work.finish()) == ["c3"]
+    assert asked.exists()
