@@ -1,8 +1,10 @@
 """From stdin to the spool: read, look at the repository, mask, append, make durable, acknowledge.
 
-Two threads: one reads and appends, so that the shim's pipe is emptied at once; the other makes whole groups of lines
-durable and answers the shim. When the disk is full or the spool has reached its cap the first one waits, the pipe
-fills, and the shim keeps its lines: nothing is dropped here.
+Two threads: one reads and appends, so that the shim's pipe is emptied at once and the lines survive the death of
+either process; the other makes whole groups of lines durable and answers the shim. There is a pause between two
+groups: nobody waits for an answer but to `bye`, and each sync costs OpenCode's machine a write to the disk and three
+threads that wake up. When the disk is full or the spool has reached its cap the first one waits, the pipe fills, and
+the shim keeps its lines: nothing is dropped here.
 """
 
 import os
@@ -26,6 +28,8 @@ from agent_trace_sidecar.wire import head
 
 _RETRY_S: Final = 0.2
 """How long the reader waits before it asks a full disk or spool again."""
+_GROUP_S: Final = 0.05
+"""The pause after a sync, for the next group of lines to come together."""
 _ACK_RETRY_S: Final = 0.5
 """How soon an acknowledgement that did not fit into the pipe is tried again."""
 
@@ -42,6 +46,10 @@ class _Head(msgspec.Struct):
     seq: int | None = None
     instance: UUID | None = None
 
+
+_BYE: Final = b'"hook":"bye"'
+_BYE_BYTES: Final = 512
+"""The shim writes the hook's name within a line's first bytes."""
 
 _HEAD: Final = msgspec.json.Decoder(_Head)
 
@@ -72,6 +80,7 @@ class Intake:
         self._said = -1
         self._trouble = ""
         self._wake = threading.Event()
+        self._hurry = threading.Event()
         self._ended = False
         self._stop_pipe = os.pipe()
         self._not_taken = self._not_durable = ""
@@ -109,6 +118,7 @@ class Intake:
         finally:
             self._ended = True
             self._wake.set()
+            self._hurry.set()
 
     def _take(self, lines: Sequence[Line | Oversize]) -> None:
         """Mask and append the lines of one read."""
@@ -118,6 +128,8 @@ class Intake:
             self._on_spool(self._spool)
         self._append(self._spool, redacted)
         self._wake.set()
+        if any(_BYE in line.line[:_BYE_BYTES] for line in redacted):
+            self._hurry.set()
 
     def _observed(self, line: bytes) -> bytes | None:
         try:
@@ -181,6 +193,8 @@ class Intake:
             if ended and done:
                 self._on_end()
                 return
+            self._hurry.wait(_GROUP_S)
+            self._hurry.clear()
 
     def _make_durable(self) -> bool:
         """Sync what was appended; whether that is everything."""
