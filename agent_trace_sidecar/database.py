@@ -2,18 +2,21 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 
 from agent_trace_sidecar.address import AddressError
 from agent_trace_sidecar.command import CommandError
 from agent_trace_sidecar.config import Config
-from agent_trace_sidecar.embedded import EmbeddedError, EmbeddedPostgres
 from agent_trace_sidecar.migrate import migrate, schema_version
 from agent_trace_sidecar.sinks.connection import connect
 from agent_trace_sidecar.sinks.faults import Fate, Verdict, verdict
 from agent_trace_sidecar.sinks.postgres import StoreError
+
+if TYPE_CHECKING:
+    from agent_trace_sidecar.embedded import EmbeddedPostgres
 
 T = TypeVar("T")
 
@@ -23,7 +26,7 @@ class Database:
 
     def __init__(self, config: Config) -> None:
         self._url = config.database_url
-        self.embedded = None if config.database_url else EmbeddedPostgres(config.state_path)
+        self.embedded = None if config.database_url else _embedded(config.state_path)
         self._starting = asyncio.Lock()
 
     async def url(self) -> str:
@@ -35,6 +38,8 @@ class Database:
         if self.embedded is None:
             assert self._url is not None  # noqa: S101 - one of the two is there
             return self._url
+        from agent_trace_sidecar.embedded import EmbeddedError  # noqa: PLC0415 - as below
+
         async with self._starting:
             try:
                 return await asyncio.to_thread(self.embedded.start)
@@ -50,6 +55,12 @@ class Database:
         """Stop using the embedded server; the last user out stops it."""
         if self.embedded is not None:
             await asyncio.to_thread(self.embedded.stop)
+
+
+def _embedded(state_path: Path) -> "EmbeddedPostgres":
+    from agent_trace_sidecar.embedded import EmbeddedPostgres  # noqa: PLC0415 - who names a server needs none of it
+
+    return EmbeddedPostgres(state_path)
 
 
 def with_url(config: Config, work: Callable[[str], Coroutine[Any, Any, T]]) -> T:

@@ -2,20 +2,27 @@
 
 A log call must never wait: what does not fit into the pipe at once is dropped and counted, and the count goes out
 with the next line that fits.
+
+structlog is loaded by the first line. Most runs have none, and its import would be the largest part of their start:
+it brings whatever it finds for colours and tracebacks.
 """
 
 import os
 import select
 from collections.abc import MutableMapping
-from typing import Any, Final, TypeAlias
-
-import structlog
-from structlog.typing import FilteringBoundLogger
-
-Logger: TypeAlias = FilteringBoundLogger
+from functools import cached_property
+from typing import Any, Final, Protocol
 
 _MAX_BYTES: Final = 4096
 """A pipe that says it is writable takes this much without blocking (PIPE_BUF)."""
+
+
+class Logger(Protocol):
+    """Takes an event's name and its fields."""
+
+    def info(self, event: str, **fields: object) -> None: ...  # noqa: D102
+    def warning(self, event: str, **fields: object) -> None: ...  # noqa: D102
+    def error(self, event: str, **fields: object) -> None: ...  # noqa: D102
 
 
 class _NonBlockingWriter:
@@ -51,22 +58,41 @@ def try_write(fd: int, data: bytes) -> bool:
         return False
 
 
-def logger(*, fd: int = 2, json: bool = False) -> Logger:
-    """A logger that writes to `fd`, as key=value for people or as JSON."""
-    renderer: Any = (
-        structlog.processors.JSONRenderer() if json else structlog.processors.LogfmtRenderer(bool_as_flag=False)
-    )
-    processors: list[Any] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _event_first,
-        renderer,
-    ]
-    writer = _NonBlockingWriter(fd)
-    bound: Logger = structlog.wrap_logger(
-        writer, processors=processors, wrapper_class=structlog.make_filtering_bound_logger("info")
-    )
-    return bound
+class _Late:
+    """A logger that is made when it is used."""
+
+    def __init__(self, writer: _NonBlockingWriter) -> None:
+        self._writer = writer
+
+    def info(self, event: str, **fields: object) -> None:
+        self._made.info(event, **fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        self._made.warning(event, **fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        self._made.error(event, **fields)
+
+    @cached_property
+    def _made(self) -> Logger:
+        import structlog  # noqa: PLC0415 - see the top of the file
+
+        bound: Logger = structlog.wrap_logger(
+            self._writer,
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                _event_first,
+                structlog.processors.LogfmtRenderer(bool_as_flag=False),
+            ],
+            wrapper_class=structlog.make_filtering_bound_logger("info"),
+        )
+        return bound
+
+
+def logger(*, fd: int = 2) -> Logger:
+    """A logger that writes to `fd`, as key=value."""
+    return _Late(_NonBlockingWriter(fd))
 
 
 def _event_first(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

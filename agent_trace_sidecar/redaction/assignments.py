@@ -10,7 +10,7 @@ from typing import Final
 
 from agent_trace_sidecar.redaction.barevalues import Candidate, bare_value, is_alone
 from agent_trace_sidecar.redaction.names import CORES, Kind, kind_of
-from agent_trace_sidecar.redaction.rules import Overload, compiled
+from agent_trace_sidecar.redaction.rules import Late, Overload
 from agent_trace_sidecar.redaction.spans import Span
 from agent_trace_sidecar.redaction.values import LONGEST, Form, is_chosen, is_random, is_secret
 
@@ -41,12 +41,12 @@ _CANDIDATE: Final = (
     rb"|([^\s\"'\x60\x00\x1e\x1f]))"
 )
 
-_FIND: Final = compiled(re.sub(rb"(?<!\\)\((?!\?)", b"(?:", _CANDIDATE))
+_FIND: Final = Late(re.sub(rb"(?<!\\)\((?!\?)", b"(?:", _CANDIDATE))
 """The same without groups: RE2 finds several times faster when it need not say what was where."""
 _TAKE_APART: Final = re.compile(_CANDIDATE)
 _LONGEST_CANDIDATE: Final = 2000
 
-_REVERSED: Final = compiled(
+_REVERSED: Final = Late(
     rb"(?i)\\*[\"']([^\"'\r\n\x1e\x1f]{4,300})\\*[\"'][ \t]*(?:[!=]==?|\.equals\()[ \t]*(" + _NAME + rb")"
 )
 

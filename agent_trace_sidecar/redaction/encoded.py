@@ -5,10 +5,10 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from agent_trace_sidecar.redaction.rules import compiled
+from agent_trace_sidecar.redaction.rules import Late
 from agent_trace_sidecar.redaction.spans import Span
 
-_RUN: Final = compiled(rb"[A-Za-z0-9+/_-]{24,}={0,2}")
+_RUN: Final = Late(rb"[A-Za-z0-9+/_-]{24,}={0,2}")
 _HEX: Final = re.compile(rb"(?:[0-9a-fA-F]{2}){16,}$")
 _LONGEST: Final = 4 * 1024 * 1024
 _PROBE: Final = 24

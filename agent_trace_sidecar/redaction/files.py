@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from agent_trace_sidecar.redaction.rules import compiled
+from agent_trace_sidecar.redaction.rules import Late
 from agent_trace_sidecar.redaction.spans import Span
 
 _NAMES: Final = r"""
@@ -25,7 +25,7 @@ _NAMES: Final = r"""
 _SECRET_PATH: Final = re.compile(rf"(?ix)(?:^|[/\\])(?:{_NAMES})$")
 _BORDER: Final = r"[\s\"'`|;&<>()=]"
 _PLAIN_NAMES: Final = re.sub(r"\(\?<?![^()]*\)|\s+", "", _NAMES).replace(r"\w", r"\w\x{80}-\x{10ffff}")
-_PERHAPS: Final = compiled(rf"(?i)(?:^|[/\\]|{_BORDER})(?:{_PLAIN_NAMES})(?:$|{_BORDER})".encode())
+_PERHAPS: Final = Late(rf"(?i)(?:^|[/\\]|{_BORDER})(?:{_PLAIN_NAMES})(?:$|{_BORDER})".encode())
 """Finds every such path in a text, also inside a command, and a few more: RE2 can't say what must not stand there."""
 _WORDS: Final = re.compile(r"[^\s\"'`|;&<>()=]+")
 _READERS: Final = re.compile(

@@ -14,7 +14,7 @@ from typing import Final
 
 from agent_trace_sidecar.redaction.encoded import says_something
 from agent_trace_sidecar.redaction.providers import PROVIDERS
-from agent_trace_sidecar.redaction.rules import Overload, compiled
+from agent_trace_sidecar.redaction.rules import Late, Overload
 from agent_trace_sidecar.redaction.spans import BREAK, Span
 from agent_trace_sidecar.redaction.surroundings import CHANGES, UUID, is_keyed, is_revision, is_token, is_used, reads
 from agent_trace_sidecar.redaction.values import entropy, is_segmented, is_wordy
@@ -33,7 +33,7 @@ _HARMLESS: Final = re.compile(
 )
 _CHARACTERS: Final = (string.ascii_letters + string.digits + "_+/=.~-").encode()
 _SHORTEST: Final = 16
-_VALUE: Final = compiled(
+_VALUE: Final = Late(
     b"(?:"
     + b"|".join(rb"[A-Za-z_+/=.~-]{%d}[0-9][A-Za-z0-9_+/=.~-]{%d}" % (n, _SHORTEST - 1 - n) for n in range(_SHORTEST))
     + rb")[A-Za-z0-9_+/=.~-]*"

@@ -11,7 +11,7 @@ import re
 from typing import Final
 
 from agent_trace_sidecar.redaction.encoded import says_something
-from agent_trace_sidecar.redaction.rules import compiled
+from agent_trace_sidecar.redaction.rules import Late
 from agent_trace_sidecar.redaction.spans import BREAK
 
 _SHORT: Final = 700
@@ -34,7 +34,7 @@ _Q: Final = rb"\\*[\"'\x60]"
 _STRING: Final = rb"\\*[\"'][^\"'\n]{0,80}\\*[\"']"
 _ARGUMENTS: Final = rb"(?:(?:<S>|[\w.$]{1,40})\s?,\s{0,3}){0,2}"
 _NEW: Final = rb"(?:[.:]{1,2}(?:new|create|from_\w+|with_\w+))?"
-_USED: Final = compiled(
+_USED: Final = Late(
     b"(?i)(?:"
     + b"|".join(
         part.replace(b"<N>", _NEW).replace(b"<A>", _ARGUMENTS).replace(b"<S>", _STRING).replace(b"<Q>", _Q)
@@ -60,7 +60,7 @@ _USED: Final = compiled(
     + rb")(?:[\w.-]{1,30}:)?$"
 )
 """What a key stands behind, in code, in commands and in addresses."""
-_OTHER: Final = compiled(
+_OTHER: Final = Late(
     b"(?i)"
     rb"sha\d*|hash|digest|checksum|commit|revision|\brev\b|integrity|fingerprint|md5|guid|public|\bpub\b|blob|tree|etag|crc|"
     rb"snapshot|cache|object|version|image|(?:^|[^a-z])layer|trace|span|request|x-amz-id|correlation|session_?id|node|thumbprint|serial|"

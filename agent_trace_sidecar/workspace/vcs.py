@@ -8,7 +8,6 @@ rely on; where that program is missing, the git repository it may share the fold
 
 import os
 import shutil
-import sqlite3
 import subprocess
 from collections import OrderedDict
 from collections.abc import Callable
@@ -98,6 +97,8 @@ def _hg(dirstate: Path) -> str | None:
 
 def _svn_revision(database: Path) -> str | None:
     """The revision of the working copy's root folder."""
+    import sqlite3  # noqa: PLC0415 - few projects need it, and every start would pay for it
+
     try:
         connection = sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True, timeout=SVN_BUSY_S)
         try:

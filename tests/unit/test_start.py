@@ -1,0 +1,26 @@
+"""What a sidecar loads before it takes its first line: OpenCode starts beside it."""
+
+import subprocess
+import sys
+
+import pytest
+
+_AT_NEED = ("structlog", "rich", "sqlite3", "tqdm", "pygments", "shtab", "kingfisher", "agent_trace_sidecar.embedded")
+
+
+@pytest.fixture(name="loaded", scope="module")
+def _loaded() -> set[str]:
+    """The modules that `run` loads."""
+    code = "import sys; from agent_trace_sidecar import cli, daemon, log; log.logger(); print(*sys.modules)"
+    return set(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
+
+
+@pytest.mark.parametrize("module", _AT_NEED)
+def test_what_few_runs_need_is_loaded_by_those(loaded: set[str], module: str) -> None:
+    """Each costs some of the time that a start may take."""
+    assert module not in loaded
+
+
+def test_the_stages_are_loaded(loaded: set[str]) -> None:
+    """Else the test above would say nothing."""
+    assert {"agent_trace_sidecar.intake", "agent_trace_sidecar.redaction.rulebook", "asyncpg"} <= loaded
