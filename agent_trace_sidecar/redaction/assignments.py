@@ -72,6 +72,9 @@ _SETTER: Final = re.compile(
     rb"(?i)\.(?:option|property|put|add|set\w*|with\w*|param|header|string(?:var)?)\([ \t]*(?:&\w+,[ \t]*)?\\*[\"']$"
 )
 """What is given a name and its value: .option("password", "word")."""
+_OWNER: Final = re.compile(rb"(?i)\"(?:jwt\w*|auth\w*|security|encryption|signing|tokens?\w*)\\*\"\s?:\s?\{[^{}]*\Z")
+_OWNER_REACH: Final = 160
+"""What a key belongs to: "Jwt": {"Issuer": "...", "Key": "..."}."""
 _COMPARED: Final = re.compile(rb"(?i)(?:strn?cmp|equals|compare\w*|verify|match\w*)\([ \t]*$")
 _ATTRIBUTE: Final = re.compile(rb"[ \t]+(?!value)[A-Za-z_][\w-]*[ \t]*=")
 _SAID: Final = re.compile(rb"([A-Za-z]{3,20}) $")
@@ -112,6 +115,8 @@ def _candidate(text: bytes, start: int, end: int) -> Iterator[Span]:
         return
     if kind is Kind.KEY and _is_qualified(text, start, match[1]):
         return
+    if kind is Kind.KEY and _OWNER.search(text, max(0, start - _OWNER_REACH), start):
+        kind = Kind.TOKEN
     found = Candidate(kind, match[1], match[2], match[3], start)
     if (typed := _TYPED.match(match[3])) and is_random(typed[1].decode(), least=8):
         yield from bare_value(text, found._replace(operator=b": "), match.start(3) + typed.start(1))

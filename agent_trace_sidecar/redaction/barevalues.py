@@ -61,7 +61,7 @@ _TYPE: Final = re.compile(
 """What stands behind a colon in code: Option<str>, &Secrets, string;."""
 _EXPRESSION: Final = re.compile(
     rb"!!?\(|\d\*\(|![01][,;)]|&[A-Za-z_][\w.]*\{|(?:[A-Z]\w{4,}|[a-z]+[A-Z]\w+)\{|[+-]?[A-Za-z_$][\w$]*(?:\.[A-Za-z_$][\w$]*)+\(|"
-    rb"\?[A-Z_]+\(|\(?#[a-z_]+\{|\w+/binary|@{1,2}[a-z_]+(?:\.[a-z_]+[?!]?)*(?:[\[(),;].*)?$|[*&\[\]]*(?:u?int|float|complex)\d{1,3}[,;)]?$|[\w$]+\$jscomp\$|"
+    rb"\[\][\w.]+\{|\?[A-Z_]+\(|\(?#[a-z_]+\{|\w+/binary|@{1,2}[a-z_]+(?:\.[a-z_]+[?!]?)*(?:[\[(),;].*)?$|[*&\[\]]*(?:u?int|float|complex)\d{1,3}[,;)]?$|[\w$]+\$jscomp\$|"
     rb"[A-Za-z_$]\w*=(?:void|new|null|this|function)\b|"
     rb"\([A-Z]\w*\||[A-Za-z_$][\w$]*(?:\??\.[A-Za-z_$][\w$]*)+[=;),\[({?]"
 )
@@ -69,7 +69,7 @@ _OWN: Final = (b"this.", b"self.")
 """What is given to a field without quotes is an expression."""
 _MORE: Final = re.compile(rb"&[\w.-]{1,40}=")
 """Behind a value that is sent as a form's."""
-_IDENTIFIER: Final = re.compile(rb"[a-z]+(?:[A-Z][a-z]+)+[,;]?$")
+_IDENTIFIER: Final = re.compile(rb"[a-z]+(?:[A-Z][a-z0-9]*)+[,;]?$")
 _SPOKEN: Final = re.compile(rb"(?i)password|passwd|secret|token|pwd|key")
 _TYPED: Final = re.compile(rb"(?:[A-Z][a-z]+)+[A-Z]?\d*,$")
 """A type in mixed case, as a field of a struct has it."""
@@ -157,6 +157,8 @@ def _is_name_of(found: Candidate, value: bytes) -> bool:
         return True
     if word.lower().startswith(name.lower()):
         return _NAME_TAIL.match(word, len(name)) is not None
+    if word.lower().endswith(name.lower()) and word[-len(name) : -len(name) + 1].isupper() and _IDENTIFIER.match(word):
+        return True
     return word.endswith(b"." + name) and _FIELDS.match(word) is not None
 
 

@@ -76,7 +76,7 @@ COMMAND_RULES: Final = (
     ),
     Rule(
         "sql-literal",
-        r"(?i)\bidentified(?:\s|\\040){1,3}(?:with\s{1,3}\S{1,40}\s{1,3})?(?:by|as)(?:\s|\\040){1,3}(?:password\s{1,3})?(?:\\*['\"]([^'\"\s\\]{1,200})\\*['\"](?:\s{0,3}(?:[;,)'\"\\\x60\n|]|$|(?-i:[A-Z]{4}|with |require |account |password ))|\s*\n)|([^\s'\"();]{4,60})(?:;|\s{0,3}$|\s{1,3}(?:default|account|profile|quota|temporary|password)\s))",
+        r"(?i)(?:\b|\\040)identified(?:\s|\\040){1,3}(?:with\s{1,3}\S{1,40}\s{1,3})?(?:by|as)(?:\s|\\040){1,3}(?:password\s{1,3})?(?:\\*['\"]([^'\"\s\\]{1,200})\\*['\"](?:\s{0,3}(?:[;,)'\"\\\x60\n|]|$|(?-i:[A-Z]{4}|with |require |account |password ))|\s*\n)|([^\s'\"();]{4,60})(?:;|\s{0,3}$|\s{1,3}(?:default|account|profile|quota|temporary|password)\s))",
         ("identified by", "identified with", "identified as", "identified\\040by"),
         judged="password",
     ),

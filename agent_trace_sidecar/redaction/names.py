@@ -107,6 +107,7 @@ _HARMLESS_TOKEN: Final = frozenset(
     "verification cancellation first last current prev previous lookahead async".split()
 )
 """A token of this kind says where to go on, and opens nothing."""
+_GIVES: Final = frozenset("credential credentials jwt bearer authorization salt nonce".split())
 _STRICT: Final = frozenset("salt nonce hmac otp totp sas mnemonic dsn cred creds auth".split())
 
 
@@ -160,9 +161,7 @@ def _kind_of_word(word: str, words: list[str], at: int) -> Kind:  # noqa: PLR091
         return _kind_of_key(words, at)
     if word == "pat" and last:
         return Kind.KEY
-    if word in {"credential", "credentials", "jwt", "bearer", "authorization"} and last:
-        return Kind.TOKEN
-    if word in {"salt", "nonce"} and last:
+    if last and (word in _GIVES or (at and word in {"auth", "cred", "creds"})):
         return Kind.TOKEN
     return Kind.KEY if word in _STRICT and last else Kind.NONE
 

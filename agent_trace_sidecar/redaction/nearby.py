@@ -29,7 +29,7 @@ _HARMLESS: Final = re.compile(
     rb"(?i)(?:sha\d*|hash|digest|checksum|commit|revision|\brev\b|integrity|fingerprint|md5|uuid|guid|public|blob|tree|etag|"
     rb"signature|snapshot|cache|object|version|image|layer|trace|span|request|session_?id|node|thumbprint|serial|"
     rb"tokens\b|tokenize|import|keyword|http|certificate|keyid|ssh-|merkle|address|block|tx|model|h1:|resolved|\.tgz|"
-    rb"registry|arn:|verifier|challenge|tracking|partition|primary|foreign|idempotency|shard|routing|\b(?:inspect|plan|apply|exec|pull|push|stop|start|logs)\b|(?:next|change|page|action|request|continuation|pagination)_?token|git_?head|uses:|rev=|ref=|\breference\b|\b(?:for|of|in) session\b|/commit/|/blob/|/tree/|content-length|boundary)"
+    rb"registry|arn:|verifier|challenge|tracking|partition|primary|foreign|idempotency|shard|routing|\b(?:inspect|plan|apply|exec|pull|push|stop|start|logs)\b|(?:next|change|page|action|request|continuation|pagination)_?token|git_?head|\(#\d|uses:|rev=|ref=|\breference\b|\b(?:for|of|in) session\b|/commit/|/blob/|/tree/|content-length|boundary)"
 )
 _CHARACTERS: Final = (string.ascii_letters + string.digits + "_+/=.~-").encode()
 _SHORTEST: Final = 16

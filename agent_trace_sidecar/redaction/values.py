@@ -32,7 +32,7 @@ _PLACEHOLDER: Final = re.compile(
       (.)\1* | 0{8,}\d                                              # one character again and again
     | \W+ | [.*x_-]+
     | <[^<>]*> | \[[\w .-]*\][!.]? | \{[\w.: -]*\} | %\w+% | %[a-z_]{1,30} | %[#+.\d-]*[a-z],? | %[wiq][\[({<].* | %\(\w+\)s | \$\(.* | @[{(].* | \$[A-Za-z_]\w*(?:[.\[>:-].*)? | @[\w.]+@ | __\w+__
-    | \{\{\s.*\s\}\} | [{\[]\\* | [)\]}],?.*[(=].* | .*&nbsp;.* | [a-z]+[.?] | example[-_]\w+ | example(?:password|secret|token|key)
+    | \{\{\s.*\s\}\} | [{\[]\\* | [)\]}],?.*[(=].* | .*&nbsp;.* | &lt;.*&gt;[;,.]? | S-1-\d[\d-]* | [a-z]+[.?] | example[-_]\w+ | example(?:password|secret|token|key)
     | .*\{%[-\s].* | \$\{[A-Za-z_]\w*.* | \w+\(\)? | [\w.:-]*-\$[a-z_]+ | <\w*$ | [*&][A-Za-z_-]+ | [A-Z]<.* | realm= | ["']\s?[+.]\s?.* | ["']\s.* | ,\s.* | .*\$[a-z_]\w*->.* | \w+\] | \*+[\w ]+\*+[.!,]? | <-\w+ | \{\\*"\w+\\*"\s?:.* | \[[a-z][\w.]*\](?:::|\$|\().* | -?anonymous@? | .*[+.]\s?["'] | [+.]\s[\w$(].*
     | .*(?:\$\{[^{}$]*\} | \{\{[^{}]*\}\} | \#\{[^{}]*\} | %\(\w+\)s | <%.*%> | %s | \.\.\. | \u2026).*
     | [\w\s:./@-]*(?:\{[\w ]*\}[\w\s:./@-]*)+
@@ -72,6 +72,8 @@ _TECH: Final = re.compile(
     r"ed25519|ecdsa|curve25519|pbkdf2|bcrypt|scrypt|argon2\w*|v\d+|ipv[46]|p\d{3}|cl100k|o200k|r50k|int\d+|uint\d+|float\d+|"
     r"\bi18n|l10n|k8s|s3|ec2|win32|x86|amd64|arm64|[0-9]+(?=st|nd|rd|th)"
 )
+_TERM: Final = re.compile(rf"(?i)(?<![a-z])(?:{_TECH.pattern.removeprefix('(?i)')})(?![a-z0-9])|md5|sha-?\d+|utf-?\d+")
+"""The same as a word of its own: v3 is none in s1lv3r, and 96th is none in winter96thunder."""
 _TOKEN_TEXT: Final = re.compile(r"[A-Za-z0-9+/=_.:~-]+$")
 _ONE_WORD: Final = re.compile(r"[A-Z]?[a-z]{5,}$")
 _LABELS: Final = frozenset(
@@ -90,7 +92,8 @@ _TRANSLATED: Final = frozenset(
 )
 """The word itself, in files of translations."""
 _CAMEL: Final = re.compile(r"[A-Z][a-z]+(?:[A-Z][a-z]+)+(?:[A-Z]{2,4}s?)?$")
-_SIGNS: Final = re.compile(rb"(?i)secret|salt")
+_CLASS: Final = re.compile(r"(?:[A-Z]\d)?(?:[A-Z][a-z]+){2,}\d?$")
+_SIGNS: Final = re.compile(rb"(?i)secret|salt|token|api_?key|auth_?key|access_?key")
 _FEWEST_LETTERS: Final = 4
 """Of a word, without those that speak of passwords."""
 _MNEMONIC: Final = re.compile(rb"(?i)mnemonic|seed|recovery|otp\b|[2m]fa")
@@ -213,9 +216,9 @@ def _is_password(value: str, form: Form) -> bool:  # noqa: PLR0911 - one return 
         if _HYPHENED.match(value):
             return form is Form.QUOTED and not _KEYWORDS.search(value)
         bare = _KEYWORDS.sub("", value)
-        if sum(map(str.isdigit, bare)) > 1 and not _TECH.search(value) and value[0].isalpha():
+        if sum(map(str.isdigit, bare)) > 1 and not _TERM.search(value) and value[0].isalpha():
             return True
-        return any(c.isdigit() for c in bare) and any(c.isalpha() for c in bare) and not _TECH.search(value)
+        return any(c.isdigit() for c in bare) and any(c.isalpha() for c in bare) and not _TERM.search(value)
     return True
 
 
@@ -249,8 +252,8 @@ def is_chosen(value: str) -> bool:
         return False
     if any(pattern.match(value) for pattern in (_PLACEHOLDER, _REFERENCE, _DOTTED)) or _REGEX.search(value):
         return False
-    rest = _TECH.sub("", value)
-    if any(row in value.lower() for row in _ALPHABETS) or _NUMBERED.match(rest):
+    rest = _TERM.sub("", value)
+    if any(row in value.lower() for row in _ALPHABETS) or _CLASS.match(value) or _NUMBERED.match(rest):
         return False
     mixed = any(c.isdigit() for c in rest) and any(c.isalpha() for c in rest) and len(rest) >= _SHORTEST_CHOSEN
     return mixed or is_random(value, least=12)
@@ -268,7 +271,7 @@ def is_plain(raw: bytes) -> bool:
 
 def _mixes(value: str) -> bool:
     """Letters and digits that are no technical term and no numbered keyword."""
-    rest = _KEYWORDS.sub("", _TECH.sub("", value))
+    rest = _KEYWORDS.sub("", _TERM.sub("", value))
     return any(c.isdigit() for c in rest) and any(c.isalpha() for c in rest) and len(rest) >= 6  # noqa: PLR2004
 
 

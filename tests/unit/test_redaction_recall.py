@@ -3,12 +3,14 @@
 import json
 import random
 import sysconfig
+import time
 from pathlib import Path
 
 import pytest
 
 from agent_trace_sidecar.redaction import Funnel, redact_text
 from tests.benchmarks.redaction_corpora import Case, cases, is_masked, recall
+from tests.benchmarks.redaction_fourth import fourth, fourth_harmless
 from tests.benchmarks.redaction_third import third
 from tests.benchmarks.redaction_unseen import second, unseen
 
@@ -208,6 +210,29 @@ def test_forms_that_were_written_after_the_rules_are_found() -> None:
     assert found["third, code"] >= 0.85
     escaped = [("x", is_masked(_escaped(case.secret), redact_text(_escaped(case.text)))) for case in drawn]
     assert recall(escaped)["x"] >= 0.97 * found["all"]
+
+
+def test_forms_by_somebody_who_had_not_seen_the_rules_are_found() -> None:
+    """And what the same hand wrote without a secret in it stays."""
+    rng = random.Random(13)  # noqa: S311 - made-up secrets
+    drawn = [Case(*case) for case in fourth(rng, each=1)]
+    found = recall([(case.kind, is_masked(case.secret, redact_text(case.text))) for case in drawn])
+    assert found["fourth, services"] >= 0.93
+    assert found["fourth, files"] >= 0.94
+    assert found["fourth, code"] >= 0.93
+    harmless = list(fourth_harmless(rng))
+    assert [redact_text(text) for text in harmless] == harmless
+
+
+@pytest.mark.parametrize("part", ["aA", "aA1", "Ab.", "pass", "a_1", "1a", "$a", "{a}", "%a", "x-"])
+def test_no_value_is_slow_to_judge(part: str) -> None:
+    """However many ways there are to read it: 50 bytes that nearly have each form are judged within 50 ms."""
+    texts = [f"{sign}{part * (50 // len(part))}!;\n" for sign in ("password: ", "token = ", "api_key='", "secret, '")]
+    redact_text(texts[0])
+    start = time.process_time()
+    for text in texts:
+        redact_text(text)
+    assert time.process_time() - start < 0.2
 
 
 def test_a_key_without_its_end_line_ends_where_its_body_does() -> None:
