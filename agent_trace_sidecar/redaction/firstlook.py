@@ -8,12 +8,12 @@ announces a secret is a string as well, and is never clean.
 
 import bisect
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import Final, NamedTuple
+from typing import Final
 
 from agent_trace_sidecar.redaction.files import is_secret_path, reads_secret_file, secret_paths
-from agent_trace_sidecar.redaction.jsonline import BORDER, is_json, is_utf8, unescaped
+from agent_trace_sidecar.redaction.jsonline import BORDER, are_json, is_json, is_utf8, unescaped
 from agent_trace_sidecar.redaction.masker import Masker
 from agent_trace_sidecar.redaction.memory import Memory
 from agent_trace_sidecar.redaction.names import Kind, kind_of
@@ -24,6 +24,10 @@ _NO_ID: Final = re.compile(
     rb"|[0-9a-f]{40})$).+",
     re.MULTILINE,
 )
+_PLAIN: Final = re.compile(rb"[^\x00-\x1f\"\\]+")
+"""What no writer of JSON must escape ..."""
+_HIDING: Final = re.compile(rb"\\(?:u(?!00[01])|/)")
+"""... and how one may do it all the same."""
 _SHORT_CORE: Final = (b"pat", b"Pat", b"PAT")
 """Announces a token at the end of a name, and is too frequent elsewhere to be looked for."""
 _LONGEST_NAME: Final = 256
@@ -32,48 +36,100 @@ _MOST_SUSPECTS: Final = 32
 """With more of them it is cheaper to open all lines than to ask which ones hold which."""
 
 
-class Seen(NamedTuple):
-    """What a first look has found."""
+class Look:
+    """What a first look at a portion of lines has found; before it, each of them must be opened."""
 
-    suspects: Collection[int]
-    """The indexes of the lines that may hold a secret; of the others, the memory knows now that they don't."""
-    spans: Mapping[bytes, list[Span]] | None
-    """What the layers found in each string of these lines, which says the same wherever it stands. None: all of it must
-    be looked at again."""
+    def __init__(self, lines: Sequence[bytes]) -> None:
+        self._lines = lines
+        self.suspects = set(range(len(lines)))
+        """The indexes of the lines that may hold a secret; of the others, the memory knows now that they don't."""
+        self.spans: Mapping[bytes, list[Span]] | None = None
+        """What the layers found in each string of the suspects, unescaped, which says the same wherever it stands. None
+        where all of it must be looked at again."""
+        self._whole = b""
+        self._strings: list[bytes] = []
+        """All strings, keys too, each once; escaped, but for their quotes and backslashes."""
 
+    def take(self, masker: Masker, memory: Memory) -> None:
+        """Look at the lines together."""
+        unreadable = self._lay_out()
+        fresh = self._fresh(memory)
+        opened = [unescaped(text) for text in fresh]
+        found: dict[int, list[Span]] = {}
+        suspects = _suspects(opened, b'"command"' in self._whole, masker, memory, found) if fresh else set()
+        memory.remember_clean([text for index, text in enumerate(fresh) if index not in suspects])
+        if len(suspects) <= _MOST_SUSPECTS:
+            self.suspects = unreadable
+            self.spans = {opened[index]: spans for index, spans in found.items()}
+            self._suspect([fresh[index] for index in suspects])
 
-def first_look(lines: Sequence[bytes], masker: Masker, memory: Memory) -> Seen:
-    """Look at the lines together."""
-    plain = [_with_plain_quotes(line) if is_json(line) and is_utf8(line) else b"" for line in lines]
-    unreadable = {index for index, line in enumerate(plain) if not line}
-    fresh = _fresh(plain, memory)
-    if not fresh:
-        return Seen(unreadable, {})
-    opened = [unescaped(text) for text in fresh]
-    found: dict[int, list[Span]] = {}
-    suspects = _suspects(opened, any(b'"command"' in line for line in plain), masker, memory, found)
-    memory.remember_clean([text for index, text in enumerate(fresh) if index not in suspects])
-    if len(suspects) > _MOST_SUSPECTS:
-        return Seen(range(len(lines)), None)
-    tokens = [b'"%b"' % fresh[index] for index in suspects]
-    showing = {index for index, line in enumerate(plain) if any(token in line for token in tokens)}
-    return Seen(unreadable | showing, {opened[index]: spans for index, spans in found.items()})
+    def _lay_out(self) -> set[int]:
+        """Cut the lines into strings; return the indexes of those that are no JSON."""
+        lines, unreadable = self._lines, set[int]()
+        if not are_json(lines) or not is_utf8(b"\n".join(lines)):
+            lines = [line if is_json(line) and is_utf8(line) else b"" for line in lines]
+            unreadable = {index for index, line in enumerate(lines) if not line}
+        self._whole = b"\n".join([_with_plain_quotes(line) if b'\\"' in line else line for line in lines])
+        self._strings = list(dict.fromkeys(self._whole.split(b'"')[1::2]))
+        return unreadable
+
+    def _fresh(self, memory: Memory) -> list[bytes]:
+        """The strings, keys too, that are no ids and not known to be clean, in order, each once.
+
+        They are escaped as they stand in the lines, but for their quotes and backslashes.
+        """
+        clean = memory.clean
+        unknown = b"\n".join([text for text in self._strings if text not in clean])
+        found: list[bytes] = _NO_ID.findall(unknown)
+        return [text for text in found if not memory.is_clean(text)]
+
+    def learn(self, values: Collection[bytes]) -> None:
+        """These turned out to be secrets: lines that repeat them must be opened too."""
+        if not values or len(self.suspects) == len(self._lines):
+            return
+        if len(values) > _MOST_SUSPECTS:
+            self.suspects = set(range(len(self._lines)))
+            return
+        plain = all(map(_PLAIN.fullmatch, values))
+        self.suspects.update(
+            index
+            for index, line in enumerate(self._lines)
+            if b"\\" in line and (not plain or ((b"\\u" in line or b"\\/" in line) and _HIDING.search(line)))
+        )
+        starts = self._starts()
+        for value in values:
+            self.suspects.update(_holding(value, self._whole, starts))
+
+    def _starts(self) -> list[int]:
+        """Where each line begins, and where the last one ends."""
+        return list(accumulate((len(line) + 1 for line in self._whole.split(b"\n")), initial=0))
+
+    def _suspect(self, texts: Collection[bytes]) -> None:
+        """The lines with these strings must be opened."""
+        if not texts:
+            return
+        starts = self._starts()
+        for text in texts:
+            self.suspects.update(_holding(b'"%b"' % text, self._whole, starts))
 
 
 def _with_plain_quotes(line: bytes) -> bytes:
     """The same JSON, in which every quote is the border of a string."""
-    if b"\\" not in line:
-        return line
     return line.replace(b"\\\\", b"\\u005c").replace(b'\\"', b"\\u0022")
 
 
-def _fresh(plain: Sequence[bytes], memory: Memory) -> list[bytes]:
-    """The strings, keys too, that are no ids and not known to be clean, in order, each once."""
-    clean = memory.clean
-    strings = b"\n".join(plain).split(b'"')[1::2]
-    unknown = b"\n".join(dict.fromkeys([text for text in strings if text not in clean]))
-    found: list[bytes] = _NO_ID.findall(unknown)
-    return [text for text in found if not memory.is_clean(text)]
+def _bases(texts: Iterable[bytes]) -> list[int]:
+    """Where each of them begins in a buffer in which there is a border between them, and where the buffer ends."""
+    return list(accumulate((len(text) + len(BORDER) for text in texts), initial=0))
+
+
+def _holding(value: bytes, buffer: bytes, bases: Sequence[int]) -> Iterator[int]:
+    """The indexes of the parts of a buffer in which a value stands."""
+    at = buffer.find(value)
+    while at >= 0:
+        index = bisect.bisect_right(bases, at) - 1
+        yield index
+        at = buffer.find(value, bases[index + 1])
 
 
 def _suspects(
@@ -81,7 +137,7 @@ def _suspects(
 ) -> set[int]:
     """The indexes of the texts in which something is `found`, or which announce a secret elsewhere."""
     buffer = BORDER.join(texts)
-    bases = list(accumulate((len(text) + len(BORDER) for text in texts), initial=0))
+    bases = _bases(texts)
 
     def which(places: Iterable[int]) -> set[int]:
         return {bisect.bisect_right(bases, place) - 1 for place in places}

@@ -18,7 +18,7 @@ from agent_trace_sidecar.redaction import export
 from agent_trace_sidecar.redaction.calls import CALL_RULES
 from agent_trace_sidecar.redaction.commands import COMMAND_RULES
 from agent_trace_sidecar.redaction.files import is_secret_path
-from agent_trace_sidecar.redaction.firstlook import Seen, first_look
+from agent_trace_sidecar.redaction.firstlook import Look
 from agent_trace_sidecar.redaction.jsonline import JsonLine
 from agent_trace_sidecar.redaction.masker import Masker
 from agent_trace_sidecar.redaction.memory import Memory
@@ -26,16 +26,13 @@ from agent_trace_sidecar.redaction.metadata import without_contents
 from agent_trace_sidecar.redaction.redacted import Redacted, mint
 from agent_trace_sidecar.redaction.rulebook import Rulebook
 from agent_trace_sidecar.redaction.rules import Overload, Rule
-from agent_trace_sidecar.redaction.spans import Span
 from agent_trace_sidecar.redaction.structures import STRUCTURE_RULES
 from agent_trace_sidecar.redaction.tokens import OWN_RULES
 from agent_trace_sidecar.redaction.userrules import read_rules
 
-_MOST_AT_ONCE: Final = 64
-"""Lines that are looked at together; more gains little, and a new secret means to look again at those behind it."""
-_MOST_BYTES_AT_ONCE: Final = 48 * 1024
-_FEWEST_AT_ONCE: Final = 8
-"""... or where each line shows a new secret."""
+_MOST_AT_ONCE: Final = 128
+"""Lines that are looked at together; more gains little."""
+_MOST_BYTES_AT_ONCE: Final = 96 * 1024
 _OWN_FIELDS: Final = (b'"observed"', b'"redacted"')
 _HEAD_FIELD: Final = re.compile(
     rb'"(v|seq|at)":\s*(\d{1,16})\s*[,}]|"(id|instance)":\s*"([0-9a-fA-F-]{36})"|"(hook)":\s*"([a-z.]{1,40})"'
@@ -89,45 +86,42 @@ class Funnel:
         raws = [raw.replace(b"\n", b" ").replace(b"\r", b" ") if b"\n" in raw else raw for raw in raws]
         seen = observed or [None] * len(raws)
         done: list[Redacted] = []
-        width = _MOST_AT_ONCE
         while len(done) < len(raws):
             begin = len(done)
-            asked = _fitting(raws, begin, width)
-            done += self._portion(raws[begin : begin + asked], seen[begin : begin + asked])
-            # A line that shows a new secret ends its portion, for the next may repeat it: where many do, look at few.
-            width = _MOST_AT_ONCE if len(done) - begin == asked else max(_FEWEST_AT_ONCE, width // 2)
+            end = begin + _fitting(raws, begin)
+            done += self._portion(raws[begin:end], seen[begin:end])
         return done
 
     def _portion(self, raws: Sequence[bytes], observed: Sequence[bytes | None]) -> list[Redacted]:
-        """The first of these lines, up to the one that shows a secret which was not known before."""
-        known = self._memory.generation
+        look = Look(raws)
         try:
-            looked = self._looked_at(raws)
+            self._take(look)
         except Exception as error:  # noqa: BLE001 - fails closed: the one line is withheld, of several each is opened
             if len(raws) == 1:
                 return [mint(_stub(raws[0], _reason(error)))]
-            looked = Seen(range(len(raws)), None)
         done: list[Redacted] = []
         for index, (raw, seen) in enumerate(zip(raws, observed, strict=True)):
-            if index in looked.suspects:
-                done.append(self._opened(raw, seen, looked.spans))
-                if self._memory.generation != known:
-                    break
+            if index in look.suspects:
+                done.append(self._opened(raw, seen, look))
             else:
                 done.append(mint(raw if seen is None else _spliced(raw, Counter(), seen)))
         return done
 
-    def _looked_at(self, raws: Sequence[bytes]) -> Seen:
+    def _take(self, look: Look) -> None:
+        """Look at the lines, where that may spare opening them."""
         if self._capture == "metadata":
-            return Seen(range(len(raws)), None)
-        return first_look(raws, self._ready(), self._memory) if self._enabled else Seen((), None)
+            return
+        if self._enabled:
+            look.take(self._ready(), self._memory)
+        else:
+            look.suspects.clear()
 
-    def _opened(self, raw: bytes, observed: bytes | None, known: Mapping[bytes, list[Span]] | None) -> Redacted:
+    def _opened(self, raw: bytes, observed: bytes | None, look: Look) -> Redacted:
         try:
             counts: Counter[str] = Counter()
             if self._capture == "metadata":
                 raw = _without_contents(raw)
-            masked = self._masked(raw, counts, known) if self._enabled else raw
+            masked = self._masked(raw, counts, look) if self._enabled else raw
             return mint(_spliced(masked, counts, observed))
         except Exception as error:  # noqa: BLE001 - fails closed: whatever it was, the raw line must not go on
             return mint(_stub(raw, _reason(error)))
@@ -155,18 +149,22 @@ class Funnel:
         if not self._enabled:
             return raw
         try:
-            looked = self._looked_at([raw])
-            return self._masked(raw, Counter(), looked.spans) if looked.suspects else raw
+            look = Look([raw])
+            self._take(look)
+            return self._masked(raw, Counter(), look) if look.suspects else raw
         except Exception as error:  # noqa: BLE001 - as above
             return msgspec.json.encode({"withheld": {"bytes": len(raw), "reason": _reason(error)}})
 
-    def _masked(self, raw: bytes, counts: Counter[str], known: Mapping[bytes, list[Span]] | None = None) -> bytes:
+    def _masked(self, raw: bytes, counts: Counter[str], look: Look) -> bytes:
         masker = self._ready()
         line = JsonLine.parse(raw)
         if line is None:
             text = raw.decode("utf-8", "replace").encode()
             return masker.mask(text, counts, (self._memory.environment,))
-        return line.masked(masker, counts, self._memory, known)
+        self._memory.learned.clear()
+        masked = line.masked(masker, counts, self._memory, look.spans)
+        look.learn(self._memory.learned)
+        return masked
 
     def _ready(self) -> Masker:
         """The masker with all rules; waits for the export when this is the first start of this version."""
@@ -185,14 +183,14 @@ class Funnel:
             self._on_problem("the kingfisher rules could not be exported; only the built-in rules are active")
 
 
-def _fitting(raws: Sequence[bytes], begin: int, most: int) -> int:
+def _fitting(raws: Sequence[bytes], begin: int) -> int:
     """How many of these lines, one at least, are looked at together."""
     size = 0
-    for number, raw in enumerate(raws[begin : begin + most]):
+    for number, raw in enumerate(raws[begin : begin + _MOST_AT_ONCE]):
         size += len(raw)
         if number and size > _MOST_BYTES_AT_ONCE:
             return number
-    return min(most, len(raws) - begin)
+    return min(_MOST_AT_ONCE, len(raws) - begin)
 
 
 def _utf8(text: str) -> bytes:

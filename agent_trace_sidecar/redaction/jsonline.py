@@ -8,20 +8,21 @@ import bisect
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Self
 
 import msgspec
 
 from agent_trace_sidecar.redaction.files import is_secret_path, reads_secret_file, values_of_file
 from agent_trace_sidecar.redaction.masker import MOST_ROUNDS, Masker
-from agent_trace_sidecar.redaction.memory import Memory
+from agent_trace_sidecar.redaction.memory import Known, Memory
 from agent_trace_sidecar.redaction.names import Kind, kind_of
-from agent_trace_sidecar.redaction.spans import Span, applied, blanked, by_line, merged
+from agent_trace_sidecar.redaction.spans import BREAK, Span, applied, blanked, by_line, merged
 from agent_trace_sidecar.redaction.values import Form, is_secret
 
 _TOKEN: Final = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?', re.DOTALL)
 _NUMBER: Final = re.compile(rb"\s*(\d{4,12})(?=[\s,}\]])")
+_RAW: Final = msgspec.json.Decoder(msgspec.Raw)
 BORDER: Final = b"\n\x1e\n"
 _SESSION: Final = re.compile(rb'"sessionI[Dd]":\s?"([^"\\]{1,80})"')
 _PATH_KEYS: Final = frozenset((b"filePath", b"filepath", b"path", b"file", b"relativePath", b"movePath", b"title"))
@@ -68,11 +69,20 @@ class JsonLine:
             counts.update(span.rule for span in spans)
             counts.update("assignment" for _ in layout.numbers)
             self._raw, changed = layout.rewritten(spans)
-            left = BORDER.join(changed)
-            if layout.is_settled(spans) and not masker.find(left) and not any(shown.find(blanked(left))):
+            if layout.is_settled(spans) and not _says_more(changed, masker, memory, shown):
                 break  # what the next round would find out, without laying the line out again
             known = None
         return self._raw
+
+
+def _says_more(masked: Sequence[bytes], masker: Masker, memory: Memory, shown: Known) -> bool:
+    """Whether strings of which something was masked hold something still; most are told several times."""
+    new = [text for text in masked if not memory.is_clean(BREAK + text)]
+    left = BORDER.join(new)
+    if new and (masker.find(left) or any(shown.find(blanked(left)))):
+        return True
+    memory.remember_clean([BREAK + text for text in new])  # these are not escaped, as all others there are
+    return False
 
 
 class _Layout:
@@ -93,12 +103,13 @@ class _Layout:
         self._bodies: list[bytes] = []
         size = 0
         key, kind = b"", Kind.NONE
-        needs_opening = b"\\" in raw or not raw.isascii()
         for match in _TOKEN.finditer(raw):
-            body = open_(match[1]) if needs_opening else match[1]
+            body, colon = match.groups()
+            if b"\\" in body or not body.isascii():
+                body = open_(body)
             self._tokens.append(match.span(1))
             self._bases.append(size)
-            if match[2]:
+            if colon:
                 self._names.add(len(self._bases) - 1)
                 key, kind = body, kind_of(body)
                 if kind is Kind.PASSWORD and (number := _NUMBER.match(raw, match.end())):
@@ -166,13 +177,23 @@ class _Layout:
 def is_json(raw: bytes) -> bool:
     """Whether the line is JSON as JavaScript writes it: a cut emoji leaves a lone surrogate, which msgspec refuses."""
     try:
-        msgspec.json.decode(raw, type=msgspec.Raw)
+        _RAW.decode(raw)
     except (ValueError, RecursionError):
         try:
             json.loads(raw.decode("utf-8", "replace"))
         except (ValueError, RecursionError):
             return False
     return True
+
+
+def are_json(lines: Sequence[bytes]) -> bool:
+    """Whether each of these lines is JSON, and nothing beside it; where this is False, each must be asked."""
+    try:
+        values = _RAW.decode_lines(b"\n".join(lines))
+    except (ValueError, RecursionError):
+        return False
+    # A value that reaches over a line's end, or two values in a line, would have other lengths.
+    return list(map(len, values)) == list(map(len, lines))
 
 
 def is_utf8(raw: bytes) -> bool:

@@ -20,6 +20,8 @@ MOST_SESSIONS: Final = 64
 MOST_CLEAN: Final = 6_000
 _LONGEST_KEPT: Final = 120
 MOST_VALUES: Final = 512
+_MOST_LATEST: Final = 16
+"""More than these are worth an automaton."""
 _SHORTEST: Final = 8
 _LONGEST: Final = 512
 
@@ -29,9 +31,9 @@ _USERINFO: Final = re.compile(r"^[a-z][a-z0-9+.-]*://[^/@\s]*:([^/@\s]+)@", re.I
 class Known:
     """A bounded set of values, each with the rule that found it first, and the automaton that finds them all."""
 
-    def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
-        """`on_change` is called when a value was added."""
-        self._on_change = on_change
+    def __init__(self, on_new: Callable[[bytes], None]) -> None:
+        """`on_new` is told each value that is added."""
+        self._on_new = on_new
         self._rules: OrderedDict[bytes, str] = OrderedDict()
         self._automaton: BytesAhoCorasick | None = None
         self._order: list[str] = []
@@ -44,7 +46,7 @@ class Known:
             if form not in self._rules:
                 self._rules[form] = rule
                 self._automaton = None
-                self._on_change()
+                self._on_new(form)
         while len(self._rules) > MOST_VALUES:
             self._rules.popitem(last=False)
         return True
@@ -69,10 +71,11 @@ class Memory:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._everything: BytesAhoCorasick | None = None
-        """Finds what any session has shown; None when it must be made again."""
-        self.generation = 0
-        """Grows with every value that is shown: what was clean before may not be any more."""
-        self.environment = Known(self._changed)
+        """Finds what any session has shown, but for `_latest`, and for a while what one has shown that is forgotten."""
+        self._latest: list[bytes] = []
+        self.learned: list[bytes] = []
+        """Values that were shown since somebody emptied it: what was clean before may not be any more."""
+        self.environment = Known(self._learn)
         self._sessions: OrderedDict[bytes, Known] = OrderedDict()
         self.clean: set[bytes] = set()
         """Strings that were looked at before and hold nothing: names, paths, and short outputs told twice."""
@@ -83,10 +86,12 @@ class Memory:
 
     def places(self, text: bytes) -> list[int]:
         """Where the text holds values that any session has shown."""
-        if self._everything is None:
+        if self._everything is None or len(self._latest) > _MOST_LATEST:
             known = (self.environment, *self._sessions.values())
             self._everything = BytesAhoCorasick(list({value for one in known for value in one.values()}))
-        return [start for _, start, _ in self._everything.find_matches_as_indexes(text)]
+            self._latest.clear()
+        latest = (match.start() for value in self._latest for match in re.finditer(re.escape(value), text))
+        return [*(start for _, start, _ in self._everything.find_matches_as_indexes(text)), *latest]
 
     def is_clean(self, text: bytes) -> bool:
         """Whether this string was looked at before and held nothing."""
@@ -113,16 +118,15 @@ class Memory:
 
     def session(self, key: bytes) -> Known:
         """What this session has shown so far."""
-        known = self._sessions.pop(key, None) or Known(self._changed)
+        known = self._sessions.pop(key, None) or Known(self._learn)
         self._sessions[key] = known
         while len(self._sessions) > MOST_SESSIONS:
             self._sessions.popitem(last=False)
-            self._changed()
         return known
 
-    def _changed(self) -> None:
-        self._everything = None
-        self.generation += 1
+    def _learn(self, value: bytes) -> None:
+        self._latest.append(value)
+        self.learned.append(value)
 
 
 def _is_digested(text: bytes) -> bool:

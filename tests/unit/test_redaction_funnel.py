@@ -368,11 +368,18 @@ _TOGETHER = [
     _line(input={"text": "a \ud800 half, and " + TOKEN}),
     _line(input={"githubPat": "q8Zr3vX1pLm0Tn7Ws5Yd"}),
     _line(input={"text": base64.b64encode(f"password={PASSWORD}".encode()).decode()}),
+    _line(input={"sessionID": "ses_1", "out": f"got {PASSWORD} hidden"}).replace(b"got T", b"got \\u0054"),
+    _line(input={"sessionID": "ses_1", "text": 'DB_PASSWORD=\'x7/Kq"9v\\Lm2\''}),
+    _line(input={"sessionID": "ses_1", "out": 'it is x7/Kq"9v\\Lm2'}),
+    _line(input={"sessionID": "ses_1", "out": 'it is x7/Kq"9v\\Lm2'}).replace(b"/", b"\\/"),
+    _line(input={"sessionID": "ses_1", "text": "DB_PASSWORD=x7/Kq-9vé4Lm2"}),
+    _line(input={"sessionID": "ses_1", "out": "it is x7/Kq-9vé4Lm2"}).replace(b"/", b"\\/"),
+    json.dumps({**HEAD, "input": {"sessionID": "ses_1", "out": "it is x7/Kq-9vé4Lm2"}}, ensure_ascii=False).encode(),
 ]
 
 
 @given(st.lists(st.sampled_from(_TOGETHER), max_size=90), st.integers(1, 90))
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_lines_that_are_looked_at_together_come_out_as_one_by_one(
     tmp_path: Path, raws: list[bytes], width: int
 ) -> None:
