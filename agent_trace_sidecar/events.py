@@ -4,14 +4,14 @@ A line that says nothing of use is still a `Seen`: its columns are stored and it
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
 FileKind: TypeAlias = Literal["add", "update", "delete", "move"]
 
 
-class Hello(NamedTuple):
+class Hello(msgspec.Struct, frozen=True, gc=False):
     """The shim started in this version of OpenCode."""
 
     version: str | None
@@ -19,7 +19,7 @@ class Hello(NamedTuple):
     """OpenCode's name for the repository, the same in all its worktrees."""
 
 
-class SessionSeen(NamedTuple):
+class SessionSeen(msgspec.Struct, frozen=True, gc=False):
     """A session exists; a subagent's names its parent."""
 
     session_id: str
@@ -30,14 +30,14 @@ class SessionSeen(NamedTuple):
     """From where on the session is undone at the moment."""
 
 
-class Undone(NamedTuple):
+class Undone(msgspec.Struct, frozen=True, gc=False):
     """Everything from this message on is undone; in the message itself only from the part on, if one is named."""
 
     message_id: str
     part_id: str | None = None
 
 
-class MessageRemoved(NamedTuple):
+class MessageRemoved(msgspec.Struct, frozen=True, gc=False):
     """A message, or with `part_id` a part of one, is gone for good."""
 
     session_id: str
@@ -45,13 +45,13 @@ class MessageRemoved(NamedTuple):
     part_id: str | None = None
 
 
-class RevertKept(NamedTuple):
+class RevertKept(msgspec.Struct, frozen=True, gc=False):
     """What is undone in a session at the moment is gone for good."""
 
     session_id: str
 
 
-class MessageSeen(NamedTuple):
+class MessageSeen(msgspec.Struct, frozen=True, gc=False):
     """A message as it stands now; an assistant's carries the model that writes it."""
 
     message_id: str
@@ -63,13 +63,13 @@ class MessageSeen(NamedTuple):
     """The user message that an assistant message answers."""
 
 
-class UserCommand(NamedTuple):
+class UserCommand(msgspec.Struct, frozen=True, gc=False):
     """This user message announces a command that a person ran (`!cmd`): its calls are not the AI's."""
 
     message_id: str
 
 
-class CallOpened(NamedTuple):
+class CallOpened(msgspec.Struct, frozen=True, gc=False):
     """A tool call was announced; the only place that names call and message together before the hooks fire."""
 
     session_id: str
@@ -78,7 +78,7 @@ class CallOpened(NamedTuple):
     part_id: str | None = None
 
 
-class CallDone(NamedTuple):
+class CallDone(msgspec.Struct, frozen=True, gc=False):
     """A tool call ended well. `args` and `metadata` stay unopened: most tools change no file."""
 
     tool: str
@@ -87,14 +87,14 @@ class CallDone(NamedTuple):
     title: str | None
 
 
-class CallFailed(NamedTuple):
+class CallFailed(msgspec.Struct, frozen=True, gc=False):
     """A tool call ended in an error: of what it has written all the same only a snapshot knows."""
 
     tool: str
     args: msgspec.Raw = msgspec.Raw()
 
 
-class StepBegan(NamedTuple):
+class StepBegan(msgspec.Struct, frozen=True, gc=False):
     """The model begins an answer, after OpenCode has taken a snapshot of the worktree (None where it takes none)."""
 
     session_id: str
@@ -104,7 +104,7 @@ class StepBegan(NamedTuple):
     """Who begins it, where the same line says so."""
 
 
-class StepEnded(NamedTuple):
+class StepEnded(msgspec.Struct, frozen=True, gc=False):
     """All calls of the answer have ended, and OpenCode has taken another snapshot."""
 
     session_id: str
@@ -127,7 +127,7 @@ Event: TypeAlias = (
 )
 
 
-class Seen(NamedTuple):
+class Seen(msgspec.Struct, frozen=True, gc=False):
     """One line as its dialect reads it: the columns of the event's row, and what it means."""
 
     name: str

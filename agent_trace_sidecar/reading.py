@@ -9,8 +9,10 @@ import asyncio
 import time
 from bisect import bisect_right
 from collections.abc import Callable
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 from uuid import UUID
+
+import msgspec
 
 from agent_trace_sidecar.limits import BATCH_BYTES, BATCH_ROWS
 from agent_trace_sidecar.redaction import Redacted
@@ -27,7 +29,7 @@ _LEAST_BYTES: Final = 1024
 """A portion does not shrink below this; it holds a line at least."""
 
 
-class LogLine(NamedTuple):
+class LogLine(msgspec.Struct, frozen=True, gc=False):
     """One line of a log: `end` is the position after it; `line` is None where bytes were damaged or are gone."""
 
     line: Redacted | None
@@ -65,7 +67,7 @@ class Log(Protocol):
         """The database fell back to `position`."""
 
 
-class Parsed(NamedTuple):
+class Parsed(msgspec.Struct, frozen=True, gc=False):
     """A line and what it says: `found` is None where it is empty, damaged or gone."""
 
     source: LogLine

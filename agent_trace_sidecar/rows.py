@@ -137,7 +137,7 @@ class Built(msgspec.Struct):
     voids: list[Void] = []
 
 
-class Item(NamedTuple):
+class Item(msgspec.Struct, frozen=True, gc=False):
     """One line on its way: what it became, the line itself, and where it stood in its log."""
 
     built: Built

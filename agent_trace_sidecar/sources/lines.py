@@ -3,19 +3,21 @@
 A line over the limit is not buffered: its first bytes are kept (they hold the ids), the rest is counted and dropped.
 """
 
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 HEAD_BYTES: Final = 4096
 
 
-class Line(NamedTuple):
+class Line(msgspec.Struct, frozen=True, gc=False):
     """A line without its newline, and how many bytes of the source it took, newline included."""
 
     data: bytes
     size: int
 
 
-class Oversize(NamedTuple):
+class Oversize(msgspec.Struct, frozen=True, gc=False):
     """A line that was too long to keep: its first bytes, and how many bytes of the source it took."""
 
     head: bytes
@@ -27,6 +29,7 @@ class LineSplitter:
 
     def __init__(self, max_line_bytes: int) -> None:
         self._max = max_line_bytes
+        self._head = min(HEAD_BYTES, max_line_bytes)
         self._pieces: list[bytes] = []
         self._held = 0
         self._dropped = 0
@@ -47,7 +50,7 @@ class LineSplitter:
         lines.append(self._take(1))
         *whole, rest = chunk[first_end + 1 :].split(b"\n")
         lines.extend(
-            Line(data, len(data) + 1) if len(data) <= self._max else Oversize(data[:HEAD_BYTES], len(data) + 1)
+            Line(data, len(data) + 1) if len(data) <= self._max else Oversize(data[: self._head], len(data) + 1)
             for data in whole
         )
         if rest:
@@ -61,7 +64,7 @@ class LineSplitter:
     def _hold(self, piece: bytes) -> None:
         if self._dropped or self._held + len(piece) > self._max:
             if not self._dropped:
-                head = b"".join([*self._pieces, piece])[:HEAD_BYTES]
+                head = b"".join([*self._pieces, piece])[: self._head]
                 self._dropped = self._held + len(piece) - len(head)
                 self._pieces, self._held = [head], len(head)
             else:

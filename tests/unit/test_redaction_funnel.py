@@ -369,7 +369,7 @@ _TOGETHER = [
     _line(input={"githubPat": "q8Zr3vX1pLm0Tn7Ws5Yd"}),
     _line(input={"text": base64.b64encode(f"password={PASSWORD}".encode()).decode()}),
     _line(input={"sessionID": "ses_1", "out": f"got {PASSWORD} hidden"}).replace(b"got T", b"got \\u0054"),
-    _line(input={"sessionID": "ses_1", "text": 'DB_PASSWORD=\'x7/Kq"9v\\Lm2\''}),
+    _line(input={"sessionID": "ses_1", "text": "DB_PASSWORD='x7/Kq\"9v\\Lm2'"}),
     _line(input={"sessionID": "ses_1", "out": 'it is x7/Kq"9v\\Lm2'}),
     _line(input={"sessionID": "ses_1", "out": 'it is x7/Kq"9v\\Lm2'}).replace(b"/", b"\\/"),
     _line(input={"sessionID": "ses_1", "text": "DB_PASSWORD=x7/Kq-9vé4Lm2"}),
