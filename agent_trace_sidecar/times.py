@@ -11,4 +11,4 @@ MAX_AT_MS: Final = 253_402_300_799_999
 def moment(at_ms: float) -> datetime:
     """The time; one that no calendar has is moved to the nearest that has."""
     known = min(at_ms, MAX_AT_MS) if at_ms > 0 else 0
-    return EPOCH + timedelta(milliseconds=known)
+    return EPOCH + timedelta(0, 0, known * 1000)
