@@ -10,14 +10,14 @@ import bisect
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import Final
+from typing import Final, NamedTuple
 
 from agent_trace_sidecar.redaction.files import is_secret_path, reads_secret_file, secret_paths
-from agent_trace_sidecar.redaction.jsonline import BORDER, are_json, is_json, is_utf8, unescaped
+from agent_trace_sidecar.redaction.jsonline import are_json, is_json, is_utf8, unescaped
 from agent_trace_sidecar.redaction.masker import Masker
 from agent_trace_sidecar.redaction.memory import Memory
 from agent_trace_sidecar.redaction.names import Kind, kind_of
-from agent_trace_sidecar.redaction.spans import Span
+from agent_trace_sidecar.redaction.spans import BORDER, Span
 
 _NO_ID: Final = re.compile(
     rb"^(?!(?:(?:msg|prt|ses|evt|call|per|que|toolu)_[A-Za-z0-9_]{1,40}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -28,11 +28,12 @@ _PLAIN: Final = re.compile(rb"[^\x00-\x1f\"\\]+")
 """What no writer of JSON must escape ..."""
 _HIDING: Final = re.compile(rb"\\(?:u(?!00[01])|/)")
 """... and how one may do it all the same."""
+_KEY: Final = b" PRIVATE KEY"
 _SHORT_CORE: Final = (b"pat", b"Pat", b"PAT")
 """Announces a token at the end of a name, and is too frequent elsewhere to be looked for."""
 _LONGEST_NAME: Final = 256
 _LONGEST_COMMAND: Final = 2000
-_MOST_SUSPECTS: Final = 32
+_MOST_SUSPECTS: Final = 64
 """With more of them it is cheaper to open all lines than to ask which ones hold which."""
 
 
@@ -47,21 +48,16 @@ class Look:
         """What the layers found in each string of the suspects, unescaped, which says the same wherever it stands. None
         where all of it must be looked at again."""
         self._whole = b""
-        self._strings: list[bytes] = []
-        """All strings, keys too, each once; escaped, but for their quotes and backslashes."""
 
     def take(self, masker: Masker, memory: Memory) -> None:
         """Look at the lines together."""
         unreadable = self._lay_out()
         fresh = self._fresh(memory)
-        opened = [unescaped(text) for text in fresh]
-        found: dict[int, list[Span]] = {}
-        suspects = _suspects(opened, b'"command"' in self._whole, masker, memory, found) if fresh else set()
-        memory.remember_clean([text for index, text in enumerate(fresh) if index not in suspects])
-        if len(suspects) <= _MOST_SUSPECTS:
-            self.suspects = unreadable
-            self.spans = {opened[index]: spans for index, spans in found.items()}
-            self._suspect([fresh[index] for index in suspects])
+        seen = _seen([unescaped(text) for text in fresh], b'"command"' in self._whole, masker, memory)
+        memory.remember_clean([text for index, text in enumerate(fresh) if index not in seen.suspects])
+        if len(seen.suspects) <= _MOST_SUSPECTS:
+            self.suspects, self.spans = unreadable, seen.spans
+            self._suspect([fresh[index] for index in seen.suspects])
 
     def _lay_out(self) -> set[int]:
         """Cut the lines into strings; return the indexes of those that are no JSON."""
@@ -70,17 +66,15 @@ class Look:
             lines = [line if is_json(line) and is_utf8(line) else b"" for line in lines]
             unreadable = {index for index, line in enumerate(lines) if not line}
         self._whole = b"\n".join([_with_plain_quotes(line) if b'\\"' in line else line for line in lines])
-        self._strings = list(dict.fromkeys(self._whole.split(b'"')[1::2]))
         return unreadable
 
     def _fresh(self, memory: Memory) -> list[bytes]:
-        """The strings, keys too, that are no ids and not known to be clean, in order, each once.
+        """The strings, keys too, that are no ids and not known to be clean; each once.
 
         They are escaped as they stand in the lines, but for their quotes and backslashes.
         """
-        clean = memory.clean
-        unknown = b"\n".join([text for text in self._strings if text not in clean])
-        found: list[bytes] = _NO_ID.findall(unknown)
+        unknown = sorted(set(self._whole.split(b'"')[1::2]) - memory.clean)
+        found: list[bytes] = _NO_ID.findall(b"\n".join(unknown))
         return [text for text in found if not memory.is_clean(text)]
 
     def learn(self, values: Collection[bytes]) -> None:
@@ -132,29 +126,42 @@ def _holding(value: bytes, buffer: bytes, bases: Sequence[int]) -> Iterator[int]
         at = buffer.find(value, bases[index + 1])
 
 
-def _suspects(
-    texts: Sequence[bytes], command: bool, masker: Masker, memory: Memory, found: dict[int, list[Span]]
-) -> set[int]:
-    """The indexes of the texts in which something is `found`, or which announce a secret elsewhere."""
-    buffer = BORDER.join(texts)
+class _Seen(NamedTuple):
+    """What was seen in texts that stand beside each other by chance."""
+
+    suspects: set[int]
+    """The indexes of those in which something was found, or which announce a secret elsewhere."""
+    spans: dict[bytes, list[Span]] | None
+    """What was found, text by text; None where it takes the lines to tell."""
+
+
+def _seen(texts: Sequence[bytes], command: bool, masker: Masker, memory: Memory) -> _Seen:
+    if not texts:
+        return _Seen(set(), {})
+    buffer = BORDER.join(texts) + BORDER
     bases = _bases(texts)
 
     def which(places: Iterable[int]) -> set[int]:
         return {bisect.bisect_right(bases, place) - 1 for place in places}
 
     cores: list[int] = []
-    for span in masker.find(buffer, cores=cores):
+    spans, across = masker.find_apart(buffer, cores)
+    found: dict[int, list[Span]] = {}
+    for span in spans:
         index = bisect.bisect_right(bases, span.start) - 1
         found.setdefault(index, []).append(span._replace(start=span.start - bases[index], end=span.end - bases[index]))
     named = which(cores) | {index for index, text in enumerate(texts) if text.endswith(_SHORT_CORE)}
+    keys = {index for index, text in enumerate(texts) if _KEY in text}  # its lines may be the line's next strings
     # The border before a path belongs to what was found.
     paths = which(at + 1 for at in secret_paths(buffer))
-    return {
+    suspects = {
         *found,
+        *keys,
         *which(memory.places(buffer)),
         *(index for index in named if _is_secret_name(texts[index])),
         *(index for index in paths if _names_secret_file(texts[index], command)),
     }
+    return _Seen(suspects, None if keys or across else {texts[index]: one for index, one in found.items()})
 
 
 def _is_secret_name(text: bytes) -> bool:

@@ -17,13 +17,12 @@ from agent_trace_sidecar.redaction.files import is_secret_path, reads_secret_fil
 from agent_trace_sidecar.redaction.masker import MOST_ROUNDS, Masker
 from agent_trace_sidecar.redaction.memory import Known, Memory
 from agent_trace_sidecar.redaction.names import Kind, kind_of
-from agent_trace_sidecar.redaction.spans import BREAK, Span, applied, blanked, by_line, merged
+from agent_trace_sidecar.redaction.spans import BORDER, BREAK, Span, applied, blanked, by_line, merged
 from agent_trace_sidecar.redaction.values import Form, is_secret
 
 _TOKEN: Final = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?', re.DOTALL)
 _NUMBER: Final = re.compile(rb"\s*(\d{4,12})(?=[\s,}\]])")
 _RAW: Final = msgspec.json.Decoder(msgspec.Raw)
-BORDER: Final = b"\n\x1e\n"
 _SESSION: Final = re.compile(rb'"sessionI[Dd]":\s?"([^"\\]{1,80})"')
 _PATH_KEYS: Final = frozenset((b"filePath", b"filepath", b"path", b"file", b"relativePath", b"movePath", b"title"))
 _CONTENT_KEYS: Final = frozenset(

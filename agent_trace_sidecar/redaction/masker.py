@@ -13,7 +13,7 @@ from agent_trace_sidecar.redaction.names import Kind, kind_of
 from agent_trace_sidecar.redaction.nearby import near_words
 from agent_trace_sidecar.redaction.rulebook import Places, Rulebook
 from agent_trace_sidecar.redaction.samples import without_samples
-from agent_trace_sidecar.redaction.spans import Span, applied, blanked, by_line, merged
+from agent_trace_sidecar.redaction.spans import BREAK, Span, applied, blanked, by_line, merged
 from agent_trace_sidecar.redaction.structures import key_blocks
 from agent_trace_sidecar.redaction.tables import tables
 from agent_trace_sidecar.redaction.views import Place, unescaped, unquoted, without_entities
@@ -42,20 +42,28 @@ class Masker:
             extra = [span for k in known for span in k.find(view)]
             if secret_file:
                 extra += values_of_file(view)
-            spans = merged(by_line(view, [*self._all(view, 0, Places([], [], [], [])), *extra]))
+            spans = merged(by_line(view, [*self._all(view, 0, Places.none()), *extra]))
             if not spans:
                 break
             counts.update(span.rule for span in spans)
             text = applied(text, spans)
         return text
 
-    def find(self, text: bytes, depth: int = 0, *, cores: list[int] | None = None) -> list[Span]:
-        """The secrets of `text`, in order, none across a line end; `cores` gets the places of secret-like words."""
+    def find(self, text: bytes, depth: int = 0) -> list[Span]:
+        """The secrets of `text`, in order, none across a line end."""
         view = blanked(text)
-        places = Places([], [], [], [])
-        if cores is not None:
-            places = places._replace(cores=cores)
-        return merged(by_line(view, self._all(view, depth, places)))
+        return merged(by_line(view, self._all(view, depth, Places.none())))
+
+    def find_apart(self, texts: bytes, cores: list[int]) -> tuple[list[Span], bool]:
+        """The same for texts with a `BORDER` between them, and whether something was found across a border.
+
+        Then it must be asked what each says by itself, if they don't belong together. `cores` gets the places of
+        secret-like words.
+        """
+        view = blanked(texts)
+        found = list(self._all(view, 0, Places.none()._replace(cores=cores)))
+        across = any(BREAK in view[span.start : span.end] for span in found)
+        return merged(by_line(view, found)), across
 
     def _all(self, view: bytes, depth: int, places: Places) -> Iterator[Span]:
         return without_samples(view, self._layers(view, depth, places))
@@ -105,7 +113,7 @@ def _around(text: bytes, cores: list[int]) -> Iterator[tuple[int, int]]:
         end = min(len(text), core + _VALUE_REACH) if end < 0 else end
         if text.find(b"value", end, end + _NEXT_LINE) >= 0 or text.find(b"<string>", end, end + _NEXT_LINE) >= 0:
             end = min(len(text), end + 3 * _NEXT_LINE)  # name and value are members of one object, on two lines
-        if high >= 0 and start <= high + _NAME_REACH:
+        if high >= 0 and start <= high + _NAME_REACH and BREAK not in text[high:start]:
             high = max(high, end)
             continue
         if high >= 0:

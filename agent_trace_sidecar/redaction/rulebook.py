@@ -8,7 +8,7 @@ literal are asked all together by one automaton whether any of them matches at a
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 import re2
 from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
@@ -67,6 +67,11 @@ class Places(NamedTuple):
     """Names of services."""
     statements: list[int]
     """Statements of SQL that hold rows."""
+
+    @classmethod
+    def none(cls) -> Self:
+        """To be filled."""
+        return cls([], [], [], [])
 
 
 _MARKS: Final = (frozenset(CORES), STRONG_CORES, frozenset(PROVIDERS), frozenset(STATEMENTS))

@@ -14,6 +14,10 @@ BREAK: Final = b"\x1e"
 """Stands between two strings of one line while the layers look: no secret reaches across it."""
 
 
+BORDER: Final = b"\n" + BREAK + b"\n"
+"""... so that each of them begins and ends a line."""
+
+
 class Span(NamedTuple):
     """The bytes `start` to `end` are a secret, found by `rule`."""
 

@@ -79,6 +79,10 @@ _PEM_LINE: Final = re.compile(
     rb"[ \t>|+*#/\d:\"'-]{0,24}([A-Za-z0-9+/=\\.\xe2\x80\xa6 ]*)[\"'\x60]?[ \t,;+.)\\]{0,8}\r?$|[\s\"']*(?:Proc-Type|DEK-Info|Version|Comment|Hash|Charset):"
 )
 """A line of a key's body, or of its head, as it stands in files, diffs and literals."""
+_STRING_END: Final = re.compile(rb"\s*\x1e")
+_PEM_STRINGS: Final = re.compile(
+    rb"(?:\s*\x1e\s*[+>|-]?(?:[A-Za-z0-9+/=]{0,100}|(?:Proc-Type|DEK-Info|Version|Comment|Hash|Charset): [^\n\x1e]{0,100}))*\s*\x1e\s*[+>|-]?"
+)
 _PEM_SHORT: Final = 24
 _PEM_MOST: Final = 64 * 1024
 _PEM_BODY: Final = re.compile(rb"(?:[A-Za-z0-9+/=]|\\[nrt]){4,}")
@@ -98,11 +102,21 @@ def key_blocks(text: bytes) -> Iterator[Span]:
         limit = min(len(text), begin.end() + _PEM_MOST)
         mark = _PEM_MARK.search(text, begin.end(), limit)
         stop = mark.start() if mark else limit
-        if mark is None or not _PEM_END.match(text, stop) or _PEM_PROSE.search(text, begin.end(), stop):
+        if apart := _end_in_strings(text, begin.end(), limit):
+            stop = apart
+        elif mark is None or not _PEM_END.match(text, stop) or _PEM_PROSE.search(text, begin.end(), stop):
             stop = _body_end(text, begin.end(), stop)
         if _PEM_BODY.search(text, begin.end(), stop):
             yield Span(begin.end(), stop, "private-key")
         at = max(stop, begin.end())
+
+
+def _end_in_strings(text: bytes, start: int, limit: int) -> int:
+    """Where END stands when the lines of the key are strings of their own, as in the hunks of a patch; else 0."""
+    if not _STRING_END.match(text, start):
+        return 0
+    end = _PEM_END.search(text, start, limit)
+    return end.start() if end and _PEM_STRINGS.fullmatch(text, start, end.start()) else 0
 
 
 def _body_end(text: bytes, start: int, limit: int) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from agent_trace_sidecar.redaction.rules import Overload
-from agent_trace_sidecar.redaction.spans import BREAK
+from agent_trace_sidecar.redaction.spans import BORDER, BREAK
 
 MOST_PARTS: Final = 150_000
 """More escapes than this in one text are no text that anybody wrote."""
@@ -70,7 +70,7 @@ def _escape_parts(text: bytes, lines: list[tuple[int, int]]) -> Iterator[Part]:
     at = 0
     for start, end in lines:
         if start > at:
-            yield at, start, BREAK
+            yield at, start, BORDER
         for match in _ESCAPE.finditer(text, start, end):
             body = match.group()[1:]
             yield *match.span(), _SIMPLE.get(body) or chr(int(body[1:], 16)).encode("utf-8", "replace")

@@ -390,6 +390,23 @@ def test_lines_that_are_looked_at_together_come_out_as_one_by_one(
     assert found == expected
 
 
+@given(st.lists(TEXTS, min_size=2, max_size=6))
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_a_string_says_does_not_depend_on_the_strings_beside_it(tmp_path: Path, texts: list[str]) -> None:
+    """Neither in other lines nor in its own, where they belong together no more than in others."""
+    raws = [_line(input=text) for text in texts]
+    single, several = Funnel(cache_dir=tmp_path), Funnel(cache_dir=tmp_path)
+    assert [done.line for done in several.lines(raws)] == [single.line(raw).line for raw in raws]
+
+
+def test_a_private_key_is_found_line_by_line_in_a_list() -> None:
+    """As the hunks of a patch hold it; each of its lines by itself could be anything."""
+    body = ["MIIEpAIBAAKCAQEA7b3Qm1x9c5YdJk2s", "c5YdJk2sMIIEpAIBAAKCAQEA7b3Qm1x9"]
+    begin, end = "-----BEGIN RSA PRIVATE KEY-----", "-----END RSA PRIVATE KEY-----"
+    found = masked({"lines": [begin, *body, end, "after"]})["lines"]
+    assert found == [begin, "[REDACTED:private-key]", "[REDACTED:private-key]", end, "after"]
+
+
 def test_each_line_after_a_new_secret_is_looked_at_for_it() -> None:
     """Also in strings that were clean before, escaped or long, and where every line shows another one."""
     funnel = Funnel()
