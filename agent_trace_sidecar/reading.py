@@ -21,8 +21,8 @@ from agent_trace_sidecar.wire import Envelope, Rejected, head, parse
 
 _LINGER_S: Final = 0.02
 """After a quiet time the first line goes out almost at once; those that come with it go with it."""
-_SLICE_BYTES: Final = 48 * 1024
-"""Read ahead in one go: about two milliseconds, for which answers wait; many lines at once are masked best."""
+_SLICE_BYTES: Final = 96 * 1024
+"""Read ahead in one go: a few milliseconds, for which answers wait; many lines at once are masked best."""
 
 
 _LEAST_BYTES: Final = 1024
