@@ -175,6 +175,11 @@ class Funnel:
             self._masker = Masker(Rulebook([*own, *(self._exported or ())]))
         return self._masker
 
+    def settle(self, timeout_s: float) -> None:
+        """Wait until it is known, and said, which rules there are: a short first start would end before."""
+        if self._loading is not None:
+            self._loading.join(timeout_s)
+
     def _export(self) -> None:
         try:
             self._exported = export.export(self._cache_dir)
