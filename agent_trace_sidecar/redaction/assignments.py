@@ -65,7 +65,12 @@ _ONE_WORD: Final = re.compile(rb"[a-z]{6,}$")
 _NUMBERED: Final = re.compile(rb"[A-Za-z_.]*\d?[.*$]?$")
 _JOINTS: Final = frozenset(b"-|~")
 _CALL: Final = re.compile(rb"[(\[][ \t]*(?:\\*[\"'][^\"'\n]{0,60}\\*[\"'][ \t]*,[ \t]*){0,2}\\*[\"']?$")
-_WORD: Final = re.compile(rb"[a-z]{4,}$")
+_WORD: Final = re.compile(rb"[a-z]{4,}$|[A-Za-z]{3,}\d{1,4}$")
+_NUMBERED_WORD: Final = re.compile(rb"[A-Za-z]{5,}\d{1,4}$")
+_VERB: Final = re.compile(
+    rb"(?i)\.?(?:set|check|verify|validate|update|change|with|assert|test|reset)_?[a-z_]*(?:password|passwd|pwd)$"
+)
+_LISP: Final = re.compile(rb"\((?:setq|defvar|defparameter|def|define|set!)[ \t]+$")
 _TUPLE: Final = re.compile(rb"\{[ \t]*$|\bset[ \t]+:$")
 """Erlang's pairs and Ruby's settings: {db_password, "value"}, set :db_password, "value"."""
 _SETTER: Final = re.compile(
@@ -100,9 +105,16 @@ def assignments(text: bytes, stretches: Iterable[tuple[int, int]]) -> Iterator[S
                 raise Overload
             start, at = place.span()
             yield from _candidate(text, start, at)
-            at -= text[at - 1 : at] == b"-" or text[at - 2 : at - 1] == b">"  # what follows may be a flag or a name
+            at -= _step_back(text, start, at)
         if any(text.find(sign, low, high) >= 0 for sign in (b"==", b"!=", b"equals")):
             yield from _reversed(text, low, high)
+
+
+def _step_back(text: bytes, start: int, at: int) -> int:
+    """How far before the end of a candidate the next may begin: the dash of a flag, or the name in an element."""
+    if text[at - 1 : at] == b"-" or text[at - 2 : at - 1] == b">":
+        return 1
+    return 2 if text[at - 2 : at - 1] == b"-" and at - 2 > start else 0
 
 
 def _candidate(text: bytes, start: int, end: int) -> Iterator[Span]:
@@ -192,7 +204,9 @@ def _is_no_member(text: bytes, found: Candidate, end: int) -> bool:
 
 
 def _is_line(text: bytes, begin: int, end: int) -> bool:
-    """Whether name and value are all that stands on their line."""
+    """Whether name and value are all that stands on their line, or a definition in Lisp."""
+    if _LISP.search(text, max(0, begin - _SAID_REACH), begin):
+        return True
     return is_alone(text, begin) and not text[end : end + 40].split(b"\n", 1)[0].strip(b" \t\r;,")
 
 
@@ -219,9 +233,16 @@ def _is_argument(text: bytes, found: Candidate, sign: bytes, value: bytes) -> bo
             return False
         if name.isupper() and len(name) >= _PROSE_NAME:
             return True  # setdefault("DB_PASSWORD", "word")
-    if sign == b"(" and text[begin : begin + 1] == b"." and _ONE_WORD.match(value):
-        return True  # .password("word")
+    if sign == b"(" and _sets(text, found, value):
+        return True
     return _MARKED.search(value) is not None and (not _NUMBERED.match(value) or is_random(value.decode(), least=12))
+
+
+def _sets(text: bytes, found: Candidate, value: bytes) -> bool:
+    """Whether a call takes a password and nothing else: .password("word"), check_password("word1")."""
+    if text[found.begin : found.begin + 1] == b"." and _ONE_WORD.match(value):
+        return True
+    return found.kind is Kind.PASSWORD and bool(_VERB.match(found.name)) and bool(_NUMBERED_WORD.match(value))
 
 
 def _closing(text: bytes, start: int, opening: bytes) -> int:

@@ -40,6 +40,9 @@ _PROSE: Final = re.compile(
 _CODE_TAIL: Final = re.compile(rb"[A-Za-z_][\w.]*(?:\)+[):;,]*|:|\}+[.,])$")
 _SYMBOLS: Final = re.compile(rb"[!@#%^&{}~?|;$]|\d[a-zA-Z]|[a-zA-Z]\d")
 _MIXED: Final = re.compile(rb"(?=[^ ]*[A-Za-z])(?=[^ ]*[\d!#$%^&*@])[^\s()\[\]{}<>=,;\"']{6,}$")
+_LITERAL: Final = re.compile(rb"[^\s()\[\]{}<>=,;\"':]{4,}$")
+_USER_ABOVE: Final = re.compile(rb"(?m)^[ \t]*(?:user(?:name)?|login|account|from)[ \t]+\S+[ \t\r]*\n[ \t]*\Z")
+"""user bob, and on the next line: password word."""
 _CONNECTS: Final = re.compile(rb"(?i)[\"'\s](?:user|username|uid|host|hostaddr|dbname|port)=[^\s\"'(){},]+[ \t]+$")
 _PAIRS: Final = re.compile(rb"(?:^|\s)\w+=\S+\s")
 _CODE: Final = re.compile(
@@ -199,7 +202,12 @@ def _is_shouted(value: bytes) -> bool:
 
 def _of_line(text: bytes, found: Candidate, start: int, end: int) -> tuple[int, Form] | None:
     """`password value` on a line of its own; a heading reads the same, so a word is no value."""
-    if _rest_of_line(text, end) or not is_alone(text, found.begin) or not _SYMBOLS.search(text, start, end):
+    if _rest_of_line(text, end) or not is_alone(text, found.begin):
+        return None
+    said = b"." in found.name.strip(b".") or _USER_ABOVE.search(text, max(0, found.begin - _REST), found.begin)
+    if said and found.name.islower():
+        return (end, Form.CONFIG) if _LITERAL.match(text, start, end) else None
+    if not _SYMBOLS.search(text, start, end):
         return None
     return (end, Form.CONFIG) if _MIXED.match(text, start, end) else None
 

@@ -25,7 +25,7 @@ CALL_RULES: Final = (
     ),
     Rule(
         "login-call",
-        r"(?i)(?:->(?:credentials|connect)|\bmysql_real_connect|\bPQsetdbLogin|\w{2,20}With(?:Email)?(?:And)?Password|\bmqtt\.Client|\w+Credentials?)\s{0,2}\(\s{0,3}(?:"
+        r"(?i)(?:->(?:credentials|connect)|\bmysql_real_connect|\bPQsetdbLogin|\w{2,20}With(?:Email)?(?:And)?Password|\bmqtt\.Client|\w{0,40}Credentials?)\s{0,2}\(\s{0,3}(?:"
         + _A
         + _C
         + r"){1,3}"
@@ -54,6 +54,12 @@ CALL_RULES: Final = (
         r"[,(]\s{0,3}\\*\"([^\"\r\n\\]{4,100})\\*\"\.toCharArray\(\)",
         (".tochararray(",),
         judged="chosen",
+    ),
+    Rule(
+        "login-call",
+        r"\.(?:load|getKey|init|unlock|getEntry)\([^()\r\n\"']{1,60},\s{0,3}\\*\"([^\"\r\n\\]{4,100})\\*\"\.toCharArray\(\)",
+        (".tochararray(",),
+        judged="password",
     ),
     Rule(
         "login-pair",
@@ -85,7 +91,7 @@ CALL_RULES: Final = (
         + _C
         + r"|HMAC\.(?:hex)?digest\(\s{0,3}[^,()\r\n]{1,60}(?:\([^()\r\n]{0,40}\))?"
         + _C
-        + r"|\bcookie_?parser\(|(?:Password|Rfc2898)DeriveBytes\(|\w+Serializer\(|CryptoJS\.\w{2,12}(?:\.(?:en|de)crypt)?\(\s{0,3}"
+        + r"|\bcookie_?parser\(|\bFernet\(|\bSecretBox\(|(?:Password|Rfc2898)DeriveBytes\(|\w+Serializer\(|CryptoJS\.\w{2,12}(?:\.(?:en|de)crypt)?\(\s{0,3}"
         + _A
         + _C
         + r"|\bopenssl_(?:en|de)crypt\(\s{0,3}"
@@ -102,6 +108,8 @@ CALL_RULES: Final = (
             "hmac",
             "createcipher",
             "createdecipher",
+            "fernet(",
+            "secretbox(",
             "cookieparser(",
             "cookie_parser(",
             "derivebytes(",
@@ -118,12 +126,22 @@ CALL_RULES: Final = (
     ),
     Rule(
         "signing-call",
-        r"(?i)\b\w{0,20}(?:key|salt|iv|secret|passw\w{0,5})\w{0,10}\s{0,3}=\s{0,3}(?:(?:[\w.]{1,30}\.)?(?:getbytes|encode|from_?str\w*)\("
+        r"(?i)\b\w{0,20}(?:key|salt|iv|secret|passw\w{0,5})\w{0,10}\s{0,3}=\s{0,3}(?:(?:[\w.]{1,30}\.)?(?:getbytes|encode|from_?str\w*|Buffer\.from|from_?hex|unhexlify|hex2bin|b64_?decode|base64_decode|decode_?string|decode)\("
         + _Q_BYTES
         + r"|"
         + _Q_BYTES
         + r"\.(?:getbytes|encode)\()",
-        ("getbytes(", ".encode("),
+        (
+            "getbytes(",
+            ".encode(",
+            "buffer.from(",
+            "fromhex(",
+            "from_hex(",
+            "unhexlify(",
+            "hex2bin(",
+            "decodestring(",
+            "hex.decode(",
+        ),
         judged="chosen",
     ),
     Rule(

@@ -1,4 +1,4 @@
-"""Secrets on command lines, in SQL, in function calls and in files of fixed columns: forms without a telling name."""
+"""Secrets on command lines, in SQL, in login calls and in prose: forms without a telling name."""
 
 # ruff: noqa: E501 - a pattern is read as one line
 
@@ -43,7 +43,6 @@ COMMAND_RULES: Final = (
         judged="password",
     ),
     Rule("redis-flag", r"\bredis-cli\b[^\r\n|;]{0,200}?\s-a\s{1,3}" + _V, ("redis-cli",), judged="password"),
-    Rule("redis-config", r"(?:requirepass|masterauth)\s{1,4}" + _V, ("requirepass", "masterauth"), judged="password"),
     Rule("openssl-flag", r"(?:^|[\s\"'=])pass:([^\s\"'$\\]{3,100})", ("pass:",), judged="password"),
     Rule(
         "htaccess-flag", r"\bhtpasswd\s{1,4}-\w*b\w*\s{1,4}\S+\s{1,4}\S+\s{1,4}" + _V, ("htpasswd",), judged="password"
@@ -129,25 +128,6 @@ COMMAND_RULES: Final = (
         judged="password",
     ),
     Rule(
-        "netrc",
-        r"(?i)\blogin\s{1,20}\S{1,120}\s{1,20}password[ \t]{1,20}([^\s\"']{1,200})",
-        ("login ",),
-        judged="password",
-    ),
-    Rule(
-        "netrc",
-        r"(?i)\bmachine\s{1,20}\S{1,120}\s{1,20}(?:login\s{1,20}\S{1,120}\s{1,20})?password\s{1,20}([^\s\"']{1,200})",
-        ("machine ",),
-        judged="password",
-    ),
-    Rule(
-        "postgres-line",
-        r"(?m)^[+\- ]?(?:[A-Za-z0-9_.-]+|\*):(?:\d{4,5}|\*):(?:[\w.-]+|\*):[\w.@-]+:([^\s:\"']{3,})$",
-        (":",),
-        judged="password",
-    ),
-    Rule("shadow-hash", r"(?m)^[+\- ]?[A-Za-z_][\w.-]*:([A-Za-z0-9./]{13}):\d*:", (":",), judged="password"),
-    Rule(
         "id-and-secret",
         r"(?i)\b(?:id|user|login|username|account)\s{0,2}[:=/]\s{0,2}[^\s,;:]{1,60}[\s,;/]{1,3}(?:pw|pass(?:word|wd)?|pwd)\s{0,2}[:=]\s{0,2}([^\s,;\"'<>()\[\]{}]*[\d!@#$%^&*][^\s,;\"'<>()\[\]{}]*)",
         ("pw:", "pw=", "pw :", "pwd:", "pass:", "password:", "passwd:"),
@@ -190,34 +170,6 @@ COMMAND_RULES: Final = (
         judged="mixed",
     ),
     Rule(
-        "router-line",
-        r"(?i)\b(?:password|secret|key|md5)\s{1,3}[0-9]\s{1,3}([^\s\"'(){}\[\],;=<>]{6,100})(?:\s|$)",
-        tuple(f"{word} {n} " for word in ("password", "secret", "key") for n in "05789"),
-        judged="mixed",
-    ),
-    Rule(
-        "router-line",
-        r"(?im)^[+\- ]?\s{0,8}(?:enable[ \t]{1,3}(?:secret|password)|username[ \t]{1,3}\S{1,40}[ \t]{1,3}(?:privilege[ \t]{1,3}\d{1,2}[ \t]{1,3})?(?:secret|password)|wpa-psk(?:[ \t]{1,3}ascii)?|ppp[ \t]{1,3}chap[ \t]{1,3}password|neighbor[ \t]{1,3}\S{1,40}[ \t]{1,3}password|snmp-server[ \t]{1,3}community|crypto[ \t]{1,3}isakmp[ \t]{1,3}key|(?:tacacs|radius)-server[ \t]{1,3}key|rootpw(?:[ \t]{1,3}--\w{1,12})?|bindpw|(?:d-i[ \t]{1,3})?[\w/-]{1,40}/(?:user|root)-password(?:-again)?[ \t]{1,3}password|line[ \t]{1,3}(?:vty|con|aux)[^\r\n]{0,20}\n(?:[ \t]{1,3}[^\r\n]{1,60}\n){0,4}?[ \t]{1,3}password)[ \t]{1,3}(?:\d[ \t]{1,3})?\"?([^\s\"']{4,80})\"?(?:[ \t]{1,3}\S{1,20}){0,3}[ \t\r]{0,3}$",
-        (
-            "enable ",
-            "rootpw",
-            "bindpw",
-            "user-password",
-            "root-password",
-            "line vty",
-            "line con",
-            "username ",
-            "wpa-psk",
-            "ppp chap",
-            "neighbor ",
-            "snmp-server",
-            "crypto isakmp",
-            "tacacs-server",
-            "radius-server",
-        ),
-        judged="password",
-    ),
-    Rule(
         "archive-flag",
         r"\b(?:zip|unzip|7z[ar]?|rar|unrar|useradd|usermod|pdftk|qpdf)\b[^\r\n|;]{0,100}?\s-(?:P\s{0,2}|p\s{0,2}|hp)\\*[\"']?([^\s\"'$\\-][^\s\"'$\\]{3,60})",
         ("zip ", "7z ", "7za ", "rar ", "useradd ", "usermod "),
@@ -255,30 +207,6 @@ COMMAND_RULES: Final = (
         judged="password",
     ),
     Rule(
-        "login-block",
-        r"<auth-user-pass>\s{0,4}\n[^\r\n<]{1,100}\r?\n([^\r\n<]{3,200})",
-        ("<auth-user-pass>",),
-        judged="form",
-    ),
-    Rule(
-        "vault-text",
-        r"\$ANSIBLE_VAULT;[^\r\n]{1,60}((?:\r?\n\s{0,20}[0-9a-f]{20,90})+)",
-        ("$ansible_vault",),
-        judged="form",
-    ),
-    Rule(
-        "cookie-line",
-        r"(?:TRUE|FALSE)\t/[^\t\r\n]{0,100}\t(?:TRUE|FALSE)\t\d{1,12}\t[^\t\r\n]{1,100}\t([^\s]{8,})",
-        ("true\t", "false\t"),
-        judged="random",
-    ),
-    Rule(
-        "relay-line",
-        r"(?m)^[+\- ]?\[?(?:[\w.-]{1,100}\]?:\d{2,5}|(?:relay|smtp|mail)[\w.-]{1,100}\]?)[ \t]{1,12}[\w.+@-]{1,100}:([^\s:]{4,100})[ \t\r]*$",
-        ("relay.", "smtp.", "mail.", ":25 ", ":465 ", ":587 ", ":25\t", ":465\t", ":587\t"),
-        judged="password",
-    ),
-    Rule(
         "id-and-secret",
         r"(?i)\b(?:log\s?in|login|logins|credentials?|sign\s?in)(?:\s{1,2}(?:with|as|using|is|are|for\s[\w ]{1,20}))?\s{0,2}:?\s{1,2}\\*[\"'\x60]?[\w.@-]{2,40}[\"'\x60]?\s?/\s?[\"'\x60]?([^\s\"'\x60<>,;)\\/]{6,60})(?:[\s,;).\"'\x60]|$)",
         ("login", "log in", "credential", "sign in", "signin"),
@@ -286,7 +214,7 @@ COMMAND_RULES: Final = (
     ),
     Rule(
         "oracle-user",
-        r"(?im)(?:\bsqlplus\s{1,3}(?:-\w\s{1,3})?|^conn(?:ect)?\s{1,3}|\bjdbc:oracle:\w{2,6}:|\b(?:imp|exp|impdp|expdp|rman|sqlldr)\s{1,3}(?:userid=)?)\\*[\"']?[A-Za-z][\w$#]{1,30}/\\*[\"']?([^\s@\"'/\\]{3,60})@",
+        r"(?im)(?:\bsqlplus\s{1,3}(?:-\w\s{1,3})?|^conn(?:ect)?\s{1,3}|\bjdbc:oracle:\w{2,6}:|\b(?:imp|exp|impdp|expdp|rman|sqlldr)\s{1,3}(?:userid=)?)\\*[\"']?[A-Za-z][\w$#]{1,30}/\\*[\"']?([^\s\"'/\\]{3,60})@",
         ("sqlplus", "jdbc:oracle", "conn ", "connect ", "imp ", "exp ", "impdp", "expdp", "sqlldr"),
         judged="password",
     ),
@@ -308,20 +236,6 @@ COMMAND_RULES: Final = (
         ("mysqladmin",),
         judged="password",
     ),
-    Rule(
-        "account-line",
-        r"(?m)^[+\- ]?[A-Za-z_][\w.-]*:([^:\s*!]{8,}):\d+:\d+:[^:\r\n]*:/[^:\r\n]*(?::|$)",
-        (":/",),
-        judged="password",
-    ),
-    Rule("crypt-line", r"(?m)^[+\- ]?[A-Za-z_][\w.-]*:([A-Za-z0-9./]{13})[ \t\r]*$", (":",), judged="random"),
-    Rule(
-        "firefox-login",
-        r"\\*\"encrypted(?:Username|Password)\\*\"\s{0,3}:\s{0,3}\\*\"([A-Za-z0-9+/=]{20,})",
-        ("encryptedpassword", "encryptedusername"),
-        judged="form",
-    ),
-    Rule("irc-line", r"(?i)\bidentify\s{1,3}(?:\S{1,30}\s{1,3})?(\S{5,60})", ("nickserv",), judged="form"),
     Rule(
         "id-and-secret",
         r"(?i)\b(?:rdp|ssh|vnc|ftp|vpn|log(?:ged)?\s?in|account|machine|server|router|admin)\b[^\r\n\"'\x60]{0,60}[\"'\x60][\w.@-]{2,40}[\"'\x60]\s?[/:]\s?[\"'\x60]([^\s\"'\x60]{6,60})[\"'\x60]",
@@ -351,12 +265,6 @@ COMMAND_RULES: Final = (
         judged="chosen",
     ),
     Rule(
-        "combo-line",
-        r"(?m)(?:^|[\s|,;])[\w.+-]{1,40}@[\w-]{2,40}(?:\.[a-z]{2,12}){1,3}\s{0,2}[:|;]\s{0,2}([^\s:|;,/\"'<>]{6,40})[ \t\r]*$",
-        ("@",),
-        judged="chosen",
-    ),
-    Rule(
         "stated-secret",
         r"(?im)\bpass(?:word|phrase|wd)(?:\s{1,2}for\s{1,2}[^\r\n.,]{1,60}?)?\s{1,2}(?:is|was|will be)\s{0,2}:?\s{1,2}\*{0,2}([^\s\"'\x60\\,;*]{5,60}?)\*{0,2}[.]?[ \t\r]*(?:$|\()",
         ("password is", "password for", "password was", "passphrase is", "passwd is"),
@@ -379,35 +287,5 @@ COMMAND_RULES: Final = (
         r"(?im)(?:\b(?:pw|pwd|passwd)|^(?:wifi|wi-fi|wlan))[ \t:]{1,8}(?:is[ \t])?([A-Za-z][^\s,;\"'<>()=:]{4,40})(?:[ \t]-|[,;.]?[ \t\r]*$)",
         ("pw ", "pwd ", "passwd ", "wifi", "wi-fi", "wlan"),
         judged="chosen",
-    ),
-    Rule(
-        "ipsec-line",
-        r"(?m):[ \t]{0,3}(?:PSK|EAP|XAUTH|NTLM|(?:RSA|ECDSA|P12|PKCS8)[ \t]{1,3}[^\s\"]{1,80})[ \t]{1,3}\"([^\"\r\n]{3,100})\"",
-        (": psk", ": eap", ": rsa", ": xauth", ": p12", ": ecdsa", ": ntlm"),
-        judged="password",
-    ),
-    Rule(
-        "chap-line",
-        r"(?m)^[\w.*@\"-]{1,60}[ \t]{1,12}[\w.*\"-]{1,60}[ \t]{1,12}\"?([^\s\"#]{4,60})\"?[ \t]{1,12}(?:\*|(?:\d{1,3}\.){3}\d{1,3})[ \t\r]*$",
-        ("pptp", "l2tp", "chap", "pap-secrets"),
-        judged="password",
-    ),
-    Rule(
-        "irc-line",
-        r"(?i)\b[\w-]{1,40}(?:\.[\w-]{1,40}){1,4}:(?:666\d|6697|7000):([^\s:}\"']{4,60})",
-        (":666", ":6697:", ":7000:"),
-        judged="password",
-    ),
-    Rule(
-        "encrypted-value",
-        r"(?i)\bsecure:\s{0,3}\\*[\"']?([A-Za-z0-9+/]{30,}={0,2})",
-        ("secure: ", 'secure:"'),
-        judged="random",
-    ),
-    Rule(
-        "digest-line",
-        r"(?m)^[+\- ]?[A-Za-z_][\w.@-]{0,40}:[A-Za-z][\w .@-]{1,40}:([0-9a-f]{32})[ \t\r]*$",
-        (":",),
-        judged="form",
     ),
 )

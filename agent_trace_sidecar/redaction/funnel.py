@@ -17,6 +17,7 @@ import msgspec
 from agent_trace_sidecar.redaction import export
 from agent_trace_sidecar.redaction.calls import CALL_RULES
 from agent_trace_sidecar.redaction.commands import COMMAND_RULES
+from agent_trace_sidecar.redaction.filelines import LINE_RULES
 from agent_trace_sidecar.redaction.files import is_secret_path
 from agent_trace_sidecar.redaction.firstlook import Look
 from agent_trace_sidecar.redaction.jsonline import JsonLine
@@ -171,7 +172,7 @@ class Funnel:
         if self._masker is None:
             if self._loading is not None:
                 self._loading.join()
-            own = (*self._user_rules, *OWN_RULES, *STRUCTURE_RULES, *COMMAND_RULES, *CALL_RULES)
+            own = (*self._user_rules, *OWN_RULES, *STRUCTURE_RULES, *COMMAND_RULES, *CALL_RULES, *LINE_RULES)
             self._masker = Masker(Rulebook([*own, *(self._exported or ())]))
         return self._masker
 

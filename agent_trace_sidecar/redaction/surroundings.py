@@ -50,7 +50,7 @@ _USED: Final = Late(
             rb"://(?:[\w-]+\.)*(?:hooks?|webhooks?)\.[^\s\"'?]{3,80}/",
             rb"://[^\s\"'?]{3,80}/(?:web-?hooks?|hooks?)/(?:[\w-]{1,40}/){0,3}",
             rb"://(?:[\w-]+\.)*api\.[^\s\"'?]{3,80}/",
-            rb"://(?:[\w-]+\.){1,4}(?:io|com|network|dev)/v\d/",
+            rb"://[^\s\"'?/]{3,60}/(?:api/)?v\d{1,2}/",
             rb"://(?:[\w-]+\.)*api\.[^\s\"']{3,80}[?&][\w-]{1,30}=",
             rb"://[^\s\"']{3,120}[?&](?:app_?id|auth|sid|k)=",
             rb"\busing\s(?:id|key|token|value)\s?[=:]\s?(?:<Q>)?",  # a log: using ID=value
