@@ -94,7 +94,7 @@ _TABLE: Final = (
     ("square-token", "sq0 eaaa", rf"{_B}(sq0[a-z]{{3}}-[A-Za-z0-9_\\-]{{20,60}}|EAAA[A-Za-z0-9_-]{{50,70}}){_E}"),
     ("facebook-token", "eaac eaab eaad eaam", rf"{_B}(EAA[BCDM][A-Za-z0-9]{{20,400}})"),
     ("shopify-token", "shpat_ shpss_ shpca_ shppa_", r"(shp(?:at|ss|ca|pa)_[0-9a-fA-F]{20,40})"),
-    ("woocommerce-key", "ck_ cs_", rf"{_B}(c[ks]_[0-9a-f]{{40}}){_E}"),
+    ("woocommerce-key", "'ck_ \"ck_ =ck_ :ck_ 'cs_ \"cs_ =cs_ :cs_", rf"{_B}(c[ks]_[0-9a-f]{{40}}){_E}"),
     ("zapier-hook", "hooks.zapier.com", r"hooks\.zapier\.com/hooks/catch/([\w-]{3,20}/[\w-]{4,40})"),
     (
         "aws-secret-access-key",

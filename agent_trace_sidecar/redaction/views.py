@@ -37,7 +37,7 @@ _SIMPLE: Final = {b'"': b'"', b"\\": b"\\", b"/": b"/", b"b": b"\b", b"f": b"\f"
 def unescaped(text: bytes) -> tuple[bytes, Place] | None:
     """The lines that hold JSON inside a string, unescaped once; None when there are none."""
     lines = list(_escaped_lines(text))
-    return substituted(text, _escape_parts(text, lines)) if lines else None
+    return substituted(text, _parts(text, lines, _ESCAPE, _of_escape)) if lines else None
 
 
 def _escaped_lines(text: bytes) -> Iterator[tuple[int, int]]:
@@ -66,31 +66,50 @@ def _is_meant(text: bytes, start: int, end: int) -> bool:
     )
 
 
-def _escape_parts(text: bytes, lines: list[tuple[int, int]]) -> Iterator[Part]:
+def _of_escape(match: re.Match[bytes]) -> bytes:
+    body = match.group()[1:]
+    return _SIMPLE.get(body) or chr(int(body[1:], 16)).encode("utf-8", "replace")
+
+
+def unquoted(text: bytes) -> tuple[bytes, Place] | None:
+    """The lines with percent escapes that could hide a separator, without these; None when there are none."""
+    lines = list(_lines_with(_TELLING_PERCENT, text))
+    return substituted(text, _parts(text, lines, _PERCENT, _of_percent)) if lines else None
+
+
+def _of_percent(match: re.Match[bytes]) -> bytes:
+    value = int(match.group(1), 16)
+    return bytes([value]) if 32 <= value < 127 else b"?"  # noqa: PLR2004 - printable ASCII
+
+
+def _lines_with(pattern: re.Pattern[bytes], text: bytes) -> Iterator[tuple[int, int]]:
+    at = 0
+    while match := pattern.search(text, at):
+        end = text.find(b"\n", match.start())
+        end = len(text) if end < 0 else end
+        yield text.rfind(b"\n", at, match.start()) + 1 or at, end
+        at = end
+
+
+def _parts(
+    text: bytes, lines: list[tuple[int, int]], pattern: re.Pattern[bytes], of: Callable[[re.Match[bytes]], bytes]
+) -> Iterator[Part]:
+    """What the matches in these lines become; what lies between the lines is left out."""
     at = 0
     for start, end in lines:
         if start > at:
             yield at, start, BORDER
-        for match in _ESCAPE.finditer(text, start, end):
-            body = match.group()[1:]
-            yield *match.span(), _SIMPLE.get(body) or chr(int(body[1:], 16)).encode("utf-8", "replace")
+        for match in pattern.finditer(text, start, end):
+            yield *match.span(), of(match)
         at = end
-
-
-def unquoted(text: bytes) -> tuple[bytes, Place] | None:
-    """The text without percent escapes, when these could hide a separator."""
-    return substituted(text, _percent_parts(text)) if _TELLING_PERCENT.search(text) else None
-
-
-def _percent_parts(text: bytes) -> Iterator[Part]:
-    for match in _PERCENT.finditer(text):
-        value = int(match.group(1), 16)
-        yield *match.span(), bytes([value]) if 32 <= value < 127 else b"?"  # noqa: PLR2004 - printable ASCII
+    if at < len(text):
+        yield at, len(text), BORDER
 
 
 def without_entities(text: bytes) -> tuple[bytes, Place]:
-    """The text with the quotes that HTML writes as entities."""
-    return substituted(text, ((*match.span(), _ENTITIES[match.group()]) for match in _ENTITY.finditer(text)))
+    """The lines with the quotes that HTML writes as entities, with these as they are meant."""
+    lines = list(_lines_with(_ENTITY, text))
+    return substituted(text, _parts(text, lines, _ENTITY, lambda match: _ENTITIES[match.group()]))
 
 
 def substituted(text: bytes, parts: Iterable[Part]) -> tuple[bytes, Place]:
