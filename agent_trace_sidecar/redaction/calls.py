@@ -7,7 +7,7 @@ No name announces them; the function does.
 
 from typing import Final
 
-from agent_trace_sidecar.redaction.rules import Rule
+from agent_trace_sidecar.redaction.rules import Rule, near
 
 _Q: Final = r"\\*[\"']([^\"'\r\n\\\x1e]{1,300})\\*[\"']"
 _Q_BYTES: Final = r"[bu@]?" + _Q
@@ -16,7 +16,7 @@ _A: Final = r"(?:" + _S + r"|[\w.$>-]{1,40})(?:\.\w{1,12}\(\))?"
 """An argument: a literal or a name."""
 _C: Final = r"\s{0,2}(?:,|=>)\s{0,3}"
 
-CALL_RULES: Final = (
+_TABLE: Final = (
     Rule(
         "login-call",
         r"(?i)\bCredentials::(?:new|from)\(\s{0,3}" + _A + _C + _Q,
@@ -188,3 +188,5 @@ CALL_RULES: Final = (
         judged="password",
     ),
 )
+
+CALL_RULES: Final = tuple(near(rule) for rule in _TABLE)

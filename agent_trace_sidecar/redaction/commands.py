@@ -4,12 +4,12 @@
 
 from typing import Final
 
-from agent_trace_sidecar.redaction.rules import Rule
+from agent_trace_sidecar.redaction.rules import Rule, near
 
 _V: Final = r"(?:\\*\"([^\"\r\n\\]{1,300})\\*\"|'([^'\r\n]{1,300})'|([^\s\"'\x60;|&<>\x1e\x1f]{1,300}))"
 _Q: Final = r"\\*[\"']([^\"'\r\n\\\x1e]{1,300})\\*[\"']"
 
-COMMAND_RULES: Final = (
+_TABLE: Final = (
     Rule(
         "curl-user",
         r"(?i)\b(?:curl|wget|https?)\b[^\r\n|;]{0,300}?\s(?:-u|--user|-a|--proxy-user)[ =]?\\*[\"']?[^\s:\"'\\$]{1,80}:([^\s\"'\\]{1,200})",
@@ -289,3 +289,5 @@ COMMAND_RULES: Final = (
         judged="chosen",
     ),
 )
+
+COMMAND_RULES: Final = tuple(near(rule) for rule in _TABLE)

@@ -4,11 +4,11 @@
 
 from typing import Final
 
-from agent_trace_sidecar.redaction.rules import Rule
+from agent_trace_sidecar.redaction.rules import Rule, near
 
 _V: Final = r"(?:\\*\"([^\"\r\n\\]{1,300})\\*\"|'([^'\r\n]{1,300})'|([^\s\"'\x60;|&<>\x1e\x1f]{1,300}))"
 
-LINE_RULES: Final = (
+_TABLE: Final = (
     Rule("redis-config", r"(?:requirepass|masterauth)\s{1,4}" + _V, ("requirepass", "masterauth"), judged="password"),
     Rule(
         "netrc",
@@ -67,6 +67,7 @@ LINE_RULES: Final = (
         "vault-text",
         r"\$ANSIBLE_VAULT;[^\r\n]{1,60}((?:\r?\n\s{0,20}[0-9a-f]{20,90})+)",
         ("$ansible_vault",),
+        reach=65536,
         judged="form",
     ),
     Rule(
@@ -138,3 +139,5 @@ LINE_RULES: Final = (
         judged="form",
     ),
 )
+
+LINE_RULES: Final = tuple(near(rule) for rule in _TABLE)

@@ -71,7 +71,7 @@ class Masker:
     def _layers(self, view: bytes, depth: int, places: Places) -> Iterator[Span]:
         yield from self._rulebook.spans(view, places)
         yield from key_blocks(view)
-        yield from tables(view, statements=bool(places.statements))
+        yield from tables(view, statements=bool(places.statements), owners=places.owners)
         if promising := [core for core in places.cores if _promises(view, core)]:
             yield from assignments(view, _around(view, promising))
         yield from near_words(view, places.providers, words=bool(places.strong))

@@ -17,7 +17,7 @@ from agent_trace_sidecar.redaction.names import CORES, STRONG_CORES, Kind
 from agent_trace_sidecar.redaction.providers import PROVIDERS
 from agent_trace_sidecar.redaction.rules import Late, Overload, Rule
 from agent_trace_sidecar.redaction.spans import Span
-from agent_trace_sidecar.redaction.tables import STATEMENTS
+from agent_trace_sidecar.redaction.tables import OWNERS, STATEMENTS
 from agent_trace_sidecar.redaction.values import Form, holds_random, is_chosen, is_placeholder, is_plain, is_secret
 
 _LEAD: Final = 320
@@ -30,6 +30,9 @@ _COMMON: Final = frozenset(
 )
 _LONGEST_PLACEHOLDER: Final = 30
 _SET_MEMORY: Final = 64 << 20
+_HUGE: Final = 256 * 1024
+_SPARSE: Final = 100
+"""More than one hit in so many bytes: encoded data, or a text about secrets."""
 _LONG_TEXT: Final = 16 * 1024
 _BLOB: Final = Late(rb"[A-Za-z0-9+/_-]{400,}")
 _EDGE: Final = 1000
@@ -67,14 +70,16 @@ class Places(NamedTuple):
     """Names of services."""
     statements: list[int]
     """Statements of SQL that hold rows."""
+    owners: list[int]
+    """Names of what may map accounts to passwords."""
 
     @classmethod
     def none(cls) -> Self:
         """To be filled."""
-        return cls([], [], [], [])
+        return cls([], [], [], [], [])
 
 
-_MARKS: Final = (frozenset(CORES), STRONG_CORES, frozenset(PROVIDERS), frozenset(STATEMENTS))
+_MARKS: Final = (frozenset(CORES), STRONG_CORES, frozenset(PROVIDERS), frozenset(STATEMENTS), frozenset(OWNERS))
 """The words of each field of `Places`."""
 
 
@@ -104,7 +109,10 @@ class Rulebook:
         found: dict[int, tuple[Rule, list[int]]] = {}
         if self._left_bytes > 0:
             self._count(text)
-        hits = self._automaton.find_matches_as_indexes(_searchable(text), overlapping=True)
+        lowered = text.lower() if len(text) < _HUGE else _without_blobs(text.lower())
+        hits = self._automaton.find_matches_as_indexes(lowered, overlapping=True)
+        if len(text) > _LONG_TEXT and len(hits) > len(text) // _SPARSE:
+            hits = self._automaton.find_matches_as_indexes(_without_blobs(lowered), overlapping=True)
         if len(hits) > MOST_HITS:
             raise Overload
         for word, start, _end in hits:
@@ -140,22 +148,19 @@ class Rulebook:
         return sorted(self._set.Match(text) or ())
 
 
-def _searchable(text: bytes) -> bytes:
-    """What the literals are looked for in: lower case, without the middles of long runs of encoded data.
+def _without_blobs(text: bytes) -> bytes:
+    """The text without the middles of long runs of encoded data.
 
     In megabytes of base64 every literal occurs by chance, and each would cost its rules a look.
     """
-    lowered = text.lower()
-    if len(text) < _LONG_TEXT:
-        return lowered
     pieces: list[bytes] = []
     at = 0
     for match in _BLOB.finditer(text):
         start, end = match.start() + _EDGE, match.end() - _EDGE
         if end > start:
-            pieces += (lowered[at:start], b" " * (end - start))
+            pieces += (text[at:start], b" " * (end - start))
             at = end
-    pieces.append(lowered[at:])
+    pieces.append(text[at:])
     return b"".join(pieces)
 
 

@@ -1,7 +1,7 @@
 """What a rule with a pattern is."""
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
 
 import re2
 
@@ -31,6 +31,9 @@ class Late:
         return found
 
 
+_FAR: Final = 4096
+
+
 @dataclass(slots=True)
 class Rule:
     """A pattern and what of its match is the secret."""
@@ -45,7 +48,7 @@ class Rule:
     """Whether the value is unmistakable enough to be masked wherever else it occurs."""
     judged: Literal["", "form", "password", "chosen", "random", "mixed", "unplain"] = ""
     """What the value must also look like, because the form around it proves too little; "form": it proves enough."""
-    reach: int = 4096
+    reach: int = _FAR
     """How far behind its literal a match may end."""
     regex_: Any = field(default=None, repr=False)
 
@@ -54,3 +57,11 @@ class Rule:
         if self.regex_ is None:
             self.regex_ = compiled(self.pattern.encode())
         return self.regex_
+
+
+_NEAR: Final = 1000
+
+
+def near(rule: Rule) -> Rule:
+    """The rule, which looks only as far as a line of a program or two go, unless it says how far."""
+    return replace(rule, reach=_NEAR) if rule.reach == _FAR else rule

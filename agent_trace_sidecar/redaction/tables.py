@@ -4,11 +4,11 @@ In a table the name stands once, far from the values; what counts is the place o
 """
 
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Final
 
 from agent_trace_sidecar.redaction.names import Kind, kind_of
-from agent_trace_sidecar.redaction.rules import Overload, compiled
+from agent_trace_sidecar.redaction.rules import Overload
 from agent_trace_sidecar.redaction.spans import BREAK, Span
 from agent_trace_sidecar.redaction.values import Form, is_chosen, is_secret
 
@@ -29,7 +29,8 @@ _NAMES: Final = rb"(\"?[A-Za-z_][\w .-]{0,40}\"?(?:([,;\t|])\"?[A-Za-z_][\w .-]{
 _HEADER: Final = re.compile(_NAMES)
 _LATER_HEADER: Final = re.compile(BREAK + rb"\n" + _NAMES)
 _MARKDOWN: Final = re.compile(rb"(?m)^[ \t]*(\|[^\r\n]{3,300}\|)[ \t\r]*\n[ \t]*\|[-:| ]{3,300}\|[ \t\r]*\n")
-_MAP: Final = compiled(
+OWNERS: Final = ("users", "accounts", "passwords", "credentials", "logins")
+_MAP: Final = re.compile(
     rb"(?i)(?:users|accounts|passwords|credentials|logins)[\"']?[ \t]{0,2}(?::=|=>|[:=])\s{0,3}"
     rb"(?:dict\()?(?:map\[\w+\]\w+)?\{"
 )
@@ -43,8 +44,8 @@ _MOST_ROWS: Final = 20_000
 _MOST_COLUMNS: Final = 100
 
 
-def tables(text: bytes, *, statements: bool) -> Iterator[Span]:
-    """The values in columns of secrets; `statements` says whether one of `STATEMENTS` is in the text."""
+def tables(text: bytes, *, statements: bool, owners: Iterable[int]) -> Iterator[Span]:
+    """The values in columns of secrets; whether one of `STATEMENTS` is in the text, and where those of `OWNERS` are."""
     if statements:
         yield from _inserts(text)
         for match in _COPY.finditer(text):
@@ -52,8 +53,9 @@ def tables(text: bytes, *, statements: bool) -> Iterator[Span]:
     if b"|\n" in text:
         for table in _MARKDOWN.finditer(text):
             yield from _lines(text, table.end(), _kinds(table[1].split(b"|")), b"|", BREAK)
-    for opening in _MAP.finditer(text):
-        yield from _pairs(text, opening.end())
+    for place in owners:
+        if opening := _MAP.match(text, place):
+            yield from _pairs(text, opening.end())
     for header in _headers(text):
         names = header[1].strip(b"\r\n").split(header[2])
         yield from _lines(text, header.end(), _kinds(names), header[2], BREAK)
