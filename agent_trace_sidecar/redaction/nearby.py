@@ -61,11 +61,11 @@ _KEY_ID: Final = re.compile(rb"(?i)key[ _-]?ids?\b")
 _IN_PATH: Final = re.compile(rb"[a-z]/passwd")
 """A file, behind which its digest stands."""
 _VERSION: Final = re.compile(rb"\d+(?:\.\d+)+[+~-]")
+_ADJACENT: Final = re.compile(rb"(?i)\b(?:secret|token|pwd|password|passwd)[ ]$")
 _ADDRESS: Final = re.compile(rb"(?:^|[\s\"'\x60(])[\w.-]+/[\w./-]+ $")
 """A module or a repository, behind which its revision stands."""
 _ASSIGNED: Final = re.compile(rb"(?i)[:=(>,]\s*\\*[\"'`]?$|(?:key|token|secret|auth|\bone|\bis)\W{1,4}$")
 """What stands right before a value that is given a name."""
-_DIGEST: Final = re.compile(rb"[0-9a-f]{64}$")
 _LISTED: Final = re.compile(rb" [ *][\w./]")
 """What stands behind a checksum: two blanks and a path."""
 _RESOURCE: Final = re.compile(rb"\barn:aws[\w:*/-]*$")
@@ -100,7 +100,7 @@ def near_words(text: bytes, providers: list[int], *, words: bool) -> Iterator[Sp
             yield from _in_address(text, start, end)
         if (
             _ID.match(value)
-            or not _is_random(value)
+            or not (_is_random(value) or (words and _is_adjacent(text, start, value)))
             or _COUNTED.match(value)
             or _LISTED.match(text, start + len(value))
         ):
@@ -155,6 +155,12 @@ def _is_announced(text: bytes, start: int) -> bool:
     return bool(words) and not _HARMLESS.search(before, max(0, words[-1] - 12))
 
 
+def _is_adjacent(text: bytes, start: int, value: bytes) -> bool:
+    """Whether a word for secrets stands right before a value that mixes capitals, small letters and a digit."""
+    mixed = value.isalnum() and not value.islower() and not value.isupper() and not reads(value)
+    return mixed and _ADJACENT.search(text, max(0, start - _REACH), start) is not None
+
+
 def _is_named(text: bytes, start: int, end: int) -> bool:
     """Whether an announced value is a constant, a type, a version, a part of man's markup, or left out."""
     value = text[start:end]
@@ -194,9 +200,7 @@ def _is_motley(value: bytes) -> bool:
 
 def _is_checked_out(text: bytes, start: int, value: bytes) -> bool:
     """Whether a value is a revision that nothing gives a name to, as in `git checkout` or `deploy`."""
-    return (is_revision(value) or _DIGEST.match(value) is not None) and not _ASSIGNED.search(
-        text, max(0, start - _REACH), start
-    )
+    return is_revision(value) and not _ASSIGNED.search(text, max(0, start - _REACH), start)
 
 
 def _is_of_provider(text: bytes, places: list[int], start: int, value: bytes) -> bool:

@@ -23,7 +23,12 @@ _FINGERPRINT: Final = re.compile(rb"[0-9A-F]{40}$")
 """How the key of a person is written out."""
 _RESOURCE: Final = re.compile(rb"[a-z]{1,8}-[0-9a-f]{8,17}$")
 """A machine or a network of a cloud: subnet-0a8b4f863885c3372."""
-_REVISION: Final = re.compile(rb"[0-9a-f]{40}$")
+_REVISION: Final = re.compile(rb"(?:[0-9a-f]{24})?[0-9a-f]{40}$")
+_REVISION_LENGTH: Final = 40
+_CLOSE: Final = 20
+_SETTING: Final = re.compile(rb"(?<![\w./-])[A-Za-z_]+(?:[\"']?\s?[:=]\s?[\"'\x60]|\s?=\s?)$")
+_CHECKSUM: Final = re.compile(rb"[0-9a-f]{64}")
+"""Where there are several, they are checksums."""
 _EXPORTED: Final = re.compile(rb"\bexport[ ][A-Z_]+=[\"']?$")
 """Who keeps a revision in the environment calls it so."""
 _OPENS: Final = re.compile(rb"(?i)key|token|secret|auth|pass|cred|api|licen[cs]e|client|app_?id|sid$")
@@ -146,9 +151,16 @@ def _is_labelled(text: bytes, start: int, end: int, value: bytes) -> bool:
         return False
     note = text[low:start]
     label = _label(note)
-    if label is not None and is_revision(value) and not (_OPENS.search(label) or _EXPORTED.search(note)):
+    if label is not None and is_revision(value) and not _is_no_checksum(text[low:high], note, label, value):
         return False
     return label is not None and not _OTHER.search(note, max(0, len(note) - _NEAR)) and _names(label, value)
+
+
+def _is_no_checksum(whole: bytes, note: bytes, label: bytes, value: bytes) -> bool:
+    """Whether forty or 64 hex digits are a key: by their name, by the environment, or 64 as the one setting of a word."""
+    if _OPENS.search(label) or _OPENS.search(note, max(0, len(note) - _CLOSE)) or _EXPORTED.search(note):
+        return True
+    return len(value) > _REVISION_LENGTH and bool(_SETTING.search(note)) and len(_CHECKSUM.findall(whole)) == 1
 
 
 def is_token(value: bytes) -> bool:
@@ -166,7 +178,7 @@ def is_token(value: bytes) -> bool:
 
 
 def is_revision(value: bytes) -> bool:
-    """Whether a value looks like what git and its like call a revision: only a word for keys makes a key of it."""
+    """Whether a value looks like a revision of git or a checksum: only a word for keys makes a key of it."""
     return _REVISION.match(value) is not None
 
 

@@ -36,6 +36,8 @@ TOKENS = {
     "bcrypt": "$2b$12$" + "R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW",
 }
 
+_SHA256 = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
+
 HARMLESS = (
     "commit 3f786850e387550fdab836ed7e6dc881de23001b",
     "sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
@@ -154,6 +156,14 @@ HARMLESS = (
     "PrivateKey:  brokenSigner{testRSAPrivateKey},",
     'microsoft_reserved = "{e3c9e316-0b5c-4db8-817d-f92df00215ae}"',
     "use the KMS key ID itself: 1234abcd-12ab-34cd-56ef-1234567890ab",
+    f"app.tar.gz: {_SHA256}",
+    f'linux_amd64 = "{_SHA256}"',
+    f"nginx {_SHA256}",
+    f"redis: {_SHA256}",
+    f"{_SHA256}  dist/app.whl",
+    f'{{"requests": "{_SHA256}", "flask": "3c{_SHA256[2:]}"}}',
+    f"pulling manifest\nwriting {_SHA256}",
+    f"Digest: sha256:{_SHA256}\nStatus: Downloaded",
     "    user=baduser, password=badpw, usenetrc=False)",
     "self.assertEqual(fds, set(pass_fds), 'output=%a' % output)",
     "options[util_js_1.GCCL_GCS_CMD_KEY] = hdrs.SEC_WEBSOCKET_KEY1,",
