@@ -15,7 +15,7 @@ from agent_trace_sidecar.redaction.spans import Span
 from agent_trace_sidecar.redaction.values import LONGEST, Form, is_chosen, is_random, is_secret
 
 _CORE: Final = b"(?:" + b"|".join(core.encode() for core in CORES) + b")"
-_NAME: Final = rb"[\w.$-]*" + _CORE + rb"[\w.$-]*"
+_NAME: Final = rb"[\w.$-]*" + _CORE + "(?:ña)?".encode() + rb"[\w.$-]*"
 _OPERATOR: Final = (
     rb"(?:</(?:key|name|param-name)>|[ \t]*>)\s{0,40}<(?:value|string|param-value)(?:[ \t][^<>]{0,40})?>|"
     rb"</[A-Za-z]{1,12}>\s{0,40}<[A-Za-z]{1,12}[ \t]name=[\"'][\w.]{0,20}value[\"']>|"
@@ -27,7 +27,7 @@ _OPERATOR: Final = (
     rb"(?:\[\d*\])?[ \t]*"  # a type, an index, and then
     rb"(?::=|\?=|\|\|=|\+=|={1,3}|!={1,2})"
     rb"|[ \t]*:[ \t]*\{\s{0,20}\\*[\"']value\\*[\"'][ \t]*:|\.equals(?:IgnoreCase)?\("
-    rb"|[ \t]*:{1,2}"
+    rb"|[ \t]*:{1,2}|" + "\N{FULLWIDTH COLON}".encode() + rb""
     rb"|[ \t]*\?[:?][ \t]*|,\\*[\"']value\\*[\"'][ \t]*:|[ \t]*[-|~]+[ \t]*|[ \t]*,|[ \t]*\("
     rb"|[,;]?\\*[ntr]?\s{1,40}[\"']?value\\*[\"']?\s{0,3}[=:]"
     rb"|[ \t]+(?:is|was|to|eq|ne|of)[ \t]|[ \t]+|%3[dD]|&#61;"
@@ -70,6 +70,7 @@ _NUMBERED_WORD: Final = re.compile(rb"[A-Za-z]{5,}\d{1,4}$")
 _VERB: Final = re.compile(
     rb"(?i)\.?(?:set|check|verify|validate|update|change|with|assert|test|reset)_?[a-z_]*(?:password|passwd|pwd)$"
 )
+_EQUALS: Final = (b".equals", b".Equals", b".equalsIgnoreCase", b".compareTo")
 _LISP: Final = re.compile(rb"\((?:setq|defvar|defparameter|def|define|set!)[ \t]+$")
 _TUPLE: Final = re.compile(rb"\{[ \t]*$|\bset[ \t]+:$")
 """Erlang's pairs and Ruby's settings: {db_password, "value"}, set :db_password, "value"."""
@@ -240,6 +241,8 @@ def _is_argument(text: bytes, found: Candidate, sign: bytes, value: bytes) -> bo
 
 def _sets(text: bytes, found: Candidate, value: bytes) -> bool:
     """Whether a call takes a password and nothing else: .password("word"), check_password("word1")."""
+    if found.name.endswith(_EQUALS) and found.kind is Kind.PASSWORD:
+        return True
     if text[found.begin : found.begin + 1] == b"." and _ONE_WORD.match(value):
         return True
     return found.kind is Kind.PASSWORD and bool(_VERB.match(found.name)) and bool(_NUMBERED_WORD.match(value))

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from agent_trace_sidecar.redaction.names import Kind
 from agent_trace_sidecar.redaction.spans import Span
-from agent_trace_sidecar.redaction.values import LONGEST, Form, is_random, is_secret, is_segmented
+from agent_trace_sidecar.redaction.values import LONGEST, Form, is_chosen, is_random, is_secret, is_segmented
 
 
 class Candidate(NamedTuple):
@@ -27,7 +27,7 @@ class Candidate(NamedTuple):
 _LEAD: Final = re.compile(
     rb"[ \t]*(?:[+\-<>|][ \t]*)?(?:\d+[:|\t][ \t]?|L?\d+:[ \t])?[+\-<>|#;/*]*[ \t]*"
     rb"(?:export[ \t]+|set(?:[ \t]+-\w+)*[ \t]+|setx[ \t]+|setenv[ \t]+|ENV[ \t]+|ARG[ \t]+|declare[ \t]+-\w[ \t]+"
-    rb"|-[ \t]+|\$env:|\$|:|\\*[\"'])*$"
+    rb"|\#[ \t]*define[ \t]+|-[ \t]+|\$env:|\$|:|\\*[\"'])*$"
 )
 """What may stand before a setting on its line: diff marks, line numbers, comment signs, `export`."""
 _SETS: Final = re.compile(rb"(?m)(?:^|\s)(?:ENV|ARG|setx|setenv|set[ \t]+-\w*x\w*)\s+$")
@@ -43,6 +43,10 @@ _MIXED: Final = re.compile(rb"(?=[^ ]*[A-Za-z])(?=[^ ]*[\d!#$%^&*@])[^\s()\[\]{}
 _LITERAL: Final = re.compile(rb"[^\s()\[\]{}<>=,;\"':]{4,}$")
 _USER_ABOVE: Final = re.compile(rb"(?m)^[ \t]*(?:user(?:name)?|login|account|from)[ \t]+\S+[ \t\r]*\n[ \t]*\Z")
 """user bob, and on the next line: password word."""
+_GIVES: Final = re.compile(
+    rb"--(?:from-literal|set|set-string|build-arg|env)[= ]$|\bvault[ ](?:kv[ ]put|write)[ ]\S+[ ](?:\S+=\S+[ ])*$"
+)
+"""What hands a pair to a program."""
 _CONNECTS: Final = re.compile(rb"(?i)[\"'\s](?:user|username|uid|host|hostaddr|dbname|port)=[^\s\"'(){},]+[ \t]+$")
 _PAIRS: Final = re.compile(rb"(?:^|\s)\w+=\S+\s")
 _CODE: Final = re.compile(
@@ -162,6 +166,8 @@ def _is_name_of(found: Candidate, value: bytes) -> bool:
         return _NAME_TAIL.match(word, len(name)) is not None
     if word.lower().endswith(name.lower()) and word[-len(name) : -len(name) + 1].isupper() and _IDENTIFIER.match(word):
         return True
+    if word.endswith(b"_" + name):
+        return True
     return word.endswith(b"." + name) and _FIELDS.match(word) is not None
 
 
@@ -229,10 +235,7 @@ def _of_setting(  # noqa: PLR0911 - one return per form
     if sign.startswith(b"--"):
         return None
     if sign in {b"-", b"|", b"~"}:
-        value = text[start:stripped].decode("utf-8", "replace")
-        if not _TOKEN.match(text, start, stripped) or "." in value:
-            return None
-        return (stripped, Form.BARE) if is_random(value, least=12) and not is_segmented(value) else None
+        return _of_joint(text, found, start, end)
     if _CODE.match(text, start, end) or (found.quote == b"]" and text[found.begin - 1 : found.begin] == b"["):
         return None
     member = (found.quote.endswith(b'"') and b":" in sign) or sign.startswith((b"value", b",", b";"))
@@ -267,6 +270,18 @@ def _of_setting(  # noqa: PLR0911 - one return per form
     return (stripped if spaced else end), Form.CONFIG
 
 
+def _of_joint(text: bytes, found: Candidate, start: int, end: int) -> tuple[int, Form] | None:
+    """NAME - value: a list or a table reads the same, so the value must be random, or chosen and all there is."""
+    if found.kind is Kind.PASSWORD and found.operator.endswith(b" ") and is_alone(text, found.begin):
+        word = text[start:end].decode("utf-8", "replace")
+        return (end, Form.CONFIG) if is_chosen(word) and not _rest_of_line(text, end) else None
+    stripped = start + len(text[start:end].rstrip(_CLOSERS))
+    value = text[start:stripped].decode("utf-8", "replace")
+    if not _TOKEN.match(text, start, stripped) or "." in value:
+        return None
+    return (stripped, Form.BARE) if is_random(value, least=12) and not is_segmented(value) else None
+
+
 def _is_dense(text: bytes, begin: int, end: int) -> bool:
     """Whether a setting stands in the middle of a line that nobody typed."""
     before, after = text.rfind(b"\n", max(0, begin - _DENSE), begin), text.find(b"\n", end, end + _DENSE)
@@ -294,9 +309,11 @@ def _is_shell(text: bytes, found: Candidate, end: int) -> bool:
     before = text[begin - 1 : begin]
     if before == b"-" or found.name.startswith(b"-"):
         return True
-    if before not in {b" ", b"\t", b""}:
+    if before not in {b" ", b"\t", b"", b"="}:
         return False
     line = text[_line_start(text, begin) : begin]
+    if _GIVES.search(line):
+        return True
     if found.name.isupper():
         return not line.rstrip().endswith((b",", b"(", b"[", b"{"))
     if _CONNECTS.search(line):

@@ -45,6 +45,71 @@ _TABLE: Final = (
     ),
     Rule(
         "login-call",
+        r"(?i)(?:\bWiFi\.begin|\baddAP|\bSequelize|\bFTP(?:_TLS)?|\bcreate_?(?:super)?user|\bsp_addlogin|\b(?:creds?|credentials|login)\s{0,2}=|\blog_?in|\bsign_?in)\s{0,2}\(?\s{0,3}N?(?:"
+        + _A
+        + _C
+        + r"N?){1,2}"
+        + _Q,
+        (
+            "wifi.begin",
+            "addap(",
+            "sequelize(",
+            "ftp(",
+            "ftp_tls(",
+            "create_user(",
+            "createuser(",
+            "create_superuser(",
+            "sp_addlogin",
+            "creds = (",
+            "creds=(",
+            "credentials = (",
+            "login = (",
+            "login(",
+            "log_in(",
+            "signin(",
+            "sign_in(",
+        ),
+        judged="password",
+    ),
+    Rule(
+        "login-call",
+        r"(?i)\b(?:oci_p?connect\(|sp_password)\s{0,3}" + _A + _C + r"N?" + _Q,
+        ("oci_connect", "oci_pconnect", "sp_password"),
+        judged="password",
+    ),
+    Rule(
+        "hash-call",
+        r"(?i)\b(?:make_password|hashpw|password_hash|generate_password_hash|hash_password|encode_?password|PasswordHash)\(\s{0,3}"
+        + _Q_BYTES,
+        (
+            "make_password(",
+            "hashpw(",
+            "password_hash(",
+            "hash_password(",
+            "encodepassword(",
+            "encode_password(",
+            "passwordhash(",
+        ),
+        judged="password",
+    ),
+    Rule(
+        "session-secret",
+        r"(?i)(?:session|jwt|cookie\w{0,10}|csrf|hmac)\w{0,10}\(\s{0,3}\{[^{}]{0,120}?\bsecret\s?:\s?" + _Q,
+        ("secret:", "secret :"),
+        judged="password",
+    ),
+    Rule(
+        "string-object",
+        r"(?i)\b(?:\w{0,3}string|char\s?\*)\s{1,4}\w{0,30}(?:password|passwd|pwd|pass|secret)\w{0,3}\s?[({]\s?L?"
+        + _Q
+        + r"\s?[)}]",
+        tuple(
+            f"{word}{sign}" for word in ("password", "passwd", "pwd", "pass", "secret") for sign in ('("', '{"', '(l"')
+        ),
+        judged="password",
+    ),
+    Rule(
+        "login-call",
         r"(?i)\buser_?manager\.(?:Create|Add|Check|Change|Reset)\w{0,20}\([^\r\n]{0,160}?,\s{0,3}" + _Q + r"\s{0,3}\)",
         ("usermanager.", "user_manager."),
         judged="chosen",
@@ -91,7 +156,7 @@ _TABLE: Final = (
         + _C
         + r"|HMAC\.(?:hex)?digest\(\s{0,3}[^,()\r\n]{1,60}(?:\([^()\r\n]{0,40}\))?"
         + _C
-        + r"|\bcookie_?parser\(|\bFernet\(|\bSecretBox\(|(?:Password|Rfc2898)DeriveBytes\(|\w+Serializer\(|CryptoJS\.\w{2,12}(?:\.(?:en|de)crypt)?\(\s{0,3}"
+        + r"|\bcookie_?parser\(|\bFernet\(|\bSecretBox\(|\b(?:AES|DES3?|ARC4|Blowfish|ChaCha20)\.new\(|\balgorithms\.\w{2,10}\(|(?:Password|Rfc2898)DeriveBytes\(|\w+Serializer\(|CryptoJS\.\w{2,12}(?:\.(?:en|de)crypt)?\(\s{0,3}"
         + _A
         + _C
         + r"|\bopenssl_(?:en|de)crypt\(\s{0,3}"
@@ -108,6 +173,12 @@ _TABLE: Final = (
             "hmac",
             "createcipher",
             "createdecipher",
+            "aes.new(",
+            "des.new(",
+            "des3.new(",
+            "arc4.new(",
+            "blowfish.new(",
+            "algorithms.",
             "fernet(",
             "secretbox(",
             "cookieparser(",

@@ -22,6 +22,12 @@ _TABLE: Final = (
         ("curl ", "wget ", "https -a", "http -a"),
         judged="random",
     ),
+    Rule(
+        "net-user",
+        r"(?i)\b(?:schtasks|cmdkey|wmic)\b[^\r\n]{0,200}?\s/r?p(?:ass)?[ :]\s{0,2}([^\s\"'/]{4,60})",
+        ("schtasks", "cmdkey", "wmic"),
+        judged="password",
+    ),
     Rule("ssh-flag", r"\bsshpass\s{1,4}-p\s{0,4}" + _V, ("sshpass",), judged="form"),
     Rule(
         "mysql-flag",
@@ -197,7 +203,7 @@ _TABLE: Final = (
         "signing-call",
         r"(?i)\b(?:jwt|jws|jsonwebtoken)\.(?:sign|verify|encode|decode)\(\s{0,3}[^,()\r\n]{1,80},\s{0,3}[bu]?" + _Q,
         ("jwt.", "jws.", "jsonwebtoken."),
-        judged="mixed",
+        judged="password",
     ),
     Rule(
         "option-default",

@@ -37,9 +37,11 @@ _TABLE: Final = (
     ),
     Rule(
         "router-line",
-        r"(?im)^[+\- ]?\s{0,8}(?:enable[ \t]{1,3}(?:secret|password)|username[ \t]{1,3}\S{1,40}[ \t]{1,3}(?:privilege[ \t]{1,3}\d{1,2}[ \t]{1,3})?(?:secret|password)|wpa-psk(?:[ \t]{1,3}ascii)?|ppp[ \t]{1,3}chap[ \t]{1,3}password|neighbor[ \t]{1,3}\S{1,40}[ \t]{1,3}password|snmp-server[ \t]{1,3}community|crypto[ \t]{1,3}isakmp[ \t]{1,3}key|(?:tacacs|radius)-server[ \t]{1,3}key|rootpw(?:[ \t]{1,3}--\w{1,12})?|bindpw|(?:d-i[ \t]{1,3})?[\w/-]{1,40}/(?:user|root)-password(?:-again)?[ \t]{1,3}password|line[ \t]{1,3}(?:vty|con|aux)[^\r\n]{0,20}\n(?:[ \t]{1,3}[^\r\n]{1,60}\n){0,4}?[ \t]{1,3}password)[ \t]{1,3}(?:\d[ \t]{1,3})?\"?([^\s\"']{4,80})\"?(?:[ \t]{1,3}\S{1,20}){0,3}[ \t\r]{0,3}$",
+        r"(?im)^[+\- ]?\s{0,8}(?:enable[ \t]{1,3}(?:secret|password)|username[ \t]{1,3}\S{1,40}[ \t]{1,3}(?:privilege[ \t]{1,3}\d{1,2}[ \t]{1,3})?(?:secret|password)|wpa-psk(?:[ \t]{1,3}ascii)?|ppp[ \t]{1,3}chap[ \t]{1,3}password|neighbor[ \t]{1,3}\S{1,40}[ \t]{1,3}password|snmp-server[ \t]{1,3}community|crypto[ \t]{1,3}isakmp[ \t]{1,3}key|(?:tacacs|radius)-server[ \t]{1,3}key|(?:[\w-]{1,40}[ \t]{1,3}){0,6}(?:pre-shared-key|plain-text-password(?:-value)?)|rootpw(?:[ \t]{1,3}--\w{1,12})?|bindpw|(?:d-i[ \t]{1,3})?[\w/-]{1,40}/(?:user|root)-password(?:-again)?[ \t]{1,3}password|line[ \t]{1,3}(?:vty|con|aux)[^\r\n]{0,20}\n(?:[ \t]{1,3}[^\r\n]{1,60}\n){0,4}?[ \t]{1,3}password)[ \t]{1,3}(?:\d[ \t]{1,3})?\"?([^\s\"']{4,80})\"?(?:[ \t]{1,3}\S{1,20}){0,3}[ \t\r]{0,3}$",
         (
             "enable ",
+            "pre-shared-key",
+            "plain-text-password",
             "rootpw",
             "bindpw",
             "user-password",

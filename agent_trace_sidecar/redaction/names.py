@@ -55,6 +55,7 @@ CORES: Final = (
     "비밀번호",
     "암호",
     "пароль",
+    "Пароль",
 )
 """What a secret-like name contains, lower-case; the gate looks for these."""
 
@@ -142,7 +143,7 @@ def _kind_of_word(word: str, words: list[str], at: int) -> Kind:  # noqa: PLR091
     if _is_other(word, words, at):
         return Kind.NONE
     last = at == len(words) - 1
-    if "passw" in word or "passphrase" in word or "passcode" in word or word in {"pwd", "psw", "pswd", "passwd"}:
+    if "passw" in word or "passphrase" in word or "passcode" in word or word in {"pwd", "psw", "pswd", "passe"}:
         return Kind.PASSWORD
     if (
         words[at - 1 : at + 1] == ["security", "credentials"]

@@ -99,7 +99,9 @@ _FEWEST_LETTERS: Final = 4
 _MNEMONIC: Final = re.compile(rb"(?i)mnemonic|seed|recovery|otp\b|[2m]fa")
 _RECOVERS: Final = re.compile(r"[a-z]{3,8}(?: [a-z]{3,8}){10,23}$|[A-Z2-7]{16,64}$")
 """The words of a wallet, or what an authenticator is given."""
-_OPENS_SESSIONS: Final = re.compile(rb"(?i)(?:secret_?key|(?:jwt|session|cookie|app|signing|hmac|auth)_?secret)$")
+_OPENS_SESSIONS: Final = re.compile(
+    rb"(?i)(?:secret_?key|(?:jwt|session|cookie|app|signing|hmac|auth|webhook|client|api|shared|consumer)_?secret)$"
+)
 """What sessions are signed with, and where people write a word."""
 _HYPHENED_NUMBER: Final = re.compile(r"[a-z]+(?:[-_.][a-z]+)*[-_.]v?\d{1,4}$")
 """What names of resources look like: my-secret-2."""

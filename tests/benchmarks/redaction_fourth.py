@@ -38,6 +38,7 @@ _MAKERS: Final[dict[str, Callable[[random.Random], str]]] = {
     "D": _human,
     "q": _human,
     "W": lambda rng: rng.choice(_WORDS),
+    "h": lambda rng: "".join(rng.choices("0123456789abcdef", k=32)),
     "G": lambda rng: "".join(rng.choices("0123456789abcdef", k=40)),
 }
 _MARK: Final = re.compile(r"\{([A-Za-z])\}")
@@ -356,17 +357,18 @@ def fourth(rng: random.Random, *, each: int) -> Iterator[tuple[str, str, str]]:
     for kind, forms in FOURTH.items():
         for form in forms:
             for _ in range(each):
-                text, secrets = _filled(rng, form)
+                text, secrets = filled(rng, form)
                 yield from ((kind, text, secret) for secret in secrets)
 
 
 def fourth_harmless(rng: random.Random) -> Iterator[str]:
     """Texts that hold no secret."""
     for form in FOURTH_HARMLESS:
-        yield _filled(rng, form)[0]
+        yield filled(rng, form)[0]
 
 
-def _filled(rng: random.Random, form: str) -> tuple[str, list[str]]:
+def filled(rng: random.Random, form: str) -> tuple[str, list[str]]:
+    """The form with a value for each mark, and these values."""
     secrets: list[str] = []
 
     def value(match: re.Match[str]) -> str:

@@ -11,6 +11,7 @@ import pytest
 from agent_trace_sidecar.redaction import Funnel, redact_text
 from tests.benchmarks.redaction_corpora import Case, cases, is_masked, recall
 from tests.benchmarks.redaction_fourth import fourth, fourth_harmless
+from tests.benchmarks.redaction_positions import positions
 from tests.benchmarks.redaction_third import third
 from tests.benchmarks.redaction_unseen import second, unseen
 
@@ -232,6 +233,12 @@ def test_forms_by_somebody_who_had_not_seen_the_rules_are_found() -> None:
     assert found["fourth, code"] >= 0.93
     harmless = list(fourth_harmless(rng))
     assert [redact_text(text) for text in harmless] == harmless
+
+
+def test_values_are_found_where_only_a_password_or_a_key_can_stand() -> None:
+    """In one line of code, of settings or of a command, plain words too."""
+    found = [("x", is_masked(value, redact_text(text))) for _, text, value in positions(random.Random(14), each=1)]  # noqa: S311 - made-up secrets
+    assert recall(found)["x"] >= 0.94
 
 
 @pytest.mark.parametrize("part", ["aA", "aA1", "Ab.", "pass", "a_1", "1a", "$a", "{a}", "%a", "x-"])
