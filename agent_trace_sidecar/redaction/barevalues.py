@@ -67,7 +67,7 @@ _TYPE: Final = re.compile(
 )
 """What stands behind a colon in code: Option<str>, &Secrets, string;."""
 _EXPRESSION: Final = re.compile(
-    rb"!!?\(|\d\*\(|![01][,;)]|&[A-Za-z_][\w.]*\{|(?:[A-Z]\w{4,}|[a-z]+[A-Z]\w+)\{|[+-]?[A-Za-z_$][\w$]*(?:\.[A-Za-z_$][\w$]*)+\(|"
+    rb"!!?\(|!!\w|\d\*\(|![01][,;)]|&[A-Za-z_][\w.]*\{|(?:[A-Z]\w{4,}|[a-z]+[A-Z]\w+)\{|[+-]?[A-Za-z_$][\w$]*(?:\.[A-Za-z_$][\w$]*)+\(|"
     rb"\[\][\w.]+\{|\?[A-Z_]+\(|\(?#[a-z_]+\{|\w+/binary|@{1,2}[a-z_]+(?:\.[a-z_]+[?!]?)*(?:[\[(),;].*)?$|[*&\[\]]*(?:u?int|float|complex)\d{1,3}[,;)]?$|[\w$]+\$jscomp\$|"
     rb"[A-Za-z_$]\w*=(?:void|new|null|this|function)\b|"
     rb"\([A-Z]\w*\||[A-Za-z_$][\w$]*(?:\??\.[A-Za-z_$][\w$]*)+[=;),\[({?]"
@@ -77,6 +77,8 @@ _OWN: Final = (b"this.", b"self.")
 _MORE: Final = re.compile(rb"&[\w.-]{1,40}=")
 """Behind a value that is sent as a form's."""
 _IDENTIFIER: Final = re.compile(rb"[a-z]+(?:[A-Z][a-z0-9]*)+[,;]?$")
+_MEMBER: Final = re.compile(rb"[a-z]+(?:[A-Z][a-z0-9]*)+,$")
+"""A variable, as a member of an object has it."""
 _SPOKEN: Final = re.compile(rb"(?i)password|passwd|secret|token|pwd|key")
 _TYPED: Final = re.compile(rb"(?:[A-Z][a-z]+)+[A-Z]?\d*,$")
 """A type in mixed case, as a field of a struct has it."""
@@ -159,7 +161,9 @@ def _is_of_path(text: bytes, found: Candidate, sign: bytes) -> bool:
 
 def _is_name_of(found: Candidate, value: bytes) -> bool:
     """Whether a value is the name again, or a field or a variable that is called like it."""
-    word, name = value.rstrip(_CLOSERS), found.name.lstrip(b"$@.-")
+    word, name = value.rstrip(_CLOSERS), found.name.rpartition(b".")[2].lstrip(b"$@-")
+    if _MEMBER.match(value) and found.operator.strip() == b":" and not found.quote:
+        return True
     if _IDENTIFIER.match(value) and _SPOKEN.search(value):
         return True
     if word.lower().startswith(name.lower()):

@@ -45,10 +45,10 @@ _TABLE: Final = (
     ),
     Rule(
         "login-call",
-        r"(?i)(?:\bWiFi\.begin|\baddAP|\bSequelize|\bFTP(?:_TLS)?|\bcreate_?(?:super)?user|\bsp_addlogin|\b(?:creds?|credentials|login)\s{0,2}=|\blog_?in|\bsign_?in)\s{0,2}\(?\s{0,3}N?(?:"
+        r"(?i)(?:\bWiFi\.begin|\baddAP|\bSequelize|\bFTP(?:_TLS)?|\bcreate_?(?:super)?user|\b(?:creds?|credentials|login)\s{0,2}=|\blog_?in|\bsign_?in)\s{0,2}\(\s{0,3}(?:"
         + _A
         + _C
-        + r"N?){1,2}"
+        + r"){1,2}"
         + _Q,
         (
             "wifi.begin",
@@ -59,7 +59,6 @@ _TABLE: Final = (
             "create_user(",
             "createuser(",
             "create_superuser(",
-            "sp_addlogin",
             "creds = (",
             "creds=(",
             "credentials = (",
@@ -73,8 +72,8 @@ _TABLE: Final = (
     ),
     Rule(
         "login-call",
-        r"(?i)\b(?:oci_p?connect\(|sp_password)\s{0,3}" + _A + _C + r"N?" + _Q,
-        ("oci_connect", "oci_pconnect", "sp_password"),
+        r"(?i)\b(?:oci_p?connect\(|sp_password\s|sp_addlogin\s)\s{0,3}N?" + _A + _C + r"N?" + _Q,
+        ("oci_connect", "oci_pconnect", "sp_password", "sp_addlogin"),
         judged="password",
     ),
     Rule(
@@ -223,7 +222,7 @@ _TABLE: Final = (
     ),
     Rule(
         "form-fill",
-        r"(?i)(?:\b(?:fill\w*|type|send_?keys|set_?value|enter_?text|input)\b[^\r\n]{0,60}?pass(?:word|wd)?[\w\]'\"\\]{0,12}\s{0,2}\)?\s{0,2}(?:,|\bwith\b)\s{0,3}(?:with:\s{0,2})?|pass(?:word|wd)?[\w\]'\"\\]{0,12}\s{0,2}\){0,3}\s{0,2}\.(?:perform\(typeText|send_?keys|type|fill|set_?value|val|input|enter_?text)\s?\(\s{0,2}|\bwith password\s{1,2})"
+        r"(?i)(?:\b(?:fill\w*|type|send_?keys|set_?value|enter_?text|input)\b[^\r\n]{0,60}?pass(?:word|wd)?[\w\]'\"\\]{0,12}\s{0,2}\)?\s{0,2}(?:,|\bwith\b)\s{0,3}(?:with:\s{0,2})?|pass(?:word|wd)?[\w\]'\"\\]{0,12}\s{0,2}\){0,3}\s{0,2}\.(?:perform\(typeText|send_?keys|type|fill|set_?value|val|input|enter_?text)\s?\(\s{0,2}|\b(?:as|user|in)\b[^\r\n]{1,60}?\bwith password\s{1,2})"
         r"\\*[\"']([^\"'\r\n\\\s{}]{4,60})(?:\{\w+\})?\\*[\"']",
         (
             "send_keys(",

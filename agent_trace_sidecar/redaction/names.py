@@ -75,6 +75,10 @@ _NOT_PASS: Final = frozenset(
 )
 _PASSED: Final = frozenset("thru through threshold fds fd rate count args kwargs context data by on to if all".split())
 """What is passed: pass_fds."""
+_PASSES: Final = frozenset(
+    "should must can will tests all first second third last next one two single multi render shader compiler".split()
+)
+"""What passes: should_pass, or how often: second_pass."""
 _NOT_TOKEN: Final = frozenset(
     "tokenizer tokenize tokenized tokenization tokenizers tokens untokenize secretsmanager secretmanager".split()
 )
@@ -170,7 +174,7 @@ def _kind_of_word(word: str, words: list[str], at: int) -> Kind:  # noqa: PLR091
 def _is_other(word: str, words: list[str], at: int) -> bool:
     """Whether a word only sounds like a password or a token."""
     if word == "pass":
-        return at + 1 < len(words) and words[at + 1] in _PASSED
+        return (at > 0 and words[at - 1] in _PASSES) or not _PASSED.isdisjoint(words[at + 1 : at + 2])
     return word in _NOT_PASS or word in _NOT_TOKEN or (word == "token" and at > 0 and words[at - 1] in _HARMLESS_TOKEN)
 
 

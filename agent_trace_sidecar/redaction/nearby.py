@@ -60,6 +60,8 @@ _KEY_ID: Final = re.compile(rb"(?i)key[ _-]?ids?\b")
 """What a UUID may be where a key is spoken of."""
 _IN_PATH: Final = re.compile(rb"[a-z]/passwd")
 """A file, behind which its digest stands."""
+_SNAKE: Final = re.compile(rb"_*[a-z]{1,12}\d?(?:_[a-z]{1,12}\d?){2,}$")
+"""A name of words, one of which may have a number."""
 _VERSION: Final = re.compile(rb"\d+(?:\.\d+)+[+~-]")
 _ADJACENT: Final = re.compile(rb"(?i)\b(?:secret|token|pwd|password|passwd)[ ]$")
 _ADDRESS: Final = re.compile(rb"(?:^|[\s\"'\x60(])[\w.-]+/[\w./-]+ $")
@@ -168,7 +170,7 @@ def _is_named(text: bytes, start: int, end: int) -> bool:
         return True
     if UUID.match(value) and _KEY_ID.search(text, max(0, start - _REACH), start):
         return True
-    return any(pattern.match(value) for pattern in (_CONSTANT, _VERSION)) or reads(value)
+    return any(pattern.match(value) for pattern in (_CONSTANT, _VERSION, _SNAKE)) or reads(value)
 
 
 def _is_random(value: bytes) -> bool:

@@ -33,9 +33,9 @@ _PLACEHOLDER: Final = re.compile(
     | \W+ | [.*x_-]+
     | <[^<>]*> | \[[\w .-]*\][!.]? | \{[\w.: -]*\} | %\w+% | %[a-z_]{1,30} | %[#+.\d-]*[a-z],? | %[wiq][\[({<].* | %\(\w+\)s | \$\(.* | @[{(].* | \$[A-Za-z_]\w*(?:[.\[>:-].*)? | @[\w.]+@ | __\w+__
     | \{\{\s.*\s\}\} | [{\[]\\* | [)\]}],?.*[(=].* | .*&nbsp;.* | &lt;.*&gt;[;,.]? | S-1-\d[\d-]* | [a-z]+[.?] | example[-_]\w+ | example(?:password|secret|token|key)
-    | .*\{%[-\s].* | \$\{[A-Za-z_]\w*.* | \w+\(\)? | [\w.:-]*-\$[a-z_]+ | <\w*$ | [*&][A-Za-z_-]+ | [A-Z]<.* | realm= | ["']\s?[+.]\s?.* | ["']\s.* | ,\s.* | .*\$[a-z_]\w*->.* | \w+\] | \*+[\w ]+\*+[.!,]? | <-\w+ | \{\\*"\w+\\*"\s?:.* | \[[a-z][\w.]*\](?:::|\$|\().* | -?anonymous@? | .*[+.]\s?["'] | [+.]\s[\w$(].*
+    | .*\{%[-\s].* | \$\{[A-Za-z_]\w*.* | \w+\(\)? | [\w.:-]*-\$[a-z_]+ | <\w*$ | [*&][A-Za-z_-]+ | [A-Z]<.* | realm= | ["']\s?[+.]\s?.* | ["']\s.* | ,\s.* | .*\$[a-z_]\w*->.* | \w+\] | \([\w *:.-]*\) | \+[a-z_$][\w$.()]*\+ | [\w-]*-field | \*+[\w ]+\*+[.!,]? | <-\w+ | \{\\*"\w+\\*"\s?:.* | \[[a-z][\w.]*\](?:::|\$|\().* | -?anonymous@? | .*[+.]\s?["'] | [+.]\s[\w$(].*
     | .*(?:\$\{[^{}$]*\} | \{\{[^{}]*\}\} | \#\{[^{}]*\} | %\(\w+\)s | <%.*%> | %s | \.\.\. | \u2026).*
-    | [\w\s:./@-]*(?:\{[\w ]*\}[\w\s:./@-]*)+
+    | [\w\s:./@-]*(?:\{[\w .'"()\[\]-]*\}[\w\s:./@-]*)+
     | (?:your|my|the|some|any|insert|enter|change|replace|put|add|use|set|fill|same|new|old|this|get|todo|fixme)[\s_-].*
     | .*(?:placeholder|redacted|changeme|change_me|change-me|_here|-here|\bhere)\b.*
     | (?:n/?a|none|null|nil|undefined|true|false|yes|no|on|off|empty|default|auto|required|optional|prompt|ask|str|string|
@@ -44,13 +44,13 @@ _PLACEHOLDER: Final = re.compile(
 )
 _REFERENCE: Final = re.compile(
     r"""(?x)^(?:
-      0x[0-9a-fA-F]{1,8}[,;]? | \w+\[-?\d+\]\..*
+      0x[0-9a-fA-F]{1,8}[,;]? | projects/.* | [A-Z]{2,6}/\d\.\d | \w+\[-?\d+\]\..*
     | \d+\.(?:second|minute|hour|day|week|month|year)s?
     | (?:process\.env|os\.environ|env|ENV|secrets|vars|var|local|data|module|inputs|params|config|settings|self|this|ssm|vault|
          ref|Ref|arn:aws|rule|role|file|projects/|op://|kms:)[.:\[(/].*
     | (?:https?|file|urn|git|ssh|data|s3|gs|tel|mailto):.*
     | (?:\.{0,2}/|~/|[A-Za-z]:\\)[\w.@~%$-]*(?:[/\\][\w.@ ~%$-]+)*[/\\]? | \d{4}_[a-z]\w*
-    | [\w.]+\.html?(?:\#.*)? | localhost:\d+ | [\w-]+(?:\.[\w-]+)+:\d{2,5} | [\w-]+\.(?:py|js|ts|json|ya?ml|txt|pem|key|crt|cfg|ini|conf|html?|md|go|java|rb|php|cs|sh|csv|xml|toml|env)
+    | [\w.]+\.html?(?:\#.*)? | localhost:\d+ | [\w-]+(?:\.[\w-]+)+:\d{2,5} | [\w-]+\.(?:py|js|ts|json|ya?ml|txt|pem|key|crt|cfg|ini|conf|html?|md|go|java|rb|php|cs|sh|csv|xml|toml|env|c|h|cc|cpp|hpp|o|so|rs|kt|swift|pl|pm|lua|tsx|jsx|lock|log)
     | (?:[\^~<>=v]|npm:)*\d+(?:\.(?:\d+|x|\*))+(?:[-+.]\w+)*(?:\s?\|\|.*)? | \d{4}-\d\d-\d\d.* | [\d.,:\s%-]+(?:[smhd]|ms|[kmg]b)?
     | \#[0-9a-fA-F]{3,8} | [a-z]+/[a-z][a-z0-9.+-]*(?:;.*)? | [\w.+-]+@[\w-]+\.\w[\w.]*
     )$"""
@@ -103,8 +103,8 @@ _OPENS_SESSIONS: Final = re.compile(
     rb"(?i)(?:secret_?key|(?:jwt|session|cookie|app|signing|hmac|auth|webhook|client|api|shared|consumer)_?secret)$"
 )
 """What sessions are signed with, and where people write a word."""
-_HYPHENED_NUMBER: Final = re.compile(r"[a-z]+(?:[-_.][a-z]+)*[-_.]v?\d{1,4}$")
-"""What names of resources look like: my-secret-2."""
+_NAMED: Final = re.compile(r"[a-z]+(?:[-_.][a-z]+)*[-_.]v?\d{1,4}$|[A-Z0-9]+$")
+"""What names of resources and of constants look like: my-secret-2, GTE0."""
 _SHORTEST_CHOSEN: Final = 5
 _NUMBERED: Final = re.compile(r"[A-Za-z_.-]*\d?$")
 _ALPHABETS: Final = ("0123456789", "abcdefgh", "qrstuvwx")
@@ -168,7 +168,7 @@ def _is_secret_token(name: bytes, value: str, form: Form) -> bool:
         return False
     if _KEY_ID.match(value) and name.lower().endswith(b"key") and b"api" not in name.lower():
         return False
-    if form is not Form.BARE and _SIGNS.search(name) and is_chosen(value) and not _HYPHENED_NUMBER.match(value):
+    if form is not Form.BARE and _SIGNS.search(name) and is_chosen(value) and not _NAMED.match(value):
         return True
     if form is not Form.BARE and _OPENS_SESSIONS.search(name) and _ONE_WORD.match(value):
         return value.lower() not in _LABELS and len(_DUMMY.sub("", value)) >= _FEWEST_LETTERS
