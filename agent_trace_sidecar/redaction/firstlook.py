@@ -17,6 +17,7 @@ from agent_trace_sidecar.redaction.jsonline import are_json, is_json, is_utf8, u
 from agent_trace_sidecar.redaction.masker import Masker
 from agent_trace_sidecar.redaction.memory import Memory
 from agent_trace_sidecar.redaction.names import Kind, kind_of
+from agent_trace_sidecar.redaction.nearby import is_key_of
 from agent_trace_sidecar.redaction.spans import BORDER, Span
 
 _NO_ID: Final = re.compile(
@@ -29,6 +30,11 @@ _PLAIN: Final = re.compile(rb"[^\x00-\x1f\"\\]+")
 _HIDING: Final = re.compile(rb"\\(?:u(?!00[01])|/)")
 """... and how one may do it all the same."""
 _KEY: Final = b" PRIVATE KEY"
+_LONE: Final = re.compile(rb"[\w+/=-]{16,200}$")
+"""A string that may be a key and nothing else ..."""
+_NAME: Final = re.compile(rb'"([\w.-]{2,40})"\s?:\s?$')
+"""... and the name that it stands under."""
+_LONGEST_SERVICE: Final = 48
 _SHORT_CORE: Final = (b"pat", b"Pat", b"PAT")
 """Announces a token at the end of a name, and is too frequent elsewhere to be looked for."""
 _LONGEST_NAME: Final = 256
@@ -54,10 +60,17 @@ class Look:
         unreadable = self._lay_out()
         fresh = self._fresh(memory)
         seen = _seen([unescaped(text) for text in fresh], b'"command"' in self._whole, masker, memory)
+        seen.suspects.update(index for index, text in enumerate(fresh) if _LONE.match(text) and self._is_keyed(text))
         memory.remember_clean([text for index, text in enumerate(fresh) if index not in seen.suspects])
         if len(seen.suspects) <= _MOST_SUSPECTS:
             self.suspects, self.spans = unreadable, seen.spans
             self._suspect([fresh[index] for index in seen.suspects])
+
+    def _is_keyed(self, text: bytes) -> bool:
+        """Whether a string stands behind the name of a service, as its key."""
+        at = self._whole.find(b'"%b"' % text)
+        name = _NAME.search(self._whole, max(0, at - _LONGEST_SERVICE), at)
+        return name is not None and is_key_of(name[1], text)
 
     def _lay_out(self) -> set[int]:
         """Cut the lines into strings; return the indexes of those that are no JSON."""

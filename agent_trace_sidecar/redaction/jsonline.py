@@ -17,6 +17,7 @@ from agent_trace_sidecar.redaction.files import is_secret_path, reads_secret_fil
 from agent_trace_sidecar.redaction.masker import MOST_ROUNDS, Masker
 from agent_trace_sidecar.redaction.memory import Known, Memory
 from agent_trace_sidecar.redaction.names import Kind, kind_of
+from agent_trace_sidecar.redaction.nearby import is_key_of
 from agent_trace_sidecar.redaction.spans import BORDER, BREAK, Span, applied, blanked, by_line, merged
 from agent_trace_sidecar.redaction.values import Form, is_secret
 
@@ -116,6 +117,8 @@ class _Layout:
             else:
                 if kind is not Kind.NONE and is_secret(key, kind, body, Form.CONFIG):
                     self.keyed.append(Span(size, size + len(body), "assignment"))
+                elif kind is Kind.NONE and is_key_of(key, body):
+                    self.keyed.append(Span(size, size + len(body), "near-provider"))
                 if key in _FILE_KEYS:
                     self._file(key, body, size)
             self._bodies.append(body)

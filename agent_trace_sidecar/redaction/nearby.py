@@ -115,6 +115,13 @@ def near_words(text: bytes, providers: list[int], *, words: bool) -> Iterator[Sp
             yield Span(start, end, "surroundings")
 
 
+def is_key_of(name: bytes, value: bytes) -> bool:
+    """Whether a member of JSON is called like a service and its value is nothing but a key: {"acme": "value"}."""
+    if not _SHORTEST <= len(value) <= _LONGEST or name.lower().decode("latin-1") not in _PROVIDERS:
+        return False
+    return _is_random(value) and is_token(value) and not (UUID.match(value) or is_revision(value) or _ID.match(value))
+
+
 def _is_whole(text: bytes, start: int, end: int) -> bool:
     """Whether a value is no part of an address, a number or a name."""
     return text[start - 1 : start] not in _PART_BEFORE and text[end : end + 1] not in _NOT_BEHIND

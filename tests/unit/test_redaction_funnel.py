@@ -441,3 +441,15 @@ def test_revisions_survive_in_commands_and_short_messages(text: str) -> None:
     """Where nothing says that it opens something, forty hex digits are a revision."""
     told = text.format("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b")
     assert masked({"command": told, "output": told, "title": told}) == {"command": told, "output": told, "title": told}
+
+
+def test_a_key_under_the_name_of_its_service_is_found_in_an_event() -> None:
+    """Name and value are strings of their own; ids, revisions and names under the same name stay."""
+    key = "q8Zr3vX1pLm0Tn7Ws5YdQ2"
+    event = {
+        **HEAD,
+        "input": {"stripe": key, "openai": "gpt-4.1-mini-2025-04-14", "gitlab": "a8e9d07321f6ccc4" * 2 + "a8e9d073"},
+    }
+    line = json.loads(FUNNEL.line(json.dumps(event).encode()).line)
+    assert line["input"]["stripe"] == "[REDACTED:near-provider]"
+    assert {**line["input"], "stripe": key} == event["input"]
