@@ -36,7 +36,7 @@ STRUCTURE_RULES: Final = (
     ),
     Rule(
         "authorization",
-        r"(?i)authorization\\*[\"']?\]?\s{0,4}(?:=>|[:=,])\s{0,4}[\\\"'`fbu({]{0,4}([A-Za-z0-9._~+/=|-]*\d[A-Za-z0-9._~+/=|-]{15,})",
+        r"(?i)authorization\\*[\"']?\]?\s{0,4}(?:=>|[:=,])\s{0,4}[\\\"'`fbu({]{0,4}(?:[A-Za-z][\w-]{1,24} {1,2})?([A-Za-z0-9._~+/=|-]*\d[A-Za-z0-9._~+/=|-]{15,})",
         ("authorization",),
     ),
     Rule("bearer", r"(?i)\bbearer\s{1,3}([A-Za-z0-9._~+/=-]{16,})", ("bearer",)),
