@@ -67,7 +67,7 @@ _TYPE: Final = re.compile(
 )
 """What stands behind a colon in code: Option<str>, &Secrets, string;."""
 _EXPRESSION: Final = re.compile(
-    rb"!!?\(|!!\w|\d\*\(|![01][,;)]|&[A-Za-z_][\w.]*\{|(?:[A-Z]\w{4,}|[a-z]+[A-Z]\w+)\{|[+-]?[A-Za-z_$][\w$]*(?:\.[A-Za-z_$][\w$]*)+\(|"
+    rb"!!?\(|!!\w|[a-z-]+\{[a-z-]+:|\d\*\(|![01][,;)]|&[A-Za-z_][\w.]*\{|(?:[A-Z]\w{4,}|[a-z]+[A-Z]\w+)\{|[+-]?[A-Za-z_$][\w$]*(?:\.[A-Za-z_$][\w$]*)+\(|"
     rb"\[\][\w.]+\{|\?[A-Z_]+\(|\(?#[a-z_]+\{|\w+/binary|@{1,2}[a-z_]+(?:\.[a-z_]+[?!]?)*(?:[\[(),;].*)?$|[*&\[\]]*(?:u?int|float|complex)\d{1,3}[,;)]?$|[\w$]+\$jscomp\$|"
     rb"[A-Za-z_$]\w*=(?:void|new|null|this|function)\b|"
     rb"\([A-Z]\w*\||[A-Za-z_$][\w$]*(?:\??\.[A-Za-z_$][\w$]*)+[=;),\[({?]"

@@ -16,7 +16,16 @@ from agent_trace_sidecar.redaction.encoded import says_something
 from agent_trace_sidecar.redaction.providers import PROVIDERS
 from agent_trace_sidecar.redaction.rules import Late, Overload
 from agent_trace_sidecar.redaction.spans import BREAK, Span
-from agent_trace_sidecar.redaction.surroundings import CHANGES, UUID, is_keyed, is_revision, is_token, is_used, reads
+from agent_trace_sidecar.redaction.surroundings import (
+    CHANGES,
+    THING,
+    UUID,
+    is_keyed,
+    is_revision,
+    is_token,
+    is_used,
+    reads,
+)
 from agent_trace_sidecar.redaction.values import entropy, is_segmented, is_wordy
 
 _REACH: Final = 90
@@ -52,7 +61,9 @@ _MOST_LINES: Final = 2
 """How many line ends may lie between a service's name and the value."""
 _BLOCK_LINE: Final = 40
 _CONSTANT: Final = re.compile(rb"(?:[a-z]\w*\.)?[a-z]{0,2}(?:[A-Z0-9]+_)+[A-Z0-9]+$")
-_ID: Final = re.compile(rb"(?:msg|prt|ses|evt|call|per|que|toolu)_|[a-z]{2,8}_01[A-Za-z0-9]{22}$|__[a-z]")
+_ID: Final = re.compile(
+    rb"(?:msg|prt|ses|evt|call|per|que|toolu)_|[a-z]{2,8}_01[A-Za-z0-9]{22}$|__[a-z]|(?:price|prod|cus|sub|pi|ch|in|txn|seti|pm|card|src|req)_[A-Za-z0-9]{14,30}$"
+)
 """How the ids of an agent's session begin, those of a model's interface, and names that a compiler makes."""
 _COUNTED: Final = re.compile(rb"(?i)(?:00)?01020304|00112233|0123456789ABCDEFF")
 """A key of a test: its bytes count up."""
@@ -70,6 +81,7 @@ _ASSIGNED: Final = re.compile(rb"(?i)[:=(>,]\s*\\*[\"'`]?$|(?:key|token|secret|a
 """What stands right before a value that is given a name."""
 _LISTED: Final = re.compile(rb" [ *][\w./]")
 """What stands behind a checksum: two blanks and a path."""
+_THING_REACH: Final = 40
 _RESOURCE: Final = re.compile(rb"\barn:aws[\w:*/-]*$")
 _DRAWING: Final = re.compile(rb"[\dMLHVCSQTAZmlhvcsqtaz.,-]+$")
 """The path of a vector graphic."""
@@ -220,7 +232,7 @@ def _is_of_provider(text: bytes, places: list[int], start: int, value: bytes) ->
         return False
     if (
         _is_block(text, start, value)
-        or _is_class(text, start, value)
+        or _is_thing(text, start, value)
         or says_something(value)
         or _is_checked_out(text, start, value)
     ):
@@ -248,10 +260,14 @@ def _is_block(text: bytes, start: int, value: bytes) -> bool:
     return len(above.rpartition(b"\n")[2]) >= _BLOCK_LINE and b" " not in above
 
 
-def _is_class(text: bytes, start: int, value: bytes) -> bool:
-    """Whether a value is the id of a class or an interface, {e3c9e316-...}, or a part of a resource's name."""
+def _is_thing(text: bytes, start: int, value: bytes) -> bool:
+    """Whether a value is the id of a class, {e3c9e316-...}, of a thing, or a part of a resource's name."""
     braced = text[start - 1 : start] == b"{" and UUID.match(value) is not None
-    return braced or _RESOURCE.search(text, max(0, start - _REACH), start) is not None
+    return (
+        braced
+        or THING.search(text, max(0, start - _THING_REACH), start) is not None
+        or _RESOURCE.search(text, max(0, start - _REACH), start) is not None
+    )
 
 
 def _is_word(text: bytes, place: int) -> bool:

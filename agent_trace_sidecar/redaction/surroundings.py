@@ -76,7 +76,7 @@ _OTHER: Final = Late(
     rb"component|random|seed|test|vector|expected|actual|result|output|input|error|warn|exception|class\b|struct|function|"
     rb"method|type|\bmsg_|\bses_|\bprt_|\bcall_|toolu_|nonce|cert|begin|payload|encod|decod|encrypt|decrypt|cipher|"
     rb"plain|signature|next|page|cursor|continuation|project|"
-    rb"modulus|exponent|wallet|bitcoin|\bgit\b|\bgpg\b|keyserver|cherry|bisect|tenant|network|subnet|router|flavor|cluster|bucket|queue|region|zone"
+    rb"modulus|exponent|wallet|bitcoin|\bgit\b|\bgpg\b|keyserver|cherry|bisect|tenant|network|subnet|router|flavor|cluster|bucket|queue|region|zone|\bray\b"
 )
 """Words that say what else a random value is."""
 _LABEL: Final = re.compile(
@@ -104,6 +104,13 @@ _DIRECTIVE: Final = re.compile(rb"\s*#\s*(?:define|ifn?def|if|undef|include|endi
 _CLIENT: Final = re.compile(
     rb"(?i)(?:client|app(?:lication)?|consumer|account|key|api|auth)[_. -]?s?id$|(?:key|token|secret|auth|credentials?|pwd|pass(?:word)?|\biv)$"
 )
+THING: Final = re.compile(
+    rb"(?i)(?:\b(?:event|ray|deploy|deployment|workflow|lineage|subscription|page|record|track|album|playlist|video|photo|order|"
+    rb"invoice|transaction|pipeline|job|run|board|issue|ticket|channel|guild|chat|file|node|objects?|document|message|thread|"
+    rb"request|trace|span|correlation|session|machine|droplet|zone|member|customer|price|product|campaign)[ _-]?(?:uu)?(?:ids?)?|"
+    rb"(?:^|[^a-z])_id)[\"']?(?:\W{1,4}|\s?[:=]\s?)$"
+)
+"""What is numbered right behind it, and no key."""
 CHANGES: Final = re.compile(rb"(?<=[A-Za-z])\d|(?<=\d)[A-Za-z]")
 """Where letters turn to digits, or back."""
 _SPOKEN: Final = re.compile(rb"[A-Z]?[a-z]{3,}")
@@ -150,7 +157,7 @@ def _is_labelled(text: bytes, start: int, end: int, value: bytes) -> bool:
     if low < 0 or high < 0 or high - low > _SHORT or not _TAIL.match(text, end, high):
         return False
     note = text[low:start]
-    label = _label(note)
+    label = None if THING.search(note, max(0, len(note) - _NEAR)) else _label(note)
     if label is not None and is_revision(value) and not _is_no_checksum(text[low:high], note, label, value):
         return False
     return label is not None and not _OTHER.search(note, max(0, len(note) - _NEAR)) and _names(label, value)

@@ -3,6 +3,7 @@
 # ruff: noqa: E501, SIM905 - a pattern is read as one line
 
 import enum
+import json
 import math
 import re
 from collections import Counter
@@ -44,7 +45,7 @@ _PLACEHOLDER: Final = re.compile(
 )
 _REFERENCE: Final = re.compile(
     r"""(?x)^(?:
-      0x[0-9a-fA-F]{1,8}[,;]? | projects/.* | [A-Z]{2,6}/\d\.\d | \w+\[-?\d+\]\..*
+      0x[0-9a-fA-F]{1,8}[,;]? | projects/.* | [A-Z]{2,6}/\d\.\d | sha\d{3}[-:].* | (?:[\w.-]+/){2,}[\w.-]+\.[a-z]\w{0,4} | \w+\[-?\d+\]\..*
     | \d+\.(?:second|minute|hour|day|week|month|year)s?
     | (?:process\.env|os\.environ|env|ENV|secrets|vars|var|local|data|module|inputs|params|config|settings|self|this|ssm|vault|
          ref|Ref|arn:aws|rule|role|file|projects/|op://|kms:)[.:\[(/].*
@@ -86,11 +87,12 @@ _LABELS: Final = frozenset(
     "abcdef certificate literal constant variable identifier keyword operator comment python javascript".split()
 )
 """What stands beside `password` in code and translations without being one."""
-_TRANSLATED: Final = frozenset(
+_WORDS_FOR_IT: Final = (
     "passwort kennwort contraseña contrasena clave senha heslo parola salasana lösenord losenord wachtwoord hasło haslo "
     "adgangskode passord jelszó geslo lozinka şifre mật пароль".split()
 )
-"""The word itself, in files of translations."""
+_TRANSLATED: Final = frozenset((*_WORDS_FOR_IT, *(json.dumps(word).strip('"') for word in _WORDS_FOR_IT)))
+"""The word itself, in files of translations, also as JSON escapes it."""
 _CAMEL: Final = re.compile(r"[A-Z][a-z]+(?:[A-Z][a-z]+)+(?:[A-Z]{2,4}s?)?$")
 _CLASS: Final = re.compile(r"(?:[A-Z]\d)?(?:[A-Z][a-z]+){2,}\d?$")
 _SIGNS: Final = re.compile(rb"(?i)secret|salt|token|api_?key|auth_?key|access_?key")

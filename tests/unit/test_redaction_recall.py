@@ -11,6 +11,7 @@ import pytest
 from agent_trace_sidecar.redaction import Funnel, redact_text
 from tests.benchmarks.redaction_corpora import Case, cases, is_masked, recall
 from tests.benchmarks.redaction_fourth import fourth, fourth_harmless
+from tests.benchmarks.redaction_harmless import HARMLESS as LOOKALIKES
 from tests.benchmarks.redaction_positions import positions
 from tests.benchmarks.redaction_third import third
 from tests.benchmarks.redaction_unseen import second, unseen
@@ -295,7 +296,7 @@ def test_tokens_with_their_makers_mark_are_found_anywhere(maker: str, around: st
     assert masked.endswith("]" + after)
 
 
-@pytest.mark.parametrize("text", HARMLESS)
+@pytest.mark.parametrize("text", [*HARMLESS, *LOOKALIKES])
 def test_text_without_secrets_stays_as_it_is(text: str) -> None:
     """Hashes, ids, fingerprints, paths, code, placeholders, references and prose."""
     assert redact_text(text) == text
