@@ -26,13 +26,7 @@ from agent_trace_sidecar.config import Config, ConfigError, http_address
 from agent_trace_sidecar.database import Database
 from agent_trace_sidecar.health import HealthFile
 from agent_trace_sidecar.intake import Intake
-from agent_trace_sidecar.limits import (
-    ADOPT_GRACE_S,
-    ADOPT_INTERVAL_S,
-    DRAIN_DEADLINE_S,
-    RULES_DEADLINE_S,
-    SPOOL_KEEP_S,
-)
+from agent_trace_sidecar.limits import ADOPT_GRACE_S, ADOPT_INTERVAL_S, DRAIN_DEADLINE_S, SPOOL_KEEP_S
 from agent_trace_sidecar.log import Logger
 from agent_trace_sidecar.logs import FileLog, SpoolLog
 from agent_trace_sidecar.metrics import CONTENT_TYPE, Metrics
@@ -188,7 +182,7 @@ class Run(Daemon):
             await asyncio.gather(*tasks, return_exceptions=True)
             if self._spool is not None:
                 self._spool.close()
-            await asyncio.to_thread(self.funnel.settle, RULES_DEADLINE_S)
+            await asyncio.to_thread(self.funnel.settle)
             await self.database.close()
 
     def trouble(self) -> str:

@@ -55,9 +55,6 @@ LOOK_SOON_S: Final = 4.0
 DRAIN_DEADLINE_S: Final = 10.0
 """After stdin's end or SIGTERM the sidecar delivers for this long; the rest waits in the spool for the next one."""
 
-RULES_DEADLINE_S: Final = 3.0
-"""How long the first run of a version waits at its end for the rules' export, which takes half a second."""
-
 ADOPT_GRACE_S: Final = 2.0
 """A spool written to so recently may be about to be reopened by its own shim's next sidecar."""
 

@@ -34,6 +34,8 @@ from agent_trace_sidecar.redaction.userrules import read_rules
 _MOST_AT_ONCE: Final = 128
 """Lines that are looked at together; more gains little."""
 _MOST_BYTES_AT_ONCE: Final = 96 * 1024
+_EXPORT_S: Final = 3.0
+"""The rules' export, once for each version, takes half a second."""
 _OWN_FIELDS: Final = (b'"observed"', b'"redacted"')
 _HEAD_FIELD: Final = re.compile(
     rb'"(v|seq|at)":\s*(\d{1,16})\s*[,}]|"(id|instance)":\s*"([0-9a-fA-F-]{36})"|"(hook)":\s*"([a-z.]{1,40})"'
@@ -176,10 +178,10 @@ class Funnel:
             self._masker = Masker(Rulebook([*own, *(self._exported or ())]))
         return self._masker
 
-    def settle(self, timeout_s: float) -> None:
+    def settle(self) -> None:
         """Wait until it is known, and said, which rules there are: a short first start would end before."""
         if self._loading is not None:
-            self._loading.join(timeout_s)
+            self._loading.join(_EXPORT_S)
 
     def _export(self) -> None:
         try:
