@@ -102,7 +102,7 @@ FOURTH: Final = {
     "fourth, files": (
         "# ~/.bashrc\nexport EDITOR=vim\nexport PATH=\"$HOME/bin:$PATH\"\nalias ll='ls -alF'\nalias ordersdb='mysql -h db.example.org -u bob -p{D} orders'\nexport PGPASSWORD={D}\n[ -f ~/.fzf.bash ] && source ~/.fzf.bash",
         ": 161234:0;cd orders\n: 161234:0;git pull\n: 161234:0;sshpass -p '{D}' ssh bob@10.1.2.3\n: 161234:0;mysqldump -ubob --password={D} orders > /tmp/d.sql\n: 161234:0;ls -la",
-        "sudo su\npasswd bob\nhtpasswd -b /etc/nginx/.htpasswd bob {D}\ndocker login -u bob -p {P} registry.example.org\nwget --user=bob --password='{D}' https://files.example.org/a.tgz\necho 'bob:{D}' | chpasswd\nredis-cli -h db.example.org -a {P} info\nexit",
+        "sudo su\npasswd bob\nhtpasswd -b /etc/nginx/.htpasswd bob {D}\ndocker login -u bob -p {P} registry.example.org\nwget --user=bob --password='{D}' https://get.example.org/a.tgz\necho 'bob:{D}' | chpasswd\nredis-cli -h db.example.org -a {P} info\nexit",
         "_HiStOrY_V2_\nshow\\040databases;\nCREATE\\040USER\\040'bob'@'%'\\040IDENTIFIED\\040BY\\040'{D}';\nflush\\040privileges;",
         "set -gx GITLAB_USER bob\nset -gx ARTIFACTORY_PASSWORD {P}\nset -gx GOPATH ~/go\nfish_vi_key_bindings",
         "<FileZilla3><RecentServers><Server><Host>10.1.2.3</Host><Port>22</Port><Protocol>1</Protocol><Type>0</Type><User>bob</User><Pass>{D}</Pass></Server></RecentServers></FileZilla3>",
