@@ -75,7 +75,8 @@ class Look:
     def _lay_out(self) -> set[int]:
         """Cut the lines into strings; return the indexes of those that are no JSON."""
         lines, unreadable = self._lines, set[int]()
-        if not are_json(lines) or not is_utf8(b"\n".join(lines)):
+        whole = b"\n".join(lines)
+        if not are_json(whole, lines) or not is_utf8(whole):
             lines = [line if is_json(line) and is_utf8(line) else b"" for line in lines]
             unreadable = {index for index, line in enumerate(lines) if not line}
         self._whole = b"\n".join([_with_plain_quotes(line) if b'\\"' in line else line for line in lines])

@@ -188,10 +188,10 @@ def is_json(raw: bytes) -> bool:
     return True
 
 
-def are_json(lines: Sequence[bytes]) -> bool:
-    """Whether each of these lines is JSON, and nothing beside it; where this is False, each must be asked."""
+def are_json(whole: bytes, lines: Sequence[bytes]) -> bool:
+    """Whether each of these lines, joined in `whole`, is JSON and nothing beside it; if not, each must be asked."""
     try:
-        values = _RAW.decode_lines(b"\n".join(lines))
+        values = _RAW.decode_lines(whole)
     except (ValueError, RecursionError):
         return False
     # A value that reaches over a line's end, or two values in a line, would have other lengths.

@@ -18,12 +18,12 @@ from agent_trace_sidecar.redaction.rules import Late, Overload
 from agent_trace_sidecar.redaction.spans import BREAK, Span
 from agent_trace_sidecar.redaction.surroundings import (
     CHANGES,
-    THING,
     UUID,
     is_keyed,
     is_revision,
     is_token,
     is_used,
+    numbers_thing,
     reads,
 )
 from agent_trace_sidecar.redaction.values import entropy, is_segmented, is_wordy
@@ -81,7 +81,6 @@ _ASSIGNED: Final = re.compile(rb"(?i)[:=(>,]\s*\\*[\"'`]?$|(?:key|token|secret|a
 """What stands right before a value that is given a name."""
 _LISTED: Final = re.compile(rb" [ *][\w./]")
 """What stands behind a checksum: two blanks and a path."""
-_THING_REACH: Final = 40
 _RESOURCE: Final = re.compile(rb"\barn:aws[\w:*/-]*$")
 _DRAWING: Final = re.compile(rb"[\dMLHVCSQTAZmlhvcsqtaz.,-]+$")
 """The path of a vector graphic."""
@@ -263,11 +262,7 @@ def _is_block(text: bytes, start: int, value: bytes) -> bool:
 def _is_thing(text: bytes, start: int, value: bytes) -> bool:
     """Whether a value is the id of a class, {e3c9e316-...}, of a thing, or a part of a resource's name."""
     braced = text[start - 1 : start] == b"{" and UUID.match(value) is not None
-    return (
-        braced
-        or THING.search(text, max(0, start - _THING_REACH), start) is not None
-        or _RESOURCE.search(text, max(0, start - _REACH), start) is not None
-    )
+    return braced or numbers_thing(text, start) or _RESOURCE.search(text, max(0, start - _REACH), start) is not None
 
 
 def _is_word(text: bytes, place: int) -> bool:

@@ -17,7 +17,7 @@ from agent_trace_sidecar.redaction.names import CORES, STRONG_CORES, Kind
 from agent_trace_sidecar.redaction.providers import PROVIDERS
 from agent_trace_sidecar.redaction.rules import Late, Overload, Rule
 from agent_trace_sidecar.redaction.spans import Span
-from agent_trace_sidecar.redaction.surroundings import THING
+from agent_trace_sidecar.redaction.surroundings import numbers_thing
 from agent_trace_sidecar.redaction.tables import OWNERS, STATEMENTS
 from agent_trace_sidecar.redaction.values import Form, holds_random, is_chosen, is_placeholder, is_plain, is_secret
 
@@ -48,7 +48,6 @@ _EXAMPLE_URL: Final = re.compile(
     )(?:[:/?\s\"'`)\]]|$)"""
 )
 """The names that documentation gives to whoever logs in, and where; at a host of documentation, any user's."""
-_THING_REACH: Final = 40
 _SHOUTED: Final = frozenset((b"PASSWORD", b"PASS", b"SECRET", b"TOKEN"))
 _SPOKEN_OF: Final = re.compile(
     rb"(?i)(?:my|your|some|the|a|test)?[-_]?(?:secret|token|password|pass|key|foo|abc)[-_]?\d{0,4}$|credential=,?$"
@@ -203,7 +202,7 @@ def _is_meant(rule: Rule, text: bytes, start: int, end: int) -> bool:
         return value not in _SHOUTED and not _EXAMPLE_URL.search(text, max(0, start - 60), end + 40)
     if rule.id == "authorization":
         return not _SPOKEN_OF.match(value)
-    return rule.group >= 0 or not (is_plain(value) or THING.search(text, max(0, start - _THING_REACH), start))
+    return rule.group >= 0 or not (is_plain(value) or numbers_thing(text, start))
 
 
 _JUDGES: Final[dict[str, Callable[[bytes], bool]]] = {

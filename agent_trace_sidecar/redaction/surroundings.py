@@ -104,13 +104,14 @@ _DIRECTIVE: Final = re.compile(rb"\s*#\s*(?:define|ifn?def|if|undef|include|endi
 _CLIENT: Final = re.compile(
     rb"(?i)(?:client|app(?:lication)?|consumer|account|key|api|auth)[_. -]?s?id$|(?:key|token|secret|auth|credentials?|pwd|pass(?:word)?|\biv)$"
 )
-THING: Final = re.compile(
+_THING: Final = re.compile(
     rb"(?i)(?:\b(?:event|ray|deploy|deployment|workflow|lineage|subscription|page|record|track|album|playlist|video|photo|order|"
     rb"invoice|transaction|pipeline|job|run|board|issue|ticket|channel|guild|chat|file|node|objects?|document|message|thread|"
     rb"request|trace|span|correlation|session|machine|droplet|zone|member|customer|price|product|campaign)[ _-]?(?:uu)?(?:ids?)?|"
     rb"(?:^|[^a-z])_id)[\"']?(?:\W{1,4}|\s?[:=]\s?)$"
 )
 """What is numbered right behind it, and no key."""
+_THING_REACH: Final = 40
 CHANGES: Final = re.compile(rb"(?<=[A-Za-z])\d|(?<=\d)[A-Za-z]")
 """Where letters turn to digits, or back."""
 _SPOKEN: Final = re.compile(rb"[A-Z]?[a-z]{3,}")
@@ -157,7 +158,7 @@ def _is_labelled(text: bytes, start: int, end: int, value: bytes) -> bool:
     if low < 0 or high < 0 or high - low > _SHORT or not _TAIL.match(text, end, high):
         return False
     note = text[low:start]
-    label = None if THING.search(note, max(0, len(note) - _NEAR)) else _label(note)
+    label = None if _THING.search(note, max(0, len(note) - _NEAR)) else _label(note)
     if label is not None and is_revision(value) and not _is_no_checksum(text[low:high], note, label, value):
         return False
     return label is not None and not _OTHER.search(note, max(0, len(note) - _NEAR)) and _names(label, value)
@@ -168,6 +169,11 @@ def _is_no_checksum(whole: bytes, note: bytes, label: bytes, value: bytes) -> bo
     if _OPENS.search(label) or _OPENS.search(note, max(0, len(note) - _CLOSE)) or _EXPORTED.search(note):
         return True
     return len(value) > _REVISION_LENGTH and bool(_SETTING.search(note)) and len(_CHECKSUM.findall(whole)) == 1
+
+
+def numbers_thing(text: bytes, start: int) -> bool:
+    """Whether what begins at `start` is the number of something that is named right before it."""
+    return _THING.search(text, max(0, start - _THING_REACH), start) is not None
 
 
 def is_token(value: bytes) -> bool:

@@ -42,15 +42,9 @@ def unescaped(text: bytes) -> tuple[bytes, Place] | None:
 
 def _escaped_lines(text: bytes) -> Iterator[tuple[int, int]]:
     """Lines with escaped quotes; lines with escaped line ends only where these are not just a literal in code."""
-    at = 0
-    while match := _TELLING_ESCAPE.search(text, at):
-        start = text.rfind(b"\n", at, match.start()) + 1 or at
-        end = text.find(b"\n", match.start())
-        end = len(text) if end < 0 else end
-        at = end
-        if match.group() in {b"\\n", b"\\r"} and not _is_meant(text, start, end):
-            continue
-        yield start, end
+    for start, end, telling in _lines_with(_TELLING_ESCAPE, text):
+        if telling not in {b"\\n", b"\\r"} or _is_meant(text, start, end):
+            yield start, end
 
 
 def _is_meant(text: bytes, start: int, end: int) -> bool:
@@ -73,7 +67,7 @@ def _of_escape(match: re.Match[bytes]) -> bytes:
 
 def unquoted(text: bytes) -> tuple[bytes, Place] | None:
     """The lines with percent escapes that could hide a separator, without these; None when there are none."""
-    lines = list(_lines_with(_TELLING_PERCENT, text))
+    lines = [(start, end) for start, end, _ in _lines_with(_TELLING_PERCENT, text)]
     return substituted(text, _parts(text, lines, _PERCENT, _of_percent)) if lines else None
 
 
@@ -82,13 +76,14 @@ def _of_percent(match: re.Match[bytes]) -> bytes:
     return bytes([value]) if 32 <= value < 127 else b"?"  # noqa: PLR2004 - printable ASCII
 
 
-def _lines_with(pattern: re.Pattern[bytes], text: bytes) -> Iterator[tuple[int, int]]:
+def _lines_with(pattern: re.Pattern[bytes], text: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """The lines in which a pattern matches, and what it matches first in each."""
     at = 0
     while match := pattern.search(text, at):
+        start = text.rfind(b"\n", at, match.start()) + 1 or at
         end = text.find(b"\n", match.start())
-        end = len(text) if end < 0 else end
-        yield text.rfind(b"\n", at, match.start()) + 1 or at, end
-        at = end
+        at = len(text) if end < 0 else end
+        yield start, at, match.group()
 
 
 def _parts(
@@ -108,7 +103,7 @@ def _parts(
 
 def without_entities(text: bytes) -> tuple[bytes, Place]:
     """The lines with the quotes that HTML writes as entities, with these as they are meant."""
-    lines = list(_lines_with(_ENTITY, text))
+    lines = [(start, end) for start, end, _ in _lines_with(_ENTITY, text)]
     return substituted(text, _parts(text, lines, _ENTITY, lambda match: _ENTITIES[match.group()]))
 
 
