@@ -4,7 +4,7 @@
                        lines       observed     Redacted     durable   events      rows       one commit
                                    facts        lines only   log
 
-`run` reads stdin: `intake` (two threads) reads, observes the repository, redacts, appends to the spool and acknowledges.
+`run` reads stdin: `intake` (two threads) reads, observes the repository, redacts, appends and acknowledges.
 `tail` and `replay` read files that others wrote: the file is the log, and redaction happens while it is read.
 `daemon` holds what the three share, `adopt` takes over the spools that dead sidecars left.
 

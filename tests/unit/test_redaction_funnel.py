@@ -43,7 +43,7 @@ def strings(node: object) -> list[str]:
 
 def test_only_the_funnel_makes_a_redacted_line() -> None:
     """Raw bytes can't be called redacted by mistake."""
-    with pytest.raises(TypeError, match="only redaction"):
+    with pytest.raises(TypeError, match="only a Redactor"):
         Redacted(b"raw")
     assert Redacted.from_spool(b"line").line == b"line"
 

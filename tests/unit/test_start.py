@@ -20,7 +20,8 @@ _AT_NEED = (
 @pytest.fixture(name="loaded", scope="module")
 def _loaded() -> set[str]:
     """The modules that `run` loads."""
-    code = "import sys; from agent_trace_sidecar.commands import run; from agent_trace_sidecar.telemetry import logging; logging.logger(); print(*sys.modules)"
+    imports = "from agent_trace_sidecar.commands import run; from agent_trace_sidecar.telemetry import logging"
+    code = f"import sys; {imports}; logging.logger(); print(*sys.modules)"
     return set(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
 
 
