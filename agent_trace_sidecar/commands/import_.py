@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import asyncpg
 from msgspec import Struct, convert, structs
@@ -30,6 +30,8 @@ from agent_trace_sidecar.records.rows import FileStateRow, RangeRow, RecordRow
 from agent_trace_sidecar.records.trace import Conversation, File, Range, TraceError, TraceRecord, encode, parse_record
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, checkout_of
 
+SOURCE_ID: Final = uuid5(UUID(int=0), "agent-trace-sidecar:import")
+"""The `source_id` of imported rows: no run of OpenCode recorded them."""
 IMPORTED: Final = "imported"
 """The method of ranges whose record does not say how they were found."""
 _BATCH: Final = 200
@@ -41,8 +43,8 @@ _BEFORE_COMMIT: Final = "1.0"
 
 _KNOWN: Final = "SELECT record_id FROM agent_trace_records WHERE record_id = ANY($1::uuid[])"
 _GATE: Final = """
-INSERT INTO agent_trace_dedupe (event_id, seen_at) SELECT id, $2 FROM unnest($1::uuid[]) AS id
-ON CONFLICT (event_id) DO NOTHING RETURNING event_id
+INSERT INTO agent_trace_dedupe (source_id, event_id, seen_at) SELECT $1, id, $3 FROM unnest($2::uuid[]) AS id
+ON CONFLICT (source_id, event_id) DO NOTHING RETURNING event_id
 """
 
 
@@ -170,7 +172,7 @@ def _batches(records: Iterable[TraceRecord]) -> Iterator[dict[UUID, TraceRecord]
 async def _fresh(connection: asyncpg.Connection, ids: Sequence[UUID]) -> set[UUID]:
     """The ids that nobody has stored, which are ours from now on: records of our own did not come this way."""
     known = {row["record_id"] for row in await connection.fetch(_KNOWN, ids)}
-    passed = await connection.fetch(_GATE, [one for one in ids if one not in known], datetime.now(UTC))
+    passed = await connection.fetch(_GATE, SOURCE_ID, [one for one in ids if one not in known], datetime.now(UTC))
     return {row["event_id"] for row in passed}
 
 
@@ -207,21 +209,22 @@ class _Maker:
         if record.timestamp.tzinfo is None:
             record = structs.replace(record, timestamp=record.timestamp.replace(tzinfo=UTC))
         metadata = record.metadata or {}
-        ranges: list[RangeRow] = []
-        states: list[FileStateRow] = []
+        by_path: dict[str, list[RangeRow]] = {}  # a record may name a file twice
         for file in record.files:
             methods = _methods(metadata, file.path)
-            own = [
+            by_path.setdefault(file.path, []).extend(
                 self._range(record, file, conversation, span, methods)
                 for conversation in file.conversations
                 for span in conversation.ranges
                 if span.end_line <= MAX_LINE
-            ]
-            ranges += own
-            states.append(self._state(record, file.path, own))
+            )
+        found = (row for own in by_path.values() for row in own)
+        ranges = [row._replace(ordinal=ordinal) for ordinal, row in enumerate(found)]
+        states = [self._state(record, path, own) for path, own in by_path.items()]
         first = next((row for row in ranges), None)
         return Rows(
             RecordRow(
+                source_id=SOURCE_ID,
                 record_id=record.id,
                 recorded_at=record.timestamp,
                 event_id=record.id,
@@ -251,8 +254,12 @@ class _Maker:
         contributor = span.contributor or conversation.contributor
         lines = self._lines(record, file.path, span)
         return RangeRow(
+            source_id=SOURCE_ID,
             record_id=record.id,
             recorded_at=record.timestamp,
+            ordinal=0,
+            project=self._project,
+            worktree=str(self._checkout.root),
             path=file.path,
             start_line=span.start_line,
             end_line=span.end_line,
@@ -260,11 +267,10 @@ class _Maker:
             contributor=contributor.type if contributor else "unknown",
             model_id=contributor.model_id if contributor else None,
             session_id=_text(metadata.get("io.opencode.session_id")) or _text(conversation.url),
-            method=methods.get((span.start_line, span.end_line), IMPORTED),
             message_id=_text(metadata.get("io.opencode.message_id")),
             call_id=_text(metadata.get("io.opencode.call_id")),
             tool=_text(metadata.get("io.opencode.tool")) or _text(record.tool.name if record.tool else None),
-            project=self._project,
+            method=methods.get((span.start_line, span.end_line), IMPORTED),
             line_hashes=line_hashes(lines) if lines else None,
             line_tokens=packed_tokens(lines) if lines else None,
         )
@@ -277,7 +283,9 @@ class _Maker:
             b"".join(row.line_tokens or b"" for row in found),
         )
         root = str(self._checkout.root)
-        return FileStateRow(record.id, record.timestamp, self._project, root, path, None, "update", None, None, keys)
+        return FileStateRow(
+            SOURCE_ID, record.id, record.timestamp, self._project, root, path, None, "update", None, None, keys
+        )
 
     def _lines(self, record: TraceRecord, path: str, span: Range) -> list[bytes]:
         """The lines that a range speaks of, none where the repository has none that agree with its hash."""

@@ -1,4 +1,4 @@
-"""A fleet is upgraded while it writes: the tables first, then the sidecars one by one."""
+"""Databases whose schema is created or applied again while sidecars start, write, or are killed."""
 
 import asyncio
 import time
@@ -7,56 +7,49 @@ from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
+import pytest
 
-from agent_trace_sidecar.postgres.migrate import migrate, migration_files
+from agent_trace_sidecar.postgres.migrate import migration_files, schema_version
 from tests.support.oracle import Oracle
 from tests.support.postgres import connected, fetch
 from tests.support.sidecar import ShimDouble, sidecar_env
-from tests.support.waiting import eventually, eventually_async
+from tests.support.waiting import eventually_async
 
-FIRST = ("001_agent_trace_tables", "002_agent_trace_indexes")
+OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 SOURCE = (
     "INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, opened_at, updated_at) "
     "VALUES ($1, 'instance', 'h', 0, 1, '{}', $2, $2) ON CONFLICT (source_id) DO UPDATE "
     "SET position = agent_trace_sources.position + 1, updated_at = excluded.updated_at"
 )
 EVENT = "event_id occurred_at source_id seq session_id message_id call_id event_name tool payload".split()  # noqa: SIM905
-RANGE = "record_id recorded_at path start_line end_line content_hash contributor model_id session_id method".split()  # noqa: SIM905
-RECORD = "record_id recorded_at event_id session_id spec_version contributor record".split()  # noqa: SIM905
 
 
 async def write(connection: asyncpg.Connection) -> None:
-    """One batch, as the first release wrote it."""
-    now, event_id, record_id, source_id = datetime.now(UTC), uuid4(), uuid4(), uuid4()
+    """One batch."""
+    now, event_id, source_id = datetime.now(UTC), uuid4(), uuid4()
     async with connection.transaction():
-        await connection.execute("INSERT INTO agent_trace_dedupe VALUES ($1, $2)", event_id, now)
+        await connection.execute("INSERT INTO agent_trace_dedupe VALUES ($1, $2, $3)", source_id, event_id, now)
         await connection.execute(SOURCE, source_id, now)
         event = (event_id, now, source_id, 1, "s", None, None, "x", None, "{}")
         await connection.copy_records_to_table("agent_trace_events", columns=EVENT, records=[event])
-        record = (record_id, now, event_id, "s", "0.1.0", "ai", "{}")
-        await connection.copy_records_to_table("agent_trace_records", columns=RECORD, records=[record])
-        line = (record_id, now, "a", 1, 2, None, "ai", None, "s", "diff")
-        await connection.copy_records_to_table("agent_trace_ranges", columns=RANGE, records=[line])
 
 
-async def test_the_first_release_keeps_writing_while_the_tables_are_brought_up_to_date(database_url: str) -> None:
-    """No batch fails, none waits for long, and every statement of it works on the newest tables too."""
-    async with connected(database_url) as owner:
-        for version, sql in migration_files():
-            if version in FIRST:
-                await owner.execute(sql)
+async def test_sidecars_keep_writing_while_the_files_run_again(migrated_url: str) -> None:
+    """As whoever applies them by `psql` does at each release: no batch fails, none waits for long."""
+    async with connected(migrated_url) as owner:
         longest, stop, written = 0.0, asyncio.Event(), 0
 
         async def sidecar() -> None:
             nonlocal longest, written
-            async with connected(database_url) as connection:
+            async with connected(migrated_url) as connection:
                 while not stop.is_set():
                     began = time.monotonic()
                     await write(connection)
                     longest, written = max(longest, time.monotonic() - began), written + 1
 
         sidecars = [asyncio.create_task(sidecar()) for _ in range(4)]
-        applied = await migrate(owner)
+        for _, sql in migration_files():
+            await owner.execute(sql)
         before = written
 
         async def went_on() -> bool:
@@ -65,29 +58,61 @@ async def test_the_first_release_keeps_writing_while_the_tables_are_brought_up_t
         await eventually_async(went_on)
         stop.set()
         await asyncio.gather(*sidecars)
-    assert applied == [version for version, _ in migration_files() if version not in FIRST]
     assert longest < 5
-    for table in ("events", "records", "ranges", "sources", "dedupe"):
-        assert fetch(database_url, f"SELECT count(*) FROM agent_trace_{table}")[0][0] == written
+    for table in ("events", "sources", "dedupe"):
+        assert fetch(migrated_url, f"SELECT count(*) FROM agent_trace_{table}")[0][0] == written
 
 
-async def test_a_new_sidecar_waits_for_the_tables_beside_old_ones_that_write(database_url: str, tmp_path: Path) -> None:
-    """Started too early it says what is missing, keeps its lines, and delivers them once the tables are there."""
+@pytest.mark.parametrize("applied", [1, 2])
+async def test_a_creation_that_was_cut_off_is_completed_by_the_next_start(
+    database_url: str, tmp_path: Path, applied: int
+) -> None:
+    """Whoever ran the files by `psql` may have been stopped in between."""
     async with connected(database_url) as owner:
-        for version, sql in migration_files():
-            if version in FIRST:
-                await owner.execute(sql)
-    oracle, log = Oracle(130, hostile=False), tmp_path / "said"
-    with ShimDouble(sidecar_env(tmp_path, database_url, flush_ms="20"), log=log) as shim:
+        for _, sql in migration_files()[:applied]:
+            await owner.execute(sql)
+    oracle = Oracle(130, hostile=False)
+    with ShimDouble(sidecar_env(tmp_path, database_url, flush_ms="20")) as shim:
         for _ in range(40):
             shim.send(*oracle.line("small"))
         shim.drained(20)
-        eventually(lambda: "database_failed" in log.read_text(), 10, "it says that the tables are too old")
-        assert "run `agent-trace-sidecar migrate`" in log.read_text()
-        async with connected(database_url) as old, connected(database_url) as owner:
-            await write(old)
-            await migrate(owner)
-            await write(old)
         assert shim.close() == 0
-    assert fetch(database_url, "SELECT count(*) FROM agent_trace_events")[0][0] == 42
-    assert fetch(database_url, "SELECT count(*) FROM agent_trace_dead_letters")[0][0] == 0
+    assert fetch(database_url, "SELECT count(*) FROM agent_trace_events")[0][0] == 40
+    async with connected(database_url) as connection:
+        assert await schema_version(connection) == migration_files()[-1][0]
+
+
+@pytest.mark.parametrize(
+    "in_the_way", ["TABLE agent_trace_dead_letters (n int)", "VIEW agent_trace_prompts AS SELECT 1"]
+)
+async def test_a_sidecar_that_is_killed_while_it_creates_the_tables_leaves_none(
+    database_url: str, tmp_path: Path, in_the_way: str
+) -> None:
+    """In the first file or in the last one; the next start creates them and delivers what is in the spool."""
+    oracle, env = Oracle(131, hostile=False), sidecar_env(tmp_path, database_url, flush_ms="20")
+    async with connected(database_url) as owner, connected(database_url) as blocker:
+
+        async def blocked() -> bool:
+            return bool(await owner.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+        async def nobody_waits() -> bool:
+            return not await owner.fetchval(OTHERS)
+
+        transaction = blocker.transaction()
+        await transaction.start()
+        await blocker.execute(f"CREATE {in_the_way}")
+        with ShimDouble(env) as shim:
+            for _ in range(20):
+                shim.send(*oracle.line("small"))
+            shim.drained(20)
+            await eventually_async(blocked)
+            shim.kill_for_good()
+        await transaction.rollback()
+        await blocker.close()
+        await eventually_async(nobody_waits)
+        assert await owner.fetchval("SELECT count(*) FROM pg_class WHERE relname LIKE 'agent_trace%'") == 0
+    with ShimDouble(env) as shim:
+        shim.send(*oracle.line("small"))
+        shim.drained(20)
+        assert shim.close() == 0
+    assert fetch(database_url, "SELECT count(*) FROM agent_trace_events")[0][0] == 21
