@@ -78,6 +78,14 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--keep-seconds", metavar="N", type=float, default=TAIL_KEEP_S, help="... this long ago (%(default)s)"
     )
+    sub.add_argument(
+        "--worktree-root",
+        metavar="DIR",
+        type=Path,
+        action="append",
+        default=[],
+        help="read repositories below this folder only; repeatable; default: your own, for events from your own files",
+    )
     add("migrate", _migrate, "Create the tables, or bring them up to date.")
     sub = add("prune", _prune, "Delete what is old, or what belongs to a session, a repository or a user.")
     which = sub.add_mutually_exclusive_group(required=True)
@@ -211,7 +219,14 @@ def _tail(config: Config, arguments: argparse.Namespace) -> int:
 
     async def work() -> int:
         keep_s = max(0.0, arguments.keep_seconds)
-        following = follow.Follow(config, logger, paths, remove_shipped=arguments.remove_shipped, keep_s=keep_s)
+        following = follow.Follow(
+            config,
+            logger,
+            paths,
+            worktree_roots=arguments.worktree_root,
+            remove_shipped=arguments.remove_shipped,
+            keep_s=keep_s,
+        )
         async with following.watched():
             return await following.run()
 

@@ -37,8 +37,9 @@ from agent_trace_sidecar.ship import NO_OTHERS, Others, Shipper
 from agent_trace_sidecar.sinks.postgres import FencedError, PostgresSink, StoreError
 from agent_trace_sidecar.spool import Spool
 from agent_trace_sidecar.spools import SpoolBusyError, source_id, spool_folders
-from agent_trace_sidecar.workspace import Observer
+from agent_trace_sidecar.workspace import Observer, WatchedObserver
 from agent_trace_sidecar.workspace.identity import Identity
+from agent_trace_sidecar.workspace.scope import everywhere
 
 P = ParamSpec("P")
 
@@ -50,15 +51,30 @@ _REPORT_S: Final = 1.0
 class Daemon:
     """What `run`, `tail` and `replay` have in common: settings, database, funnel, and how to make a shipper."""
 
-    def __init__(self, config: Config, logger: Logger, *, recorder: bool = True) -> None:
-        """`recorder` is False where the lines may come from another machine and user."""
+    def __init__(
+        self,
+        config: Config,
+        logger: Logger,
+        *,
+        recorder: bool = True,
+        allows: Callable[[Path], bool] = everywhere,
+    ) -> None:
+        """Make one.
+
+        Args:
+            config: the settings.
+            logger: takes the log lines.
+            recorder: False where the lines may come from another machine and user.
+            allows: whether a worktree may be looked at.
+        """
         self.config = config
         self.logger = logger
         self.database = Database(config)
         self.funnel = make_funnel(config, logger)
-        self.identity = Identity(recorder=recorder, environ=os.environ)
+        self.identity = Identity(recorder=recorder, environ=os.environ, allows=allows)
         self.metrics = Metrics()
         self.metrics.healthy = lambda: not self.trouble()
+        self._allows = allows
         self._shippers: WeakSet[Shipper] = WeakSet()
         self.others = NO_OTHERS
         asyncio.get_running_loop().set_exception_handler(self._complain)
@@ -87,6 +103,11 @@ class Daemon:
         )
         self._shippers.add(shipper)
         return shipper, sink
+
+    def observer(self) -> WatchedObserver:
+        """Looks at the repositories that lines are about."""
+        make = partial(Observer, self.funnel.holds_secret, is_secret_path=is_secret_path, allows=self._allows)
+        return WatchedObserver(make, self.logger)
 
     def trouble(self) -> str:
         """Why lines don't reach the database at the moment, for probes; empty when they do."""
@@ -154,7 +175,7 @@ class Run(Daemon):
         self._intake = Intake(
             self._root,
             self.funnel,
-            Observer(self.funnel.holds_secret, is_secret_path=is_secret_path),
+            self.observer(),
             logger,
             on_spool=lambda spool: self._call(self._on_spool, spool),
             on_durable=lambda: self._call(self._on_durable),
