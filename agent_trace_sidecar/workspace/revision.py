@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from agent_trace_sidecar.wire import VcsObserved
+from agent_trace_sidecar.opencode.wire import VcsObserved
 from agent_trace_sidecar.workspace.files import read_part, read_small
 
 _MAX_PARENTS: Final = 40

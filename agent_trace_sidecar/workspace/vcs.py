@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from agent_trace_sidecar.wire import VcsObserved
+from agent_trace_sidecar.opencode.wire import VcsObserved
 from agent_trace_sidecar.workspace.files import read_part, read_small
 from agent_trace_sidecar.workspace.revision import Revisions
 from agent_trace_sidecar.workspace.sqlite import first_row

@@ -7,8 +7,7 @@ from typing import Final
 import msgspec
 
 from agent_trace_sidecar.limits import OBSERVE_S
-from agent_trace_sidecar.log import Logger
-from agent_trace_sidecar.wire import Observed
+from agent_trace_sidecar.opencode.wire import Observed
 from agent_trace_sidecar.workspace.observer import Observer, worth_a_look
 from agent_trace_sidecar.workspace.watchdog import LateError, Watchdog
 
@@ -18,17 +17,25 @@ UNOBSERVED: Final = msgspec.json.encode(Observed(late=True))
 class WatchedObserver:
     """Observers under a deadline; for one thread."""
 
-    def __init__(self, make: Callable[[], Observer], logger: Logger, *, deadline_s: float = OBSERVE_S) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Observer],
+        *,
+        on_late: Callable[[], None],
+        on_error: Callable[[Exception], None],
+        deadline_s: float = OBSERVE_S,
+    ) -> None:
         """Make one.
 
         Args:
             make: makes an observer. One that was late is left to its thread, with all that it remembered.
-            logger: takes the log lines.
-            deadline_s: how long one line may be looked at.
+            on_late: called when a repository did not answer in time.
+            on_error: called when the observer has failed.
+            deadline_s: how long one event may be looked at.
         """
         self._make = make
         self._observer = make()
-        self._logger = logger
+        self._on_late, self._on_error = on_late, on_error
         self._watchdog: Watchdog[bytes | None] = Watchdog(deadline_s)
 
     def observe(self, line: bytes) -> bytes | None:
@@ -45,11 +52,8 @@ class WatchedObserver:
         except LateError as late:
             if late.begun:
                 self._observer = self._make()
-                self._logger.warning(
-                    "observer_late",
-                    hint="a repository does not answer: changes in it are recorded as tools report them",
-                )
+                self._on_late()
             return UNOBSERVED
         except Exception as exc:  # noqa: BLE001 - see above
-            self._logger.error("observer_failed", error=type(exc).__name__)
+            self._on_error(exc)
             return None

@@ -13,8 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent_trace_sidecar.log import logger
-from agent_trace_sidecar.wire import Observed
+from agent_trace_sidecar.opencode.wire import Observed
 from agent_trace_sidecar.workspace import Observer, WatchedObserver
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, ManyFiles
 from agent_trace_sidecar.workspace.files import NotRegularError, TooLargeError, read_part, read_whole
@@ -250,13 +249,20 @@ def test_a_repository_that_never_answers_costs_one_events_facts(tmp_path: Path) 
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.txt").write_text("one\n")
     hanging = Hanging()
-    watched = WatchedObserver(hanging.make, logger(fd=os.open(os.devnull, os.O_WRONLY)), deadline_s=0.3)
+    late: list[str] = []
+    watched = WatchedObserver(
+        hanging.make,
+        on_late=lambda: late.append("late"),
+        on_error=lambda error: late.append(repr(error)),
+        deadline_s=0.3,
+    )
     began = time.monotonic()
     results = [watched.observe(line) for line in edits(tmp_path / "here")]
     assert time.monotonic() - began < AT_ONCE_S
     assert results[0] is None
     assert observed(results[1]).late
     assert hanging.made == 2
+    assert late == ["late"]
     assert not observed(watched.observe(edits(tmp_path / "there")[1])).late
     began = time.monotonic()
     assert observed(watched.observe(edits(tmp_path / "here")[1])).late
