@@ -264,7 +264,11 @@ def _is_block(text: bytes, start: int, value: bytes) -> bool:
 def _is_thing(text: bytes, start: int, value: bytes) -> bool:
     """Whether a value is the id of a class, {e3c9e316-...}, of a thing, or a part of a resource's name."""
     braced = text[start - 1 : start] == b"{" and UUID.match(value) is not None
-    return braced or numbers_thing(text, start) or _RESOURCE.search(text, reach_back(text, start, _REACH), start) is not None
+    return (
+        braced
+        or numbers_thing(text, start)
+        or _RESOURCE.search(text, reach_back(text, start, _REACH), start) is not None
+    )
 
 
 def _is_word(text: bytes, place: int) -> bool:

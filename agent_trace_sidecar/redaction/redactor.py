@@ -131,10 +131,10 @@ class Redactor:
     def _opened(self, raw: bytes, observed: bytes | None, look: Look) -> Redacted:
         try:
             counts: Counter[str] = Counter()
-            if self._capture == "metadata":
-                raw = _without_contents(raw)
-            with deadline(len(raw)):
-                masked = self._masked(raw, counts, look) if self._enabled else raw
+            masked = _without_contents(raw) if self._capture == "metadata" else raw
+            if self._enabled:
+                with deadline(len(raw)):
+                    masked = self._masked(masked, counts, look)
             return _minted(raw, _spliced(masked, counts, observed))
         except Exception as error:  # noqa: BLE001 - fails closed: whatever it was, the raw line must not go on
             return mint(_stub(raw, _reason(error)))
