@@ -22,12 +22,13 @@ from tests.benchmarks.redaction_fourth import fourth
 from tests.benchmarks.redaction_positions import positions
 from tests.benchmarks.redaction_third import third
 from tests.benchmarks.redaction_unseen import second, unseen
-from tests.support.envelopes import INSTANCE, Shim, envelope
+from tests.support.envelopes import Shim, envelope
 from tests.support.postgres import fetch
 from tests.support.sidecar import ShimDouble, sidecar_env
 
 PASSWORD: Final = "Tr0ub4dor-and-3"
 KEY: Final = "Zx81q8Kd4vvT0pLm7Rw2"
+INSTANCE: Final = "6beba06b-5354-42e2-9ea2-f5f74523829b"
 COPY: Final = "COPY t (password) FROM stdin;"
 
 OPENINGS: Final = (
@@ -96,7 +97,7 @@ VALUES: Final = (
     KEY,
     "3f786850e387550fdab836ed7e6dc881de23001b",
     "123e4567-e89b-42d3-a456-426614174000",
-    str(INSTANCE),
+    INSTANCE,
     f"1\t{PASSWORD}",
     f"(1, '{PASSWORD}');",
     f"'{PASSWORD}')",
@@ -168,7 +169,10 @@ def events(texts: list[str], *, session: str = "") -> list[bytes]:
     sessions = [session or f"ses_{next(_SESSIONS)}" for _ in texts]
     return [
         shim.line(
-            "tool.execute.after", {"tool": "bash", "sessionID": one, "callID": "call_1", "args": {}}, {"output": text}
+            "tool.execute.after",
+            {"tool": "bash", "sessionID": one, "callID": "call_1", "args": {}},
+            {"output": text},
+            instance=INSTANCE,
         )
         for one, text in zip(sessions, texts, strict=True)
     ]
