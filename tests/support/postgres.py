@@ -24,7 +24,7 @@ import asyncpg
 
 from agent_trace_sidecar.embedded import DATABASE, USER, EmbeddedPostgres
 from agent_trace_sidecar.migrate import migrate
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, exit_code
 from tests.support.watchdog import free_memory
 
 T = TypeVar("T")
@@ -238,7 +238,7 @@ def guarded_folder(parent: Path = _DISK) -> Iterator[Path]:
         finally:
             if watchdog.stdin is not None:
                 watchdog.stdin.close()
-            watchdog.wait(30)
+            exit_code(watchdog, 30)
 
 
 def _has_room(folder: Path) -> bool:

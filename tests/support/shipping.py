@@ -21,10 +21,10 @@ from agent_trace_sidecar.ship import Shipper
 from agent_trace_sidecar.sinks.lookout import Lookout
 from agent_trace_sidecar.sinks.postgres import FencedError, PostgresSink
 from agent_trace_sidecar.spool import Spool
-from tests.support.waiting import eventually_async
+from tests.support.waiting import eventually_async, slowness
 
-WRITE_DEADLINE_S: Final = 1.0
-CONNECT_DEADLINE_S: Final = 0.8
+WRITE_DEADLINE_S: Final = 1.0 * slowness()
+CONNECT_DEADLINE_S: Final = 0.8 * slowness()
 
 
 class _Never(Lookout):

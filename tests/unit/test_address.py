@@ -18,6 +18,7 @@ from agent_trace_sidecar.passfile import password
 from agent_trace_sidecar.sinks.connection import connect
 from agent_trace_sidecar.sinks.faults import Fate, verdict
 from tests.support.postgres import OwnServer, PostgresServers, execute, fetch, free_port, guarded_folder
+from tests.support.waiting import patient
 
 SERVICES: Final = """
 # ours
@@ -251,7 +252,7 @@ async def test_a_host_that_never_answers_leaves_time_for_the_next_one(
         ):
             for name, value in variables.items():
                 monkeypatch.setenv(name, value)
-            connection = await connect(url, deadline_s=2)
+            connection = await connect(url, deadline_s=patient(2))
             assert await connection.fetchval("SELECT current_setting('port')") == str(tcp.tcp_port)
             await connection.close()
 

@@ -21,7 +21,7 @@ from agent_trace_sidecar.http import MAX_CONNECTIONS, MAX_REQUEST_BYTES, Page, s
 from agent_trace_sidecar.log import logger
 from tests.support.envelopes import Shim
 from tests.support.postgres import OwnServer, execute
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, exit_code, patient
 
 
 def broken() -> Page:
@@ -118,7 +118,7 @@ async def test_without_an_address_nothing_is_served() -> None:
 def get(port: int, page: str) -> tuple[int, str]:
     """Ask as a probe does."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{page}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{page}", timeout=patient(10)) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as exc:
         return exc.code, exc.read().decode()
@@ -159,7 +159,7 @@ class Running:
         """Close stdin and wait."""
         assert self.process.stdin
         self.process.stdin.close()
-        code = self.process.wait(30)
+        code = exit_code(self.process, 30)
         self._reader.join()
         return code
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from agent_trace_sidecar.sources import lines as lines_module
 from agent_trace_sidecar.sources.lines import Line, LineSplitter, Oversize
 from agent_trace_sidecar.sources.stdin import read_lines
+from tests.support.waiting import join
 
 LIMIT = 8
 
@@ -64,8 +65,7 @@ def test_a_stop_ends_reading_when_nothing_more_can_be_read_at_once() -> None:
     found: list[Line | Oversize] = []
     thread = threading.Thread(target=lambda: found.extend(line for group in read_lines(stdin, stop) for line in group))
     thread.start()
-    thread.join(10)
-    assert not thread.is_alive()
+    join(thread, 10)
     assert found == [Line(b"one", 4), Line(b"two", 4)]
     for fd in (stdin, write, stop, stop_write):
         os.close(fd)

@@ -28,6 +28,7 @@ from agent_trace_sidecar.sinks.copying import copy_items
 from tests.support.dialects import TOOLS, as_opencode2
 from tests.support.envelopes import RECORDINGS, SESSION, Shim, envelope, recorded_lines
 from tests.support.postgres import connected
+from tests.support.waiting import patient
 
 SUPPORT = Path(__file__).parents[1] / "support"
 SHIM = Path(__file__).parents[2] / "opencode-shim" / "index.js"
@@ -43,7 +44,7 @@ def play(folder: Path, script: dict[str, Any], **env: str) -> tuple[list[bytes],
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=patient(60),
     )
     assert done.stderr == ""
     lines = [line for file in sorted(logs.glob("*.jsonl")) for line in file.read_bytes().splitlines()]

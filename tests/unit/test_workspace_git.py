@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from agent_trace_sidecar.workspace import git
 from tests.support.snapshots import Work
+from tests.support.waiting import Deadline, patient
 
 Fake = Callable[[str], None]
 
@@ -38,9 +38,9 @@ def _fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
 def test_a_git_that_misbehaves_says_nothing_and_is_gone_in_time(tmp_path: Path, fake: Fake, script: str) -> None:
     """Neither its time nor its output is without bound."""
     fake(f"echo $$ > '{tmp_path}/pid'\n{script}")
-    began = time.monotonic()
+    deadline = Deadline(5)
     assert git.run(tmp_path, "x", given=b"y" * 500_000, timeout_s=0.5, max_bytes=1_000_000) is None
-    assert time.monotonic() - began < 5
+    assert not deadline.passed()
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
@@ -49,7 +49,7 @@ def test_git_is_asked_with_nobodys_settings_and_through_both_pipes_at_once(tmp_p
     """More is written and read than a pipe holds."""
     fake('echo "$GIT_CONFIG_GLOBAL $GIT_CONFIG_NOSYSTEM $HOME$XDG_CONFIG_HOME"; exec cat')
     given = b"z" * 3_000_000
-    output = git.run(tmp_path, "x", given=given, timeout_s=20, max_bytes=4_000_000)
+    output = git.run(tmp_path, "x", given=given, timeout_s=patient(20), max_bytes=4_000_000)
     assert output == b"/dev/null 1 \n" + given
 
 
