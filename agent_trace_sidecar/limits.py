@@ -45,11 +45,11 @@ CONNECT_DEADLINE_S: Final = 10.0
 BACKOFF_MAX_S: Final = 5.0
 """The longest pause between two attempts: after an outage the first rows are there within seconds."""
 
-LOOK_S: Final = 20.0
+FAILOVER_CHECK_S: Final = 20.0
 """How often an idle sidecar looks whether the database still knows its position: so it notices a fail-over that lost
 something, long before SPOOL_KEEP_S, and hundreds of them cost some tiny queries a second."""
 
-LOOK_SOON_S: Final = 4.0
+FAILOVER_CHECK_SOON_S: Final = 4.0
 """... and how soon after its connection was lost."""
 
 DRAIN_DEADLINE_S: Final = 10.0

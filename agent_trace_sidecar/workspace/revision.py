@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from agent_trace_sidecar.wire import VcsObserved
+from agent_trace_sidecar.opencode.wire import VcsObserved
 
 _MAX_PARENTS: Final = 40
 _MAX_SYMREFS: Final = 5

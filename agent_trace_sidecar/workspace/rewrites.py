@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from agent_trace_sidecar.content import text_lines
+from agent_trace_sidecar.records.content import text_lines
 from agent_trace_sidecar.workspace import git
 from agent_trace_sidecar.workspace.revision import Revisions, common_dir, git_dir, read_small
 from agent_trace_sidecar.workspace.snapshot import TreeChange

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from agent_trace_sidecar.wire import VcsObserved
+from agent_trace_sidecar.opencode.wire import VcsObserved
 from agent_trace_sidecar.workspace.revision import Revisions, read_small
 
 JJ_TIMEOUT_S: Final = 1.0
