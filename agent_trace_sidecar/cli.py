@@ -9,16 +9,29 @@ import argparse
 import gc
 import os
 import sys
-from collections.abc import Sequence
 from importlib import import_module
-from typing import Final, Protocol
 
 from agent_trace_sidecar import __version__
-from agent_trace_sidecar.commands.common import PROGRAM, CommandError
-from agent_trace_sidecar.config import Config, ConfigError, load
-from agent_trace_sidecar.limits import GARBAGE_OBJECTS
+from agent_trace_sidecar.commands.common import PROGRAM, CommandError, UsageError
 
-COMMANDS: Final = {
+TYPE_CHECKING = False  # typing itself takes longer to import than `--help` to print
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Protocol
+
+    from agent_trace_sidecar.config import Config
+
+    class Command(Protocol):
+        """What a module of `commands/` holds."""
+
+        def arguments(self, parser: argparse.ArgumentParser) -> None:
+            """Declare the command's arguments."""
+
+        def run(self, config: Config, given: argparse.Namespace) -> int:
+            """Do it; return the exit code."""
+
+
+COMMANDS = {
     "run": "Record what the shim sends to stdin. The shim starts this by itself.",
     "replay": "Store finished event logs. A stopped replay continues where it was.",
     "tail": "Follow event logs through rotation, until SIGTERM.",
@@ -40,33 +53,19 @@ COMMANDS: Final = {
 }
 """Each command with its one-line help. Its module is `commands/<name>.py`."""
 
-_KEYWORDS: Final = {"import": "import_"}
+_KEYWORDS = {"import": "import_"}
 """Commands whose name can't be a module's."""
 
 
-class Command(Protocol):
-    """What a module of `commands/` holds."""
-
-    def arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare the command's arguments."""
-
-    def run(self, config: Config, given: argparse.Namespace) -> int:
-        """Do it; return the exit code."""
-
-
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: "Sequence[str] | None" = None) -> int:
     """Run one command and return its exit code."""
     _guard_standard_descriptors()
     words = list(sys.argv[1:] if argv is None else argv)
     rest = words[1:] if words[:1] == ["psql"] else []  # psql's own options are not ours to understand
     given = _parser(words[:1]).parse_args(words[: len(words) - len(rest)])
     given.rest, given.whole_parser = rest, whole_parser
-    gc.set_threshold(GARBAGE_OBJECTS)
     try:
-        config = load(os.environ)
-        return _command(given.command).run(config, given)
-    except ConfigError as exc:
-        return _fail(str(exc), 2)
+        return _call(given)
     except CommandError as exc:
         return _fail(str(exc), exc.code)
     except BrokenPipeError:
@@ -76,12 +75,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _call(given: argparse.Namespace) -> int:
+    from agent_trace_sidecar.config import ConfigError, load  # noqa: PLC0415 - `--help` needs no settings
+    from agent_trace_sidecar.limits import GARBAGE_OBJECTS  # noqa: PLC0415 - as above
+
+    gc.set_threshold(GARBAGE_OBJECTS)
+    try:
+        return _command(given.command).run(load(os.environ), given)
+    except ConfigError as exc:
+        raise UsageError(str(exc)) from None
+
+
 def whole_parser() -> argparse.ArgumentParser:
     """The parser with the arguments of every command, for completion scripts and for checks of the documentation."""
     return _parser(list(COMMANDS))
 
 
-def _parser(called: Sequence[str]) -> argparse.ArgumentParser:
+def _parser(called: "Sequence[str]") -> argparse.ArgumentParser:
     """The parser; only the commands that are called know their arguments."""
     parser = argparse.ArgumentParser(prog=PROGRAM, description="Record OpenCode sessions into Postgres.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
@@ -93,7 +103,7 @@ def _parser(called: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _command(name: str) -> Command:
+def _command(name: str) -> "Command":
     module = _KEYWORDS.get(name, name.replace("-", "_"))
     command: Command = import_module(f"agent_trace_sidecar.commands.{module}")
     return command

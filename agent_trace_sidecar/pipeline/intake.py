@@ -35,7 +35,7 @@ _ACK_RETRY_S: Final = 0.5
 
 
 class Observer(Protocol):
-    """Looks at the user's repository while a line comes in; returns what it saw as JSON."""
+    """Reads the repository while an event comes in; returns what it saw as JSON. Never raises."""
 
     def observe(self, line: bytes) -> bytes | None: ...  # noqa: D102
 
@@ -70,8 +70,7 @@ class Intake:
     ) -> None:
         """The three callbacks run in the intake's threads: `on_spool` once, before the first line is durable."""
         self._root = spool_root
-        self._observer = observer
-        self._mask = masked_by(redactor, self._observed)
+        self._mask = masked_by(redactor, observer.observe)
         self._logger = logger
         self._on_spool, self._on_durable, self._on_end = on_spool, on_durable, on_end
         self._spool: Spool | None = None
@@ -130,13 +129,6 @@ class Intake:
         self._wake.set()
         if any(_BYE in line.line[:_BYE_BYTES] for line in redacted):
             self._hurry.set()
-
-    def _observed(self, line: bytes) -> bytes | None:
-        try:
-            return self._observer.observe(line)
-        except Exception as exc:  # noqa: BLE001 - whatever a user's repository does to us, the line itself is recorded
-            self._logger.error("observer_failed", error=type(exc).__name__)
-            return None
 
     def _open_spool(self, lines: Sequence[Redacted]) -> Spool:
         """The spool of the first instance named in these lines, which an earlier sidecar of it may have begun."""

@@ -110,6 +110,8 @@ class Builder:
         session.see(envelope)
         seen = opencode.read(envelope)
         notes = [seen.note] if seen.note else []
+        if envelope.observed and envelope.observed.late:
+            notes.append("the repository was not observed: it did not answer in time")
         message_id = seen.message_id or session.message_of(seen.session_id, seen.call_id)
         name = _learn(session, seen, _root(envelope))
         built = Built(
