@@ -1,7 +1,7 @@
 """Settings from the environment, parsed once into a typed `Config`.
 
-Every variable of the README's table is a field here, and only these are read. A wrong value is a `ConfigError`
-whose sentence names the variable and never repeats a password.
+Every variable of the table in docs/reference.md is a field here, and only these are read. A wrong value is a
+`ConfigError` whose sentence names the variable and never repeats a password.
 """
 
 import os
@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from agent_trace_sidecar.address import AddressError, check
+from agent_trace_sidecar.postgres.address import AddressError, check
 
 PREFIX: Final = "AGENT_TRACE_"
 

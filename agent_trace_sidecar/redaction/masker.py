@@ -28,7 +28,7 @@ _NEXT_LINE: Final = 40
 
 
 class Masker:
-    """The stateless part of the funnel: a text in, spans or a masked text out."""
+    """The stateless part of the redactor: a text in, spans or a masked text out."""
 
     def __init__(self, rulebook: Rulebook) -> None:
         self._rulebook = rulebook

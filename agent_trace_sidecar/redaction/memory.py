@@ -67,7 +67,7 @@ class Known:
 
 
 class Memory:
-    """What the funnel knows: the environment's values for all lines, a session's values for its own."""
+    """What the redactor knows: the environment's values for all lines, a session's values for its own."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._everything: BytesAhoCorasick | None = None

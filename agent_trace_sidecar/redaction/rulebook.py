@@ -57,7 +57,7 @@ _REST: Final = re.compile(rb"[A-Za-z0-9_\-+/=.%]*")
 
 MOST_MATCHES: Final = 15_000
 MOST_HITS: Final = 100_000
-"""More hits than this in one text are no text that anybody wrote: the funnel withholds it rather than stand still."""
+"""More hits than this in one text are no text that anybody wrote: the redactor withholds it rather than stand still."""
 
 
 class Places(NamedTuple):

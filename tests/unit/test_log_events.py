@@ -3,9 +3,9 @@
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.support.markdown import ROOT, section, table
+
 LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}
 
 
@@ -29,9 +29,9 @@ def is_logger(function: ast.expr) -> bool:
     return (owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")) in {"logger", "_logger"}
 
 
-def test_every_event_has_a_name_that_the_readme_explains() -> None:
-    """And the README explains no other."""
+def test_every_event_has_a_name_that_is_documented() -> None:
+    """And no other is documented."""
     found = list(events())
     assert [where for where, name in found if not re.fullmatch(r"[a-z]+(_[a-z]+)*", name)] == []
-    section = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## Log lines\n", 1)[1].split("\n## ", 1)[0]
-    assert sorted({name for _, name in found}) == re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE)
+    documented = table(section(ROOT / "docs" / "operations.md", "Log events"))
+    assert sorted({name for _, name in found}) == list(documented)
