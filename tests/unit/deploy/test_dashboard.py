@@ -17,7 +17,7 @@ from tests.support.debian import taken_out
 from tests.support.envelopes import DATA, RECORDINGS
 from tests.support.postgres import PostgresServers, fetch
 
-DASHBOARD = json.loads((Path(__file__).parents[2] / "deploy" / "grafana" / "agent-trace.json").read_text())
+DASHBOARD = json.loads((Path(__file__).parents[3] / "deploy" / "grafana" / "agent-trace.json").read_text())
 TARGETS = [(panel, target) for panel in DASHBOARD["panels"] for target in panel.get("targets", [])]
 SQL = {f"{p['title']} {t['refId']}": t for p, t in TARGETS if "rawSql" in t}
 PROMQL = {f"{p['title']} {t['refId']}": t["expr"] for p, t in TARGETS if "expr" in t}

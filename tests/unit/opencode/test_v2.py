@@ -30,8 +30,8 @@ from tests.support.envelopes import RECORDINGS, SESSION, Shim, envelope, recorde
 from tests.support.postgres import connected
 from tests.support.waiting import patient
 
-SUPPORT = Path(__file__).parents[1] / "support"
-SHIM = Path(__file__).parents[2] / "opencode-shim" / "index.js"
+SUPPORT = Path(__file__).parents[2] / "support"
+SHIM = Path(__file__).parents[3] / "opencode-shim" / "index.js"
 
 
 def play(folder: Path, script: dict[str, Any], **env: str) -> tuple[list[bytes], dict[str, Any]]:

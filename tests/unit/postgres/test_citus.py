@@ -23,7 +23,7 @@ from agent_trace_sidecar.records.rows import Built, EventRow, Item, Void
 from tests.support.postgres import OwnServer, PostgresServers, connected, execute, fetch, run_apart
 from tests.support.sidecar import sidecar_command, sidecar_env
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CITUS = (ROOT / "deploy" / "citus.sql").read_text()
 ROLES = (ROOT / "deploy" / "roles.sql").read_text()
 RECORDINGS = sorted((ROOT / "tests" / "data" / "recordings").glob("*.jsonl"))
