@@ -3,10 +3,13 @@
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import hypothesis
 import pytest
 
+from tests.support import needs
+from tests.support.chromium import Browser, chromium
 from tests.support.postgres import OwnServer, PostgresServers, open_servers
 
 _KEPT = {"AGENT_TRACE_PG_BIN"}
@@ -17,6 +20,35 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # How long an example takes says something about the machine's other work, not about what is tested.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+
+_LEFT_OUT = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known, and room for what is left out."""
+    config.addinivalue_line("markers", "needs(*names): programs without which this test can't run")
+    config.stash[_LEFT_OUT] = []
+
+
+@pytest.hookimpl(trylast=True)  # after `-k` and `-m` have chosen
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Install what the tests need, and leave out those that can't have it."""
+    config.stash[_LEFT_OUT] = needs.leave_out(config, items)
+    if hasattr(config, "workeroutput"):  # a worker of pytest-xdist: its controller prints the summary
+        config.workeroutput["left_out"] = config.stash[_LEFT_OUT]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - a class of pytest-xdist
+    """Take what a worker has left out; all of them leave out the same."""
+    node.config.stash[_LEFT_OUT] = node.workeroutput.get("left_out", [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name what was left out."""
+    for line in config.stash[_LEFT_OUT]:
+        terminalreporter.write_line(line, yellow=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -48,6 +80,13 @@ def migrated_url(postgres_servers: PostgresServers) -> Iterator[str]:
     """A database of this test's own, with the schema."""
     with postgres_servers.database(migrated=True) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser for all tests of a module."""
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture
