@@ -161,6 +161,10 @@ class Redactor:
         """Whether a text holds a secret, by the rules or because a session has shown it before."""
         return self.text(text) != text or bool(self._memory.places(_utf8(text)))
 
+    def document(self, raw: bytes) -> Redacted:
+        """A record of another tool without its secrets. Never raises."""
+        return mint(self.stored(raw))
+
     def stored(self, raw: bytes) -> bytes:
         """A stored payload, record or line, masked again; it comes back unchanged when there is nothing to mask."""
         if not self._enabled:
