@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from agent_trace_sidecar.address import AddressError, check
+from agent_trace_sidecar.postgres.address import AddressError, check
 
 PREFIX: Final = "AGENT_TRACE_"
 

@@ -2,9 +2,9 @@
 
 import msgspec
 
-from agent_trace_sidecar.events import CallDone, FileEdit, Seen
 from agent_trace_sidecar.opencode import v1, v1_tools, v2, v2_tools
-from agent_trace_sidecar.wire import Envelope
+from agent_trace_sidecar.opencode.events import CallDone, FileEdit, Seen
+from agent_trace_sidecar.opencode.wire import Envelope
 
 
 class _BeforeOutput(msgspec.Struct):

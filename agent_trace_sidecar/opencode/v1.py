@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from agent_trace_sidecar.events import (
+from agent_trace_sidecar.opencode.events import (
     CallDone,
     CallFailed,
     CallOpened,
@@ -24,7 +24,7 @@ from agent_trace_sidecar.events import (
     Undone,
     UserCommand,
 )
-from agent_trace_sidecar.wire import EMPTY, Envelope
+from agent_trace_sidecar.opencode.wire import EMPTY, Envelope
 
 _USER_COMMAND: Final = b'"The following tool was executed by the user"'
 

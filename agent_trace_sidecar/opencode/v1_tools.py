@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from agent_trace_sidecar.events import FileEdit, FileKind
+from agent_trace_sidecar.opencode.events import FileEdit, FileKind
 
 Fields: TypeAlias = dict[str, Any]
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from agent_trace_sidecar.events import (
+from agent_trace_sidecar.opencode.events import (
     CallDone,
     CallFailed,
     CallOpened,
@@ -22,7 +22,7 @@ from agent_trace_sidecar.events import (
     StepEnded,
     Undone,
 )
-from agent_trace_sidecar.wire import EMPTY, Envelope
+from agent_trace_sidecar.opencode.wire import EMPTY, Envelope
 
 
 class _ToolInput(msgspec.Struct, gc=False):

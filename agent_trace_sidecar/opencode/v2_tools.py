@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from agent_trace_sidecar.events import FileEdit
+from agent_trace_sidecar.opencode.events import FileEdit
 from agent_trace_sidecar.opencode.v1_tools import asked_edits
 
 Fields: TypeAlias = dict[str, Any]

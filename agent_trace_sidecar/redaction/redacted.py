@@ -1,4 +1,4 @@
-"""The proof, as a type, that a line went through the funnel: what spool, wire, log and database accept."""
+"""The proof, as a type, that a line went through the redactor: what spool, wire, log and database accept."""
 
 from typing import Final, Self
 
@@ -6,13 +6,13 @@ _MINT: Final = object()
 
 
 class Redacted:
-    """One line without secrets and without its newline. Only the funnel makes it."""
+    """One line without secrets and without its newline. Only the redactor makes it."""
 
     __slots__ = ("line",)
 
     def __init__(self, line: bytes, token: object = None) -> None:
         if token is not _MINT:
-            raise TypeError("only redaction.Funnel makes a Redacted line; a spooled one is read by Redacted.from_spool")
+            raise TypeError("only a Redactor makes a Redacted line; a spooled one is read by Redacted.from_spool")
         self.line: Final = line
 
     def __eq__(self, other: object) -> bool:
@@ -23,10 +23,10 @@ class Redacted:
 
     @classmethod
     def from_spool(cls, line: bytes) -> Self:
-        """A line that the funnel had made before, read back from where only the funnel's lines are written."""
+        """A line that the redactor had made before, read back from where only the redactor's lines are written."""
         return cls(line, _MINT)
 
 
 def mint(line: bytes) -> Redacted:
-    """For `funnel.py` alone: declare that `line` holds no secret any more."""
+    """For `redactor.py` alone: declare that `line` holds no secret any more."""
     return Redacted(line, _MINT)

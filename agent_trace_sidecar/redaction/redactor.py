@@ -1,4 +1,4 @@
-"""The one funnel: no line reaches spool, database, dead letters or log except through it.
+"""The one redactor: no line reaches spool, database, dead letters or log except through it.
 
 It fails closed. Whatever goes wrong, what comes out is a stub that says how many bytes were withheld and why.
 """
@@ -42,7 +42,7 @@ _HEAD_FIELD: Final = re.compile(
 )
 
 
-class Funnel:
+class Redactor:
     """Masks lines. Not to be shared between threads: it remembers the session's secrets."""
 
     def __init__(

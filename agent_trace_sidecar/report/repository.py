@@ -9,12 +9,12 @@ from uuid import UUID
 
 import asyncpg
 
-from agent_trace_sidecar.fingerprints import hashes_of, line_hashes
-from agent_trace_sidecar.query.authors import Origin
-from agent_trace_sidecar.query.blame import Asking, Blame, Line, placed
-from agent_trace_sidecar.query.lineage import Trail, lineage
-from agent_trace_sidecar.query.weight import Weights
-from agent_trace_sidecar.report.spent import SessionFacts, prompts_of, sessions_of
+from agent_trace_sidecar.blame.authors import Origin
+from agent_trace_sidecar.blame.blame import Asking, Blame, Line, placed
+from agent_trace_sidecar.blame.lineage import Trail, lineage
+from agent_trace_sidecar.blame.weight import Weights
+from agent_trace_sidecar.records.fingerprints import hashes_of, line_hashes
+from agent_trace_sidecar.report.cost import SessionFacts, prompts_of, sessions_of
 from agent_trace_sidecar.workspace.checkout import CheckoutError, ManyFiles
 
 Said = Callable[[str, int, int], None]

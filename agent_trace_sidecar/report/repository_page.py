@@ -7,13 +7,13 @@ from itertools import groupby
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from agent_trace_sidecar.query.authors import Origin
-from agent_trace_sidecar.query.blame import Line
+from agent_trace_sidecar.blame.authors import Origin
+from agent_trace_sidecar.blame.blame import Line
+from agent_trace_sidecar.report.cost import SessionFacts
 from agent_trace_sidecar.report.html import Html, counted, el, first_line, join, money, visible
 from agent_trace_sidecar.report.page import Page, fact, facts
 from agent_trace_sidecar.report.plots import share_bar
 from agent_trace_sidecar.report.repository import FileLines, Repository, Said, shares
-from agent_trace_sidecar.report.spent import SessionFacts
 from agent_trace_sidecar.report.syntax import MAX_ALL_S, Painter
 
 AUTHORS: Final = ("ai", "mixed", "human", "unknown")

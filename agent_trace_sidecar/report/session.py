@@ -8,9 +8,9 @@ import asyncpg
 import msgspec
 
 from agent_trace_sidecar.report.changes import FileChange, changes_of
-from agent_trace_sidecar.report.losses import Loss, losses_of
+from agent_trace_sidecar.report.cost import SessionFacts, prompts_of, session_facts
+from agent_trace_sidecar.report.gaps import Loss, losses_of
 from agent_trace_sidecar.report.repository import ReportError, Said
-from agent_trace_sidecar.report.spent import SessionFacts, prompts_of, session_facts
 
 MAX_SESSIONS: Final = 500
 """Subagents and theirs."""

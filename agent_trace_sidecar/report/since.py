@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from agent_trace_sidecar.query.blame import Asking, placed
+from agent_trace_sidecar.blame.blame import Asking, placed
 from agent_trace_sidecar.report.repository import KNOWN, Said, content_of, searched
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, ManyFiles, checkout_of
 

@@ -1,1 +1,1 @@
-"""Where lines come from: stdin, or log files."""
+"""Where lines come from, and the log protocol with its kinds: spool, finished file, followed file."""

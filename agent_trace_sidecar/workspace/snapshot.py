@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from agent_trace_sidecar.diffs import Change
+from agent_trace_sidecar.records.diffs import Change
 from agent_trace_sidecar.workspace import git
 
 TIMEOUT_S: Final = 2.0

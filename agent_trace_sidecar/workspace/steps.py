@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from agent_trace_sidecar.wire import FileChange, VcsObserved
+from agent_trace_sidecar.opencode.wire import FileChange, VcsObserved
 
 MAX_STEPS: Final = 64
 """Sessions of one OpenCode at work at the same time."""

@@ -16,8 +16,8 @@ from uuid import UUID
 
 import asyncpg
 
-from agent_trace_sidecar.fingerprints import line_hashes, line_keys, packed_tokens
-from agent_trace_sidecar.rows import FileStateRow, RangeRow
+from agent_trace_sidecar.records.fingerprints import line_hashes, line_keys, packed_tokens
+from agent_trace_sidecar.records.rows import FileStateRow, RangeRow
 from tests.benchmarks.harness import Bench, Row, run, say, sidecar
 from tests.support.attributed import run_git
 from tests.support.postgres import execute

@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import parse_qs, quote, urlsplit
 from uuid import uuid4
 
-from agent_trace_sidecar.embedded.binaries import server_identity
+from agent_trace_sidecar.postgres.embedded.binaries import server_identity
 from tests.benchmarks.harness import Bench, Row
 from tests.benchmarks.live import Sidecar, numbered, ready, running
 from tests.support.opencode import killed_after

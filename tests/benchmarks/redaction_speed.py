@@ -1,4 +1,4 @@
-"""How fast the funnel is: recorded events, reads of code, lines made to hurt, start-up.
+"""How fast the redactor is: recorded events, reads of code, lines made to hurt, start-up.
 
 Prints figures beside the targets, in processor time: what a core spends, whoever else is using the machine. The
 lines of a second run over the same text would be known as clean, so each run starts with an empty memory of clean
@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from agent_trace_sidecar.redaction import Funnel
+from agent_trace_sidecar.redaction import Redactor
 from agent_trace_sidecar.redaction.memory import Memory
 
 _RECORDINGS = Path(__file__).parents[1] / "data" / "recordings"
@@ -24,13 +24,13 @@ _TOGETHER = 100
 
 def _mb_per_s(lines: list[bytes]) -> float:
     """The best of five runs, each with an empty memory."""
-    funnel = Funnel()
+    redactor = Redactor()
     best = 0.0
     for _ in range(5):
-        funnel._memory = Memory({})
+        redactor._memory = Memory({})
         start = time.process_time()
         for at in range(0, len(lines), _TOGETHER):
-            funnel.lines(lines[at : at + _TOGETHER])
+            redactor.lines(lines[at : at + _TOGETHER])
         best = max(best, sum(map(len, lines)) / 1e6 / (time.process_time() - start))
     return best
 
@@ -68,9 +68,9 @@ def _hostile() -> dict[str, bytes]:
 def _start_up_ms() -> float:
     """From the constructor to the first line, with the rules in the cache."""
     with tempfile.TemporaryDirectory() as folder:
-        Funnel(cache_dir=Path(folder)).text("x")
+        Redactor(cache_dir=Path(folder)).text("x")
         start = time.perf_counter()
-        Funnel(cache_dir=Path(folder)).line(b'{"v":1,"input":{"x":"hello"}}')
+        Redactor(cache_dir=Path(folder)).line(b'{"v":1,"input":{"x":"hello"}}')
         return (time.perf_counter() - start) * 1000
 
 
@@ -79,11 +79,11 @@ def main() -> None:
     print(f"recorded events       {_mb_per_s(_recorded()):8.1f} MB/s   (target 30)")
     print(f"reads of code         {_mb_per_s(_reads_of_code()):8.1f} MB/s   (target 30)")
     print(f"start-up, rules cached{_start_up_ms():8.1f} ms     (target 50)")
-    funnel = Funnel()
-    funnel.line(_hostile()["base64"][:400_000])
+    redactor = Redactor()
+    redactor.line(_hostile()["base64"][:400_000])
     for name, line in _hostile().items():
         start = time.perf_counter()
-        funnel.line(line)
+        redactor.line(line)
         print(f"hostile 5 MB {name:12} {time.perf_counter() - start:6.2f} s     (target 1)")
 
 

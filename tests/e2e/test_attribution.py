@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from agent_trace_sidecar.fingerprints import line_hashes
+from agent_trace_sidecar.records.fingerprints import line_hashes
 from tests.support.fake_model import Call, FakeModel, Step, fake_model
 from tests.support.opencode import SHIM, OpenCode, Server, opencode
 from tests.support.postgres import PostgresServers

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent_trace_sidecar import __version__
-from agent_trace_sidecar.migrate import migration_files
+from agent_trace_sidecar.postgres.migrate import migration_files
 from tests.support.fake_model import Call, Step, fake_model
 from tests.support.opencode import opencode
 from tests.support.postgres import fetch

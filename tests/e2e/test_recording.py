@@ -4,19 +4,14 @@ import hashlib
 import json
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.fake_model import Call, FakeModel, Step, fake_model
-from tests.support.opencode import VERSION, OpenCode, opencode
-from tests.support.postgres import fetch
-from tests.support.records import checked
+from tests.support.opencode import VERSION, opencode
+from tests.support.recorder import Recorder
 from tests.support.waiting import eventually
 
 FILES = {
@@ -52,9 +47,6 @@ SELECT payload #>> '{input,event,properties,info,id}' AS id,
        payload #>> '{input,event,properties,info,parentID}' AS parent
 FROM agent_trace_events WHERE event_name = 'session.created'
 """
-SEQUENCES = """
-SELECT count(*) AS n, max(seq) AS top, count(DISTINCT seq) AS seqs FROM agent_trace_events GROUP BY source_id
-"""
 AFTER = """
 SELECT count(*) AS n, count(DISTINCT call_id) AS calls FROM agent_trace_events WHERE event_name = 'tool.execute.after'
 """
@@ -80,52 +72,6 @@ PATCH = """*** Begin Patch
 *** End Patch"""
 
 
-@dataclass
-class Recorder:
-    """An OpenCode that records with the installed sidecar into a database of its own."""
-
-    oc: OpenCode
-    url: str
-
-    def project(self, name: str, files: dict[str, Any]) -> Path:
-        """Make a project and run `init` there, as a user does."""
-        project = self.oc.project(name, files)
-        done = subprocess.run(
-            [sys.executable, "-m", "agent_trace_sidecar", "init", str(project)],
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        assert "records from now on" in done.stdout
-        return project
-
-    def rows(self, query: str, *args: object) -> list[dict[str, Any]]:
-        """Ask the database."""
-        return [dict(row) for row in fetch(self.url, query, *args)]
-
-    def wait_for(self, event_name: str, number: int = 1) -> None:
-        """Wait until so many events of this name are stored."""
-        query = "SELECT count(*) AS n FROM agent_trace_events WHERE event_name = $1"
-        eventually(lambda: self.rows(query, event_name)[0]["n"] >= number, 60, f"{number} {event_name} stored")
-
-    def ranges(self) -> dict[str, list[tuple[int, int]]]:
-        """The lines by path, joined up, as the last record of each path says them."""
-        found: dict[str, list[tuple[int, int]]] = {}
-        for row in self.rows(
-            "SELECT path, start_line, end_line FROM agent_trace_ranges ORDER BY path, recorded_at, start_line"
-        ):
-            found.setdefault(row["path"], []).append((row["start_line"], row["end_line"]))
-        return found
-
-    def assert_complete(self) -> None:
-        """Every line once, no number missing, nothing dead, and every record valid."""
-        for row in self.rows(SEQUENCES):
-            assert row["n"] == row["top"] == row["seqs"]
-        assert self.rows("SELECT reason, error FROM agent_trace_dead_letters") == []
-        for row in self.rows("SELECT record::text AS record FROM agent_trace_records"):
-            checked(row["record"])
-
-
 @pytest.fixture
 def model() -> Iterator[FakeModel]:
     """A scripted model."""
@@ -137,8 +83,6 @@ def model() -> Iterator[FakeModel]:
 def recorder(model: FakeModel, migrated_url: str) -> Iterator[Recorder]:
     """An OpenCode that records."""
     with opencode(model) as oc:
-        oc.env["AGENT_TRACE_DATABASE_URL"] = migrated_url
-        oc.env["AGENT_TRACE_STATE_DIR"] = str(oc.folder / "state")
         yield Recorder(oc, migrated_url)
 
 

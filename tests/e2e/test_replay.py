@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from agent_trace_sidecar import daemon, log
 from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.pipeline.replay import Replayed
+from agent_trace_sidecar.pipeline.replay import replay as replay_files
+from agent_trace_sidecar.telemetry import logging as log
 from tests.support.postgres import PostgresServers, fetch
 from tests.support.records import checked
 
@@ -28,10 +30,10 @@ STRANGE = (
 )
 
 
-def replay(url: str, folder: Path, *files: Path) -> list[daemon.Replayed]:
+def replay(url: str, folder: Path, *files: Path) -> list[Replayed]:
     """Replay files into a database."""
     config = Config(database_url=url, state_dir=str(folder / "state"))
-    return asyncio.run(daemon.replay(config, log.logger(), files, lambda *_: None))
+    return asyncio.run(replay_files(config, log.logger(), files, lambda *_: None))
 
 
 def rows(url: str) -> dict[str, list[dict[str, Any]]]:

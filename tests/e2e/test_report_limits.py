@@ -12,14 +12,14 @@ from uuid import UUID
 import pytest
 from msgspec.structs import replace
 
-from agent_trace_sidecar.query.authors import Origin
-from agent_trace_sidecar.query.blame import Line
+from agent_trace_sidecar.blame.authors import Origin
+from agent_trace_sidecar.blame.blame import Line
 from agent_trace_sidecar.report import page as page_frame
+from agent_trace_sidecar.report.cost import SessionFacts
 from agent_trace_sidecar.report.repository import FileLines, Repository
 from agent_trace_sidecar.report.repository_page import repository_page
 from agent_trace_sidecar.report.session import Body, Item, Session
 from agent_trace_sidecar.report.session_page import session_page
-from agent_trace_sidecar.report.spent import SessionFacts
 from tests.support.attributed import Project
 from tests.support.chromium import Browser, Page, chromium
 from tests.support.envelopes import INSTANCE, MESSAGE, SESSION, Shim, recorded_lines

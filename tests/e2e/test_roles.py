@@ -10,9 +10,9 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from agent_trace_sidecar.migrate import migration_files
-from agent_trace_sidecar.rows import Built, EventRow, Item, Void
-from agent_trace_sidecar.sinks import mending
+from agent_trace_sidecar.postgres import updates as mending
+from agent_trace_sidecar.postgres.migrate import migration_files
+from agent_trace_sidecar.records.rows import Built, EventRow, Item, Void
 from tests.support.postgres import OwnServer, PostgresServers, execute, fetch, run_apart
 from tests.support.sidecar import sidecar_env
 from tests.support.tailing import Writer, all_stored, stored_ids, tailing

@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
-from agent_trace_sidecar.content import content_hash
-from agent_trace_sidecar.embedded import EmbeddedPostgres
-from agent_trace_sidecar.fingerprints import line_hash
+from agent_trace_sidecar.postgres.embedded import EmbeddedPostgres
+from agent_trace_sidecar.records.content import content_hash
+from agent_trace_sidecar.records.fingerprints import line_hash
 from tests.support.fake_model import Call, FakeModel, Step, fake_model
 from tests.support.opencode import SHIM, Finished, OpenCode, opencode
 from tests.support.postgres import OwnServer, PostgresServers, fetch, is_running
@@ -309,7 +309,7 @@ def test_metadata_capture_stores_no_contents(recorder: Recorder, model: FakeMode
 
 @pytest.mark.parametrize("line", [b"not JSON: %s", b'{"v":1,"hook":"event","input":{"x":"%s"}', b'{"v":9,"x":"%s"}'])
 def test_dead_letters_hold_no_secret(line: bytes, migrated_url: str, tmp_path: Path) -> None:
-    """Whatever is wrong with a line, it goes through the funnel first."""
+    """Whatever is wrong with a line, it goes through the redactor first."""
     channels = Channels()
     text = channels.add("dead").encode().replace(b'"', b"'").replace(b"\n", b" ; ")
     env: dict[str, Any] = {"AGENT_TRACE_DATABASE_URL": migrated_url, "AGENT_TRACE_STATE_DIR": str(tmp_path / "state")}

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from agent_trace_sidecar.query.hashes_of_others import agrees, murmur3
+from agent_trace_sidecar.records.foreign_hashes import agrees, murmur3
 from tests.support.attributed import Project
 from tests.support.postgres import fetch
 

@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agent_trace_sidecar.build import Builder, BuildSettings
-from agent_trace_sidecar.query.dead_letters import Retried, as_text, letters, retry
+from agent_trace_sidecar.commands.dead_letters import Retried, as_text, letters, retry
+from agent_trace_sidecar.records.build import Builder, BuildSettings
 from tests.support.oracle import Oracle
 from tests.support.postgres import connected, execute, fetch
 from tests.support.shipping import Shipping

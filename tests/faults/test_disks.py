@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from agent_trace_sidecar.intake import Intake
-from agent_trace_sidecar.log import logger
-from agent_trace_sidecar.redaction import Funnel, Redacted
-from agent_trace_sidecar.spool import Spool
+from agent_trace_sidecar.pipeline.intake import Intake
+from agent_trace_sidecar.redaction import Redacted, Redactor
+from agent_trace_sidecar.spool.spool import Spool
+from agent_trace_sidecar.telemetry.logging import logger
 from tests.support.oracle import Oracle
 from tests.support.postgres import OwnServer, fetch
 from tests.support.sidecar import ShimDouble, sidecar_command, sidecar_env
@@ -147,7 +147,7 @@ def test_a_spool_at_its_cap_holds_the_shim_back(tmp_path: Path) -> None:
     log = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
     intake = Intake(
         tmp_path / "spool",
-        Funnel(enabled=False),
+        Redactor(enabled=False),
         _NoObserver(),
         logger(fd=log),
         on_spool=opened,

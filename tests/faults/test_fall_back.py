@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from agent_trace_sidecar.sinks import lookout
-from agent_trace_sidecar.sinks.postgres import PostgresSink
+from agent_trace_sidecar.postgres import failover as lookout
+from agent_trace_sidecar.postgres.sink import PostgresSink
 from tests.support.oracle import Oracle
 from tests.support.postgres import execute, fetch
 from tests.support.proxy import Proxy
@@ -24,16 +24,16 @@ EMPTY = f"TRUNCATE {TABLES}"
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """For each look of an idle shipper, how many logs it asked about; there are several in a second."""
-    monkeypatch.setattr(lookout, "LOOK_S", 0.1)
-    monkeypatch.setattr(lookout, "LOOK_SOON_S", 0.05)
+    monkeypatch.setattr(lookout, "FAILOVER_CHECK_S", 0.1)
+    monkeypatch.setattr(lookout, "FAILOVER_CHECK_SOON_S", 0.05)
     found: list[int] = []
-    ask = PostgresSink.fell_back
+    ask = PostgresSink.logs_behind
 
     async def counted(sink: PostgresSink, told: Mapping[UUID, int]) -> set[UUID]:
         found.append(len(told))
         return await ask(sink, told)
 
-    monkeypatch.setattr(PostgresSink, "fell_back", counted)
+    monkeypatch.setattr(PostgresSink, "logs_behind", counted)
     return found
 
 
@@ -69,8 +69,8 @@ async def test_a_fail_over_is_noticed_by_the_lost_connection(
     migrated_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Long before the next regular look."""
-    monkeypatch.setattr(lookout, "LOOK_S", 1000.0)
-    monkeypatch.setattr(lookout, "LOOK_SOON_S", 0.2)
+    monkeypatch.setattr(lookout, "FAILOVER_CHECK_S", 1000.0)
+    monkeypatch.setattr(lookout, "FAILOVER_CHECK_SOON_S", 0.2)
     oracle = Oracle(151)
     with Proxy(migrated_url) as proxy:
         async with Shipping(tmp_path / "spool", proxy.url, looks=True) as shipping:
@@ -114,7 +114,7 @@ async def test_a_sidecar_with_nothing_to_send_again_does_not_ask(
 ) -> None:
     """Its spool is empty."""
     async with Shipping(tmp_path / "spool", migrated_url, looks=True) as shipping:
-        watch = shipping.shipper._sink.lookout
+        watch = shipping.shipper._sink.failover
         times = set()
 
         async def has_had_the_chance() -> bool:

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from agent_trace_sidecar.redaction import Funnel
+from agent_trace_sidecar.redaction import Redactor
 from agent_trace_sidecar.sources.lines import Line, LineSplitter
 from tests.support.oracle import Oracle
 from tests.support.postgres import fetch
@@ -24,12 +24,12 @@ def line(given: str, *, seq: int = 1, hook: str = "tool.execute.before", more: s
 
 
 async def ship(folder: Path, url: str, lines: Sequence[bytes]) -> None:
-    """Put these lines through the funnel and ship them, a good one before and after each."""
-    funnel = Funnel(enabled=False)
+    """Put these lines through the redactor and ship them, a good one before and after each."""
+    redactor = Redactor(enabled=False)
     async with Shipping(folder, url, batch_size=1000, segment_bytes=64 * MIB) as shipping:
         masked = []
         for given in lines:
-            masked += [line('"before"'), funnel.line(given).line, line('"after"')]
+            masked += [line('"before"'), redactor.line(given).line, line('"after"')]
         shipping.append(list(enumerate(masked)))
         await shipping.delivered(60)
         assert shipping.causes == []

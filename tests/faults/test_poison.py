@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from agent_trace_sidecar.sinks.postgres import PostgresSink
+from agent_trace_sidecar.postgres.sink import PostgresSink
 from tests.support.pooler import pgbouncer
 from tests.support.postgres import connected, execute, fetch
 from tests.support.proxy import JUDGE, Break, Proxy

@@ -6,8 +6,8 @@ from shutil import copytree
 
 import pytest
 
-from agent_trace_sidecar import ship
-from agent_trace_sidecar.sinks.postgres import FencedError
+from agent_trace_sidecar.pipeline import shipper as ship
+from agent_trace_sidecar.postgres.sink import FencedError
 from tests.support.oracle import Oracle
 from tests.support.postgres import execute, fetch
 from tests.support.shipping import Shipping

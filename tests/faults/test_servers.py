@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from agent_trace_sidecar.sinks.faults import Fate, verdict
+from agent_trace_sidecar.postgres.errors import Fate, verdict
 from tests.support.oracle import Oracle
 from tests.support.postgres import OwnServer, PostgresServers, connected, execute, fetch, with_database
 from tests.support.proxy import Break, Proxy

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from agent_trace_sidecar.session import MAX_GAPS
+from agent_trace_sidecar.records.session import MAX_GAPS
 from tests.support.oracle import Oracle
 from tests.support.postgres import PostgresServers, fetch
 from tests.support.shipping import Shipping

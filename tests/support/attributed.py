@@ -10,11 +10,11 @@ from pathlib import Path
 import asyncpg
 import msgspec
 
-from agent_trace_sidecar.build import Builder, BuildSettings
-from agent_trace_sidecar.query.blame import Line, blame
-from agent_trace_sidecar.rows import Built, Item
-from agent_trace_sidecar.sinks.copying import copy_items
-from agent_trace_sidecar.wire import Observed
+from agent_trace_sidecar.blame.blame import Line, blame
+from agent_trace_sidecar.opencode.wire import Observed
+from agent_trace_sidecar.postgres.copy import copy_items
+from agent_trace_sidecar.records.build import Builder, BuildSettings
+from agent_trace_sidecar.records.rows import Built, Item
 from agent_trace_sidecar.workspace import Observer
 from tests.support.envelopes import MESSAGE, SESSION, Shim, envelope
 

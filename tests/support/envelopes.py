@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from agent_trace_sidecar.wire import Envelope, parse
+from agent_trace_sidecar.opencode.wire import Envelope, parse
 
 DATA = Path(__file__).parents[1] / "data"
 RECORDINGS = sorted(path.stem for path in (DATA / "recordings").glob("*.jsonl"))

@@ -34,7 +34,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.support.fake_model import FakeModel
 from tests.support.postgres import guarded_folder
@@ -58,19 +58,27 @@ _MODELS = {"fake": "m1", "openai": "gpt-5-x", "anthropic": "claude-x"}
 
 
 def installed() -> Path:
-    """Return OpenCode's binary, installed by npm at first use; several test runs may ask at once."""
+    """Return OpenCode's binary, installed by npm at first use."""
     system = {"Linux": "linux", "Darwin": "darwin"}[platform.system()]
     machine = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}[platform.machine().lower()]
-    binary = _TOOLS / "node_modules" / f"opencode-{system}-{machine}" / "bin" / "opencode"
-    _TOOLS.mkdir(parents=True, exist_ok=True)
-    with (_TOOLS / "lock").open("w") as lock:
+    # The platform's package is an optional dependency: no install script is needed to get its binary.
+    modules = npm_install(_TOOLS, "opencode-ai", VERSION)
+    return modules / f"opencode-{system}-{machine}" / "bin" / "opencode"
+
+
+def npm_install(folder: Path, package: str, version: str) -> Path:
+    """Install exactly this version into a folder and return its `node_modules`; several test runs may do so at once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        manifest = _TOOLS / "node_modules" / "opencode-ai" / "package.json"
-        if not binary.exists() or json.loads(manifest.read_text())["version"] != VERSION:
-            # the platform's package is an optional dependency: no install script is needed to get its binary
+        manifest = folder / "node_modules" / package / "package.json"
+        if not manifest.exists() or json.loads(manifest.read_text())["version"] != version:
             command = ["npm", "install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", "."]
-            subprocess.run([*command, f"opencode-ai@{VERSION}"], cwd=_TOOLS, check=True, capture_output=True)
-    return binary
+            done = subprocess.run(
+                [*command, f"{package}@{version}"], cwd=folder, check=False, capture_output=True, text=True
+            )
+            assert done.returncode == 0, f"npm could not install {package} {version}:\n{done.stderr[-3000:]}"
+    return folder / "node_modules"
 
 
 @contextmanager
@@ -108,6 +116,7 @@ class OpenCode:
     user: tuple[int, int] | None = None
     env: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
+    run_arguments: ClassVar[Sequence[str]] = ("run",)
 
     def project(self, name: str, files: Mapping[str, str | bytes], commit: bool = True) -> Path:
         """Make a git repository with these files committed; without `commit` a plain folder."""
@@ -182,7 +191,7 @@ class OpenCode:
     @contextmanager
     def start(self, project: Path, prompt: str, *args: str) -> "Iterator[subprocess.Popen[str]]":
         """Start `opencode run` in a process group of its own, to be signalled; the group is killed at the end."""
-        command = self.command("run", *args, prompt)
+        command = self.command(*self.run_arguments, *args, prompt)
         process = subprocess.Popen(
             command,
             cwd=project,

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import parse_qs, quote, urlsplit
 
-from agent_trace_sidecar.embedded.binaries import server_identity
+from agent_trace_sidecar.postgres.embedded.binaries import server_identity
 from tests.support.debian import program
 from tests.support.opencode import killed_after
 from tests.support.postgres import free_port, guarded_folder

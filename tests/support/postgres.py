@@ -22,8 +22,8 @@ from typing import Any, Final, Literal, TypeVar
 
 import asyncpg
 
-from agent_trace_sidecar.embedded import DATABASE, USER, EmbeddedPostgres
-from agent_trace_sidecar.migrate import migrate
+from agent_trace_sidecar.postgres.embedded import DATABASE, USER, EmbeddedPostgres
+from agent_trace_sidecar.postgres.migrate import migrate
 from tests.support.waiting import eventually
 from tests.support.watchdog import free_memory
 

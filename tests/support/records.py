@@ -5,9 +5,9 @@ from typing import Any
 
 import jsonschema
 
-from agent_trace_sidecar.build import Builder, BuildSettings
-from agent_trace_sidecar.rows import Built
-from agent_trace_sidecar.trace import parse_record
+from agent_trace_sidecar.records.build import Builder, BuildSettings
+from agent_trace_sidecar.records.rows import Built
+from agent_trace_sidecar.records.trace import parse_record
 from tests.support.envelopes import DATA, envelope
 
 SCHEMA = json.loads((DATA / "agent-trace-record-0.1.0.schema.json").read_text())

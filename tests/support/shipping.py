@@ -11,34 +11,34 @@ from typing import Final, Self
 
 import asyncpg
 
-from agent_trace_sidecar.build import Builder, BuildSettings
-from agent_trace_sidecar.log import logger
-from agent_trace_sidecar.logs import SpoolLog
-from agent_trace_sidecar.migrate import migrate, schema_version
+from agent_trace_sidecar.pipeline.shipper import Shipper
+from agent_trace_sidecar.postgres.failover import FailoverCheck
+from agent_trace_sidecar.postgres.migrate import migrate, schema_version
+from agent_trace_sidecar.postgres.sink import FencedError, PostgresSink
+from agent_trace_sidecar.records.build import Builder, BuildSettings
+from agent_trace_sidecar.records.rows import Counts
 from agent_trace_sidecar.redaction import Redacted
-from agent_trace_sidecar.rows import Counts
-from agent_trace_sidecar.ship import Shipper
-from agent_trace_sidecar.sinks.lookout import Lookout
-from agent_trace_sidecar.sinks.postgres import FencedError, PostgresSink
-from agent_trace_sidecar.spool import Spool
+from agent_trace_sidecar.sources.spool_log import SpoolLog
+from agent_trace_sidecar.spool.spool import Spool
+from agent_trace_sidecar.telemetry.logging import logger
 from tests.support.waiting import eventually_async
 
 WRITE_DEADLINE_S: Final = 1.0
 CONNECT_DEADLINE_S: Final = 0.8
 
 
-class _Never(Lookout):
+class _Never(FailoverCheck):
     """It is never time."""
 
     def __init__(self) -> None:
         super().__init__()
         self._at = inf
 
-    def put_off(self) -> None:
+    def postpone(self) -> None:
         """Stay where it is."""
         self._at = inf
 
-    soon = put_off
+    soon = postpone
 
 
 class Shipping:
@@ -70,7 +70,7 @@ class Shipping:
             self._url, _prepare, write_deadline_s=WRITE_DEADLINE_S, connect_deadline_s=CONNECT_DEADLINE_S
         )
         if not looks:
-            sink.lookout = _Never()
+            sink.failover = _Never()
         self.shipper = Shipper(
             self.log,
             sink,

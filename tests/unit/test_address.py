@@ -10,13 +10,13 @@ from typing import Final, NamedTuple
 import asyncpg
 import pytest
 
-from agent_trace_sidecar.address import AddressError, check, resolve
 from agent_trace_sidecar.config import ConfigError, load
-from agent_trace_sidecar.embedded import EmbeddedPostgres
-from agent_trace_sidecar.embedded.binaries import Binaries, find_binaries
-from agent_trace_sidecar.passfile import password
-from agent_trace_sidecar.sinks.connection import connect
-from agent_trace_sidecar.sinks.faults import Fate, verdict
+from agent_trace_sidecar.postgres.address import AddressError, check, resolve
+from agent_trace_sidecar.postgres.connection import connect
+from agent_trace_sidecar.postgres.embedded import EmbeddedPostgres
+from agent_trace_sidecar.postgres.embedded.binaries import Binaries, find_binaries
+from agent_trace_sidecar.postgres.errors import Fate, verdict
+from agent_trace_sidecar.postgres.passfile import password
 from tests.support.postgres import OwnServer, PostgresServers, execute, fetch, free_port, guarded_folder
 
 SERVICES: Final = """

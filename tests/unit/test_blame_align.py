@@ -5,9 +5,9 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_trace_sidecar.fingerprints import hashes_of, line_hashes
-from agent_trace_sidecar.query.align import Block, align, gaps
-from agent_trace_sidecar.query.weight import Weights
+from agent_trace_sidecar.blame.align import Block, align, gaps
+from agent_trace_sidecar.blame.weight import Weights
+from agent_trace_sidecar.records.fingerprints import hashes_of, line_hashes
 
 TEXTS = st.lists(st.sampled_from([b"}", b"", b"a = 1", b"  a = 1", b"call(b)", b"return c", b"else:"]), max_size=60)
 

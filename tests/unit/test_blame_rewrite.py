@@ -2,7 +2,9 @@
 
 import pytest
 
-from agent_trace_sidecar.fingerprints import (
+from agent_trace_sidecar.blame.rewrite import Kind, compare
+from agent_trace_sidecar.blame.weight import Weights
+from agent_trace_sidecar.records.fingerprints import (
     MAX_TOKENS,
     NO_HASH,
     hashes_of,
@@ -14,8 +16,6 @@ from agent_trace_sidecar.fingerprints import (
     packed_tokens,
     tokens_of,
 )
-from agent_trace_sidecar.query.rewrite import Kind, compare
-from agent_trace_sidecar.query.weight import Weights
 
 SAME, PARTLY, OTHER = Kind.SAME, Kind.PARTLY, Kind.OTHER
 

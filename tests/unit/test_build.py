@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from agent_trace_sidecar.build import Builder, BuildSettings
-from agent_trace_sidecar.fingerprints import line_hashes, packed_tokens
-from agent_trace_sidecar.wire import FileChange, LineRange, Observed, VcsObserved
+from agent_trace_sidecar.opencode.wire import FileChange, LineRange, Observed, VcsObserved
+from agent_trace_sidecar.records.build import Builder, BuildSettings
+from agent_trace_sidecar.records.fingerprints import line_hashes, packed_tokens
 from tests.support.envelopes import CALL, INSTANCE, MESSAGE, SESSION, Shim, envelope
 from tests.support.records import checked, feed_all
 

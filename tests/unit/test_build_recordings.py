@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent_trace_sidecar.build import Builder, BuildSettings
-from agent_trace_sidecar.content import content_hash
-from agent_trace_sidecar.record import RECORD_NAMESPACE
-from agent_trace_sidecar.rows import Built
-from agent_trace_sidecar.wire import EMPTY, Envelope
+from agent_trace_sidecar.opencode.wire import EMPTY, Envelope
+from agent_trace_sidecar.records.build import Builder, BuildSettings
+from agent_trace_sidecar.records.content import content_hash
+from agent_trace_sidecar.records.record import RECORD_NAMESPACE
+from agent_trace_sidecar.records.rows import Built
 from tests.support.envelopes import INSTANCE, RECORDINGS, recorded
 from tests.support.records import checked
 

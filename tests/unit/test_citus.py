@@ -14,11 +14,12 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from agent_trace_sidecar.migrate import migration_files
-from agent_trace_sidecar.partitions import make_months
-from agent_trace_sidecar.rows import Built, EventRow, Item, Void
-from agent_trace_sidecar.sinks import mending, refused
-from agent_trace_sidecar.sinks.faults import Fate, verdict
+from agent_trace_sidecar.postgres import bisect as refused
+from agent_trace_sidecar.postgres import updates as mending
+from agent_trace_sidecar.postgres.errors import Fate, verdict
+from agent_trace_sidecar.postgres.migrate import migration_files
+from agent_trace_sidecar.postgres.partitions import make_months
+from agent_trace_sidecar.records.rows import Built, EventRow, Item, Void
 from tests.support.postgres import OwnServer, PostgresServers, connected, execute, fetch, run_apart
 from tests.support.sidecar import sidecar_command, sidecar_env
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_trace_sidecar.content import MAX_VECTOR_LINES, Content, content_hash
-from agent_trace_sidecar.fingerprints import NO_HASH, line_hashes, packed_tokens
+from agent_trace_sidecar.records.content import MAX_VECTOR_LINES, Content, content_hash
+from agent_trace_sidecar.records.fingerprints import NO_HASH, line_hashes, packed_tokens
 
 SECRET = re.compile("KEY|BEGIN[^E]*END")
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from agent_trace_sidecar.config import Config
-from agent_trace_sidecar.daemon import Daemon, Run
-from agent_trace_sidecar.follow import Follow
-from agent_trace_sidecar.log import logger
+from agent_trace_sidecar.pipeline.daemon import Daemon
+from agent_trace_sidecar.pipeline.run import Run
+from agent_trace_sidecar.pipeline.tail import Follow
+from agent_trace_sidecar.telemetry.logging import logger
 
 
 def _fail() -> None:

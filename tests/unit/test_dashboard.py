@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from agent_trace_sidecar.metrics import Metrics
+from agent_trace_sidecar.telemetry.metrics import Metrics
 from tests.support.debian import taken_out
 from tests.support.envelopes import DATA, RECORDINGS
 from tests.support.postgres import PostgresServers, fetch

@@ -80,7 +80,7 @@ def test_what_the_files_call_is_a_command() -> None:
     called = [pod["template"]["spec"]["containers"][0]["args"] for pod in pods]
     called += [MANIFESTS[0]["spec"]["initContainers"][0]["args"], COMPOSE["services"]["sidecar"]["command"]]
     for arguments in called:
-        assert cli._parser().parse_args(arguments)
+        assert cli.whole_parser().parse_args(arguments)
     assert COMPOSE["services"]["postgres"]["healthcheck"]["test"][:2] == ["CMD", "pg_isready"]
 
 

@@ -22,7 +22,7 @@ def rows(heading: str) -> dict[str, list[str]]:
 
 def commands() -> set[str]:
     """The commands of the program."""
-    parser = cli._parser()
+    parser = cli.whole_parser()
     (sub,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     return set(sub.choices)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from agent_trace_sidecar import migrate as migrating
-from agent_trace_sidecar.init import PLUGIN, init, shim_source
-from agent_trace_sidecar.partitions import make_months
-from agent_trace_sidecar.query import doctor
-from agent_trace_sidecar.query.doctor import Check, database, programs, settings, shim, state_folder
+from agent_trace_sidecar.commands import doctor
+from agent_trace_sidecar.commands.doctor import Check, database, programs, settings, shim, state_folder
+from agent_trace_sidecar.commands.init import PLUGIN, init, shim_source
+from agent_trace_sidecar.postgres import migrate as migrating
+from agent_trace_sidecar.postgres.partitions import make_months
 from tests.support.postgres import connected, execute
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from agent_trace_sidecar.embedded import EmbeddedError, EmbeddedPostgres, binaries
-from agent_trace_sidecar.embedded.binaries import AS_NOBODY, IN_NAMESPACE, Identity, find_binaries
+from agent_trace_sidecar.postgres.embedded import EmbeddedError, EmbeddedPostgres, binaries
+from agent_trace_sidecar.postgres.embedded.binaries import AS_NOBODY, IN_NAMESPACE, Identity, find_binaries
 from tests.support.postgres import PostgresServers, execute, fetch, guarded_folder, is_running
 
 QUICK = {"fsync": "off"}
@@ -20,7 +20,7 @@ QUICK = {"fsync": "off"}
 USER_PROGRAM = """
 import sys
 from pathlib import Path
-from agent_trace_sidecar.embedded import EmbeddedPostgres
+from agent_trace_sidecar.postgres.embedded import EmbeddedPostgres
 with EmbeddedPostgres(Path(sys.argv[1]), settings={"fsync": "off"}) as server:
     print(server.pid, flush=True)
     sys.stdin.read()

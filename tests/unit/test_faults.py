@@ -5,8 +5,8 @@ import asyncio
 import asyncpg
 import pytest
 
-from agent_trace_sidecar.sinks.faults import Fate, verdict
-from agent_trace_sidecar.sinks.shape import WrongShapeError
+from agent_trace_sidecar.postgres.errors import Fate, verdict
+from agent_trace_sidecar.postgres.schema_check import WrongShapeError
 
 FATES = {
     Fate.RETRY: (

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from agent_trace_sidecar import http
-from agent_trace_sidecar.http import MAX_CONNECTIONS, MAX_REQUEST_BYTES, Page, serving
-from agent_trace_sidecar.log import logger
+from agent_trace_sidecar.telemetry import http_server as http
+from agent_trace_sidecar.telemetry.http_server import MAX_CONNECTIONS, MAX_REQUEST_BYTES, Page, serving
+from agent_trace_sidecar.telemetry.logging import logger
 from tests.support.envelopes import Shim
 from tests.support.postgres import OwnServer, execute
 from tests.support.waiting import eventually

@@ -8,12 +8,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from agent_trace_sidecar.build import Builder, BuildSettings
-from agent_trace_sidecar.log import logger
-from agent_trace_sidecar.logs import FileLog
-from agent_trace_sidecar.redaction import Funnel
-from agent_trace_sidecar.ship import Shipper
-from agent_trace_sidecar.sinks.postgres import PostgresSink
+from agent_trace_sidecar.pipeline.shipper import Shipper
+from agent_trace_sidecar.postgres.sink import PostgresSink
+from agent_trace_sidecar.records.build import Builder, BuildSettings
+from agent_trace_sidecar.redaction import Redactor
+from agent_trace_sidecar.sources.file_log import FileLog
+from agent_trace_sidecar.telemetry.logging import logger
 from agent_trace_sidecar.workspace.identity import Identity, remote_url, without_credentials
 from tests.support.envelopes import Shim
 from tests.support.postgres import fetch
@@ -124,9 +124,9 @@ async def ship(url: str, folder: Path, line: bytes, identity: Identity) -> None:
 
     path = folder / "log.jsonl"
     path.write_bytes(line + b"\n")
-    funnel = Funnel(enabled=False, capture="full", rules_file=None, cache_dir=folder, environ={})
+    redactor = Redactor(enabled=False, capture="full", rules_file=None, cache_dir=folder, environ={})
     sink = PostgresSink(where, prepare, identity=identity)
-    with FileLog(path, funnel) as log:
+    with FileLog(path, redactor) as log:
         shipper = Shipper(log, sink, lambda: Builder(BuildSettings()), logger(), batch_size=1, flush_ms=1, retry_max=1)
         try:
             await shipper.run()

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from agent_trace_sidecar import intake
-from agent_trace_sidecar.intake import Intake
-from agent_trace_sidecar.log import logger
-from agent_trace_sidecar.redaction import Funnel
-from agent_trace_sidecar.spool import Spool
+from agent_trace_sidecar.pipeline import intake
+from agent_trace_sidecar.pipeline.intake import Intake
+from agent_trace_sidecar.redaction import Redactor
+from agent_trace_sidecar.spool.spool import Spool
+from agent_trace_sidecar.telemetry.logging import logger
 from tests.support.envelopes import Shim
 from tests.support.waiting import eventually
 
@@ -25,7 +25,7 @@ class Fed:
         self.ended: list[bool] = []
         self.intake = Intake(
             folder,
-            Funnel(enabled=False),
+            Redactor(enabled=False),
             self,
             logger(),
             on_spool=self.spools.append,

@@ -8,11 +8,11 @@ import asyncpg
 import msgspec
 import pytest
 
-from agent_trace_sidecar.build import Builder, BuildSettings
-from agent_trace_sidecar.fingerprints import line_hashes
-from agent_trace_sidecar.rows import Built, Item
-from agent_trace_sidecar.sinks.copying import copy_items
-from agent_trace_sidecar.wire import CallChange, FileChange, LineRange, Observed, VcsObserved
+from agent_trace_sidecar.opencode.wire import CallChange, FileChange, LineRange, Observed, VcsObserved
+from agent_trace_sidecar.postgres.copy import copy_items
+from agent_trace_sidecar.records.build import Builder, BuildSettings
+from agent_trace_sidecar.records.fingerprints import line_hashes
+from agent_trace_sidecar.records.rows import Built, Item
 from tests.support.envelopes import CALL, INSTANCE, MESSAGE, SESSION, Shim, envelope
 
 WRITE = {"filePath": "/w/a.py", "content": "x\ny\n"}

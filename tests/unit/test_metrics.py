@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from agent_trace_sidecar.metrics import Metrics
+from agent_trace_sidecar.telemetry.metrics import Metrics
 from tests.support.debian import taken_out
 
 VERSION = "1.2.3"
@@ -33,7 +33,7 @@ def samples(metrics: Metrics) -> dict[str, float]:
 
 def busy() -> Metrics:
     """Metrics of which each has something to say."""
-    metrics = Metrics(Clock())
+    metrics = Metrics(Clock(), spool_bytes=lambda: (4096, 1024))
     metrics.counted("stored", 5)
     metrics.counted("dead", 1)
     metrics.dead("invalid_json")
@@ -41,7 +41,6 @@ def busy() -> Metrics:
     metrics.masked({"aws-key": 2, 'a "rule"\\of\nmine': 1})
     metrics.gaps(UUID(int=1), 3, 1)
     metrics.waiting("log", 990.0)
-    metrics.spool_bytes = lambda: (4096, 1024)
     for seconds in (0.004, 0.005, 0.3, 99.0):
         metrics.flushed(seconds)
     return metrics

@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 import pytest
 
-from agent_trace_sidecar.embedded import EmbeddedPostgres
-from agent_trace_sidecar.embedded.binaries import Binaries, find_binaries
-from agent_trace_sidecar.migrate import LOCK_KEY, migrate, migration_files, schema_version
-from agent_trace_sidecar.rows import DeadLetter, EventRow, FileStateRow, RangeRow, RecordRow
+from agent_trace_sidecar.postgres.embedded import EmbeddedPostgres
+from agent_trace_sidecar.postgres.embedded.binaries import Binaries, find_binaries
+from agent_trace_sidecar.postgres.migrate import LOCK_KEY, migrate, migration_files, schema_version
+from agent_trace_sidecar.records.rows import DeadLetter, EventRow, FileStateRow, RangeRow, RecordRow
 from tests.support.postgres import connected, execute, fetch, guarded_folder, migrate_database
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"

@@ -12,8 +12,7 @@ import msgspec
 import pytest
 
 from agent_trace_sidecar import opencode
-from agent_trace_sidecar.build import Builder, BuildSettings
-from agent_trace_sidecar.events import (
+from agent_trace_sidecar.opencode.events import (
     CallDone,
     CallFailed,
     CallOpened,
@@ -23,8 +22,9 @@ from agent_trace_sidecar.events import (
     StepEnded,
     Undone,
 )
-from agent_trace_sidecar.rows import Built, Item, RangeRow
-from agent_trace_sidecar.sinks.copying import copy_items
+from agent_trace_sidecar.postgres.copy import copy_items
+from agent_trace_sidecar.records.build import Builder, BuildSettings
+from agent_trace_sidecar.records.rows import Built, Item, RangeRow
 from tests.support.dialects import TOOLS, as_opencode2
 from tests.support.envelopes import RECORDINGS, SESSION, Shim, envelope, recorded_lines
 from tests.support.postgres import connected

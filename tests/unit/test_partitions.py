@@ -8,15 +8,15 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from agent_trace_sidecar import partitions
-from agent_trace_sidecar.build import Builder, BuildSettings
-from agent_trace_sidecar.log import logger
-from agent_trace_sidecar.logs import FileLog
-from agent_trace_sidecar.partitions import MONTHS_AHEAD, PARTITIONED, Made, drop, make_months, months
-from agent_trace_sidecar.reading import LogLine
-from agent_trace_sidecar.redaction import Funnel
-from agent_trace_sidecar.ship import Shipper
-from agent_trace_sidecar.sinks.postgres import PostgresSink
+from agent_trace_sidecar.pipeline.shipper import Shipper
+from agent_trace_sidecar.postgres import partitions
+from agent_trace_sidecar.postgres.partitions import MONTHS_AHEAD, PARTITIONED, Made, drop, make_months, months
+from agent_trace_sidecar.postgres.sink import PostgresSink
+from agent_trace_sidecar.records.build import Builder, BuildSettings
+from agent_trace_sidecar.redaction import Redactor
+from agent_trace_sidecar.sources.file_log import FileLog
+from agent_trace_sidecar.sources.log import LogLine
+from agent_trace_sidecar.telemetry.logging import logger
 from tests.support.envelopes import Shim
 from tests.support.postgres import connected, execute, fetch
 from tests.support.waiting import eventually_async
@@ -162,8 +162,8 @@ async def test_writers_keep_writing_while_months_are_made(migrated_url: str, tmp
         lines = [shim.line("event", {"event": {"type": "session.idle"}}, id=str(uuid4())) for _ in range(count)]
         path = tmp_path / f"{number}.jsonl"
         path.write_bytes(b"\n".join(lines) + b"\n")
-        funnel = Funnel(enabled=False, capture="full", rules_file=None, cache_dir=tmp_path, environ={})
-        shippers.append((SlowLog(path, funnel), f"w{number}"))
+        redactor = Redactor(enabled=False, capture="full", rules_file=None, cache_dir=tmp_path, environ={})
+        shippers.append((SlowLog(path, redactor), f"w{number}"))
 
     async def ship(log: FileLog) -> Shipper:
         async def url() -> str:

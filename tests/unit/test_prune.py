@@ -13,9 +13,10 @@ import asyncpg
 import msgspec
 import pytest
 
-from agent_trace_sidecar.partitions import make_months
-from agent_trace_sidecar.query import prune as pruning
-from agent_trace_sidecar.query.prune import Gone, PruneError, erase, of_repository, of_session, of_user, prune
+from agent_trace_sidecar.commands import prune as pruning
+from agent_trace_sidecar.commands.common import CommandError
+from agent_trace_sidecar.commands.prune import Gone, erase, of_repository, of_session, of_user, prune
+from agent_trace_sidecar.postgres.partitions import make_months
 from tests.support.envelopes import DATA
 from tests.support.postgres import connected, execute, fetch
 
@@ -214,7 +215,7 @@ async def test_a_repository_goes_by_url_or_worktree(migrated_url: str) -> None:
         assert [row[0] for row in left] == ['{"/other": null}', "{}"]
         await erase(connection, await of_repository(connection, "/other"))
         assert (await counts(connection))[:5] == [0, 0, 0, 0, 0]
-        with pytest.raises(PruneError, match="no source is known to have worked in /other"):
+        with pytest.raises(CommandError, match="no source is known to have worked in /other"):
             await of_repository(connection, "/other")
 
 
@@ -228,7 +229,7 @@ async def test_a_user_goes_with_what_is_known_of_him(migrated_url: str) -> None:
         await erase(connection, await of_user(connection, "anna"))
         assert await counts(connection) == [1, 2, 1, 1, 3, 6]
         assert [r[0] for r in await connection.fetch("SELECT os_user FROM agent_trace_sources")] == ["ben"]
-        with pytest.raises(PruneError, match="no source is known to be of user anna"):
+        with pytest.raises(CommandError, match="no source is known to be of user anna"):
             await of_user(connection, "anna")
 
 

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_trace_sidecar.content import content_hash, text_lines
-from agent_trace_sidecar.diffs import (
+from agent_trace_sidecar.opencode.events import FileEdit
+from agent_trace_sidecar.opencode.wire import LineRange
+from agent_trace_sidecar.records.content import content_hash, text_lines
+from agent_trace_sidecar.records.diffs import (
     MAX_EDITS,
     Change,
     added,
@@ -21,9 +23,7 @@ from agent_trace_sidecar.diffs import (
     removed,
     shown,
 )
-from agent_trace_sidecar.events import FileEdit
-from agent_trace_sidecar.ranges import attributed, sound
-from agent_trace_sidecar.wire import LineRange
+from agent_trace_sidecar.records.ranges import attributed, sound
 
 DIFFS = [
     ("an addition", "@@ -1,2 +1,3 @@\n a\n+b\n c\n", [(2, 2)], []),

@@ -11,8 +11,8 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from agent_trace_sidecar.query.redact import redact_stored
-from agent_trace_sidecar.redaction import Funnel
+from agent_trace_sidecar.commands.redact import redact_stored
+from agent_trace_sidecar.redaction import Redactor
 from tests.support.postgres import connected
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -47,7 +47,7 @@ async def test_old_rows_are_masked_and_clean_ones_left_alone(migrated_url: str) 
     """Only what changed is written."""
     async with connected(migrated_url) as connection:
         await fill(connection, 20)
-        assert await redact_stored(connection, Funnel(), batch_rows=7) == {
+        assert await redact_stored(connection, Redactor(), batch_rows=7) == {
             "agent_trace_events": 10,
             "agent_trace_records": 0,
             "agent_trace_dead_letters": 1,
@@ -55,7 +55,7 @@ async def test_old_rows_are_masked_and_clean_ones_left_alone(migrated_url: str) 
         text = await payloads(connection)
         assert SECRET not in text
         assert text.count("[REDACTED:assignment]") == 11
-        assert set((await redact_stored(connection, Funnel(), batch_rows=7)).values()) == {0}
+        assert set((await redact_stored(connection, Redactor(), batch_rows=7)).values()) == {0}
 
 
 async def test_an_interrupted_run_goes_on_where_it_stopped(migrated_url: str) -> None:
@@ -70,9 +70,9 @@ async def test_an_interrupted_run_goes_on_where_it_stopped(migrated_url: str) ->
     async with connected(migrated_url) as connection:
         await fill(connection, 20)
         with pytest.raises(KeyboardInterrupt):
-            await redact_stored(connection, Funnel(), batch_rows=6, progress=stop)
+            await redact_stored(connection, Redactor(), batch_rows=6, progress=stop)
         seen.clear()
-        await redact_stored(connection, Funnel(), batch_rows=6, progress=lambda t, n: seen.append((t, n)))
+        await redact_stored(connection, Redactor(), batch_rows=6, progress=lambda t, n: seen.append((t, n)))
         assert max(rows for table, rows in seen if table == "agent_trace_events") == 8
         assert SECRET not in await payloads(connection)
 

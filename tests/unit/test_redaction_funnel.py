@@ -1,4 +1,4 @@
-"""The funnel: JSON lines in, JSON lines without secrets out, whatever comes in."""
+"""The redactor: JSON lines in, JSON lines without secrets out, whatever comes in."""
 
 import base64
 import json
@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent_trace_sidecar.redaction import Funnel, Redacted, RuleError, redact_text
+from agent_trace_sidecar.redaction import Redacted, Redactor, RuleError, redact_text
 
 RECORDINGS = sorted((Path(__file__).parents[1] / "data" / "recordings").glob("*.jsonl"))
-FUNNEL = Funnel()
+FUNNEL = Redactor()
 PASSWORD = "Tr0ub4dor-and-3"
 TOKEN = "ghp_" + "a1B2c3D4e5F6" * 3
 LABEL = re.compile(r"\[REDACTED:[a-z-]+\]")
@@ -27,9 +27,9 @@ HEAD = {
 }
 
 
-def masked(value: object, *, funnel: Funnel = FUNNEL) -> Any:  # noqa: ANN401 - decoded JSON
-    """The `input` of a line after the funnel."""
-    return json.loads(funnel.line(json.dumps({**HEAD, "input": value}).encode()).line)["input"]
+def masked(value: object, *, redactor: Redactor = FUNNEL) -> Any:  # noqa: ANN401 - decoded JSON
+    """The `input` of a line after the redactor."""
+    return json.loads(redactor.line(json.dumps({**HEAD, "input": value}).encode()).line)["input"]
 
 
 def strings(node: object) -> list[str]:
@@ -43,7 +43,7 @@ def strings(node: object) -> list[str]:
 
 def test_only_the_funnel_makes_a_redacted_line() -> None:
     """Raw bytes can't be called redacted by mistake."""
-    with pytest.raises(TypeError, match="only redaction"):
+    with pytest.raises(TypeError, match="only a Redactor"):
         Redacted(b"raw")
     assert Redacted.from_spool(b"line").line == b"line"
 
@@ -92,29 +92,29 @@ def test_observed_is_spliced_in_and_a_forged_one_is_dropped() -> None:
 
 def test_switched_off_it_only_splices() -> None:
     """AGENT_TRACE_REDACTION=off stores what came in."""
-    line = Funnel(enabled=False).line(b'{"password":"hunter22"}', b"{}").line
+    line = Redactor(enabled=False).line(b'{"password":"hunter22"}', b"{}").line
     assert line == b'{"password":"hunter22","observed":{}}'
 
 
 def test_a_secret_found_once_is_masked_wherever_it_comes_again_in_its_session() -> None:
     """The second time it stands alone, where no rule would see it; another session knows nothing of it."""
-    funnel = Funnel()
-    masked({"sessionID": "ses_1", "text": f"DB_PASSWORD={PASSWORD}"}, funnel=funnel)
+    redactor = Redactor()
+    masked({"sessionID": "ses_1", "text": f"DB_PASSWORD={PASSWORD}"}, redactor=redactor)
     assert (
-        masked({"sessionID": "ses_1", "out": f"got {PASSWORD} ok"}, funnel=funnel)["out"]
+        masked({"sessionID": "ses_1", "out": f"got {PASSWORD} ok"}, redactor=redactor)["out"]
         == "got [REDACTED:assignment] ok"
     )
-    assert masked({"sessionID": "ses_2", "out": f"got {PASSWORD} ok"}, funnel=funnel)["out"] == f"got {PASSWORD} ok"
+    assert masked({"sessionID": "ses_2", "out": f"got {PASSWORD} ok"}, redactor=redactor)["out"] == f"got {PASSWORD} ok"
 
 
 def test_a_value_that_a_session_has_shown_is_known_wherever_it_stands_alone() -> None:
     """A line of a file with nothing but the value gets no hash either."""
-    funnel = Funnel()
+    redactor = Redactor()
     line = f"    return check('{PASSWORD}')  # as above"
-    assert not funnel.holds_secret(line)
-    masked({"sessionID": "ses_1", "output": f"DB_PASSWORD={PASSWORD}"}, funnel=funnel)
-    assert funnel.holds_secret(line)
-    assert not funnel.holds_secret("return check(password)")
+    assert not redactor.holds_secret(line)
+    masked({"sessionID": "ses_1", "output": f"DB_PASSWORD={PASSWORD}"}, redactor=redactor)
+    assert redactor.holds_secret(line)
+    assert not redactor.holds_secret("return check(password)")
 
 
 def test_the_version_tells_the_users_rules_apart(tmp_path: Path) -> None:
@@ -123,16 +123,16 @@ def test_the_version_tells_the_users_rules_apart(tmp_path: Path) -> None:
     for pattern in ("staff:([0-9]{6})", "staff:([0-9]{7})"):
         rules = tmp_path / "rules.jsonl"
         rules.write_text(json.dumps({"id": "staff-number", "pattern": pattern}))
-        versions.add(Funnel(rules_file=rules).version)
-    assert len(versions | {Funnel().version}) == 3
+        versions.add(Redactor(rules_file=rules).version)
+    assert len(versions | {Redactor().version}) == 3
 
 
 def test_a_string_that_was_clean_before_is_looked_at_again_when_its_value_turns_out_to_be_secret() -> None:
     """The memory of clean strings must not outlive what made them clean."""
-    funnel = Funnel()
-    assert masked({"sessionID": "ses_1", "out": PASSWORD}, funnel=funnel)["out"] == PASSWORD
-    masked({"sessionID": "ses_1", "text": f"DB_PASSWORD={PASSWORD}"}, funnel=funnel)
-    assert masked({"sessionID": "ses_1", "out": PASSWORD}, funnel=funnel)["out"] == "[REDACTED:assignment]"
+    redactor = Redactor()
+    assert masked({"sessionID": "ses_1", "out": PASSWORD}, redactor=redactor)["out"] == PASSWORD
+    masked({"sessionID": "ses_1", "text": f"DB_PASSWORD={PASSWORD}"}, redactor=redactor)
+    assert masked({"sessionID": "ses_1", "out": PASSWORD}, redactor=redactor)["out"] == "[REDACTED:assignment]"
 
 
 def test_secrets_of_our_own_environment_are_masked_and_plain_words_of_it_are_not() -> None:
@@ -143,13 +143,13 @@ def test_secrets_of_our_own_environment_are_masked_and_plain_words_of_it_are_not
         "DATABASE_URL": "postgres://a:Q9w8e7r6t5@h/d",
         "HOME": "/home/dev1234",
     }
-    funnel = Funnel(environ=environ)
+    redactor = Redactor(environ=environ)
     text = "zx81-kk3jd93kd Q9w8e7r6t5 postgres /home/dev1234"
     assert (
-        masked({"x": text}, funnel=funnel)["x"]
+        masked({"x": text}, redactor=redactor)["x"]
         == "[REDACTED:known-value] [REDACTED:known-value] postgres /home/dev1234"
     )
-    assert funnel.text("failed for zx81-kk3jd93kd") == "failed for [REDACTED:known-value]"
+    assert redactor.text("failed for zx81-kk3jd93kd") == "failed for [REDACTED:known-value]"
 
 
 @pytest.mark.parametrize(
@@ -210,10 +210,10 @@ def test_recordings_of_real_sessions_stay_as_they_are_but_for_the_example_key() 
 
 def test_metadata_capture_keeps_names_and_no_contents() -> None:
     """Every string of a recording that is kept is an id, a name, a path, a time or the skeleton of a diff."""
-    funnel = Funnel(capture="metadata")
+    redactor = Redactor(capture="metadata")
     for path in RECORDINGS:
         for raw in path.read_bytes().splitlines():
-            before, after = json.loads(raw), json.loads(funnel.line(raw).line)
+            before, after = json.loads(raw), json.loads(redactor.line(raw).line)
             assert {k: after[k] for k in HEAD} == {k: before[k] for k in HEAD}
             text = " ".join(strings(after))
             for content in ("def add", "from subagent", "return a", "AKIA", "é 漢字", "write sub.txt"):
@@ -223,7 +223,7 @@ def test_metadata_capture_keeps_names_and_no_contents() -> None:
 def test_metadata_capture_keeps_hunk_headers_and_line_counts() -> None:
     """Ranges come out as they would with the contents."""
     diff = "--- a.py\n+++ a.py\n@@ -1,2 +1,2 @@ def secret():\n keep\n-old\n+new\n"
-    line = Funnel(capture="metadata").line(
+    line = Redactor(capture="metadata").line(
         json.dumps({"input": {"args": {"content": "a\nb\n"}}, "output": {"metadata": {"diff": diff}}}).encode()
     )
     decoded = json.loads(line.line)
@@ -235,10 +235,10 @@ def test_users_add_rules_with_a_file(tmp_path: Path) -> None:
     """TOML or JSON lines; the group that is the secret can be named."""
     toml = tmp_path / "rules.toml"
     toml.write_text('[[rule]]\nid = "staff"\npattern = "staff:([0-9]{6})"\nkeywords = ["staff"]\nsecret_group = 1\n')
-    assert Funnel(rules_file=toml).text("see staff:123456.") == "see staff:[REDACTED:staff]."
+    assert Redactor(rules_file=toml).text("see staff:123456.") == "see staff:[REDACTED:staff]."
     lines = tmp_path / "rules.jsonl"
     lines.write_text('{"id": "ward", "pattern": "W-[0-9]{5}"}\n')
-    assert Funnel(rules_file=lines).text("in W-12345 now") == "in [REDACTED:ward] now"
+    assert Redactor(rules_file=lines).text("in W-12345 now") == "in [REDACTED:ward] now"
 
 
 @pytest.mark.parametrize(
@@ -257,16 +257,16 @@ def test_a_wrong_rule_is_an_error_that_names_it(tmp_path: Path, text: str, messa
     path = tmp_path / "rules.jsonl"
     path.write_text(text)
     with pytest.raises(RuleError, match=message.replace("(", r"\(")):
-        Funnel(rules_file=path)
+        Redactor(rules_file=path)
 
 
 def test_the_export_is_cached_by_version(tmp_path: Path) -> None:
     """The second start reads the rules instead of asking for them."""
-    first = Funnel(cache_dir=tmp_path)
+    first = Redactor(cache_dir=tmp_path)
     first.text("x")
     (cached,) = tmp_path.glob("redaction-rules-*.json")
     assert len(json.loads(cached.read_text())) > 400
-    assert Funnel(cache_dir=tmp_path).text(TOKEN) == "[REDACTED:github-token]"
+    assert Redactor(cache_dir=tmp_path).text(TOKEN) == "[REDACTED:github-token]"
     assert "kingfisher" in first.version
 
 
@@ -346,7 +346,7 @@ def test_a_toml_file_of_anything_but_rules_is_an_error(tmp_path: Path, text: str
     path = tmp_path / "rules.toml"
     path.write_text(text)
     with pytest.raises(RuleError, match="begin with"):
-        Funnel(rules_file=path)
+        Redactor(rules_file=path)
 
 
 def _line(**fields: object) -> bytes:
@@ -384,7 +384,7 @@ def test_lines_that_are_looked_at_together_come_out_as_one_by_one(
     tmp_path: Path, raws: list[bytes], width: int
 ) -> None:
     """Whatever stands beside a line, and whatever a line before it has shown."""
-    single, several = Funnel(cache_dir=tmp_path), Funnel(cache_dir=tmp_path)
+    single, several = Redactor(cache_dir=tmp_path), Redactor(cache_dir=tmp_path)
     expected = [single.line(raw).line for raw in raws]
     found = [done.line for at in range(0, len(raws), width) for done in several.lines(raws[at : at + width])]
     assert found == expected
@@ -395,7 +395,7 @@ def test_lines_that_are_looked_at_together_come_out_as_one_by_one(
 def test_what_a_string_says_does_not_depend_on_the_strings_beside_it(tmp_path: Path, texts: list[str]) -> None:
     """Neither in other lines nor in its own, where they belong together no more than in others."""
     raws = [_line(input=text) for text in texts]
-    single, several = Funnel(cache_dir=tmp_path), Funnel(cache_dir=tmp_path)
+    single, several = Redactor(cache_dir=tmp_path), Redactor(cache_dir=tmp_path)
     assert [done.line for done in several.lines(raws)] == [single.line(raw).line for raw in raws]
 
 
@@ -409,12 +409,12 @@ def test_a_private_key_is_found_line_by_line_in_a_list() -> None:
 
 def test_each_line_after_a_new_secret_is_looked_at_for_it() -> None:
     """Also in strings that were clean before, escaped or long, and where every line shows another one."""
-    funnel = Funnel()
+    redactor = Redactor()
     shown = [f"Zx{n:03d}q-8Kd{n}vvT" for n in range(40)]
     before = [_line(input={"sessionID": "s", "out": f"{value}\n" + "long " * 40}) for value in shown]
-    assert all(value in done.line.decode() for value, done in zip(shown, funnel.lines(before), strict=True))
+    assert all(value in done.line.decode() for value, done in zip(shown, redactor.lines(before), strict=True))
     secrets = [_line(input={"sessionID": "s", "text": f"DB_PASSWORD={value}"}) for value in shown]
-    after = funnel.lines([line for pair in zip(secrets, before, strict=True) for line in pair])
+    after = redactor.lines([line for pair in zip(secrets, before, strict=True) for line in pair])
     assert not any(value in done.line.decode() for value in shown for done in after)
 
 

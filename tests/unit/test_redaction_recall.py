@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_trace_sidecar.redaction import Funnel, redact_text
+from agent_trace_sidecar.redaction import Redactor, redact_text
 from tests.benchmarks.redaction_corpora import Case, cases, is_masked, recall
 from tests.benchmarks.redaction_fourth import fourth, fourth_harmless
 from tests.benchmarks.redaction_harmless import HARMLESS as LOOKALIKES
@@ -330,7 +330,7 @@ def test_ids_beside_a_services_name_stay() -> None:
     line = (
         b'{"title":"stripe","callID":"call_a1B2c3D4e5F6g7H8i9J0k1L2","id":"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b"}'
     )
-    assert Funnel().line(line).line == line
+    assert Redactor().line(line).line == line
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ from uuid import UUID
 
 import pytest
 
-from agent_trace_sidecar import progress
-from agent_trace_sidecar.fingerprints import line_hashes
-from agent_trace_sidecar.progress import Counting
-from agent_trace_sidecar.query.authors import Origin
-from agent_trace_sidecar.query.history import Change, Span
-from agent_trace_sidecar.query.lineage import MAX_TRAIL, lineage
+from agent_trace_sidecar.blame.authors import Origin
+from agent_trace_sidecar.blame.history import Change, Span
+from agent_trace_sidecar.blame.lineage import MAX_TRAIL, lineage
+from agent_trace_sidecar.commands import progress
+from agent_trace_sidecar.commands.progress import Counting
+from agent_trace_sidecar.records.fingerprints import line_hashes
 from agent_trace_sidecar.report import page, syntax
 from agent_trace_sidecar.report.html import clipped, data, el, escape, first_line, money, visible
 from agent_trace_sidecar.report.since import quoted

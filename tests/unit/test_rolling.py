@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import asyncpg
 
-from agent_trace_sidecar.migrate import migrate, migration_files
+from agent_trace_sidecar.postgres.migrate import migrate, migration_files
 from tests.support.oracle import Oracle
 from tests.support.postgres import connected, fetch
 from tests.support.sidecar import ShimDouble, sidecar_env

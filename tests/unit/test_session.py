@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_trace_sidecar.session import MAX_GAPS, Bounded, Ended, Message, Sequence, Session, Undo
+from agent_trace_sidecar.records.session import MAX_GAPS, Bounded, Ended, Message, Sequence, Session, Undo
 from tests.support.envelopes import Shim, envelope
 
 

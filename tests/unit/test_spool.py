@@ -11,10 +11,10 @@ from uuid import uuid4
 
 import pytest
 
+from agent_trace_sidecar.opencode.wire import Rejected, parse
 from agent_trace_sidecar.redaction import Redacted
-from agent_trace_sidecar.spool import Spool, SpoolFullError
-from agent_trace_sidecar.spools import SpoolBusyError, is_owned
-from agent_trace_sidecar.wire import Rejected, parse
+from agent_trace_sidecar.spool.folders import SpoolBusyError, is_owned
+from agent_trace_sidecar.spool.spool import Spool, SpoolFullError
 
 HEAD = b'{"v":1,"id":"11111111-2222-4333-8444-%012d","seq":%d,"at":1,"instance":"11111111-2222-4333-8444-555555555555",'
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from agent_trace_sidecar.redaction import Redacted
-from agent_trace_sidecar.spool import Spool, SpoolFullError
+from agent_trace_sidecar.spool.spool import Spool, SpoolFullError
 from tests.unit.test_spool import Disk, failing_write
 
 LINE = st.one_of(

@@ -5,13 +5,23 @@ import sys
 
 import pytest
 
-_AT_NEED = ("structlog", "rich", "sqlite3", "tqdm", "pygments", "shtab", "kingfisher", "agent_trace_sidecar.embedded")
+_AT_NEED = (
+    "structlog",
+    "rich",
+    "sqlite3",
+    "tqdm",
+    "pygments",
+    "shtab",
+    "kingfisher",
+    "agent_trace_sidecar.postgres.embedded",
+)
 
 
 @pytest.fixture(name="loaded", scope="module")
 def _loaded() -> set[str]:
     """The modules that `run` loads."""
-    code = "import sys; from agent_trace_sidecar import cli, daemon, log; log.logger(); print(*sys.modules)"
+    imports = "from agent_trace_sidecar.commands import run; from agent_trace_sidecar.telemetry import logging"
+    code = f"import sys; {imports}; logging.logger(); print(*sys.modules)"
     return set(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
 
 
@@ -23,4 +33,13 @@ def test_what_few_runs_need_is_loaded_by_those(loaded: set[str], module: str) ->
 
 def test_the_stages_are_loaded(loaded: set[str]) -> None:
     """Else the test above would say nothing."""
-    assert {"agent_trace_sidecar.intake", "agent_trace_sidecar.redaction.rulebook", "asyncpg"} <= loaded
+    assert {"agent_trace_sidecar.pipeline.intake", "agent_trace_sidecar.redaction.rulebook", "asyncpg"} <= loaded
+
+
+def test_help_loads_no_settings_and_no_command() -> None:
+    """It answers while a person still looks at the key."""
+    code = "import sys; from agent_trace_sidecar import cli; cli._parser([]); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    loaded = set(done.stdout.split())
+    assert "agent_trace_sidecar.cli" in loaded
+    assert not loaded & {"typing", "msgspec", "asyncio", "asyncpg", "agent_trace_sidecar.config"}

@@ -2,8 +2,8 @@
 
 from uuid import UUID
 
-from agent_trace_sidecar.query.status import Stored, as_text, from_database, judge
-from agent_trace_sidecar.session import Session
+from agent_trace_sidecar.commands.status import Stored, as_text, from_database, judge
+from agent_trace_sidecar.records.session import Session
 from tests.support.postgres import connected, execute
 
 SOURCE = """

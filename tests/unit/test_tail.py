@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent_trace_sidecar.limits import MAX_LINE_BYTES
-from agent_trace_sidecar.masking import LineCursor, masked_by
-from agent_trace_sidecar.redaction import Funnel
+from agent_trace_sidecar.redaction import Redactor
+from agent_trace_sidecar.sources.cursor import LineCursor, masked_by
 from agent_trace_sidecar.sources.tail import Tail, TailFile, look
 
 
@@ -22,7 +22,7 @@ def polled(tail: Tail, *paths: Path) -> list[TailFile]:
 
 def read(file: TailFile, position: int = 0) -> list[bytes]:
     """Every line of a file from a position on."""
-    cursor = LineCursor(file.read_at, masked_by(Funnel(enabled=False)))
+    cursor = LineCursor(file.read_at, masked_by(Redactor(enabled=False)))
     lines = cursor.read(position, file.end, 1 << 40, whole=file.closed)
     return [line.line.line for line in lines if line.line is not None]
 

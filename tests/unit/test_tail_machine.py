@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from agent_trace_sidecar.logs import TailLog
-from agent_trace_sidecar.masking import masked_by
-from agent_trace_sidecar.redaction import Funnel
+from agent_trace_sidecar.redaction import Redactor
+from agent_trace_sidecar.sources.cursor import masked_by
 from agent_trace_sidecar.sources.tail import Tail, TailFile, look
+from agent_trace_sidecar.sources.tail_log import TailLog
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class Ledger:
         async def not_now() -> bool:
             return False
 
-        log = TailLog(file, masked_by(Funnel(enabled=False)), not_now)
+        log = TailLog(file, masked_by(Redactor(enabled=False)), not_now)
         position, check = self.checkpoints.get(log.name.log_id, (0, ""))
         if position > log.end or (position and check != log.check(position)):
             position = 0

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from agent_trace_sidecar.trace import (
+from agent_trace_sidecar.records.trace import (
     Contributor,
     InvalidRecordError,
     UnknownVersionError,

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from agent_trace_sidecar import opencode
-from agent_trace_sidecar.events import (
+from agent_trace_sidecar.opencode.events import (
     CallDone,
     CallFailed,
     CallOpened,
@@ -19,7 +19,7 @@ from agent_trace_sidecar.events import (
     UserCommand,
 )
 from agent_trace_sidecar.opencode.v1_tools import FILE_TOOLS, SILENT_TOOLS, UNSEEN_TOOLS
-from agent_trace_sidecar.wire import EMPTY
+from agent_trace_sidecar.opencode.wire import EMPTY
 from tests.support.envelopes import CALL, MESSAGE, RECORDINGS, SESSION, Shim, envelope, recorded
 
 SHIM = Shim()

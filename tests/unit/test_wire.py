@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_trace_sidecar.wire import Envelope, Rejected, parse
+from agent_trace_sidecar.opencode.wire import Envelope, Rejected, parse
 
 GOOD: dict[str, Any] = {
     "v": 1,

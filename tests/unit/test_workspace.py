@@ -7,11 +7,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent_trace_sidecar.build import Builder, BuildSettings
-from agent_trace_sidecar.content import content_hash, text_lines
-from agent_trace_sidecar.diffs import compared
-from agent_trace_sidecar.fingerprints import NO_HASH, line_hashes
-from agent_trace_sidecar.wire import Observed
+from agent_trace_sidecar.opencode.wire import Observed
+from agent_trace_sidecar.records.build import Builder, BuildSettings
+from agent_trace_sidecar.records.content import content_hash, text_lines
+from agent_trace_sidecar.records.diffs import compared
+from agent_trace_sidecar.records.fingerprints import NO_HASH, line_hashes
 from agent_trace_sidecar.workspace import Observer
 from agent_trace_sidecar.workspace import files as files_module
 from tests.support.envelopes import RECORDINGS, Shim, envelope, recorded_lines
@@ -268,7 +268,7 @@ def test_hook_and_part_of_one_call_are_looked_at_once(repo: Path) -> None:
     "line", [b"", b"null", b'{"hook":"tool.execute.after"', b'"tool.execute.after"' * 9, b"\xff" * 99]
 )
 def test_a_line_that_is_no_event_is_nothing_to_see(line: bytes) -> None:
-    """The funnel and the parser judge it."""
+    """The redactor and the parser judge it."""
     assert Observer(lambda _: False).observe(line) is None
 
 

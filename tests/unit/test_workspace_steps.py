@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from agent_trace_sidecar.fingerprints import NO_HASH, line_hashes
-from agent_trace_sidecar.wire import CallChange, FileChange
+from agent_trace_sidecar.opencode.wire import CallChange, FileChange
+from agent_trace_sidecar.records.fingerprints import NO_HASH, line_hashes
 from agent_trace_sidecar.workspace import snapshot
 from tests.support.snapshots import Work, git
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_trace_sidecar.wire import VcsObserved
+from agent_trace_sidecar.opencode.wire import VcsObserved
 from agent_trace_sidecar.workspace import vcs
 from agent_trace_sidecar.workspace.revision import Revisions
 from agent_trace_sidecar.workspace.vcs import Repositories

@@ -1,0 +1,1 @@
+"""Who wrote a line: recorded states of a file, carried forward to its present content. Pure but for `store`."""

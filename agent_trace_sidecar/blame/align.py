@@ -1,0 +1,261 @@
+"""Which line of an old file is which line of a new one, by the lines' hashes; pure.
+
+Lines that both files have exactly once hold the rest in place (patience), the few between them are matched by a
+longest common subsequence, first as they are, then without their white space. What repeats (`}`, blank lines) is
+thereby settled by position. A repeating line alone, between lines that are gone, is no match: it is what any
+rewritten block has.
+
+Files of thousands of lines that differ in a few are the usual case, hundreds of them in a row. So equal stretches are
+compared as bytes, and only a window after each difference is looked at line by line.
+"""
+
+import struct
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+from agent_trace_sidecar.records.fingerprints import HASH_BYTES
+
+_NONE: Final = -1
+_MAX_CELLS: Final = 400_000
+"""Of the table of a longest common subsequence: what is larger, and has no unique line, is left unmatched."""
+_WINDOW: Final = 64
+"""Lines of both files that are looked at after a difference; four times as many each time that is too few."""
+_SYNC: Final = 8
+"""So many equal lines in a row end a difference."""
+
+
+class Block(NamedTuple):
+    """Lines that are the same in both files."""
+
+    old: int
+    new: int
+    size: int
+
+
+class Gap(NamedTuple):
+    """New lines and the old lines that stood in their place, either of them possibly none; ends are exclusive."""
+
+    old_start: int
+    old_end: int
+    new_start: int
+    new_end: int
+
+
+def align(old: bytes, new: bytes, is_weak: Callable[[int], bool]) -> list[Block]:
+    """The lines that stayed, in order; no two blocks touch in both files.
+
+    Args:
+        old: hashes of the old file's lines, see `fingerprints.line_hashes`.
+        new: hashes of the new file's lines.
+        is_weak: whether a hash is that of a line which stands in every file.
+    """
+    counts = len(old) // HASH_BYTES, len(new) // HASH_BYTES
+    blocks = _joined(_exact(old, new, *counts))
+    loose = [
+        block
+        for gap in gaps(blocks, *counts)
+        if gap.old_start < gap.old_end and gap.new_start < gap.new_end
+        for block in _loose(old, new, gap)
+    ]
+    if loose:
+        blocks = _joined(sorted((*blocks, *loose)))
+    return _without_weak(old, blocks, counts, is_weak)
+
+
+def gaps(blocks: Sequence[Block], old_count: int, new_count: int) -> list[Gap]:
+    """What lies between the blocks."""
+    edges = [Block(0, 0, 0), *blocks, Block(old_count, new_count, 0)]
+    found = [Gap(one.old + one.size, two.old, one.new + one.size, two.new) for one, two in pairwise(edges)]
+    return [gap for gap in found if gap.old_start < gap.old_end or gap.new_start < gap.new_end]
+
+
+def hashes(packed: bytes, start: int, end: int) -> tuple[int, ...]:
+    """The hashes of some lines as numbers."""
+    return struct.unpack_from(f">{end - start}Q", packed, start * HASH_BYTES)
+
+
+def _exact(old: bytes, new: bytes, old_count: int, new_count: int) -> Iterator[Block]:
+    """Blocks of lines that are the same byte for byte."""
+    at_old = at_new = 0
+    size = _same_start(old, new, at_old, at_new)
+    yield Block(0, 0, size)
+    at_old = at_new = size
+    tail = _same_end(old, new, size)
+    end_old, end_new = old_count - tail, new_count - tail
+    window = _WINDOW
+    while at_old < end_old and at_new < end_new:
+        to_old, to_new = min(at_old + window, end_old), min(at_new + window, end_new)
+        found = _matched(hashes(old, at_old, to_old), hashes(new, at_new, to_new))
+        shifted = [Block(one.old + at_old, one.new + at_new, one.size) for one in found]
+        if to_old == end_old and to_new == end_new:
+            yield from shifted
+            break
+        sync = next((at for at, one in enumerate(shifted) if one.size >= _SYNC), None)
+        if sync is None:
+            window *= 4
+            continue
+        yield from shifted[:sync]
+        at_old, at_new = shifted[sync].old, shifted[sync].new
+        size = min(_same_start(old, new, at_old, at_new), end_old - at_old, end_new - at_new)
+        yield Block(at_old, at_new, size)
+        at_old, at_new, window = at_old + size, at_new + size, _WINDOW
+    yield Block(end_old, end_new, tail)
+
+
+def _same_start(old: bytes, new: bytes, at_old: int, at_new: int) -> int:
+    """How many lines are equal from here on."""
+    first, second = at_old * HASH_BYTES, at_new * HASH_BYTES
+    most = min(len(old) - first, len(new) - second) // HASH_BYTES
+    size, step = 0, _WINDOW
+    while size < most:
+        step = min(step, most - size)
+        low, high = size * HASH_BYTES, (size + step) * HASH_BYTES
+        if old[first + low : first + high] == new[second + low : second + high]:
+            size, step = size + step, step * 2
+        elif step == 1:
+            break
+        else:
+            step = max(1, step // 4)
+    return size
+
+
+def _same_end(old: bytes, new: bytes, start: int) -> int:
+    """How many lines are equal at the end, of those after the first `start`."""
+    most = min(len(old), len(new)) // HASH_BYTES - start
+    size, step = 0, _WINDOW
+    while size < most:
+        step = min(step, most - size)
+        low, high = size * HASH_BYTES, (size + step) * HASH_BYTES
+        if old[len(old) - high : len(old) - low] == new[len(new) - high : len(new) - low]:
+            size, step = size + step, step * 2
+        elif step == 1:
+            break
+        else:
+            step = max(1, step // 4)
+    return size
+
+
+def _loose(old: bytes, new: bytes, gap: Gap) -> list[Block]:
+    """Blocks of lines in a gap that are the same but for white space."""
+    left = [one >> 32 for one in hashes(old, gap.old_start, gap.old_end)]
+    right = [one >> 32 for one in hashes(new, gap.new_start, gap.new_end)]
+    return [Block(one.old + gap.old_start, one.new + gap.new_start, one.size) for one in _matched(left, right)]
+
+
+def _matched(old: Sequence[int], new: Sequence[int]) -> list[Block]:
+    match = [_NONE] * len(new)
+    _fill(old, new, match, (0, len(old), 0, len(new)))
+    return _joined(Block(position, at, 1) for at, position in enumerate(match) if position != _NONE)
+
+
+def _joined(blocks: Iterable[Block]) -> list[Block]:
+    """The same with blocks that touch in both files made one, and without empty ones."""
+    result: list[Block] = []
+    for one in blocks:
+        if result and (result[-1].old + result[-1].size, result[-1].new + result[-1].size) == (one.old, one.new):
+            result[-1] = result[-1]._replace(size=result[-1].size + one.size)
+        elif one.size:
+            result.append(one)
+    return result
+
+
+def _fill(old: Sequence[int], new: Sequence[int], match: list[int], whole: tuple[int, int, int, int]) -> None:
+    """Match the lines of one region: equal ends first, then around the lines that are unique in both."""
+    regions = [whole]
+    while regions:
+        low, high, first, last = regions.pop()
+        while low < high and first < last and old[low] == new[first]:
+            match[first] = low
+            low, first = low + 1, first + 1
+        while low < high and first < last and old[high - 1] == new[last - 1]:
+            high, last = high - 1, last - 1
+            match[last] = high
+        if low == high or first == last:
+            continue
+        anchors = _anchors(old, new, (low, high, first, last))
+        if not anchors:
+            _subsequence(old, new, match, (low, high, first, last))
+            continue
+        for at_old, at_new in (*anchors, (high, last)):
+            if at_new < last:
+                match[at_new] = at_old
+            regions.append((low, at_old, first, at_new))
+            low, first = at_old + 1, at_new + 1
+
+
+def _anchors(old: Sequence[int], new: Sequence[int], region: tuple[int, int, int, int]) -> list[tuple[int, int]]:
+    """Lines that are unique on both sides, as many as stand in the same order."""
+    low, high, first, last = region
+    seen_old, seen_new = Counter(old[low:high]), Counter(new[first:last])
+    where = {one: at for at, one in enumerate(new[first:last], first) if seen_new[one] == 1 and seen_old[one] == 1}
+    pairs = [(at, where[old[at]]) for at in range(low, high) if old[at] in where]
+    return _growing(pairs)
+
+
+def _growing(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The longest choice of pairs, sorted by their first number, whose second numbers grow too."""
+    tails: list[int] = []
+    ends: list[int] = []
+    before: list[int] = []
+    for at, (_, value) in enumerate(pairs):
+        place = bisect_left(tails, value)
+        before.append(ends[place - 1] if place else _NONE)
+        if place == len(tails):
+            tails.append(value)
+            ends.append(at)
+        else:
+            tails[place], ends[place] = value, at
+    chosen = []
+    at = ends[-1] if ends else _NONE
+    while at != _NONE:
+        chosen.append(pairs[at])
+        at = before[at]
+    return chosen[::-1]
+
+
+def _subsequence(old: Sequence[int], new: Sequence[int], match: list[int], region: tuple[int, int, int, int]) -> None:
+    """Match a longest common subsequence; of several the one whose matches stand together and come first."""
+    low, high, first, last = region
+    common = set(old[low:high]) & set(new[first:last])
+    left = [at for at in range(low, high) if old[at] in common]
+    right = [at for at in range(first, last) if new[at] in common]
+    if not left or len(left) * len(right) > _MAX_CELLS:
+        return
+    rows = [[0] * (len(right) + 1)]
+    for at in reversed(left):
+        row, below = [0] * (len(right) + 1), rows[-1]
+        for column in range(len(right) - 1, -1, -1):
+            row[column] = (
+                below[column + 1] + 1 if old[at] == new[right[column]] else max(below[column], row[column + 1])
+            )
+        rows.append(row)
+    rows.reverse()
+    x = y = 0
+    while x < len(left) and y < len(right):
+        if old[left[x]] == new[right[y]] and rows[x][y] == rows[x + 1][y + 1] + 1:
+            match[right[y]] = left[x]
+            x, y = x + 1, y + 1
+        elif rows[x + 1][y] >= rows[x][y + 1]:
+            x += 1
+        else:
+            y += 1
+
+
+def _without_weak(
+    old: bytes, blocks: Sequence[Block], counts: tuple[int, int], is_weak: Callable[[int], bool]
+) -> list[Block]:
+    """Leave out blocks of weak lines with old lines gone on both sides, unless as many are new before them."""
+    kept: list[Block] = []
+    for at, one in enumerate(blocks):
+        last = kept[-1] if kept else Block(0, 0, 0)
+        following = blocks[at + 1].old if at + 1 < len(blocks) else counts[0]
+        gone_before = one.old - last.old - last.size
+        alone = gone_before and one.old + one.size < following
+        replaced = gone_before == one.new - last.new - last.size
+        if alone and not replaced and all(map(is_weak, hashes(old, one.old, one.old + one.size))):
+            continue
+        kept.append(one)
+    return kept

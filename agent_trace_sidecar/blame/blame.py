@@ -1,0 +1,315 @@
+"""`blame`: who wrote each line of a file, at a revision or as it stands in the worktree.
+
+What the store knows of the file is replayed forward (`history.py`) up to its present content. Lines that nothing
+explains are then looked for in all other files of the repository, by their hashes.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Literal, NamedTuple, Protocol
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from agent_trace_sidecar.blame import store
+from agent_trace_sidecar.blame.authors import HUMAN, Author, Carried, Human, Wrote
+from agent_trace_sidecar.blame.history import History
+from agent_trace_sidecar.blame.rewrite import Kind, compare
+from agent_trace_sidecar.blame.versions import Version
+from agent_trace_sidecar.blame.weight import Weights
+from agent_trace_sidecar.records.content import text_lines
+from agent_trace_sidecar.records.fingerprints import (
+    HASH_BYTES,
+    KEY_TOKENS,
+    hashes_of,
+    line_hashes,
+    line_keys,
+    line_tokens,
+    loose_of,
+)
+from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, checkout_of
+
+Contributor = Literal["ai", "human", "mixed", "unknown"]
+
+_CONFIDENCE: Final = {"snapshot": 0.99, "diff": 0.99, "content": 0.99, "localised": 0.95, store.FALLBACK: 0.3}
+_CONFIDENCE_OTHERS: Final = 0.7
+"""Of methods that are not ours: imported traces."""
+_CONFIDENCE_HUMAN: Final = 0.9
+_TRUST_WRAPPED: Final = 0.9
+_TRUST_REWRITTEN: Final = 0.8
+_MAX_SEARCHED_BYTES: Final = 2000 * HASH_BYTES
+"""Of the hashes of lines that are looked for in other files."""
+_MAX_KEYS: Final = 10_000
+"""Keys of lines that one query looks for."""
+_MAX_FILES: Final = 8
+"""Other files that are then read."""
+_MANY_FILES: Final = 3
+"""A line that was written in so many files may as well be a person's in one more."""
+_PROBE_BYTES: Final = 8000
+
+
+class BlameError(Exception):
+    """The question can't be answered; the text is a sentence."""
+
+
+class Line(msgspec.Struct, frozen=True):
+    """Who wrote a line. The fields after `contributor` are of the call that wrote it, None where a person did."""
+
+    line: int
+    contributor: Contributor
+    model_id: str | None = None
+    session_id: str | None = None
+    message_id: str | None = None
+    call_id: str | None = None
+    tool: str | None = None
+    at: datetime | None = None
+    method: str | None = None
+    confidence: float = 0.0
+    """0 to 1; 0 for unknown."""
+    record_id: UUID | None = None
+    origin_path: str | None = None
+    origin_line: int | None = None
+
+
+class Blame(msgspec.Struct, frozen=True):
+    """The answer for one file; both lists are as long as the file."""
+
+    path: str
+    text: list[bytes]
+    lines: list[Line]
+
+
+async def blame(
+    connection: asyncpg.Connection, file: Path, revision: str | None = None, *, include_fallback: bool = False
+) -> Blame:
+    """Say who wrote the lines of a file.
+
+    Args:
+        connection: to the store.
+        file: where the file is, or was at the revision.
+        revision: what the user calls it; None for the file as it stands.
+        include_fallback: believe ranges that are a guess.
+
+    Raises:
+        BlameError: there is no such file, or it has no lines.
+    """
+    place = _true_place(file, is_there=revision is None)
+    question = _question(await placed(connection, place), place, revision)
+    asking = Asking(
+        connection, question.checkout, question.projects, question.commit, include_fallback=include_fallback
+    )
+    return await asking.about(question.path, question.content)
+
+
+def _true_place(file: Path, *, is_there: bool) -> Path:
+    """Without links; of a file that may be anything by now only its folder is followed."""
+    return file.resolve() if is_there else file.parent.resolve() / file.name
+
+
+class _Question(NamedTuple):
+    checkout: Checkout
+    projects: list[str]
+    commit: str | None
+    path: str
+    content: bytes
+
+
+async def placed(connection: asyncpg.Connection, place: Path) -> Checkout:
+    """The repository of a file; where there is none, the nearest folder around it that was recorded as a project."""
+    checkout = checkout_of(place)
+    if checkout.is_git:
+        return checkout
+    root = await store.recorded_project(connection, [str(folder) for folder in place.parents])
+    return Checkout(Path(root), is_git=False) if root else checkout
+
+
+def _question(checkout: Checkout, place: Path, revision: str | None) -> _Question:
+    """What the repository says before the store is asked."""
+    path = checkout.relative(place)
+    try:
+        commit = checkout.commit(revision) if revision is not None else None
+        content = checkout.content(path, commit)
+        projects = checkout.projects()
+    except CheckoutError as exc:
+        raise BlameError(str(exc)) from None
+    if content is None:
+        raise BlameError(f"there is no file {path}" + (f" at {revision}." if revision else "."))
+    if b"\0" in content[:_PROBE_BYTES]:
+        raise BlameError(f"{path} is binary: it has no lines.")
+    return _Question(checkout, projects, commit, path, content)
+
+
+class Contents(Protocol):
+    """What is asked of a checkout, or of something that reads it faster."""
+
+    @property
+    def root(self) -> Path:
+        """Where the files are."""
+
+    def content(self, path: str, revision: str | None) -> bytes | None:
+        """See `Checkout.content`."""
+
+
+class Asking:
+    """Answers for the files of one checkout at one revision."""
+
+    def __init__(
+        self,
+        connection: asyncpg.Connection,
+        checkout: Contents,
+        projects: Sequence[str],
+        commit: str | None,
+        *,
+        include_fallback: bool = False,
+    ) -> None:
+        self._connection, self._checkout = connection, checkout
+        self._projects, self._commit = list(projects), commit
+        self._include_fallback = include_fallback
+
+    async def about(self, path: str, content: bytes) -> Blame:
+        """Say who wrote each line of a content."""
+        text = text_lines(content)
+        packed = line_hashes(text)
+        stored = await self.changes([path])
+        version, known = self._explained(path, text, packed, stored, Weights())
+        searched = self._searched(text, packed, version.authors)
+        found = await store.written_elsewhere(self._connection, searched, [path]) if searched else []
+        if found:
+            weights = Weights()
+            _common(weights, found)
+            paths = [one.path for one in found[:_MAX_FILES]]
+            stored = await self.changes([path, *paths])
+            version, known = self._explained(path, text, packed, stored, weights)
+        return Blame(path, text, judged(text, version.authors, known=known))
+
+    async def may_hold(self, files: Iterable[tuple[str, bytes]]) -> list[str]:
+        """Which files, of which nothing is recorded, may have recorded lines of others; given with their contents."""
+        found: list[str] = []
+        keys: dict[str, list[int]] = {}
+        for path, content in files:
+            if b"\0" not in content[:_PROBE_BYTES]:
+                text = text_lines(content)
+                keys[path] = self._searched(text, line_hashes(text), [HUMAN] * len(text))
+            if sum(map(len, keys.values())) >= _MAX_KEYS:
+                found += await self._holders(keys)
+                keys = {}
+        return found + await self._holders(keys)
+
+    async def _holders(self, keys: dict[str, list[int]]) -> list[str]:
+        wanted = sorted({key for own in keys.values() for key in own})
+        written = await store.written(self._connection, wanted) if wanted else set()
+        return [path for path, own in keys.items() if not written.isdisjoint(own)]
+
+    async def changes(self, paths: Sequence[str]) -> list[store.Stored]:
+        """What was recorded of some files, and of those that they were moved from, oldest first."""
+        return await store.changes(self._connection, self._projects, paths, include_fallback=self._include_fallback)
+
+    def _explained(
+        self, path: str, text: Sequence[bytes], packed: bytes, stored: Sequence[store.Stored], weights: Weights
+    ) -> tuple[Version, bool]:
+        """Replay the changes up to this content; the second is whether the file itself was ever seen."""
+        weights.learn_lines(hashes_of(packed), text)
+        history = History(weights, self._present(path, stored))
+        for one in stored:
+            history.add(one.change)
+        base = history.base_of(str(self._checkout.root), path, packed, newest=self._commit is None)
+        return history.explain(str(self._checkout.root), path, packed, base), base is not None
+
+    def _present(self, path: str, stored: Iterable[store.Stored]) -> dict[str, frozenset[int]]:
+        """What the other files hold now: a line that is still there has not moved from there."""
+        present = {}
+        for other in {one.change.path for one in stored} - {path}:
+            try:
+                content = self._checkout.content(other, self._commit)
+            except CheckoutError:
+                content = None
+            lines = text_lines(content) if content is not None else []
+            present[other] = frozenset(one >> 32 for one in hashes_of(line_hashes(lines)))
+        return present
+
+    def _searched(self, text: Sequence[bytes], packed: bytes, authors: Sequence[Author]) -> list[int]:
+        """The keys of lines that may have come from another file."""
+        own = b"".join(
+            packed[at * HASH_BYTES : (at + 1) * HASH_BYTES]
+            for at, author in enumerate(authors)
+            if not isinstance(author, Wrote | Carried) and line_tokens(text[at])[0] >= KEY_TOKENS
+        )
+        return [key for project in self._projects for key in line_keys(project, own[:_MAX_SEARCHED_BYTES], None)]
+
+
+def _common(weights: Weights, found: Iterable[store.Found]) -> None:
+    """Lines that were written in many files say little about where one of them comes from."""
+    counts = Counter(loose_of(key) for one in found for key in one.keys)
+    weights.common(loose for loose, count in counts.items() if count >= _MANY_FILES)
+
+
+def judged(text: Sequence[bytes], authors: Sequence[Author], *, known: bool) -> list[Line]:
+    """The answer for each line; `known` is whether the store knows the file at all."""
+    lines: list[Line] = []
+    at = 0
+    while at < len(authors):
+        author = authors[at]
+        if isinstance(author, Human) and author.instead_of:
+            end = at + 1
+            while end < len(authors) and authors[end] is author:
+                end += 1
+            lines.extend(_replaced(author.instead_of, text[at:end], at + 1, authors))
+            at = end
+        else:
+            lines.append(_line(at + 1, author, known=known))
+            at += 1
+    return lines
+
+
+def _replaced(instead_of: Sequence[Wrote], text: Sequence[bytes], first: int, authors: Sequence[Author]) -> list[Line]:
+    """New lines where recorded ones stood: a person's, unless they still have much of them."""
+    here = {id(author.wrote if isinstance(author, Carried) else author) for author in authors}
+    gone = [one for one in instead_of if id(one) not in here and one.tokens is not None]
+    found = compare([one.tokens or b"" for one in gone], [line_tokens(line)[1:] for line in text])
+    lines = []
+    for number, one in enumerate(found, first):
+        match one.kind:
+            case Kind.SAME:
+                lines.append(_of(number, gone[one.old], "ai", _TRUST_WRAPPED))
+            case Kind.PARTLY:
+                lines.append(_of(number, gone[one.old], "mixed", _TRUST_REWRITTEN))
+            case Kind.OTHER:
+                lines.append(Line(number, "human", confidence=_CONFIDENCE_HUMAN))
+    return lines
+
+
+def _line(number: int, author: Author, *, known: bool) -> Line:
+    match author:
+        case Wrote():
+            return _of(number, author, "ai", 1.0)
+        case Carried(wrote, trust):
+            return _of(number, wrote, "ai", trust)
+        case Human() if known:
+            return Line(number, "human", confidence=_CONFIDENCE_HUMAN)
+        case _:
+            return Line(number, "unknown")
+
+
+def _of(number: int, wrote: Wrote, contributor: Contributor, trust: float) -> Line:
+    """A line that goes back to a recorded one; an imported record may say that it is a person's."""
+    origin = wrote.origin
+    if origin.contributor != "ai":
+        contributor = origin.contributor if origin.contributor in {"human", "mixed"} else "unknown"  # type: ignore[assignment]
+    return Line(
+        line=number,
+        contributor=contributor,
+        model_id=origin.model_id,
+        session_id=origin.session_id,
+        message_id=origin.message_id,
+        call_id=origin.call_id,
+        tool=origin.tool,
+        at=origin.at,
+        method=origin.method,
+        confidence=round(_CONFIDENCE.get(origin.method, _CONFIDENCE_OTHERS) * trust, 3),
+        record_id=origin.record_id,
+        origin_path=wrote.path,
+        origin_line=wrote.line,
+    )

@@ -1,0 +1,300 @@
+"""Authorship carried forward through the recorded states of files; pure.
+
+Every recorded change has the file before and after it. What it wrote is the AI's; the rest of `after` is whoever's it
+was in `before`. Between one change's `after` and the next one's `before` nobody was watching: what is still there
+stays whose it was, what is new is a person's (or a formatter's, or git's), unless it is a recorded line that came
+from elsewhere: moved, or back from another branch, a stash or another file.
+"""
+
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from agent_trace_sidecar.blame.align import Gap, align, gaps, hashes
+from agent_trace_sidecar.blame.authors import HUMAN, UNKNOWN, Author, Human, Origin, Wrote, written
+from agent_trace_sidecar.blame.versions import Draft, Places, Version, carried, lost, matched_blocks, matched_in_place
+from agent_trace_sidecar.blame.weight import Weights
+from agent_trace_sidecar.records.fingerprints import HASH_BYTES, NO_HASH, hashes_of
+
+MAX_INSTEAD: Final = 200
+"""Lost lines that are remembered for the new ones at their place."""
+_MAX_VERSIONS: Final = 64
+"""How many of the youngest states are looked through for lines that came back."""
+_MAX_PLACES: Final = 40
+"""How many states are counted in which the same line was written."""
+_MOST: Final = 0.9
+"""A content that has so much in common with the last state follows it, whatever else there is."""
+_ROUNDS: Final = 3
+"""How many other states of a file may give lines back."""
+
+# What a block of lines must weigh (see `weight.py`) to be taken for the same lines ...
+_BACK: Final = 1.0
+"""... at their place in another state of the file."""
+_MOVED: Final = 1.0
+"""... when they are gone from one place of the file and new in another."""
+_RETURNED: Final = 1.4
+"""... when they stood somewhere else once, and stand nowhere in the file now."""
+_COPIED: Final = 3.0
+"""... when they are still there too, so that they may be somebody's own."""
+_TRUST_MOVED: Final = 0.97
+_TRUST_BACK: Final = 0.95
+_TRUST_ELSEWHERE: Final = 0.9
+_TRUST_BLIND: Final = 0.7
+
+
+class Span(NamedTuple):
+    """One range of a change; the tokens and hashes are those of its lines, as far as they are known."""
+
+    start: int
+    end: int
+    origin: Origin
+    tokens: Sequence[bytes | None] = ()
+    hashes: bytes | None = None
+    excluded: bool = False
+    """It is a guess that nobody asked for."""
+
+
+class Change(NamedTuple):
+    """What a record did to a file; a content that is not known is None."""
+
+    worktree: str
+    path: str
+    old_path: str | None
+    before: bytes | None
+    after: bytes | None
+    spans: tuple[Span, ...]
+
+
+class History:
+    """What is known of some files; changes come in the order in which they were made."""
+
+    def __init__(self, weights: Weights, present: Mapping[str, frozenset[int]] | None = None) -> None:
+        """Make an empty one.
+
+        Args:
+            weights: of lines.
+            present: what other files hold now, as hashes without white space: what is there has not moved away.
+        """
+        self.weights = weights
+        self._present = present or {}
+        self.latest: dict[tuple[str, str], Version] = {}
+        self._versions: list[Version] = []
+        self._exact: dict[bytes, Version] = {}
+        self._births: Places = {}
+        self._people: dict[str, set[int]] = {}
+        """The lines that people wrote, by path: they may have come back since."""
+
+    def add(self, change: Change) -> None:
+        """Take in a change."""
+        if change.after is None:
+            self._add_without_file(change)
+            return
+        before = self._before(change)
+        authors: list[Author] = [HUMAN] * (len(change.after) // HASH_BYTES)
+        guessed = [span for span in change.spans if span.excluded]
+        for span in guessed:
+            authors[span.start - 1 : span.end] = [UNKNOWN] * len(authors[span.start - 1 : span.end])
+        if before:
+            self._keep(before, change, authors)
+        version = Version(change.worktree, change.path, change.after, authors)
+        for span in change.spans:
+            if not span.excluded:
+                self._write(version, span, authors)
+        self._remember(version)
+
+    def explain(self, worktree: str, path: str, packed: bytes, base: Version | None) -> Version:
+        """Whose the lines of a content are that follows `base` after nobody knows what."""
+        known = self._exact.get(packed)
+        if known is not None and (known.path == path or sum(map(self.weights.of, known.hashes)) >= _COPIED):
+            return Version(worktree, path, packed, known.authors)
+        draft = Draft(path, packed, self.weights)
+        if base:
+            blocks = align(base.packed, packed, self.weights.is_weak)
+            draft.follow(base, blocks, gaps(blocks, len(base.authors), len(draft.authors)))
+            matched_blocks(draft, lost(base, draft.gaps), lambda _: _MOVED, _TRUST_MOVED)
+        self._search(draft, base)
+        theirs = self._people.setdefault(path, set())
+        for gap in draft.gaps:
+            _settle(base, gap, draft, theirs)
+            lines = range(gap.new_start, gap.new_end)
+            theirs.update(draft.hashes[at] for at in lines if isinstance(draft.authors[at] or HUMAN, Human))
+        return Version(worktree, path, packed, [author or HUMAN for author in draft.authors])
+
+    def base_of(self, worktree: str, path: str, packed: bytes, *, newest: bool) -> Version | None:
+        """The state that a content follows most likely.
+
+        Args:
+            worktree: where the content stands.
+            path: its path.
+            packed: its hashes.
+            newest: it is the file as it stands now, so that the last state comes first.
+        """
+        last = self.latest.get((worktree, path)) if newest else None
+        lines = {one >> 32 for one in hashes_of(packed)} - {0}
+        if last and len(lines & last.loose_set) >= _MOST * len(lines):
+            return last
+        near = self.nearest(packed, path)
+        if last is None or near is None:
+            return last or near or self._renamed(packed)
+        return near if len(lines & near.loose_set) > len(lines & last.loose_set) else last
+
+    def nearest(self, packed: bytes, path: str | None = None) -> Version | None:
+        """The state (of a path) that shares most lines with a content; of equals the youngest."""
+        lines = {one >> 32 for one in hashes_of(packed)} - {0}
+        best, most = None, 0
+        for version in reversed(self._versions[-_MAX_VERSIONS:]):
+            shared = len(lines & version.loose_set) if path in {None, version.path} else 0
+            if shared > most:
+                best, most = version, shared
+        return best
+
+    # -- one change ------------------------------------------------------------------------------------------
+
+    def _before(self, change: Change) -> Version | None:
+        """The file as the change found it."""
+        base = self.latest.get((change.worktree, change.old_path or change.path))
+        if change.before is None or (base and base.packed == change.before):
+            return base
+        if base is None and change.before:
+            base = self.nearest(change.before, change.path) or self._renamed(change.before)
+        version = self.explain(change.worktree, change.path, change.before, base)
+        self._remember(version)
+        return version
+
+    def _renamed(self, packed: bytes) -> Version | None:
+        """The state of another file that this one must have been made from: most of both is the same."""
+        near = self.nearest(packed)
+        if near is None:
+            return None
+        own = set(hashes_of(packed))
+        shared = [one for one in own if one >> 32 in near.loose_set]
+        needed = _COPIED if self._present.get(near.path) else _RETURNED
+        if sum(map(self.weights.of, shared)) < needed:
+            return None
+        return near if len(shared) * 2 > max(len(own), len(near.loose_set)) else None
+
+    def _keep(self, before: Version, change: Change, authors: list[Author]) -> None:
+        """Give the lines outside of the ranges to whom they belonged before."""
+        after = change.after or b""
+        pieces, last = list[tuple[int, int]](), 0
+        for span in sorted(change.spans):
+            if not span.excluded and span.start - 1 >= last:
+                pieces.append((last, span.start - 1))
+                last = span.end
+        pieces.append((last, len(authors)))
+        kept = b"".join(after[start * HASH_BYTES : end * HASH_BYTES] for start, end in pieces)
+        # What is in no range was there before, so that also a brace between two rewritten lines is the old one.
+        blocks = align(before.packed, kept, lambda _: False)
+        first = 0
+        for start, end in pieces:
+            for old, new, size in blocks:
+                low, high = max(new, first), min(new + size, first + end - start)
+                if low < high:
+                    at, origin = start + low - first, old + low - new
+                    authors[at : at + high - low] = before.authors[origin : origin + high - low]
+            first += max(0, end - start)
+
+    def _write(self, version: Version, span: Span, authors: list[Author]) -> None:
+        """Give the lines of a range to its call."""
+        lines = range(span.start - 1, min(span.end, len(authors)))
+        own = hashes(version.packed, lines.start, max(lines.start, lines.stop))
+        for at, one, tokens in zip(lines, own, _padded(span.tokens, len(lines)), strict=True):
+            self.weights.learn(one, tokens)
+            authors[at] = Wrote(span.origin, version.path, at + 1, one >> 32, tokens)
+            self._born(version, at, one)
+
+    def _add_without_file(self, change: Change) -> None:
+        """Take in ranges of which only the lines are known, as a state that has nothing else."""
+        packed, authors = b"", list[Author]()
+        for span in change.spans:
+            if span.excluded or not span.hashes:
+                continue
+            count = len(span.hashes) // len(NO_HASH)
+            packed += NO_HASH + span.hashes
+            authors.append(UNKNOWN)
+            for at, (one, tokens) in enumerate(zip(hashes_of(span.hashes), _padded(span.tokens, count), strict=True)):
+                authors.append(Wrote(span.origin, change.path, span.start + at, one >> 32, tokens))
+        if authors:
+            version = Version(change.worktree, change.path, packed, authors)
+            self._versions.append(version)
+            for at, one in enumerate(version.hashes):
+                self._born(version, at, one)
+
+    def _remember(self, version: Version) -> None:
+        self.latest[version.worktree, version.path] = version
+        self._versions.append(version)
+        self._exact[version.packed] = version
+
+    def _born(self, version: Version, at: int, line_hash: int) -> None:
+        """Remember where a line was written."""
+        if not self.weights.is_weak(line_hash):
+            self._births.setdefault(line_hash >> 32, []).append((version, at))
+
+    # -- lines that came from elsewhere ----------------------------------------------------------------------
+
+    def _search(self, draft: Draft, base: Version | None) -> None:
+        """Look for open lines in the states in which they were written, then anywhere."""
+        tried = {id(base)}
+        paths = {draft.path, base.path if base else draft.path}
+        for _ in range(_ROUNDS):
+            votes = Counter(
+                version
+                for at in draft.telling()
+                for version in {one for one, _ in self._births.get(draft.loose(at), ())[-_MAX_PLACES:]}
+                if version.path in paths and id(version) not in tried
+            )
+            if not votes:
+                break
+            best = max(votes, key=votes.__getitem__)
+            tried.add(id(best))
+            matched_in_place(draft, best, _BACK, _TRUST_BACK)
+        if any(draft.loose(at) in self._births for at in draft.telling()):
+            taken = draft.taken()
+            matched_blocks(draft, self._births, lambda author: self._needed(author, draft, taken), _TRUST_ELSEWHERE)
+
+    def _needed(self, author: Author, draft: Draft, taken: Container[int]) -> float:
+        """The weight for a block found by a line of this author: more, if the line still stands elsewhere."""
+        wrote = written(author)
+        copied = wrote is not None and (id(wrote) in taken or self._stayed(wrote, draft))
+        return _COPIED if copied else _RETURNED
+
+    def _stayed(self, wrote: Wrote, draft: Draft) -> bool:
+        """Whether a line of another file still stands there."""
+        return wrote.path != draft.path and wrote.loose in self._present.get(wrote.path, ())
+
+
+def _settle(base: Version | None, gap: Gap, draft: Draft, theirs: Container[int]) -> None:
+    """What is still open in a gap is a person's, who may have had a recorded line there to start from."""
+    if base is None:
+        return
+    instead = _instead(base.authors[gap.old_start : gap.old_end])
+    author = Human(instead) if instead else HUMAN
+    _see_blindly(base, gap, draft)
+    for at in range(gap.new_start, gap.new_end):
+        if draft.authors[at] is None:
+            draft.authors[at] = HUMAN if draft.hashes[at] in theirs else author
+
+
+def _see_blindly(base: Version, gap: Gap, draft: Draft) -> None:
+    """Lines that may hold a secret have no hash: where only such lines seem to be new, they are the same ones."""
+    there = hashes(base.packed, gap.old_start, gap.old_end)
+    if 0 not in there or len(there) != gap.new_end - gap.new_start:
+        return
+    for at, one, author in zip(range(gap.new_start, gap.new_end), there, base.authors[gap.old_start :], strict=False):
+        if not one and draft.authors[at] is None:
+            draft.authors[at] = UNKNOWN if any(there) else carried(author, _TRUST_BLIND)
+
+
+def _instead(gone: Iterable[Author]) -> tuple[Wrote, ...]:
+    """The recorded lines among those that are gone, and those that the others had stood for."""
+    found: dict[int, Wrote] = {}
+    for author in gone:
+        wrote = written(author)
+        for one in (wrote,) if wrote else author.instead_of if isinstance(author, Human) else ():
+            found[id(one)] = one
+    return tuple(found.values())[:MAX_INSTEAD]
+
+
+def _padded(tokens: Sequence[bytes | None], count: int) -> Sequence[bytes | None]:
+    """As many tokens as there are lines."""
+    return [*tokens[:count], *[None] * (count - len(tokens))]

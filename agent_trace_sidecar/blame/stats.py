@@ -1,0 +1,201 @@
+"""`stats`: what became of the lines that the AI wrote in a repository, and what they cost.
+
+Written is what the recorded ranges say. Living is what `blame` finds of it now, or at a revision; a line counts once,
+however often it was copied. What is neither living nor changed is lost: deleted or rewritten by somebody, the AI
+included. Tokens and cost are those of the sessions that wrote here (view `agent_trace_steps`), so they stand beside
+models, sessions and days only.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+
+from agent_trace_sidecar.blame.blame import Asking, Line, placed
+from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError
+
+_WRITTEN: Final = """
+SELECT model_id, session_id, path, tool, recorded_at, end_line - start_line + 1 AS lines FROM agent_trace_ranges
+WHERE project = ANY($1::text[]) AND contributor = 'ai' AND method <> 'fallback' AND voided_at IS NULL
+"""
+_SPENT: Final = """
+SELECT model_id, finished_at, coalesce(input_tokens, 0) + coalesce(output_tokens, 0) + coalesce(reasoning_tokens, 0)
+       + coalesce(cache_read_tokens, 0) + coalesce(cache_write_tokens, 0) AS tokens, coalesce(cost, 0) AS cost
+FROM agent_trace_steps WHERE session_id = $1
+"""
+_FILES: Final = "SELECT DISTINCT path FROM agent_trace_file_states WHERE project = ANY($1::text[])"
+_NO_COST: Final = {"path", "tool"}
+"""A step's tokens belong to no file and no tool."""
+
+
+class Group(msgspec.Struct):
+    """The lines of one model, session, file, tool or day."""
+
+    name: str
+    written: int = 0
+    living: int = 0
+    """As they were written, but for white space and place."""
+    changed: int = 0
+    """Partly rewritten by a person."""
+    lost: int = 0
+    tokens: int | None = None
+    cost: float | None = None
+    cost_per_living_line: float | None = None
+
+
+class Stats(msgspec.Struct):
+    """The answer; the lines by author are those of the files that the store knows."""
+
+    by: str
+    revision: str | None
+    files: int
+    lines: dict[str, int]
+    groups: list[Group]
+    total: Group
+
+
+async def stats(connection: asyncpg.Connection, paths: Sequence[Path], revision: str | None, by: str) -> Stats:
+    """Count the lines of a repository.
+
+    Args:
+        connection: to the store.
+        paths: files and folders that are looked at; none means the repository of the working directory.
+        revision: where the lines live; None for the files as they stand.
+        by: model, session, path, tool or day.
+
+    Raises:
+        CheckoutError: git knows no such revision, or a file can't be read.
+    """
+    places = [path.resolve() for path in paths] or [Path.cwd()]
+    checkout = await placed(connection, places[0] / "x")
+    chosen = _chosen(checkout, places) if paths else None
+    commit = checkout.commit(revision) if revision is not None else None
+    projects = checkout.projects()
+    counted = _Counted(by)
+    for row in await connection.fetch(_WRITTEN, projects):
+        if _is_chosen(row["path"], chosen):
+            counted.written(row)
+    asking = Asking(connection, checkout, projects, commit)
+    known = {row["path"] for row in await connection.fetch(_FILES, projects)}
+    files = [path for path in await _files(asking, checkout, commit, known) if _is_chosen(path, chosen)]
+    for path in files:
+        counted.lives(path, await _blamed(asking, checkout, commit, path))
+    if by not in _NO_COST:
+        for session in sorted(counted.sessions):
+            for row in await connection.fetch(_SPENT, session):
+                counted.spent(session, row)
+    return counted.result(commit, len(files))
+
+
+def _chosen(checkout: Checkout, places: Sequence[Path]) -> list[str] | None:
+    """The paths from the repository's root; None for all of it."""
+    if any(not place.is_relative_to(checkout.root) for place in places):
+        raise CheckoutError("all paths must be of one repository.")
+    names = [checkout.relative(place) for place in places]
+    return names if "." not in names else None
+
+
+def _is_chosen(path: str, chosen: Sequence[str] | None) -> bool:
+    return chosen is None or any(path == one or path.startswith(one + "/") for one in chosen)
+
+
+async def _files(asking: Asking, checkout: Checkout, commit: str | None, known: set[str]) -> list[str]:
+    """The files that recorded lines may stand in: those that were recorded, and those that hold some of their lines."""
+    if not checkout.is_git:
+        return sorted(known)
+    others = [path for path in checkout.files(commit) if path not in known]
+    contents = ((path, _content(checkout, commit, path) or b"") for path in others)
+    return sorted(known.union(await asking.may_hold(contents)))
+
+
+def _content(checkout: Checkout, commit: str | None, path: str) -> bytes | None:
+    """A file's bytes; None where it can't be read, as of a file that is too large."""
+    try:
+        return checkout.content(path, commit)
+    except CheckoutError:
+        return None
+
+
+async def _blamed(asking: Asking, checkout: Checkout, commit: str | None, path: str) -> list[Line]:
+    content = _content(checkout, commit, path)
+    if content is None or b"\0" in content:
+        return []
+    return (await asking.about(path, content)).lines
+
+
+class _Counted:
+    """Adds up by one criterion."""
+
+    def __init__(self, by: str) -> None:
+        self._by = by
+        self._groups: dict[str, Group] = {}
+        self._authors: dict[str, int] = defaultdict(int)
+        self._seen: set[tuple[object, str | None, int | None]] = set()
+        self.sessions: set[str] = set()
+
+    def written(self, row: asyncpg.Record) -> None:
+        """Take in a range."""
+        self._group(row["model_id"], row["session_id"], row["path"], row["tool"], row["recorded_at"]).written += row[
+            "lines"
+        ]
+        if row["session_id"]:
+            self.sessions.add(row["session_id"])
+
+    def lives(self, path: str, lines: Iterable[Line]) -> None:
+        """Take in the lines of a file."""
+        for line in lines:
+            self._authors[line.contributor] += 1
+            origin = (line.record_id, line.origin_path, line.origin_line)
+            if line.contributor not in {"ai", "mixed"} or origin in self._seen:
+                continue
+            self._seen.add(origin)
+            group = self._group(line.model_id, line.session_id, line.origin_path or path, line.tool, line.at)
+            if line.contributor == "ai":
+                group.living += 1
+            else:
+                group.changed += 1
+
+    def spent(self, session: str, row: asyncpg.Record) -> None:
+        """Take in a request to a model."""
+        group = self._group(row["model_id"], session, None, None, row["finished_at"])
+        group.tokens = (group.tokens or 0) + int(row["tokens"])
+        group.cost = float(Decimal(str(group.cost or 0)) + row["cost"])
+
+    def result(self, commit: str | None, files: int) -> Stats:
+        """All of it."""
+        groups = sorted(self._groups.values(), key=lambda one: (-one.living, -one.written, one.name))
+        total = Group("all")
+        for one in groups:
+            _finish(one)
+            total.written, total.living = total.written + one.written, total.living + one.living
+            total.changed += one.changed
+            if one.cost is not None:
+                total.tokens = (total.tokens or 0) + (one.tokens or 0)
+                total.cost = float(Decimal(str(total.cost or 0)) + Decimal(str(one.cost)))
+        _finish(total)
+        authors = {name: self._authors[name] for name in ("ai", "mixed", "human", "unknown")}
+        return Stats(self._by, commit, files, authors, groups, total)
+
+    def _group(
+        self, model: str | None, session: str | None, path: str | None, tool: str | None, at: datetime | None
+    ) -> Group:
+        names: dict[str, Callable[[], Any]] = {
+            "model": lambda: model,
+            "session": lambda: session,
+            "path": lambda: path,
+            "tool": lambda: tool,
+            "day": lambda: at.date().isoformat() if at else None,
+        }
+        name = names[self._by]() or "unknown"
+        return self._groups.setdefault(name, Group(name))
+
+
+def _finish(group: Group) -> None:
+    group.lost = max(0, group.written - group.living - group.changed)
+    if group.cost is not None and group.living:
+        group.cost_per_living_line = round(group.cost / group.living, 6)

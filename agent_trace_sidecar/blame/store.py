@@ -1,0 +1,180 @@
+"""Reads what the database knows of some files, as changes in the order in which they were made."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from agent_trace_sidecar.blame.authors import Origin
+from agent_trace_sidecar.blame.history import Change, Span
+from agent_trace_sidecar.records.fingerprints import tokens_of
+
+FALLBACK: Final = "fallback"
+"""The method of ranges that are a guess; they count only when asked for."""
+
+_STATES: Final = """
+SELECT record_id, recorded_at, worktree, path, old_path, before_hashes, after_hashes
+FROM agent_trace_file_states WHERE project = ANY($1::text[]) AND path = ANY($2::text[])
+"""
+_RANGES: Final = """
+SELECT record_id, recorded_at, path, start_line, end_line, content_hash, contributor, model_id, session_id, method,
+       message_id, call_id, tool, line_hashes, line_tokens, voided_at IS NOT NULL AS void
+FROM agent_trace_ranges WHERE project = ANY($1::text[]) AND path = ANY($2::text[])
+ORDER BY start_line
+"""
+_WITH_KEYS: Final = """
+SELECT path, line_keys FROM agent_trace_file_states WHERE line_keys && $1::bigint[] AND NOT path = ANY($2::text[])
+LIMIT 2000
+"""
+_WRITTEN: Final = """
+SELECT DISTINCT key FROM agent_trace_file_states, unnest(line_keys) AS key
+WHERE line_keys && $1::bigint[] AND key = ANY($1::bigint[])
+"""
+_PROJECT: Final = "SELECT project FROM agent_trace_file_states WHERE project = $1 LIMIT 1"
+_MAX_RENAMES: Final = 8
+
+
+class Stored(NamedTuple):
+    """One record's change to one file."""
+
+    at: datetime
+    record_id: UUID
+    change: Change
+
+
+class Found(NamedTuple):
+    """A file in which some looked-for lines were written, and which of them."""
+
+    path: str
+    keys: frozenset[int]
+
+
+async def changes(
+    connection: asyncpg.Connection, projects: Sequence[str], paths: Iterable[str], *, include_fallback: bool
+) -> list[Stored]:
+    """All changes to some files and to those that they were moved from, oldest first."""
+    known: set[str] = set()
+    states: list[asyncpg.Record] = []
+    ranges: list[asyncpg.Record] = []
+    wanted = set(paths)
+    for _ in range(_MAX_RENAMES):
+        if not wanted:
+            break
+        known |= wanted
+        fresh = await connection.fetch(_STATES, projects, sorted(wanted))
+        ranges += await connection.fetch(_RANGES, projects, sorted(wanted))
+        states += fresh
+        wanted = {row["old_path"] for row in fresh if row["old_path"]} - known
+    return _in_order(_joined(states, ranges, include_fallback=include_fallback))
+
+
+async def recorded_project(connection: asyncpg.Connection, folders: Sequence[str]) -> str | None:
+    """The first of some folders that is a project without a repository."""
+    for folder in folders:
+        if await connection.fetchval(_PROJECT, folder) is not None:
+            return folder
+    return None
+
+
+async def written_elsewhere(connection: asyncpg.Connection, keys: Sequence[int], paths: Sequence[str]) -> list[Found]:
+    """Other files in which lines with some of these keys (see `fingerprints.line_keys`) were written."""
+    wanted = set(keys)
+    found: dict[str, set[int]] = defaultdict(set)
+    async with connection.transaction(readonly=True):
+        # Thousands of keys look to the planner as if they were in every row; each is in next to none.
+        await connection.execute("SET LOCAL enable_seqscan = off")
+        rows = await connection.fetch(_WITH_KEYS, keys, paths)
+    for row in rows:
+        found[row["path"]] |= wanted.intersection(row["line_keys"])
+    ordered = sorted(found.items(), key=lambda one: (-len(one[1]), one[0]))
+    return [Found(path, frozenset(own)) for path, own in ordered]
+
+
+async def written(connection: asyncpg.Connection, keys: Sequence[int]) -> set[int]:
+    """Those of some keys under which a line was written anywhere."""
+    async with connection.transaction(readonly=True):
+        await connection.execute("SET LOCAL enable_seqscan = off")  # as above
+        return {row["key"] for row in await connection.fetch(_WRITTEN, keys)}
+
+
+def _joined(
+    states: Iterable[asyncpg.Record], ranges: Iterable[asyncpg.Record], *, include_fallback: bool
+) -> list[Stored]:
+    """Give each state its ranges; ranges without a state are a change whose file is not known."""
+    own: dict[tuple[UUID, str], list[asyncpg.Record]] = defaultdict(list)
+    for row in ranges:
+        own[row["record_id"], row["path"]].append(row)
+    stored = []
+    for row in states:
+        rows = own.pop((row["record_id"], row["path"]), [])
+        if rows and all(one["void"] for one in rows):
+            continue
+        stored.append(_stored(row, rows, include_fallback=include_fallback))
+    stored.extend(
+        _stored(None, rows, include_fallback=include_fallback)
+        for rows in own.values()
+        if not all(one["void"] for one in rows)
+    )
+    return stored
+
+
+def _stored(state: asyncpg.Record | None, rows: Sequence[asyncpg.Record], *, include_fallback: bool) -> Stored:
+    live = [row for row in rows if not row["void"]]
+    row = state or live[0]
+    change = Change(
+        worktree=state["worktree"] if state else "",
+        path=row["path"],
+        old_path=state["old_path"] if state else None,
+        before=state["before_hashes"] if state else None,
+        after=state["after_hashes"] if state else None,
+        spans=tuple(_span(one, include_fallback=include_fallback) for one in live),
+    )
+    return Stored(row["recorded_at"], row["record_id"], change)
+
+
+def _span(row: asyncpg.Record, *, include_fallback: bool) -> Span:
+    return Span(
+        row["start_line"],
+        row["end_line"],
+        origin(row),
+        tuple(tokens_of(row["line_tokens"] or b"")),
+        row["line_hashes"],
+        excluded=row["method"] == FALLBACK and not include_fallback,
+    )
+
+
+def origin(row: asyncpg.Record) -> Origin:
+    """The call that a range belongs to."""
+    return Origin(
+        row["record_id"],
+        row["recorded_at"],
+        row["contributor"],
+        row["method"],
+        row["model_id"],
+        row["session_id"],
+        row["message_id"],
+        row["call_id"],
+        row["tool"],
+    )
+
+
+def _in_order(stored: Iterable[Stored]) -> list[Stored]:
+    """By time; of changes to a file at the same time that one first whose file the one before has left."""
+    waiting = sorted(stored, key=lambda one: (one.at, one.record_id))
+    ordered: list[Stored] = []
+    last: dict[tuple[str, str], bytes | None] = {}
+    while waiting:
+        same = [one for one in waiting[:50] if one.at == waiting[0].at]
+        following = (one for one in same if one.change.before == last.get(_place(one), one.change.before))
+        best: Any = next(following, waiting[0])
+        waiting.remove(best)
+        last[_place(best)] = best.change.after
+        ordered.append(best)
+    return ordered
+
+
+def _place(one: Stored) -> tuple[str, str]:
+    return one.change.worktree, one.change.path

@@ -1,0 +1,160 @@
+"""States of files, and finding lines of one state in others that know whose they are; pure."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from typing import Final, NamedTuple, TypeAlias
+
+from agent_trace_sidecar.blame.align import Block, Gap, align
+from agent_trace_sidecar.blame.authors import HUMAN, Author, Carried, Human, Unknown, Wrote, written
+from agent_trace_sidecar.blame.weight import Weights
+from agent_trace_sidecar.records.fingerprints import hashes_of
+
+_MAX_PLACES: Final = 40
+"""How many places of the same line are compared."""
+
+
+class Version:
+    """A state of a file and whose its lines are."""
+
+    def __init__(self, worktree: str, path: str, packed: bytes, authors: Sequence[Author]) -> None:
+        self.worktree, self.path = worktree, path
+        self.packed = packed
+        """See `fingerprints.line_hashes`."""
+        self.authors = authors
+
+    @cached_property
+    def hashes(self) -> list[int]:
+        """Of all lines."""
+        return hashes_of(self.packed)
+
+    @cached_property
+    def loose(self) -> list[int]:
+        """The same without regard to white space."""
+        return [one >> 32 for one in self.hashes]
+
+    @cached_property
+    def loose_set(self) -> frozenset[int]:
+        """The same for asking whether a line is there; a line without a hash is not."""
+        return frozenset(self.loose) - {0}
+
+
+Places: TypeAlias = dict[int, list[tuple[Version, int]]]
+"""Where lines stand, by their hash without regard to white space."""
+
+
+class Draft:
+    """A content whose lines are being given to their authors; what is None is open."""
+
+    def __init__(self, path: str, packed: bytes, weights: Weights) -> None:
+        self.path, self.packed, self.weights = path, packed, weights
+        self.hashes = hashes_of(packed)
+        self.authors: list[Author | None] = [None] * len(self.hashes)
+        self.gaps: list[Gap] = [Gap(0, 0, 0, len(self.hashes))]
+
+    def follow(self, base: Version, blocks: Sequence[Block], found: list[Gap]) -> None:
+        """Give the lines that stayed to whom they belong in the state before."""
+        for old, new, size in blocks:
+            self.authors[new : new + size] = base.authors[old : old + size]
+        self.gaps = found
+
+    def loose(self, at: int) -> int:
+        """A line's hash without regard to white space."""
+        return self.hashes[at] >> 32
+
+    def telling(self) -> list[int]:
+        """The open lines that say something."""
+        return [
+            at
+            for gap in self.gaps
+            for at in range(gap.new_start, gap.new_end)
+            if self.authors[at] is None and not self.weights.is_weak(self.hashes[at])
+        ]
+
+    def taken(self) -> set[int]:
+        """The recorded lines that stand here already, by their objects' ids."""
+        recorded = (written(author) for author in self.authors if author is not None)
+        return {id(wrote) for wrote in recorded if wrote is not None}
+
+    def weight(self, lines: Iterable[int]) -> float:
+        """What some lines weigh together."""
+        return sum(self.weights.of(self.hashes[at]) for at in lines)
+
+
+def matched_in_place(draft: Draft, version: Version, least: float, trust: float) -> None:
+    """Settle the open lines that stand at their place in another state of the file, in runs of at least a weight."""
+    for old, new, size in align(version.packed, draft.packed, draft.weights.is_weak):
+        start = new
+        while start < new + size:
+            end = start
+            while end < new + size and draft.authors[end] is None:
+                end += 1
+            if end > start and draft.weight(range(start, end)) >= least:
+                for at in range(start, end):
+                    draft.authors[at] = carried(version.authors[old + at - new], trust)
+            start = end + 1
+
+
+class _Found(NamedTuple):
+    weight: float
+    start: int
+    size: int
+    version: Version
+    position: int
+
+
+def matched_blocks(draft: Draft, places: Places, needed: Callable[[Author], float], trust: float) -> None:
+    """Settle blocks of open lines that stand somewhere else, the heaviest first where several begin at a line.
+
+    Args:
+        draft: what is being settled.
+        places: where lines may come from.
+        needed: the weight that a block must have, asked for the line that it was found by.
+        trust: how sure such a find is.
+    """
+    for at in draft.telling():
+        if draft.authors[at] is not None:
+            continue
+        good = []
+        for version, where in places.get(draft.loose(at), ())[-_MAX_PLACES:]:
+            one = _block(draft, at, version, where)
+            if one.weight >= needed(version.authors[where]):
+                good.append(one)
+        if not good:
+            continue
+        best = max(good, key=lambda one: one.weight)
+        for offset in range(best.size):
+            draft.authors[best.start + offset] = carried(best.version.authors[best.position + offset], trust)
+
+
+def _block(draft: Draft, at: int, version: Version, position: int) -> _Found:
+    """The longest run of open lines around a line that stands there in the same order."""
+    authors, there = draft.authors, version.loose
+    start, origin = at, position
+    while start and origin and authors[start - 1] is None and draft.loose(start - 1) == there[origin - 1]:
+        start, origin = start - 1, origin - 1
+    end, to = at + 1, position + 1
+    while end < len(authors) and to < len(there) and authors[end] is None and draft.loose(end) == there[to]:
+        end, to = end + 1, to + 1
+    return _Found(draft.weight(range(start, end)), start, end - start, version, origin)
+
+
+def lost(version: Version, gaps: Iterable[Gap]) -> Places:
+    """The lines of a state that are no longer at their place."""
+    places: Places = {}
+    for gap in gaps:
+        for at in range(gap.old_start, gap.old_end):
+            places.setdefault(version.loose[at], []).append((version, at))
+    return places
+
+
+def carried(author: Author, trust: float) -> Author:
+    """The author of a line that was found elsewhere."""
+    match author:
+        case Wrote():
+            return Carried(author, trust)
+        case Carried(wrote, before):
+            return Carried(wrote, before * trust)
+        case Human():
+            return HUMAN
+        case Unknown():
+            return author

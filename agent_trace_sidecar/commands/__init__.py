@@ -1,0 +1,1 @@
+"""One file per command: its arguments, its work and its text output."""

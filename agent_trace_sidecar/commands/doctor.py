@@ -1,0 +1,174 @@
+"""`doctor`: looks at everything that recording needs, and says what to do about what is missing.
+
+It changes nothing. What is `wrong` keeps lines from being recorded; a `note` is worth knowing.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+import asyncpg
+
+from agent_trace_sidecar.commands.common import CommandError
+from agent_trace_sidecar.commands.database import database_place, with_database
+from agent_trace_sidecar.commands.init import PLUGIN, shim_source
+from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.postgres.migrate import migration_files, schema_version
+from agent_trace_sidecar.postgres.partitions import PARTITIONED, months
+
+_PACKAGE: Final = "agent-trace-sidecar"
+_CONFIGS: Final = ("opencode.json", "opencode.jsonc", ".opencode/opencode.json", ".opencode/opencode.jsonc")
+_SKEW_MAX_S: Final = 5.0
+"""Times in the rows are this machine's; more than this and sessions of two machines can't be put in order."""
+_FREE_MIN_BYTES: Final = 1024 * 1024 * 1024
+"""What the spool may grow to during an outage of the database."""
+
+
+class Check(NamedTuple):
+    """One thing that was looked at; the text says what to do where it is not ok."""
+
+    what: str
+    state: Literal["ok", "note", "wrong"]
+    text: str
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The project."""
+    parser.add_argument(
+        "folder", metavar="DIR", type=Path, nargs="?", default=Path(), help="the project's; default: this"
+    )
+
+
+def run(config: Config, given: argparse.Namespace) -> int:
+    """Check everything that recording needs."""
+    checks = [shim(given.folder.resolve(), PLUGIN, shim_source(), os.environ), *programs(os.environ)]
+    checks += settings(enabled=config.enabled, redaction=config.redaction, log_dir=config.log_dir)
+    checks += state_folder(config.state_path)
+    try:
+        checks += with_database(config, database, prepare=False)
+    except CommandError as exc:
+        checks.append(Check("database", "wrong", f"{database_place(config)}: {exc}"))
+    print(as_text(checks))
+    return 1 if any(check.state == "wrong" for check in checks) else 0
+
+
+def shim(folder: Path, plugin: Path, source: str, environ: Mapping[str, str]) -> Check:
+    """Whether OpenCode, started in this folder, finds the shim: in the project, or in the user's configuration."""
+    homes = [
+        Path(environ[name]) / tail for name, tail in (("XDG_CONFIG_HOME", ""), ("HOME", ".config")) if name in environ
+    ]
+    places = [folder / plugin, *(home / "opencode" / "plugins" / plugin.name for home in homes)]
+    for place in places:
+        if place.is_file():
+            if place.read_text(encoding="utf-8", errors="replace") == source:
+                return Check("shim", "ok", str(place))
+            return Check("shim", "note", f"{place} is not of this version: run `agent-trace-sidecar init` there")
+    files = [folder / name for name in _CONFIGS] + [home / "opencode" / name for home in homes for name in _CONFIGS[:2]]
+    for file in files:
+        if file.is_file() and _PACKAGE in file.read_text(encoding="utf-8", errors="replace"):
+            return Check("shim", "ok", f"named in {file}")
+    return Check("shim", "wrong", f"OpenCode finds none in {folder}: run `agent-trace-sidecar init` there")
+
+
+def programs(environ: Mapping[str, str]) -> Iterator[Check]:
+    """What the shim and the sidecar start."""
+    path = environ.get("PATH")
+    found = shutil.which(_PACKAGE, path=path)
+    if found:
+        yield Check("sidecar", "ok", found)
+    else:
+        how = "the shim starts the one that `init` was run from; install it with `uv tool install agent-trace-sidecar`"
+        yield Check("sidecar", "note", f"not on PATH: {how}")
+    opencode = shutil.which("opencode", path=path)
+    if opencode is None:
+        yield Check("opencode", "note", "not on PATH here: see that it is where you start it")
+    else:
+        yield Check("opencode", "ok", f"{opencode} {_version(opencode)}")
+    if shutil.which("git", path=path) is None:
+        yield Check("git", "note", "not on PATH: lines changed by shell commands are not told apart")
+
+
+def settings(*, enabled: bool, redaction: bool, log_dir: str | None) -> Iterator[Check]:
+    """What was switched off."""
+    if not enabled:
+        yield Check("settings", "wrong", "AGENT_TRACE_ENABLED is off: nothing is recorded")
+    if not redaction:
+        yield Check("settings", "note", "AGENT_TRACE_REDACTION is off: secrets are stored as they are")
+    if log_dir:
+        yield Check("settings", "note", f"the shim writes to {log_dir}: `agent-trace-sidecar tail {log_dir}` must run")
+
+
+def state_folder(path: Path) -> Iterator[Check]:
+    """Whether the spool can be written, and has room."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=path) as probe:
+            probe.write(b"x")
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as exc:
+        yield Check("state", "wrong", f"{path} can't be written ({exc.strerror}): set AGENT_TRACE_STATE_DIR")
+        return
+    free = shutil.disk_usage(path).free
+    if free < _FREE_MIN_BYTES:
+        yield Check("state", "note", f"{path} has {free // 2**20} MiB left: an outage of the database may need 1024")
+    else:
+        yield Check("state", "ok", str(path))
+
+
+async def database(connection: asyncpg.Connection) -> list[Check]:
+    """The schema's version, the clock, and the months to come."""
+    server = connection.get_server_version()
+    checks = [Check("database", "ok", f"PostgreSQL {server.major}.{server.minor} answers")]
+    version, newest = await schema_version(connection), migration_files()[-1][0]
+    if version != newest:
+        has = f"at {version}" if version else "missing"
+        checks.append(
+            Check("schema", "wrong", f"{has}, this version needs {newest}: run `agent-trace-sidecar migrate`")
+        )
+        return [*checks, await _clock(connection)]
+    checks.append(Check("schema", "ok", version))
+    return [*checks, await _clock(connection), *await _months(connection)]
+
+
+async def _clock(connection: asyncpg.Connection) -> Check:
+    """The server's clock against ours, half-way between asking and hearing."""
+    before = datetime.now(UTC)
+    theirs: datetime = await connection.fetchval("SELECT clock_timestamp()")
+    after = datetime.now(UTC)
+    skew_s = (before + (after - before) / 2 - theirs).total_seconds()
+    if abs(skew_s) > _SKEW_MAX_S:
+        which = "ahead of" if skew_s > 0 else "behind"
+        text = f"this machine is {abs(skew_s):.0f} s {which} the database: set one of the clocks (NTP)"
+        return Check("clock", "wrong", text)
+    return Check("clock", "ok", f"{abs(skew_s):.1f} s apart from the database")
+
+
+async def _months(connection: asyncpg.Connection) -> list[Check]:
+    now = datetime.now(UTC)
+    for table in PARTITIONED:
+        if not any(month.first <= now < month.after for month in await months(connection, table)):
+            why = "its rows go to the default partition, where `prune` is slower"
+            return [
+                Check("months", "note", f"{table} has no partition for this month: run `migrate`; until then {why}")
+            ]
+    return [Check("months", "ok", "this month has its partitions")]
+
+
+def as_text(checks: Sequence[Check]) -> str:
+    """One line each."""
+    return "\n".join(f"{check.state:<6}{check.what:<10}{check.text}" for check in checks)
+
+
+def _version(program: str) -> str:
+    try:
+        done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return "(does not say its version)"
+    return done.stdout.strip()[:40]

@@ -1,0 +1,87 @@
+"""`export`: stored records as Agent Trace JSON lines, each through the parser of the version it was written in."""
+
+import argparse
+import sys
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import asyncpg
+
+from agent_trace_sidecar.commands.common import PROGRAM, CommandError, UsageError
+from agent_trace_sidecar.commands.database import with_database
+from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.records.trace import TraceError, encode, parse_record
+from agent_trace_sidecar.workspace.checkout import CheckoutError, checkout_of
+
+_RECORDS: Final = """
+SELECT record::text FROM agent_trace_records
+WHERE ($1::text IS NULL OR session_id = $1) AND ($2::timestamptz IS NULL OR recorded_at >= $2)
+  AND ($3::text[] IS NULL OR vcs_revision = ANY($3))
+ORDER BY recorded_at, record_id
+"""
+
+
+class Chosen(NamedTuple):
+    """Which records are wanted; what is None does not matter."""
+
+    session_id: str | None = None
+    since: datetime | None = None
+    revisions: Sequence[str] | None = None
+    """Full hashes of where the repository stood at the time of the edit."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Which records."""
+    parser.add_argument("--session", metavar="ID", help="only this session's")
+    parser.add_argument("--since", metavar="TIME", help="only those recorded since this ISO 8601 time")
+    parser.add_argument("--revision", metavar="REV", help="only those made at this revision (full hash)")
+    parser.add_argument("--range", metavar="A..B", help="only those made at one of these revisions, or at A itself")
+
+
+def run(config: Config, given: argparse.Namespace) -> int:
+    """Print the records."""
+    chosen = Chosen(given.session, _since(given.since), _revisions(given))
+
+    async def work(connection: asyncpg.Connection) -> int:
+        unread = 0
+        async for record in export(connection, chosen):
+            if isinstance(record, str):
+                print(record)
+            else:
+                unread += 1
+                print(f"{PROGRAM}: a record can't be exported: {record}", file=sys.stderr)
+        return 1 if unread else 0
+
+    return with_database(config, work)
+
+
+async def export(connection: asyncpg.Connection, chosen: Chosen) -> AsyncIterator[str | TraceError]:
+    """Yield each record as one JSON line of the current spec version, or the error that says why it can't be read."""
+    async with connection.transaction(readonly=True):
+        async for row in connection.cursor(_RECORDS, *chosen, prefetch=500):
+            try:
+                yield encode(parse_record(row[0]))
+            except TraceError as exc:
+                yield exc
+
+
+def _since(text: str | None) -> datetime | None:
+    if not text:
+        return None
+    try:
+        since = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"--since {text!r} is no ISO 8601 time, e.g. 2026-01-31T12:00:00Z.") from None
+    return since if since.tzinfo else since.replace(tzinfo=UTC)
+
+
+def _revisions(given: argparse.Namespace) -> list[str] | None:
+    """The full hashes of the revisions that were asked for."""
+    if given.range is None:
+        return [given.revision] if given.revision is not None else None
+    try:
+        return checkout_of(Path.cwd() / "x").commits(given.range)
+    except CheckoutError as exc:
+        raise CommandError(str(exc)) from None

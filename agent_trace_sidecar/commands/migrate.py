@@ -1,0 +1,27 @@
+"""`migrate`: creates the tables, or brings them up to date."""
+
+import argparse
+from datetime import UTC, datetime
+
+import asyncpg
+
+from agent_trace_sidecar.commands.database import with_database
+from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.postgres.migrate import migrate
+from agent_trace_sidecar.postgres.partitions import make_months
+
+
+def arguments(_: argparse.ArgumentParser) -> None:
+    """It has none."""
+
+
+def run(config: Config, _: argparse.Namespace) -> int:
+    """Apply what is not applied yet, and create the coming months."""
+
+    async def work(connection: asyncpg.Connection) -> list[str]:
+        applied = [f"applied {version}" for version in await migrate(connection)]
+        made = await make_months(connection, datetime.now(UTC).date())
+        return applied + [f"made {month}" for month in made.months] + made.notes
+
+    print("\n".join(with_database(config, work, prepare=False)) or "the tables are up to date")
+    return 0

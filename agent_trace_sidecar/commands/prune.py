@@ -1,0 +1,355 @@
+"""`prune`: drops what is old, and erases what belongs to a session, a repository or a user.
+
+Months that are over as a whole are dropped at once; everything else is deleted in batches of neighbouring pages, each
+its own transaction, so that no lock is held for long and a run that is stopped goes on where it was. The ids of what
+is gone stay in the gate: a replay of an old log does not bring it back.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple, Self
+from uuid import UUID
+
+import asyncpg
+
+from agent_trace_sidecar.commands.common import CommandError, UsageError
+from agent_trace_sidecar.commands.database import with_database
+from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.limits import SOURCES_KEEP
+from agent_trace_sidecar.postgres import partitions
+from agent_trace_sidecar.postgres.partitions import make_months
+
+Said = Callable[[str, int, float], None]
+"""Called with a table, the rows that have gone so far, and the share of it that has been gone through."""
+
+_BATCH_PAGES: Final = 1024
+"""Of 8 KiB each: what one transaction reads."""
+
+_PLACES: Final = {
+    "agent_trace_file_states": "recorded_at",
+    "agent_trace_ranges": "recorded_at",
+    "agent_trace_records": "recorded_at",
+    "agent_trace_dead_letters": "seen_at",
+    "agent_trace_events": "occurred_at",
+}
+"""What grows, with its clock. What says whose a row is goes after what only it can tell of: events go last."""
+
+_LEAVES: Final = """
+SELECT format('%I.%I', n.nspname, c.relname) AS name,
+       pg_relation_size(c.oid) / current_setting('block_size')::int AS pages
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE (c.oid = $1::regclass AND c.relkind = 'r')
+   OR c.oid IN (SELECT relid FROM pg_partition_tree($1::regclass) WHERE isleaf)
+ORDER BY c.relname
+"""
+
+_CHILDREN: Final = """
+SELECT DISTINCT session_id FROM agent_trace_events
+WHERE event_name = 'session.created' AND payload #>> '{input,event,properties,info,parentID}' = ANY($1)
+"""
+_SESSIONS_OF_SOURCES: Final = """
+SELECT DISTINCT session_id FROM agent_trace_events
+WHERE source_id = ANY($1) AND session_id IS NOT NULL AND ($2::text[] IS NULL OR payload->>'worktree' = ANY($2))
+"""
+_SOURCES_OF_USER: Final = "SELECT source_id FROM agent_trace_sources WHERE kind = 'instance' AND os_user = $1"
+_SOURCES_OF_REPOSITORY: Final = """
+SELECT s.source_id, r.key AS worktree FROM agent_trace_sources s, jsonb_each_text(s.repositories) r
+WHERE s.kind = 'instance' AND (r.key = $1 OR r.value = $1)
+"""
+# A log that is still there is opened again by whoever follows it, which renews its row; one that comes back later all
+# the same is read from its start, and the gate drops what it has let through. Rows of `redact` and `retry` stay.
+_QUIET: Final = "kind IN ('file', 'stdin', 'instance') AND updated_at < $1"
+_FORGET_SOURCES: Final = "DELETE FROM agent_trace_sources WHERE source_id = ANY($1) AND kind = 'instance'"
+_FORGET_WORKTREES: Final = """
+UPDATE agent_trace_sources SET repositories = repositories - $2::text[] WHERE source_id = ANY($1) AND kind = 'instance'
+"""
+
+
+_UNITS: Final = {"h": "hours", "d": "days", "w": "weeks"}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What to delete."""
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--older-than", metavar="AGE", help="everything older, e.g. 90d, 12w or 36h")
+    which.add_argument("--session", metavar="ID", help="this session and its subagents'")
+    which.add_argument("--repository", metavar="URL", help="all of this repository: its remote's URL, or a worktree")
+    which.add_argument("--user", metavar="NAME", help="all that this user of the operating system recorded")
+    parser.add_argument(
+        "--dedupe-older-than", metavar="AGE", help="also forget event ids; a replay of older logs stores them again"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be deleted")
+
+
+def run(config: Config, given: argparse.Namespace) -> int:
+    """Delete it."""
+    try:
+        asked = Asked.of(given)
+    except ValueError as exc:
+        raise UsageError(str(exc)) from None
+    print("\n".join(with_database(config, asked.work)))
+    return 0
+
+
+class Gone(NamedTuple):
+    """What went, or would go, from one table: rows one by one, and whole months."""
+
+    table: str
+    rows: int
+    months: tuple[str, ...] = ()
+
+
+class Belongings(NamedTuple):
+    """What is to be erased: whole sessions, and what else these sources recorded, in these worktrees only if named."""
+
+    sessions: list[str]
+    sources: list[UUID]
+    worktrees: list[str] | None = None
+
+
+# -- by age ----------------------------------------------------------------------------------------------------
+
+
+async def prune(
+    connection: asyncpg.Connection,
+    before: datetime,
+    *,
+    sources_before: datetime | None = None,
+    gate_before: datetime | None = None,
+    dry_run: bool = False,
+    said: Said = lambda *_: None,
+) -> list[Gone]:
+    """Delete what was recorded before a time.
+
+    Also what is kept about logs and runs that have been quiet since `sources_before`, and from the gate what it let
+    through before `gate_before`.
+    """
+    gone = []
+    for table, column in _PLACES.items():
+        months = await partitions.months(connection, table) if table in partitions.PARTITIONED else []
+        whole = [month.table for month in months if month.after <= before]
+        young = [month.table for month in months if month.first >= before]
+        dropped = [month for month in whole if dry_run or await partitions.drop(connection, month)]
+        rows = await _delete(
+            connection, table, f"{column} < $1", [before], leave=dropped + young, dry_run=dry_run, said=said
+        )
+        gone.append(Gone(table, rows, tuple(month.rpartition(".")[2] for month in dropped)))
+    if sources_before is not None:
+        rows = await _delete(connection, "agent_trace_sources", _QUIET, [sources_before], dry_run=dry_run, said=said)
+        gone.append(Gone("agent_trace_sources", rows))
+    if gate_before is not None:
+        rows = await _delete(
+            connection, "agent_trace_dedupe", "seen_at < $1", [gate_before], dry_run=dry_run, said=said
+        )
+        gone.append(Gone("agent_trace_dedupe", rows))
+    return gone
+
+
+# -- by owner --------------------------------------------------------------------------------------------------
+
+
+async def of_session(connection: asyncpg.Connection, session_id: str) -> Belongings:
+    """The session and those of its subagents."""
+    return Belongings(await _with_children(connection, [session_id]), [])
+
+
+async def of_user(connection: asyncpg.Connection, user: str) -> Belongings:
+    """What a user of the operating system recorded, on whichever machine.
+
+    Raises:
+        CommandError: nobody of that name did.
+    """
+    sources = [row["source_id"] for row in await connection.fetch(_SOURCES_OF_USER, user)]
+    if not sources:
+        raise CommandError(f"no source is known to be of user {user}; `select distinct os_user` names those that are.")
+    sessions = [row["session_id"] for row in await connection.fetch(_SESSIONS_OF_SOURCES, sources, None)]
+    return Belongings(await _with_children(connection, sessions), sources)
+
+
+async def of_repository(connection: asyncpg.Connection, repository: str) -> Belongings:
+    """What was recorded in a repository: its URL without credentials, or a worktree's path.
+
+    Raises:
+        CommandError: nothing was.
+    """
+    rows = await connection.fetch(_SOURCES_OF_REPOSITORY, repository)
+    if not rows:
+        raise CommandError(
+            f"no source is known to have worked in {repository}: give its URL without user and password, or a worktree."
+        )
+    sources = sorted({row["source_id"] for row in rows})
+    worktrees = sorted({row["worktree"] for row in rows})
+    sessions = [row["session_id"] for row in await connection.fetch(_SESSIONS_OF_SOURCES, sources, worktrees)]
+    return Belongings(await _with_children(connection, sessions), sources, worktrees)
+
+
+async def erase(
+    connection: asyncpg.Connection, what: Belongings, *, dry_run: bool = False, said: Said = lambda *_: None
+) -> list[Gone]:
+    """Delete what belongs to them from every table, and what is kept about the sources themselves."""
+    gone = []
+    for table in _PLACES:
+        where, arguments = _condition(table, what)
+        gone.append(Gone(table, await _delete(connection, table, where, arguments, dry_run=dry_run, said=said)))
+    if what.sources and not dry_run:
+        if what.worktrees is None:
+            await connection.execute(_FORGET_SOURCES, what.sources)
+        else:
+            await connection.execute(_FORGET_WORKTREES, what.sources, what.worktrees)
+    return gone
+
+
+def _condition(table: str, what: Belongings) -> tuple[str, list[object]]:
+    """Which rows of a table belong to them. A dead letter is no JSON, perhaps: it belongs to whom it mentions."""
+    if table == "agent_trace_events":
+        in_worktree = "$3::text[] IS NULL OR payload->>'worktree' = ANY($3)"
+        where = f"session_id = ANY($1::text[]) OR (source_id = ANY($2::uuid[]) AND ({in_worktree}))"
+        return where, [what.sessions, what.sources, what.worktrees]
+    if table == "agent_trace_dead_letters":
+        places = what.worktrees if what.worktrees is not None else [str(source) for source in what.sources]
+        return "line LIKE ANY($1::bytea[])", [[_anywhere(text) for text in (*what.sessions, *places)]]
+    if table == "agent_trace_file_states":
+        mine = "SELECT record_id FROM agent_trace_records WHERE session_id = ANY($1::text[])"
+        return f"record_id IN ({mine})", [what.sessions]
+    return "session_id = ANY($1::text[])", [what.sessions]
+
+
+def _anywhere(text: str) -> bytes:
+    r"""A pattern for LIKE: the text itself somewhere, whatever %, _ and \ are in it."""
+    return b"%" + re.sub(rb"([\\%_])", rb"\\\1", text.encode()) + b"%"
+
+
+async def _with_children(connection: asyncpg.Connection, sessions: Sequence[str]) -> list[str]:
+    known: set[str] = set()
+    new = set(sessions)
+    while new:
+        known |= new
+        new = {row["session_id"] for row in await connection.fetch(_CHILDREN, sorted(new))} - known - {None}
+    return sorted(known)
+
+
+# -- in batches ------------------------------------------------------------------------------------------------
+
+
+async def _delete(
+    connection: asyncpg.Connection,
+    table: str,
+    where: str,
+    arguments: list[object],
+    *,
+    leave: Sequence[str] = (),
+    dry_run: bool,
+    said: Said,
+) -> int:
+    """Delete the rows that match, or count them, except in the partitions to `leave`; their number."""
+    if await partitions.is_distributed(connection, table):
+        return await _change(connection, f"FROM {table} WHERE {where}", arguments, dry_run=dry_run)
+    leaves = [leaf for leaf in await connection.fetch(_LEAVES, table) if leaf["name"] not in leave]
+    total = sum(leaf["pages"] for leaf in leaves)
+    rows = passed = 0
+    for leaf in leaves:
+        for first in range(0, leaf["pages"], _BATCH_PAGES):
+            pages = f"ctid >= '({first},0)' AND ctid < '({first + _BATCH_PAGES},0)'"
+            rows += await _change(
+                connection, f"FROM {leaf['name']} WHERE {pages} AND ({where})", arguments, dry_run=dry_run
+            )
+            passed += min(_BATCH_PAGES, leaf["pages"] - first)
+            said(table, rows, passed / total)
+    return rows
+
+
+async def _change(connection: asyncpg.Connection, what: str, arguments: list[object], *, dry_run: bool) -> int:
+    """Delete or count, and return the number of rows; `what` is made of our own names and texts."""
+    if dry_run:
+        found: int = await connection.fetchval(f"SELECT count(*) {what}", *arguments)
+        return found
+    tag = await connection.execute(f"DELETE {what}", *arguments)
+    return int(tag.rpartition(" ")[2])
+
+
+class Asked(NamedTuple):
+    """What to delete."""
+
+    older_than: timedelta | None
+    gate_older_than: timedelta | None
+    session: str | None
+    repository: str | None
+    user: str | None
+    dry_run: bool
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> Self:
+        """Read the command line.
+
+        Raises:
+            ValueError: it is wrong; the text is the sentence that the user sees.
+        """
+        older, gate = (
+            _age("--older-than", arguments.older_than),
+            _age("--dedupe-older-than", arguments.dedupe_older_than),
+        )
+        if gate is not None and (older is None or gate < older):
+            raise ValueError(
+                "--dedupe-older-than goes with --older-than, and is not shorter: ids outlive their events."
+            )
+        return cls(older, gate, arguments.session, arguments.repository, arguments.user, arguments.dry_run)
+
+    async def work(self, connection: asyncpg.Connection) -> list[str]:
+        """Do it, and say what was done, a line per table.
+
+        Raises:
+            CommandError: there is nothing of that name.
+        """
+        said = _progress if sys.stderr.isatty() else _silence
+        if self.older_than is None:
+            gone = await erase(connection, await self._belongings(connection), dry_run=self.dry_run, said=said)
+            return [self._sentence(each) for each in gone]
+        now = datetime.now(UTC)
+        gate_before = now - self.gate_older_than if self.gate_older_than is not None else None
+        gone = await prune(
+            connection,
+            now - self.older_than,
+            sources_before=now - max(self.older_than, SOURCES_KEEP),
+            gate_before=gate_before,
+            dry_run=self.dry_run,
+            said=said,
+        )
+        lines = [self._sentence(each) for each in gone]
+        if self.dry_run:
+            return lines
+        made = await make_months(connection, now.date())
+        return lines + [f"made {month}" for month in made.months] + made.notes
+
+    async def _belongings(self, connection: asyncpg.Connection) -> Belongings:
+        if self.session is not None:
+            return await of_session(connection, self.session)
+        if self.repository is not None:
+            return await of_repository(connection, self.repository)
+        assert self.user is not None  # noqa: S101 - the parser requires one of them
+        return await of_user(connection, self.user)
+
+    def _sentence(self, gone: Gone) -> str:
+        verb = "would go" if self.dry_run else "deleted"
+        months = f", and whole months: {', '.join(gone.months)}" if gone.months else ""
+        return f"{gone.table}: {gone.rows} rows {verb}{months}"
+
+
+def _age(option: str, text: str | None) -> timedelta | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"([1-9][0-9]{0,4})([hdw])", text)
+    if found is None:
+        raise ValueError(f"{option} {text!r} is no age: give hours, days or weeks, e.g. 36h, 90d or 12w.")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def _progress(table: str, rows: int, share: float) -> None:
+    sys.stderr.write(f"\r{table}: {share:4.0%}, {rows} rows" + ("\n" if share >= 1 else ""))
+    sys.stderr.flush()
+
+
+def _silence(table: str, rows: int, share: float) -> None:
+    del table, rows, share

@@ -1,0 +1,139 @@
+"""The command `report`: one HTML file that shows a repository, a session or a span of time."""
+
+import argparse
+import os
+import re
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+
+from agent_trace_sidecar.commands.common import CommandError, UsageError
+from agent_trace_sidecar.commands.database import with_database
+from agent_trace_sidecar.commands.progress import Counting
+from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.pipeline.daemon import make_redactor
+from agent_trace_sidecar.redaction import Redactor
+from agent_trace_sidecar.report import repository, session, since
+from agent_trace_sidecar.report.page import Page, render
+from agent_trace_sidecar.report.repository import ReportError, Said
+from agent_trace_sidecar.report.repository_page import repository_page
+from agent_trace_sidecar.report.session_page import session_page
+from agent_trace_sidecar.report.since_page import since_page
+from agent_trace_sidecar.workspace.checkout import CheckoutError
+
+_NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9._-]+")
+_AGE: Final = re.compile(r"([0-9]{1,5})([dw])")
+_DAYS: Final = {"d": 1, "w": 7}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What to show, and where to write it."""
+    parser.add_argument("--session", metavar="ID", help="a session with its subagents, as a time line")
+    parser.add_argument(
+        "--since", metavar="AGE", help="report on a period, e.g. 30d; --repo adds a checkout recorded elsewhere"
+    )
+    parser.add_argument("--repo", metavar="DIR", type=Path, help="a repository: who wrote the lines of each file")
+    parser.add_argument("--rev", metavar="REV", help="with --repo: at this revision; default: as the files stand")
+    parser.add_argument(
+        "--path", metavar="PATH", action="append", help="with --repo: only this file or folder, from its root"
+    )
+    parser.add_argument("--output", metavar="FILE", type=Path, help="default: a name made of what the page shows")
+    parser.add_argument("--metadata-only", action="store_true", help="leave out code, prompts, outputs and titles")
+
+
+def run(config: Config, given: argparse.Namespace) -> int:
+    """Make a page, write it, and say where it is."""
+    _check(given)
+    output: Path = given.output or Path(f"agent-trace-{_name(given)}.html")
+    with closing(Counting("report")) as progress:
+        page = _page(config, given, progress.update)
+    size = _write(output, render(page, datetime.now(UTC)))
+    print(f"{output}  {size / 1e6:.1f} MB  {_NOT_PRINTABLE.sub('�', page.title)}")
+    for note in page.notes:
+        print(f"  {_NOT_PRINTABLE.sub('�', note)}")
+    return 0
+
+
+_NOT_PRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def _check(given: argparse.Namespace) -> None:
+    """Say what does not go together before anything is asked."""
+    chosen = [name for name in ("repo", "session", "since") if getattr(given, name) is not None]
+    if chosen not in (["repo"], ["session"], ["since"], ["repo", "since"]):
+        raise UsageError("say what to show: --repo DIR, --session ID or --since AGE (with --repo DIR, if need be).")
+    if chosen != ["repo"] and (given.rev is not None or given.path):
+        raise UsageError("--rev and --path go with --repo alone.")
+    if given.since is not None:
+        _first_day(given.since)
+    if given.output is not None and given.output.is_dir():
+        raise UsageError(f"{given.output} is a folder: name a file with --output.")
+    if given.repo is not None and not given.repo.is_dir():
+        raise CommandError(f"{given.repo} is no folder.")
+
+
+def _first_day(text: str) -> datetime:
+    """The beginning of the first day (UTC): of an age, or as it is."""
+    age = _AGE.fullmatch(text)
+    try:
+        day = datetime.now(UTC) - timedelta(days=int(age[1]) * _DAYS[age[2]]) if age else datetime.fromisoformat(text)
+        return day.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise UsageError(f"--since {text!r} is no age and no day, e.g. 30d, 12w or 2026-01-31.") from None
+
+
+def _page(config: Config, given: argparse.Namespace, said: Said) -> Page:
+    contents = not given.metadata_only
+    folder = given.repo.resolve() if given.repo is not None else None
+    mask = _mask(make_redactor(config))
+
+    async def work(connection: asyncpg.Connection) -> Page:
+        if given.session is not None:
+            return session_page(await session.gather(connection, given.session, said), contents=contents)
+        if given.since is not None:
+            first = _first_day(given.since)
+            return since_page(await since.gather(connection, first, folder, said), datetime.now(UTC))
+        assert folder is not None  # noqa: S101 - checked above
+        found = await repository.gather(connection, folder, given.rev, given.path or [], said)
+        return repository_page(found, mask, said, contents=contents)
+
+    try:
+        return with_database(config, work)
+    except (CheckoutError, ReportError) as exc:
+        raise CommandError(str(exc)) from None
+
+
+def _mask(redactor: Redactor) -> Callable[[str, str], str]:
+    """What a page shows of a file goes where every stored line went; what that can't work through is withheld."""
+
+    def mask(text: str, path: str) -> str:
+        try:
+            return redactor.text(text, path)
+        except Exception:  # noqa: BLE001 - fails closed, like the redactor itself
+            return ""
+
+    return mask
+
+
+def _name(given: argparse.Namespace) -> str:
+    """A file's name made of what is shown, which may be any text."""
+    what = given.session or (f"since-{given.since}" if given.since else given.repo.resolve().name)
+    return _NOT_IN_NAMES.sub("-", what).strip("-.")[:80] or "report"
+
+
+def _write(output: Path, text: str) -> int:
+    """Write all of it or nothing."""
+    whole = text.encode()
+    draft = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        draft.write_bytes(whole)
+        draft.replace(output)
+    except OSError as exc:
+        raise CommandError(f"{output} can't be written: {exc.strerror}.") from None
+    finally:
+        draft.unlink(missing_ok=True)
+    return len(whole)

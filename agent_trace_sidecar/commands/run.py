@@ -1,0 +1,38 @@
+"""`run`: records what the shim sends to stdin, until stdin ends."""
+
+import argparse
+import asyncio
+import os
+import sys
+from contextlib import suppress
+
+from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.pipeline.run import Run
+from agent_trace_sidecar.telemetry import logging as log
+
+
+def arguments(_: argparse.ArgumentParser) -> None:
+    """It has none: the shim starts it."""
+
+
+def run(config: Config, _: argparse.Namespace) -> int:
+    """Record until stdin ends or SIGTERM comes."""
+    if not config.enabled:
+        return 0
+    _step_back()
+
+    async def work() -> int:
+        recording = Run(config, log.logger())
+        async with recording.watched():
+            return await recording.run()
+
+    code = asyncio.run(work())
+    sys.stdout = None  # nobody may read it any more: don't fail while flushing
+    os._exit(code)  # a thread that waits for stdin for ever must not keep us
+
+
+def _step_back() -> None:
+    """Let a hook that wakes us by writing a line go on first: Linux would often give its processor to the one woken."""
+    if hasattr(os, "SCHED_BATCH"):
+        with suppress(OSError):  # a sandbox may forbid it
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

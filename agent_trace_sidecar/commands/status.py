@@ -1,0 +1,302 @@
+"""What `status` tells: the database's side, and the spools of this machine, which are there when it is not."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from agent_trace_sidecar.commands.common import CommandError
+from agent_trace_sidecar.commands.database import database_place, with_database
+from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.postgres.migrate import schema_version
+from agent_trace_sidecar.records.build import Builder, BuildSettings
+from agent_trace_sidecar.spool.folders import SPOOL_FOLDER, extent, is_owned, segments, spool_folders, trouble
+from agent_trace_sidecar.spool.segments import lines_after
+from agent_trace_sidecar.telemetry.health import HealthFile
+
+_NEWEST: Final = 20
+"""How many sources are listed one by one, and as many that miss lines; the sums cover all."""
+_GAPS_SHOWN: Final = 8
+_STALE_S: Final = 60.0
+"""A dead sidecar's spool that waits longer than this needs somebody to start a sidecar."""
+
+_AT: Final = re.compile(rb'"at":(\d{1,16})')
+_HEAD_BYTES: Final = 400
+"""The shim writes the time into a line's first bytes."""
+
+_TOTALS: Final = """
+SELECT coalesce(sum((state->>'read')::bigint), 0) AS read, coalesce(sum((state->>'stored')::bigint), 0) AS stored,
+       coalesce(sum((state->>'duplicate')::bigint), 0) AS duplicate, coalesce(sum((state->>'dead')::bigint), 0) AS dead
+FROM agent_trace_sources WHERE kind IN ('stdin', 'file', 'retry')
+"""
+_LOST: Final = """
+SELECT coalesce(sum((state->'sequence'->>'missing')::bigint), 0)::text AS missing,
+       coalesce(sum((state->>'lost')::bigint), 0)::text AS lost
+FROM agent_trace_sources WHERE kind = 'instance'
+"""
+_SOURCES: Final = """
+SELECT source_id, kind, host, position, state::text AS state, updated_at FROM agent_trace_sources
+WHERE kind = 'instance' AND coalesce((state->'sequence'->>'missing')::bigint, 0) >= $2
+ORDER BY updated_at DESC LIMIT $1
+"""
+_DEAD: Final = "SELECT reason, count(*) AS n FROM agent_trace_dead_letters GROUP BY reason ORDER BY n DESC, reason"
+
+
+class Spooled(msgspec.Struct, frozen=True):
+    """One spool on this machine."""
+
+    folder: str
+    bytes: int
+    pending_bytes: int
+    """Not in the database yet, as far as its sidecar said."""
+    pending_lines: int
+    lag_s: float
+    """The age of the oldest line that is not in the database; 0 when all are."""
+    owner_alive: bool
+    idle_s: float
+    unhealthy: bool = False
+    cause: str = ""
+    hint: str = ""
+    blocked: str = ""
+
+
+class Source(msgspec.Struct, frozen=True):
+    """One run of the shim, as the database knows it."""
+
+    instance: str
+    host: str
+    directory: str | None
+    opencode_version: str | None
+    highest_seq: int
+    missing: int
+    gaps: tuple[tuple[int, int], ...]
+    lost: int
+    updated_at: str
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """What the database says."""
+
+    schema_version: str | None
+    read: int = 0
+    stored: int = 0
+    duplicate: int = 0
+    dead: int = 0
+    missing: int = 0
+    lost: int = 0
+    dead_letters: dict[str, int] = {}
+    sources: tuple[Source, ...] = ()
+
+
+class Status(msgspec.Struct, frozen=True):
+    """Everything; `problems` are sentences, and empty when all is well."""
+
+    healthy: bool
+    problems: tuple[str, ...]
+    database: str
+    spool_bytes: int
+    pending_bytes: int
+    pending_lines: int
+    lag_s: float
+    gaps: int | None
+    """Lines missing by their numbers; None where the database did not say."""
+    lost: int | None
+    """Lines that shims say they gave up."""
+    stored: Stored | None
+    spools: tuple[Spooled, ...]
+    spool_trouble: str = ""
+    """Why `run` could take no lines, for all that the folder tells; `tail` needs no spool."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The form."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(config: Config, given: argparse.Namespace) -> int:
+    """Show the state of the recording; exit code 1 when it is unhealthy."""
+
+    async def work(connection: asyncpg.Connection) -> Stored:
+        return await from_database(connection, await schema_version(connection))
+
+    stored, error = None, ""
+    try:
+        stored = with_database(config, work, prepare=False)
+    except CommandError as exc:
+        error = str(exc)
+    root = config.state_path / SPOOL_FOLDER
+    found = judge(database_place(config), error, stored, from_spools(root), trouble(root))
+    print(msgspec.json.encode(found).decode() if given.json else as_text(found))
+    return 0 if found.healthy else 1
+
+
+async def from_database(connection: asyncpg.Connection, version: str | None) -> Stored:
+    """Read the database's side; `version` is its schema's, None where there is none."""
+    if version is None:
+        return Stored(None)
+    totals = await connection.fetchrow(_TOTALS)
+    assert totals is not None  # noqa: S101 - an aggregate has one row
+    dead = {row["reason"]: row["n"] for row in await connection.fetch(_DEAD)}
+    lost = await connection.fetchrow(_LOST)
+    assert lost is not None  # noqa: S101 - as above
+    newest = [*await connection.fetch(_SOURCES, _NEWEST, 0), *await connection.fetch(_SOURCES, _NEWEST, 1)]
+    newest.sort(key=lambda row: row["updated_at"], reverse=True)
+    sources = tuple({row["source_id"]: _source(row) for row in newest}.values())
+    return Stored(
+        version,
+        totals["read"],
+        totals["stored"],
+        totals["duplicate"],
+        totals["dead"],
+        int(lost["missing"]),
+        int(lost["lost"]),
+        dead_letters=dead,
+        sources=sources,
+    )
+
+
+def _source(row: asyncpg.Record) -> Source:
+    instance: UUID = row["source_id"]
+    builder = Builder(BuildSettings())
+    builder.load(instance, row["state"].encode())
+    summary = builder.summary(instance)
+    return Source(
+        str(instance),
+        row["host"],
+        summary.directory,
+        summary.opencode_version,
+        summary.highest_seq,
+        summary.missing,
+        summary.gaps,
+        summary.lost,
+        row["updated_at"].isoformat(timespec="seconds"),
+    )
+
+
+def from_spools(root: Path) -> tuple[Spooled, ...]:
+    """Look at the spools of this machine without touching them."""
+    found = []
+    for folder in spool_folders(root):
+        with suppress(FileNotFoundError):  # its sidecar has just removed it
+            found.append(_spooled(folder))
+    return tuple(found)
+
+
+def _spooled(folder: Path) -> Spooled:
+    start, end = extent(folder)
+    health = HealthFile(folder)
+    report = health.read()
+    shipped = max(health.shipped_to() or 0, report.position if report else 0, start)
+    now = HealthFile.now()
+    paths = [folder / f"{position:020d}.jsonl" for position in segments(folder)]
+    lines, first = lines_after(paths, shipped) if end > shipped else (0, b"")
+    at = _AT.search(first, 0, _HEAD_BYTES)
+    alive = is_owned(folder)
+    current = report if report is not None and alive else None
+    return Spooled(
+        folder.name,
+        end - start,
+        max(0, end - shipped),
+        lines,
+        round(max(0.0, now - int(at[1]) / 1000), 1) if at else 0.0,
+        alive,
+        round(max(0.0, now - max(map(_written_at, paths), default=0.0)), 1),
+        unhealthy=current is not None and current.unhealthy,
+        cause=current.cause if current else "",
+        hint=current.hint if current else "",
+        blocked=health.blocked() if alive else "",
+    )
+
+
+def _written_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # it is shipped and old enough
+        return 0.0
+
+
+def judge(
+    database: str, error: str, stored: Stored | None, spools: Sequence[Spooled], spool_trouble: str = ""
+) -> Status:
+    """Put both sides together and say what is wrong, and what to do about it."""
+    problems: list[str] = []
+    if error:
+        problems.append(error)
+    elif stored is not None and stored.schema_version is None:
+        problems.append("The database has no agent_trace tables yet: run `agent-trace-sidecar migrate`.")
+    for spool in spools:
+        if spool.blocked:
+            problems.append(f"A sidecar takes no lines: {spool.blocked}.")
+        if spool.unhealthy:
+            problems.append(f"A sidecar can't deliver ({spool.cause}): {spool.hint}")
+        if not spool.owner_alive and spool.pending_bytes and spool.idle_s > _STALE_S:
+            problems.append(
+                f"{spool.pending_lines} lines of a sidecar that has died wait in {spool.folder}: start one, for "
+                "example `agent-trace-sidecar run </dev/null`."
+            )
+    return Status(
+        healthy=not problems,
+        problems=tuple(dict.fromkeys(problems)),
+        database=database,
+        spool_bytes=sum(s.bytes for s in spools),
+        pending_bytes=sum(s.pending_bytes for s in spools),
+        pending_lines=sum(s.pending_lines for s in spools),
+        lag_s=max((s.lag_s for s in spools), default=0.0),
+        gaps=stored.missing if stored else None,
+        lost=stored.lost if stored else None,
+        stored=stored,
+        spools=tuple(spools),
+        spool_trouble=spool_trouble,
+    )
+
+
+def as_text(status: Status) -> str:
+    """The same for a person."""
+    lines = [f"{'healthy' if status.healthy else 'UNHEALTHY'}: {status.database}"]
+    lines += [f"  ! {problem}" for problem in status.problems]
+    if status.stored is not None:
+        s = status.stored
+        lines.append(f"schema   {s.schema_version or 'none'}")
+        lines.append(f"lines    {s.read} read = {s.stored} stored + {s.duplicate} duplicate + {s.dead} dead")
+        for reason, number in s.dead_letters.items():
+            lines.append(f"  dead   {number} {reason}")
+        if s.dead_letters:
+            lines.append("  `agent-trace-sidecar dead-letters` shows them, `dead-letters retry` tries them again")
+    lines.append(
+        f"spool    {status.spool_bytes} bytes; not in the database: {status.pending_bytes} bytes, "
+        f"{status.pending_lines} lines, the oldest {status.lag_s:.0f} s old"
+    )
+    if status.spool_trouble:
+        lines.append(f"  {status.spool_trouble}: `run` can take no lines here (`tail` needs no spool)")
+    for spool in status.spools:
+        if spool.pending_lines or spool.cause or spool.blocked:
+            state = "alive" if spool.owner_alive else "dead"
+            trouble = f": {spool.cause}: {spool.hint}" if spool.cause else ""
+            lines.append(
+                f"  {spool.folder}  sidecar {state}, {spool.pending_lines} lines wait for {spool.lag_s:.0f} s{trouble}"
+            )
+    if status.gaps is None:
+        lines.append("gaps     only the database knows")
+    else:
+        lines.append(f"gaps     {status.gaps} lines missing by their numbers, {status.lost} given up by the shim")
+    if status.stored is not None and status.stored.sources:
+        lines.append("sources  (newest first, and those with gaps)")
+        lines += [
+            f"  {s.updated_at}  {s.instance}  {s.host}  {s.highest_seq} lines  {s.directory or '-'}{_missing(s)}"
+            for s in status.stored.sources
+        ]
+    return "\n".join(lines)
+
+
+def _missing(source: Source) -> str:
+    """Which numbers are missing; of many gaps the youngest."""
+    if not source.missing:
+        return ""
+    shown = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in source.gaps[-_GAPS_SHOWN:])
+    return f"  missing {source.missing}: {'... ' if len(source.gaps) > _GAPS_SHOWN else ''}{shown}"

@@ -1,0 +1,225 @@
+"""The wire protocol, version 1: one line in, an `Envelope` or a `Rejected` out.
+
+The shim mints the ids; this module only checks. `input` and `output` stay raw JSON here: most lines are stored
+without ever being opened. Whatever Postgres' jsonb would refuse is settled here, so that one line never costs its
+neighbours their place in a batch: what can be repaired (NUL, lone surrogates, bytes that are no UTF-8) becomes
+U+FFFD and is noted in `Envelope.repaired`, what can't is rejected with its reason.
+"""
+
+import re
+from typing import Annotated, Final, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+EMPTY: Final = msgspec.Raw(b"")
+"""What an absent `input` or `output` decodes to."""
+
+
+class VcsObserved(msgspec.Struct, frozen=True):
+    """Where the repository stood when the hook fired."""
+
+    type: str
+    revision: str
+
+
+class LineRange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Lines of a file after a change that the change added or altered, counted from 1, both ends included."""
+
+    start: int
+    end: int
+    method: str
+    """How they were found: snapshot, diff, localised, content or fallback."""
+    content_hash: str | None = None
+    """See `content.content_hash`; None where the lines' true bytes are not known, or hold a secret."""
+    line_hashes: str | None = None
+    """See `fingerprints.line_hashes`, as hex text: 16 characters for each line."""
+    line_tokens: str | None = None
+    """See `fingerprints.packed_tokens`, as hex text."""
+
+
+class FileChange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What happened to one file; the paths are relative to the worktree, with forward slashes."""
+
+    path: str
+    kind: str
+    """add, update, delete or move."""
+    old_path: str | None = None
+    ranges: tuple[LineRange, ...] = ()
+    deleted: tuple[tuple[int, int], ...] = ()
+    """Lines of the old file that are gone, counted as the old file counted them."""
+    before_hashes: str | None = None
+    """The hashes of all its lines right before the change, as hex text; empty where there was no file, None where that
+    is not known or the file is too long."""
+    after_hashes: str | None = None
+    """The same right after the change; empty where there is no file any more."""
+
+
+class CallChange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """All that a call of a step changed, as OpenCode's snapshots of the step tell it."""
+
+    call_id: str
+    files: tuple[FileChange, ...]
+    vcs: VcsObserved | None = None
+    """Where the repository stood when the call ended."""
+
+
+class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the sidecar saw in the user's repository when the line arrived; written into the spool beside the line."""
+
+    vcs: VcsObserved | None = None
+    files: tuple[FileChange, ...] = ()
+    """On a finished tool call: what the call changed."""
+    calls: tuple[CallChange, ...] = ()
+    """On a finished step: those of its calls of which the snapshots say more than the calls did themselves."""
+    late: bool = False
+    """The repository did not answer in time: nothing is known of it."""
+
+
+class Withheld(msgspec.Struct, frozen=True):
+    """A line that was too long or too hostile to keep; only its size and the reason are left."""
+
+    bytes: int
+    reason: str
+
+
+class Envelope(msgspec.Struct):
+    """One well-formed line. `at` is milliseconds since the epoch."""
+
+    v: int
+    id: UUID
+    seq: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    at: int | float
+    instance: UUID
+    hook: str
+    api: int = 1
+    directory: str | None = None
+    worktree: str | None = None
+    input: msgspec.Raw = EMPTY
+    output: msgspec.Raw = EMPTY
+    lost: int = 0
+    """Lines that the shim had to give up since its start."""
+    redacted: dict[str, int] | None = None
+    """Secrets masked in this line, by rule; added by the redactor."""
+    observed: Observed | None = None
+    withheld: Withheld | None = None
+    repaired: tuple[str, ...] = ()
+    """What had to be mended, e.g. ("nul", "surrogate"); filled by `parse`."""
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """A line that is no event: `reason` is a stable word for counting, `error` a sentence without content."""
+
+    reason: str
+    error: str
+    instance: UUID | None = None
+    seq: int | None = None
+
+
+class Head(NamedTuple):
+    """The ids with which a line of the shim's begins."""
+
+    id: UUID
+    seq: int | None
+    instance: UUID | None
+
+
+_SUSPECT: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+_ESCAPE: Final = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u(0000|[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+_DECODER: Final = msgspec.json.Decoder(Envelope)
+
+
+_UUID: Final = rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_HEAD: Final = re.compile(
+    rb'\{"v":\d{1,9},"id":"(%b)"(?:,"seq":(\d{1,18}),"at":\d{1,20},"instance":"(%b)")?' % (_UUID, _UUID)
+)
+
+
+def head(line: bytes) -> Head | None:
+    """Whose line this is, even if the rest of it can't be read; None if it does not begin as the shim's lines do."""
+    found = _HEAD.match(line)
+    if found is None:
+        return None
+    event_id, seq, instance = found.groups()
+    return Head(UUID(event_id.decode()), int(seq) if seq else None, UUID(instance.decode()) if instance else None)
+
+
+def parse(line: bytes) -> Envelope | Rejected:
+    """Decode and check one line, without its newline. Never raises."""
+    repaired: list[str] = []
+    if not line.isascii():
+        line = _mend_utf8(line, repaired)
+    if b"\\u" in line and _SUSPECT.search(line):
+        line = _mend_escapes(line, repaired)
+    try:
+        envelope = _DECODER.decode(line)
+    except msgspec.ValidationError as exc:
+        return _cut_down(line) or Rejected(_reason(str(exc)), str(exc))
+    except RecursionError:
+        return Rejected("too_deep", "nested more deeply than any parser follows")
+    except ValueError as exc:
+        truncated = "truncated" in str(exc)
+        return Rejected("truncated" if truncated else "invalid_json", _without_content(str(exc)))
+    if envelope.v != 1:
+        return Rejected("unsupported_version", f"wire version {envelope.v} is not known to this sidecar")
+    if envelope.withheld is not None:
+        return _withheld(envelope)
+    if repaired:
+        envelope.repaired = tuple(repaired)
+    return envelope
+
+
+def _mend_utf8(line: bytes, repaired: list[str]) -> bytes:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        repaired.append("utf8")
+        return line.decode(errors="replace").encode()
+    return line
+
+
+def _mend_escapes(line: bytes, repaired: list[str]) -> bytes:
+    """Replace NUL and lone surrogates, walking escape by escape: an escaped backslash before u0000 is no NUL."""
+
+    def mend(match: re.Match[bytes]) -> bytes:
+        code = match[1]
+        if code is None:
+            return match[0]
+        kind = "nul" if code == b"0000" else "surrogate"
+        if kind not in repaired:
+            repaired.append(kind)
+        return b"\\ufffd"
+
+    return _ESCAPE.sub(mend, line)
+
+
+def _reason(message: str) -> str:
+    return "missing_field" if "missing required" in message else "wrong_type"
+
+
+def _without_content(message: str) -> str:
+    """Syntax errors of msgspec name a place, not the text; anything else is not repeated."""
+    return message if message.startswith(("JSON is malformed", "Input data was truncated", "Invalid")) else "not JSON"
+
+
+class _Stub(msgspec.Struct):
+    """What may be left of a line that was too long, if its ids did not stand at its beginning."""
+
+    withheld: Withheld
+    instance: UUID | None = None
+    seq: int | None = None
+
+
+def _cut_down(line: bytes) -> Rejected | None:
+    """What a stub without all its fields says."""
+    try:
+        return _withheld(msgspec.json.decode(line, type=_Stub)) if b'"withheld"' in line else None
+    except ValueError:
+        return None
+
+
+def _withheld(stub: Envelope | _Stub) -> Rejected:
+    assert stub.withheld is not None  # noqa: S101 - the callers looked
+    return Rejected(stub.withheld.reason, f"{stub.withheld.bytes} bytes were not kept", stub.instance, stub.seq)

@@ -1,0 +1,67 @@
+"""`replay`: finished logs to Postgres, one after the other."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.pipeline.daemon import Daemon
+from agent_trace_sidecar.pipeline.shipper import Shipper
+from agent_trace_sidecar.records.rows import Counts
+from agent_trace_sidecar.sources.file_log import FileLog
+from agent_trace_sidecar.telemetry.logging import Logger
+
+
+class Replayed(NamedTuple):
+    """What became of one file."""
+
+    label: str
+    bytes: int
+    counts: Counts
+    before: Counts
+    incomplete_bytes: int
+
+    def sentence(self) -> str:
+        """For a person."""
+        now = Counts(*(a - b for a, b in zip(self.counts, self.before, strict=True)))
+        if not now.read and self.before.read:
+            return f"{self.label}: nothing new, its {self.before.read} lines were stored before"
+        text = f"{self.label}: {now.read} lines read, {now.stored} stored, {now.duplicate} duplicate, {now.dead} dead"
+        if self.incomplete_bytes:
+            text += f"; its last line is incomplete ({self.incomplete_bytes} bytes) and left for a later replay"
+        return text
+
+
+async def replay(
+    config: Config,
+    logger: Logger,
+    paths: Sequence[Path],
+    progress: Callable[[FileLog, Shipper], None],
+) -> list[Replayed]:
+    """Ship finished logs one after the other; each goes on where an earlier replay of it stopped.
+
+    Args:
+        config: the settings.
+        logger: for what happens on the way.
+        paths: the logs.
+        progress: called after each batch.
+
+    Raises:
+        FencedError: another replay of the same file took over.
+        OSError: a file can't be read.
+    """
+    daemon = Daemon(config, logger, recorder=False)
+    done: list[Replayed] = []
+    try:
+        for path in paths:
+            with FileLog(path, daemon.redactor) as log:
+                shipper, sink = daemon.shipper(log, partial(progress, log))
+                try:
+                    await shipper.run()
+                finally:
+                    await sink.close()
+                done.append(Replayed(str(path), log.end, shipper.counts, shipper.counts_before, log.incomplete_bytes))
+    finally:
+        await daemon.database.close()
+    return done

@@ -1,0 +1,387 @@
+"""From a durable log to the database: batches, thresholds, retry, checkpoint, dead letters.
+
+One `Shipper` moves one log. It reads lines from the log's position, builds rows, and hands the sink a batch when
+enough lines wait or the oldest has waited long enough; while a batch is on its way the log grows, so the next one is
+larger by itself. The log is the only buffer: during an outage one batch waits here, the lines of the next one are read,
+and the rest stays where it is.
+
+After an error the database is asked how far it really is, and the answer decides: the batch was committed after
+all, it is sent again, or the log is read again from there (a fail-over to a replica that lags, a restored database).
+
+Two shippers may deliver lines of one run of a shim (the spool of a dead sidecar beside that of a new one). Each batch
+is built on what the database knows of the run at its commit: who comes second builds anew on what the first one left.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Collection, Coroutine
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol, TypeVar
+from uuid import UUID
+
+import backoff
+
+from agent_trace_sidecar.limits import BACKOFF_MAX_S, MAX_INSTANCES
+from agent_trace_sidecar.opencode.wire import Envelope, Rejected
+from agent_trace_sidecar.pipeline.batcher import Parsed, Reader
+from agent_trace_sidecar.postgres.errors import Fate, Verdict
+from agent_trace_sidecar.postgres.sink import FencedError, MovedError, PostgresSink, StoreError
+from agent_trace_sidecar.postgres.state import StaleError
+from agent_trace_sidecar.records.build import Builder
+from agent_trace_sidecar.records.dead_letter import dead_letter_id
+from agent_trace_sidecar.records.rows import Batch, Checkpoint, Counts, DeadItem, DeadLetter, Item, State
+from agent_trace_sidecar.sources.log import Log, LogLine
+from agent_trace_sidecar.telemetry.health import Health
+from agent_trace_sidecar.telemetry.logging import Logger
+from agent_trace_sidecar.telemetry.metrics import Metrics
+
+T = TypeVar("T")
+
+_BACKOFF_FIRST_S: Final = 0.1
+_PATIENCE_MAX: Final = 16.0
+"""So many times the usual deadline for a line that does not get through."""
+_DAMAGED_BYTES: Final = 64 * 1024
+"""Of damaged bytes, which may be a whole segment, this much goes to the dead letters."""
+_RACED: Final = Verdict(Fate.RETRY, "raced", "The checkpoint was locked by somebody else; it is tried again.")
+
+
+class DeliveredLogs(Protocol):
+    """Delivered logs that could be sent again; an idle shipper checks that the database still has them."""
+
+    def positions(self) -> dict[UUID, int]:
+        """How far the database has confirmed each log, by its id."""
+
+    def resend(self, ids: Collection[UUID]) -> None:
+        """The database has lost some of these: send them again."""
+
+
+class NoDeliveredLogs:
+    """Where a shipper is the only one."""
+
+    def positions(self) -> dict[UUID, int]:
+        """None."""
+        return {}
+
+    def resend(self, ids: Collection[UUID]) -> None:
+        """There is nothing to send."""
+
+
+class Shipper:
+    """Move one log into the database, for ever or until the log ends."""
+
+    def __init__(
+        self,
+        log: Log,
+        sink: PostgresSink,
+        make_builder: Callable[[], Builder],
+        logger: Logger,
+        *,
+        batch_size: int,
+        flush_ms: int,
+        retry_max: int,
+        metrics: Metrics | None = None,
+        delivered: DeliveredLogs | None = None,
+        on_change: Callable[["Shipper"], None] = lambda _: None,
+    ) -> None:
+        """`on_change` is called after each commit and whenever the health changes."""
+        self._log = log
+        self._sink = sink
+        self._make_builder = make_builder
+        self._logger = logger
+        self._reader = Reader(log, batch_size=batch_size, flush_s=flush_ms / 1000)
+        self._retry_max = retry_max
+        self._metrics = metrics or Metrics()
+        self._delivered = delivered or NoDeliveredLogs()
+        self._on_change = on_change
+        self._builder = make_builder()
+        self._known: dict[UUID, State] = {}
+        """The state that the database has of each instance the builder knows; the one seen last is the last."""
+        self._checkpoint = Checkpoint(0, 0, Counts(), "")
+        self._too_slow = False
+        self._patience = 1.0
+        self.health = Health()
+        self.counts_before = Counts()
+        self.position = 0
+
+    @property
+    def counts(self) -> Counts:
+        """What became of the log's lines so far, as the database says."""
+        return self._checkpoint.counts
+
+    async def run(self) -> None:
+        """Ship until the log has ended and everything of it is committed.
+
+        Raises:
+            FencedError: another process took the log over.
+        """
+        self._metrics.waiting(self, time.time())
+        try:
+            found = await self._retrying(lambda: self._sink.open_log(self._log.name, _now()))
+            self._metrics.waiting(self, None)
+            self.counts_before = found.counts
+            self._start_at(found)
+            while await self._more():
+                await self._deliver(await self._next_batch(await self._reader.gather(self.position)))
+        except FencedError:
+            self.health.fenced = True
+            self._logger.warning("log_taken_over", log=self._log.name.label)
+            raise
+        finally:
+            self._metrics.waiting(self, None)
+
+    # -- nothing to do ---------------------------------------------------------------------------------------
+
+    async def _more(self) -> bool:
+        """Wait for the next line; False when there never will be one. Meanwhile the database is looked at."""
+        while True:
+            try:
+                async with self._sink.failover.until_due():
+                    return await self._log.more(self.position)
+            except TimeoutError:
+                await self._check_failover()
+
+    async def _check_failover(self) -> None:
+        """Send again what the database has lost, by a fail-over or an older backup. One that is away can wait."""
+        self._sink.failover.postpone()
+        own = self._log.name.log_id
+        positions = self._delivered.positions() | ({own: self.position} if self._log.start < self.position else {})
+        if not positions:
+            return
+        with contextlib.suppress(StoreError):
+            lost = await self._sink.logs_behind(positions)
+            self._delivered.resend(lost - {own})
+            if own in lost:
+                self._start_at(await self._sink.resume_log(self._log.name, self._checkpoint.epoch, _now()))
+
+    # -- a batch ---------------------------------------------------------------------------------------------
+
+    async def _next_batch(self, lines: list[Parsed]) -> Batch:
+        """Build the rows of these lines."""
+        instances = _instances(lines)
+        await self._know(instances)
+        known = self._checkpoint
+        batch = Batch(self._log.name.log_id, known.epoch, known.position, self.position, _now())
+        batch.patience = self._patience
+        for line in lines:
+            at, batch.new_position = batch.new_position, line.source.end
+            self._build(batch, at, line)
+        for instance in instances:
+            state, before = self._builder.dump(instance), self._known[instance]
+            if state != before.data:
+                highest = self._builder.summary(instance).highest_seq
+                batch.states[instance] = State(before.version + 1, state, highest)
+        batch.check = self._log.check(batch.new_position)
+        oldest = batch.items[0].built.event.occurred_at if batch.items else batch.at
+        self._metrics.waiting(self, oldest.timestamp())
+        return batch
+
+    def _build(self, batch: Batch, at: int, line: Parsed) -> None:
+        match line.found:
+            case Envelope() as envelope:
+                built = self._builder.feed(envelope)
+                if envelope.redacted:
+                    self._metrics.masked(envelope.redacted)
+                if envelope.worktree:
+                    batch.worktrees.setdefault(envelope.instance, set()).add(envelope.worktree)
+                batch.items.append(Item(built, line.data, at))
+                batch.encoded_bytes += len(built.event.payload)
+            case Rejected(reason, error):
+                if line.instance is not None:
+                    self._builder.account(line.instance, line.seq)
+                letter = DeadLetter(batch.log_id, at, reason, error, line.data, batch.at)
+                batch.dead.append(_dead(letter))
+            case None if line.source.line is None:
+                batch.dead.append(_dead(_damaged(batch, at, line.source)))
+            case None:
+                pass  # an empty line
+
+    async def _know(self, instances: set[UUID]) -> None:
+        """Give the builder what the database remembers of these instances, before their first line."""
+        unknown = instances - self._known.keys()
+        if unknown:
+            found = await self._retrying(lambda: self._sink.load_states(unknown))
+            for instance in unknown:
+                self._known[instance] = found.get(instance, State(0))
+                self._builder.load(instance, self._known[instance].data)
+        for instance in instances:
+            self._known[instance] = self._known.pop(instance)
+
+    def _forget_all(self) -> None:
+        """Before the next line the database is asked again what it knows of its instance."""
+        self._builder = self._make_builder()
+        self._known.clear()
+
+    def _forget_eldest(self) -> None:
+        """Bound what is remembered of instances: the database has it."""
+        while len(self._known) > MAX_INSTANCES:
+            eldest = next(iter(self._known))
+            del self._known[eldest]
+            self._builder.forget(eldest)
+
+    # -- delivery --------------------------------------------------------------------------------------------
+
+    async def _deliver(self, batch: Batch) -> None:
+        """Write the batch until it is committed, or until the database turns out to be elsewhere.
+
+        Meanwhile the next lines are read, masked and parsed, but not built: what is built depends on this batch.
+        """
+        writing = asyncio.create_task(self._retrying(lambda: self._write(batch)))
+        try:
+            await self._reader.read_ahead(batch.new_position, writing.done)
+            written = await writing
+        finally:
+            if not writing.done():
+                writing.cancel()
+                await asyncio.wait({writing})
+        if written is None:
+            return
+        self._known.update(batch.states)
+        self._measure(batch, written)
+        self._checkpoint = Checkpoint(batch.epoch, batch.new_position, written, batch.check)
+        self.position = batch.new_position
+        self._log.release(self.position)
+        self._forget_eldest()
+        self._on_change(self)
+
+    def _measure(self, batch: Batch, written: Counts) -> None:
+        before = self.counts
+        for outcome in ("stored", "duplicate", "dead"):
+            self._metrics.counted(outcome, max(0, getattr(written, outcome) - getattr(before, outcome)))
+        for dead in batch.dead:
+            self._metrics.dead(dead.letter.reason)
+        for instance in batch.states:
+            found = self._builder.summary(instance)
+            self._metrics.gaps(instance, found.missing, found.lost)
+        self._metrics.waiting(self, None)
+
+    async def _write(self, batch: Batch) -> Counts | None:
+        """One attempt; None when the log must be read again, or from another position.
+
+        Raises:
+            StoreError: try again.
+        """
+        try:
+            if self.health.failures:
+                await self._sink.resume_log(self._log.name, batch.epoch, _now())
+            if self._too_slow:
+                self._make_it_easier(batch)
+                return None
+            return await self._commit(batch)
+        except StaleError:
+            self._forget_all()
+            return None
+        except MovedError:
+            found = await self._sink.resume_log(self._log.name, batch.epoch, _now())
+        if found.position == batch.new_position and found.counts.read:
+            return found.counts
+        if found.position == batch.old_position:
+            raise StoreError(_RACED)
+        self._start_at(found)
+        return None
+
+    async def _commit(self, batch: Batch) -> Counts:
+        began = time.monotonic()
+        try:
+            written = await self._sink.write(batch, self._log.name, self.counts)
+        except StoreError as exc:
+            self._too_slow = exc.too_slow
+            raise
+        took = time.monotonic() - began
+        self._metrics.flushed(took)
+        if took * 4 < self._sink.write_deadline_s:  # twice as much has room to spare
+            self._reader.grow()
+        self._patience = 1.0
+        return written.counts
+
+    def _make_it_easier(self, batch: Batch) -> None:
+        """The database answers, but has not taken the batch in time: send less at once, or wait longer for one line."""
+        self._too_slow = False
+        if len(batch.items) + len(batch.dead) > 1:
+            self._reader.shrink()
+        else:
+            self._patience = min(self._patience * 2, _PATIENCE_MAX)
+        self._forget_all()
+
+    def _start_at(self, found: Checkpoint) -> None:
+        """Read the log from where the database is; its own memory of what came before counts, not ours."""
+        position = found.position
+        known = position == 0 or found.check == self._log.check(position)
+        if not self._log.start <= position <= self._log.end or not known:
+            self._logger.warning(
+                "log_position_reset",
+                log=self._log.name.label,
+                database=position,
+                start=self._log.start,
+                end=self._log.end,
+            )
+            position = self._log.start
+        if position < self.position:
+            self._sink.failover.soon()  # what it has lost of this log it may have lost of others
+        self._forget_all()
+        self._checkpoint = found
+        self.position = position
+        self._log.rewind(position)
+
+    async def _retrying(self, attempt: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Repeat `attempt` until it succeeds, with full jitter between the tries; only the caller's end stops it."""
+        pauses = backoff.expo(base=2, factor=_BACKOFF_FIRST_S, max_value=BACKOFF_MAX_S)
+        next(pauses)
+        while True:
+            try:
+                result = await attempt()
+            except StoreError as exc:
+                self._failed(exc.verdict)
+                await asyncio.sleep(backoff.full_jitter(next(pauses)))
+            else:
+                if self.health.failures:
+                    self._logger.info("database_back", log=self._log.name.label, after_failures=self.health.failures)
+                    self.health = Health()
+                    self._on_change(self)
+                return result
+
+    def _failed(self, found: Verdict) -> None:
+        self._metrics.retried(found.cause)
+        health = self.health
+        first_of_its_kind = health.cause != found.cause
+        health.failures += 1
+        health.cause, health.hint = found.cause, found.hint
+        turned = not health.unhealthy and (health.failures > self._retry_max or found.fate is Fate.OPERATOR)
+        health.unhealthy = health.unhealthy or turned
+        if first_of_its_kind or turned:
+            log = self._logger.error if found.fate is Fate.OPERATOR or turned else self._logger.warning
+            log(
+                "database_failed",
+                log=self._log.name.label,
+                cause=found.cause,
+                hint=found.hint,
+                failures=health.failures,
+            )
+        self._on_change(self)
+
+
+def _instances(lines: list[Parsed]) -> set[UUID]:
+    """Whose lines these are; hashing each line's would take longer than reading it."""
+    found: set[UUID] = set()
+    last = None
+    for line in lines:
+        if line.instance is not None and line.instance is not last:
+            last = line.instance
+            found.add(last)
+    return found
+
+
+def _dead(letter: DeadLetter) -> DeadItem:
+    return DeadItem(dead_letter_id(letter), letter)
+
+
+def _damaged(batch: Batch, at: int, line: LogLine) -> DeadLetter:
+    """What becomes of bytes that are no line any more."""
+    if not line.damaged:
+        return DeadLetter(batch.log_id, at, "missing", f"{line.end - at} bytes of the log are gone", b"", batch.at)
+    error = f"{line.end - at} bytes of the log do not match their checksum"
+    return DeadLetter(batch.log_id, at, "damaged", error, line.damaged[:_DAMAGED_BYTES], batch.at)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

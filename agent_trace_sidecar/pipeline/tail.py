@@ -1,0 +1,327 @@
+"""Joins the stages for `tail`: follow log files that others write, to Postgres.
+
+The files are the log, nothing is written twice. One connection serves all of them, a turn each: a turn ships what
+a file holds and what it gains meanwhile, until another one has something to ship. Files go in the order of their
+first lines, and each turn takes the builder's state from the database, so that a run of the shim which is spread
+over rotated files is read as the one sequence that it is.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+
+from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.limits import (
+    DRAIN_DEADLINE_S,
+    SPOOL_KEEP_S,
+    TAIL_ABANDONED_S,
+    TAIL_BACKLOG_BYTES,
+    TAIL_GRACE_S,
+    TAIL_KEEP_S,
+    TAIL_POLL_S,
+    TAIL_RENEW_S,
+    TAIL_TURN_S,
+)
+from agent_trace_sidecar.pipeline.daemon import Daemon
+from agent_trace_sidecar.postgres.sink import FencedError, StoreError
+from agent_trace_sidecar.sources.cursor import Mask, masked_by
+from agent_trace_sidecar.sources.tail import Tail, TailFile, look
+from agent_trace_sidecar.sources.tail_log import TailLog, tail_id
+from agent_trace_sidecar.telemetry.logging import Logger
+from agent_trace_sidecar.workspace.scope import Below, own
+
+_AT: Final = re.compile(rb'"at":(\d{1,16})')
+_FRESH_MS: Final = 5_000
+"""What the repository holds now says something about a line only while the line is young."""
+
+
+class Follow(Daemon):
+    """The `tail` daemon."""
+
+    def __init__(
+        self,
+        config: Config,
+        logger: Logger,
+        paths: Sequence[Path],
+        *,
+        worktree_roots: Sequence[Path] = (),
+        remove_shipped: bool = False,
+        keep_s: float = TAIL_KEEP_S,
+        abandoned_s: float = TAIL_ABANDONED_S,
+        renew_s: float = TAIL_RENEW_S,
+    ) -> None:
+        """Follow the logs in `paths` (folders or files, which need not be there yet).
+
+        Args:
+            config: the settings.
+            logger: takes the log lines.
+            paths: what to follow.
+            worktree_roots: the folders whose worktrees may be read. Without one: those of the user of this process,
+                for events in files of the same user.
+            remove_shipped: whether closed files are removed once they have been stored for `keep_s` seconds.
+            keep_s: see `remove_shipped`.
+            abandoned_s: how long a file that was never marked as closed must have been quiet to be removed.
+            renew_s: how often the database hears of a file that does not grow.
+        """
+        super().__init__(config, logger, allows=Below(worktree_roots) if worktree_roots else own)
+        self._has_roots = bool(worktree_roots)
+        self._paths = paths
+        self._remove_shipped, self._keep_s = remove_shipped, keep_s
+        self._abandoned_s, self._renew_s = abandoned_s, renew_s
+        self._flush_s = config.flush_ms / 1000
+        self._tail = Tail()
+        self._looked = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._looks_left = -1
+        """After the signal to stop, how many looks are still worth waiting for; -1 before it."""
+        self._sink = self.sink(self._connected)
+        self._observer = self.observer()
+        self._masked_and_observed = masked_by(self.redactor, self._observe)
+        self._masked = masked_by(self.redactor)
+
+    async def run(self) -> int:
+        """Follow until SIGTERM or Ctrl-C; return the exit code."""
+        self._handle_signals()
+        for path in self._paths:
+            if not path.exists():
+                self.logger.warning("tail_path_missing", path=str(path), hint="it is followed once it is there")
+        looking = asyncio.create_task(self._look_forever())
+        serving = asyncio.create_task(self._serve_forever())
+        stopped = asyncio.create_task(self._wake.wait())
+        try:
+            await asyncio.wait({looking, serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if stopped.done():
+                await asyncio.wait({looking, serving}, timeout=DRAIN_DEADLINE_S, return_when=asyncio.FIRST_COMPLETED)
+            return self._outcome(looking, serving)
+        finally:
+            for task in (looking, serving, stopped):
+                task.cancel()
+            await asyncio.gather(looking, serving, stopped, return_exceptions=True)
+            self._tail.close()
+            await self._sink.close()
+            await self.database.close()
+
+    def _outcome(self, looking: asyncio.Task[None], serving: asyncio.Task[None]) -> int:
+        if looking.done():
+            looking.result()  # it ends by an error only
+        if not serving.done():
+            self.logger.warning(
+                "drain_gave_up", bytes_left=self.log_bytes()[1], hint="the next tail to start delivers them"
+            )
+            return 0
+        try:
+            serving.result()
+        except FencedError:
+            self.logger.error("tail_taken_over", hint="another tail follows the same files: one of them is enough")
+            return 1
+        return 0
+
+    def log_bytes(self) -> tuple[int, int]:
+        """Bytes of the followed files, and those of them that are not in the database, for metrics."""
+        files = self._tail.files
+        return sum(f.size for f in files), sum(f.end - f.shipped for f in files if f.unread)
+
+    def _observe(self, line: bytes) -> bytes | None:
+        """What the repository says about a line that was written just now."""
+        return self._observer.observe(line) if _is_fresh(line) else None
+
+    def _mask(self, file: TailFile) -> Mask:
+        """Who can write a file decides what is read: no more than what that user may read anyway."""
+        may_observe = self._has_roots or file.uid == os.geteuid()
+        return self._masked_and_observed if may_observe else self._masked
+
+    # -- looking ---------------------------------------------------------------------------------------------
+
+    async def _look_forever(self) -> None:
+        """Look at the files again and again; a tenth of the time at most goes into it."""
+        while True:
+            began = time.monotonic()
+            seen = await asyncio.to_thread(look, self._paths)
+            self._tail.update(seen, time.monotonic())
+            self._tell_gone()
+            if self._stopping:
+                self._looks_left -= 1
+            self._looked.set()
+            pause = max(TAIL_POLL_S, 9 * (time.monotonic() - began))
+            if self._stopping:
+                await asyncio.sleep(pause)
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+
+    def _tell_gone(self) -> None:
+        """Lines that can't be read any more are a loss, unless a copy of the file holds them."""
+        for file in self._tail.gone:
+            unread = file.end - file.shipped
+            self.logger.warning(
+                "tail_file_gone", path=file.label, unread_bytes=unread, hint="it was truncated or deleted too early"
+            )
+        self._tail.gone.clear()
+
+    async def _stay(self, file: TailFile) -> bool:
+        """Wait for the next look; False when it is another file's turn, or time to stop."""
+        if self._is_over() or any(other is not file for other in self._due()):
+            return False
+        self._looked.clear()
+        await self._looked.wait()
+        return time.monotonic() - file.grown_at < TAIL_TURN_S
+
+    def _is_over(self) -> bool:
+        """Whether everything that was written before the signal to stop has been looked at."""
+        return self._stopping and self._looks_left <= 0
+
+    def _due(self) -> list[TailFile]:
+        """Files that may not wait any longer."""
+        now = time.monotonic()
+        return [
+            file
+            for file in self._tail.files
+            if file.waiting_since is not None
+            and file.unread
+            and (
+                self._stopping
+                or not file.asked
+                or file.end - file.shipped >= TAIL_BACKLOG_BYTES
+                or now - file.waiting_since >= self._flush_s
+            )
+        ]
+
+    # -- serving ---------------------------------------------------------------------------------------------
+
+    async def _serve_forever(self) -> None:
+        while True:
+            if self._due():
+                for file in self._tail.files:
+                    if file.unread:
+                        await self._serve(file)
+            elif self._is_over():
+                return
+            await self._tidy()
+            await self._check_failover()
+            self._looked.clear()
+            if not self._due():
+                await self._looked.wait()
+
+    async def _serve(self, file: TailFile) -> None:
+        """One turn."""
+        shipper, _ = self.shipper(TailLog(file, self._mask(file), lambda: self._stay(file)), sink=self._sink)
+        await shipper.run()
+        file.waiting_since = None
+
+    async def _connected(self, connection: asyncpg.Connection) -> None:
+        """A new connection may lead to a server that knows less: ask again how far the younger files are."""
+        await self.database.prepare(connection)
+        now = time.monotonic()
+        for file in self._tail.files:
+            if now - file.grown_at < SPOOL_KEEP_S:
+                file.asked = False
+
+    def positions(self) -> dict[UUID, int]:
+        """How far the younger files are stored, as the database said."""
+        now = time.monotonic()
+        files = (f for f in self._tail.files if f.asked and f.shipped and now - f.grown_at < SPOOL_KEEP_S)
+        return {tail_id(file): file.shipped for file in files}
+
+    def resend(self, ids: Collection[UUID]) -> None:
+        """Ask the database again how far these are."""
+        for file in self._tail.files:
+            if tail_id(file) in ids:
+                file.asked = False
+
+    async def _check_failover(self) -> None:
+        """As an idle shipper does: a fail-over, or an older backup, may have lost what was stored."""
+        if not self._sink.failover.due:
+            return
+        self._sink.failover.postpone()
+        if positions := self.positions():
+            with contextlib.suppress(StoreError):
+                self.resend(await self._sink.logs_behind(positions))
+
+    # -- files that are done ---------------------------------------------------------------------------------
+
+    async def _tidy(self) -> None:
+        """Let go of files that are gone, and remove those that are shipped and closed, when told so."""
+        now = time.monotonic()
+        for file in self._tail.files:
+            if file.unread:
+                continue
+            if now - file.asked_at > self._renew_s:
+                file.asked = False
+            elif file.path is None:
+                self._let_go(file, now)
+            elif self._remove_shipped and self._is_done(file, now):
+                await self._remove(file, Path(file.path))
+
+    def _let_go(self, file: TailFile, now: float) -> None:
+        """Its writer may still have it open; when it has been quiet for long enough its last line is what it is."""
+        if now - file.grown_at < TAIL_GRACE_S:
+            return
+        if file.size > file.end:
+            file.close()
+        else:
+            self._tail.forget(file)
+
+    def _is_done(self, file: TailFile, now: float) -> bool:
+        """Whether nobody writes a file any more and it has been stored for long enough.
+
+        The shim marks the files that it has closed. One without the mark, of an OpenCode that was killed, counts as
+        closed when it has been quiet for long and the kernel says that nobody has it open.
+        """
+        quiet_s = now - max(file.shipped_at, file.grown_at)
+        path = Path(file.label)
+        if quiet_s < self._keep_s or now < file.ask_again_at or file.size != file.end or path.is_symlink():
+            return False
+        if not file.closed and (quiet_s < self._abandoned_s or path in self._paths):
+            return False
+        file.ask_again_at = now + TAIL_GRACE_S
+        return file.closed or file.nobody_has_it_open()
+
+    async def _remove(self, file: TailFile, path: Path) -> None:
+        """Remove a file, if the database confirms that it has all of it."""
+        await self._serve(file)
+        if file.shipped == file.end == file.present_size() and file.intact():
+            self._unlink(file, path)
+
+    def _unlink(self, file: TailFile, path: Path) -> None:
+        try:
+            status = path.lstat()
+            if (status.st_dev, status.st_ino) != file.key:
+                return
+            path.unlink()
+        except OSError as exc:
+            self.logger.error("tail_remove_failed", path=str(path), error=exc.strerror)
+        else:
+            self.logger.info("tail_file_removed", path=str(path))
+
+    # -- stopping --------------------------------------------------------------------------------------------
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGIO, signal.SIG_IGN)  # the kernel's word that a file it had leased to us is wanted
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._terminate)
+
+    def _terminate(self) -> None:
+        """The first signal drains, the second one ends at once: the files hold what is not delivered."""
+        if self._stopping:
+            os._exit(1)
+        self._stopping = True
+        self._looks_left = 2  # the one that is under way may have begun before the last line was written
+        self._wake.set()
+
+
+def _is_fresh(line: bytes) -> bool:
+    at = _AT.search(line, 0, 400)
+    return at is not None and abs(time.time() * 1000 - int(at[1])) < _FRESH_MS

@@ -1,0 +1,1 @@
+"""Postgres: one batch, one transaction; naming the server, migrations, months, and the embedded server."""

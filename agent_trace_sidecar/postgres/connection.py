@@ -1,0 +1,125 @@
+"""Connections to Postgres that can't hang: how they are made, and how work on them is cut off.
+
+The statement cache stays off: with it COPY stored wrong values after a column's type had changed, and poolers lose
+prepared statements.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import asyncpg
+from asyncpg.connect_utils import SessionAttribute
+
+from agent_trace_sidecar.limits import CONNECT_DEADLINE_S
+from agent_trace_sidecar.postgres.address import Address, resolve
+from agent_trace_sidecar.postgres.errors import Fate, verdict
+from agent_trace_sidecar.postgres.passfile import password
+
+T = TypeVar("T")
+
+
+async def connect(url: str, deadline_s: float = CONNECT_DEADLINE_S, *, writes: bool = False) -> asyncpg.Connection:
+    """Connect as every part of the program does: no statement cache, a name in pg_stat_activity, a deadline.
+
+    Of several hosts in the URL each gets its share of the time: the driver would wait for the first one, which may
+    have lost its power, until nothing is left for the second. Who `writes` gets one of them that can be written to,
+    unless the URL says what it wants: after a fail-over the old primary may be back, as a standby, and named first.
+
+    Raises:
+        AddressError: the URL, or the service that it names, can't be used.
+    """
+    address = resolve(url, os.environ)
+    urls = one_host_each(address.url)
+    said = "target_session_attrs" in address.url or "PGTARGETSESSIONATTRS" in os.environ
+    wanted = SessionAttribute.read_write if writes and len(urls) > 1 and not said else None
+    while True:
+        one, *urls = urls
+        try:
+            return await _connect(Address(one, address.tls), deadline_s / (len(urls) + 1), wanted)
+        except Exception as exc:
+            if not urls or verdict(exc).fate is not Fate.RETRY:
+                raise
+
+
+async def _connect(address: Address, deadline_s: float, wanted: SessionAttribute | None) -> asyncpg.Connection:
+    async with asyncio.timeout(deadline_s):
+        return await asyncpg.connect(
+            address.url,
+            password=password(address.url, os.environ),
+            ssl=address.tls,
+            timeout=deadline_s,
+            statement_cache_size=0,
+            target_session_attrs=wanted,
+            server_settings={"application_name": "agent-trace-sidecar"},
+        )
+
+
+def one_host_each(url: str) -> list[str]:
+    """Split a URL of several hosts, named before the path or as `host=`, into one for each, in order."""
+    parts = urlsplit(url)
+    user, at, hosts = parts.netloc.rpartition("@")
+    if "," in hosts:
+        return [urlunsplit(parts._replace(netloc=user + at + host)) for host in hosts.split(",")]
+    given = dict(parse_qsl(parts.query))
+    names = given.get("host", "").split(",")
+    if len(names) < 2:  # noqa: PLR2004 - one host
+        return [url]
+    ports = given.get("port", "").split(",")
+    ports = ports if len(ports) == len(names) else ports[:1] * len(names)
+    found = []
+    for name, port in zip(names, ports, strict=True):
+        query = {**given, "host": name} | ({"port": port} if port else {})
+        found.append(urlunsplit(parts._replace(query=urlencode(query))))
+    return found
+
+
+class TooSlowError(TimeoutError):
+    """It was not done by its deadline."""
+
+
+async def guarded(connection: asyncpg.Connection, work: Awaitable[T], deadline_s: float) -> T:
+    """Await `work`, cut off when the connection dies or `deadline_s` passes; the driver itself may wait for ever.
+
+    Raises:
+        ConnectionError: the connection died.
+        TooSlowError: the deadline passed.
+    """
+    task = asyncio.ensure_future(work)
+    expired = False
+
+    def cut(*_: object) -> None:
+        task.cancel()
+
+    def expire() -> None:
+        nonlocal expired
+        expired = True
+        connection.terminate()
+        task.cancel()
+
+    connection.add_termination_listener(cut)
+    timer = asyncio.get_running_loop().call_later(deadline_s, expire)
+    try:
+        await asyncio.wait({task})  # unlike `await task`, this ends at once when we are cancelled ourselves
+    except asyncio.CancelledError:
+        expire()
+        task.add_done_callback(_consume)
+        raise
+    finally:
+        timer.cancel()
+        if not connection.is_closed():
+            connection.remove_termination_listener(cut)
+    if expired:
+        task.add_done_callback(_consume)
+        raise TooSlowError
+    if task.cancelled():
+        raise ConnectionError("the connection was cut")
+    return task.result()
+
+
+def _consume(task: asyncio.Future[Any]) -> None:
+    """Take the result of work that nobody waits for any more, so that asyncio does not report it."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,30 @@
+"""Rows into their tables, by COPY: the way in which every row is written."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+
+from agent_trace_sidecar.postgres import updates as mending
+from agent_trace_sidecar.records.rows import EventRow, FileStateRow, Item, RangeRow, RecordRow
+
+
+async def copy_items(connection: asyncpg.Connection, items: Sequence[Item]) -> None:
+    """COPY the rows of these lines into their tables."""
+    await copy(connection, "agent_trace_events", EventRow._fields, [i.built.event for i in items])
+    latest = mending.latest(items)
+    await mending.drop_refined(connection, items)
+    await copy(connection, "agent_trace_records", RecordRow._fields, [row for built in latest for row in built.records])
+    await copy(connection, "agent_trace_ranges", RangeRow._fields, [row for built in latest for row in built.ranges])
+    await copy(
+        connection, "agent_trace_file_states", FileStateRow._fields, [row for built in latest for row in built.states]
+    )
+    await mending.undo(connection, items)
+
+
+async def copy(
+    connection: asyncpg.Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """COPY rows, if there are any."""
+    if rows:
+        await connection.copy_records_to_table(table, columns=columns, records=rows)

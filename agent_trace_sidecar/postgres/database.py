@@ -1,0 +1,57 @@
+"""The database that the settings name: the configured server, or the embedded one."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from agent_trace_sidecar.postgres.errors import Fate, Verdict
+from agent_trace_sidecar.postgres.migrate import migrate, schema_version
+from agent_trace_sidecar.postgres.sink import StoreError
+
+if TYPE_CHECKING:
+    from agent_trace_sidecar.postgres.embedded import EmbeddedPostgres
+
+
+class Database:
+    """Where the rows go: the configured server, or the embedded one, started when it is first needed."""
+
+    def __init__(self, url: str | None, state_path: Path) -> None:
+        """`url` is None for the embedded server, whose files are in `state_path`."""
+        self._url = url
+        self.embedded = None if url else _embedded(state_path)
+        self._starting = asyncio.Lock()
+
+    async def url(self) -> str:
+        """The URL to connect to.
+
+        Raises:
+            StoreError: the embedded Postgres can't be started.
+        """
+        if self.embedded is None:
+            assert self._url is not None  # noqa: S101 - one of the two is there
+            return self._url
+        from agent_trace_sidecar.postgres.embedded import EmbeddedError  # noqa: PLC0415 - as below
+
+        async with self._starting:
+            try:
+                return await asyncio.to_thread(self.embedded.start)
+            except EmbeddedError as exc:
+                raise StoreError(Verdict(Fate.OPERATOR, "embedded_postgres", str(exc))) from None
+
+    async def prepare(self, connection: asyncpg.Connection) -> None:
+        """Create the schema where `migrate` has never run; an existing one is left to its owner, unless it is ours."""
+        if self.embedded is not None or await schema_version(connection) is None:
+            await migrate(connection)
+
+    async def close(self) -> None:
+        """Stop using the embedded server; the last user out stops it."""
+        if self.embedded is not None:
+            await asyncio.to_thread(self.embedded.stop)
+
+
+def _embedded(state_path: Path) -> "EmbeddedPostgres":
+    from agent_trace_sidecar.postgres.embedded import EmbeddedPostgres  # noqa: PLC0415 - who names a server needs none of it
+
+    return EmbeddedPostgres(state_path)

@@ -1,0 +1,147 @@
+"""What to do with an error of Postgres or its driver: decided here, in one function, and nowhere else."""
+
+import re
+import ssl
+from enum import Enum
+from typing import Final, NamedTuple
+
+import asyncpg
+
+from agent_trace_sidecar.postgres.address import AddressError
+from agent_trace_sidecar.postgres.schema_check import COLUMNS, WrongShapeError
+
+
+class Fate(Enum):
+    """What an error means for the batch."""
+
+    RETRY = "retry"
+    """Nothing is wrong with the batch: connect again and repeat it, for ever."""
+    OPERATOR = "operator"
+    """As RETRY, but only a person can end it: say so loudly. Never dead-letter."""
+    ROW = "row"
+    """One row is at fault: dead-letter it and store its neighbours."""
+    DUPLICATE = "duplicate"
+    """One row is there already, although the gate did not know it: drop it."""
+
+
+class Verdict(NamedTuple):
+    """An error's fate, the SQLSTATE or class to count it under, and what a person can do about it."""
+
+    fate: Fate
+    cause: str
+    hint: str
+
+
+_RETRY_HINTS: Final = {
+    "08": "The connection was lost; nothing to do, it is tried again.",
+    "53100": "The database's disk is full: free space there.",
+    "53300": "The database has no free connection: raise max_connections or use a pooler.",
+    "53": "The database is short of resources; it is tried again.",
+    "25": "The database is read-only (a standby, or failing over): name the primary, or wait for the fail-over.",
+    "57014": "A statement was cancelled (statement_timeout, or by hand); it is tried again.",
+    "57": "The database is starting or stopping; it is tried again.",
+    "40": "Another transaction was in the way; it is tried again.",
+    "55": "A lock is held by somebody else; it is tried again.",
+    "58": "The database's system failed (I/O): look at its log.",
+    "XX": "The database reported an internal error: look at its log.",
+}
+_OPERATOR_HINTS: Final = {
+    "28": "The database refused the user or password: mend AGENT_TRACE_DATABASE_URL or the server's pg_hba.conf.",
+    "3D000": "The database named in the URL does not exist: create it.",
+    "3F": "The schema named in search_path does not exist: create it.",
+    "42501": "The user lacks a privilege: grant it INSERT on the agent_trace tables, or use the writer role.",
+    "42P01": "A table is missing: run `agent-trace-sidecar migrate`.",
+    "42704": "The server does not know a setting of the URL: mend AGENT_TRACE_DATABASE_URL.",
+    "42703": "A column is missing: run `agent-trace-sidecar migrate`.",
+    "42": "The tables do not have the expected shape: run `agent-trace-sidecar migrate`.",
+    "0A": "The server does not support a statement of ours.",
+}
+_NO_PARTITION: Final = Verdict(
+    Fate.OPERATOR, "23514", "No partition takes these rows: run `agent-trace-sidecar migrate`, or make a default one."
+)
+_ROW_CODES: Final = ("23502", "23503", "23514")
+_RELAYED: Final = (
+    ("duplicate key value violates unique constraint", "23505"),
+    ("no partition of relation", "23514"),
+    ("violates not-null constraint", "23502"),
+    ("violates check constraint", "23514"),
+    ("index row size", "54000"),
+    ("index row requires", "54000"),
+)
+"""What a row's own fault is called where Citus passes it on from a worker, which it does during COPY: with the worker's
+words, and XX000 for whatever SQLSTATE they came with."""
+_CLIENT_ERRORS: Final = (TypeError, ValueError, OverflowError)
+
+
+def verdict(exc: BaseException) -> Verdict:
+    """Say what `exc`, raised by a statement of a batch or while connecting, means for the batch."""
+    if isinstance(exc, asyncpg.PostgresError):
+        return _of_server(exc)
+    found = _of_settings(exc)  # first, because some of these are ValueErrors too
+    if found is not None:
+        return found
+    if isinstance(exc, _CLIENT_ERRORS) and not isinstance(exc, asyncpg.InterfaceError):
+        return Verdict(Fate.ROW, type(exc).__name__, "A value could not be encoded.")
+    if isinstance(exc, asyncpg.exceptions.TargetServerAttributeNotMatched):
+        return Verdict(Fate.RETRY, "target_session_attrs", "No server of the URL has the wanted role at the moment.")
+    if isinstance(exc, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError | EOFError):
+        return Verdict(Fate.RETRY, "connection", "The database can't be reached; it is tried again.")
+    return Verdict(Fate.RETRY, type(exc).__name__, "An unexpected error; it is tried again. Please report it.")
+
+
+def _of_server(exc: asyncpg.PostgresError) -> Verdict:
+    if isinstance(exc, WrongShapeError):
+        return Verdict(Fate.OPERATOR, "42703", f"The tables are not as `migrate` made them: {exc}. Undo that change.")
+    if exc.sqlstate == "XX000":
+        return _relayed(str(exc))
+    found = by_sqlstate(exc.sqlstate or "", names_a_rule=bool(getattr(exc, "constraint_name", None)))
+    named = _named(str(exc).partition("\n")[0])
+    if found.fate is not Fate.OPERATOR or not named:
+        return found
+    what, colon, remedy = found.hint.removesuffix(".").partition(":")
+    return found._replace(hint=f"{what} ({named}){colon}{remedy}.")
+
+
+def _named(message: str) -> str:
+    """Which of our tables and columns the server means; nothing else of its message is passed on."""
+    tables = [word for word in re.findall(r"\w+", message) if word in COLUMNS]
+    columns = [word for word in re.findall(r'"(\w+)"', message) if any(word in table for table in COLUMNS.values())]
+    return ", ".join(tables + columns)
+
+
+def _relayed(message: str) -> Verdict:
+    """The verdict on what a worker must have said; the message is looked at and never passed on."""
+    code = next((code for words, code in _RELAYED if words in message), "XX000")
+    return by_sqlstate(code, names_a_rule="no partition of relation" not in message)
+
+
+def _of_settings(exc: BaseException) -> Verdict | None:
+    """The verdict on what is wrong with how the server is named, None when that is not the trouble."""
+    if isinstance(exc, AddressError | asyncpg.exceptions.ClientConfigurationError):  # their texts hold no values
+        return Verdict(Fate.OPERATOR, "address", f"The database's address can't be used: {_sentence(str(exc))}")
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        why = _sentence(exc.verify_message)
+        return Verdict(Fate.OPERATOR, "tls", f"The server's certificate is refused (see sslrootcert, sslmode): {why}")
+    if isinstance(exc, ConnectionError) and "SSL upgrade" in str(exc):
+        return Verdict(Fate.OPERATOR, "tls", "The server has no TLS, but sslmode asks for it: mend one of them.")
+    return None
+
+
+def _sentence(text: str) -> str:
+    return text.partition("\n")[0].rstrip(".") + "."
+
+
+def by_sqlstate(code: str, *, names_a_rule: bool) -> Verdict:
+    """The verdict on what a server says; `names_a_rule`: it says which constraint is violated."""
+    if code == "23514" and not names_a_rule:  # a check has a name
+        return _NO_PARTITION
+    if code == "23505":
+        return Verdict(Fate.DUPLICATE, code, "")
+    if code in _ROW_CODES or code[:2] in ("22", "54"):
+        return Verdict(Fate.ROW, code, "A value was refused by the database.")
+    for known in (code, code[:2]):
+        if known in _OPERATOR_HINTS:
+            return Verdict(Fate.OPERATOR, code, _OPERATOR_HINTS[known])
+        if known in _RETRY_HINTS:
+            return Verdict(Fate.RETRY, code, _RETRY_HINTS[known])
+    return Verdict(Fate.RETRY, code, "The database reported an unexpected error; it is tried again.")

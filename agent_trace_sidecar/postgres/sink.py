@@ -1,0 +1,360 @@
+"""One batch, one transaction: the gate, the checkpoint, COPY of what survives, commit.
+
+Rules: nothing is written outside the transaction that moves the checkpoint, so a batch is there whole or not at all;
+every statement runs under a deadline from outside (`guarded`), because COPY on a dead connection never returns; an
+error's text is never passed on, it can hold a row's content.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Final, NamedTuple, TypeVar
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from agent_trace_sidecar.limits import CONNECT_DEADLINE_S, WRITE_DEADLINE_S
+from agent_trace_sidecar.postgres import bisect as refused
+from agent_trace_sidecar.postgres import state as states
+from agent_trace_sidecar.postgres.connection import TooSlowError, connect, guarded
+from agent_trace_sidecar.postgres.copy import copy, copy_items
+from agent_trace_sidecar.postgres.errors import Fate, Verdict, verdict
+from agent_trace_sidecar.postgres.failover import FailoverCheck
+from agent_trace_sidecar.postgres.schema_check import check_shape
+from agent_trace_sidecar.postgres.state import StaleError
+from agent_trace_sidecar.records.rows import (
+    Batch,
+    Checkpoint,
+    Counts,
+    DeadItem,
+    DeadLetter,
+    Item,
+    LogName,
+    State,
+)
+from agent_trace_sidecar.workspace.identity import Identity
+
+T = TypeVar("T")
+
+_RESUME: Final = """
+INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, opened_at, updated_at)
+VALUES ($1, $2, $3, $4, 0, $5, $6, $6)
+ON CONFLICT (source_id) DO UPDATE SET epoch = greatest(agent_trace_sources.epoch, $4)
+RETURNING epoch, position, state
+"""
+_OPEN: Final = """
+INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, opened_at, updated_at)
+VALUES ($1, $2, $3, 1, 0, $4, $5, $5)
+ON CONFLICT (source_id) DO UPDATE SET epoch = agent_trace_sources.epoch + 1, updated_at = $5
+RETURNING epoch, position, state
+"""
+_POSITIONS: Final = "SELECT source_id, position FROM agent_trace_sources WHERE source_id = ANY ($1::uuid[])"
+_GATE: Final = """
+INSERT INTO agent_trace_dedupe (event_id, seen_at) SELECT id, $2 FROM unnest($1::uuid[]) AS id
+ON CONFLICT (event_id) DO NOTHING RETURNING event_id
+"""
+_ADVANCE: Final = """
+UPDATE agent_trace_sources SET position = $1, state = $2, updated_at = $3
+WHERE source_id = $4 AND epoch = $5 AND position = $6
+"""
+_LIMITS: Final = """
+SET LOCAL lock_timeout = {lock_ms};
+SET LOCAL idle_in_transaction_session_timeout = {idle_ms};
+SET LOCAL tcp_keepalives_idle = 30
+"""
+"""What ends the server's side of a batch whose connection has died without a word: until then it holds the locks of
+its ids, and each further attempt would wait for them in a backend of its own. LOCAL: a pooler's other clients keep
+their settings."""
+
+_HALVING_TIMES: Final = 8
+"""Halving asks up to two questions for each line: it gets so many times a batch's deadline."""
+_NOBODY: Final = Identity(recorder=False, environ={})
+_UNEXPLAINED: Final = Verdict(Fate.RETRY, "unexplained", "Good rows were refused; they are tried again.")
+
+
+class StoreError(Exception):
+    """The database did not take it. `verdict` says what to do; the text holds no row's content."""
+
+    def __init__(self, found: Verdict, *, too_slow: bool = False) -> None:
+        super().__init__(f"{found.cause}: {found.hint}")
+        self.verdict = found
+        self.too_slow = too_slow
+        """The deadline passed: for a smaller batch it may be enough."""
+
+
+class FencedError(Exception):
+    """Another process has opened this log after us; it is the one that goes on."""
+
+
+class MovedError(Exception):
+    """The checkpoint is not where we left it: read it again before anything else."""
+
+
+class Written(NamedTuple):
+    """What became of a batch."""
+
+    counts: Counts
+    committed_events: int
+
+
+class LogState(msgspec.Struct, frozen=True):
+    """The `state` of a log's row."""
+
+    label: str = ""
+    read: int = 0
+    stored: int = 0
+    duplicate: int = 0
+    dead: int = 0
+    check: str = ""
+    rules: str = ""
+    """Version of the redaction rules that masked it last."""
+
+
+class PostgresSink:
+    """The connection of one shipper. Every public coroutine raises StoreError, and connects when it must."""
+
+    def __init__(
+        self,
+        url: Callable[[], Awaitable[str]],
+        prepare: Callable[[asyncpg.Connection], Awaitable[None]],
+        *,
+        identity: Identity = _NOBODY,
+        rules_version: str = "",
+        write_deadline_s: float = WRITE_DEADLINE_S,
+        connect_deadline_s: float = CONNECT_DEADLINE_S,
+    ) -> None:
+        """`url` is asked before each connect; `prepare` runs on each new connection (it creates the schema)."""
+        self._url = url
+        self._prepare = prepare
+        self._identity = identity
+        self._rules = rules_version
+        self.write_deadline_s = write_deadline_s
+        self._connect_deadline_s = connect_deadline_s
+        self._limits = _LIMITS.format(lock_ms=int(write_deadline_s * 500), idle_ms=int(write_deadline_s * 2000))
+        self._connection: asyncpg.Connection | None = None
+        self.failover = FailoverCheck()
+
+    async def open_log(self, name: LogName, now: datetime) -> Checkpoint:
+        """Take the log over: a new epoch, at the position where the last one stopped."""
+        state = msgspec.json.encode(LogState(label=name.label)).decode()
+        return await self._run(
+            lambda c: self._checkpoint(c, _OPEN, name.log_id, name.kind, name.host, state, now),
+            self._connect_deadline_s,
+        )
+
+    async def resume_log(self, name: LogName, epoch: int, now: datetime) -> Checkpoint:
+        """Find out, after an error, how far the database really is; it may have lost our row altogether.
+
+        Raises:
+            FencedError: somebody took the log over.
+        """
+        state = msgspec.json.encode(LogState(label=name.label)).decode()
+        found = await self._run(
+            lambda c: self._checkpoint(c, _RESUME, name.log_id, name.kind, name.host, epoch, state, now),
+            self._connect_deadline_s,
+        )
+        if found.epoch > epoch:
+            raise FencedError
+        return found
+
+    async def logs_behind(self, positions: Mapping[UUID, int]) -> set[UUID]:
+        """Return those of these logs of which the database knows less than this position, or nothing."""
+        self.failover.postpone()
+        rows = await self._run(lambda c: c.fetch(_POSITIONS, list(positions)), self._connect_deadline_s)
+        found = {row["source_id"]: row["position"] for row in rows}
+        return {log_id for log_id, position in positions.items() if found.get(log_id, -1) < position}
+
+    async def load_states(self, instances: Collection[UUID]) -> dict[UUID, State]:
+        """Return the builder's states of these instances; one that has none is not among them."""
+        return await self._run(lambda c: states.load(c, instances), self._connect_deadline_s)
+
+    async def write(self, batch: Batch, name: LogName, counts: Counts) -> Written:
+        """Store the batch; rows that the server refuses become dead letters, their neighbours are stored.
+
+        Args:
+            batch: what to write.
+            name: the log's name.
+            counts: the log's counts before this batch.
+
+        Raises:
+            StoreError: with a fate of RETRY or OPERATOR.
+            MovedError: the checkpoint was moved by somebody else, or by a commit whose answer was lost.
+            StaleError: the batch must be built anew.
+        """
+        known: set[UUID] = set()
+        while True:
+            try:
+                return await self._run(
+                    lambda c: self._transaction(c, batch, name, counts, known), self._deadline(batch)
+                )
+            except StoreError as exc:
+                if exc.verdict.fate not in (Fate.ROW, Fate.DUPLICATE):
+                    raise
+            await self._run(check_shape, self._connect_deadline_s)
+            await self._set_aside(batch, known)
+
+    async def close(self) -> None:
+        """Close the connection, without waiting for a server that does not answer."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    # -- one transaction -------------------------------------------------------------------------------------
+
+    async def _transaction(
+        self, connection: asyncpg.Connection, batch: Batch, name: LogName, counts: Counts, known: set[UUID]
+    ) -> Written:
+        async with connection.transaction():
+            await connection.execute(self._limits)
+            ids = [i.built.event.event_id for i in batch.items] + [d.gate_id for d in batch.dead]
+            fresh = await self._gate(connection, ids, batch.at) - known
+            if len(fresh) == len(ids):
+                items, dead = batch.items, [d.letter for d in batch.dead]
+            else:
+                items, dead = _survivors(batch.items, fresh), _fresh_letters(batch.dead, fresh)
+            written = Counts(len(ids), len(items), len(ids) - len(items) - len(dead), len(dead))
+            total = counts.plus(written)
+            state = LogState(name.label, *total, check=batch.check, rules=self._rules)
+            moved = await connection.execute(
+                _ADVANCE,
+                batch.new_position,
+                msgspec.json.encode(state).decode(),
+                batch.at,
+                batch.log_id,
+                batch.epoch,
+                batch.old_position,
+            )
+            if moved != "UPDATE 1":
+                raise MovedError
+            if batch.states:
+                await states.save(connection, batch, name.host, self._identity)
+            await copy_items(connection, items)
+            await copy(connection, "agent_trace_dead_letters", DeadLetter._fields, dead)
+        return Written(total, len(items))
+
+    async def _gate(self, connection: asyncpg.Connection, ids: list[UUID], now: datetime) -> set[UUID]:
+        """Pass the ids through the gate; sorted, so that two sidecars with the same ids don't lock each other out."""
+        if not ids:
+            return set()
+        unique = {i.int: i for i in ids}  # by number: comparing and hashing UUIDs takes several times as long
+        rows = await connection.fetch(_GATE, [unique[number] for number in sorted(unique)], now)
+        return set(ids) if len(rows) == len(unique) else {row["event_id"] for row in rows}
+
+    async def _checkpoint(self, connection: asyncpg.Connection, query: str, *args: object) -> Checkpoint:
+        row = await connection.fetchrow(query, *args)
+        assert row is not None  # noqa: S101 - an upsert returns its row
+        state = msgspec.json.decode(row["state"], type=LogState)
+        counts = Counts(state.read, state.stored, state.duplicate, state.dead)
+        return Checkpoint(row["epoch"], row["position"], counts, state.check)
+
+    # -- rows that the server refuses ------------------------------------------------------------------------
+
+    async def _set_aside(self, batch: Batch, known: set[UUID]) -> None:
+        """Find the rows at fault and take them out of the batch: to the dead letters, or as `known` duplicates."""
+        asked = _first_of_each_id(batch.items, known)
+        found = await self._ask(refused.judge, asked, self._deadline(batch))
+        if not found:
+            found = await self._ask(refused.halve, asked, self._deadline(batch) * _HALVING_TIMES)
+        if not found:
+            raise StoreError(_UNEXPLAINED)
+        hopeless = next((one for one in found.values() if one.fate not in (Fate.ROW, Fate.DUPLICATE)), None)
+        if hopeless is not None:
+            raise StoreError(hopeless)
+        bad = {id(asked[at]): one for at, one in found.items()}
+        known.update(i.built.event.event_id for i in asked if id(i) in bad and bad[id(i)].fate is Fate.DUPLICATE)
+        items, batch.items = batch.items, []
+        for item in items:
+            one = bad.get(id(item))
+            if one is None or one.fate is Fate.DUPLICATE:
+                batch.items.append(item)
+            else:
+                letter = DeadLetter(batch.log_id, item.position, "refused", str(StoreError(one)), item.line, batch.at)
+                batch.dead.append(DeadItem(item.built.event.event_id, letter))
+
+    async def _ask(
+        self,
+        question: Callable[[asyncpg.Connection, Sequence[Item]], Awaitable[refused.Refused]],
+        items: Sequence[Item],
+        deadline_s: float,
+    ) -> refused.Refused:
+        """Try the rows in a transaction that is rolled back; empty where the question itself is refused."""
+
+        async def ask(connection: asyncpg.Connection) -> refused.Refused:
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                await connection.execute(self._limits)
+                return await question(connection, items)
+            finally:
+                if not connection.is_closed():
+                    await transaction.rollback()
+
+        try:
+            return await self._run(ask, deadline_s)
+        except StoreError as exc:
+            if exc.verdict.fate is Fate.RETRY:
+                raise
+            return {}
+
+    # -- the connection --------------------------------------------------------------------------------------
+
+    def _deadline(self, batch: Batch) -> float:
+        """A batch over the usual size (one huge line) gets the time for its size."""
+        return self.write_deadline_s * batch.patience * (1 + batch.encoded_bytes / (8 * 1024 * 1024))
+
+    async def _run(self, work: Callable[[asyncpg.Connection], Awaitable[T]], deadline_s: float) -> T:
+        """Run `work` on the connection under a deadline; translate every error of the driver."""
+        try:
+            connection = self._connection
+            if connection is None or connection.is_closed():
+                connection = await self._connect()
+            return await guarded(connection, work(connection), deadline_s)
+        except (StoreError, MovedError, FencedError, StaleError):
+            raise
+        except Exception as exc:  # noqa: BLE001 - `verdict` knows every kind, and what is unknown is tried again
+            found = verdict(exc)
+            if found.fate in (Fate.RETRY, Fate.OPERATOR):
+                await self.close()
+            raise StoreError(found, too_slow=isinstance(exc, TooSlowError)) from None
+
+    async def _connect(self) -> asyncpg.Connection:
+        await self.close()
+        url = await self._url()
+        connection = await connect(url, self._connect_deadline_s, writes=True)
+        try:
+            await guarded(connection, self._prepare(connection), self._connect_deadline_s * 3)
+        except BaseException:
+            connection.terminate()
+            raise
+        self._connection = connection
+        connection.add_termination_listener(self._lost)
+        return connection
+
+    def _lost(self, _: object) -> None:
+        self.failover.soon()
+
+
+def _first_of_each_id(items: Sequence[Item], known: set[UUID]) -> list[Item]:
+    """The items that the gate may let through; a second one of the same id would look like a duplicate in the table."""
+    first = {item.built.event.event_id: item for item in reversed(items)}
+    return [i for i in items if first[i.built.event.event_id] is i and i.built.event.event_id not in known]
+
+
+def _survivors(items: Sequence[Item], fresh: set[UUID]) -> list[Item]:
+    """The items to store: those whose id the gate had not seen, each id once, the first of them."""
+    kept: list[Item] = []
+    for item in items:
+        if item.built.event.event_id in fresh:
+            fresh.discard(item.built.event.event_id)
+            kept.append(item)
+    return kept
+
+
+def _fresh_letters(dead: Sequence[DeadItem], fresh: set[UUID]) -> list[DeadLetter]:
+    """As `_survivors`, for dead letters."""
+    kept: list[DeadLetter] = []
+    for item in dead:
+        if item.gate_id in fresh:
+            fresh.discard(item.gate_id)
+            kept.append(item.letter)
+    return kept

@@ -1,0 +1,64 @@
+"""What the builder knows of each run of a shim: loaded before its first line, saved in the batch's own transaction.
+
+Two shippers may deliver lines of one run. A state is saved only over the version that it was built on; the shipper
+that comes second builds its batch anew.
+"""
+
+from collections.abc import Collection
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from agent_trace_sidecar.records.rows import Batch, State
+from agent_trace_sidecar.workspace.identity import Identity
+
+# Who recorded first is who recorded, whoever ships or replays it later; a repository's URL may become known later.
+# `epoch` is the state's version: who has built on an older one changes nothing, and gets no row back.
+_SAVE: Final = """
+INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, opened_at, updated_at, container,
+                                 os_user, repositories)
+SELECT id, 'instance', $5, version, seq, state, $6, $6, $7, $8, repositories
+FROM unnest($1::uuid[], $2::bigint[], $3::jsonb[], $4::jsonb[], $9::bigint[])
+    AS s (id, seq, state, repositories, version)
+ON CONFLICT (source_id) DO UPDATE
+SET position = excluded.position, state = excluded.state, updated_at = excluded.updated_at, epoch = excluded.epoch,
+    container = coalesce(agent_trace_sources.container, excluded.container),
+    os_user = coalesce(agent_trace_sources.os_user, excluded.os_user),
+    repositories = coalesce(excluded.repositories, '{}') || coalesce(agent_trace_sources.repositories, '{}')
+        || jsonb_strip_nulls(coalesce(excluded.repositories, '{}'))
+WHERE agent_trace_sources.epoch = excluded.epoch - 1
+RETURNING source_id
+"""
+_LOAD: Final = """
+SELECT source_id, epoch, state::text, position FROM agent_trace_sources WHERE source_id = ANY ($1::uuid[])
+"""
+
+
+class StaleError(Exception):
+    """Another shipper has meanwhile stored lines of an instance of this batch: build on what it has learned."""
+
+
+async def load(connection: asyncpg.Connection, instances: Collection[UUID]) -> dict[UUID, State]:
+    """The states of these instances; one that has none is not among them."""
+    found = await connection.fetch(_LOAD, list(instances))
+    return {row["source_id"]: State(row["epoch"], row["state"].encode(), row["position"]) for row in found}
+
+
+async def save(connection: asyncpg.Connection, batch: Batch, host: str, who: Identity) -> None:
+    """First come, first served; before the rows, so that the later of two shippers does not copy in vain.
+
+    Raises:
+        StaleError: the batch must be built anew.
+    """
+    ids = sorted(batch.states)
+    seqs = [batch.states[i].highest_seq for i in ids]
+    states = [batch.states[i].data.decode() for i in ids]
+    versions = [batch.states[i].version for i in ids]
+    places = [msgspec.json.encode(who.repositories(batch.worktrees.get(i, ()))).decode() for i in ids]
+    saved = await connection.fetch(
+        _SAVE, ids, seqs, states, places, host, batch.at, who.container, who.os_user, versions
+    )
+    if len(saved) != len(ids):
+        raise StaleError

@@ -1,0 +1,106 @@
+"""Rows that change after they were written: a record that its step's end knows better, ranges that are undone.
+
+Both happen inside the batch's own transaction, so they are there exactly once like everything else. A refined record
+keeps its id and time; its old rows go before the new ones are copied. Undoing marks ranges and deletes none.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+from msgspec.structs import replace
+
+from agent_trace_sidecar.records.rows import Built, Item, Void
+
+_MAX_DEPTH: Final = 8
+"""Subagents of subagents that are followed."""
+
+_DROP_RECORDS: Final = """
+DELETE FROM agent_trace_records WHERE record_id = ANY ($1::uuid[]) AND recorded_at = ANY ($2::timestamptz[])
+RETURNING session_id
+"""
+_DROP_RANGES: Final = """
+DELETE FROM agent_trace_ranges
+WHERE session_id = ANY ($3::text[]) AND recorded_at = ANY ($2::timestamptz[]) AND record_id = ANY ($1::uuid[])
+"""
+_DROP_STATES: Final = """
+DELETE FROM agent_trace_file_states WHERE record_id = ANY ($1::uuid[]) AND recorded_at = ANY ($2::timestamptz[])
+"""
+
+# OpenCode's ids grow with time and are compared byte by byte, as OpenCode does.
+_UNDONE: Final = """
+SELECT record_id, recorded_at FROM agent_trace_records
+WHERE session_id = $1 AND recorded_at <= $2 AND (
+    ($5 AND (record #>> '{metadata,io.opencode.message_id}') COLLATE "C" > $3)
+    OR (record #>> '{metadata,io.opencode.message_id}' = $3 AND (
+        $4::text IS NULL OR record #>> '{metadata,io.opencode.part_id}' = $4
+        OR ($5 AND (record #>> '{metadata,io.opencode.part_id}') COLLATE "C" > $4)
+    ))
+)
+"""
+_CHILDREN: Final = """
+SELECT DISTINCT session_id FROM agent_trace_records
+WHERE record #>> '{metadata,io.opencode.parent_session_id}' = $1 AND recorded_at <= $2 AND (
+    ($4 AND (record #>> '{metadata,io.opencode.parent_message_id}') COLLATE "C" > $3)
+    OR record #>> '{metadata,io.opencode.parent_message_id}' = $3
+)
+"""
+_VOID: Final = """
+UPDATE agent_trace_ranges SET voided_at = $4
+WHERE session_id = $1 AND recorded_at = ANY ($3::timestamptz[]) AND record_id = ANY ($2::uuid[]) AND voided_at IS NULL
+"""
+_RESTORE: Final = """
+UPDATE agent_trace_ranges SET voided_at = NULL
+WHERE session_id = $1 AND recorded_at = ANY ($3::timestamptz[]) AND record_id = ANY ($2::uuid[]) AND voided_at = $4
+"""
+
+
+def latest(items: Sequence[Item]) -> list[Built]:
+    """What becomes of each item of a batch: without the rows that a later line of it refines."""
+    refined = {record_id: at for at, item in enumerate(items) for record_id, _ in item.built.refined}
+    if not refined:
+        return [item.built for item in items]
+    return [
+        replace(
+            item.built,
+            records=[row for row in item.built.records if at >= refined.get(row.record_id, 0)],
+            ranges=[row for row in item.built.ranges if at >= refined.get(row.record_id, 0)],
+            states=[row for row in item.built.states if at >= refined.get(row.record_id, 0)],
+        )
+        for at, item in enumerate(items)
+    ]
+
+
+async def drop_refined(connection: asyncpg.Connection, items: Sequence[Item]) -> None:
+    """Take away what earlier batches wrote of the records that this one refines."""
+    refined = sorted({one for item in items for one in item.built.refined})
+    if not refined:
+        return
+    ids, times = [record_id for record_id, _ in refined], sorted({at for _, at in refined})
+    rows = await connection.fetch(_DROP_RECORDS, ids, times)
+    sessions = sorted({row["session_id"] for row in rows if row["session_id"] is not None})
+    await connection.execute(_DROP_RANGES, ids, times, sessions)
+    await connection.execute(_DROP_STATES, ids, times)
+
+
+async def undo(connection: asyncpg.Connection, items: Sequence[Item]) -> None:
+    """Void and restore ranges, in the order of the lines that say so."""
+    for item in items:
+        for void in item.built.voids:
+            await _undo_session(connection, void, depth=0)
+
+
+async def _undo_session(connection: asyncpg.Connection, void: Void, depth: int) -> None:
+    asked = (void.session_id, void.at, void.message_id)
+    rows = await connection.fetch(_UNDONE, *asked, void.part_id, void.onward)
+    if rows:
+        ids: list[UUID] = [row["record_id"] for row in rows]
+        times: list[datetime] = [row["recorded_at"] for row in rows]
+        await connection.execute(_RESTORE if void.restore else _VOID, void.session_id, ids, times, void.at)
+    if depth < _MAX_DEPTH and (void.part_id is None or void.onward):
+        for row in await connection.fetch(_CHILDREN, *asked, void.onward):
+            child = void._replace(session_id=row["session_id"], message_id="", part_id=None, onward=True)
+            if child.session_id is not None:
+                await _undo_session(connection, child, depth + 1)

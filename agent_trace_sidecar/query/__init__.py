@@ -1,1 +1,0 @@
-"""What a person asks of the database: one file per command."""

@@ -1,0 +1,350 @@
+"""One line in, its rows out. Pure: the same line after the same state gives the same rows.
+
+`feed` never raises on an envelope that `wire.parse` let through: what can't be understood is stored as an event
+with a note in its payload, and makes no record.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import lru_cache
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from agent_trace_sidecar import opencode
+from agent_trace_sidecar.opencode.events import (
+    CallDone,
+    CallFailed,
+    CallOpened,
+    Event,
+    Hello,
+    MessageRemoved,
+    MessageSeen,
+    RevertKept,
+    Seen,
+    SessionSeen,
+    StepBegan,
+    StepEnded,
+    UserCommand,
+)
+from agent_trace_sidecar.opencode.wire import Envelope, FileChange, VcsObserved
+from agent_trace_sidecar.records.ranges import attributed
+from agent_trace_sidecar.records.record import Call, Rows, record_id, record_rows
+from agent_trace_sidecar.records.rows import Built, EventRow
+from agent_trace_sidecar.records.session import Ended, Message, Session
+from agent_trace_sidecar.records.times import MAX_AT_MS, moment
+from agent_trace_sidecar.records.trace import Vcs, model_id, relative_path
+from agent_trace_sidecar.records.undo import keep_undone, removal_voids, session_voids
+
+MAX_COLUMN_CHARS: Final = 500
+"""OpenCode's ids have 30 characters. What is longer is no id and would not fit into an index; the payload has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildSettings:
+    """What a record says of its maker; the settings of the same names."""
+
+    spec_version: str = "0.1.0"
+    tool_name: str = "opencode"
+    tool_version: str = "local"
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """What `status` tells of one run of the shim."""
+
+    highest_seq: int
+    missing: int
+    """Sequence numbers that never came."""
+    gaps: tuple[tuple[int, int], ...]
+    """Their intervals, both ends included; at most `session.MAX_GAPS` of the youngest."""
+    lost: int
+    """Lines the shim says it had to give up."""
+    opencode_version: str | None
+    directory: str | None
+
+
+class Builder:
+    """Turns lines into rows, keeping one `Session` per run of the shim."""
+
+    def __init__(self, settings: BuildSettings) -> None:
+        self._settings = settings
+        self._sessions: dict[UUID, Session] = {}
+
+    def load(self, instance: UUID, state: bytes) -> None:
+        """Continue from a `dump`; a state that can't be read starts empty."""
+        self._sessions[instance] = Session.load(state)
+
+    def dump(self, instance: UUID) -> bytes:
+        """The state after the lines fed so far: compact JSON, at most 80 KiB."""
+        return self._session(instance).dump()
+
+    def forget(self, instance: UUID) -> None:
+        """Drop an instance from memory; `load` brings it back."""
+        self._sessions.pop(instance, None)
+
+    def knows(self, instance: UUID) -> bool:
+        """Whether a line of this instance was fed, or its state loaded."""
+        return instance in self._sessions
+
+    def summary(self, instance: UUID) -> Summary:
+        """What is known of the instance's completeness."""
+        session = self._session(instance)
+        sequence = session.sequence
+        return Summary(
+            sequence.highest,
+            sequence.missing,
+            tuple(sequence.gaps),
+            session.lost,
+            session.version,
+            session.directory,
+        )
+
+    def account(self, instance: UUID, seq: int) -> None:
+        """Note that a line came which can't be fed: it is no gap in the instance's numbers."""
+        self._session(instance).sequence.see(seq)
+
+    def feed(self, envelope: Envelope) -> Built:
+        """Build the rows of one line and learn from it."""
+        session = self._session(envelope.instance)
+        session.see(envelope)
+        seen = opencode.read(envelope)
+        notes = [seen.note] if seen.note else []
+        if envelope.observed and envelope.observed.late:
+            notes.append("the repository was not observed: it did not answer in time")
+        message_id = seen.message_id or session.message_of(seen.session_id, seen.call_id)
+        name = _learn(session, seen, _root(envelope))
+        built = Built(
+            EventRow(
+                envelope.id,
+                _occurred_at(envelope.at, notes),
+                envelope.instance,
+                envelope.seq,
+                _column(seen.session_id),
+                _column(message_id),
+                _column(seen.call_id),
+                name if len(name) <= MAX_COLUMN_CHARS else name[:MAX_COLUMN_CHARS],
+                _column(seen.tool),
+                _payload(envelope, notes),
+            )
+        )
+        if seen.event is not None:
+            known = len(notes)
+            self._follow(session, envelope, seen.event, built, notes)
+            if len(notes) > known:
+                built.event = built.event._replace(payload=_payload(envelope, notes))
+        return built
+
+    def _follow(self, session: Session, envelope: Envelope, event: Event, built: Built, notes: list[str]) -> None:
+        """Make the records, or void the ranges, that an event calls for."""
+        if isinstance(event, CallDone):
+            self._attribute(session, envelope, event, built, notes)
+        elif isinstance(event, CallFailed):
+            self._finish_unseen(session, envelope, event.tool, built.event)
+        elif isinstance(event, StepEnded):
+            self._end_step(session, envelope, event, built)
+        elif isinstance(event, SessionSeen):
+            built.voids.extend(session_voids(session, event, envelope.at))
+        elif isinstance(event, MessageRemoved):
+            built.voids.extend(removal_voids(session, event, envelope.at))
+        elif isinstance(event, RevertKept):
+            keep_undone(session, event.session_id)
+        if session.sequence.missing and any(record.model_id is None for record in built.records):
+            notes.append("the model is not known, and lines before this one are missing or come later")
+
+    def _attribute(self, session: Session, envelope: Envelope, done: CallDone, built: Built, notes: list[str]) -> None:
+        """Make the record of a finished call, once for each call, if it changed files and was the AI's."""
+        event, observed = built.event, envelope.observed
+        if not (observed and observed.files) and not opencode.changes_files(envelope.api, done.tool):
+            self._finish_unseen(session, envelope, done.tool, event)
+            return
+        message = session.messages.get(event.message_id or "") or Message()
+        if not session.finish_call(event.session_id, event.message_id, event.call_id) or message.by_user:
+            return
+        try:
+            changes = observed.files if observed and observed.files else _computed(envelope, done, notes)
+        except (ValueError, RecursionError):
+            notes.append(f"{done.tool} with arguments it does not take: no record")
+            return
+        call = self._call(session, envelope, event, done.tool)
+        rows = record_rows(replace(call, vcs=_vcs(observed.vcs if observed else None)), changes)
+        _remember(session, envelope, event, done.tool, recorded=rows is not None)
+        if rows is not None:
+            _add(built, rows)
+
+    def _finish_unseen(self, session: Session, envelope: Envelope, tool: str, event: EventRow) -> None:
+        """A call that says nothing of the files it changes has ended: the end of its step may tell."""
+        if not opencode.may_change_unseen(envelope.api, tool):
+            return
+        message = session.messages.get(event.message_id or "") or Message()
+        if session.finish_call(event.session_id, event.message_id, event.call_id) and not message.by_user:
+            _remember(session, envelope, event, tool, recorded=False)
+
+    def _end_step(self, session: Session, envelope: Envelope, step: StepEnded, built: Built) -> None:
+        """Make the records of calls that said nothing themselves, and better those of calls that said it wrong.
+
+        They are records of the calls: their ids and times are those of the calls' own events.
+        """
+        for change in envelope.observed.calls if envelope.observed else ():
+            ended = session.ended_call(step.session_id, step.message_id, change.call_id)
+            if ended is None:
+                continue
+            at = moment(ended.at_ms)
+            row = built.event._replace(event_id=UUID(ended.event_id), occurred_at=at, call_id=_column(change.call_id))
+            call = self._call(session, envelope, row, ended.tool)
+            rows = record_rows(replace(call, vcs=_vcs(change.vcs)), change.files)
+            if ended.recorded:
+                built.refined.append((record_id(call.event_id), at))
+            if rows is not None:
+                _add(built, rows)
+        session.end_step(step.session_id, step.message_id)
+
+    def _call(self, session: Session, envelope: Envelope, row: EventRow, tool: str) -> Call:
+        """What is known of the call whose event this is."""
+        message = session.messages.get(row.message_id or "") or Message()
+        parent_session, parent_message = session.parent_of(row.session_id)
+        return Call(
+            event_id=row.event_id,
+            at=row.occurred_at,
+            spec_version=self._settings.spec_version,
+            tool_name=self._settings.tool_name,
+            tool_version=self._tool_version(session),
+            tool=tool,
+            session_id=row.session_id,
+            message_id=row.message_id,
+            part_id=session.part_of(row.session_id, row.call_id),
+            call_id=row.call_id,
+            parent_session_id=parent_session,
+            parent_message_id=parent_message,
+            model_id=message.model_id,
+            agent=message.agent,
+            directory=envelope.directory,
+            worktree=_root(envelope),
+            project=session.project(_root(envelope)),
+        )
+
+    def _tool_version(self, session: Session) -> str:
+        version = self._settings.tool_version
+        return session.version or version if version == "local" else version
+
+    def _session(self, instance: UUID) -> Session:
+        session = self._sessions.get(instance)
+        if session is None:
+            session = self._sessions[instance] = Session()
+        return session
+
+
+def _root(envelope: Envelope) -> str | None:
+    """The folder that paths are relative to; the directory where there is no repository (OpenCode then says "/")."""
+    worktree = envelope.worktree
+    return worktree if worktree and worktree != "/" else envelope.directory
+
+
+def _learn(session: Session, seen: Seen, root: str | None) -> str:
+    """Take what the line says into the state, and give the event's name: the first sight of a message has its own."""
+    event = seen.event.by if isinstance(seen.event, StepBegan) else seen.event
+    match event:
+        case MessageSeen() as message:
+            known = session.messages.get(message.message_id)
+            parent = session.messages.get(message.parent_id) if message.parent_id else None
+            by_user = bool((known and known.by_user) or (parent and parent.by_user))
+            model = model_id(message.provider, message.model)
+            session.messages.put(message.message_id, Message(model, message.agent, by_user))
+            return "message.created" if known is None and seen.name == "message.updated" else seen.name
+        case UserCommand(message_id):
+            session.messages.put(message_id, Message(by_user=True))
+        case CallOpened(session_id, message_id, call_id, part_id):
+            session.open_call(session_id, message_id, call_id, part_id)
+        case SessionSeen(session_id, parent_id, version, project):
+            session.set_version(version)
+            session.set_project(root, project)
+            if parent_id:
+                session.set_parent(session_id, parent_id)
+        case Hello(version, project):
+            session.set_version(version)
+            session.set_project(root, project)
+        case CallDone() | CallFailed() | StepEnded() | MessageRemoved() | RevertKept() | None:
+            pass
+    return seen.name
+
+
+def _computed(envelope: Envelope, done: CallDone, notes: list[str]) -> tuple[FileChange, ...]:
+    """What a call says it did, file by file.
+
+    A file outside the worktree has no path from the repository's root, and an absolute path would tell about the
+    machine: it is in no record, which is noted. Its event says everything about it.
+    """
+    exact = not envelope.redacted and not envelope.repaired
+    changes = []
+    for edit in opencode.file_edits(envelope.api, done):
+        path = relative_path(edit.path, envelope.worktree, envelope.directory)
+        if path is None:
+            notes.append("a file outside the worktree is in no record")
+            continue
+        old_path = relative_path(edit.old_path, envelope.worktree, envelope.directory) if edit.old_path else None
+        changes.append(attributed(edit, path, old_path, exact_text=exact))
+    return tuple(changes)
+
+
+def _remember(session: Session, envelope: Envelope, event: EventRow, tool: str, *, recorded: bool) -> None:
+    """Keep what the record of a call is made of until its step has ended."""
+    if event.call_id:
+        ended = Ended(str(event.event_id), envelope.at, tool, recorded)
+        session.end_call((event.session_id, event.message_id, event.call_id), ended)
+
+
+def _add(built: Built, rows: Rows) -> None:
+    built.records.append(rows.record)
+    built.ranges.extend(rows.ranges)
+    built.states.extend(rows.states)
+
+
+def _vcs(seen: VcsObserved | None) -> Vcs | None:
+    """The revision, if the specification has a word for its system."""
+    if seen is None:
+        return None
+    match seen.type:
+        case "git" | "jj" | "hg" | "svn" as known:
+            return Vcs(known, seen.revision)
+        case _:
+            return None
+
+
+def _occurred_at(at: float, notes: list[str]) -> datetime:
+    """Milliseconds since the epoch as a time; that it was moved to the nearest of the calendar is noted."""
+    if not 0 <= at <= MAX_AT_MS:
+        notes.append("at is no time of this calendar: moved to the nearest")
+    return moment(at)
+
+
+def _payload(envelope: Envelope, notes: list[str]) -> str:
+    """Splice the payload from the raw JSON of the line; nothing is decoded and encoded again."""
+    parts = []
+    if len(envelope.input):
+        parts.append('"input":' + str(envelope.input, "utf-8"))
+    if len(envelope.output):
+        parts.append('"output":' + str(envelope.output, "utf-8"))
+    place = _place(envelope.directory, envelope.worktree)
+    if place:
+        parts.append(place)
+    if envelope.redacted:
+        parts.append('"redacted":' + _json(envelope.redacted))
+    if envelope.repaired:
+        parts.append('"repaired":' + _json(envelope.repaired))
+    if notes:
+        parts.append('"notes":' + _json(notes))
+    return "{" + ",".join(parts) + "}"
+
+
+@lru_cache(maxsize=256)
+def _place(directory: str | None, worktree: str | None) -> str:
+    named = (("directory", directory), ("worktree", worktree))
+    return ",".join(f'"{name}":{_json(value)}' for name, value in named if value is not None)
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _column(value: str | None) -> str | None:
+    return value if value is None or len(value) <= MAX_COLUMN_CHARS else None

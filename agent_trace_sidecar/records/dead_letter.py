@@ -1,0 +1,17 @@
+"""The identity of a dead letter; pure."""
+
+import hashlib
+from uuid import UUID, uuid5
+
+from agent_trace_sidecar.opencode.wire import head
+from agent_trace_sidecar.records.rows import DeadLetter
+
+
+def dead_letter_id(letter: DeadLetter) -> UUID:
+    """What a line that is no event is known by at the gate: its id and bytes; without an id, its place and bytes.
+
+    So it is dead once when the shim sends it twice, and a whole line is not taken for one that was cut off.
+    """
+    known = head(letter.line)
+    namespace = known.id if known else uuid5(letter.source_id, str(letter.position))
+    return uuid5(namespace, hashlib.sha256(letter.line).hexdigest())

@@ -1,0 +1,236 @@
+"""A finished tool call and what it changed, as one Agent Trace record and its rows; pure.
+
+The record says which lines; what the specification has no word for (deletions, moves, how a range was found) is
+metadata under `io.opencode.`. No argument and no output of a tool is repeated in a record.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, NamedTuple
+from uuid import UUID, uuid5
+
+from agent_trace_sidecar.opencode.wire import FileChange
+from agent_trace_sidecar.records.fingerprints import line_keys
+from agent_trace_sidecar.records.ranges import sound
+from agent_trace_sidecar.records.rows import FileStateRow, RangeRow, RecordRow
+from agent_trace_sidecar.records.trace import (
+    Contributor,
+    Conversation,
+    File,
+    Range,
+    Related,
+    Tool,
+    TraceRecord,
+    Vcs,
+    encode,
+    session_url,
+)
+
+RECORD_NAMESPACE: Final = UUID("6ba9b2b6-34a4-5f0e-9c39-2f3e4f1f7d11")
+"""A record's id is uuid5 of its event's id in this namespace: the same event gives the same record, always."""
+
+CONTRIBUTOR: Final = "ai"
+"""Only calls that a model made come here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """Everything that is known of a finished call, but for what it changed."""
+
+    event_id: UUID
+    at: datetime
+    spec_version: str
+    tool_name: str
+    """The tool in the specification's sense: the agent, not what it called."""
+    tool_version: str
+    tool: str
+    """What the agent called."""
+    session_id: str | None = None
+    message_id: str | None = None
+    call_id: str | None = None
+    part_id: str | None = None
+    """The part of the message that the call is."""
+    parent_session_id: str | None = None
+    parent_message_id: str | None = None
+    """The message of the parent session that started this one."""
+    model_id: str | None = None
+    agent: str | None = None
+    directory: str | None = None
+    worktree: str | None = None
+    project: str | None = None
+    """What the files belong to, see `rows.FileStateRow.project`."""
+    vcs: Vcs | None = None
+
+
+class Rows(NamedTuple):
+    """A call's record, its ranges, and what the files looked like around it."""
+
+    record: RecordRow
+    ranges: list[RangeRow]
+    states: list[FileStateRow]
+
+
+def record_rows(call: Call, changes: Iterable[FileChange]) -> Rows | None:
+    """The rows of a call's record; None if the call changed nothing that can be said."""
+    files = _by_path(changes)
+    if not any(one.ranges or one.deleted or one.kind in {"delete", "move"} for one in files):
+        return None
+    own_id = record_id(call.event_id)
+    record = TraceRecord(
+        version=call.spec_version,
+        id=own_id,
+        timestamp=call.at,
+        files=_files(call, files),
+        vcs=call.vcs,
+        tool=Tool(call.tool_name, call.tool_version),
+        metadata=_metadata(call, files),
+    )
+    row = RecordRow(
+        record_id=own_id,
+        recorded_at=call.at,
+        event_id=call.event_id,
+        session_id=call.session_id,
+        spec_version=call.spec_version,
+        vcs_type=call.vcs.type if call.vcs else None,
+        vcs_revision=call.vcs.revision if call.vcs else None,
+        tool_name=call.tool_name,
+        tool_version=call.tool_version,
+        model_id=call.model_id,
+        contributor=CONTRIBUTOR,
+        record=encode(record),
+    )
+    return Rows(row, list(_range_rows(call, own_id, files)), list(_state_rows(call, own_id, files)))
+
+
+def record_id(event_id: UUID) -> UUID:
+    """The id of the record that an event gives."""
+    return uuid5(RECORD_NAMESPACE, str(event_id))
+
+
+def _range_rows(call: Call, own_id: UUID, files: list[FileChange]) -> Iterable[RangeRow]:
+    for change in files:
+        for span in change.ranges:
+            yield RangeRow(
+                record_id=own_id,
+                recorded_at=call.at,
+                path=change.path,
+                start_line=span.start,
+                end_line=span.end,
+                content_hash=span.content_hash,
+                contributor=CONTRIBUTOR,
+                model_id=call.model_id,
+                session_id=call.session_id,
+                method=span.method,
+                message_id=call.message_id,
+                call_id=call.call_id,
+                tool=call.tool,
+                project=call.project,
+                line_hashes=_unhex(span.line_hashes),
+                line_tokens=_unhex(span.line_tokens),
+            )
+
+
+def _state_rows(call: Call, own_id: UUID, files: list[FileChange]) -> Iterable[FileStateRow]:
+    for change in files:
+        known = [span for span in change.ranges if span.line_hashes is not None]
+        hashes = b"".join(_unhex(span.line_hashes) or b"" for span in known)
+        tokens = [_unhex(span.line_tokens) for span in known]
+        packed = b"".join(own for own in tokens if own is not None) if None not in tokens else None
+        yield FileStateRow(
+            record_id=own_id,
+            recorded_at=call.at,
+            project=call.project or "",
+            worktree=call.worktree or "",
+            path=change.path,
+            old_path=change.old_path,
+            kind=change.kind,
+            before_hashes=_unhex(change.before_hashes),
+            after_hashes=_unhex(change.after_hashes),
+            line_keys=line_keys(call.project or "", hashes, packed),
+        )
+
+
+def _unhex(text: str | None) -> bytes | None:
+    """What an observed line says in hex; nothing where that is no hex, since a log may come from anywhere."""
+    try:
+        return bytes.fromhex(text) if text is not None else None
+    except ValueError:
+        return None
+
+
+def _by_path(changes: Iterable[FileChange]) -> list[FileChange]:
+    """One entry for each path, its ranges sorted and disjoint."""
+    files: dict[str, FileChange] = {}
+    for change in changes:
+        before = files.get(change.path)
+        files[change.path] = FileChange(
+            path=change.path,
+            kind=change.kind,
+            old_path=change.old_path or (before.old_path if before else None),
+            ranges=sound((*before.ranges, *change.ranges) if before else change.ranges),
+            deleted=(*before.deleted, *change.deleted) if before else change.deleted,
+            before_hashes=before.before_hashes if before else change.before_hashes,
+            after_hashes=change.after_hashes,
+        )
+    return list(files.values())
+
+
+def _files(call: Call, files: list[FileChange]) -> tuple[File, ...]:
+    """The files with ranges; one whose lines were only taken away has nothing to attribute."""
+    url = session_url(call.session_id) if call.session_id else None
+    contributor, related = Contributor(CONTRIBUTOR, call.model_id), _related(call)
+    return tuple(
+        File(
+            change.path,
+            (
+                Conversation(
+                    tuple(Range(span.start, span.end, span.content_hash) for span in change.ranges),
+                    url,
+                    contributor,
+                    related,
+                ),
+            ),
+        )
+        for change in files
+        if change.ranges
+    )
+
+
+def _related(call: Call) -> tuple[Related, ...]:
+    if not call.session_id:
+        return ()
+    links = [Related("session", session_url(call.session_id))]
+    if call.message_id:
+        links.append(Related("message", session_url(call.session_id, call.message_id)))
+    if call.parent_session_id:
+        links.append(Related("parent_session", session_url(call.parent_session_id)))
+    return tuple(links)
+
+
+def _metadata(call: Call, files: list[FileChange]) -> dict[str, object]:
+    deleted = [
+        {"path": change.old_path or change.path, "start_line": start, "end_line": end}
+        for change in files
+        for start, end in change.deleted
+    ]
+    known = {
+        "session_id": call.session_id,
+        "message_id": call.message_id,
+        "call_id": call.call_id,
+        "part_id": call.part_id,
+        "parent_session_id": call.parent_session_id,
+        "parent_message_id": call.parent_message_id,
+        "agent": call.agent,
+        "tool": call.tool,
+        "directory": call.directory,
+        "files": [_file_metadata(change) for change in files],
+        "deleted": deleted or None,
+    }
+    return {"io.opencode." + name: value for name, value in known.items() if value is not None}
+
+
+def _file_metadata(change: FileChange) -> dict[str, object]:
+    ranges = [{"start_line": span.start, "end_line": span.end, "method": span.method} for span in change.ranges]
+    moved = {"old_path": change.old_path} if change.old_path else {}
+    return {"path": change.path, "kind": change.kind, **moved, "ranges": ranges}

@@ -1,0 +1,216 @@
+"""What goes to the store: one plain type per table, made by `build.py`, written by `sinks/postgres.py`.
+
+Every id and time in a row is made by the shim or the sidecar, never by the server, so a row that is built twice
+from the same line is the same row.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+
+
+class EventRow(NamedTuple):
+    """One row of `agent_trace_events`; the fields are its columns, in order."""
+
+    event_id: UUID
+    occurred_at: datetime
+    source_id: UUID
+    """The `instance` of the shim: `(source_id, seq)` counts its lines without a gap."""
+    seq: int
+    session_id: str | None
+    message_id: str | None
+    call_id: str | None
+    event_name: str
+    tool: str | None
+    payload: str
+    """JSON text, accepted by jsonb: no NUL, no lone surrogate."""
+
+
+class RangeRow(NamedTuple):
+    """One row of `agent_trace_ranges`; the fields are its columns, in order."""
+
+    record_id: UUID
+    recorded_at: datetime
+    path: str
+    start_line: int
+    end_line: int
+    content_hash: str | None
+    contributor: str
+    model_id: str | None
+    session_id: str | None
+    method: str
+    message_id: str | None = None
+    call_id: str | None = None
+    tool: str | None = None
+    """What the agent called: edit, write, bash ..."""
+    project: str | None = None
+    """See `FileStateRow.project`."""
+    line_hashes: bytes | None = None
+    """See `fingerprints.line_hashes`: 8 bytes for each line of the range; None where they are not known."""
+    line_tokens: bytes | None = None
+    """See `fingerprints.packed_tokens`."""
+
+
+class FileStateRow(NamedTuple):
+    """One row of `agent_trace_file_states`: a file before and after a change; the fields are its columns, in order."""
+
+    record_id: UUID
+    recorded_at: datetime
+    project: str
+    """What the file belongs to, the same in every clone: OpenCode's project id (of a git repository that is its first
+    commit); the worktree's absolute path where there is none, or none but "global"."""
+    worktree: str
+    """The absolute path of the folder that `path` is relative to."""
+    path: str
+    old_path: str | None
+    """Where a moved file stood before."""
+    kind: str
+    """add, update, delete or move."""
+    before_hashes: bytes | None
+    """See `fingerprints.line_hashes`: all lines of the file before the call; empty where there was no file, None where
+    that is not known."""
+    after_hashes: bytes | None
+    """All lines of the file after the call; empty where there is none any more, None where that is not known."""
+    line_keys: list[int]
+    """See `fingerprints.line_keys`, of the lines in the record's ranges."""
+
+
+class RecordRow(NamedTuple):
+    """One row of `agent_trace_records`; the fields are its columns, in order."""
+
+    record_id: UUID
+    recorded_at: datetime
+    event_id: UUID
+    session_id: str | None
+    spec_version: str
+    vcs_type: str | None
+    vcs_revision: str | None
+    tool_name: str | None
+    tool_version: str | None
+    model_id: str | None
+    contributor: str
+    record: str
+    """The canonical Agent Trace record as JSON text."""
+
+
+class Void(NamedTuple):
+    """Undoing, or undoing that: what becomes of the ranges that a session's messages have made up to a time.
+
+    Calls of a subagent go with the message that started it.
+    """
+
+    session_id: str
+    message_id: str
+    part_id: str | None
+    onward: bool
+    """All later messages too; in the message itself all later parts, if a part is named. Else just this one."""
+    at: datetime
+    """When it was undone: what `voided_at` says."""
+    restore: bool
+    """Give back what was voided at this very time."""
+
+
+class DeadLetter(NamedTuple):
+    """One row of `agent_trace_dead_letters`; the fields are its columns, in order."""
+
+    source_id: UUID
+    """The log the line was read from (a row of `agent_trace_sources`)."""
+    position: int
+    reason: str
+    error: str
+    line: bytes
+    seen_at: datetime
+
+
+class Built(msgspec.Struct):
+    """What one line became: the event's row, and what was learned from it."""
+
+    event: EventRow
+    records: list[RecordRow] = []
+    ranges: list[RangeRow] = []
+    states: list[FileStateRow] = []
+    refined: list[tuple[UUID, datetime]] = []
+    """Records whose earlier rows go before the ones above come: `record_id` and `recorded_at` stay the same."""
+    voids: list[Void] = []
+
+
+class Item(msgspec.Struct, frozen=True, gc=False):
+    """One line on its way: what it became, the line itself, and where it stood in its log."""
+
+    built: Built
+    line: bytes
+    position: int
+
+
+class DeadItem(NamedTuple):
+    """A dead letter on its way, and the id under which it passes the gate: a line that comes twice is dead once."""
+
+    gate_id: UUID
+    letter: DeadLetter
+
+
+class State(NamedTuple):
+    """What the builder knows of one instance, as its row holds it."""
+
+    version: int
+    """How often it was saved; 0 where there is no row. Who saves another one must have built on this one."""
+    data: bytes = b""
+    highest_seq: int = 0
+
+
+@dataclass(slots=True)
+class Batch:
+    """Everything that one transaction writes, and the move of the checkpoint that goes with it."""
+
+    log_id: UUID
+    epoch: int
+    old_position: int
+    new_position: int
+    at: datetime
+    """The sidecar's clock: what `seen_at` and `updated_at` say."""
+    items: list[Item] = field(default_factory=list)
+    dead: list[DeadItem] = field(default_factory=list)
+    states: dict[UUID, State] = field(default_factory=dict)
+    """For each instance whose state changed: what is to be saved."""
+    worktrees: dict[UUID, set[str]] = field(default_factory=dict)
+    """Where the instances of these lines worked."""
+    check: str = ""
+    """What the log says of itself at `new_position`."""
+    encoded_bytes: int = 0
+    patience: float = 1.0
+    """How many times the usual deadline it gets: a line by itself can't be sent in smaller parts."""
+
+
+class Counts(NamedTuple):
+    """What became of the lines of a log so far; `read` is always the sum of the other three."""
+
+    read: int = 0
+    stored: int = 0
+    duplicate: int = 0
+    dead: int = 0
+
+    def plus(self, other: "Counts") -> "Counts":
+        """Add up two counts."""
+        return Counts(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+class Checkpoint(NamedTuple):
+    """What the database knows of a log: who may write it (`epoch`), how far it is, and its counts."""
+
+    epoch: int
+    position: int
+    counts: Counts
+    check: str
+    """What the log said of itself at `position`, see `ship.Log.check`."""
+
+
+class LogName(NamedTuple):
+    """What a log is called in `agent_trace_sources`: `label` is what a person knows it by."""
+
+    log_id: UUID
+    kind: str
+    host: str
+    label: str

@@ -1,0 +1,314 @@
+"""What must be remembered from one line to the next, for one run of the shim.
+
+It is bounded, and small enough to be saved with every batch. Every map drops its oldest entries by the bytes they
+take in the dump, at the moment of insertion: so a session that was dumped and loaded between any two lines holds
+exactly what an uninterrupted one holds, and builds the same rows.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import Final, Generic, TypeVar
+
+import msgspec
+
+from agent_trace_sidecar.opencode.wire import Envelope
+
+STATE_VERSION: Final = 1
+MAX_GAPS: Final = 512
+"""Intervals of missing sequence numbers that are kept, to be filled by lines that come late; of older ones only the
+count."""
+MAX_TEXT_BYTES: Final = 2048
+"""A version or directory longer than this is not remembered."""
+
+_MESSAGES_BYTES: Final = 14 * 1024
+_PARENTS_BYTES: Final = 6 * 1024
+_CALLS_BYTES: Final = 10 * 1024
+_DONE_BYTES: Final = 10 * 1024
+_PROJECTS_BYTES: Final = 3 * 1024
+_ENDED_BYTES: Final = 8 * 1024
+_UNDONE_BYTES: Final = 2 * 1024
+
+V = TypeVar("V")
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Who writes a message: `by_user` is True for the calls of a command that a person ran."""
+
+    model_id: str | None = None
+    agent: str | None = None
+    by_user: bool = False
+
+
+class Ended(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A call that has ended while its step goes on: whose event and time its record has, or will have."""
+
+    event_id: str
+    at_ms: int | float
+    tool: str
+    recorded: bool
+    """Its record is made already; what the step's end says replaces it."""
+
+
+class Undo(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """From where on a session is undone, and since when."""
+
+    message_id: str
+    part_id: str | None
+    at_ms: int | float
+    removed: bool = False
+    """The messages are gone for good: they don't come back."""
+
+
+class Bounded(Generic[V]):
+    """A map that forgets its least recently set entries beyond a size in bytes of JSON."""
+
+    __slots__ = ("_costs", "_entries", "_max_bytes", "_used")
+
+    def __init__(self, max_bytes: int) -> None:
+        self._entries: dict[str, V] = {}
+        self._costs: dict[str, int] = {}
+        self._max_bytes = max_bytes
+        self._used = 0
+
+    def get(self, key: str) -> V | None:
+        """The entry, or None; looking does not make it younger."""
+        return self._entries.get(key)
+
+    def put(self, key: str, value: V) -> None:
+        """Set an entry and make it the youngest; one that is too big alone is not kept."""
+        old = self._entries.pop(key, None)
+        if old is not None and old == value:
+            self._entries[key] = old
+            return
+        if old is not None:
+            self._used -= self._costs.pop(key)
+        cost = len(msgspec.json.encode((key, value))) + 1
+        if cost > self._max_bytes:
+            return
+        self._entries[key] = value
+        self._costs[key] = cost
+        self._used += cost
+        while self._used > self._max_bytes:
+            eldest = next(iter(self._entries))
+            del self._entries[eldest]
+            self._used -= self._costs.pop(eldest)
+
+    def drop(self, key: str) -> None:
+        """Forget an entry, if there is one."""
+        if self._entries.pop(key, None) is not None:
+            self._used -= self._costs.pop(key)
+
+    def __iter__(self) -> Iterator[tuple[str, V]]:
+        return iter(self._entries.items())
+
+
+class Sequence(msgspec.Struct):
+    """Which of the shim's sequence numbers have come: all up to `highest`, but for the gaps."""
+
+    highest: int = 0
+    missing: int = 0
+    """How many numbers below `highest` never came, also those whose interval is no longer listed."""
+    gaps: list[tuple[int, int]] = []
+    """The youngest `MAX_GAPS` intervals of missing numbers, both ends included, in order."""
+
+    def see(self, seq: int) -> None:
+        """Note that a line with this number came; a second time changes nothing."""
+        if seq == self.highest + 1:
+            self.highest = seq
+        elif seq > self.highest:
+            self.missing += seq - self.highest - 1
+            self.gaps.append((self.highest + 1, seq - 1))
+            del self.gaps[:-MAX_GAPS]
+            self.highest = seq
+        else:
+            self._fill(seq)
+
+    def _fill(self, seq: int) -> None:
+        at = bisect_right(self.gaps, seq, key=_first) - 1
+        if at < 0:
+            return
+        first, last = self.gaps[at]
+        if seq <= last:
+            parts = [(first, seq - 1), (seq + 1, last)]
+            self.gaps[at : at + 1] = [part for part in parts if part[0] <= part[1]]
+            del self.gaps[:-MAX_GAPS]
+            self.missing -= 1
+
+
+def _first(gap: tuple[int, int]) -> int:
+    return gap[0]
+
+
+class _Dump(msgspec.Struct):
+    """The saved form; the maps are lists of pairs, oldest first."""
+
+    v: int
+    sequence: Sequence
+    lost: int = 0
+    version: str | None = None
+    directory: str | None = None
+    messages: list[tuple[str, Message]] = []
+    parents: list[tuple[str, str]] = []
+    calls: list[tuple[str, str]] = []
+    done: list[tuple[str, int]] = []
+    projects: list[tuple[str, str]] = []
+    ended: list[tuple[str, Ended]] = []
+    undone: list[tuple[str, Undo]] = []
+
+
+class Session:
+    """Everything that is known of one run of the shim; several OpenCode sessions share it."""
+
+    __slots__ = (
+        "calls",
+        "directory",
+        "done",
+        "ended",
+        "lost",
+        "messages",
+        "parents",
+        "projects",
+        "sequence",
+        "undone",
+        "version",
+    )
+
+    def __init__(self) -> None:
+        self.sequence = Sequence()
+        self.lost = 0
+        """Lines the shim says it gave up since its start."""
+        self.version: str | None = None
+        """OpenCode's."""
+        self.directory: str | None = None
+        self.messages: Bounded[Message] = Bounded(_MESSAGES_BYTES)
+        self.parents: Bounded[str] = Bounded(_PARENTS_BYTES)
+        self.calls: Bounded[str] = Bounded(_CALLS_BYTES)
+        self.done: Bounded[int] = Bounded(_DONE_BYTES)
+        self.projects: Bounded[str] = Bounded(_PROJECTS_BYTES)
+        self.ended: Bounded[Ended] = Bounded(_ENDED_BYTES)
+        self.undone: Bounded[Undo] = Bounded(_UNDONE_BYTES)
+
+    def see(self, envelope: Envelope) -> None:
+        """Note what every line carries."""
+        self.sequence.see(envelope.seq)
+        if envelope.lost > self.lost:
+            self.lost = min(envelope.lost, 2**63 - 1)
+        if envelope.directory is not None and envelope.directory != self.directory:
+            self.directory = _short(envelope.directory) or self.directory
+
+    def set_version(self, version: str | None) -> None:
+        """Remember OpenCode's version, if there is one."""
+        self.version = (_short(version) if version else None) or self.version
+
+    def set_project(self, root: str | None, project_id: str | None) -> None:
+        """Remember what OpenCode calls the repository of a worktree; "global" is what it calls no repository."""
+        if root and project_id and project_id != "global":
+            self.projects.put(root, project_id)
+
+    def project(self, root: str | None) -> str | None:
+        """What the files of a worktree belong to: its repository, or the folder itself."""
+        return self.projects.get(root or "") or root
+
+    def open_call(self, session_id: str, message_id: str, call_id: str, part_id: str | None = None) -> None:
+        """A call id means this message from now on: the same id may come again in a later turn."""
+        self.calls.put(_key(session_id, call_id), _key(message_id, part_id or ""))
+
+    def message_of(self, session_id: str | None, call_id: str | None) -> str | None:
+        """The message that made a call, if its announcement was seen."""
+        known = self.calls.get(_key(session_id or "", call_id)) if call_id else None
+        return known.partition("\n")[0] if known else None
+
+    def part_of(self, session_id: str | None, call_id: str | None) -> str | None:
+        """The part of the message that a call is."""
+        known = self.calls.get(_key(session_id or "", call_id)) if call_id else None
+        return (known.partition("\n")[2] or None) if known else None
+
+    def set_parent(self, session_id: str, parent_id: str) -> None:
+        """A subagent belongs to the message that its parent is at when the subagent is first seen."""
+        known = self.parents.get(session_id)
+        if known is None or known.partition("\n")[0] != parent_id:
+            opened = [value for key, value in self.calls if key.partition("\n")[0] == parent_id]
+            self.parents.put(session_id, _key(parent_id, opened[-1].partition("\n")[0] if opened else ""))
+
+    def parent_of(self, session_id: str | None) -> tuple[str | None, str | None]:
+        """The session that started this one, and the message that did."""
+        parent, _, message = (self.parents.get(session_id or "") or "").partition("\n")
+        return parent or None, message or None
+
+    def end_call(self, ids: tuple[str | None, str | None, str | None], ended: Ended) -> None:
+        """Remember a call until its step has ended."""
+        self.ended.put(_key(*(part or "" for part in ids)), ended)
+
+    def ended_call(self, session_id: str, message_id: str, call_id: str) -> Ended | None:
+        """The call of a step that ends now."""
+        return self.ended.get(_key(session_id, message_id, call_id)) or self.ended.get(_key(session_id, "", call_id))
+
+    def end_step(self, session_id: str, message_id: str) -> None:
+        """Forget the calls of a step."""
+        for key in [key for key, _ in self.ended]:
+            session, message, _ = key.split("\n", 2)
+            if session == session_id and message in {message_id, ""}:
+                self.ended.drop(key)
+
+    def finish_call(self, session_id: str | None, message_id: str | None, call_id: str | None) -> bool:
+        """Note that a call has had its outcome; False if it had it before.
+
+        An after-hook whose announcement was lost names no message: its outcome then counts for any message, so
+        that the part that follows it does not count the call twice.
+        """
+        if not call_id:
+            return True
+        key = _key(session_id or "", message_id or "", call_id)
+        unknown = _key(session_id or "", "", call_id)
+        if self.done.get(key) or (
+            message_id and self.message_of(session_id, call_id) != message_id and self.done.get(unknown)
+        ):
+            return False
+        self.done.put(key, 1)
+        return True
+
+    def dump(self) -> bytes:
+        """The state as compact JSON of at most 80 KiB."""
+        return msgspec.json.encode(
+            _Dump(
+                STATE_VERSION,
+                self.sequence,
+                self.lost,
+                self.version,
+                self.directory,
+                list(self.messages),
+                list(self.parents),
+                list(self.calls),
+                list(self.done),
+                list(self.projects),
+                list(self.ended),
+                list(self.undone),
+            )
+        )
+
+    @classmethod
+    def load(cls, state: bytes) -> "Session":
+        """Read a dump; one that can't be read, or is of another version, starts empty."""
+        session = cls()
+        try:
+            saved = msgspec.json.decode(state, type=_Dump)
+        except (ValueError, RecursionError):
+            return session
+        if saved.v != STATE_VERSION:
+            return session
+        session.sequence, session.lost = saved.sequence, saved.lost
+        session.version, session.directory = saved.version, saved.directory
+        for name in ("messages", "parents", "calls", "done", "projects", "ended", "undone"):
+            target = getattr(session, name)
+            for key, value in getattr(saved, name):
+                target.put(key, value)
+        return session
+
+
+def _key(*parts: str) -> str:
+    """OpenCode's ids hold no line break."""
+    return "\n".join(parts)
+
+
+def _short(text: str) -> str | None:
+    return text if len(msgspec.json.encode(text)) <= MAX_TEXT_BYTES else None

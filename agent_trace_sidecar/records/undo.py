@@ -1,0 +1,48 @@
+"""Undoing: which messages' ranges become void, and which come back; pure.
+
+OpenCode undoes in two steps. A revert takes the files back and marks the session (`session.updated` with `revert`);
+an unrevert takes that back. What the user says next removes the undone messages for good (`message.removed`; in
+OpenCode 2 one event says so). So a revert voids everything from a message on, an unrevert restores what was voided at
+that very time, and a removal makes it stay: nothing restores it later. A revert that another run of OpenCode takes back
+stays void: its time is not known there, and void is the careful answer.
+"""
+
+from datetime import datetime
+
+from agent_trace_sidecar.opencode.events import MessageRemoved, SessionSeen
+from agent_trace_sidecar.records.rows import Void
+from agent_trace_sidecar.records.session import Session, Undo
+from agent_trace_sidecar.records.times import moment
+
+
+def session_voids(session: Session, seen: SessionSeen, at_ms: float) -> list[Void]:
+    """What a session's new state undoes or gives back."""
+    known, now = session.undone.get(seen.session_id), seen.undone
+    if now and known and (now.message_id, now.part_id) == (known.message_id, known.part_id):
+        return []
+    voids = []
+    if known:
+        session.undone.drop(seen.session_id)
+        if not known.removed:
+            voids.append(_onward(seen.session_id, known.message_id, known.part_id, moment(known.at_ms), restore=True))
+    if now:
+        session.undone.put(seen.session_id, Undo(now.message_id, now.part_id, at_ms))
+        voids.append(_onward(seen.session_id, now.message_id, now.part_id, moment(at_ms), restore=False))
+    return voids
+
+
+def removal_voids(session: Session, gone: MessageRemoved, at_ms: float) -> list[Void]:
+    """What the removal of a message, or a part of it, makes void for good."""
+    keep_undone(session, gone.session_id)
+    return [Void(gone.session_id, gone.message_id, gone.part_id, onward=False, at=moment(at_ms), restore=False)]
+
+
+def keep_undone(session: Session, session_id: str) -> None:
+    """Nothing restores later what is undone now."""
+    known = session.undone.get(session_id)
+    if known and not known.removed:
+        session.undone.put(session_id, Undo(known.message_id, known.part_id, known.at_ms, removed=True))
+
+
+def _onward(session_id: str, message_id: str, part_id: str | None, at: datetime, *, restore: bool) -> Void:
+    return Void(session_id, message_id, part_id, onward=True, at=at, restore=restore)

@@ -1,0 +1,103 @@
+"""The lines of a file, masked, from any position."""
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import TypeAlias
+
+from agent_trace_sidecar.limits import MAX_LINE_BYTES, READ_BYTES
+from agent_trace_sidecar.redaction import Redacted, Redactor
+from agent_trace_sidecar.sources.lines import Line, LineSplitter, Oversize
+from agent_trace_sidecar.sources.log import LogLine
+
+Found: TypeAlias = tuple[list[Line | Oversize], list[int]]
+"""Lines, and the position after each of them."""
+Mask: TypeAlias = Callable[[Sequence[Line | Oversize]], list[Redacted]]
+ReadAt: TypeAlias = Callable[[int, int], bytes]
+"""Takes an offset and a number of bytes, and returns no more of them."""
+
+
+def masked_by(redactor: Redactor, observe: Callable[[bytes], bytes | None] | None = None) -> Mask:
+    """What makes lines fit to be kept: the redactor, and what is seen of the repository."""
+
+    def mask(lines: Sequence[Line | Oversize]) -> list[Redacted]:
+        whole = [line.data for line in lines if isinstance(line, Line)]
+        masked = redactor.lines(whole, [observe(data) for data in whole] if observe else None)
+        if len(masked) == len(lines):
+            return masked
+        rest = iter(masked)
+        return [next(rest) if isinstance(line, Line) else redactor.oversize(line.head, line.size) for line in lines]
+
+    return mask
+
+
+class RawLines:
+    """Cuts a file into lines, one read after the other."""
+
+    def __init__(self, read_at: ReadAt, position: int) -> None:
+        """Begin at `position`, where a line begins."""
+        self._read_at = read_at
+        self._offset = self._end = position
+        self._splitter = LineSplitter(MAX_LINE_BYTES)
+
+    def next(self, limit: int, *, whole: bool) -> Found:
+        """Read on until at least one line is complete; none at `limit`."""
+        lines: list[Line | Oversize] = []
+        while not lines:
+            chunk = self._read_at(self._offset, min(READ_BYTES, limit - self._offset)) if self._offset < limit else b""
+            self._offset += len(chunk)
+            if not chunk:
+                rest = self._splitter.finish() if whole and self._offset >= limit else None
+                if rest is None:
+                    break
+                lines = [rest]
+            elif self._splitter.pending:
+                lines = self._splitter.feed(chunk)
+            else:
+                lines = self._without_hole(chunk)
+        ends = list(accumulate((line.size for line in lines), initial=self._end))
+        self._end = ends[-1]
+        return lines, ends[1:]
+
+    def _without_hole(self, chunk: bytes) -> list[Line | Oversize]:
+        """Skip NULs before a line: what a writer leaves that goes on at its old offset after a truncation."""
+        rest = chunk.lstrip(b"\0")
+        hole = len(chunk) - len(rest)
+        lines = self._splitter.feed(rest) if rest else []
+        return [Line(b"", hole), *lines] if hole else lines
+
+
+class LineCursor:
+    """Reads masked lines of a file from any position; reading on where the last call ended costs no second look."""
+
+    def __init__(self, read_at: ReadAt, mask: Mask) -> None:
+        self._read_at, self._mask = read_at, mask
+        self._at = -1
+        self._raw = RawLines(read_at, 0)
+        self._ready: Found = ([], [])
+        """Not masked yet: that takes most of the time, and may not be wanted."""
+
+    def read(self, position: int, end: int, max_bytes: int, *, whole: bool) -> list[LogLine]:
+        """Lines between `position` and `end`, about `max_bytes` of them.
+
+        Args:
+            position: where the first line begins.
+            end: the position after the last line.
+            max_bytes: how much to read, one line at least.
+            whole: whether what stands between the last newline and `end` is a line.
+        """
+        if position != self._at:
+            self._ready = ([], [])
+            self._raw = RawLines(self._read_at, position)
+            self._at = position
+        lines, ends = self._ready
+        while not ends or ends[-1] - position < max_bytes:
+            more, more_ends = self._raw.next(end, whole=whole)
+            if not more:
+                break
+            lines += more
+            ends += more_ends
+        wanted = min(bisect_left(ends, position + max_bytes) + 1, len(ends))
+        self._ready = lines[wanted:], ends[wanted:]
+        self._at = ends[wanted - 1] if wanted else position
+        return list(map(LogLine, self._mask(lines[:wanted]), ends))

@@ -1,0 +1,105 @@
+"""A finished log file as the log of a shipper."""
+
+import socket
+import stat
+import zlib
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+from uuid import NAMESPACE_URL, uuid5
+
+import msgspec
+
+from agent_trace_sidecar.limits import MAX_LINE_BYTES, READ_BYTES
+from agent_trace_sidecar.records.rows import LogName
+from agent_trace_sidecar.redaction import Redactor
+from agent_trace_sidecar.sources.cursor import LineCursor, masked_by
+from agent_trace_sidecar.sources.log import CHECK_BYTES, LogLine, checksum
+
+_HEAD_BYTES: Final = 1024
+"""A file is identified by its path and this much of its beginning."""
+
+
+class FileLog:
+    """A finished log file: what stands in it when it is opened. A last line that was cut off is left for later."""
+
+    def __init__(self, path: Path, redactor: Redactor) -> None:
+        """Open `path`; its lines are masked by `redactor`.
+
+        Raises:
+            OSError: it can't be read, or is no regular file.
+        """
+        self._file = path.open("rb")
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            self._file.close()
+            raise OSError(0, "it is no regular file; pipe it into `agent-trace-sidecar run`")
+        head = zlib.crc32(self._file.read(_HEAD_BYTES).partition(b"\n")[0])
+        name = f"agent-trace-sidecar:file:{socket.gethostname()}:{path.resolve()}:{head:08x}"
+        self.name = LogName(uuid5(NAMESPACE_URL, name), "file", socket.gethostname(), str(path))
+        self.start = 0
+        self.size = status.st_size
+        self.end = self._end_of_lines(status.st_size)
+        self._cursor = LineCursor(self._read_at, masked_by(redactor))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    @property
+    def incomplete_bytes(self) -> int:
+        """Bytes of a last line that was cut off."""
+        return self.size - self.end
+
+    def read(self, position: int, max_bytes: int) -> list[LogLine]:
+        """Masked lines from `position` on."""
+        return self._cursor.read(position, self.end, max_bytes, whole=True)
+
+    async def more(self, position: int) -> bool:
+        """Whether anything stands after `position`; the file does not grow."""
+        return position < self.end
+
+    def check(self, position: int) -> str:
+        """A checksum of what stands before `position`: another file of the same name has another one."""
+        begin = max(0, position - CHECK_BYTES)
+        self._file.seek(begin)
+        return checksum(self._file.read(position - begin))
+
+    def release(self, position: int) -> None:
+        """Keep the file as it is."""
+
+    def rewind(self, position: int) -> None:
+        """Nothing to undo: `read` takes any position."""
+
+    def _read_at(self, offset: int, max_bytes: int) -> bytes:
+        self._file.seek(offset)
+        return self._file.read(max_bytes)
+
+    def _end_of_lines(self, size: int) -> int:
+        """The position after the last complete line; a last line that only lacks its newline is complete."""
+        position = size
+        while position:
+            step = min(position, READ_BYTES)
+            self._file.seek(position - step)
+            cut = self._file.read(step).rfind(b"\n")
+            if cut >= 0:
+                position += cut + 1 - step
+                break
+            position -= step
+        if 0 < size - position <= MAX_LINE_BYTES:
+            self._file.seek(position)
+            if _is_json(self._file.read(size - position)):
+                return size
+        return position
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    except (ValueError, RecursionError):
+        return False
+    return True

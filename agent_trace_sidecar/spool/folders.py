@@ -1,0 +1,98 @@
+"""The folders of spools: what they are called, who owns them, which segments they hold.
+
+The lock in a folder is held by its owner's process: whether it is free tells whether the owner lives.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+from pathlib import Path
+from typing import Final
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+SPOOL_FOLDER: Final = "spool"
+"""In the state folder: where the spools are."""
+_FOLDER: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[0-9a-f]{8}")
+_SEGMENT: Final = re.compile(r"0\d{19}\.jsonl")  # what a bigint holds
+
+
+class SpoolBusyError(Exception):
+    """Another living process owns this spool."""
+
+
+def spool_folders(root: Path) -> list[Path]:
+    """The spools below `root`, oldest first."""
+    entries = root.iterdir() if root.is_dir() else ()
+    found = [path for path in entries if _FOLDER.fullmatch(path.name) and path.is_dir()]
+    return sorted(found, key=lambda path: (path.stat().st_ctime, path.name))
+
+
+def trouble(root: Path) -> str:
+    """Why no spool can be made below `root`; empty when nothing is known to be in the way."""
+    place = next(path for path in (root, *root.parents) if path.exists())
+    if not place.is_dir():
+        return f"{place} is no folder"
+    return "" if os.access(place, os.W_OK | os.X_OK) else f"{place} can't be written"
+
+
+def source_id(folder: Path) -> UUID:
+    """What the spool in `folder` is called in the database."""
+    return uuid5(NAMESPACE_URL, f"agent-trace-sidecar:spool:{folder.name}")
+
+
+def is_owned(folder: Path) -> bool:
+    """Whether a living process owns the spool in this folder."""
+    try:
+        fd = lock(folder)
+    except SpoolBusyError:
+        return True
+    except OSError:
+        return False
+    os.close(fd)
+    return False
+
+
+def extent(folder: Path) -> tuple[int, int]:
+    """First and last position of the spool in `folder`, read without its lock (for `status`)."""
+    starts = segments(folder)
+    if not starts:
+        return 0, 0
+    last = folder / f"{starts[-1]:020d}.jsonl"
+    return starts[0], starts[-1] + (last.stat().st_size if last.exists() else 0)
+
+
+def create(folder: Path) -> int:
+    """Make a spool's folder and its lock. It gets its name when it is locked: nobody takes it for a dead one's."""
+    newborn = folder.with_name(f".{folder.name}")
+    newborn.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = lock(newborn)
+    try:
+        newborn.rename(folder)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def lock(folder: Path) -> int:
+    """Take the lock of a folder; return the descriptor that holds it.
+
+    Raises:
+        SpoolBusyError: somebody else has it.
+        OSError: it can't be opened.
+    """
+    path = folder / "lock"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with contextlib.suppress(BlockingIOError, FileNotFoundError):
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(fd), path.stat()):  # otherwise its last owner has removed it meanwhile
+            return fd
+    os.close(fd)
+    raise SpoolBusyError(f"{folder} belongs to a running sidecar")
+
+
+def segments(folder: Path) -> list[int]:
+    """The positions at which the folder's segments begin."""
+    found = (path for path in folder.iterdir() if _SEGMENT.fullmatch(path.name))
+    return sorted(int(path.stem) for path in found if path.is_file() or path.is_dir())  # no pipe, which would block us

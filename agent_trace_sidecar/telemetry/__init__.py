@@ -1,0 +1,1 @@
+"""What the process says of itself: logging, metrics, the HTTP server, the health file."""

@@ -1,0 +1,212 @@
+"""Whose a step's changes are: the files of its snapshot, given to its calls; pure.
+
+Rules, in order:
+1. A file that a call named is that call's. What the call said of it stands where the contents right before and after
+   it were seen; else, if it is the only call that named the file, the snapshot's lines replace what it said.
+   What happened to such a file before, between or after these calls is another's: see 3.
+2. A file that a call of another session changed in the meantime (a subagent's, inside its parent's step) is not ours.
+3. Any other file can only be the work of a call whose tool says nothing of files: bash, MCP, custom ones. Each call
+   has a time window, and the file a time of its last change (ctime, which no program sets and a move renews):
+   - in no window: a person's, or a program's that runs on its own; it is nobody's here;
+   - in the windows of several calls: the one whose arguments name the file, else the last to begin before it;
+   - where the time is not known (deleted, changed again since): the last call that names the file, else the last.
+4. Where there was no such call, nobody's.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple
+
+from agent_trace_sidecar.opencode.wire import CallChange, FileChange
+from agent_trace_sidecar.records.content import Content, text_lines
+from agent_trace_sidecar.records.diffs import Change, Span, added, carried, compared, merged, removed
+from agent_trace_sidecar.workspace.snapshot import TreeChange
+from agent_trace_sidecar.workspace.steps import Call, Edited, Step
+
+EARLY_MS: Final = 12.0
+"""A file may be stamped so much before the hook fired: kernels stamp with a clock that ticks every few milliseconds."""
+LATE_MS: Final = 5.0
+STRANGE_MS: Final = 60_000.0
+"""A stamp so far outside of the step is of another clock (a network folder's): it tells nothing."""
+
+Judge = Callable[[str, Sequence[bytes]], Content]
+"""Makes a content of a path's lines, with the lines hidden that may hold a secret."""
+
+
+class Facts(NamedTuple):
+    """What was found out about a step at its end."""
+
+    finished_ms: float
+    stamp_ms: Callable[[TreeChange], float | None]
+    """When the file was last changed, if it still is what the second tree holds."""
+    brought: Callable[[TreeChange], frozenset[bytes]]
+    """The lines of versions of the file that a git command of this step brought back."""
+    judge: Judge
+    rivals: Sequence[Call] = ()
+
+
+def may_say_more(step: Step) -> bool:
+    """Whether the snapshots may say more than the calls: else `allotted` finds nothing, whatever they hold."""
+    return any(call.silent or any(map(_is_unsure, call.edited)) for call in step.calls.values())
+
+
+def allotted(step: Step, changes: Iterable[TreeChange], facts: Facts) -> list[CallChange]:
+    """What each call did, for the calls of which the snapshot says more than they themselves."""
+    calls = list(step.calls.values())
+    silent = any(call.silent for call in calls)
+    found: dict[str, list[FileChange]] = {}
+    for tree in _as_named(calls, changes):
+        edits = [(call, one) for call in calls for one in call.edited if one.change.path == tree.path]
+        if edits or any(call.names(tree.path) for call in calls):
+            owner, change = _named(step, edits, tree, facts) if edits else (None, None)
+        else:
+            owner = _owner(step, tree, facts) if silent and tree.path not in step.foreign else None
+            change = _file_change(tree, facts) if owner else None
+        if owner and change:
+            found.setdefault(owner.call_id, []).append(change)
+    return [
+        CallChange(call.call_id, _whole(call, found[call.call_id]), call.vcs) for call in calls if call.call_id in found
+    ]
+
+
+def _whole(call: Call, found: Iterable[FileChange]) -> tuple[FileChange, ...]:
+    """Everything that a call changed: what it told itself, and in its place what was found."""
+    files = {one.change.path: one.change for one in call.edited}
+    files.update((change.path, change) for change in found)
+    return tuple(files.values())
+
+
+def _named(
+    step: Step, edits: Sequence[tuple[Call, Edited]], tree: TreeChange, facts: Facts
+) -> tuple[Call | None, FileChange | None]:
+    """A file that calls named: mend what the only one said of it, or find what none of them has written."""
+    silent = any(call.silent for call in step.calls.values())
+    call, one = edits[0]
+    if len(edits) == 1 and _is_unsure(one):
+        stamp = facts.stamp_ms(tree) if silent else None
+        own = not silent or (stamp is not None and _within(call, stamp, facts))
+        known = own and (one.change.kind == "move") == (tree.status == "R")
+        change = _file_change(tree, facts) if known else None
+        return (call, change) if change and _differs(change, one.change) else (None, None)
+    owner = _owner(step, tree, facts) if silent else None
+    return owner, _rest(tree, [one for _, one in edits], facts) if owner else None
+
+
+def _is_unsure(one: Edited) -> bool:
+    """Whether what a call said of a file was not seen in the file itself, right before and after it."""
+    guessed = any(span.method == "fallback" for span in one.change.ranges)
+    return guessed or one.before is None or one.after is None
+
+
+def _as_named(calls: Sequence[Call], changes: Iterable[TreeChange]) -> Iterable[TreeChange]:
+    """The changes, with a move taken apart where a call named one of its files: likeness is no move then."""
+    edited = [one for call in calls for one in call.edited]
+    for change in changes:
+        named = change.old_path is not None and any(
+            call.names(path) for call in calls for path in (change.path, change.old_path)
+        )
+        said = any((one.change.path, one.change.old_path) == (change.path, change.old_path) for one in edited)
+        if not named or said or change.old_path is None:
+            yield change
+            continue
+        before, after = change.before, change.after
+        gone = None if before is None else (Change(1, len(before), 1, ()),)
+        come = None if after is None else (Change(1, 0, 1, ("",) * len(after)),)
+        yield TreeChange(
+            change.old_path, None, "D", change.old_id, "", before, [] if before is not None else None, gone
+        )
+        yield TreeChange(change.path, None, "A", "", change.new_id, [] if after is not None else None, after, come)
+
+
+def _rest(tree: TreeChange, edits: Sequence[Edited], facts: Facts) -> FileChange | None:
+    """The lines of a named file that none of the calls that named it has written; None where that is not known.
+
+    Each call's lines are carried forward through what happened to the file after it.
+    """
+    if tree.after is None or tree.changes is None or not edits:
+        return None
+    mine: list[Span] = []
+    last: list[bytes] = []
+    for one in edits:
+        lines = text_lines(one.after) if one.after is not None else None
+        moved = compared(last, lines) if lines is not None else None
+        if lines is None or moved is None:
+            return None
+        mine = merged([*carried(mine, moved), *((span.start, span.end) for span in one.change.ranges)])
+        last = lines
+    moved = compared(last, tree.after)
+    if moved is None:
+        return None
+    taken = {at for start, end in carried(mine, moved) for at in range(start, end + 1)}
+    brought, after = facts.brought(tree), tree.after
+    left = _kept(added(tree.changes), lambda at: at not in taken and after[at - 1] not in brought)
+    if not left:
+        return None
+    new = facts.judge(tree.path, after)
+    return FileChange(
+        tree.path,
+        "update",
+        None,
+        tuple(new.span(start, end, "snapshot") for start, end in left),
+        tuple(removed(moved)),
+        before_hashes=facts.judge(tree.path, last).vector(),
+        after_hashes=new.vector(),
+    )
+
+
+def _owner(step: Step, tree: TreeChange, facts: Facts) -> Call | None:
+    """The silent call that changed a file; None for nobody of this step."""
+    own = sorted((call for call in step.calls.values() if call.silent), key=lambda call: call.began_ms)
+    if not own:
+        return None
+    name = (tree.old_path or tree.path).rsplit("/", 1)[-1]
+    telling = [call for call in own if name in call.command]
+    stamp = facts.stamp_ms(tree)
+    if stamp is None or not -STRANGE_MS < stamp - step.began_ms < facts.finished_ms - step.began_ms + STRANGE_MS:
+        return (telling or own)[-1]
+    hits = [call for call in own if _within(call, stamp, facts)]
+    rivals = [call for call in facts.rivals if _within(call, stamp, facts)]
+    telling = [call for call in hits if call in telling]
+    if rivals and not telling and any(name in call.command for call in rivals):
+        return None
+    return (telling or hits)[-1] if hits else None
+
+
+def _within(call: Call, stamp_ms: float, facts: Facts) -> bool:
+    ended = call.ended_ms if call.ended_ms is not None else facts.finished_ms
+    return call.began_ms - EARLY_MS <= stamp_ms <= ended + LATE_MS
+
+
+def _file_change(tree: TreeChange, facts: Facts) -> FileChange | None:
+    """The change as a record has it; None when git's own command made all of it."""
+    kind = {"A": "add", "D": "delete", "R": "move"}.get(tree.status, "update")
+    before = facts.judge(tree.old_path or tree.path, tree.before) if tree.before is not None else None
+    after = facts.judge(tree.path, tree.after) if tree.after is not None else None
+    grown, gone = added(tree.changes or ()), removed(tree.changes or ())
+    brought = facts.brought(tree)
+    if brought:
+        lines = tree.after or ()
+        grown = _kept(grown, lambda at: lines[at - 1] not in brought)
+        if not grown:
+            return None
+    return FileChange(
+        tree.path,
+        kind,
+        tree.old_path,
+        tuple(after.span(start, end, "snapshot") for start, end in grown) if after else (),
+        tuple(gone),
+        before_hashes="" if kind == "add" else before.vector() if before else None,
+        after_hashes="" if kind == "delete" else after.vector() if after else None,
+    )
+
+
+def _kept(spans: Iterable[Span], keep: Callable[[int], bool]) -> list[Span]:
+    """The lines of some spans that are to be kept."""
+    return merged((at, at) for start, end in spans for at in range(start, end + 1) if keep(at))
+
+
+def _differs(one: FileChange, two: FileChange) -> bool:
+    return _shape(one) != _shape(two) or (one.before_hashes, one.after_hashes) != (two.before_hashes, two.after_hashes)
+
+
+def _shape(change: FileChange) -> tuple[object, ...]:
+    return change.kind, [(span.start, span.end, span.content_hash) for span in change.ranges]
