@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from html import unescape
 from typing import Final
 
+from agent_trace_sidecar.redaction.rules import Gates
 from agent_trace_sidecar.redaction.spans import BORDER, BREAK, Overload
 
 Reading = tuple[bytes, Callable[[int], int]]
@@ -18,6 +19,8 @@ _Part = tuple[int, int, bytes]
 
 MOST_PARTS: Final = 150_000
 """More escapes than this in one text are no text that anybody wrote."""
+_AROUND: Final = 1024
+"""How far before and behind an escape its line is read."""
 _ESCAPE: Final = re.compile(rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')
 _TELLING_ESCAPE: Final = re.compile(rb'\\["nru]')
 _PERCENT: Final = re.compile(rb"%([0-9a-fA-F]{2})")
@@ -25,7 +28,7 @@ _TELLING_PERCENT: Final = re.compile(rb"(?i)%(?:3[ad]|40|22|27|2[0bdf])")
 _ENTITY: Final = re.compile(rb"&(?:quot|amp|apos|lt|gt|#3[49]);")
 _SIMPLE: Final = {b'"': b'"', b"\\": b"\\", b"/": b"/", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
-_RUN: Final = re.compile(rb"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{24,}={0,2}")
+_L: Final = Gates("decoders", linear=True)
 _HEX: Final = re.compile(rb"(?:[0-9a-fA-F]{2}){16,}$")
 _LONGEST_RUN: Final = 4 * 1024 * 1024
 _PROBE: Final = 24
@@ -75,12 +78,16 @@ def without_entities(text: bytes) -> Reading | None:
 
 
 def _lines_with(pattern: re.Pattern[bytes], text: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """The lines in which a pattern matches, and what it matches first in each."""
+    """The lines in which a pattern matches, and what it matches first in each; of long lines what is around it."""
     at = 0
     while match := pattern.search(text, at):
-        start = text.rfind(b"\n", at, match.start()) + 1 or at
-        end = text.find(b"\n", match.start())
-        at = len(text) if end < 0 else end
+        start = max(text.rfind(b"\n", at, match.start()) + 1 or at, match.start() - _AROUND)
+        line_end = text.find(b"\n", match.start())
+        line_end = len(text) if line_end < 0 else line_end
+        at = last = match.end()
+        while at < line_end and (more := pattern.search(text, last, min(line_end, at + _AROUND))):
+            at = last = more.end()
+        at = min(line_end, at + _AROUND)
         yield start, at, match.group()
 
 
@@ -123,8 +130,8 @@ def _substituted(text: bytes, parts: Iterable[_Part]) -> Reading:
 
 def encoded(text: bytes) -> Iterator[tuple[int, int, bytes]]:
     """The runs of base64 or hex that hold text: where they stand, and what they say."""
-    for match in _RUN.finditer(text):
-        start, end = match.span()
+    for match in _L.text_run.finditer(text):
+        start, end = match.span(1)
         if _is_text(text[start : start + _PROBE]) and (plain := _decoded(text[start : min(end, start + _LONGEST_RUN)])):
             yield start, end, plain
 

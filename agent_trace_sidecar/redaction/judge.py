@@ -41,6 +41,8 @@ def is_secret(name: bytes, kind: Kind, raw: bytes, form: Form) -> bool:  # noqa:
     if kind is Kind.NONE or len(raw) > LONGEST or b"\x1f" in raw or b"[REDACTED:" in raw:
         return False
     value = raw.decode("utf-8", "replace").strip().removeprefix("{noop}")
+    if is_place(name.decode("utf-8", "replace"), value):
+        return False
     if len(value) < _SHORTEST[kind] or G.placeholder.match(value) or G.reference.match(value):
         literal = form in {Form.CONFIG, Form.CERTAIN}
         return literal and _is_pin(value, least=4 if kind is Kind.PASSWORD else 6)
@@ -159,7 +161,7 @@ def is_chosen(value: str) -> bool:
     if any(pattern.match(value) for pattern in (G.placeholder, G.reference, G.dotted)) or G.regex.search(value):
         return False
     rest = G.term.sub("", value)
-    if any(row in value.lower() for row in W.alphabets) or G.class.match(value) or G.numbered.match(rest):
+    if any(row in value.lower() for row in W.alphabets) or G.class_name.match(value) or G.numbered.match(rest):
         return False
     mixed = any(c.isdigit() for c in rest) and any(c.isalpha() for c in rest) and len(rest) >= _SHORTEST_CHOSEN
     return mixed or is_random(value, least=12)
@@ -234,9 +236,9 @@ _MOST_WORDS: Final = 0.5
 B: Final = Gates("runs")
 
 
-def numbers_thing(text: bytes, start: int) -> bool:
+def numbers_thing(text: bytes, start: int, reach: int = _THING_REACH) -> bool:
     """Whether what begins at `start` is the number of something that is named right before it."""
-    return B.thing.search(text, max(0, start - _THING_REACH), start) is not None
+    return B.thing.search(text, max(0, start - reach), start) is not None
 
 
 @lru_cache(maxsize=4096)
@@ -320,3 +322,8 @@ def passes(check: str, text: bytes, start: int, end: int) -> bool:
 
 
 _LONGEST_PLACEHOLDER: Final = 30
+
+
+def is_place(name: str, value: str) -> bool:
+    """Whether a name that sounds like a password's holds a place: PWD, OLDPWD, or whatever is a path without doubt."""
+    return G.place_name.search(name) is not None and G.place.match(value) is not None

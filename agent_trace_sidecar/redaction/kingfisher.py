@@ -98,7 +98,7 @@ def _rule(row: dict[str, Any]) -> Rule | None:
     except re2.error:
         return None  # the one with (?x); our own table has its token
     keywords = rules.known().words["kingfisher.keywords"].get(name) or sorted(required_literals(pattern) or ())
-    return Rule(name.replace("/", "-"), pattern, tuple(keywords), check="imported", reach=_REACH)
+    return Rule(name.replace("/", "-"), pattern, tuple(keywords), check="token", reach=_REACH)
 
 
 def _cache_file(cache_dir: Path) -> Path:

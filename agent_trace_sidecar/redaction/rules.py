@@ -22,7 +22,7 @@ from agent_trace_sidecar.redaction.prefilter import required_literals
 _DATA: Final = Path(__file__).parent / "data"
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,59}")
 _FRAGMENT: Final = re.compile(r"\{\{(\w+)\}\}")
-CHECKS: Final = ("any", "password", "chosen", "random", "mixed", "unplain", "imported")
+CHECKS: Final = ("any", "password", "chosen", "random", "mixed", "unplain", "token")
 """What a value must look like where the form around it proves too little; `judge` knows how."""
 
 
@@ -80,8 +80,9 @@ def _parsed() -> Knowledge:
     found: dict[str, Any] = {"rule": [], "fragments": {}, "gates": {}, "words": {}, "model": {}}
     for path in sorted(_DATA.glob("*.toml")):
         for part, content in tomllib.loads(path.read_text("utf-8")).items():
-            found[part] += content if part == "rule" else []
-            if part != "rule":
+            if part == "rule":
+                found[part] += content
+            else:
                 found[part].update(content)
     words = {part: {n: _words(v) for n, v in lists.items()} for part, lists in found["words"].items()}
     fragments = {**found["fragments"], "cores": "|".join(sorted(words["names"]["cores"], key=len, reverse=True))}
@@ -186,15 +187,17 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
 def _rule(path: Path, number: int, row: object) -> Rule:
     """One rule of a file, checked. Raises RuleError."""
     name = row.get("id") if isinstance(row, dict) else None
-    if not isinstance(name, str) or not _ID.fullmatch(name):
+    if not isinstance(row, dict) or not isinstance(name, str) or not _ID.fullmatch(name):
         raise RuleError(f"{path}, rule {number}: id must be lower-case letters, digits, '-', '_' or '.', at most 60")
     where = f"{path}, rule {name!r}"
+    if unknown := sorted(set(row) - set(_Row.__struct_fields__)):
+        raise RuleError(f"{where}: unknown field {unknown[0]!r}; there are {', '.join(_Row.__struct_fields__)}")
     try:
         fields = msgspec.convert(row, _Row)
         pattern = compiled(fields.pattern)
         compiled(fields.unless)
     except msgspec.ValidationError as error:
-        raise RuleError(f"{where}: {error}; the fields are {', '.join(_Row.__struct_fields__)}") from error
+        raise RuleError(f"{where}: {error}") from error
     except re2.error as error:
         raise RuleError(f"{where}: pattern does not compile: {error.args[0].decode('utf-8', 'replace')}") from error
     if fields.secret_group > pattern.groups:

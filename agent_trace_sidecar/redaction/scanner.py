@@ -12,7 +12,7 @@ import re2
 from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
 
 from agent_trace_sidecar.redaction import decoders
-from agent_trace_sidecar.redaction.detectors import DETECTORS, MARKS, View
+from agent_trace_sidecar.redaction.detectors import DETECTORS, View, marks
 from agent_trace_sidecar.redaction.filters import is_example_url, without_samples
 from agent_trace_sidecar.redaction.judge import passes
 from agent_trace_sidecar.redaction.rules import Gates, Rule, Words, compiled
@@ -56,10 +56,10 @@ class Scanner:
                     words.setdefault(word, []).append(rule)
             else:
                 self._shapes.append(rule)
-        marks = MARKS()
-        for word in (word for kind in marks.values() for word in kind):
+        starts = marks()
+        for word in (word for kind in starts.values() for word in kind):
             words.setdefault(word, [])
-        self._marks = [tuple(name for name, kind in marks.items() if word in kind) for word in words]
+        self._marks = [tuple(name for name, kind in starts.items() if word in kind) for word in words]
         self._detectors = detectors
         self._by_word = list(words.values())
         self._words = [word.encode() for word in words]
@@ -80,7 +80,7 @@ class Scanner:
         view = View(blanked(texts), Effort())
         found = list(self._found(view, 0))
         across = any(BREAK in view.text[span.start : span.end] for span in found)
-        return merged(by_line(view.text, found)), across, view.marks.get("cores", [])
+        return merged(by_line(view.text, found)), across, [start for start, _ in view.marks.get("cores", ())]
 
     def _found(self, view: View, depth: int) -> Iterator[Span]:
         return without_samples(view.text, self._layers(view, depth))
@@ -112,9 +112,9 @@ class Scanner:
     def _matches(self, view: View) -> Iterator[Span]:
         """What the rules find; where words stand that detectors start from is added to the view's marks."""
         found: dict[int, tuple[Rule, list[int]]] = {}
-        for word, start, _end in self._hits(view.text):
+        for word, start, end in self._hits(view.text):
             for mark in self._marks[word]:
-                view.marks.setdefault(mark, []).append(start)
+                view.marks.setdefault(mark, []).append((start, end))
             for rule in self._by_word[word]:
                 found.setdefault(id(rule), (rule, []))[1].append(start)
         for rule, positions in found.values():

@@ -11,5 +11,5 @@ class View:
 
     text: bytes
     effort: Effort
-    marks: dict[str, list[int]] = field(default_factory=dict)
-    """The places of the words that detectors start from, by kind of word, in the order of their ends."""
+    marks: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    """Where the words stand that detectors start from, by kind of word, in the order of their ends."""

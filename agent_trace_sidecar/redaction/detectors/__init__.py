@@ -11,7 +11,7 @@ from agent_trace_sidecar.redaction.key_blocks import key_blocks
 from agent_trace_sidecar.redaction.rules import Words
 from agent_trace_sidecar.redaction.spans import Span
 
-__all__ = ["DETECTORS", "MARKS", "View"]
+__all__ = ["DETECTORS", "View", "marks"]
 
 DETECTORS: Final[Mapping[str, Callable[[View], Iterator[Span]]]] = {
     "key blocks": key_blocks,
@@ -21,13 +21,14 @@ DETECTORS: Final[Mapping[str, Callable[[View], Iterator[Span]]]] = {
 }
 
 
-def MARKS() -> dict[str, frozenset[str]]:
+def marks() -> dict[str, frozenset[str]]:
     """The words from which detectors start, by the name under which a view has their places."""
     names, services, tables_ = Words("names"), Words("nearby"), Words("tables")
     return {
         "cores": names.cores,
         "strong": names.strong_cores,
         "services": services.services,
+        "uses": services.uses,
         "statements": tables_.statements,
         "owners": tables_.owners,
     }

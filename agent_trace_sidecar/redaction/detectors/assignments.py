@@ -39,7 +39,7 @@ _PROSE_NAME: Final = 6
 def assignments(view: View) -> Iterator[Span]:
     """Values beside secret-like names that do not look like placeholders, references, code or words."""
     text = view.text
-    promising = [core for core in view.marks.get("cores", ()) if _promises(text, core)]
+    promising = [core for core, _ in view.marks.get("cores", ()) if _promises(text, core)]
     for low, high in _around(text, promising):
         at = low
         while place := L.find.search(text, at, high):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from agent_trace_sidecar.redaction.decoders import says_something
-from agent_trace_sidecar.redaction.detectors.surroundings import is_keyed, is_used
+from agent_trace_sidecar.redaction.detectors.surroundings import FARTHEST, LONGEST_NOTE, is_keyed, is_used
 from agent_trace_sidecar.redaction.judge import is_drawn, is_revision, is_token, is_uuid, numbers_thing, reads
 from agent_trace_sidecar.redaction.rules import Gates, Words
 from agent_trace_sidecar.redaction.spans import BREAK, Span
@@ -24,6 +24,7 @@ W: Final = Words("nearby")
 _REACH: Final = 90
 """How far behind the word a value may begin."""
 _CHARACTERS: Final = (string.ascii_letters + string.digits + "_+/=.~-").encode()
+_HASH_REACH: Final = 12
 _SHORTEST: Final = 16
 _LONGEST: Final = 600
 _MOST_LINES: Final = 2
@@ -33,23 +34,22 @@ _PART_BEFORE: Final = frozenset((b"@", b"#", b"%", b".", b"?", b"&", b"\\"))
 """Before a value they make it a revision, a fragment, or a part of a number or a name."""
 _NOT_BEFORE: Final = _PART_BEFORE | {b"/"}
 _NOT_BEHIND: Final = frozenset((b"@", b"."))
-_BEFORE_KEY: Final = frozenset((b'"', b"'", b"`", b" ", b"=", b":", b"/", b"(", b",", b">", b"|", b"\t", b"\n", b";", b""))
-"""What stands right before a key that is used, or labelled."""
-_LONGEST_NAME: Final = 40
 
 
 def nearby(view: View) -> Iterator[Span]:
     """Random values behind a secret-like word on the same line, shortly behind a service's name, or used as a key."""
     text = view.text
-    words, services = sorted(view.marks.get("strong", ())), sorted(view.marks.get("services", ()))
-    for start, end in _runs(view):
+    words = sorted(start for start, _ in view.marks.get("strong", ()))
+    services = sorted(start for start, end in view.marks.get("services", ()) if _is_word(text, start, end))
+    uses = [start for start, _ in view.marks.get("uses", ())]
+    for start, end in _runs(view, [*words, *services, *uses]):
         if text[start : start + 2] == b"//" and text[start - 1 : start] == b":":
             yield from _in_address(text, start, end)
         word = _is_in_reach(words, start)
         service = _is_in_reach(services, start) and text[start - 1 : start] not in _NOT_BEFORE
-        if not word and not service and text[start - 1 : start] not in _BEFORE_KEY:
-            continue
         value = text[start:end].rstrip(b"=.-")
+        if (b"/" in value and b"." in value) or G.hashed.search(text, max(0, start - _HASH_REACH), start + _HASH_REACH):
+            continue  # a path, an address, or a checksum
         if (
             G.id.match(value)
             or not (is_drawn(value) or (word and _is_adjacent(text, start, value)))
@@ -82,20 +82,48 @@ def _is_whole(text: bytes, start: int, end: int) -> bool:
     return text[start - 1 : start] not in _PART_BEFORE and text[end : end + 1] not in _NOT_BEHIND
 
 
-def _runs(view: View) -> Iterator[tuple[int, int]]:
-    """Where runs of characters stand that may be random; of name=value it is the value."""
+def _runs(view: View, places: list[int]) -> Iterator[tuple[int, int]]:
+    """Where runs of characters stand that may be random, shortly behind one of the places or in a note.
+
+    Of name=value it is the value.
+    """
     text = view.text
-    for match in L.value.finditer(text):
-        view.effort.spend()
-        start, end = match.span()
-        lead = text[max(0, start - _LONGEST) : start]
-        start -= len(lead) - len(lead.rstrip(_CHARACTERS))
-        head, sign, _ = text[start:end].rstrip(b"=").rpartition(b"=")
-        start += len(head) + len(sign)
-        if not _SHORTEST <= end - start <= _LONGEST or text[end : end + 1] == b"(":
-            continue
-        if not (sign and G.harmless.search(head)):  # sha256=...
-            yield start, end
+    for low, high in _windows(text, places):
+        for match in L.value.finditer(text, low, min(len(text), high + _SHORTEST)):
+            view.effort.spend()
+            start = match.start()
+            lead, rest = text[max(0, start - _LONGEST) : start], text[start : start + _LONGEST + 1]
+            start -= len(lead) - len(lead.rstrip(_CHARACTERS))
+            end = match.start() + len(rest) - len(rest.lstrip(_CHARACTERS))
+            head, sign, _ = text[start:end].rstrip(b"=").rpartition(b"=")
+            start += len(head) + len(sign)
+            if not _SHORTEST <= end - start <= _LONGEST or text[end : end + 1] == b"(":
+                continue
+            if not (sign and G.harmless.search(head)):  # sha256=...
+                yield start, end
+
+
+def _windows(text: bytes, places: list[int]) -> Iterator[tuple[int, int]]:
+    """The stretches in which a value can begin, merged and in order: behind the places, and all of a short string."""
+    stretches = [(place, place + FARTHEST) for place in places]
+    low = 0
+    while low < len(text):
+        high = text.find(BREAK, low)
+        high = high if high >= 0 else len(text)
+        if _SHORTEST <= high - low <= LONGEST_NOTE:
+            stretches.append((low, high))
+        low = high + 1
+    stretches.sort()
+    low, high = -1, -1
+    for start, end in stretches:
+        if start <= high:
+            high = max(high, end)
+        else:
+            if high >= 0:
+                yield low, high
+            low, high = start, end
+    if high >= 0:
+        yield low, high
 
 
 def _in_address(text: bytes, start: int, end: int) -> Iterator[Span]:
@@ -133,27 +161,19 @@ def _is_named(text: bytes, start: int, end: int) -> bool:
     return any(pattern.match(value) for pattern in (G.constant, G.version, G.snake)) or reads(value)
 
 
-def _is_of_service(text: bytes, places: list[int], start: int, value: bytes) -> bool:
+def _is_of_service(text: bytes, services: list[int], start: int, value: bytes) -> bool:
     """Whether a service is named shortly before, and nothing between says that the value is something else."""
-    if not value[:1].isalnum() or b"." in value or G.constant.match(value):
+    if not value[:1].isalnum() or b"." in value or text[start + len(value) : start + len(value) + 1] in _NOT_BEHIND:
         return False
-    end = start + len(value)
-    if text[end : end + 1] in _NOT_BEHIND or not is_token(value) or G.drawing.match(value):
+    between = text[services[bisect.bisect_left(services, start) - 1] : start]
+    if between.count(b"\n") > _MOST_LINES or BREAK in between or G.harmless.search(between):
         return False
-    if _is_block(text, start, value) or _is_thing(text, start, value) or says_something(value):
+    if not is_token(value) or G.constant.match(value) or G.drawing.match(value) or says_something(value):
         return False
     before = text[max(0, start - _REACH) : start]
     if is_revision(value) and not G.assigned.search(before):
         return False  # what `git checkout` or a deployment is given
-    for index in range(bisect.bisect_left(places, start) - 1, -1, -1):
-        place = places[index]
-        if place < start - _REACH:
-            return False
-        if _is_word(text, place):
-            between = text[place:start]
-            lines = between.count(b"\n")
-            return lines <= _MOST_LINES and BREAK not in between and not (G.address.search(before) or G.harmless.search(between))
-    return False
+    return not (_is_block(text, start, value) or _is_thing(text, start, value) or G.address.search(before))
 
 
 def _is_block(text: bytes, start: int, value: bytes) -> bool:
@@ -170,14 +190,9 @@ def _is_thing(text: bytes, start: int, value: bytes) -> bool:
     return braced or numbers_thing(text, start) or G.resource.search(text, max(0, start - _REACH), start) is not None
 
 
-def _is_word(text: bytes, place: int) -> bool:
-    """Whether the name is a word, also inside of camelCase, or begins one that speaks of access."""
-    before = text[place - 1 : place]
-    if before.isalpha() and not (before.islower() and text[place : place + 1].isupper()):
+def _is_word(text: bytes, start: int, end: int) -> bool:
+    """Whether the name of a service is a word, also inside of camelCase, or begins one that speaks of access."""
+    before = text[start - 1 : start]
+    if before.isalpha() and not (before.islower() and text[start : start + 1].isupper()):
         return False
-    name = text[place : place + _LONGEST_NAME]
-    lowered = name.lower().decode("latin-1")
-    for end in range(3, len(name) + 1):
-        if lowered[:end] in W.services and (G.ends.match(name, end) or G.turn.match(name, end - 1)):
-            return True
-    return False
+    return bool(G.ends.match(text, end) or G.turn.match(text, end - 1))

@@ -7,7 +7,7 @@ surroundings too: words that say so, anywhere near, end the matter.
 
 from typing import Final
 
-from agent_trace_sidecar.redaction.judge import is_revision, numbers_thing
+from agent_trace_sidecar.redaction.judge import is_revision, is_uuid, numbers_thing
 from agent_trace_sidecar.redaction.rules import Gates, Words
 from agent_trace_sidecar.redaction.spans import BREAK
 
@@ -15,11 +15,12 @@ G: Final = Gates("surroundings")
 L: Final = Gates("surroundings", linear=True)
 W: Final = Words("surroundings")
 
-_SHORT: Final = 700
+LONGEST_NOTE: Final = 700
 """How long a note may be: a snippet, a message, a few lines of settings or of a log."""
 _NEAR: Final = 100
 """How far before a value a word can say that it is something else."""
-_LEAD: Final = 200
+FARTHEST: Final = 200
+"""How far behind what uses it a value may begin."""
 _REVISION_LENGTH: Final = 40
 _CLOSE: Final = 20
 
@@ -33,7 +34,7 @@ def is_keyed(text: bytes, start: int, end: int, value: bytes) -> bool:
 
 def is_used(text: bytes, start: int) -> bool:
     """Whether what stands before `start` has a key behind it, and nothing else."""
-    before = text[max(0, start - _LEAD) : start]
+    before = text[max(0, start - FARTHEST) : start]
     before = before[before.rfind(BREAK) + 1 :]
     match = L.used.search(before)
     return match is not None and not L.other.search(before, match.start())
@@ -43,13 +44,13 @@ def _is_labelled(text: bytes, start: int, end: int, value: bytes) -> bool:
     """Whether a name is all that stands before the value, in a text of the length of a note."""
     if text[start - 2 : start] == BREAK + b"\n":
         return False
-    low = text.rfind(BREAK, max(0, start - _SHORT), start) + 1 or (0 if start < _SHORT else -1)
-    high = text.find(BREAK, end, start + _SHORT)
-    high = high if high >= 0 else (len(text) if len(text) - start < _SHORT else -1)
-    if low < 0 or high < 0 or high - low > _SHORT or not G.tail.match(text, end, high):
+    low = text.rfind(BREAK, max(0, start - LONGEST_NOTE), start) + 1 or (0 if start < LONGEST_NOTE else -1)
+    high = text.find(BREAK, end, start + LONGEST_NOTE)
+    high = high if high >= 0 else (len(text) if len(text) - start < LONGEST_NOTE else -1)
+    if low < 0 or high < 0 or high - low > LONGEST_NOTE or not G.tail.match(text, end, high):
         return False
     note = text[low:start]
-    label = None if G.thing.search(note, max(0, len(note) - _NEAR)) else _label(note)
+    label = None if numbers_thing(note, len(note), _NEAR) else _label(note)
     if label is not None and is_revision(value) and not _is_no_checksum(text[low:high], note, label, value):
         return False
     return label is not None and not L.other.search(note, max(0, len(note) - _NEAR)) and _names(label, value)
@@ -89,6 +90,6 @@ def _names(label: bytes, value: bytes) -> bool:
         return False
     if G.client.search(label):
         return True
-    if not words or words[-1] in {"id", "ids", "arn", "uid"} or G.uuid.match(value) or G.file.search(label):
+    if not words or words[-1] in {"id", "ids", "arn", "uid"} or is_uuid(value) or G.file.search(label):
         return False
     return not _is_common(label)

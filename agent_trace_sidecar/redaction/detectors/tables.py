@@ -25,10 +25,10 @@ def tables(view: View) -> Iterator[Span]:
         yield from _inserts(view)
         for match in G.copy.finditer(text):
             yield from _lines(view, match.end(), _kinds(match[1].split(b",")), b"\t")
-    if b"|\n" in text:
+    if b"-|" in text or b"- |" in text or b":|" in text:
         for table in G.markdown.finditer(text):
             yield from _lines(view, table.end(), _kinds(table[1].split(b"|")), b"|")
-    for place in view.marks.get("owners", ()):
+    for place, _ in view.marks.get("owners", ()):
         if opening := G.map.match(text, place):
             yield from _pairs(text, opening.end())
     for header in _headers(text):
