@@ -257,13 +257,15 @@ def identity(line: bytes) -> Identity | None:
 
 
 def with_own_fields(line: bytes, redacted: dict[str, int], observed: bytes | None) -> bytes:
-    """`line` with the sidecar's own fields at its end, when it is a JSON object; those that came in with it are dropped.
+    """`line` with the sidecar's own fields at its end, when it is a JSON object; what came in under their names goes.
 
     Args:
         line: one line of the wire.
         redacted: secrets masked in it, by rule.
         observed: JSON of an `Observed`, or None.
     """
+    if observed is None and not redacted and b'"observed"' not in line:
+        return line
     extra = []
     if redacted:
         extra.append(b'"redacted":' + msgspec.json.encode(dict(sorted(redacted.items()))))
@@ -272,7 +274,7 @@ def with_own_fields(line: bytes, redacted: dict[str, int], observed: bytes | Non
     stripped = line.strip()
     if not stripped.endswith(b"}") or not stripped.startswith(b"{"):
         return line
-    if b'"observed"' in line or (extra and b'"redacted"' in line):
+    if b'"observed"' in line or b'"redacted"' in line:
         line = stripped = _without_own_fields(stripped)
     if not extra:
         return line

@@ -4,6 +4,7 @@ import enum
 import math
 import re
 from collections import Counter
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
@@ -38,10 +39,8 @@ _SHORTEST_CHOSEN: Final = 5
 
 def is_secret(name: bytes, kind: Kind, raw: bytes, form: Form) -> bool:  # noqa: PLR0911 - one return per reason
     """Whether the value `raw` beside `name`, a name of this `kind`, must be masked."""
-    if kind is Kind.NONE or len(raw) > LONGEST or b"\x1f" in raw or b"[REDACTED:" in raw:
-        return False
     value = raw.decode("utf-8", "replace").strip().removeprefix("{noop}")
-    if is_place(name.decode("utf-8", "replace"), value):
+    if kind is Kind.NONE or len(raw) > LONGEST or _is_masked(raw) or is_place(name.decode("utf-8", "replace"), value):
         return False
     if len(value) < _SHORTEST[kind] or G.placeholder.match(value) or G.reference.match(value):
         literal = form in {Form.CONFIG, Form.CERTAIN}
@@ -68,13 +67,22 @@ def is_secret(name: bytes, kind: Kind, raw: bytes, form: Form) -> bool:  # noqa:
     return _is_secret_token(name, value, form)
 
 
+def _is_masked(raw: bytes) -> bool:
+    return b"\x1f" in raw or b"[REDACTED:" in raw
+
+
 def _is_secret_token(name: bytes, value: str, form: Form) -> bool:
     """Anything that is no words, nor the short name of a public key."""
     if form is Form.QUOTED and G.dotted.match(value) and not any(c.isdigit() for c in value):
         return False
     if G.key_id.match(value) and name.lower().endswith(b"key") and b"api" not in name.lower():
         return False
-    if form is not Form.BARE and G.signs.search(name.decode("utf-8", "replace")) and is_chosen(value) and not G.named.match(value):
+    if (
+        form is not Form.BARE
+        and G.signs.search(name.decode("utf-8", "replace"))
+        and is_chosen(value)
+        and not G.named.match(value)
+    ):
         return True
     if form is not Form.BARE and G.opens_sessions.search(name.decode("utf-8", "replace")) and G.one_word.match(value):
         return value.lower() not in W.labels and len(G.dummy.sub("", value)) >= _FEWEST_LETTERS
@@ -307,20 +315,23 @@ def passes(check: str, text: bytes, start: int, end: int) -> bool:
     value = text[start:end]
     if len(value) <= _LONGEST_PLACEHOLDER and is_placeholder(value):
         return False
-    said = value.decode("utf-8", "replace")
-    if check == "password":
-        return is_secret(b"", Kind.PASSWORD, value, Form.CERTAIN)
-    if check == "chosen":
-        return is_chosen(said)
-    if check == "random":
-        return holds_random(said)
-    if check == "mixed":
-        return any(c.isdigit() for c in said) and not said.isdigit()
-    if check == "unplain":
-        return not is_plain(value)
-    return check == "any" or not (is_plain(value) or numbers_thing(text, start))
+    return _CHECKS[check](value) and not (check == "token" and numbers_thing(text, start))
 
 
+def _mixed(value: bytes) -> bool:
+    return any(48 <= c <= 57 for c in value) and not value.isdigit()  # noqa: PLR2004 - "0" to "9"
+
+
+_CHECKS: Final[dict[str, Callable[[bytes], bool]]] = {
+    "any": lambda _: True,
+    "token": lambda value: not is_plain(value),
+    "unplain": lambda value: not is_plain(value),
+    "mixed": _mixed,
+    "chosen": lambda value: is_chosen(value.decode("utf-8", "replace")),
+    "random": lambda value: holds_random(value.decode("utf-8", "replace")),
+    "password": lambda value: is_secret(b"", Kind.PASSWORD, value, Form.CERTAIN),
+}
+"""What a value must look like where the form around it proves too little."""
 _LONGEST_PLACEHOLDER: Final = 30
 
 

@@ -95,7 +95,11 @@ class Memory:
 
     def is_clean(self, text: bytes) -> bool:
         """Whether this string was scanned before and held nothing."""
-        return text in self.clean or (_is_digested(text) and _digest(text) in self._clean_digests)
+        return text in self.clean or self.is_long_clean(text)
+
+    def is_long_clean(self, text: bytes) -> bool:
+        """The same for a string that is not in `clean`."""
+        return _is_digested(text) and _digest(text) in self._clean_digests
 
     def remember_clean(self, texts: Iterable[bytes]) -> None:
         """Strings that need not be scanned again."""

@@ -23,7 +23,6 @@ G: Final = Gates("names", text=True)
 W: Final = Words("names")
 
 
-
 def words_of(name: str) -> list[str]:
     """The lower-case words of an identifier: `dbUserPass_2` is db, user, pass, 2."""
     return [word.lower() for word in G.word.findall(name)]
@@ -83,7 +82,9 @@ def _is_other(word: str, words: list[str], at: int) -> bool:
     """Whether a word only sounds like a password or a token."""
     if word == "pass":
         return (at > 0 and words[at - 1] in W.passes) or not W.passed.isdisjoint(words[at + 1 : at + 2])
-    return word in W.not_pass or word in W.not_token or (word == "token" and at > 0 and words[at - 1] in W.harmless_token)
+    return (
+        word in W.not_pass or word in W.not_token or (word == "token" and at > 0 and words[at - 1] in W.harmless_token)
+    )
 
 
 def _kind_of_key(words: list[str], at: int) -> Kind:

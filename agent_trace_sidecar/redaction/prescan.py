@@ -87,9 +87,8 @@ class Prescan:
 
         They are escaped as they stand in the lines, but for their quotes and backslashes.
         """
-        unknown = sorted(set(self._whole.split(b'"')[1::2]) - memory.clean)
-        found: list[bytes] = _NO_ID.findall(b"\n".join(unknown))
-        return [text for text in found if not memory.is_clean(text)]
+        unknown = set(self._whole.split(b'"')[1::2]) - memory.clean
+        return [text for text in _NO_ID.findall(b"\n".join(unknown)) if not memory.is_long_clean(text)]
 
     def learn(self, values: Collection[bytes]) -> None:
         """These turned out to be secrets: lines that repeat them must be opened too."""

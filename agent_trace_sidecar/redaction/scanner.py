@@ -1,4 +1,4 @@
-"""Finds the secrets of one text: one pass over it for the keywords of everything, then each rule and detector near its own.
+"""Finds the secrets of one text: one pass for the keywords of everything, then each rule and detector near its own.
 
 A rule whose keywords are rare runs only around them, and is compiled when one is first seen. Rules without a rare
 keyword are tried all together by one automaton, which says whether any of them matches at all.
@@ -35,6 +35,8 @@ _EDGE: Final = 1000
 _WORTH_BYTES: Final = 4 << 20
 """After so much text the fastest automaton pays: it takes 20 ms and 7 MB to make, the other one 3 ms."""
 _MOST_HITS: Final = 100_000
+_READING: Final = 8
+"""Candidates that a decoded run counts: all of the scanner is started for it."""
 _MOST_DEPTH: Final = 3
 """How often a text may be escaped within itself."""
 
@@ -47,7 +49,9 @@ def _regex(pattern: str) -> Any:  # noqa: ANN401 - google-re2 is untyped
 class Scanner:
     """All rules and detectors, ready for any thread."""
 
-    def __init__(self, rules: Sequence[Rule], detectors: Mapping[str, Callable[[View], Iterator[Span]]] = DETECTORS) -> None:
+    def __init__(
+        self, rules: Sequence[Rule], detectors: Mapping[str, Callable[[View], Iterator[Span]]] = DETECTORS
+    ) -> None:
         words: dict[str, list[Rule]] = {}
         self._shapes: list[Rule] = []
         for rule in rules:
@@ -72,9 +76,9 @@ class Scanner:
         return merged(by_line(text := blanked(text), self._found(View(text, effort or Effort()), depth)))
 
     def find_apart(self, texts: bytes) -> tuple[list[Span], bool, list[int]]:
-        """The same for texts with a `BORDER` between them; whether something was found across a border; and the places
-        of secret-like words.
+        """The same for texts with a `BORDER` between them.
 
+        Also whether something was found across a border, and the places of secret-like words.
         Found across a border, each must be scanned by itself, if they don't belong together.
         """
         view = View(blanked(texts), Effort())
@@ -98,7 +102,7 @@ class Scanner:
             if b"&quot;" in text or b"&#34;" in text:
                 yield from self._through(decoders.without_entities(text), view.effort, _MOST_DEPTH)
             for start, end, plain in decoders.encoded(text):
-                view.effort.spend()
+                view.effort.spend(_READING)
                 if inside := self.find(plain, view.effort, _MOST_DEPTH):
                     yield Span(start, end, inside[0].rule)
 

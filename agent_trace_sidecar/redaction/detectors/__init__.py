@@ -6,10 +6,10 @@ from typing import Final
 from agent_trace_sidecar.redaction.detectors.assignments import assignments
 from agent_trace_sidecar.redaction.detectors.nearby import nearby
 from agent_trace_sidecar.redaction.detectors.tables import tables
-from agent_trace_sidecar.redaction.view import View
 from agent_trace_sidecar.redaction.key_blocks import key_blocks
 from agent_trace_sidecar.redaction.rules import Words
 from agent_trace_sidecar.redaction.spans import Span
+from agent_trace_sidecar.redaction.view import View
 
 __all__ = ["DETECTORS", "View", "marks"]
 

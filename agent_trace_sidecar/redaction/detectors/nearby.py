@@ -1,4 +1,4 @@
-"""Long random values near secret-like words and names of services: prose, logs, arguments, where no separator joins them.
+"""Long random values near secret-like words and names of services, in prose, logs and arguments.
 
 Never on randomness alone: a word must stand on the same line, a service's name a few lines above, or something around
 the value must use it as a key; and nothing between may say that the value is a hash, a revision or an id. The cheap
@@ -14,7 +14,7 @@ from agent_trace_sidecar.redaction.decoders import says_something
 from agent_trace_sidecar.redaction.detectors.surroundings import FARTHEST, LONGEST_NOTE, is_keyed, is_used
 from agent_trace_sidecar.redaction.judge import is_drawn, is_revision, is_token, is_uuid, numbers_thing, reads
 from agent_trace_sidecar.redaction.rules import Gates, Words
-from agent_trace_sidecar.redaction.spans import BREAK, Span
+from agent_trace_sidecar.redaction.spans import BORDER, BREAK, Span
 from agent_trace_sidecar.redaction.view import View
 
 G: Final = Gates("nearby")
@@ -116,7 +116,7 @@ def _windows(text: bytes, places: list[int]) -> Iterator[tuple[int, int]]:
     stretches.sort()
     low, high = -1, -1
     for start, end in stretches:
-        if start <= high:
+        if start <= high + len(BORDER):
             high = max(high, end)
         else:
             if high >= 0:

@@ -57,7 +57,7 @@ def _is_labelled(text: bytes, start: int, end: int, value: bytes) -> bool:
 
 
 def _is_no_checksum(whole: bytes, note: bytes, label: bytes, value: bytes) -> bool:
-    """Whether forty or 64 hex digits are a key: by their name, by the environment, or 64 as the one setting of a word."""
+    """Whether 40 or 64 hex digits are a key: by name, by the environment, or 64 as the one setting of a word."""
     if G.opens.search(label) or G.opens.search(note, max(0, len(note) - _CLOSE)) or G.exported.search(note):
         return True
     return len(value) > _REVISION_LENGTH and bool(G.setting.search(note)) and len(G.checksum.findall(whole)) == 1
@@ -68,15 +68,17 @@ def _label(note: bytes) -> bytes | None:
     above, _, line = note.rpartition(b"\n")
     if G.directive.match(line):
         return None
-    match = next((found for form in (G.label, G.member, G.called, G.row, G.flagged) if (found := form.search(line))), None)
+    match = next(
+        (found for form in (G.label, G.member, G.called, G.row, G.flagged) if (found := form.search(line))), None
+    )
     if match and not G.alone.match(line) and not _is_common(match[1]):
-        return match[1]
+        return bytes(match[1])
     if not match and not G.alone.match(line):
         return None
     for heading in reversed(above.rstrip().rsplit(b"\n", _MOST_ABOVE)[-_MOST_ABOVE:]):
         if found := None if heading.startswith(b"-----") else G.heading.match(heading):
-            return found[1]
-    return match[1] if match else None
+            return bytes(found[1])
+    return bytes(match[1]) if match else None
 
 
 def _is_common(label: bytes) -> bool:

@@ -7,11 +7,11 @@ import re
 from collections.abc import Generator, Iterator
 from typing import Final
 
-from agent_trace_sidecar.redaction.view import View
-from agent_trace_sidecar.redaction.names import Kind, kind_of
 from agent_trace_sidecar.redaction.judge import Form, is_chosen, is_secret
+from agent_trace_sidecar.redaction.names import Kind, kind_of
 from agent_trace_sidecar.redaction.rules import Gates
 from agent_trace_sidecar.redaction.spans import BREAK, Span
+from agent_trace_sidecar.redaction.view import View
 
 G: Final = Gates("tables")
 
@@ -23,17 +23,22 @@ def tables(view: View) -> Iterator[Span]:
     text = view.text
     if view.marks.get("statements"):
         yield from _inserts(view)
-        for match in G.copy.finditer(text):
-            yield from _lines(view, match.end(), _kinds(match[1].split(b",")), b"\t")
+        yield from _bodies(view, G.copy, b",", b"\t")
     if b"-|" in text or b"- |" in text or b":|" in text:
-        for table in G.markdown.finditer(text):
-            yield from _lines(view, table.end(), _kinds(table[1].split(b"|")), b"|")
+        yield from _bodies(view, G.markdown, b"|", b"|")
     for place, _ in view.marks.get("owners", ()):
         if opening := G.map.match(text, place):
             yield from _pairs(text, opening.end())
     for header in _headers(text):
         names = header[1].strip(b"\r\n").split(header[2])
         yield from _lines(view, header.end(), _kinds(names), header[2])
+
+
+def _bodies(view: View, head: re.Pattern[bytes], between: bytes, separator: bytes) -> Iterator[Span]:
+    """The tables whose heads a pattern finds; what is in one of them begins no other."""
+    at = 0
+    while match := head.search(view.text, at):
+        at = yield from _lines(view, match.end(), _kinds(match[1].split(between)), separator)
 
 
 def _headers(text: bytes) -> Iterator[re.Match[bytes]]:
@@ -47,7 +52,7 @@ def _pairs(text: bytes, at: int) -> Iterator[Span]:
     """The values of a map from accounts to passwords that look chosen, and not like a role or a name."""
     while pair := G.pair.match(text, at):
         if is_chosen(pair[1].decode("utf-8", "replace")):
-            yield Span(*pair.span(1), "table-column")
+            yield Span(pair.start(1), pair.end(1), "table-column")
         at = pair.end()
 
 
@@ -80,28 +85,28 @@ def _row(text: bytes, at: int, columns: list[tuple[bytes, Kind]], *, accounts: b
         if value:
             name, kind = columns[place] if place < len(columns) else (b"", Kind.NONE)
             if is_secret(name, kind, value, Form.CERTAIN) or (accounts and G.digest.match(value)):
-                yield Span(*field.span(group), "table-column")
+                yield Span(field.start(group), field.end(group), "table-column")
         place, at = place + 1, field.end()
         if field[4] == b")":
             return at
     return 0
 
 
-def _lines(view: View, at: int, columns: list[tuple[bytes, Kind]], separator: bytes) -> Iterator[Span]:
+def _lines(view: View, at: int, columns: list[tuple[bytes, Kind]], separator: bytes) -> Generator[Span, None, int]:
     """The rows below a line of names, as long as they have as many fields; in COPY, up to its end mark.
 
-    A table ends where its string does.
+    A table ends where its string does. Returns where.
     """
     text = view.text
     if all(kind is Kind.NONE for _, kind in columns):
-        return
-    while 0 < at < len(text):
+        return at
+    while at < len(text):
         view.effort.spend()
         end = text.find(b"\n", at)
         line = text[at : end if end >= 0 else len(text)]
         fields = line.split(separator)
         if len(fields) != len(columns) or line.startswith((BREAK, b"\\.")):
-            return
+            return at
         start = at
         for (name, kind), field in zip(columns, fields, strict=True):
             value = field.strip(b" \r\"'`*")
@@ -109,4 +114,5 @@ def _lines(view: View, at: int, columns: list[tuple[bytes, Kind]], separator: by
                 begin = start + field.find(value)
                 yield Span(begin, begin + len(value), "table-column")
             start += len(field) + len(separator)
-        at = end + 1
+        at = end + 1 if end >= 0 else len(text)
+    return at
