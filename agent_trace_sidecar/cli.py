@@ -35,7 +35,7 @@ COMMANDS = {
     "run": "Record what the shim sends to stdin. The shim starts this by itself.",
     "replay": "Store finished event logs. A stopped replay continues where it was.",
     "tail": "Follow event logs through rotation, until SIGTERM.",
-    "migrate": "Create the tables, or bring them up to date.",
+    "migrate": "Create or update the tables.",
     "prune": "Delete old rows, or the rows of a session, a repository or a user.",
     "redact": "Mask stored rows again, after the rules have improved.",
     "status": "Show recording health. Exits 1 if unhealthy.",

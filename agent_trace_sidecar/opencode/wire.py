@@ -6,8 +6,9 @@ neighbours their place in a batch: what can be repaired (NUL, lone surrogates, b
 U+FFFD and is noted in `Envelope.repaired`, what can't is rejected with its reason.
 """
 
+import json
 import re
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -152,7 +153,7 @@ def parse(line: bytes) -> Envelope | Rejected:
     if not line.isascii():
         line = _mend_utf8(line, repaired)
     if b"\\u" in line and _SUSPECT.search(line):
-        line = _mend_escapes(line, repaired)
+        line = mend_escapes(line, repaired)
     try:
         envelope = _DECODER.decode(line)
     except msgspec.ValidationError as exc:
@@ -180,7 +181,7 @@ def _mend_utf8(line: bytes, repaired: list[str]) -> bytes:
     return line
 
 
-def _mend_escapes(line: bytes, repaired: list[str]) -> bytes:
+def mend_escapes(line: bytes, repaired: list[str]) -> bytes:
     """Replace NUL and lone surrogates, walking escape by escape: an escaped backslash before u0000 is no NUL."""
 
     def mend(match: re.Match[bytes]) -> bytes:
@@ -234,7 +235,19 @@ _HEAD_FIELD: Final = re.compile(
 )
 
 
-class Identity(msgspec.Struct, omit_defaults=True):
+class Identity(msgspec.Struct):
+    """What says which event a line is: it must be the same before and after masking."""
+
+    v: int
+    id: UUID
+    seq: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    at: int | float
+    instance: UUID
+    hook: str
+    api: int = 1
+
+
+class _Kept(msgspec.Struct, omit_defaults=True):
     """What a stub says of a line that is withheld: fields whose types leave no room for a secret."""
 
     v: int | None = None
@@ -243,17 +256,27 @@ class Identity(msgspec.Struct, omit_defaults=True):
     at: int | float | None = None
     instance: UUID | None = None
     hook: Annotated[str, msgspec.Meta(pattern=r"^[a-z.]{1,40}$")] | None = None
+    api: int | None = None
 
 
-_IDENTITY: Final = msgspec.json.Decoder(Identity)
+_Fields = TypeVar("_Fields", Identity, _Kept)
 
 
 def identity(line: bytes) -> Identity | None:
-    """The fields that say which event a line is; None for what is no such line."""
+    """The fields that say which event a line is; None for what is no event."""
+    return _fields(line, Identity)
+
+
+def _fields(line: bytes, kind: type[_Fields]) -> _Fields | None:
     try:
-        return _IDENTITY.decode(line)
-    except (ValueError, RecursionError):
+        return msgspec.json.decode(line, type=kind)
+    except msgspec.ValidationError:
         return None
+    except (ValueError, RecursionError):  # bytes that are no UTF-8, or half an emoji: `parse` mends them
+        try:
+            return msgspec.convert(json.loads(line.decode("utf-8", "replace")), kind)
+        except (ValueError, RecursionError):
+            return None
 
 
 def with_own_fields(line: bytes, redacted: dict[str, int], observed: bytes | None) -> bytes:
@@ -295,7 +318,7 @@ def _without_own_fields(line: bytes) -> bytes:
 
 def stub(line: bytes, reason: str) -> bytes:
     """What is stored of a line whose contents are withheld: which event it was, how many bytes, and why."""
-    found = identity(line)
+    found = _fields(line, _Kept)
     fields = _head_fields(line[:_HEAD_BYTES]) if found is None else msgspec.to_builtins(found)
     return msgspec.json.encode({**fields, "input": {"withheld": {"bytes": len(line), "reason": reason}}})
 

@@ -1,4 +1,4 @@
-"""From stdin to the spool: read, look at the repository, mask, append, make durable, acknowledge.
+"""From stdin to the spool: read, observe the repository, redact, append, sync, acknowledge.
 
 Two threads: one reads and appends, so that the shim's pipe is emptied at once and the lines survive the death of
 either process; the other makes whole groups of lines durable and answers the shim. There is a pause between two
@@ -19,7 +19,7 @@ import msgspec
 
 from agent_trace_sidecar.opencode.wire import head
 from agent_trace_sidecar.redaction import Redacted, Redactor
-from agent_trace_sidecar.sources.cursor import masked_by
+from agent_trace_sidecar.sources.cursor import observed, redact
 from agent_trace_sidecar.sources.lines import Line, Oversize
 from agent_trace_sidecar.sources.stdin import read_lines
 from agent_trace_sidecar.spool.folders import SpoolBusyError
@@ -70,7 +70,8 @@ class Intake:
     ) -> None:
         """The three callbacks run in the intake's threads: `on_spool` once, before the first line is durable."""
         self._root = spool_root
-        self._mask = masked_by(redactor, observer.observe)
+        self._redactor = redactor
+        self._observer = observer
         self._logger = logger
         self._on_spool, self._on_durable, self._on_end = on_spool, on_durable, on_end
         self._spool: Spool | None = None
@@ -120,15 +121,19 @@ class Intake:
             self._hurry.set()
 
     def _take(self, lines: Sequence[Line | Oversize]) -> None:
-        """Mask and append the lines of one read."""
-        redacted = self._mask(lines)
-        if self._spool is None:
-            self._spool = self._open_spool(redacted)
-            self._on_spool(self._spool)
-        self._append(self._spool, redacted)
+        """The steps between the read and the sync: observe, redact, append."""
+        facts = observed(lines, self._observer.observe)
+        redacted = redact(self._redactor, lines, facts)
+        self._append(self._opened_spool(redacted), redacted)
         self._wake.set()
         if any(_BYE in line.line[:_BYE_BYTES] for line in redacted):
             self._hurry.set()
+
+    def _opened_spool(self, lines: Sequence[Redacted]) -> Spool:
+        if self._spool is None:
+            self._spool = self._open_spool(lines)
+            self._on_spool(self._spool)
+        return self._spool
 
     def _open_spool(self, lines: Sequence[Redacted]) -> Spool:
         """The spool of the first instance named in these lines, which an earlier sidecar of it may have begun."""

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from agent_trace_sidecar.redaction.judge import is_random
 from agent_trace_sidecar.redaction.rules import Gates
-from agent_trace_sidecar.redaction.spans import BREAK, Span
+from agent_trace_sidecar.redaction.spans import BREAK, Span, reach_back
 
 G: Final = Gates("filters")
 
@@ -77,10 +77,10 @@ def _is_below(text: bytes, headings: list[int], at: int) -> bool:
 
 
 def _is_comment(text: bytes, at: int) -> bool:
-    start = text.rfind(b"\n", max(0, at - _LINE_REACH), at) + 1
+    start = text.rfind(b"\n", reach_back(text, at, _LINE_REACH), at) + 1
     return start > 0 and G.comment.match(text, start) is not None
 
 
 def is_example_url(text: bytes, start: int, end: int) -> bool:
     """Whether the URL around a value is one of documentation: by whoever logs in, or at an example host."""
-    return G.example_url.search(text, max(0, start - 60), end + 40) is not None
+    return G.example_url.search(text, reach_back(text, start, 60), end + 40) is not None

@@ -7,7 +7,7 @@ strings are unescaped and laid out in one buffer, so that everything runs once p
 import bisect
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Self
 
 import msgspec
@@ -38,7 +38,11 @@ _FILE_KEYS: Final = frozenset((*_PATH_KEYS, *_CONTENT_KEYS, _COMMAND_KEY))
 _ENVELOPE: Final = frozenset(
     (b"v", b"id", b"seq", b"at", b"instance", b"hook", b"api", b"directory", b"worktree", b"input", b"output", b"lost")
 )
-"""Keys that say what the event is; never masked, whatever is found around them."""
+"""Names that say what the event is; never masked, whatever is found around them."""
+_ID: Final = re.compile(
+    rb"(?:msg|prt|ses|evt|call|per|que|toolu)_[A-Za-z0-9_]{1,40}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+)
+_HOOK: Final = re.compile(rb"[a-z.]{1,40}")
 
 
 class JsonLine:
@@ -62,16 +66,17 @@ class JsonLine:
         """
         session = _SESSION.search(self._raw)
         shown = memory.session(session.group(1) if session else b"")
-        effort = Effort()
+        effort = Effort(len(self._raw))
         for _ in range(MOST_ROUNDS):
             layout = _Layout(self._raw, self._open)
             view = blanked(layout.buffer)
             spans = [*layout.keyed, *(scanner.find(view, effort) if known is None else layout.placed(known))]
-            for span in spans:
+            for span in layout.maskable(spans):
+                effort.spend()
                 if shown.add(value := view[span.start : span.end], span.rule):
                     memory.doubt(value)
             spans += [*memory.environment.find(view), *shown.find(view), *layout.file_values(view)]
-            spans = [span for span in merged(by_line(view, spans)) if not layout.is_envelope(span)]
+            spans = layout.maskable(merged(by_line(view, spans)))
             if not spans and not layout.numbers:
                 break
             found.update((span.rule, view[span.start : span.end]) for span in spans)
@@ -101,6 +106,8 @@ class _Layout:
         self._tokens: list[tuple[int, int]] = []
         self._bases: list[int] = []
         self._names: set[int] = set()
+        self._fixed: set[int] = set()
+        """Strings that are never masked: the names of the envelope, and the ids by which events belong together."""
         self.keyed: list[Span] = []
         """Values whose key announces a secret."""
         self.numbers: list[tuple[int, int]] = []
@@ -120,6 +127,8 @@ class _Layout:
             self._bodies.append(body)
             if colon:
                 self._names.add(len(self._bases) - 1)
+                if body in _ENVELOPE:
+                    self._fixed.add(len(self._bases) - 1)
                 key, kind = body, kind_of(body)
                 if kind is Kind.PASSWORD and (number := _NUMBER.match(raw, match.end())):
                     self.numbers.append(number.span(1))
@@ -128,6 +137,8 @@ class _Layout:
                     self.keyed.append(Span(size, size + len(body), "assignment"))
                 elif kind is Kind.NONE and is_key_of(key, body):
                     self.keyed.append(Span(size, size + len(body), "near-provider"))
+                if _is_id(key, body):
+                    self._fixed.add(len(self._bases) - 1)
                 if key in _FILE_KEYS:
                     self._file(key, body, size)
             size += len(body) + len(BORDER)
@@ -147,10 +158,10 @@ class _Layout:
             for span in values_of_file(view[start:end]):
                 yield span._replace(start=span.start + start, end=span.end + start)
 
-    def is_envelope(self, span: Span) -> bool:
-        """Whether a span stands in a key of the envelope."""
-        token = self._token_of(span)
-        return token in self._names and self._bodies[token] in _ENVELOPE
+    def maskable(self, spans: Iterable[Span]) -> list[Span]:
+        """The spans that may be masked: none in what is fixed, and no name between the strings of a key."""
+        tokens = ((span, self._token_of(span)) for span in spans)
+        return [span for span, at in tokens if at not in self._fixed and not (span.apart and at in self._names)]
 
     def is_settled(self, spans: list[Span]) -> bool:
         """Whether masking these spans leaves the names, and so what they announce, as they are."""
@@ -184,6 +195,13 @@ class _Layout:
             pieces += (self._raw[at:start], new)
             at = end
         return b"".join((*pieces, self._raw[at:])), changed
+
+
+def _is_id(key: bytes, body: bytes) -> bool:
+    """Whether a member is the hook, or an id of the wire's or of OpenCode's."""
+    if key == b"hook":
+        return _HOOK.fullmatch(body) is not None
+    return (key.endswith((b"id", b"ID", b"Id")) or key == b"instance") and _ID.fullmatch(body) is not None
 
 
 def is_json(raw: bytes) -> bool:

@@ -11,6 +11,7 @@ from typing import Final
 from agent_trace_sidecar.redaction.decoders import says_something
 from agent_trace_sidecar.redaction.names import Kind
 from agent_trace_sidecar.redaction.rules import Gates, Words
+from agent_trace_sidecar.redaction.spans import reach_back
 
 G: Final = Gates("judge", text=True)
 W: Final = Words("judge")
@@ -246,7 +247,7 @@ B: Final = Gates("runs")
 
 def numbers_thing(text: bytes, start: int, reach: int = _THING_REACH) -> bool:
     """Whether what begins at `start` is the number of something that is named right before it."""
-    return B.thing.search(text, max(0, start - reach), start) is not None
+    return B.thing.search(text, reach_back(text, start, reach), start) is not None
 
 
 @lru_cache(maxsize=4096)

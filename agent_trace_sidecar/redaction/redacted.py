@@ -43,6 +43,6 @@ def mint(line: bytes, masked: bytes, raw: bytes) -> Redacted:
 
     Raises EnvelopeError when masking has made another event of it.
     """
-    if masked is not raw and wire.identity(masked) != wire.identity(raw):
+    if masked is not raw and (before := wire.identity(raw)) is not None and wire.identity(masked) != before:
         raise EnvelopeError
     return Redacted(line, _MINT)

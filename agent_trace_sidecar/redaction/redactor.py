@@ -18,11 +18,11 @@ from agent_trace_sidecar.redaction.json_line import MOST_ROUNDS, Found, JsonLine
 from agent_trace_sidecar.redaction.known_values import Known, Memory
 from agent_trace_sidecar.redaction.metadata import without_contents
 from agent_trace_sidecar.redaction.prescan import Prescan
-from agent_trace_sidecar.redaction.redacted import Redacted, mint
+from agent_trace_sidecar.redaction.redacted import EnvelopeError, Redacted, mint
 from agent_trace_sidecar.redaction.rules import Rule
 from agent_trace_sidecar.redaction.scanner import Scanner
 from agent_trace_sidecar.redaction.secret_files import is_secret_path, values_of_file
-from agent_trace_sidecar.redaction.spans import Effort, Overload, applied, blanked, by_line, merged
+from agent_trace_sidecar.redaction.spans import Effort, Overdue, Overload, applied, blanked, by_line, merged
 
 _MOST_AT_ONCE: Final = 128
 """Lines that are scanned together; more gains little."""
@@ -125,17 +125,25 @@ class Redactor:
         return mint(wire.oversize_stub(head, total_bytes), head, head)
 
     def text(self, text: str, path: str | None = None) -> str:
-        """A log or error message without secrets. Raises Overload for hostile text."""
+        """A log or error message without secrets; hostile text is withheld as a whole."""
         if not self._enabled:
             return text
-        secret_file = path is not None and is_secret_path(path)
-        masked = _mask(self._ready(), _utf8(text), set(), self._memory.environment, secret_file=secret_file)
+        secret_file, raw = path is not None and is_secret_path(path), _utf8(text)
+        try:
+            masked = _mask(self._ready(), raw, set(), self._memory.environment, secret_file=secret_file)
+        except Overload as error:
+            return f"[WITHHELD:{len(raw)} bytes, {_reason(error)}]"
         return masked.decode("utf-8", "replace")
 
     def holds_secret(self, text: str) -> bool:
         """Whether a text holds a secret, by the rules or because a session has shown it before."""
         with self._lock:
             return self.text(text) != text or bool(self._memory.places(_utf8(text)))
+
+    def document(self, raw: bytes) -> Redacted:
+        """A record of another tool without its secrets. Never raises."""
+        masked = self.stored(raw)
+        return mint(masked, masked, masked)
 
     def stored(self, raw: bytes) -> bytes:
         """A stored payload, record or line, masked again; it comes back unchanged when there is nothing to mask."""
@@ -183,7 +191,7 @@ class Redactor:
 
 def _mask(scanner: Scanner, text: bytes, found: Found, known: Known, *, secret_file: bool = False) -> bytes:
     """`text`, which is no JSON, without secrets; what was masked is added to `found`."""
-    effort = Effort()
+    effort = Effort(len(text))
     for _ in range(MOST_ROUNDS):
         view = blanked(text)
         spans = [*scanner.find(view, effort), *known.find(view), *(values_of_file(view) if secret_file else ())]
@@ -220,4 +228,7 @@ def _withheld(raw: bytes, error: Exception) -> Redacted:
 
 def _reason(error: Exception) -> str:
     """A word for the stub and for counting; never the error's text, which may hold what was masked."""
-    return "overload" if isinstance(error, Overload) else f"failed_{type(error).__name__}"
+    return next((word for kind, word in _REASONS.items() if isinstance(error, kind)), f"failed_{type(error).__name__}")
+
+
+_REASONS: Final = {Overdue: "deadline", Overload: "overload", EnvelopeError: "envelope"}

@@ -16,7 +16,7 @@ from agent_trace_sidecar.redaction.detectors import DETECTORS, View, marks
 from agent_trace_sidecar.redaction.filters import is_example_url, without_samples
 from agent_trace_sidecar.redaction.judge import passes
 from agent_trace_sidecar.redaction.rules import Gates, Rule, Words, compiled
-from agent_trace_sidecar.redaction.spans import BREAK, Effort, Overload, Span, blanked, by_line, merged
+from agent_trace_sidecar.redaction.spans import BREAK, Effort, Overload, Span, blanked, by_line, merged, reach_back
 
 L: Final = Gates("scanner", linear=True)
 G: Final = Gates("scanner")
@@ -73,7 +73,7 @@ class Scanner:
 
     def find(self, text: bytes, effort: Effort | None = None, depth: int = 0) -> list[Span]:
         """The secrets of `text`, in order, none across a line end. Raises Overload."""
-        return merged(by_line(text := blanked(text), self._found(View(text, effort or Effort()), depth)))
+        return merged(by_line(text := blanked(text), self._found(View(text, effort or Effort(len(text))), depth)))
 
     def find_apart(self, texts: bytes) -> tuple[list[Span], bool, list[int]]:
         """The same for texts with a `BORDER` between them.
@@ -81,7 +81,7 @@ class Scanner:
         Also whether something was found across a border, and the places of secret-like words.
         Found across a border, each must be scanned by itself, if they don't belong together.
         """
-        view = View(blanked(texts), Effort())
+        view = View(blanked(texts), Effort(len(texts)))
         found = list(self._found(view, 0))
         across = any(BREAK in view.text[span.start : span.end] for span in found)
         return merged(by_line(view.text, found)), across, [start for start, _ in view.marks.get("cores", ())]
@@ -122,7 +122,7 @@ class Scanner:
             for rule in self._by_word[word]:
                 found.setdefault(id(rule), (rule, []))[1].append(start)
         for rule, positions in found.values():
-            for low, high in _windows(positions, len(view.text), rule.reach):
+            for low, high in _windows(positions, view.text, rule.reach):
                 yield from _spans(rule, view, low, high)
         for index in self._shapes_in(view.text):
             yield from _spans(self._shapes[index], view, 0, len(view.text))
@@ -169,22 +169,26 @@ def _without_blobs(text: bytes) -> bytes:
     return b"".join((*pieces, text[at:]))
 
 
-def _windows(positions: list[int], length: int, reach: int) -> Iterator[tuple[int, int]]:
-    """The stretches in which a rule with keywords at `positions` can match, merged and in order."""
-    start, end = max(0, positions[0] - _LEAD), min(length, positions[0] + reach)
-    for position in positions[1:]:
-        if position - _LEAD <= end:
-            end = max(end, min(length, position + reach))
-        else:
+def _windows(positions: list[int], text: bytes, reach: int) -> Iterator[tuple[int, int]]:
+    """The stretches in which a rule with keywords at `positions` can match, merged and in order; each in one string."""
+    start = end = 0
+    for position in sorted(positions):
+        low = reach_back(text, position, _LEAD)
+        if end and low <= end:
+            low = start
+        elif end:
             yield start, end
-            start, end = position - _LEAD, min(length, position + reach)
+        if end < position + reach:
+            stop = text.find(BREAK, max(position, end), position + reach)
+            end = stop if stop >= 0 else min(len(text), position + reach)
+        start = low
     yield start, end
 
 
 def _spans(rule: Rule, view: View, low: int, high: int) -> Iterator[Span]:
     """The matches of a rule between `low` and `high` that are secrets, and not only have the form of one."""
     text = view.text
-    for match in _regex(rule.pattern).finditer(text, low, high):
+    for match in _apart(_regex(rule.pattern), text, low, high):
         view.effort.spend()
         start, end = match.span(_group(rule, match))
         if match.end() >= high and (rest := G.rest.match(text, end)):
@@ -195,6 +199,21 @@ def _spans(rule: Rule, view: View, low: int, high: int) -> Iterator[Span]:
             continue
         if passes(rule.check, text, start, end):
             yield Span(start, end, rule.id)
+
+
+def _apart(regex: Any, text: bytes, low: int, high: int) -> Iterator[Any]:  # noqa: ANN401 - google-re2 is untyped
+    """The matches, of which none reaches from one string into the next."""
+    at = low
+    while at < high:
+        for match in regex.finditer(text, at, high):
+            border = text.find(BREAK, match.start(), match.end())
+            if border >= 0:
+                yield from regex.finditer(text, match.start(), border)
+                at = border + 1
+                break
+            yield match
+        else:
+            return
 
 
 def _group(rule: Rule, match: Any) -> int:  # noqa: ANN401 - google-re2 is untyped

@@ -14,8 +14,9 @@ BREAK: Final = b"\x1e"
 BORDER: Final = b"\n" + BREAK + b"\n"
 """A break on a line of its own, so that each string begins and ends a line."""
 
-MOST_SECONDS: Final = 2.0
-"""Processor time for one text. Four times what 5 MB of hostile text take; beyond it the text is withheld."""
+_BASE_S: Final = 1.0
+_PER_MIB_S: Final = 2.0
+"""Processor time that a text may cost: ten times what the slowest of real events takes."""
 _MOST_CANDIDATES: Final = 60_000
 """Candidates in one text; a text that somebody wrote has a hundredth of them."""
 _CANDIDATES_PER_CHECK: Final = 64
@@ -28,26 +29,37 @@ class Overload(Exception):  # noqa: N818 - not an error of ours: the text is hos
     """A text has so many candidates that masking it would take seconds; it is withheld instead."""
 
 
-class Effort:
-    """The work that one text may cost, counted in candidates and in processor time of this thread."""
+class Overdue(Overload):
+    """A text has used up its processor time."""
 
-    def __init__(self) -> None:
+
+class Effort:
+    """The work that one text may cost, counted in candidates and in processor time of this thread.
+
+    Not the clock's time: on a busy machine it would withhold what is harmless. Each loop over candidates counts them; a
+    single pattern can't be interrupted, which is why all of them are linear.
+    """
+
+    def __init__(self, size: int) -> None:
+        """For a text of `size` bytes."""
         self._candidates = 0
-        self._until = time.thread_time() + MOST_SECONDS
+        self._until = time.thread_time() + _BASE_S + _PER_MIB_S * size / (1 << 20)
 
     def spend(self, candidates: int = 1) -> None:
-        """Count candidates. Raises Overload when the text has used up what a text may cost."""
+        """Count candidates. Raises Overload or Overdue when the text has used up what a text may cost."""
         before = self._candidates
         self._candidates += candidates
         if self._candidates > _MOST_CANDIDATES:
             raise Overload
-        if before // _CANDIDATES_PER_CHECK != self._candidates // _CANDIDATES_PER_CHECK:
-            self.check()
+        due = before // _CANDIDATES_PER_CHECK != self._candidates // _CANDIDATES_PER_CHECK
+        if due and time.thread_time() > self._until:
+            raise Overdue
 
-    def check(self) -> None:
-        """Raises Overload when the processor time is used up."""
-        if time.thread_time() > self._until:
-            raise Overload
+
+def reach_back(text: bytes, at: int, reach: int) -> int:
+    """How far back a look from `at` may begin: `reach` bytes, and not into another string."""
+    low = max(0, at - reach)
+    return text.rfind(BREAK, low, at) + 1 or low
 
 
 class Span(NamedTuple):
@@ -58,6 +70,8 @@ class Span(NamedTuple):
     rule: str
     quote: bytes = b""
     """What the label must be wrapped in, where a bare JSON number would turn into a string."""
+    apart: bool = False
+    """Whether this is a piece of what reaches over several strings."""
 
 
 def blanked(text: bytes) -> bytes:
@@ -88,10 +102,11 @@ def by_line(text: bytes, spans: Iterable[Span]) -> list[Span]:
         if not _CUTS.search(piece):
             result.append(span)
             continue
+        apart = BREAK in piece
         for match in _LINE.finditer(piece):
             if inner := match.group().strip(b" \t"):
                 start = span.start + match.start() + match.group().find(inner)
-                result.append(span._replace(start=start, end=start + len(inner)))
+                result.append(span._replace(start=start, end=start + len(inner), apart=apart))
     return result
 
 

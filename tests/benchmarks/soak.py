@@ -28,7 +28,7 @@ from tests.support.oracle import Ledger, Oracle
 from tests.support.postgres import OwnServer, PostgresServers, execute, fetch, guarded_folder
 from tests.support.proxy import PHASES, Break, Error, Proxy
 from tests.support.sidecar import ShimDouble, Watch, sidecar_command, sidecar_env
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, join
 
 _SHORT_MINUTES: Final = 20
 """Shorter runs break something every 1 to 8 seconds, so that every fault has its turn."""
@@ -248,7 +248,7 @@ class Generator:
     def stop(self) -> None:
         """Send nothing any more."""
         self._stop.set()
-        self._thread.join(30)
+        join(self._thread, 30)
 
     def _work(self) -> None:
         while not self._stop.is_set():

@@ -11,6 +11,7 @@ import pytest
 from agent_trace_sidecar import __version__
 from tests.support.postgres import fetch
 from tests.support.records import checked
+from tests.support.waiting import patient
 
 RECORDING = Path(__file__).parents[1] / "data" / "recordings" / "basic-edit-write-bash.jsonl"
 
@@ -27,7 +28,7 @@ def fed(stdin: bytes, /, *args: str, **env: str) -> subprocess.CompletedProcess[
         input=stdin,
         capture_output=True,
         env={**os.environ, **env},
-        timeout=60,
+        timeout=patient(60),
         check=False,
     )
 

@@ -1,4 +1,4 @@
-"""Values drawn at random in texts of tests: `<<hex 32>>` stands for 32 hex digits, so that no file holds what looks real."""
+"""Values drawn at random in texts of tests: `<<hex 32>>` stands for 32 hex digits; no file holds what looks real."""
 
 import random
 import re

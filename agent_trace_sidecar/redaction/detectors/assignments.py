@@ -12,7 +12,7 @@ from agent_trace_sidecar.redaction.detectors.bare_values import Candidate, bare_
 from agent_trace_sidecar.redaction.judge import LONGEST, Form, is_chosen, is_random, is_secret
 from agent_trace_sidecar.redaction.names import Kind, kind_of
 from agent_trace_sidecar.redaction.rules import Gates
-from agent_trace_sidecar.redaction.spans import BREAK, Span
+from agent_trace_sidecar.redaction.spans import BREAK, Span, reach_back
 from agent_trace_sidecar.redaction.view import View
 
 G: Final = Gates("assignments")
@@ -66,9 +66,11 @@ def _around(text: bytes, cores: list[int]) -> Iterator[tuple[int, int]]:
     for core in cores:
         if core < high - _NAME_REACH:
             continue
-        start = max(text.rfind(b"\n", max(0, core - _NAME_REACH), core) + 1, core - _NAME_REACH)
+        start = max(text.rfind(b"\n", reach_back(text, core, _NAME_REACH), core) + 1, core - _NAME_REACH)
         end = text.find(b"\n", core, core + _VALUE_REACH)
         end = min(len(text), core + _VALUE_REACH) if end < 0 else end
+        border = text.find(BREAK, core, end)
+        end = border if border >= 0 else end
         if text.find(b"value", end, end + _NEXT_LINE) >= 0 or text.find(b"<string>", end, end + _NEXT_LINE) >= 0:
             end = min(len(text), end + 3 * _NEXT_LINE)  # name and value are members of one object, on two lines
         if high >= 0 and start <= high + _NAME_REACH and BREAK not in text[high:start]:
@@ -98,7 +100,7 @@ def _candidate(text: bytes, start: int, end: int) -> Iterator[Span]:
         return
     if kind is Kind.KEY and _is_qualified(text, start, match[1]):
         return
-    if kind is Kind.KEY and G.owner.search(text, max(0, start - _OWNER_REACH), start):
+    if kind is Kind.KEY and G.owner.search(text, reach_back(text, start, _OWNER_REACH), start):
         kind = Kind.TOKEN
     found = Candidate(kind, match[1], match[2], match[3], start)
     if (typed := G.typed.match(match[3])) and is_random(typed[1].decode(), least=8):
@@ -112,7 +114,7 @@ def _candidate(text: bytes, start: int, end: int) -> Iterator[Span]:
 
 def _is_qualified(text: bytes, start: int, name: bytes) -> bool:
     """Whether the word before a key says that it opens nothing: `cache key`."""
-    said = G.said.search(text, max(0, start - _SAID_REACH), start)
+    said = G.said.search(text, reach_back(text, start, _SAID_REACH), start)
     return said is not None and kind_of(said[1] + b"_" + name) is Kind.NONE
 
 
@@ -129,7 +131,9 @@ def _quoted(text: bytes, found: Candidate, opening: bytes, start: int) -> Iterat
         return
     value = text[start:end]
     sign = found.operator.strip()
-    if _is_whole(text, found, opening) or G.labels.search(text, max(0, found.begin - _CALL_REACH), found.begin):
+    if _is_whole(text, found, opening) or G.labels.search(
+        text, reach_back(text, found.begin, _CALL_REACH), found.begin
+    ):
         return
     prose = not sign or sign.isalpha()
     if prose and (len(found.name) < _PROSE_NAME or (opening.endswith(b"`") and not _is_said(found, value))):
@@ -170,13 +174,13 @@ def _is_whole(text: bytes, found: Candidate, opening: bytes) -> bool:
 
 def _is_no_member(text: bytes, found: Candidate, end: int) -> bool:
     """Whether what stands around a colon is no member: {"password": {"type": 1}}, or ok ? "PASS" : "FAIL"."""
-    chosen = found.quote and G.ternary.search(text, max(0, found.begin - _CALL_REACH), found.begin)
+    chosen = found.quote and G.ternary.search(text, reach_back(text, found.begin, _CALL_REACH), found.begin)
     return bool(chosen) or G.is_key.match(text, end) is not None
 
 
 def _is_line(text: bytes, begin: int, end: int) -> bool:
     """Whether name and value are all that stands on their line, or a definition in Lisp."""
-    if G.lisp.search(text, max(0, begin - _SAID_REACH), begin):
+    if G.lisp.search(text, reach_back(text, begin, _SAID_REACH), begin):
         return True
     return is_alone(text, begin) and not text[end : end + 40].split(b"\n", 1)[0].strip(b" \t\r;,")
 
@@ -194,10 +198,10 @@ def _form(text: bytes, found: Candidate, opening: bytes, end: int) -> Form:
 def _is_argument(text: bytes, found: Candidate, sign: bytes, value: bytes) -> bool:
     """Whether name and value are the arguments of one call, as in env("NAME", "value"), and not two words of a list."""
     begin, name, quote = found.begin, found.name, found.quote
-    if sign == b"," and G.compared.search(text, max(0, begin - _CALL_REACH), begin):
+    if sign == b"," and G.compared.search(text, reach_back(text, begin, _CALL_REACH), begin):
         return True  # strcmp(password, "value")
     if sign == b",":
-        before = text[max(0, begin - _CALL_REACH) : begin]
+        before = text[reach_back(text, begin, _CALL_REACH) : begin]
         if G.tuple.search(before) or (found.kind is Kind.PASSWORD and G.setter.search(before) and G.word.match(value)):
             return True
         if not G.call.search(before) and not before.rstrip().endswith((b"(", b"[")) and b"()" not in quote:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from agent_trace_sidecar.redaction.judge import LONGEST, Form, is_chosen, is_random, is_secret, is_segmented
 from agent_trace_sidecar.redaction.names import Kind
 from agent_trace_sidecar.redaction.rules import Gates
-from agent_trace_sidecar.redaction.spans import Span
+from agent_trace_sidecar.redaction.spans import Span, reach_back
 
 G: Final = Gates("bare_values")
 
@@ -81,7 +81,7 @@ def _is_code(text: bytes, found: Candidate, start: int, value: bytes) -> bool:
         return True
     if (sign == b"::" and not text[start - 1 : start].isspace()) or (before != b";" and G.expression.match(value)):
         return True  # std::pin::Pin
-    if sign == b":" and G.arn.search(text, max(0, found.begin - _REST), found.begin):
+    if sign == b":" and G.arn.search(text, reach_back(text, found.begin, _REST), found.begin):
         return True
     if not sign.endswith(b">") and (G.troff.search(value) or (sign.endswith(_COLON) and G.type.match(value))):
         return True
@@ -117,7 +117,7 @@ def _of_element(text: bytes, found: Candidate, sign: bytes, start: int) -> tuple
     end, begin = text.find(b"<", start, start + LONGEST), found.begin
     if sign.startswith((b"=", b"-")) or end < 0 or b"\n" in text[start:end]:
         return None
-    before = text[max(0, begin - _ATTRIBUTE_REACH) : begin]
+    before = text[reach_back(text, begin, _ATTRIBUTE_REACH) : begin]
     if not sign.startswith(b"</") and (not G.element.search(before) or G.anchor.search(before)):
         return None
     return end, Form.CONFIG
@@ -151,7 +151,9 @@ def _of_line(text: bytes, found: Candidate, start: int, end: int) -> tuple[int, 
     """`password value` on a line of its own; a heading reads the same, so a word is no value."""
     if _rest_of_line(text, end) or not is_alone(text, found.begin):
         return None
-    said = b"." in found.name.strip(b".") or G.user_above.search(text, max(0, found.begin - _REST), found.begin)
+    said = b"." in found.name.strip(b".") or G.user_above.search(
+        text, reach_back(text, found.begin, _REST), found.begin
+    )
     if said and found.name.islower():
         return (end, Form.CONFIG) if G.literal.match(text, start, end) else None
     if not G.symbols.search(text, start, end):
@@ -238,8 +240,8 @@ def _is_ini(text: bytes, begin: int, end: int) -> bool:
     """Whether a setting with blanks around its sign stands among others, or in a section, and not among code."""
     start = _line_start(text, begin)
     if G.indented.match(text, start):
-        return G.section.search(text, max(0, start - 3 * _REST), start) is not None
-    before = text[max(0, start - _REST) : max(0, start - 1)].rpartition(b"\n")[2]
+        return G.section.search(text, reach_back(text, start, 3 * _REST), start) is not None
+    before = text[reach_back(text, start, _REST) : max(0, start - 1)].rpartition(b"\n")[2]
     after = text[end : end + 2 * _REST].partition(b"\n")[2].partition(b"\n")[0]
     return any(G.ini.match(line) for line in (before, after))
 

@@ -14,7 +14,7 @@ from agent_trace_sidecar.redaction.decoders import says_something
 from agent_trace_sidecar.redaction.detectors.surroundings import FARTHEST, LONGEST_NOTE, is_keyed, is_used
 from agent_trace_sidecar.redaction.judge import is_drawn, is_revision, is_token, is_uuid, numbers_thing, reads
 from agent_trace_sidecar.redaction.rules import Gates, Words
-from agent_trace_sidecar.redaction.spans import BORDER, BREAK, Span
+from agent_trace_sidecar.redaction.spans import BORDER, BREAK, Span, reach_back
 from agent_trace_sidecar.redaction.view import View
 
 G: Final = Gates("nearby")
@@ -48,7 +48,9 @@ def nearby(view: View) -> Iterator[Span]:
         word = _is_in_reach(words, start)
         service = _is_in_reach(services, start) and text[start - 1 : start] not in _NOT_BEFORE
         value = text[start:end].rstrip(b"=.-")
-        if (b"/" in value and b"." in value) or G.hashed.search(text, max(0, start - _HASH_REACH), start + _HASH_REACH):
+        if (b"/" in value and b"." in value) or G.hashed.search(
+            text, reach_back(text, start, _HASH_REACH), start + _HASH_REACH
+        ):
             continue  # a path, an address, or a checksum
         if (
             G.id.match(value)
@@ -139,7 +141,7 @@ def _in_address(text: bytes, start: int, end: int) -> Iterator[Span]:
 
 
 def _is_announced(text: bytes, start: int) -> bool:
-    before = text[max(0, start - _REACH) : start]
+    before = text[reach_back(text, start, _REACH) : start]
     before = before[max(before.rfind(b"\n"), before.rfind(BREAK)) + 1 :]
     words = [m.start() for m in G.word.finditer(before) if not G.in_path.match(before, max(0, m.start() - 1))]
     return bool(words) and not G.harmless.search(before, max(0, words[-1] - 12))
@@ -148,7 +150,7 @@ def _is_announced(text: bytes, start: int) -> bool:
 def _is_adjacent(text: bytes, start: int, value: bytes) -> bool:
     """Whether a word for secrets stands right before a value that mixes capitals, small letters and a digit."""
     mixed = value.isalnum() and not value.islower() and not value.isupper() and not reads(value)
-    return mixed and G.adjacent.search(text, max(0, start - _REACH), start) is not None
+    return mixed and G.adjacent.search(text, reach_back(text, start, _REACH), start) is not None
 
 
 def _is_named(text: bytes, start: int, end: int) -> bool:
@@ -156,7 +158,7 @@ def _is_named(text: bytes, start: int, end: int) -> bool:
     value = text[start:end]
     if text[start - 1 : start + 1] in {b"\\f", b"\\x"} or value.endswith(b"...") or text[end : end + 2] == b")(":
         return True
-    if is_uuid(value) and G.key_id.search(text, max(0, start - _REACH), start):
+    if is_uuid(value) and G.key_id.search(text, reach_back(text, start, _REACH), start):
         return True
     return any(pattern.match(value) for pattern in (G.constant, G.version, G.snake)) or reads(value)
 
@@ -170,7 +172,7 @@ def _is_of_service(text: bytes, services: list[int], start: int, value: bytes) -
         return False
     if not is_token(value) or G.constant.match(value) or G.drawing.match(value) or says_something(value):
         return False
-    before = text[max(0, start - _REACH) : start]
+    before = text[reach_back(text, start, _REACH) : start]
     if is_revision(value) and not G.assigned.search(before):
         return False  # what `git checkout` or a deployment is given
     return not (_is_block(text, start, value) or _is_thing(text, start, value) or G.address.search(before))
@@ -187,7 +189,11 @@ def _is_block(text: bytes, start: int, value: bytes) -> bool:
 def _is_thing(text: bytes, start: int, value: bytes) -> bool:
     """Whether a value is the id of a class, {e3c9e316-...}, of a thing, or a part of a resource's name."""
     braced = text[start - 1 : start] == b"{" and is_uuid(value)
-    return braced or numbers_thing(text, start) or G.resource.search(text, max(0, start - _REACH), start) is not None
+    return (
+        braced
+        or numbers_thing(text, start)
+        or G.resource.search(text, reach_back(text, start, _REACH), start) is not None
+    )
 
 
 def _is_word(text: bytes, start: int, end: int) -> bool:

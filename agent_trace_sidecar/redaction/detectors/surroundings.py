@@ -9,7 +9,7 @@ from typing import Final
 
 from agent_trace_sidecar.redaction.judge import is_revision, is_uuid, numbers_thing
 from agent_trace_sidecar.redaction.rules import Gates, Words
-from agent_trace_sidecar.redaction.spans import BREAK
+from agent_trace_sidecar.redaction.spans import BREAK, reach_back
 
 G: Final = Gates("surroundings")
 L: Final = Gates("surroundings", linear=True)
@@ -34,7 +34,7 @@ def is_keyed(text: bytes, start: int, end: int, value: bytes) -> bool:
 
 def is_used(text: bytes, start: int) -> bool:
     """Whether what stands before `start` has a key behind it, and nothing else."""
-    before = text[max(0, start - FARTHEST) : start]
+    before = text[reach_back(text, start, FARTHEST) : start]
     before = before[before.rfind(BREAK) + 1 :]
     match = L.used.search(before)
     return match is not None and not L.other.search(before, match.start())
