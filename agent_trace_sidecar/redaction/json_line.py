@@ -91,7 +91,7 @@ class JsonLine:
 def _says_more(masked: Sequence[bytes], scanner: Scanner, memory: Memory, shown: Known, effort: Effort) -> bool:
     """Whether strings of which something was masked hold something still; most of them come several times."""
     new = [text for text in masked if not memory.is_clean(BREAK + text)]
-    left = BORDER.join(new)
+    left = BORDER + BORDER.join(new)
     if new and (scanner.find(left, effort) or any(shown.find(blanked(left)))):
         return True
     memory.remember_clean([BREAK + text for text in new])  # these are not escaped, as all others there are
@@ -116,7 +116,7 @@ class _Layout:
         self._holds_file = False
         """Whether the line is about a file that holds secrets only."""
         self._bodies: list[bytes] = []
-        size = 0
+        size = len(BORDER)
         key, kind = b"", Kind.NONE
         for match in _TOKEN.finditer(raw):
             body, colon = match.groups()
@@ -142,7 +142,7 @@ class _Layout:
                 if key in _FILE_KEYS:
                     self._file(key, body, size)
             size += len(body) + len(BORDER)
-        self.buffer = BORDER.join(self._bodies) + BORDER
+        self.buffer = BORDER + BORDER.join(self._bodies) + BORDER
 
     def _file(self, key: bytes, body: bytes, at: int) -> None:
         """Note whether the line is about a file of secrets, and where its contents stand."""

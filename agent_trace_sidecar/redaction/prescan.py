@@ -127,7 +127,7 @@ def _with_plain_quotes(line: bytes) -> bytes:
 
 def _bases(texts: Iterable[bytes]) -> list[int]:
     """Where each of them begins in a buffer in which there is a border between them, and where the buffer ends."""
-    return list(accumulate((len(text) + len(BORDER) for text in texts), initial=0))
+    return list(accumulate((len(text) + len(BORDER) for text in texts), initial=len(BORDER)))
 
 
 def _holding(value: bytes, buffer: bytes, bases: Sequence[int]) -> Iterator[int]:
@@ -151,7 +151,7 @@ class _Seen(NamedTuple):
 def _seen(texts: Sequence[bytes], command: bool, scanner: Scanner, memory: Memory) -> _Seen:
     if not texts:
         return _Seen(set(), {})
-    buffer = BORDER.join(texts) + BORDER
+    buffer = BORDER + BORDER.join(texts) + BORDER
     bases = _bases(texts)
 
     def which(places: Iterable[int]) -> set[int]:

@@ -23,6 +23,8 @@ _LONGEST_NAME: Final = 60
 _NAME_REACH: Final = 100
 _VALUE_REACH: Final = 300
 _NEXT_LINE: Final = 40
+_CANDIDATES: Final = 4
+"""What a name with a value counts: it is taken apart, and judged."""
 _LONGEST_CANDIDATE: Final = 2000
 
 
@@ -43,7 +45,7 @@ def assignments(view: View) -> Iterator[Span]:
     for low, high in _around(text, promising):
         at = low
         while place := L.find.search(text, at, high):
-            view.effort.spend()
+            view.effort.spend(_CANDIDATES)
             start, at = place.span()
             yield from _candidate(text, start, at)
             at -= _step_back(text, start, at)
@@ -69,10 +71,10 @@ def _around(text: bytes, cores: list[int]) -> Iterator[tuple[int, int]]:
         start = max(text.rfind(b"\n", reach_back(text, core, _NAME_REACH), core) + 1, core - _NAME_REACH)
         end = text.find(b"\n", core, core + _VALUE_REACH)
         end = min(len(text), core + _VALUE_REACH) if end < 0 else end
-        border = text.find(BREAK, core, end)
-        end = border if border >= 0 else end
         if text.find(b"value", end, end + _NEXT_LINE) >= 0 or text.find(b"<string>", end, end + _NEXT_LINE) >= 0:
             end = min(len(text), end + 3 * _NEXT_LINE)  # name and value are members of one object, on two lines
+        border = text.find(BREAK, core, end)
+        end = border if border >= 0 else end
         if high >= 0 and start <= high + _NAME_REACH and BREAK not in text[high:start]:
             high = max(high, end)
             continue

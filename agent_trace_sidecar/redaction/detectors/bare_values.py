@@ -252,7 +252,7 @@ def _is_shell(text: bytes, found: Candidate, end: int) -> bool:
     before = text[begin - 1 : begin]
     if before == b"-" or found.name.startswith(b"-"):
         return True
-    if before not in {b" ", b"\t", b"", b"="}:
+    if before not in {b" ", b"\t", b"\n", b"", b"="}:
         return False
     line = text[_line_start(text, begin) : begin]
     if G.gives.search(line):
