@@ -71,7 +71,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         type=Path,
         default=Path(),
-        help="their repository; default: this",
+        help="repository that the records describe (default: the current folder)",
     )
 
 
@@ -96,8 +96,8 @@ def run(config: Config, given: argparse.Namespace) -> int:
     except CheckoutError as exc:
         raise CommandError(str(exc)) from None
     print(
-        f"{done.stored} records stored, {done.known} were there already; "
-        f"the lines of {done.found} of {done.ranges} ranges were found in the repository"
+        f"{done.stored} records stored, {done.known} already stored; "
+        f"lines of {done.found} of {done.ranges} ranges located in the repository"
     )
     return 1 if unread else 0
 
@@ -153,7 +153,11 @@ def read_records(file: Path) -> Iterator[TraceRecord | TraceError]:
         except TraceError as exc:
             yield exc
         else:
-            yield TraceError("the record holds a NUL, which no database keeps") if "\\u0000" in one else record
+            yield (
+                TraceError("the record contains a NUL character, which Postgres cannot store")
+                if "\\u0000" in one
+                else record
+            )
 
 
 def _batches(records: Iterable[TraceRecord]) -> Iterator[dict[UUID, TraceRecord]]:

@@ -118,18 +118,18 @@ def parse_record(data: bytes | str) -> TraceRecord:
         raise InvalidRecordError("the record is not JSON") from exc
     version = fields.get("version") if isinstance(fields, dict) else None
     if not isinstance(version, str):
-        raise InvalidRecordError("the record names no version")
+        raise InvalidRecordError("the record has no version")
     for pattern, parser in _PARSERS:
         if pattern.fullmatch(version):
             return parser(fields)
-    raise UnknownVersionError(f"specification version {version[:40]!r} is not known")
+    raise UnknownVersionError(f"unknown specification version {version[:40]!r}")
 
 
 def _parse_0_1(fields: dict[str, object]) -> TraceRecord:
     try:
         record = msgspec.convert(fields, TraceRecord)
     except ValueError as exc:
-        raise InvalidRecordError(f"the record is not of version {fields['version']}: {exc}") from None
+        raise InvalidRecordError(f"the record is invalid for version {fields['version']}: {exc}") from None
     for file in record.files:
         for conversation in file.conversations:
             if any(span.end_line < span.start_line for span in conversation.ranges):

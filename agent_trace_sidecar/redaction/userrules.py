@@ -27,7 +27,7 @@ def read_rules(path: Path) -> list[Rule]:
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise RuleError(f"{path}: the redaction rules can't be read: {reason}") from error
     return [_rule(path, number, row) for number, row in enumerate(_rows(path, text), 1)]
 
@@ -42,7 +42,7 @@ def _rows(path: Path, text: str) -> list[object]:
             raise RuleError(f"{path}: not valid TOML: {error}") from error
         rows = tables.pop("rule", [])
         if tables or not isinstance(rows, list):  # a misspelt name would leave a secret unmasked without a word
-            raise RuleError(f"{path}: rules stand in tables that begin with [[rule]], and nothing else does")
+            raise RuleError(f"{path}: only [[rule]] tables are allowed")
         return rows
     rows = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -63,7 +63,7 @@ def _rule(path: Path, number: int, row: object) -> Rule:
         raise RuleError(f"{path}, rule {number}: id must be lower-case letters, digits, '-', '_' or '.', at most 60")
     where = f"{path}, rule {rule_id!r}"
     if unknown := sorted(set(fields) - _KNOWN):
-        raise RuleError(f"{where}: unknown field {unknown[0]!r}; there are id, pattern, keywords, secret_group")
+        raise RuleError(f"{where}: unknown field {unknown[0]!r}; valid fields are id, pattern, keywords, secret_group")
     if not isinstance(pattern, str) or not pattern:
         raise RuleError(f"{where}: pattern must be a regular expression in RE2 syntax")
     keywords = fields.get("keywords", [])
