@@ -49,7 +49,7 @@ COMMANDS = {
     "doctor": "Check everything that recording needs. Exits 1 if something is missing.",
     "completion": "Print a completion script for bash, zsh or fish.",
     "psql": "Open psql on the configured database. All arguments are passed to psql.",
-    "demo": "Record a bundled log of a real session, and show the stored data.",
+    "demo": "Record bundled sessions of OpenCode, and show blame, cost and pages of them.",
 }
 """Each command with its one-line help. Its module is `commands/<name>.py`."""
 

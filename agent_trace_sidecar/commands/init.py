@@ -58,10 +58,10 @@ def init(folder: Path) -> list[str]:
     except OSError as exc:
         raise CommandError(f"{target} can't be written: {exc.strerror}.") from None
     did = "is up to date" if before == shim else "updated" if before is not None else "written"
-    found = shutil.which("agent-trace-sidecar")
+    command = shutil.which("agent-trace-sidecar") or " ".join([*own_command(), "run"])
     return [
         f"{target} {did} (shim {__version__}).",
-        f"OpenCode sessions in {folder.resolve()} are recorded from now on, by {found or ' '.join(_own_command())}.",
+        f"OpenCode sessions in {folder.resolve()} are recorded from now on, by {command}.",
         "`agent-trace-sidecar status` shows recording health; remove the file to stop recording.",
     ]
 
@@ -76,10 +76,11 @@ def shim_source() -> str:
     if place is None:
         raise CommandError("this installation does not contain the shim: reinstall agent-trace-sidecar.")
     source = place.read_text(encoding="utf-8")
-    return source.replace(_SLOT, f"const INSTALLED = {json.dumps(_own_command())};", 1)
+    command = [*own_command(), "run"]
+    return source.replace(_SLOT, f"const INSTALLED = {json.dumps(command)};", 1)
 
 
-def _own_command() -> list[str]:
-    """How to start this installation when it is not on OpenCode's PATH."""
+def own_command() -> list[str]:
+    """How to start this installation when it is not on PATH."""
     script = Path(sys.executable).with_name("agent-trace-sidecar")
-    return [str(script), "run"] if script.is_file() else [sys.executable, "-m", "agent_trace_sidecar", "run"]
+    return [str(script)] if script.is_file() else [sys.executable, "-m", "agent_trace_sidecar"]

@@ -49,15 +49,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Make a page, write it, and say where it is."""
-    _check(given)
-    output: Path = given.output or Path(f"agent-trace-{_name(given)}.html")
-    with closing(Counting("report")) as progress:
-        page = _page(config, given, progress.update)
-    size = _write(output, render(page, datetime.now(UTC)))
+    output, size, page = write_page(config, given)
     print(f"{output}  {size / 1e6:.1f} MB  {_NOT_PRINTABLE.sub('�', page.title)}")
     for note in page.notes:
         print(f"  {_NOT_PRINTABLE.sub('�', note)}")
     return 0
+
+
+def write_page(config: Config, given: argparse.Namespace) -> tuple[Path, int, Page]:
+    """Make a page and write it; where it is, and its bytes.
+
+    Raises:
+        CommandError: it can't be made or written.
+    """
+    _check(given)
+    output: Path = given.output or Path(f"agent-trace-{_name(given)}.html")
+    with closing(Counting("report")) as progress:
+        page = _page(config, given, progress.update)
+    return output, _write(output, render(page, datetime.now(UTC))), page
 
 
 _NOT_PRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from agent_trace_sidecar.redaction import Redacted
 from agent_trace_sidecar.spool.spool import Spool, SpoolFullError
-from tests.unit.test_spool import Disk, failing_write
+from tests.unit.spool.test_spool import Disk, failing_write
 
 LINE = st.one_of(
     st.integers(0, 400).map(lambda size: b'{"a":"%b"}' % (b"x" * size)),
@@ -133,7 +133,5 @@ TestSpool = SpoolMachine.TestCase
 TestSpool.settings = settings(
     max_examples=60,
     stateful_step_count=30,
-    deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
 )

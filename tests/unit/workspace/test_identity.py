@@ -96,7 +96,7 @@ def test_who_only_reads_logs_of_others_says_nothing_of_himself() -> None:
     """A replay on another machine does not make its user the author."""
     who = Identity(recorder=False, environ={})
     assert (who.container, who.os_user) == (None, None)
-    assert who.repositories({str(Path(__file__).parents[2])}) == {str(Path(__file__).parents[2]): None}
+    assert who.repositories({str(Path(__file__).parents[3])}) == {str(Path(__file__).parents[3]): None}
 
 
 async def test_a_source_says_who_and_where(migrated_url: str, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from agent_trace_sidecar import cli
 from agent_trace_sidecar.config import PREFIX, Config
 from agent_trace_sidecar.limits import DRAIN_DEADLINE_S
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
 MANIFESTS: list[dict[str, Any]] = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())

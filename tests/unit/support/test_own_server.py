@@ -73,7 +73,7 @@ async def test_a_frozen_server_answers_again_when_thawed(own_server: OwnServer) 
 def test_a_killed_run_leaves_neither_servers_nor_files(postgres_servers: PostgresServers) -> None:
     """Not even a frozen server outlives the run which made it, and other runs are left alone."""
     command = [sys.executable, "-c", KILLED_RUN]
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root) as run:
         assert run.stdout is not None
         folder, *pids = run.stdout.readline().split()

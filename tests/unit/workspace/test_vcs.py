@@ -44,10 +44,11 @@ def test_hg_says_its_working_parent(tmp_path: Path, form: str) -> None:
     assert where(tmp_path) == VcsObserved("hg", hg(tmp_path, "log", "-r", "0", "-T", "{node}"))
 
 
+@pytest.mark.needs("svn", "svnadmin")
 def test_a_real_svn_working_copy_says_its_revision(tmp_path: Path) -> None:
     """Before and after a commit is fetched; from a folder below the root as well."""
-    svn = program("svn", "subversion")
-    run(program("svnadmin", "subversion"), "create", str(tmp_path / "server"))
+    svn = program("svn")
+    run(program("svnadmin"), "create", str(tmp_path / "server"))
     copy = tmp_path / "copy"
     run(svn, "checkout", "-q", f"file://{tmp_path}/server", str(copy))
     assert where(copy) == VcsObserved("svn", "0")

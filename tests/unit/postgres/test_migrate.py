@@ -17,7 +17,7 @@ from agent_trace_sidecar.postgres.migrate import LOCK_KEY, migrate, migration_fi
 from agent_trace_sidecar.records.rows import DeadLetter, EventRow, FileStateRow, RangeRow, RecordRow
 from tests.support.postgres import connected, execute, fetch, guarded_folder, migrate_database
 
-MIGRATIONS = Path(__file__).parents[2] / "migrations"
+MIGRATIONS = Path(__file__).parents[3] / "migrations"
 VERSIONS = sorted(file.stem for file in MIGRATIONS.glob("*.sql"))
 CLIENTS = next(find_binaries(os.environ)).folder
 

@@ -30,8 +30,8 @@ from tests.support.envelopes import RECORDINGS, SESSION, Shim, envelope, recorde
 from tests.support.postgres import connected
 from tests.support.waiting import patient
 
-SUPPORT = Path(__file__).parents[1] / "support"
-SHIM = Path(__file__).parents[2] / "opencode-shim" / "index.js"
+SUPPORT = Path(__file__).parents[2] / "support"
+SHIM = Path(__file__).parents[3] / "opencode-shim" / "index.js"
 
 
 def play(folder: Path, script: dict[str, Any], **env: str) -> tuple[list[bytes], dict[str, Any]]:
@@ -82,7 +82,7 @@ def test_the_same_session_makes_the_same_records_in_both_dialects(tmp_path: Path
     """Model, agent, message, call, files, ranges, methods, hashes: all but ids of parts and names of tools."""
     recorded = recorded_lines(name)
     lines, said = play(tmp_path, as_opencode2(recorded))
-    assert said == {"registered": 0}
+    assert said == {"registered": 0, "timers": 0}  # a timer would keep OpenCode from ending
     before, after = build(recorded), build(lines)
     assert records(after) == records(before)
     assert ranges(after) == ranges(before)
