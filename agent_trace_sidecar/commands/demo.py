@@ -122,16 +122,16 @@ def _show(config: Config, project: Path) -> None:
     print(f"Who wrote shop/{_FILE}:")
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     print("\n".join(blame_command.as_text(shown.blame, colour=colour)))
-    print("\nWhat became of the AI's lines, and what they cost:")
+    print("\nAI-written lines and their cost:")
     print("\n".join(stats_command.as_text(shown.stats)))
     print(
         f"\nSecrets in the output of `{masked['command']}` were masked before storage: {masked['secrets']} values in "
         f"{masked['events']} events."
     )
-    print("\nPages, for a browser:")
+    print("\nReports, for a browser:")
     for page in _pages(config, project, shown):
         print(f"  {page}")
-    print("\nTry next:")
+    print("\nNext commands:")
     for command in _next_commands(config.state_path, project):
         print(f"  {command}")
 
