@@ -1,5 +1,3 @@
 """Records OpenCode sessions as Agent Trace records in Postgres: exactly once, without secrets."""
 
-from typing import Final
-
-__version__: Final = "0.3.0"
+__version__ = "0.3.0"

@@ -9,22 +9,35 @@ import argparse
 import gc
 import os
 import sys
-from collections.abc import Sequence
 from importlib import import_module
-from typing import Final, Protocol
 
 from agent_trace_sidecar import __version__
-from agent_trace_sidecar.commands.common import PROGRAM, CommandError
-from agent_trace_sidecar.config import Config, ConfigError, load
-from agent_trace_sidecar.limits import GARBAGE_OBJECTS
+from agent_trace_sidecar.commands.common import PROGRAM, CommandError, UsageError
 
-COMMANDS: Final = {
+TYPE_CHECKING = False  # typing itself takes longer to import than `--help` to print
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Protocol
+
+    from agent_trace_sidecar.config import Config
+
+    class Command(Protocol):
+        """What a module of `commands/` holds."""
+
+        def arguments(self, parser: argparse.ArgumentParser) -> None:
+            """Declare the command's arguments."""
+
+        def run(self, config: Config, given: argparse.Namespace) -> int:
+            """Do it; return the exit code."""
+
+
+COMMANDS = {
     "run": "Record what the shim sends to stdin. The shim starts this by itself.",
-    "replay": "Store finished event logs. A stopped replay continues where it was.",
+    "replay": "Store finished event logs. An interrupted replay resumes where it stopped.",
     "tail": "Follow event logs through rotation, until SIGTERM.",
-    "migrate": "Create the tables, or bring them up to date.",
+    "migrate": "Create or update the tables.",
     "prune": "Delete old rows, or the rows of a session, a repository or a user.",
-    "redact": "Mask stored rows again, after the rules have improved.",
+    "redact": "Mask stored rows again after the rules have improved.",
     "status": "Show recording health. Exits 1 if unhealthy.",
     "blame": "Show who wrote each line of a file.",
     "export": "Print stored records as Agent Trace JSON lines.",
@@ -34,39 +47,25 @@ COMMANDS: Final = {
     "report": "Write an HTML page that shows who wrote what. It makes no network requests.",
     "init": "Install the shim into a project, so that OpenCode records there.",
     "doctor": "Check everything that recording needs. Exits 1 if something is missing.",
-    "completion": "Print a shell's completion script.",
-    "psql": "Open psql on the configured database. All arguments are psql's.",
-    "demo": "Record a bundled log of a real session, and show what is stored.",
+    "completion": "Print a completion script for bash, zsh or fish.",
+    "psql": "Open psql on the configured database. All arguments are passed to psql.",
+    "demo": "Record bundled sessions of OpenCode, and show blame, cost and pages of them.",
 }
 """Each command with its one-line help. Its module is `commands/<name>.py`."""
 
-_KEYWORDS: Final = {"import": "import_"}
+_KEYWORDS = {"import": "import_"}
 """Commands whose name can't be a module's."""
 
 
-class Command(Protocol):
-    """What a module of `commands/` holds."""
-
-    def arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare the command's arguments."""
-
-    def run(self, config: Config, given: argparse.Namespace) -> int:
-        """Do it; return the exit code."""
-
-
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: "Sequence[str] | None" = None) -> int:
     """Run one command and return its exit code."""
     _guard_standard_descriptors()
     words = list(sys.argv[1:] if argv is None else argv)
     rest = words[1:] if words[:1] == ["psql"] else []  # psql's own options are not ours to understand
     given = _parser(words[:1]).parse_args(words[: len(words) - len(rest)])
     given.rest, given.whole_parser = rest, whole_parser
-    gc.set_threshold(GARBAGE_OBJECTS)
     try:
-        config = load(os.environ)
-        return _command(given.command).run(config, given)
-    except ConfigError as exc:
-        return _fail(str(exc), 2)
+        return _call(given)
     except CommandError as exc:
         return _fail(str(exc), exc.code)
     except BrokenPipeError:
@@ -76,14 +75,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _call(given: argparse.Namespace) -> int:
+    from agent_trace_sidecar.config import ConfigError, load  # noqa: PLC0415 - `--help` needs no settings
+    from agent_trace_sidecar.limits import GARBAGE_OBJECTS  # noqa: PLC0415 - as above
+
+    gc.set_threshold(GARBAGE_OBJECTS)
+    try:
+        return _command(given.command).run(load(os.environ), given)
+    except ConfigError as exc:
+        raise UsageError(str(exc)) from None
+
+
 def whole_parser() -> argparse.ArgumentParser:
     """The parser with the arguments of every command, for completion scripts and for checks of the documentation."""
     return _parser(list(COMMANDS))
 
 
-def _parser(called: Sequence[str]) -> argparse.ArgumentParser:
+def _parser(called: "Sequence[str]") -> argparse.ArgumentParser:
     """The parser; only the commands that are called know their arguments."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, description="Record OpenCode sessions into Postgres.")
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM, description="Record OpenCode sessions in Postgres, and show who wrote which lines."
+    )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
     for name, text in COMMANDS.items():
@@ -93,7 +105,7 @@ def _parser(called: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _command(name: str) -> Command:
+def _command(name: str) -> "Command":
     module = _KEYWORDS.get(name, name.replace("-", "_"))
     command: Command = import_module(f"agent_trace_sidecar.commands.{module}")
     return command

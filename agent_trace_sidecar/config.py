@@ -1,7 +1,7 @@
 """Settings from the environment, parsed once into a typed `Config`.
 
-Every variable of the README's table is a field here, and only these are read. A wrong value is a `ConfigError`
-whose sentence names the variable and never repeats a password.
+Every variable of the table in docs/reference.md is a field here, and only these are read. A wrong value is a
+`ConfigError` whose sentence names the variable and never repeats a password.
 """
 
 import os

@@ -55,6 +55,13 @@ FAILOVER_CHECK_SOON_S: Final = 4.0
 DRAIN_DEADLINE_S: Final = 10.0
 """After stdin's end or SIGTERM the sidecar delivers for this long; the rest waits in the spool for the next one."""
 
+OBSERVE_S: Final = 5.0
+"""How long the repository may be looked at for one event; the parts of a look have smaller budgets, so only a disk that
+does not answer reaches this."""
+
+IDENTITY_S: Final = 0.5
+"""As OBSERVE_S, for the URL of a repository: delivery waits for it, once a minute."""
+
 ADOPT_GRACE_S: Final = 2.0
 """A spool written to so recently may be about to be reopened by its own shim's next sidecar."""
 

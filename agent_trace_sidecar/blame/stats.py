@@ -95,7 +95,7 @@ async def stats(connection: asyncpg.Connection, paths: Sequence[Path], revision:
 def _chosen(checkout: Checkout, places: Sequence[Path]) -> list[str] | None:
     """The paths from the repository's root; None for all of it."""
     if any(not place.is_relative_to(checkout.root) for place in places):
-        raise CheckoutError("all paths must be of one repository.")
+        raise CheckoutError("all paths must be in one repository.")
     names = [checkout.relative(place) for place in places]
     return names if "." not in names else None
 
@@ -109,12 +109,20 @@ async def _files(asking: Asking, checkout: Checkout, commit: str | None, known: 
     if not checkout.is_git:
         return sorted(known)
     others = [path for path in checkout.files(commit) if path not in known]
-    contents = ((path, checkout.content(path, commit) or b"") for path in others)
+    contents = ((path, _content(checkout, commit, path) or b"") for path in others)
     return sorted(known.union(await asking.may_hold(contents)))
 
 
+def _content(checkout: Checkout, commit: str | None, path: str) -> bytes | None:
+    """A file's bytes; None where it can't be read, as of a file that is too large."""
+    try:
+        return checkout.content(path, commit)
+    except CheckoutError:
+        return None
+
+
 async def _blamed(asking: Asking, checkout: Checkout, commit: str | None, path: str) -> list[Line]:
-    content = checkout.content(path, commit)
+    content = _content(checkout, commit, path)
     if content is None or b"\0" in content:
         return []
     return (await asking.about(path, content)).lines

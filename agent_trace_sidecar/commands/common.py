@@ -1,8 +1,6 @@
 """What all commands share: the program's name and the errors that end a command."""
 
-from typing import Final
-
-PROGRAM: Final = "agent-trace-sidecar"
+PROGRAM = "agent-trace-sidecar"
 
 
 class CommandError(Exception):

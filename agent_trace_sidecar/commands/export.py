@@ -1,6 +1,7 @@
-"""`export`: stored records as Agent Trace JSON lines, each through the parser of the version it was written in."""
+"""`export`: stored records as Agent Trace JSON lines, each checked, with every field that its tool wrote."""
 
 import argparse
+import json
 import sys
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ import asyncpg
 from agent_trace_sidecar.commands.common import PROGRAM, CommandError, UsageError
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.config import Config
-from agent_trace_sidecar.records.trace import TraceError, encode, parse_record
+from agent_trace_sidecar.records.trace import TraceError, read_record
 from agent_trace_sidecar.workspace.checkout import CheckoutError, checkout_of
 
 _RECORDS: Final = """
@@ -34,10 +35,10 @@ class Chosen(NamedTuple):
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Which records."""
-    parser.add_argument("--session", metavar="ID", help="only this session's")
-    parser.add_argument("--since", metavar="TIME", help="only those recorded since this ISO 8601 time")
-    parser.add_argument("--revision", metavar="REV", help="only those made at this revision (full hash)")
-    parser.add_argument("--range", metavar="A..B", help="only those made at one of these revisions, or at A itself")
+    parser.add_argument("--session", metavar="ID", help="only records of this session")
+    parser.add_argument("--since", metavar="TIME", help="only records since this ISO 8601 time")
+    parser.add_argument("--revision", metavar="REV", help="only records made at this revision (full hash)")
+    parser.add_argument("--range", metavar="A..B", help="only records made at these revisions, or at A itself")
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
@@ -58,11 +59,11 @@ def run(config: Config, given: argparse.Namespace) -> int:
 
 
 async def export(connection: asyncpg.Connection, chosen: Chosen) -> AsyncIterator[str | TraceError]:
-    """Yield each record as one JSON line of the current spec version, or the error that says why it can't be read."""
+    """Yield each record as one JSON line, or the error that says why it can't be read."""
     async with connection.transaction(readonly=True):
         async for row in connection.cursor(_RECORDS, *chosen, prefetch=500):
             try:
-                yield encode(parse_record(row[0]))
+                yield json.dumps(read_record(row[0]).document, ensure_ascii=False, separators=(",", ":"))
             except TraceError as exc:
                 yield exc
 
@@ -73,7 +74,7 @@ def _since(text: str | None) -> datetime | None:
     try:
         since = datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"--since {text!r} is no ISO 8601 time, e.g. 2026-01-31T12:00:00Z.") from None
+        raise UsageError(f"--since {text!r} is not an ISO 8601 time, e.g. 2026-01-31T12:00:00Z.") from None
     return since if since.tzinfo else since.replace(tzinfo=UTC)
 
 

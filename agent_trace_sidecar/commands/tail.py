@@ -21,6 +21,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=TAIL_KEEP_S,
         help="with --remove-shipped: keep a stored file for N seconds (default %(default)s)",
     )
+    parser.add_argument(
+        "--worktree-root",
+        metavar="DIR",
+        type=Path,
+        action="append",
+        default=[],
+        help="read only repositories below this folder; repeatable; default: your own, for events in files of your own",
+    )
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
@@ -32,7 +40,14 @@ def run(config: Config, given: argparse.Namespace) -> int:
 
     async def work() -> int:
         keep_s = max(0.0, given.keep_seconds)
-        following = Follow(config, logger, paths, remove_shipped=given.remove_shipped, keep_s=keep_s)
+        following = Follow(
+            config,
+            logger,
+            paths,
+            worktree_roots=given.worktree_root,
+            remove_shipped=given.remove_shipped,
+            keep_s=keep_s,
+        )
         async with following.watched():
             return await following.run()
 

@@ -5,6 +5,7 @@ import os
 import traceback
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec
 from uuid import UUID
@@ -18,12 +19,14 @@ from agent_trace_sidecar.pipeline.shipper import Shipper
 from agent_trace_sidecar.postgres.database import Database
 from agent_trace_sidecar.postgres.sink import PostgresSink
 from agent_trace_sidecar.records.build import Builder, BuildSettings
-from agent_trace_sidecar.redaction import Redactor, RuleError
+from agent_trace_sidecar.redaction import Redactor, RuleError, is_secret_path
 from agent_trace_sidecar.sources.log import Log
 from agent_trace_sidecar.telemetry import http_server as http
 from agent_trace_sidecar.telemetry.logging import Logger
 from agent_trace_sidecar.telemetry.metrics import CONTENT_TYPE, Metrics
+from agent_trace_sidecar.workspace import Observer, WatchedObserver
 from agent_trace_sidecar.workspace.identity import Identity
+from agent_trace_sidecar.workspace.scope import everywhere
 
 P = ParamSpec("P")
 
@@ -31,14 +34,29 @@ P = ParamSpec("P")
 class Daemon:
     """What `run`, `tail` and `replay` have in common: settings, database, redactor, and how to make a shipper."""
 
-    def __init__(self, config: Config, logger: Logger, *, recorder: bool = True) -> None:
-        """`recorder` is False where the lines may come from another machine and user."""
+    def __init__(
+        self,
+        config: Config,
+        logger: Logger,
+        *,
+        recorder: bool = True,
+        allows: Callable[[Path], bool] = everywhere,
+    ) -> None:
+        """Make one.
+
+        Args:
+            config: the settings.
+            logger: takes the log entries.
+            recorder: False where the events may come from another machine and user.
+            allows: whether a worktree may be read.
+        """
         self.config = config
         self.logger = logger
         self.database = Database(config.database_url, config.state_path)
         self.redactor = make_redactor(config, logger)
-        self.identity = Identity(recorder=recorder, environ=os.environ)
+        self.identity = Identity(recorder=recorder, environ=os.environ, allows=allows)
         self.metrics = Metrics(healthy=lambda: not self.trouble(), spool_bytes=self.log_bytes)
+        self._allows = allows
         self._shippers: WeakSet[Shipper] = WeakSet()
         asyncio.get_running_loop().set_exception_handler(self._complain)
 
@@ -66,6 +84,15 @@ class Daemon:
         )
         self._shippers.add(shipper)
         return shipper, sink
+
+    def observer(self) -> WatchedObserver:
+        """Reads the repositories that events are about."""
+        hint = "a repository did not answer in time; its changes are recorded as the tools report them"
+        return WatchedObserver(
+            partial(Observer, self.redactor.holds_secret, is_secret_path=is_secret_path, allows=self._allows),
+            on_late=lambda: self.logger.warning("observer_late", hint=hint),
+            on_error=lambda error: self.logger.error("observer_failed", error=type(error).__name__),
+        )
 
     def trouble(self) -> str:
         """Why lines don't reach the database at the moment, for probes; empty when they do."""

@@ -1,4 +1,4 @@
-"""From stdin to the spool: read, look at the repository, mask, append, make durable, acknowledge.
+"""From stdin to the spool: read, observe the repository, redact, append, sync, acknowledge.
 
 Two threads: one reads and appends, so that the shim's pipe is emptied at once and the lines survive the death of
 either process; the other makes whole groups of lines durable and answers the shim. There is a pause between two
@@ -19,7 +19,7 @@ import msgspec
 
 from agent_trace_sidecar.opencode.wire import head
 from agent_trace_sidecar.redaction import Redacted, Redactor
-from agent_trace_sidecar.sources.cursor import masked_by
+from agent_trace_sidecar.sources.cursor import observed, redact
 from agent_trace_sidecar.sources.lines import Line, Oversize
 from agent_trace_sidecar.sources.stdin import read_lines
 from agent_trace_sidecar.spool.folders import SpoolBusyError
@@ -35,7 +35,7 @@ _ACK_RETRY_S: Final = 0.5
 
 
 class Observer(Protocol):
-    """Looks at the user's repository while a line comes in; returns what it saw as JSON."""
+    """Reads the repository while an event comes in; returns what it saw as JSON. Never raises."""
 
     def observe(self, line: bytes) -> bytes | None: ...  # noqa: D102
 
@@ -70,8 +70,8 @@ class Intake:
     ) -> None:
         """The three callbacks run in the intake's threads: `on_spool` once, before the first line is durable."""
         self._root = spool_root
+        self._redactor = redactor
         self._observer = observer
-        self._mask = masked_by(redactor, self._observed)
         self._logger = logger
         self._on_spool, self._on_durable, self._on_end = on_spool, on_durable, on_end
         self._spool: Spool | None = None
@@ -121,22 +121,19 @@ class Intake:
             self._hurry.set()
 
     def _take(self, lines: Sequence[Line | Oversize]) -> None:
-        """Mask and append the lines of one read."""
-        redacted = self._mask(lines)
-        if self._spool is None:
-            self._spool = self._open_spool(redacted)
-            self._on_spool(self._spool)
-        self._append(self._spool, redacted)
+        """The steps between the read and the sync: observe, redact, append."""
+        facts = observed(lines, self._observer.observe)
+        redacted = redact(self._redactor, lines, facts)
+        self._append(self._opened_spool(redacted), redacted)
         self._wake.set()
         if any(_BYE in line.line[:_BYE_BYTES] for line in redacted):
             self._hurry.set()
 
-    def _observed(self, line: bytes) -> bytes | None:
-        try:
-            return self._observer.observe(line)
-        except Exception as exc:  # noqa: BLE001 - whatever a user's repository does to us, the line itself is recorded
-            self._logger.error("observer_failed", error=type(exc).__name__)
-            return None
+    def _opened_spool(self, lines: Sequence[Redacted]) -> Spool:
+        if self._spool is None:
+            self._spool = self._open_spool(lines)
+            self._on_spool(self._spool)
+        return self._spool
 
     def _open_spool(self, lines: Sequence[Redacted]) -> Spool:
         """The spool of the first instance named in these lines, which an earlier sidecar of it may have begun."""
@@ -168,7 +165,7 @@ class Intake:
         try:
             return spool.append(lines)
         except SpoolFullError:
-            self._trouble = "the spool has reached its cap: the database has been away for too long"
+            self._trouble = "the spool has reached its size limit: the database has been unavailable for too long"
         except OSError as exc:
             self._trouble = f"the spool can't be written: {exc.strerror}"
         return []

@@ -21,13 +21,11 @@ from agent_trace_sidecar.pipeline.daemon import Daemon
 from agent_trace_sidecar.pipeline.intake import Intake
 from agent_trace_sidecar.pipeline.shipper import Shipper
 from agent_trace_sidecar.postgres.sink import FencedError, StoreError
-from agent_trace_sidecar.redaction import is_secret_path
 from agent_trace_sidecar.sources.spool_log import SpoolLog
 from agent_trace_sidecar.spool.folders import SPOOL_FOLDER
 from agent_trace_sidecar.spool.spool import Spool
 from agent_trace_sidecar.telemetry.health import HealthFile
 from agent_trace_sidecar.telemetry.logging import Logger
-from agent_trace_sidecar.workspace import Observer
 
 P = ParamSpec("P")
 
@@ -57,7 +55,7 @@ class Run(Daemon):
         self._intake = Intake(
             self._root,
             self.redactor,
-            Observer(self.redactor.holds_secret, is_secret_path=is_secret_path),
+            self.observer(),
             logger,
             on_spool=lambda spool: self._call(self._on_spool, spool),
             on_durable=lambda: self._call(self._on_durable),

@@ -33,12 +33,11 @@ from agent_trace_sidecar.limits import (
 )
 from agent_trace_sidecar.pipeline.daemon import Daemon
 from agent_trace_sidecar.postgres.sink import FencedError, StoreError
-from agent_trace_sidecar.redaction import is_secret_path
-from agent_trace_sidecar.sources.cursor import masked_by
+from agent_trace_sidecar.sources.cursor import Mask, masked_by
 from agent_trace_sidecar.sources.tail import Tail, TailFile, look
 from agent_trace_sidecar.sources.tail_log import TailLog, tail_id
 from agent_trace_sidecar.telemetry.logging import Logger
-from agent_trace_sidecar.workspace import Observer
+from agent_trace_sidecar.workspace.scope import Below, own
 
 _AT: Final = re.compile(rb'"at":(\d{1,16})')
 _FRESH_MS: Final = 5_000
@@ -54,6 +53,7 @@ class Follow(Daemon):
         logger: Logger,
         paths: Sequence[Path],
         *,
+        worktree_roots: Sequence[Path] = (),
         remove_shipped: bool = False,
         keep_s: float = TAIL_KEEP_S,
         abandoned_s: float = TAIL_ABANDONED_S,
@@ -65,12 +65,15 @@ class Follow(Daemon):
             config: the settings.
             logger: takes the log lines.
             paths: what to follow.
+            worktree_roots: the folders whose worktrees may be read. Without one: those of the user of this process,
+                for events in files of the same user.
             remove_shipped: whether closed files are removed once they have been stored for `keep_s` seconds.
             keep_s: see `remove_shipped`.
             abandoned_s: how long a file that was never marked as closed must have been quiet to be removed.
             renew_s: how often the database hears of a file that does not grow.
         """
-        super().__init__(config, logger)
+        super().__init__(config, logger, allows=Below(worktree_roots) if worktree_roots else own)
+        self._has_roots = bool(worktree_roots)
         self._paths = paths
         self._remove_shipped, self._keep_s = remove_shipped, keep_s
         self._abandoned_s, self._renew_s = abandoned_s, renew_s
@@ -82,15 +85,16 @@ class Follow(Daemon):
         self._looks_left = -1
         """After the signal to stop, how many looks are still worth waiting for; -1 before it."""
         self._sink = self.sink(self._connected)
-        self._observer = Observer(self.redactor.holds_secret, is_secret_path=is_secret_path)
-        self._mask = masked_by(self.redactor, self._observe)
+        self._observer = self.observer()
+        self._masked_and_observed = masked_by(self.redactor, self._observe)
+        self._masked = masked_by(self.redactor)
 
     async def run(self) -> int:
         """Follow until SIGTERM or Ctrl-C; return the exit code."""
         self._handle_signals()
         for path in self._paths:
             if not path.exists():
-                self.logger.warning("tail_path_missing", path=str(path), hint="it is followed once it is there")
+                self.logger.warning("tail_path_missing", path=str(path), hint="it is followed as soon as it exists")
         looking = asyncio.create_task(self._look_forever())
         serving = asyncio.create_task(self._serve_forever())
         stopped = asyncio.create_task(self._wake.wait())
@@ -118,7 +122,9 @@ class Follow(Daemon):
         try:
             serving.result()
         except FencedError:
-            self.logger.error("tail_taken_over", hint="another tail follows the same files: one of them is enough")
+            self.logger.error(
+                "tail_taken_over", hint="another tail follows the same files: run one tail per set of files"
+            )
             return 1
         return 0
 
@@ -129,13 +135,12 @@ class Follow(Daemon):
 
     def _observe(self, line: bytes) -> bytes | None:
         """What the repository says about a line that was written just now."""
-        if not _is_fresh(line):
-            return None
-        try:
-            return self._observer.observe(line)
-        except Exception as exc:  # noqa: BLE001 - a bonus: no fault in it may keep the line itself from being stored
-            self.logger.error("observer_failed", error=type(exc).__name__)
-            return None
+        return self._observer.observe(line) if _is_fresh(line) else None
+
+    def _mask(self, file: TailFile) -> Mask:
+        """Who can write a file decides what is read: no more than what that user may read anyway."""
+        may_observe = self._has_roots or file.uid == os.geteuid()
+        return self._masked_and_observed if may_observe else self._masked
 
     # -- looking ---------------------------------------------------------------------------------------------
 
@@ -162,7 +167,10 @@ class Follow(Daemon):
         for file in self._tail.gone:
             unread = file.end - file.shipped
             self.logger.warning(
-                "tail_file_gone", path=file.label, unread_bytes=unread, hint="it was truncated or deleted too early"
+                "tail_file_gone",
+                path=file.label,
+                unread_bytes=unread,
+                hint="it was truncated or deleted before it was read",
             )
         self._tail.gone.clear()
 
@@ -212,7 +220,7 @@ class Follow(Daemon):
 
     async def _serve(self, file: TailFile) -> None:
         """One turn."""
-        shipper, _ = self.shipper(TailLog(file, self._mask, lambda: self._stay(file)), sink=self._sink)
+        shipper, _ = self.shipper(TailLog(file, self._mask(file), lambda: self._stay(file)), sink=self._sink)
         await shipper.run()
         file.waiting_since = None
 

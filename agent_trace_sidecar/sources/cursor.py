@@ -18,17 +18,26 @@ ReadAt: TypeAlias = Callable[[int, int], bytes]
 
 
 def masked_by(redactor: Redactor, observe: Callable[[bytes], bytes | None] | None = None) -> Mask:
-    """What makes lines fit to be kept: the redactor, and what is seen of the repository."""
+    """Return what redacts lines, after `observe` (see `observed`) has seen each of them."""
+    return lambda lines: redact(redactor, lines, observed(lines, observe) if observe else None)
 
-    def mask(lines: Sequence[Line | Oversize]) -> list[Redacted]:
-        whole = [line.data for line in lines if isinstance(line, Line)]
-        masked = redactor.lines(whole, [observe(data) for data in whole] if observe else None)
-        if len(masked) == len(lines):
-            return masked
-        rest = iter(masked)
-        return [next(rest) if isinstance(line, Line) else redactor.oversize(line.head, line.size) for line in lines]
 
-    return mask
+def observed(lines: Sequence[Line | Oversize], observe: Callable[[bytes], bytes | None]) -> list[bytes | None]:
+    """The facts about the repository for each line, as JSON; None where there are none."""
+    return [observe(line.data) if isinstance(line, Line) else None for line in lines]
+
+
+def redact(
+    redactor: Redactor, lines: Sequence[Line | Oversize], facts: Sequence[bytes | None] | None = None
+) -> list[Redacted]:
+    """The lines without secrets, with `facts` spliced in; a line that is too long becomes its stub."""
+    whole = [at for at, line in enumerate(lines) if isinstance(line, Line)]
+    data = [line.data for line in lines if isinstance(line, Line)]
+    redacted = redactor.lines(data, [facts[at] for at in whole] if facts is not None else None)
+    if len(redacted) == len(lines):
+        return redacted
+    rest = iter(redacted)
+    return [next(rest) if isinstance(line, Line) else redactor.oversize(line.head, line.size) for line in lines]
 
 
 class RawLines:

@@ -43,6 +43,8 @@ class Seen(NamedTuple):
     key: Key
     size: int
     mtime_ns: int
+    uid: int
+    """Whose it is."""
 
 
 def look(paths: Sequence[Path]) -> list[Seen]:
@@ -66,7 +68,7 @@ def _stat(name: str) -> Seen | None:
         return None
     if not stat.S_ISREG(status.st_mode):
         return None
-    return Seen(name, (status.st_dev, status.st_ino), status.st_size, status.st_mtime_ns)
+    return Seen(name, (status.st_dev, status.st_ino), status.st_size, status.st_mtime_ns, status.st_uid)
 
 
 class Descriptors:
@@ -135,6 +137,7 @@ class TailFile:
         self._mark = (0, 0, zlib.crc32(b""))  # where, how long, checksum
         self._searched = 0
         self.key = seen.key
+        self.uid = seen.uid
         self.path: str | None = seen.path
         """Its name at the moment; None when it has none among those we look at."""
         self.label = seen.path

@@ -9,7 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from agent_trace_sidecar.workspace.revision import common_dir, read_small
+from agent_trace_sidecar.workspace.files import NotRegularError, TooLargeError, read_small, read_whole
+from agent_trace_sidecar.workspace.revision import common_dir
 
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 _TIMEOUT_S: Final = 30
@@ -17,6 +18,10 @@ _TIMEOUT_S: Final = 30
 
 class CheckoutError(Exception):
     """A file or revision can't be had; the text is a sentence."""
+
+
+class _GitError(CheckoutError):
+    """Git does not know what it was asked for."""
 
 
 class Checkout(NamedTuple):
@@ -48,22 +53,27 @@ class Checkout(NamedTuple):
             CheckoutError: it can't be read.
         """
         if revision is not None:
-            try:
-                return self._git("cat-file", "blob", f"{revision}:{path}")
-            except CheckoutError:
-                return None
+            return self._blob(f"{revision}:{path}", path)
         file = (self.root / path).resolve()
         if not file.is_relative_to(self.root):
             return None
         try:
-            data = file.read_bytes()
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return read_whole(file, MAX_FILE_BYTES, follow_links=False).data
+        except (FileNotFoundError, NotADirectoryError, NotRegularError):
             return None
+        except TooLargeError:
+            raise _too_large(path) from None
         except OSError as exc:
-            raise CheckoutError(f"{path} can't be read: {exc.strerror}.") from None
-        if len(data) > MAX_FILE_BYTES:
-            raise CheckoutError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB.")
-        return data
+            raise CheckoutError(f"{path} can't be read: {exc.strerror or exc}.") from None
+
+    def _blob(self, name: str, path: str) -> bytes | None:
+        try:
+            size = int(self._git("cat-file", "-s", name))
+            if size > MAX_FILE_BYTES:
+                raise _too_large(path)
+            return self._git("cat-file", "blob", name)
+        except _GitError:
+            return None
 
     def commit(self, revision: str) -> str:
         """The full hash of what the user calls a revision.
@@ -80,7 +90,7 @@ class Checkout(NamedTuple):
                 )
             except CheckoutError:
                 pass
-        raise CheckoutError(f"there is no revision {revision!r} here.")
+        raise CheckoutError(f"unknown revision {revision!r}.")
 
     def commits(self, wanted: str) -> list[str]:
         """All commits of a range such as `A..B`, and of its first end: changes are recorded at the commit before.
@@ -91,7 +101,9 @@ class Checkout(NamedTuple):
         try:
             return self._git("rev-list", "--boundary", "--end-of-options", wanted).decode().replace("-", "").split()
         except CheckoutError:
-            raise CheckoutError(f"{wanted!r} is no range of revisions here, e.g. main..topic.") from None
+            raise CheckoutError(
+                f"{wanted!r} is not a range of revisions of this repository, e.g. main..topic."
+            ) from None
 
     def commits_after(self, revision: str, path: str) -> list[str]:
         """The commits after a revision that changed a file, the first of them first.
@@ -101,6 +113,21 @@ class Checkout(NamedTuple):
         """
         listing = ("rev-list", "--reverse", "--topo-order", f"{self.commit(revision)}..HEAD", "--", path)
         return self._git(*listing).decode().split()
+
+    def commit_time(self, revision: str) -> int | None:
+        """When a revision was committed, in seconds since the epoch; None where there is no such revision."""
+        try:
+            return int(self._git("show", "-s", "--format=%ct", self.commit(revision), "--").split()[-1])
+        except (CheckoutError, ValueError, IndexError):
+            return None
+
+    def commit_before(self, at_s: float) -> str | None:
+        """The last commit that HEAD had at a time, None where it had none."""
+        try:
+            found = self._git("rev-list", "-1", f"--before={int(at_s)}", "HEAD").decode().strip()
+        except CheckoutError:
+            return None
+        return found or None
 
     def files(self, revision: str | None) -> list[str]:
         """The paths of all files at a revision; of the worktree without one, but for those that git ignores."""
@@ -124,7 +151,7 @@ class Checkout(NamedTuple):
         except subprocess.TimeoutExpired:
             raise CheckoutError(f"git {arguments[0]} took more than {_TIMEOUT_S} s.") from None
         if done.returncode:
-            raise CheckoutError(f"git {arguments[0]} failed.")
+            raise _GitError(f"git {arguments[0]} failed.")
         return done.stdout
 
 
@@ -140,9 +167,7 @@ class ManyFiles:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._git is not None:
-            self._git.kill()  # it holds nothing that it would have to write
-            self._git.communicate()
+        self._end()
 
     def content(self, path: str, revision: str | None) -> bytes | None:
         """See `Checkout.content`.
@@ -161,12 +186,19 @@ class ManyFiles:
             head = git.stdout.readline().split()
             if len(head) != 3 or not head[2].isdigit():  # noqa: PLR2004 - id, type, size; else `NAME missing`
                 return None
+            if int(head[2]) > MAX_FILE_BYTES:
+                self._end()  # sooner than reading what it has begun to write
+                raise _too_large(path)
             data = git.stdout.read(int(head[2]) + 1)[:-1]
         except OSError:
             raise CheckoutError("git cat-file has ended.") from None
-        if len(data) > MAX_FILE_BYTES:
-            raise CheckoutError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB.")
         return data if head[1] == b"blob" else None
+
+    def _end(self) -> None:
+        if self._git is not None:
+            self._git.kill()  # it holds nothing that it would have to write
+            self._git.communicate()
+            self._git = None
 
     def _started(self) -> "subprocess.Popen[bytes]":
         command = _command(self.root, "cat-file", "--batch")
@@ -180,6 +212,10 @@ class ManyFiles:
             )
         except FileNotFoundError:
             raise CheckoutError("git is not on PATH.") from None
+
+
+def _too_large(path: str) -> CheckoutError:
+    return CheckoutError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB.")
 
 
 def _command(root: Path, *arguments: str) -> list[str]:

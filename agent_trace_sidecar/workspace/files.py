@@ -1,12 +1,32 @@
-"""Reads a file of the worktree, and nothing else: no link out of it, no device, no pipe, nothing huge."""
+"""The one way to read a file that somebody else made, in a repository or beside it.
+
+A name may lead to a pipe that nobody writes, to a device, to a file without an end, or to a disk that has gone away.
+So: regular files only, looked at before they are opened and once more after; opened without waiting; so many bytes
+and so many seconds at most. What blocks inside the kernel all the same is `watchdog`'s to end.
+"""
 
 import os
 import stat
+import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
 MAX_FILE_BYTES: Final = 2 * 1024 * 1024
 """Bigger files are attributed by what the tool says of them."""
+READ_S: Final = 5.0
+"""How long one file may take; the calls of a step have budgets of their own besides."""
+_CHUNK: Final = 1024 * 1024
+_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+StrPath = str | os.PathLike[str]
+
+
+class NotRegularError(OSError):
+    """It is there, and no regular file: a folder, a pipe, a device, or a link that is not to be followed."""
+
+
+class TooLargeError(OSError):
+    """It holds more bytes than may be read."""
 
 
 class Content(NamedTuple):
@@ -19,7 +39,55 @@ class Content(NamedTuple):
     """When the file was last written, moved or otherwise touched; only the kernel sets it."""
 
 
-def read(root: Path, relative: str) -> Content | None:
+def read_whole(path: StrPath, max_bytes: int, *, follow_links: bool = True) -> Content:
+    """The content of a regular file of at most `max_bytes`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        NotRegularError: it is something else.
+        TooLargeError: it is larger.
+        OSError: it can't be read, or not in time.
+    """
+    fd, status = _opened(path, follow_links=follow_links)
+    try:
+        if status.st_size > max_bytes:
+            raise TooLargeError(f"larger than {max_bytes} bytes")
+        data = _read(fd, max_bytes + 1)
+    finally:
+        os.close(fd)
+    if len(data) > max_bytes:
+        raise TooLargeError(f"larger than {max_bytes} bytes")
+    return Content(data, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def read_part(path: StrPath, max_bytes: int, *, offset: int = 0) -> bytes:
+    """Up to `max_bytes` of a regular file from `offset` on; empty where there is no such file.
+
+    Raises:
+        OSError: it can't be read, or not in time.
+    """
+    try:
+        fd, _ = _opened(path, follow_links=True)
+    except (FileNotFoundError, NotADirectoryError, NotRegularError):
+        return b""
+    try:
+        if offset:
+            os.lseek(fd, offset, os.SEEK_SET)
+        return _read(fd, max_bytes)
+    finally:
+        os.close(fd)
+
+
+def read_small(path: StrPath, max_bytes: int = 4096) -> str:
+    """A small file's text without blanks around it; empty where there is none.
+
+    Raises:
+        OSError: it can't be read, or not in time.
+    """
+    return read_part(path, max_bytes).decode(errors="replace").strip()
+
+
+def read_inside(root: Path, relative: str) -> Content | None:
     """The content of a regular file inside `root`; None for anything that is not to be read.
 
     Raises:
@@ -30,12 +98,38 @@ def read(root: Path, relative: str) -> Content | None:
     if os.path.commonpath((real_root, real)) != real_root:
         return None
     try:
-        fd = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return read_whole(real, MAX_FILE_BYTES, follow_links=False)
     except (FileNotFoundError, NotADirectoryError):
         return Content(b"", 0)
-    with os.fdopen(fd, "rb") as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:
-            return None
-        data = file.read(MAX_FILE_BYTES + 1)
-        return Content(data, status.st_mtime_ns, status.st_ctime_ns) if len(data) <= MAX_FILE_BYTES else None
+    except (NotRegularError, TooLargeError):
+        return None
+
+
+def _opened(path: StrPath, *, follow_links: bool) -> tuple[int, os.stat_result]:
+    """A descriptor of a regular file. The look before is for devices: opening one may already do something."""
+    _regular(os.stat(path, follow_symlinks=follow_links))  # noqa: PTH116 - takes both kinds of paths
+    fd = os.open(path, _FLAGS if follow_links else _FLAGS | os.O_NOFOLLOW)
+    try:
+        return fd, _regular(os.fstat(fd))
+    except NotRegularError:
+        os.close(fd)
+        raise
+
+
+def _regular(status: os.stat_result) -> os.stat_result:
+    if not stat.S_ISREG(status.st_mode):
+        raise NotRegularError("not a regular file")
+    return status
+
+
+def _read(fd: int, max_bytes: int) -> bytes:
+    """So many bytes, or all there are."""
+    deadline = time.monotonic() + READ_S
+    chunks: list[bytes] = []
+    left = max_bytes
+    while left and (chunk := os.read(fd, min(left, _CHUNK))):
+        chunks.append(chunk)
+        left -= len(chunk)
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not read within {READ_S} s")
+    return b"".join(chunks)

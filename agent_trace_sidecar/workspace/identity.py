@@ -9,11 +9,16 @@ import pwd
 import re
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from agent_trace_sidecar.workspace.revision import common_dir, read_small
+from agent_trace_sidecar.limits import IDENTITY_S
+from agent_trace_sidecar.workspace.files import read_part, read_small
+from agent_trace_sidecar.workspace.revision import common_dir
+from agent_trace_sidecar.workspace.scope import everywhere
+from agent_trace_sidecar.workspace.watchdog import LateError, Watchdog
 
 _CONTAINER_ID: Final = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 _SECTION: Final = re.compile(r'\[\s*remote\s+"((?:[^"\\]|\\.)*)"\s*\]', re.IGNORECASE)
@@ -28,10 +33,20 @@ _FRESH_S: Final = 60.0
 class Identity:
     """Of one process. `recorder` is False where logs of other machines are read: nothing here is theirs then."""
 
-    def __init__(self, *, recorder: bool, environ: Mapping[str, str], proc: Path = Path("/proc/self")) -> None:
+    def __init__(
+        self,
+        *,
+        recorder: bool,
+        environ: Mapping[str, str],
+        proc: Path = Path("/proc/self"),
+        allows: Callable[[Path], bool] = everywhere,
+    ) -> None:
+        """`allows`: whether a worktree may be looked at."""
         self.container = _container(proc, environ) if recorder else None
         self.os_user = _user() if recorder else None
         self._recorder = recorder
+        self._allows = allows
+        self._watchdog: Watchdog[str | None] = Watchdog(IDENTITY_S)
         self._urls: dict[str, tuple[float, str | None]] = {}
 
     def repositories(self, worktrees: Iterable[str]) -> dict[str, str | None]:
@@ -47,9 +62,15 @@ class Identity:
         if now - read_at >= _FRESH_S:
             if len(self._urls) >= _MAX_WORKTREES:
                 self._urls.clear()
-            url = remote_url(Path(worktree))
+            try:
+                url = self._watchdog.call(worktree, partial(self._read_url, Path(worktree)))
+            except LateError:
+                url = None
             self._urls[worktree] = (now, url)
         return url
+
+    def _read_url(self, root: Path) -> str | None:
+        return remote_url(root) if self._allows(root) else None
 
 
 def remote_url(root: Path) -> str | None:
@@ -87,7 +108,7 @@ def _container(proc: Path, environ: Mapping[str, str]) -> str | None:
     """The container's id; the host's name where only that there is a container can be told; None outside of one."""
     for name, keep in (("cgroup", ""), ("mountinfo", "/hostname ")):
         try:
-            lines = (proc / name).read_text(errors="replace").splitlines()
+            lines = read_part(proc / name, _MAX_CONFIG_BYTES).decode(errors="replace").splitlines()
         except OSError:
             continue
         for line in lines:

@@ -24,6 +24,7 @@ from agent_trace_sidecar.records.trace import relative_path
 from agent_trace_sidecar.workspace import files
 from agent_trace_sidecar.workspace.revision import Revisions
 from agent_trace_sidecar.workspace.rewrites import Rewrites
+from agent_trace_sidecar.workspace.scope import everywhere
 from agent_trace_sidecar.workspace.step_end import Finisher
 from agent_trace_sidecar.workspace.steps import Call, Edited, Step, Steps
 from agent_trace_sidecar.workspace.vcs import Repositories
@@ -56,6 +57,7 @@ class Observer:
         is_secret_path: Callable[[str], bool] = lambda _: False,
         clock: Callable[[], float] = time.monotonic,
         data_home: Path | None = None,
+        allows: Callable[[Path], bool] = everywhere,
     ) -> None:
         """Make an observer.
 
@@ -64,10 +66,12 @@ class Observer:
             is_secret_path: whether a file is secret as a whole by its path, e.g. `.env`; no line of it gets a hash.
             clock: seconds that only go forward, for the time budget.
             data_home: where OpenCode keeps its data, if not where the environment says.
+            allows: whether a worktree may be looked at.
         """
         self._is_secret = is_secret
         self._is_secret_path = is_secret_path
         self._clock = clock
+        self._allows = allows
         revisions = Revisions()
         self._repositories = Repositories(revisions)
         self._rewrites = Rewrites(revisions)
@@ -82,15 +86,13 @@ class Observer:
 
         Never raises: a file that can't be read is a file that is not known.
         """
-        head = line[:HEAD_BYTES]
-        if not any(mark in head for mark in _HOOKS) and not (
-            b'"message.part.updated"' in head and any(mark in line for mark in _PARTS)
-        ):
-            return None
-        envelope = parse(line)
-        if not isinstance(envelope, Envelope) or not (envelope.worktree or envelope.directory):
-            return None
-        saw = self._observe(envelope, opencode.read(envelope))
+        worth = worth_a_look(line)
+        return self.look(*worth) if worth else None
+
+    def look(self, envelope: Envelope, seen: Seen) -> bytes | None:
+        """As `observe`, for what `worth_a_look` has found."""
+        root = _root(envelope)
+        saw = self._observe(envelope, seen) if root and self._allows(root) else None
         return msgspec.json.encode(saw) if saw and (saw.vcs or saw.files or saw.calls) else None
 
     def _observe(self, envelope: Envelope, seen: Seen) -> Observed | None:
@@ -230,6 +232,27 @@ class Observer:
             return None
 
 
+def worth_a_look(line: bytes) -> tuple[Envelope, Seen] | None:
+    """The event of a line about which a repository may say something; no file is looked at for this."""
+    head = line[:HEAD_BYTES]
+    if not any(mark in head for mark in _HOOKS) and not (
+        b'"message.part.updated"' in head and any(mark in line for mark in _PARTS)
+    ):
+        return None
+    envelope = parse(line)
+    if not isinstance(envelope, Envelope) or not (envelope.worktree or envelope.directory):
+        return None
+    seen = opencode.read(envelope)
+    match seen.event:
+        case StepBegan() | StepEnded():
+            return envelope, seen
+        case CallDone(tool=tool) | CallFailed(tool=tool):
+            changes = opencode.changes_files(envelope.api, tool) or opencode.may_change_unseen(envelope.api, tool)
+            return (envelope, seen) if changes else None
+        case _:
+            return (envelope, seen) if seen.name == "tool.execute.before" and seen.tool is not None else None
+
+
 def _root(envelope: Envelope) -> Path | None:
     """The worktree; the directory where there is no repository (OpenCode then says "/")."""
     worktree = envelope.worktree
@@ -270,6 +293,6 @@ def _texts(args: msgspec.Raw) -> str:
 
 def _read(place: _Place) -> files.Content | None:
     try:
-        return files.read(*place)
+        return files.read_inside(*place)
     except (OSError, ValueError):
         return None

@@ -4,16 +4,15 @@ Understood are worktrees and submodules (`.git` is a file), loose and packed ref
 has no revision, and a repository whose refs are not in files (reftable) tells us none.
 """
 
-import os
 import re
 from pathlib import Path
 from typing import Final
 
 from agent_trace_sidecar.opencode.wire import VcsObserved
+from agent_trace_sidecar.workspace.files import read_part, read_small
 
 _MAX_PARENTS: Final = 40
 _MAX_SYMREFS: Final = 5
-_MAX_REF_BYTES: Final = 4096
 _MAX_PACKED_BYTES: Final = 16 * 1024 * 1024
 _SHA: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _REF: Final = re.compile(r"ref: *(refs/[^\x00-\x20~^:?*\[\\]+)")
@@ -63,7 +62,7 @@ class Revisions:
 
 def _parse_packed(path: Path) -> dict[str, str]:
     refs = {}
-    for line in path.read_text(errors="replace").splitlines():
+    for line in read_part(path, _MAX_PACKED_BYTES).decode(errors="replace").splitlines():
         sha, _, name = line.partition(" ")
         if _SHA.fullmatch(sha):
             refs[name] = sha
@@ -99,21 +98,3 @@ def common_dir(root: Path) -> Path | None:
 def _common(git_dir: Path) -> Path:
     pointer = read_small(git_dir / "commondir")
     return git_dir / pointer if pointer else git_dir
-
-
-def read_small(path: Path, max_bytes: int = _MAX_REF_BYTES) -> str:
-    """A small file's text without its last newline; empty where there is none.
-
-    Raises:
-        OSError: it can't be read.
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
-    try:
-        return os.read(fd, max_bytes).decode(errors="replace").strip()
-    except IsADirectoryError:
-        return ""
-    finally:
-        os.close(fd)

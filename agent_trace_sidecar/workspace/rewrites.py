@@ -14,7 +14,8 @@ from typing import Final, NamedTuple
 
 from agent_trace_sidecar.records.content import text_lines
 from agent_trace_sidecar.workspace import git
-from agent_trace_sidecar.workspace.revision import Revisions, common_dir, git_dir, read_small
+from agent_trace_sidecar.workspace.files import read_part, read_small
+from agent_trace_sidecar.workspace.revision import Revisions, common_dir, git_dir
 from agent_trace_sidecar.workspace.snapshot import TreeChange
 from agent_trace_sidecar.workspace.steps import Heads, Step
 
@@ -74,12 +75,7 @@ class Rewrites:
 
 def _grown(log: Path, size: int) -> str:
     """What was appended to the log of HEAD."""
-    try:
-        with log.open("rb") as file:
-            file.seek(size)
-            return file.read(_MAX_LOG_BYTES).decode(errors="replace")
-    except FileNotFoundError:
-        return ""
+    return read_part(log, _MAX_LOG_BYTES, offset=size).decode(errors="replace")
 
 
 class _Sources(NamedTuple):

@@ -100,7 +100,7 @@ def _content(root: Path, path: str) -> files.Content | None:
     try:
         if os.path.islink(root / path):  # noqa: PTH114 - raises nothing
             return None
-        return files.read(root, path)
+        return files.read_inside(root, path)
     except (OSError, ValueError):
         return None
 

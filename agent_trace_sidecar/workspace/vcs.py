@@ -14,13 +14,13 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 from agent_trace_sidecar.opencode.wire import VcsObserved
-from agent_trace_sidecar.workspace.revision import Revisions, read_small
+from agent_trace_sidecar.workspace.files import read_part, read_small
+from agent_trace_sidecar.workspace.revision import Revisions
+from agent_trace_sidecar.workspace.sqlite import first_row
 
 JJ_TIMEOUT_S: Final = 1.0
-SVN_BUSY_S: Final = 0.1
 _MAX_PARENTS: Final = 40
 _MAX_KEPT: Final = 64
 _HG_NODE_BYTES: Final = 20
@@ -86,29 +86,14 @@ class Repositories:
 
 def _hg(dirstate: Path) -> str | None:
     """The first parent of the working directory: the first bytes of either form of the dirstate."""
-    try:
-        with dirstate.open("rb") as file:
-            head = file.read(len(_HG_V2) + _HG_NODE_BYTES)
-    except FileNotFoundError:
-        return None
+    head = read_part(dirstate, len(_HG_V2) + _HG_NODE_BYTES)
     node = head.removeprefix(_HG_V2)[:_HG_NODE_BYTES]
     return node.hex() if len(node) == _HG_NODE_BYTES and any(node) else None
 
 
 def _svn_revision(database: Path) -> str | None:
     """The revision of the working copy's root folder."""
-    import sqlite3  # noqa: PLC0415 - few projects need it, and every start would pay for it
-
-    try:
-        connection = sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True, timeout=SVN_BUSY_S)
-        try:
-            found = connection.execute(
-                "SELECT revision FROM nodes WHERE local_relpath = '' AND op_depth = 0"
-            ).fetchone()
-        finally:
-            connection.close()
-    except sqlite3.Error:
-        return None
+    found = first_row(database, "NODES", "SELECT revision FROM nodes WHERE local_relpath = '' AND op_depth = 0")
     return str(found[0]) if found and isinstance(found[0], int) else None
 
 

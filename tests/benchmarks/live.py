@@ -15,7 +15,7 @@ import asyncpg
 from tests.benchmarks.harness import ROOT, Bench, sidecar
 from tests.benchmarks.lines import lines
 from tests.support.opencode import killed_after
-from tests.support.waiting import eventually
+from tests.support.waiting import Deadline, eventually, exit_code
 
 _POLL_S = 0.001
 
@@ -39,7 +39,7 @@ class Sidecar:
         """Close its stdin and wait for its end."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        self.process.wait(deadline_s)
+        exit_code(self.process, deadline_s)
 
     def _listen(self) -> None:
         assert self.process.stdout is not None
@@ -111,9 +111,9 @@ async def delays(url: str, one: Sidecar, feed: Sequence[bytes], gaps_s: Sequence
 
 
 async def _visible(statement: "asyncpg.prepared_stmt.PreparedStatement", source: UUID, position: int) -> None:
-    end = time.monotonic() + 30
+    deadline = Deadline(30)
     while (await statement.fetchval(source) or 0) < position:
-        if time.monotonic() > end:
+        if deadline.passed():
             raise RuntimeError("the first row does not come")
         threading.Event().wait(_POLL_S)
 

@@ -63,7 +63,7 @@ class _Runs:
         self.model.script(f"task{number_of}.", *_steps(project))
         before, postgres, own = set(_children()), server_cpu_s(self.bench.server), time.process_time()
         children = _reaped_s()
-        done = self.oc.run(project, f"do task{number_of}.", timeout_s=120)
+        done = self.oc.run(project, f"do task{number_of}.", deadline_s=120)
         spent.opencode.append(_reaped_s() - children)
         spent.model.append(time.process_time() - own)
         spent.sidecar.append(sum(_end_of(pid) for pid in _children() if pid not in before))

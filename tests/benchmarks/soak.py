@@ -28,7 +28,7 @@ from tests.support.oracle import Ledger, Oracle
 from tests.support.postgres import OwnServer, PostgresServers, execute, fetch, guarded_folder
 from tests.support.proxy import PHASES, Break, Error, Proxy
 from tests.support.sidecar import ShimDouble, Watch, sidecar_command, sidecar_env
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, join
 
 _SHORT_MINUTES: Final = 20
 """Shorter runs break something every 1 to 8 seconds, so that every fault has its turn."""
@@ -248,7 +248,7 @@ class Generator:
     def stop(self) -> None:
         """Send nothing any more."""
         self._stop.set()
-        self._thread.join(30)
+        join(self._thread, 30)
 
     def _work(self) -> None:
         while not self._stop.is_set():
@@ -373,7 +373,7 @@ def _bounds(run: Soak, watch: Watch, small: bool) -> list[str]:
 
 def _print(run: Soak, ledger: Ledger, watch: Watch, seconds: float, say: Callable[[str], None]) -> None:
     say(f"\nseconds {seconds:.0f}, sidecars {run.shim.starts}, connections {run.proxy.accepted}")
-    say(f"issued {ledger.issued}, given up by the shim {ledger.given_up}: {dict(ledger.by_kind)}")
+    say(f"issued {ledger.issued}, dropped by the shim {ledger.given_up}: {dict(ledger.by_kind)}")
     say(f"stored {ledger.stored}, duplicate {ledger.duplicate}, dead {ledger.dead}")
     say(f"peak RSS {watch.peak_rss / 2**20:.1f} MiB, peak spool {watch.peak_folder / 2**20:.1f} MiB")
     say("RSS by minute, MiB: " + " ".join(f"{rss / 2**20:.0f}" for _, rss in watch.rss))

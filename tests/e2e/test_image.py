@@ -14,7 +14,7 @@ from tests.support.opencode import opencode
 from tests.support.pooler import pgbouncer
 from tests.support.postgres import OwnServer, PostgresServers, execute, fetch, guarded_folder
 from tests.support.tailing import small_files, stored_ids
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, exit_code
 
 LOGS_PATH = "/var/log/agent-trace"
 EDITS = tuple(
@@ -78,6 +78,7 @@ def test_the_image_holds_the_sidecar_and_nothing_to_build_or_serve_with(image: I
     assert not [status for status in statuses if status.st_mode & 0o022]
 
 
+@pytest.mark.needs("pgbouncer")
 def test_a_container_delivers_what_opencode_writes_through_rotation_and_kill(
     image: Image, folder: Path, server: OwnServer
 ) -> None:
@@ -101,8 +102,8 @@ def test_a_container_delivers_what_opencode_writes_through_rotation_and_kill(
         with container(image, folder, tail, env, logs) as first, oc.start(project, "filework please") as process:
             eventually(lambda: len(stored_ids(server.url)) > 20, 60, "the container is at work")
             first.kill("KILL")
-            assert first.process.wait(10) == 137
-            assert process.wait(60) == 0, process.communicate()
+            assert exit_code(first.process, 10) == 137
+            assert exit_code(process, 60) == 0, process.communicate()
         with container(image, folder, tail, env, logs) as second:
             done = oc.run(project, "filework please")
             assert done.code == 0, done.stderr
@@ -111,12 +112,12 @@ def test_a_container_delivers_what_opencode_writes_through_rotation_and_kill(
             eventually(lambda: stored_ids(server.url) == wanted, 30, "every event is stored, once")
             assert second.health() == 0
             second.kill(image.config["StopSignal"])
-            assert second.process.wait(20) == 0
+            assert exit_code(second.process, 20) == 0
         assert len(list(logs.glob("*.done.jsonl"))) > 6
         with container(image, folder, [*tail, "--remove-shipped", "--keep-seconds", "0"], env, logs) as third:
             eventually(lambda: not list(logs.iterdir()), 30, "the files are removed")
             third.kill(image.config["StopSignal"])
-            assert third.process.wait(20) == 0
+            assert exit_code(third.process, 20) == 0
     assert stored_ids(server.url) == wanted
     assert fetch(server.url, "SELECT count(*) AS n FROM agent_trace_records")[0]["n"] == 2 * len(EDITS)
     runs = fetch(
@@ -156,4 +157,4 @@ def test_an_unreachable_database_makes_the_container_unhealthy_and_not_dead(imag
         assert running.health() == 1
         assert running.process.poll() is None
         running.kill(image.config["StopSignal"])
-        assert running.process.wait(20) == 0
+        assert exit_code(running.process, 20) == 0

@@ -18,6 +18,7 @@ from agent_trace_sidecar.postgres.migrate import migration_files
 from tests.support.fake_model import Call, Step, fake_model
 from tests.support.opencode import opencode
 from tests.support.postgres import fetch
+from tests.support.waiting import completed
 
 ROOT = Path(__file__).parents[2]
 RECORDER = ROOT / "tests" / "support" / "recording_sidecar.py"
@@ -69,11 +70,12 @@ def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_sdist_makes_the_same_wheel_as_the_tree(built: Path) -> None:
-    """Migrations, shim and the demo's log are in it, tests are not."""
+    """Migrations, shim and the demo's data are in it, tests are not."""
     [wheel] = built.glob("agent_trace_sidecar-*.whl")
     assert names(wheel) == names(built / "from-tree.whl")
     data = {name.partition("_data/")[2] for name in names(wheel) if "_data/" in name}
-    assert data == {"shim/index.js", "demo.jsonl"} | {f"migrations/{version}.sql" for version, _ in migration_files()}
+    demo = {"demo/sessions.jsonl", "demo/repository.fast-import"}
+    assert data == {"shim/index.js"} | demo | {f"migrations/{version}.sql" for version, _ in migration_files()}
     assert not any(name.startswith("tests") for name in names(wheel))
 
 
@@ -113,19 +115,12 @@ def test_opencode_installs_the_npm_package(tmp_path: Path) -> None:
         project = oc.project("p", {"a.txt": "one\n"})
         log = oc.folder / "recorded.jsonl"
         oc.env["AGENT_TRACE_SIDECAR"] = f"'{sys.executable}' -I '{RECORDER}' '{log}'"
-        added = subprocess.run(
-            oc.command("plugin", str(tmp_path / "package")),
-            cwd=project,
-            env=oc.environment(project),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
+        added = completed(
+            oc.command("plugin", str(tmp_path / "package")), 120, cwd=project, env=oc.environment(project)
         )
         assert added.returncode == 0, added.stdout + added.stderr
         # OpenCode tries to install its own package for a configured plugin, and waits a minute for an absent network
-        done = oc.run(project, "write it", timeout_s=240)
+        done = oc.run(project, "write it", deadline_s=240)
         assert done.code == 0, done.stderr
         hooks = [json.loads(line)["hook"] for line in log.read_text().splitlines()]
     assert hooks[0] == "hello"

@@ -12,7 +12,7 @@ import pytest
 from tests.support.fake_model import Call, FakeModel, Step, fake_model
 from tests.support.opencode import VERSION, opencode
 from tests.support.recorder import Recorder
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, exit_code
 
 FILES = {
     "a.txt": "one\ntwo\nthree\n",
@@ -136,7 +136,7 @@ def test_twenty_calls_on_ten_files_then_ctrl_c(recorder: Recorder, model: FakeMo
     with recorder.oc.start(project, "bigwork") as process:
         recorder.wait_for("tool.execute.before", 21)
         process.send_signal(signal.SIGINT)
-        process.wait(20)
+        exit_code(process, 20)
     recorder.wait_for("tool.execute.after", 20)
 
     recorder.assert_complete()

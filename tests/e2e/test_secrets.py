@@ -26,7 +26,7 @@ from agent_trace_sidecar.records.fingerprints import line_hash
 from tests.support.fake_model import Call, FakeModel, Step, fake_model
 from tests.support.opencode import SHIM, Finished, OpenCode, opencode
 from tests.support.postgres import OwnServer, PostgresServers, fetch, is_running
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, exit_code
 
 _LETTERS = string.ascii_letters + string.digits
 _HEX = "0123456789abcdef"
@@ -116,7 +116,7 @@ class Recorder:
 
     def run(self, prompt: str, *args: str) -> Finished:
         """Do a prompt to its end."""
-        done = self.oc.run(self.project, prompt, *args, timeout_s=120)
+        done = self.oc.run(self.project, prompt, *args, deadline_s=120)
         assert done.code == 0, done.stderr
         return done
 
@@ -283,7 +283,7 @@ def test_no_secret_waits_on_disk_while_the_database_is_down_and_the_sidecar_is_k
         eventually(lambda: recorder.sidecar_pid() != killed, 20, "the shim has started another sidecar")
         assert_no_secret(recorder.channels, recorder.files())
         (recorder.project / "go").touch()
-        process.wait(120)
+        exit_code(process, 120)
     eventually(lambda: b"harmlessanswerword" in recorder.files(), 20, "the whole session is spooled")
     assert_no_secret(recorder.channels, recorder.files())
     own_server.start()

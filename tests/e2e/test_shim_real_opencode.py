@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.fake_model import Call, FakeModel, Step, fake_model
 from tests.support.opencode import SHIM, VERSION, OpenCode, opencode
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, output
 
 RECORDER = Path(__file__).parents[1] / "support" / "recording_sidecar.py"
 
@@ -146,7 +146,7 @@ def test_what_came_before_a_signal_in_the_middle_of_a_tool_is_there(recorded: Re
     with recorded.oc.start(project, "slowwork") as process:
         eventually(lambda: "tool.execute.before" in names(recorded.lines()), 30, "the tool runs")
         os.killpg(process.pid, how)
-        process.communicate(timeout=20)
+        output(process, 20)
     lines = recorded.lines()
     assert tools(lines, "tool.execute.before") == ["bash"]
     assert names(lines)[0] == "hello"
@@ -160,7 +160,7 @@ def test_a_sidecar_that_is_killed_in_the_middle_of_a_session_is_started_again(re
         eventually(lambda: "tool.execute.before" in names(recorded.lines()), 30, "the tool runs")
         first = int(pid_file.read_text())
         os.kill(first, signal.SIGKILL)
-        stdout, stderr = process.communicate(timeout=60)
+        stdout, stderr = output(process, 60)
     assert (process.returncode, OURS.search(stdout + stderr)) == (0, None)
     assert int(pid_file.read_text()) != first
     seen = names(recorded.lines())

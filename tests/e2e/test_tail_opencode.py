@@ -4,19 +4,22 @@ import json
 from pathlib import Path
 from uuid import UUID
 
+import pytest
+
 from tests.support.fake_model import Call, Step, fake_model
 from tests.support.opencode import ROOT, opencode
 from tests.support.pooler import pgbouncer
 from tests.support.postgres import OwnServer, execute, fetch
 from tests.support.sidecar import sidecar_env
 from tests.support.tailing import small_files, stored_ids, tailing
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, exit_code
 
 EDITS = tuple(
     Step([Call("write", {"filePath": f"new{number}.txt", "content": "a line\n" * (number + 1)})]) for number in range(6)
 )
 
 
+@pytest.mark.needs("pgbouncer")
 def test_sessions_in_many_files_with_kills_in_between_are_stored_once(own_server: OwnServer, tmp_path: Path) -> None:
     """Three sessions and their rotation, with `tail` killed by force in two of them, as a writer through PgBouncer."""
     logs = tmp_path / "logs"
@@ -38,7 +41,7 @@ def test_sessions_in_many_files_with_kills_in_between_are_stored_once(own_server
             ):
                 eventually(lambda before=before: len(stored_ids(server_url)) > before + 10, 30, "it is at work")  # type: ignore[misc]
                 tail.kill()
-                assert process.wait(60) == 0
+                assert exit_code(process, 60) == 0
         with tailing(env, tmp_path / "said", logs) as tail:
             assert oc.run(project, "filework please").code == 0
             assert tail.stop() == 0

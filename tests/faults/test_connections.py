@@ -8,7 +8,7 @@ import pytest
 from tests.support.oracle import Oracle
 from tests.support.postgres import PostgresServers, execute, fetch
 from tests.support.proxy import PHASES, Break, Error, Proxy
-from tests.support.shipping import Shipping
+from tests.support.shipping import WRITE_DEADLINE_S, Shipping
 
 BREAKS = [
     *((phase, Break.RESET) for phase in PHASES),
@@ -145,7 +145,7 @@ async def test_the_first_host_of_two_is_a_standby_by_now(tmp_path: Path, postgre
 async def test_a_way_to_the_server_that_is_too_slow_for_a_batch(tmp_path: Path, proxy: Proxy, oracle: Oracle) -> None:
     """The whole backlog does not get through before the deadline: it goes in smaller batches."""
     oracle.hostile = False
-    proxy.bytes_per_s = 90_000
+    proxy.bytes_per_s = int(90_000 / WRITE_DEADLINE_S)
     async with Shipping(tmp_path / "spool", proxy.url, batch_size=1000, segment_bytes=1 << 20) as shipping:
         shipping.append([oracle.line("middle") for _ in range(30)])
         await shipping.delivered(40)

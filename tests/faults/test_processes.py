@@ -18,7 +18,7 @@ from tests.support.oracle import Ledger, Oracle
 from tests.support.postgres import OwnServer, fetch
 from tests.support.proxy import Break, Proxy
 from tests.support.sidecar import ShimDouble, shrink_pipe, sidecar_command, sidecar_env
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, exit_code
 
 FAST = {"batch_size": "10", "flush_ms": "30"}
 
@@ -255,7 +255,7 @@ def test_stdin_is_a_pipe_a_socket_or_a_terminal(
         if make is _pty:
             all_stored(oracle, migrated_url)  # closing a terminal throws away what was not read
         os.close(writer)
-        assert process.wait(30) == 0
+        assert exit_code(process, 30) == 0
     clean(oracle, migrated_url)
 
 
@@ -307,7 +307,7 @@ def test_nobody_listens(env: dict[str, str], migrated_url: str, how: str) -> Non
             process.stdin.write(oracle.line()[1] + b"\n")
             process.stdin.flush()
         process.stdin.close()
-        assert process.wait(40) == 0
+        assert exit_code(process, 40) == 0
     os.close(reader)
     os.close(writer)
     clean(oracle, migrated_url)
@@ -327,7 +327,7 @@ def test_a_writer_of_one_byte_at_a_time(env: dict[str, str], migrated_url: str) 
                 process.stdin.write(bytes([byte]))
             assert json.loads(process.stdout.readline()) == {"ack": seq}
         process.stdin.close()
-        assert process.wait(30) == 0
+        assert exit_code(process, 30) == 0
     clean(oracle, migrated_url)
 
 
@@ -354,7 +354,7 @@ def test_an_endless_line_does_not_fill_the_memory(shim: ShimDouble, env: dict[st
         peak = Path(f"/proc/{process.pid}/status").read_text() if Path("/proc").exists() else "VmHWM: 0 kB"
         process.stdin.write(b"\n" + last + b"\n")
         process.stdin.close()
-        assert process.wait(40) == 0
+        assert exit_code(process, 40) == 0
     rows = fetch(migrated_url, "SELECT reason, error FROM agent_trace_dead_letters")
     assert [row["reason"] for row in rows] == ["too_long"] or "104857601 bytes" in rows[0]["error"]
     assert stored(migrated_url) == 3

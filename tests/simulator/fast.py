@@ -22,6 +22,7 @@ from tests.simulator.lines import Doc
 from tests.simulator.model import Planned
 from tests.simulator.play import Script
 from tests.simulator.world import Effect, World
+from tests.support.waiting import exit_code, patient
 
 
 class Sidecar:
@@ -47,13 +48,13 @@ class Sidecar:
         self.process.stdin.flush()
         wanted = self._seq
         with self._said:
-            assert self._said.wait_for(lambda: self._acked >= wanted, 20), "the line is not acknowledged"
+            assert self._said.wait_for(lambda: self._acked >= wanted, patient(20)), "the line is not acknowledged"
 
     def finish(self) -> None:
         """Say that there is no more, and wait until all is delivered."""
         assert self.process.stdin
         self.process.stdin.close()
-        assert self.process.wait(60) == 0
+        assert exit_code(self.process, 60) == 0
 
     def _read(self) -> None:
         assert self.process.stdout

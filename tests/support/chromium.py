@@ -18,7 +18,6 @@ import json
 import os
 import select
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +27,7 @@ from typing import Any, Final, Self
 from tests.support import debian
 from tests.support.opencode import ROOT, killed_after
 from tests.support.postgres import guarded_folder
+from tests.support.waiting import Deadline
 
 AXE_VERSION: Final = "4.14.1"
 _FLAGS: Final = (
@@ -118,7 +118,7 @@ class Browser:
         data = json.dumps(message).encode() + b"\0"
         while data:
             data = data[os.write(self._to, data) :]
-        deadline = time.monotonic() + _WAIT_S
+        deadline = Deadline(_WAIT_S)
         while True:
             answer = self.read(deadline)
             if answer.get("id") == number:
@@ -126,12 +126,11 @@ class Browser:
                 result: dict[str, Any] = answer["result"]
                 return result
 
-    def read(self, deadline: float) -> dict[str, Any]:
+    def read(self, deadline: Deadline) -> dict[str, Any]:
         """The next message; what a page tells by itself is kept there."""
         while b"\0" not in self._rest:
-            left = deadline - time.monotonic()
-            assert left > 0, "Chromium did not answer in time"
-            if select.select([self._back], [], [], left)[0]:
+            assert not deadline.passed(), "Chromium did not answer in time"
+            if select.select([self._back], [], [], 0.5)[0]:
                 chunk = os.read(self._back, 1 << 20)
                 assert chunk, "Chromium has ended"
                 self._rest += chunk
@@ -184,7 +183,7 @@ class Page:
         """Go there and wait until everything is loaded."""
         self._address, self._loaded = address.partition("#")[0], False
         self.call("Page.navigate", url=address)
-        deadline = time.monotonic() + _WAIT_S
+        deadline = Deadline(_WAIT_S)
         while not self._loaded:
             self._browser.read(deadline)
 

@@ -38,7 +38,7 @@ from typing import Any, ClassVar
 
 from tests.support.fake_model import FakeModel
 from tests.support.postgres import guarded_folder
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, output, patient
 
 VERSION = "1.18.33"
 ROOT = Path(__file__).resolve().parents[2]
@@ -181,11 +181,11 @@ class OpenCode:
         target.write_text(json.dumps(config | self.config))
         return [str(self.binary), *args]
 
-    def run(self, project: Path, prompt: str, *args: str, timeout_s: float = 60) -> Finished:
+    def run(self, project: Path, prompt: str, *args: str, deadline_s: float = 60) -> Finished:
         """Do one prompt to its end, as `opencode run ARGS PROMPT`, e.g. with "--model", "openai/gpt-5-x"."""
         began = time.monotonic()
         with self.start(project, prompt, *args) as process:
-            stdout, stderr = process.communicate(timeout=timeout_s)
+            stdout, stderr = output(process, deadline_s)
         return Finished(process.returncode, stdout, stderr, time.monotonic() - began)
 
     @contextmanager
@@ -330,7 +330,7 @@ class Server:
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310 (our own server)
-        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=patient(60)) as response:  # noqa: S310
             text = response.read()
         return json.loads(text) if text else None
 

@@ -28,6 +28,7 @@ from typing import Any, ClassVar
 from tests.support.fake_model import FakeModel
 from tests.support.opencode import ROOT, Finished, OpenCode, npm_install
 from tests.support.postgres import free_port, guarded_folder
+from tests.support.waiting import completed
 
 VERSION = "2.0.15"
 
@@ -98,10 +99,10 @@ class Service:
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
 
-    def run(self, prompt: str, *args: str, timeout_s: float = 60) -> Finished:
+    def run(self, prompt: str, *args: str, deadline_s: float = 60) -> Finished:
         """Do one prompt to its end, as `opencode run --auto ARGS PROMPT`; without `--session` in a new session."""
         began = time.monotonic()
-        done = self._process("run", "--auto", *args, prompt, timeout_s=timeout_s)
+        done = self._process("run", "--auto", *args, prompt, deadline_s=deadline_s)
         return Finished(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
 
     def api(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 (JSON)
@@ -125,14 +126,6 @@ class Service:
         assert done.returncode == 0, f"opencode {args}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done.stdout
 
-    def _process(self, *args: str, timeout_s: float = 60) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            self._oc.command(*args),
-            cwd=self.project,
-            env=self._oc.environment(self.project),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
+    def _process(self, *args: str, deadline_s: float = 60) -> "subprocess.CompletedProcess[str]":
+        environment = self._oc.environment(self.project)
+        return completed(self._oc.command(*args), deadline_s, cwd=self.project, env=environment)

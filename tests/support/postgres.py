@@ -24,7 +24,7 @@ import asyncpg
 
 from agent_trace_sidecar.postgres.embedded import DATABASE, USER, EmbeddedPostgres
 from agent_trace_sidecar.postgres.migrate import migrate
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, exit_code
 from tests.support.watchdog import free_memory
 
 T = TypeVar("T")
@@ -229,16 +229,20 @@ def open_servers() -> Iterator[PostgresServers]:
 
 @contextmanager
 def guarded_folder(parent: Path = _DISK) -> Iterator[Path]:
-    """Give a new folder; with the block, or with this process, all that runs or serves in it is gone and so is it."""
+    """Give a new folder; with the block, or with this process, all that has to do with it is gone and so is it.
+
+    A process has to do with it that runs in it, or names it in its command line or environment.
+    """
     scratch = Path(tempfile.mkdtemp(prefix="ats-", dir=parent)).resolve()
     command = [sys.executable, "-I", str(_WATCHDOG), str(scratch)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, cwd="/") as watchdog:
+    environment = {"PATH": os.environ.get("PATH", os.defpath)}  # or the watchdog of an outer folder would kill it
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, cwd="/", env=environment) as watchdog:
         try:
             yield scratch
         finally:
             if watchdog.stdin is not None:
                 watchdog.stdin.close()
-            watchdog.wait(30)
+            exit_code(watchdog, 30)
 
 
 def _has_room(folder: Path) -> bool:

@@ -21,10 +21,10 @@ from agent_trace_sidecar.redaction import Redacted
 from agent_trace_sidecar.sources.spool_log import SpoolLog
 from agent_trace_sidecar.spool.spool import Spool
 from agent_trace_sidecar.telemetry.logging import logger
-from tests.support.waiting import eventually_async
+from tests.support.waiting import eventually_async, slowness
 
-WRITE_DEADLINE_S: Final = 1.0
-CONNECT_DEADLINE_S: Final = 0.8
+WRITE_DEADLINE_S: Final = 1.0 * slowness()
+CONNECT_DEADLINE_S: Final = 0.8 * slowness()
 
 
 class _Never(FailoverCheck):

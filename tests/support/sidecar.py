@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, join
 
 _RESTART_FIRST_S: Final = 0.05
 _RESTART_MAX_S: Final = 1.0
@@ -133,8 +133,7 @@ class ShimDouble:
         """End stdin once all is sent, wait for the sidecar's end and return its exit code."""
         self._ending.set()
         self._wake()
-        self._thread.join(deadline_s)
-        assert not self._thread.is_alive(), f"the sidecar did not end within {deadline_s} s"
+        join(self._thread, deadline_s)
         return self.exit_codes[-1]
 
     def kill_for_good(self) -> None:
@@ -249,7 +248,7 @@ class Watch:
     def stop(self) -> None:
         """Look a last time, and end."""
         self._stop.set()
-        self._thread.join(10)
+        join(self._thread, 10)
 
     def _work(self) -> None:
         start = time.monotonic()

@@ -13,7 +13,7 @@ from typing import Final
 from tests.support.opencode import SHIM, killed_after
 from tests.support.postgres import fetch
 from tests.support.sidecar import sidecar_command
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, exit_code
 
 IDS: Final = "SELECT event_id FROM agent_trace_events"
 
@@ -57,12 +57,12 @@ class TailProcess:
     def kill(self) -> None:
         """`kill -9`."""
         self.process.kill()
-        self.process.wait(10)
+        exit_code(self.process, 10)
 
     def stop(self, deadline_s: float = 20) -> int:
         """SIGTERM, and the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(deadline_s)
+        return exit_code(self.process, deadline_s)
 
 
 @contextmanager

@@ -33,4 +33,13 @@ def test_what_few_runs_need_is_loaded_by_those(loaded: set[str], module: str) ->
 
 def test_the_stages_are_loaded(loaded: set[str]) -> None:
     """Else the test above would say nothing."""
-    assert {"agent_trace_sidecar.pipeline.intake", "agent_trace_sidecar.redaction.rulebook", "asyncpg"} <= loaded
+    assert {"agent_trace_sidecar.pipeline.intake", "agent_trace_sidecar.redaction.scanner", "asyncpg"} <= loaded
+
+
+def test_help_loads_no_settings_and_no_command() -> None:
+    """It answers while a person still looks at the key."""
+    code = "import sys; from agent_trace_sidecar import cli; cli._parser([]); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    loaded = set(done.stdout.split())
+    assert "agent_trace_sidecar.cli" in loaded
+    assert not loaded & {"typing", "msgspec", "asyncio", "asyncpg", "agent_trace_sidecar.config"}

@@ -1,0 +1,59 @@
+"""The observer as the intake uses it: a repository that does not answer costs one event's facts, and no event."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from agent_trace_sidecar.limits import OBSERVE_S
+from agent_trace_sidecar.opencode.wire import Observed
+from agent_trace_sidecar.workspace.observer import Observer, worth_a_look
+from agent_trace_sidecar.workspace.watchdog import LateError, Watchdog
+
+UNOBSERVED: Final = msgspec.json.encode(Observed(late=True))
+
+
+class WatchedObserver:
+    """Observers under a deadline; for one thread."""
+
+    def __init__(
+        self,
+        make: Callable[[], Observer],
+        *,
+        on_late: Callable[[], None],
+        on_error: Callable[[Exception], None],
+        deadline_s: float = OBSERVE_S,
+    ) -> None:
+        """Make one.
+
+        Args:
+            make: makes an observer. One that was late is left to its thread, with all that it remembered.
+            on_late: called when a repository did not answer in time.
+            on_error: called when the observer has failed.
+            deadline_s: how long one event may be looked at.
+        """
+        self._make = make
+        self._observer = make()
+        self._on_late, self._on_error = on_late, on_error
+        self._watchdog: Watchdog[bytes | None] = Watchdog(deadline_s)
+
+    def observe(self, line: bytes) -> bytes | None:
+        """As of `Observer`; where the repository does not answer in time, the line says that it was not observed.
+
+        Never raises: whatever a repository does to us, the line itself is recorded.
+        """
+        try:
+            worth = worth_a_look(line)
+            if worth is None:
+                return None
+            place = worth[0].worktree or worth[0].directory or ""
+            return self._watchdog.call(place, partial(self._observer.look, *worth))
+        except LateError as late:
+            if late.begun:
+                self._observer = self._make()
+                self._on_late()
+            return UNOBSERVED
+        except Exception as exc:  # noqa: BLE001 - see above
+            self._on_error(exc)
+            return None
