@@ -24,7 +24,7 @@ _TOOL_CHARS: Final = 11
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The file, and at which revision."""
-    parser.add_argument("file", metavar="FILE", type=Path)
+    parser.add_argument("file", metavar="FILE", type=Path, help="file of a repository")
     parser.add_argument("--rev", metavar="REV", help="revision of the file (default: the working tree)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(

@@ -15,7 +15,7 @@ from agent_trace_sidecar.telemetry import logging as log
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The files."""
-    parser.add_argument("files", metavar="FILE", type=Path, nargs="+")
+    parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help="event log in the wire format")
 
 
 def run(config: Config, given: argparse.Namespace) -> int:

@@ -21,7 +21,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Which lines, and how they are grouped."""
     parser.add_argument("paths", metavar="PATH", type=Path, nargs="*", help="only these files and folders")
     parser.add_argument("--rev", metavar="REV", help="lines at this revision (default: the working tree)")
-    parser.add_argument("--by", choices=["model", "session", "path", "tool", "day"], default="model")
+    parser.add_argument(
+        "--by", choices=["model", "session", "path", "tool", "day"], default="model", help="default: %(default)s"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

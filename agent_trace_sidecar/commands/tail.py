@@ -27,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         default=[],
-        help="read only repositories below this folder; repeatable; default: your own, for events in files of your own",
+        help="read only repositories below this folder; repeatable (default: your own, for log files of your own)",
     )
 
 
