@@ -22,6 +22,7 @@ from msgspec import Struct, convert, structs
 from agent_trace_sidecar.commands.common import PROGRAM, CommandError
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.limits.files import read_whole
 from agent_trace_sidecar.records.content import text_lines
 from agent_trace_sidecar.records.diffs import MAX_LINE
 from agent_trace_sidecar.records.fingerprints import line_hashes, line_keys, packed_tokens
@@ -34,6 +35,7 @@ IMPORTED: Final = "imported"
 """The method of ranges whose record does not say how they were found."""
 _BATCH: Final = 200
 _MAX_CHARS: Final = 500
+_MAX_FILE_BYTES: Final = 256 * 1024 * 1024
 """Of a session's name; what is longer is no name."""
 _COMMITS_AFTER: Final = 3
 _BEFORE_COMMIT: Final = "1.0"
@@ -140,7 +142,7 @@ def read_records(file: Path) -> Iterator[TraceRecord | TraceError]:
     Raises:
         OSError: the file can't be read.
     """
-    text = file.read_text(errors="replace")
+    text = read_whole(file, _MAX_FILE_BYTES).data.decode(errors="replace")
     try:
         whole = json.loads(text)
     except (ValueError, RecursionError):

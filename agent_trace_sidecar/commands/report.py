@@ -1,7 +1,6 @@
 """The command `report`: one HTML file that shows a repository, a session or a span of time."""
 
 import argparse
-import os
 import re
 from collections.abc import Callable
 from contextlib import closing
@@ -15,6 +14,7 @@ from agent_trace_sidecar.commands.common import CommandError, UsageError
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.progress import Counting
 from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.limits.files import write_whole
 from agent_trace_sidecar.pipeline.daemon import make_redactor
 from agent_trace_sidecar.redaction import Redactor
 from agent_trace_sidecar.report import repository, session, since
@@ -126,14 +126,10 @@ def _name(given: argparse.Namespace) -> str:
 
 
 def _write(output: Path, text: str) -> int:
-    """Write all of it or nothing."""
+    """Write all of it or nothing; whoever may read it is for the user to say."""
     whole = text.encode()
-    draft = output.with_name(f".{output.name}.{os.getpid()}")
     try:
-        draft.write_bytes(whole)
-        draft.replace(output)
+        write_whole(output, whole)
     except OSError as exc:
         raise CommandError(f"{output} can't be written: {exc.strerror}.") from None
-    finally:
-        draft.unlink(missing_ok=True)
     return len(whole)

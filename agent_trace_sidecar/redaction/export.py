@@ -5,6 +5,7 @@ The export takes 0.3 to 0.5 s and runs off the start-up path; from the cache the
 
 # ruff: noqa: SIM905 - long lists of words are read and sorted as text
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any, Final
 
 import re2
 
+from agent_trace_sidecar.limits import processes
+from agent_trace_sidecar.limits.files import read_own, state_folder, write_whole
 from agent_trace_sidecar.redaction.literals import required_literals
 from agent_trace_sidecar.redaction.rules import Rule
 
@@ -20,6 +23,9 @@ OWN_VERSION: Final = "4"
 
 EXPORT_SECONDS: Final = 20.0
 """How long the export may take before we go on with our own rules."""
+
+_MAX_EXPORT_BYTES: Final = 64 * 1024 * 1024
+_MAX_CACHE_BYTES: Final = 16 * 1024 * 1024
 
 _LEFT_OUT: Final = frozenset(
     "generic-credential-uri "  # masks the host too; ours masks the password only
@@ -56,8 +62,8 @@ def load(cache_dir: Path | None) -> list[Rule] | None:
     if cache_dir is None:
         return None
     try:
-        rows = json.loads(_cache_file(cache_dir).read_bytes())
-        return [Rule(i, p, tuple(words)) for i, p, words in rows]
+        rows = json.loads(read_own(_cache_file(cache_dir), _MAX_CACHE_BYTES))
+        return [Rule(i, p, tuple(words)) for i, p, words in rows] or None
     except (OSError, ValueError, TypeError):
         return None
 
@@ -67,21 +73,22 @@ def export(cache_dir: Path | None) -> list[Rule]:
 
     Raises OSError, ValueError or ImportError.
     """
-    import subprocess  # noqa: PLC0415 - as below
-
     from kingfisher import get_binary_path  # type: ignore[import-untyped] # noqa: PLC0415 - only where the cache is missing
 
+    command = [os.path.abspath(get_binary_path()), "--no-update-check", "rules", "list", "--format", "json"]  # noqa: PTH100
     try:
-        done = subprocess.run(
-            [get_binary_path(), "--no-update-check", "rules", "list", "--format", "json"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=EXPORT_SECONDS,
-            check=True,
+        done = processes.run(
+            command,
+            cwd=Path("/"),
+            env=processes.environment(),
+            timeout_s=EXPORT_SECONDS,
+            max_bytes=_MAX_EXPORT_BYTES,
         )
-    except subprocess.SubprocessError as error:
-        raise OSError("kingfisher did not list its rules") from error
-    rules = [rule for row in json.loads(done.stdout) if (rule := _from_export(row))]
+    except processes.ProcessError as error:
+        raise OSError(f"kingfisher {error}") from error
+    if done.code:
+        raise OSError("kingfisher did not list its rules")
+    rules = [rule for row in json.loads(done.output) if (rule := _from_export(row))]
     if cache_dir is not None:
         _keep(cache_dir, rules)
     return rules
@@ -109,13 +116,6 @@ def _cache_file(cache_dir: Path) -> Path:
 
 def _keep(cache_dir: Path, rules: list[Rule]) -> None:
     """Write the cache whole or not at all; a folder that can't be written only costs the next start half a second."""
-    try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        import tempfile  # noqa: PLC0415 - only where the cache is missing
-
-        handle, name = tempfile.mkstemp(dir=cache_dir, prefix=".rules-")
-        with os.fdopen(handle, "w") as file:
-            json.dump([(r.id, r.pattern, r.literals) for r in rules], file)
-        Path(name).replace(_cache_file(cache_dir))
-    except OSError:
-        return
+    with contextlib.suppress(OSError):
+        state_folder(cache_dir)
+        write_whole(_cache_file(cache_dir), json.dumps([(r.id, r.pattern, r.literals) for r in rules]).encode())

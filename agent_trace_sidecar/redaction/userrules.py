@@ -11,10 +11,12 @@ from typing import Final, cast
 
 import re2
 
+from agent_trace_sidecar.limits.files import read_whole
 from agent_trace_sidecar.redaction.literals import required_literals
 from agent_trace_sidecar.redaction.rules import Rule
 
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,59}")
+_MAX_BYTES: Final = 16 * 1024 * 1024
 _KNOWN: Final = {"id", "pattern", "keywords", "secret_group"}
 
 
@@ -25,7 +27,7 @@ class RuleError(ValueError):
 def read_rules(path: Path) -> list[Rule]:
     """The rules of a file. Raises RuleError."""
     try:
-        text = path.read_text("utf-8")
+        text = read_whole(path, _MAX_BYTES).data.decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise RuleError(f"{path}: the redaction rules can't be read: {reason}") from error
