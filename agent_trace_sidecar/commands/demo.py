@@ -9,6 +9,7 @@ from typing import Final
 import asyncpg
 import msgspec
 
+from agent_trace_sidecar.commands.output import say
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.pipeline.replay import replay
 from agent_trace_sidecar.postgres.connection import connect
@@ -47,10 +48,10 @@ def run(config: Config, _: argparse.Namespace) -> int:
     config = msgspec.structs.replace(config, database_url=None, state_dir=str(config.state_path / "demo"))
     source = next(path for path in _PLACES if path.is_file())
     done = asyncio.run(replay(config, log.logger(), [source], lambda *_: None))
-    print("\n".join(replayed.sentence() for replayed in done))
+    say(*(replayed.sentence() for replayed in done))
     asyncio.run(_show(config))
     variable = f"AGENT_TRACE_STATE_DIR={config.state_dir} "
-    print(f"\nLook further:\n  {variable}agent-trace-sidecar psql\n  {variable}agent-trace-sidecar export")
+    say("", "Look further:", f"  {variable}agent-trace-sidecar psql", f"  {variable}agent-trace-sidecar export")
     return 0
 
 
@@ -67,16 +68,16 @@ async def _show(config: Config) -> None:
 
 
 async def _show_tables(connection: asyncpg.Connection) -> None:
-    print("\nEvents stored, each once (agent_trace_events):")
+    say("", "Events stored, each once (agent_trace_events):")
     for row in await connection.fetch(_EVENTS):
-        print(f"  {row['n']:4}  {row['event_name']}")
-    print("\nWhat the agent did:")
+        say(f"  {row['n']:4}  {row['event_name']}")
+    say("", "What the agent did:")
     for row in await connection.fetch(_CALLS):
-        print(f"  {row['at']}  {row['tool']:<12} {row['status']:<10} {' '.join((row['title'] or '').split())[:70]}")
-    print("\nLines that the AI wrote, by file and model (agent_trace_ranges):")
+        say(f"  {row['at']}  {row['tool']:<12} {row['status']:<10} {' '.join((row['title'] or '').split())[:70]}")
+    say("", "Lines that the AI wrote, by file and model (agent_trace_ranges):")
     for row in await connection.fetch(_LINES):
-        print(f"  {row['path']:<14} {row['model']:<14} {row['lines']:3} lines: {row['ranges']}")
+        say(f"  {row['path']:<14} {row['model']:<14} {row['lines']:3} lines: {row['ranges']}")
     record = await connection.fetchval(_RECORD)
     if record:
-        print("\nOne Agent Trace record (agent_trace_records):")
-        print("  " + json.dumps(json.loads(record), indent=2).replace("\n", "\n  "))
+        say("", "One Agent Trace record (agent_trace_records):")
+        say(*(f"  {line}" for line in json.dumps(json.loads(record), indent=2).split("\n")))

@@ -17,10 +17,10 @@ import asyncpg
 from agent_trace_sidecar.commands.common import CommandError
 from agent_trace_sidecar.commands.database import database_place, with_database
 from agent_trace_sidecar.commands.init import PLUGIN, shim_source
+from agent_trace_sidecar.commands.output import say
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits import files, processes
 from agent_trace_sidecar.limits.files import read_part
-from agent_trace_sidecar.limits.text import printable
 from agent_trace_sidecar.postgres.migrate import migration_files, schema_version
 from agent_trace_sidecar.postgres.partitions import PARTITIONED, months
 
@@ -58,7 +58,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
         checks += with_database(config, database, prepare=False)
     except CommandError as exc:
         checks.append(Check("database", "wrong", f"{database_place(config)}: {exc}"))
-    print(as_text(checks))
+    say(*as_text(checks))
     return 1 if any(check.state == "wrong" for check in checks) else 0
 
 
@@ -164,9 +164,9 @@ async def _months(connection: asyncpg.Connection) -> list[Check]:
     return [Check("months", "ok", "this month has its partitions")]
 
 
-def as_text(checks: Sequence[Check]) -> str:
+def as_text(checks: Sequence[Check]) -> list[str]:
     """One line each."""
-    return "\n".join(f"{check.state:<6}{check.what:<10}{check.text}" for check in checks)
+    return [f"{check.state:<6}{check.what:<10}{check.text}" for check in checks]
 
 
 def _version(program: str) -> str:
@@ -180,4 +180,4 @@ def _version(program: str) -> str:
         )
     except processes.ProcessError:
         return "(does not say its version)"
-    return printable(done.output.decode(errors="replace").strip()[:40])
+    return done.output.decode(errors="replace").strip()[:40]

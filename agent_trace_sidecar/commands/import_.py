@@ -7,7 +7,6 @@ name the one before). A range whose hash agrees with none of them stays without 
 
 import argparse
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -19,8 +18,9 @@ from uuid import UUID
 import asyncpg
 from msgspec import Struct, convert, structs
 
-from agent_trace_sidecar.commands.common import PROGRAM, CommandError
+from agent_trace_sidecar.commands.common import CommandError
 from agent_trace_sidecar.commands.database import with_database
+from agent_trace_sidecar.commands.output import complain, say
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits.files import read_whole
 from agent_trace_sidecar.records.content import text_lines
@@ -86,7 +86,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
             for record in _read(file):
                 if isinstance(record, TraceError):
                     unread.append(record)
-                    print(f"{PROGRAM}: {file}: a record can't be read: {record}", file=sys.stderr)
+                    complain(f"{file}: a record can't be read: {record}")
                 else:
                     yield record
 
@@ -97,7 +97,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
         done = with_database(config, work)
     except CheckoutError as exc:
         raise CommandError(str(exc)) from None
-    print(
+    say(
         f"{done.stored} records stored, {done.known} were there already; "
         f"the lines of {done.found} of {done.ranges} ranges were found in the repository"
     )

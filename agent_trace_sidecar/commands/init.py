@@ -9,6 +9,7 @@ from typing import Final
 
 from agent_trace_sidecar import __version__
 from agent_trace_sidecar.commands.common import PROGRAM, CommandError
+from agent_trace_sidecar.commands.output import say
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits import processes
 from agent_trace_sidecar.limits.files import FileRefusedError, read_part, write_whole
@@ -31,7 +32,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(_: Config, given: argparse.Namespace) -> int:
     """Write the shim."""
-    print("\n".join(init(given.folder)))
+    say(*init(given.folder))
     return 0
 
 

@@ -12,6 +12,7 @@ import asyncpg
 
 from agent_trace_sidecar.commands.common import CommandError, UsageError
 from agent_trace_sidecar.commands.database import with_database
+from agent_trace_sidecar.commands.output import say
 from agent_trace_sidecar.commands.progress import Counting
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits.files import write_whole
@@ -52,13 +53,8 @@ def run(config: Config, given: argparse.Namespace) -> int:
     with closing(Counting("report")) as progress:
         page = _page(config, given, progress.update)
     size = _write(output, render(page, datetime.now(UTC)))
-    print(f"{output}  {size / 1e6:.1f} MB  {_NOT_PRINTABLE.sub('�', page.title)}")
-    for note in page.notes:
-        print(f"  {_NOT_PRINTABLE.sub('�', note)}")
+    say(f"{output}  {size / 1e6:.1f} MB  {page.title}", *(f"  {note}" for note in page.notes))
     return 0
-
-
-_NOT_PRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def _check(given: argparse.Namespace) -> None:

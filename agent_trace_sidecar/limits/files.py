@@ -212,12 +212,15 @@ def private_folder(path: Path) -> None:
     """Make sure that a folder is there, is ours and is closed to others; a name in /tmp may have been taken.
 
     Raises:
+        NotRegularError: a link or a file has its name.
         ForeignError: it belongs to another user.
         OSError: it can't be made.
     """
     _make_folders(path)
     status = path.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+    if not stat.S_ISDIR(status.st_mode):
+        raise NotRegularError("it is not a folder", path)
+    if status.st_uid != os.geteuid():
         raise ForeignError("it belongs to another user", path)
     if status.st_mode & 0o077:
         path.chmod(0o700)

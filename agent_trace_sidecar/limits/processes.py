@@ -14,7 +14,6 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, Final, NamedTuple
 
@@ -51,12 +50,7 @@ def search_path(environ: Mapping[str, str] = os.environ) -> str:
 
 def find(program: str, environ: Mapping[str, str] = os.environ) -> str | None:
     """The absolute path of a program on PATH; None where there is none."""
-    return _found(program, search_path(environ))
-
-
-@lru_cache(maxsize=64)
-def _found(program: str, path: str) -> str | None:
-    """Looked up once: a sidecar asks for git at every step."""
+    path = search_path(environ)
     return shutil.which(program, path=path) if path and "/" not in program else None
 
 

@@ -40,7 +40,7 @@ def find_binaries(environ: Mapping[str, str]) -> Iterator[Binaries]:
     """
     named = environ.get("AGENT_TRACE_PG_BIN")
     if named:
-        found = _installation(Path(named).expanduser())
+        found = _installation(Path(named).expanduser().absolute())
         if found is None:
             raise EmbeddedError(
                 f"AGENT_TRACE_PG_BIN is {named}, but there are no initdb, pg_ctl and postgres (version {_OLDEST_MAJOR} "
@@ -104,6 +104,19 @@ class Identity:
     owner: int
     """Numeric id, as we see it, that must own the server's files."""
 
+    def command(self, program: Path | str, *arguments: str) -> list[str]:
+        """The command that runs a program under this id.
+
+        Raises:
+            EmbeddedError: what changes the id is not on PATH.
+        """
+        if not self.prefix:
+            return [str(program), *arguments]
+        changer = processes.find(self.prefix[0])
+        if changer is None:
+            raise EmbeddedError(f"{self.prefix[0]} is not on PATH: Postgres does not run as root without it")
+        return [changer, *self.prefix[1:], str(program), *arguments]
+
 
 IN_NAMESPACE: Final = Identity(("unshare", "--user", f"--map-user={_NOBODY}", f"--map-group={_NOBODY}", "--"), owner=0)
 """Root gets another number in a namespace of its own; on the disk it remains root."""
@@ -128,12 +141,9 @@ def server_identity() -> Identity:
     if os.geteuid() != 0:
         return Identity((), os.geteuid())
     for identity in (IN_NAMESPACE, AS_NOBODY):
-        program, true = processes.find(identity.prefix[0]), processes.find("true")
-        if program and true:
-            found = Identity((program, *identity.prefix[1:]), identity.owner)
-            with contextlib.suppress(processes.ProcessError):
-                if _short_run([*found.prefix, true]).code == 0:
-                    return found
+        with contextlib.suppress(processes.ProcessError, EmbeddedError):
+            if _short_run(identity.command("/bin/sh", "-c", ":")).code == 0:
+                return identity
     raise EmbeddedError(
         "Postgres does not run as root, and neither unshare nor setpriv works here: "
         "run as another user, or set DATABASE_URL to use a server of your own"

@@ -250,13 +250,13 @@ class EmbeddedPostgres:
         own(making, identity.owner)
         sync = ["--no-sync"] if self._settings.get("fsync") == "off" else []
         self._run(
-            [*identity.prefix, str(binaries.folder / "initdb"), "-D", str(making), "-U", USER, "-A", "trust",
-             "--encoding=UTF8", "--no-locale", *sync],
+            identity.command(binaries.folder / "initdb", "-D", str(making), "-U", USER, "-A", "trust",
+                             "--encoding=UTF8", "--no-locale", *sync),
             "could not create the embedded database",
             lock,
         )  # fmt: skip
         self._run(
-            [*identity.prefix, str(binaries.folder / "postgres"), "--single", "-D", str(making), "postgres"],
+            identity.command(binaries.folder / "postgres", "--single", "-D", str(making), "postgres"),
             "could not create the embedded database",
             lock,
             stdin=f"CREATE DATABASE {DATABASE}\n",
@@ -278,8 +278,8 @@ class EmbeddedPostgres:
         options = " ".join(shlex.quote(f"--{name}={value}") for name, value in settings.items())
         seconds = max(1, int(end - time.monotonic()))
         self._run(
-            [*identity.prefix, str(binaries.folder / "pg_ctl"), "start", "-w", "-t", str(seconds), "-D", str(data),
-             "-l", str(self.log), "-o", options],
+            identity.command(binaries.folder / "pg_ctl", "start", "-w", "-t", str(seconds), "-D", str(data),
+                             "-l", str(self.log), "-o", options),
             "the embedded Postgres does not start",
             lock,
         )  # fmt: skip
