@@ -20,8 +20,8 @@ $(VENV)/.ready: constraints.txt pyproject.toml
 
 setup: $(VENV)/.ready ## Install everything into .venv
 
-demo: setup ## Record a bundled real session into the embedded Postgres, and show it
-	$(BIN)/agent-trace-sidecar demo
+demo: setup ## Record bundled sessions into an embedded Postgres, and show blame, cost and pages
+	@$(BIN)/agent-trace-sidecar demo
 
 lint: setup
 	$(BIN)/ruff check

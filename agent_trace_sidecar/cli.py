@@ -49,7 +49,7 @@ COMMANDS = {
     "doctor": "Check everything that recording needs. Exits 1 if something is missing.",
     "completion": "Print a shell's completion script.",
     "psql": "Open psql on the configured database. All arguments are psql's.",
-    "demo": "Record a bundled log of a real session, and show what is stored.",
+    "demo": "Record bundled sessions of OpenCode, and show blame, cost and pages of them.",
 }
 """Each command with its one-line help. Its module is `commands/<name>.py`."""
 

@@ -3,20 +3,61 @@
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
 
 import hypothesis
 import pytest
 
-from tests.support.postgres import OwnServer, PostgresServers, open_servers
+from tests.support import needs
+from tests.support.chromium import Browser, chromium
+from tests.support.postgres import OwnServer, PostgresServers, guarded_folder, open_servers
 
 _KEPT = {"AGENT_TRACE_PG_BIN"}
 
 # A run that was started in the background ignores Ctrl-C, and so would every OpenCode that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How long an example takes says something about the machine's other work, not about what is tested.
-hypothesis.settings.register_profile("untimed", deadline=None)
-hypothesis.settings.load_profile("untimed")
+# How long an example takes says something about the machine's other work, not about what is tested. On CI the examples
+# are the same in each run: a failure there is the change's and not the draw's. Everywhere else new ones are drawn.
+hypothesis.settings.register_profile("local", deadline=None, print_blob=True)
+hypothesis.settings.register_profile(
+    "ci", deadline=None, print_blob=True, derandomize=True, max_examples=100, database=None
+)
+hypothesis.settings.load_profile("ci" if needs.on_ci() else "local")
+
+
+_LEFT_OUT = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known, and see to it that nothing outlives this process: neither a sidecar nor a worker."""
+    config.addinivalue_line("markers", "needs(*names): programs without which this test can't run")
+    config.stash[_LEFT_OUT] = []
+    stack = ExitStack()
+    config.add_cleanup(stack.close)
+    # Whatever is started from here on inherits the name, by which the folder's watchdog finds it.
+    os.environ["TEST_RUN_FOLDER"] = f"{stack.enter_context(guarded_folder())}/"
+
+
+@pytest.hookimpl(trylast=True)  # after `-k` and `-m` have chosen
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Install what the tests need, and leave out those that can't have it."""
+    config.stash[_LEFT_OUT] = needs.leave_out(config, items)
+    if hasattr(config, "workeroutput"):  # a worker of pytest-xdist: its controller prints the summary
+        config.workeroutput["left_out"] = config.stash[_LEFT_OUT]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - a class of pytest-xdist
+    """Take what a worker has left out; all of them leave out the same."""
+    node.config.stash[_LEFT_OUT] = node.workeroutput.get("left_out", [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name what was left out."""
+    for line in config.stash[_LEFT_OUT]:
+        terminalreporter.write_line(line, yellow=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -48,6 +89,13 @@ def migrated_url(postgres_servers: PostgresServers) -> Iterator[str]:
     """A database of this test's own, with the schema."""
     with postgres_servers.database(migrated=True) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser for all tests of a module."""
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture

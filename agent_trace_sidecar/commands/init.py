@@ -55,10 +55,10 @@ def init(folder: Path) -> list[str]:
     except OSError as exc:
         raise CommandError(f"{target} can't be written: {exc.strerror}.") from None
     did = "is up to date" if before == shim else "updated" if before else "written"
-    found = processes.find("agent-trace-sidecar")
+    command = processes.find(PROGRAM) or " ".join([*own_command(), "run"])
     return [
         f"{target} {did} (shim {__version__}).",
-        f"OpenCode started in {folder.resolve()} records from now on, with {found or ' '.join(_own_command())}.",
+        f"OpenCode started in {folder.resolve()} records from now on, with {command}.",
         "`agent-trace-sidecar status` says how it goes; remove the file to stop recording.",
     ]
 
@@ -73,11 +73,12 @@ def shim_source() -> str:
     if place is None:
         raise CommandError("this installation carries no shim: install agent-trace-sidecar again.")
     source = place.read_text(encoding="utf-8")
-    return source.replace(_SLOT, f"const INSTALLED = {json.dumps(_own_command())};", 1)
+    command = [*own_command(), "run"]
+    return source.replace(_SLOT, f"const INSTALLED = {json.dumps(command)};", 1)
 
 
-def _own_command() -> list[str]:
-    """How to start this installation when it is not on OpenCode's PATH."""
+def own_command() -> list[str]:
+    """How to start this installation when it is not on PATH."""
     folders = (Path(sys.executable).parent, Path(sysconfig.get_path("scripts", sysconfig.get_preferred_scheme("user"))))
     script = next((found for folder in folders if (found := folder / PROGRAM).is_file()), None)
-    return [str(script), "run"] if script else [sys.executable, "-I", "-m", "agent_trace_sidecar", "run"]
+    return [str(script)] if script else [sys.executable, "-I", "-m", "agent_trace_sidecar"]

@@ -48,13 +48,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Make a page, write it, and say where it is."""
+    output, size, page = write_page(config, given)
+    say(f"{output}  {size / 1e6:.1f} MB  {page.title}", *(f"  {note}" for note in page.notes))
+    return 0
+
+
+def write_page(config: Config, given: argparse.Namespace) -> tuple[Path, int, Page]:
+    """Make a page and write it; where it is, and its bytes.
+
+    Raises:
+        CommandError: it can't be made or written.
+    """
     _check(given)
     output: Path = given.output or Path(f"agent-trace-{_name(given)}.html")
     with closing(Counting("report")) as progress:
         page = _page(config, given, progress.update)
-    size = _write(output, render(page, datetime.now(UTC)))
-    say(f"{output}  {size / 1e6:.1f} MB  {page.title}", *(f"  {note}" for note in page.notes))
-    return 0
+    return output, _write(output, render(page, datetime.now(UTC))), page
 
 
 def _check(given: argparse.Namespace) -> None:
@@ -122,7 +131,7 @@ def _name(given: argparse.Namespace) -> str:
 
 
 def _write(output: Path, text: str) -> int:
-    """Write all of it or nothing; whoever may read it is for the user to say."""
+    """Write all of it or nothing; whoever else may read it is for the user to say."""
     whole = text.encode()
     try:
         write_whole(output, whole)

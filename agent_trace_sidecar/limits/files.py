@@ -14,7 +14,7 @@ import os
 import stat
 import time
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import IO, Final, NamedTuple
 
 StrPath = str | os.PathLike[str]
 
@@ -111,6 +111,17 @@ def read_part(path: StrPath, max_bytes: int, *, offset: int = 0) -> bytes:
         return _read(fd, max_bytes)
     finally:
         os.close(fd)
+
+
+def open_regular(path: StrPath) -> IO[bytes]:
+    """A regular file that the user has named, to be read piece by piece.
+
+    Raises:
+        NotRegularError: it is something else.
+        OSError: it can't be opened.
+    """
+    fd, _ = _opened(path, follow_links=True)
+    return os.fdopen(fd, "rb")
 
 
 def read_small(path: StrPath, max_bytes: int = 4096) -> str:

@@ -134,17 +134,6 @@ def test_init_writes_the_shim_and_says_so(tmp_path: Path) -> None:
     assert command("init", str(tmp_path / "missing")).returncode == 1
 
 
-def test_demo_shows_a_recorded_session_in_the_embedded_postgres(tmp_path: Path) -> None:
-    """With nothing set but a state folder."""
-    done = command("demo", AGENT_TRACE_STATE_DIR=str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    text = done.stdout.decode()
-    assert "150 lines read, 150 stored, 0 duplicate, 0 dead" in text
-    assert "src/app.py" in text
-    assert '"version": "0.1.0"' in text
-    assert "agent-trace-sidecar psql" in text
-
-
 @pytest.mark.parametrize("name", ["run", "replay", "status", "migrate"])
 def test_a_wrong_setting_is_one_sentence_and_exit_2(name: str) -> None:
     """No traceback, for whichever command."""

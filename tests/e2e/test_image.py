@@ -78,6 +78,7 @@ def test_the_image_holds_the_sidecar_and_nothing_to_build_or_serve_with(image: I
     assert not [status for status in statuses if status.st_mode & 0o022]
 
 
+@pytest.mark.needs("pgbouncer")
 def test_a_container_delivers_what_opencode_writes_through_rotation_and_kill(
     image: Image, folder: Path, server: OwnServer
 ) -> None:

@@ -8,6 +8,8 @@ from tests.support.fake_model import Call, FakeModel, Step, fake_model
 from tests.support.opencode2 import VERSION, OpenCode2, opencode2
 from tests.support.recorder import Recorder
 
+pytestmark = pytest.mark.needs("OpenCode 2")
+
 PATCH = "*** Begin Patch\n*** Update File: a.txt\n@@\n-two\n+zwei\n*** Add File: added.txt\n+hello\n*** End Patch"
 RECORDS = "SELECT DISTINCT model_id, vcs_revision, tool_version, contributor FROM agent_trace_records"
 

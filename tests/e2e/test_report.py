@@ -9,18 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.chromium import Browser, Page, chromium
+from tests.support.chromium import Browser, Page
 from tests.support.opencode import ROOT
 from tests.support.pages import facts, is_quiet
 from tests.support.postgres import PostgresServers, execute, fetch
 from tests.support.showcase import TESTS, Showcase, showcase
-
-
-@pytest.fixture(scope="module", name="browser")
-def _browser() -> Iterator[Browser]:
-    """One browser for all tests."""
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture(scope="module", name="shown")

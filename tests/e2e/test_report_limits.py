@@ -21,18 +21,10 @@ from agent_trace_sidecar.report.repository_page import repository_page
 from agent_trace_sidecar.report.session import Body, Item, Session
 from agent_trace_sidecar.report.session_page import session_page
 from tests.support.attributed import Project
-from tests.support.chromium import Browser, Page, chromium
+from tests.support.chromium import Browser, Page
 from tests.support.envelopes import INSTANCE, MESSAGE, SESSION, Shim, recorded_lines
 from tests.support.pages import facts, is_quiet
 from tests.support.postgres import PostgresServers, execute
-
-
-@pytest.fixture(scope="module", name="browser")
-def _browser() -> Iterator[Browser]:
-    """One browser for all tests."""
-    with chromium() as started:
-        yield started
-
 
 # -- everything is hostile -------------------------------------------------------------------------------------
 

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from uuid import UUID
 
+import pytest
+
 from tests.support.fake_model import Call, Step, fake_model
 from tests.support.opencode import ROOT, opencode
 from tests.support.pooler import pgbouncer
@@ -17,6 +19,7 @@ EDITS = tuple(
 )
 
 
+@pytest.mark.needs("pgbouncer")
 def test_sessions_in_many_files_with_kills_in_between_are_stored_once(own_server: OwnServer, tmp_path: Path) -> None:
     """Three sessions and their rotation, with `tail` killed by force in two of them, as a writer through PgBouncer."""
     logs = tmp_path / "logs"

@@ -195,6 +195,7 @@ async def test_a_fault_of_the_moment_beside_poison(migrated_url: str, tmp_path: 
     assert (stored(migrated_url), set(dead(migrated_url))) == ({2, 3}, {1})
 
 
+@pytest.mark.needs("pgbouncer")
 async def test_poison_behind_a_pooler(migrated_url: str, tmp_path: Path) -> None:
     """In transaction mode: what was asked leaves nothing behind in the connections that others get next."""
     execute(migrated_url, RULE)

@@ -5,11 +5,15 @@ import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from tests.support.oracle import Oracle
 from tests.support.pooler import pgbouncer
 from tests.support.postgres import fetch
 from tests.support.sidecar import ShimDouble, sidecar_command, sidecar_env
 from tests.support.tailing import Writer, stored_ids
+
+pytestmark = pytest.mark.needs("pgbouncer")
 
 FLEET = 50
 # Another name of the machine, as in a pod of its own; without root in a name space of one's own users.

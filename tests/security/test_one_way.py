@@ -35,12 +35,15 @@ ONE_WAY = {"limits/files.py", "limits/processes.py", "limits/sqlite.py"}
 ALLOWED = {
     # our own names of methods
     ("workspace/observer.py", "open"): "a step is opened",
-    ("redaction/firstlook.py", "which"): "a function of its own",
+    ("redaction/prescan.py", "which"): "a function of its own",
     ("workspace/checkout.py", "subprocess"): "the type of what `processes.piped` returns",
     # what we carry ourselves
     ("commands/init.py", "read_text"): "the shim in this installation",
     ("postgres/migrate.py", "read_text"): "the migrations in this installation",
     ("report/page.py", "read_text"): "the style sheet in this installation",
+    ("redaction/rules.py", "read_text"): "the rules in this installation",
+    ("redaction/rules.py", "read_bytes"): "as above",
+    ("commands/demo.py", "read_bytes"): "the recordings in this installation",
     # null devices and folders to be synced
     ("cli.py", "open"): "/dev/null in the place of closed descriptors",
     ("spool/segments.py", "open"): "our own spool, in a folder that is ours alone",
@@ -53,7 +56,6 @@ ALLOWED = {
         "sources/tail.py",
         "open",
     ): "non-blocking; no link that was only found; what is no regular file is left out before",
-    ("sources/file_log.py", "open"): "the file that the user has named to be replayed",
 }
 
 

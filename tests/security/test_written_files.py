@@ -1,6 +1,5 @@
 """What we write goes to where it was meant: through no link that somebody laid, under no name that can be foreseen."""
 
-import json
 import os
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from agent_trace_sidecar.limits.files import (
     state_folder,
     write_whole,
 )
-from agent_trace_sidecar.redaction import export
+from agent_trace_sidecar.redaction import kingfisher, rules
 from agent_trace_sidecar.redaction.rules import Rule
 from agent_trace_sidecar.spool.spool import Spool
 from tests.support.envelopes import Shim
@@ -187,37 +186,36 @@ def test_another_user_can_neither_read_nor_take_the_place_of_a_spool(tmp_path: P
 # -- the cache of rules ----------------------------------------------------------------------------------------
 
 
-def cache(folder: Path, rows: object) -> Path:
-    """A cache of the exported rules with these rows."""
-    file = export._cache_file(folder)
-    write_whole(file, json.dumps(rows).encode())
-    return file
+@pytest.fixture(name="cached")
+def _cached(tmp_path: Path) -> Path:
+    """A cache of one exported rule."""
+    kingfisher._keep(tmp_path, kingfisher._Cached(rules.known(), [Rule("a", "b", ("c",))]))
+    assert kingfisher.load(tmp_path) == [Rule("a", "b", ("c",))]
+    return kingfisher._cache_file(tmp_path)
 
 
-def test_an_empty_set_of_rules_is_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"[]", b"{}", b'{"known":{},"exported":[]}', b""])
+def test_an_empty_set_of_rules_is_none(cached: Path, content: bytes) -> None:
     """What masks nothing is no cache: the rules are exported again."""
-    cache(tmp_path, [])
-    assert export.load(tmp_path) is None
-    cache(tmp_path, [["a", "b", ["c"]]])
-    assert export.load(tmp_path) == [Rule("a", "b", ("c",))]
+    write_whole(cached, content)
+    assert kingfisher.load(cached.parent) is None
 
 
-def test_a_cache_that_others_can_write_is_not_believed(tmp_path: Path) -> None:
-    """Nor one of another user's, nor one behind a link."""
-    file = cache(tmp_path, [["a", "b", ["c"]]])
-    file.chmod(0o666)
-    assert export.load(tmp_path) is None
+def test_a_cache_that_others_can_write_is_not_believed(cached: Path) -> None:
+    """Nor one behind a link."""
+    cached.chmod(0o666)
+    assert kingfisher.load(cached.parent) is None
     with pytest.raises(ForeignError):
-        read_own(file, 1000)
-    file.chmod(0o600)
-    assert export.load(tmp_path) is not None
-    file.rename(tmp_path / "elsewhere")
-    file.symlink_to(tmp_path / "elsewhere")
-    assert export.load(tmp_path) is None
+        read_own(cached, 1 << 30)
+    cached.chmod(0o600)
+    assert kingfisher.load(cached.parent) is not None
+    cached.rename(cached.with_name("elsewhere"))
+    cached.symlink_to(cached.with_name("elsewhere"))
+    assert kingfisher.load(cached.parent) is None
 
 
 @as_root
-def test_a_cache_of_another_user_is_not_believed(tmp_path: Path) -> None:
+def test_a_cache_of_another_user_is_not_believed(cached: Path) -> None:
     """Whatever its mode."""
-    os.chown(cache(tmp_path, [["a", "b", ["c"]]]), NOBODY, NOBODY)
-    assert export.load(tmp_path) is None
+    os.chown(cached, NOBODY, NOBODY)
+    assert kingfisher.load(cached.parent) is None

@@ -1,49 +1,118 @@
-"""Programs of Debian that some tests need, installed when they are missing; that takes root."""
+"""Debian's programs that some tests need: installed before the tests, all in one go, by one process at a time.
+
+Whoever else is at apt or dpkg (another test run, unattended upgrades) is waited for. On a machine where nothing can be
+installed, `install` says why; what is there already is used on any machine.
+"""
 
 import fcntl
 import os
 import shutil
-import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-_KEPT: Final = Path(__file__).resolve().parents[2] / ".tools" / "debian"
+from tests.support.waiting import completed, eventually
+
+PACKAGES: Final = {
+    "buildah": "buildah",
+    "chromium": "chromium",
+    "mmdebstrap": "mmdebstrap",
+    "pgbouncer": "pgbouncer",
+    "promtool": "prometheus",
+    "runc": "runc",
+    "svn": "subversion",
+    "svnadmin": "subversion",
+}
+"""The package that holds a program."""
+_TAKEN_OUT: Final = {"promtool"}
+"""Needs nothing else of its package, which would start a service when installed."""
+
+_FOLDER: Final = Path(__file__).resolve().parents[2] / ".tools" / "debian"
 _PATH: Final = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin"
+_INSTALL_S: Final = 600
+_BUSY: Final = "Could not get lock"
+"""What apt-get says of those locks for which it has no option to wait."""
 
 
-def program(name: str, package: str = "") -> str:
-    """The path of a program; its package is installed first where there is none."""
+class CannotInstallError(Exception):
+    """Programs are missing, and this machine does not let us install them."""
+
+
+def find(name: str) -> Path | None:
+    """The path of a program, if it is there."""
+    if name in _TAKEN_OUT and (unpacked := _FOLDER / PACKAGES[name] / "usr" / "bin" / name).exists():
+        return unpacked
     found = shutil.which(name, path=_PATH)
-    if found is None:
-        run("apt-get", "update", "--quiet=2")
-        run("apt-get", "install", "--quiet=2", "--yes", "--no-install-recommends", package or name)
-        found = shutil.which(name, path=_PATH)
-    assert found is not None, f"{package or name} holds no {name}"
-    return found
+    return Path(found) if found else None
 
 
-def taken_out(name: str, package: str) -> str:
-    """The path of a program that needs nothing else of its package, which would start a service when installed."""
-    found = shutil.which(name, path=_PATH)
-    if found is not None:
-        return found
-    folder = _KEPT / package
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / "usr" / "bin" / name
-    with (folder / "lock").open("w") as lock:
+def program(name: str) -> str:
+    """The path of a program; it is installed first where it is missing."""
+    install([name])
+    return str(find(name))
+
+
+def install(names: Iterable[str]) -> None:
+    """Install what is missing of these programs.
+
+    Raises:
+        CannotInstallError: there is no apt-get, we are not root, or apt-get has failed.
+    """
+    names = list(names)
+    if all(map(find, names)):
+        return
+    _FOLDER.mkdir(parents=True, exist_ok=True)
+    with (_FOLDER / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.exists():
-            run("apt-get", "update", "--quiet=2")
-            run("apt-get", "download", "--quiet=2", package, cwd=folder)
-            (archive,) = folder.glob("*.deb")
-            run("dpkg-deb", "--extract", str(archive), str(folder))
-            archive.unlink()
-    return str(target)
+        missing = [name for name in names if not find(name)]
+        if not missing:
+            return
+        if not shutil.which("apt-get", path=_PATH):
+            raise CannotInstallError("there is no apt-get to install them")
+        _apt_get("update")
+        packages = {PACKAGES[name] for name in missing if name not in _TAKEN_OUT}
+        if packages:
+            if os.geteuid() != 0:
+                raise CannotInstallError("installing them takes root")
+            _apt_get("install", "--yes", "--no-install-recommends", *sorted(packages))
+        for name in _TAKEN_OUT.intersection(missing):
+            _take_out(PACKAGES[name])
+    absent = [name for name in missing if not find(name)]
+    if absent:
+        raise CannotInstallError(f"{', '.join(PACKAGES[name] for name in absent)} did not bring them")
+
+
+def _take_out(package: str) -> None:
+    """Unpack a package without installing it."""
+    folder = _FOLDER / package
+    folder.mkdir(exist_ok=True)
+    for archive in folder.glob("*.deb"):  # of a run that was killed
+        archive.unlink()
+    _apt_get("download", package, cwd=folder)
+    (archive,) = folder.glob("*.deb")
+    run("dpkg-deb", "--extract", str(archive), str(folder))
+    archive.unlink()
+
+
+def _apt_get(*arguments: str, cwd: Path | None = None) -> None:
+    """Run apt-get when nobody else does."""
+    command = ["apt-get", "--quiet=2", "-o", f"DPkg::Lock::Timeout={_INSTALL_S}", *arguments]
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    said = ""
+
+    def is_through() -> bool:
+        nonlocal said
+        done = completed(command, _INSTALL_S, env=environment, cwd=cwd)
+        said = done.stdout + done.stderr
+        if done.returncode != 0 and _BUSY not in said:
+            raise CannotInstallError(f"`{' '.join(command)}` has failed: {said.strip()[-1000:]}")
+        return done.returncode == 0
+
+    eventually(is_through, _INSTALL_S, f"apt-get's lock is free: {said}")
 
 
 def run(*command: str, cwd: Path | None = None) -> str:
     """Run a program and return what it prints; its errors are part of a failure's text."""
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=cwd)
+    done = completed(command, _INSTALL_S, cwd=cwd)
     assert done.returncode == 0, f"{command}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout.strip()

@@ -1,0 +1,105 @@
+"""The Grafana dashboard: every query of it runs, and asks for what there is."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from agent_trace_sidecar.telemetry.metrics import Metrics
+from tests.support.debian import program
+from tests.support.envelopes import DATA, RECORDINGS
+from tests.support.postgres import PostgresServers, fetch
+
+DASHBOARD = json.loads((Path(__file__).parents[3] / "deploy" / "grafana" / "agent-trace.json").read_text())
+TARGETS = [(panel, target) for panel in DASHBOARD["panels"] for target in panel.get("targets", [])]
+SQL = {f"{p['title']} {t['refId']}": t for p, t in TARGETS if "rawSql" in t}
+PROMQL = {f"{p['title']} {t['refId']}": t["expr"] for p, t in TARGETS if "expr" in t}
+
+
+def expanded(query: str) -> str:
+    """The query as Grafana sends it: $__timeFilter(x) is a condition on x."""
+    return re.sub(r"\$__timeFilter\((.*?)\)", r"\1 BETWEEN '2026-11-01T00:00:00Z' AND '2026-12-01T00:00:00Z'", query)
+
+
+@pytest.fixture(scope="module")
+def url(postgres_servers: PostgresServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A database with all recordings in it."""
+    with postgres_servers.database(migrated=True) as url:
+        files = [str(DATA / "recordings" / f"{name}.jsonl") for name in RECORDINGS]
+        subprocess.run(
+            [sys.executable, "-m", "agent_trace_sidecar", "replay", *files],
+            env={**os.environ, "DATABASE_URL": url, "AGENT_TRACE_STATE_DIR": str(tmp_path_factory.mktemp("state"))},
+            check=True,
+            capture_output=True,
+        )
+        yield url
+
+
+@pytest.mark.parametrize("name", SQL)
+def test_every_sql_query_runs_and_answers(url: str, name: str) -> None:
+    """Series have a time, a name and one number; with the recordings in it each panel shows something."""
+    target = SQL[name]
+    query = expanded(target["rawSql"])
+    assert "$" not in query
+    rows = fetch(url, query)
+    assert rows or name == "Lines not stored A"
+    if target["format"] == "time_series":
+        assert {tuple(row.keys())[:2] for row in rows} == {("time", "metric")}
+
+
+@pytest.mark.parametrize("name", PROMQL)
+def test_every_metric_that_is_asked_for_exists(name: str) -> None:
+    """With the labels by which it is summed up."""
+    metrics = Metrics()
+    metrics.retried("x")
+    metrics.dead("x")
+    metrics.masked({"x": 1})
+    families = text_string_to_metric_families(metrics.render("1").decode())
+    labels: dict[str, set[str]] = {}
+    for sample in (sample for family in families for sample in family.samples):
+        labels.setdefault(sample.name, {"instance", "job"}).update(sample.labels)
+    expression = PROMQL[name]
+    asked = re.findall(r"agent_trace_sidecar_\w+", expression)
+    assert asked
+    for metric in asked:
+        assert metric in labels
+        for by in re.findall(r"by \((\w+)\)", expression):
+            assert by in labels[metric]
+    assert expression.count("(") == expression.count(")")
+
+
+@pytest.mark.needs("promtool")
+def test_prometheus_takes_every_query(tmp_path: Path) -> None:
+    """Its own tool reads them as rules: grammar and types."""
+    rules = [
+        {"record": f"panel:{number}", "expr": expression.replace("$__rate_interval", "5m")}
+        for number, expression in enumerate(PROMQL.values())
+    ]
+    file = tmp_path / "rules.json"  # JSON is YAML
+    file.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    command = [program("promtool"), "check", "rules", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, f"{len(rules)} rules found" in done.stdout) == (0, True), done.stdout + done.stderr
+
+
+def test_panels_have_a_place_and_a_source() -> None:
+    """None covers another, and each says what it shows."""
+    taken: set[tuple[int, int]] = set()
+    panels: list[dict[str, Any]] = DASHBOARD["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    for panel in panels:
+        place = panel["gridPos"]
+        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert not cells & taken, panel["title"]
+        assert all(x < 24 for x, _ in cells)
+        taken |= cells
+        if panel["type"] != "row":
+            assert panel["description"]
+            assert panel["datasource"]["uid"] in {f"${{{source['name']}}}" for source in DASHBOARD["__inputs"]}
