@@ -128,17 +128,17 @@ def _show(config: Config, project: Path) -> None:
     say(f"Who wrote shop/{_FILE}:")
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     say(*blame_command.as_text(shown.blame, colour=colour))
-    say("", "What became of the AI's lines, and what they cost:")
+    say("", "AI-written lines and their cost:")
     say(*stats_command.as_text(shown.stats))
     say(
         "",
         f"Secrets in the output of `{masked['command']}` were masked before storage: {masked['secrets']} values in "
         f"{masked['events']} events.",
     )
-    say("", "Pages, for a browser:")
+    say("", "Reports, for a browser:")
     for page in _pages(config, project, shown):
         say(f"  {page}")
-    say("", "Try next:")
+    say("", "Next commands:")
     for command in _next_commands(config.state_path, project):
         say(f"  {command}")
 

@@ -45,7 +45,12 @@ class Check(NamedTuple):
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The project."""
     parser.add_argument(
-        "folder", metavar="DIR", type=Path, nargs="?", default=Path(), help="the project's; default: this"
+        "folder",
+        metavar="DIR",
+        type=Path,
+        nargs="?",
+        default=Path(),
+        help="project folder (default: the current folder)",
     )
 
 
@@ -72,12 +77,12 @@ def shim(folder: Path, plugin: Path, source: str, environ: Mapping[str, str]) ->
         if place.is_file():
             if read_part(place, len(source) * 4).decode(errors="replace") == source:
                 return Check("shim", "ok", str(place))
-            return Check("shim", "note", f"{place} is not of this version: run `agent-trace-sidecar init` there")
+            return Check("shim", "note", f"{place} is of another version: run `agent-trace-sidecar init` there")
     files = [folder / name for name in _CONFIGS] + [home / "opencode" / name for home in homes for name in _CONFIGS[:2]]
     for file in files:
         if _PACKAGE.encode() in read_part(file, _MAX_CONFIG_BYTES):
-            return Check("shim", "ok", f"named in {file}")
-    return Check("shim", "wrong", f"OpenCode finds none in {folder}: run `agent-trace-sidecar init` there")
+            return Check("shim", "ok", f"configured in {file}")
+    return Check("shim", "wrong", f"not installed in {folder}: run `agent-trace-sidecar init` there")
 
 
 def programs(environ: Mapping[str, str]) -> Iterator[Check]:
@@ -90,11 +95,11 @@ def programs(environ: Mapping[str, str]) -> Iterator[Check]:
         yield Check("sidecar", "note", f"not on PATH: {how}")
     opencode = processes.find("opencode", environ)
     if opencode is None:
-        yield Check("opencode", "note", "not on PATH here: see that it is where you start it")
+        yield Check("opencode", "note", "not on PATH here: check that it is where you start OpenCode")
     else:
         yield Check("opencode", "ok", f"{opencode} {_version(opencode)}")
     if processes.find("git", environ) is None:
-        yield Check("git", "note", "not on PATH: lines changed by shell commands are not told apart")
+        yield Check("git", "note", "not on PATH: lines changed by shell commands cannot be attributed")
 
 
 def settings(*, enabled: bool, redaction: bool, log_dir: str | None) -> Iterator[Check]:
@@ -102,7 +107,7 @@ def settings(*, enabled: bool, redaction: bool, log_dir: str | None) -> Iterator
     if not enabled:
         yield Check("settings", "wrong", "AGENT_TRACE_ENABLED is off: nothing is recorded")
     if not redaction:
-        yield Check("settings", "note", "AGENT_TRACE_REDACTION is off: secrets are stored as they are")
+        yield Check("settings", "note", "AGENT_TRACE_REDACTION is off: secrets are stored unmasked")
     if log_dir:
         yield Check("settings", "note", f"the shim writes to {log_dir}: `agent-trace-sidecar tail {log_dir}` must run")
 
@@ -120,7 +125,9 @@ def state_folder(path: Path) -> Iterator[Check]:
         return
     free = shutil.disk_usage(path).free
     if free < _FREE_MIN_BYTES:
-        yield Check("state", "note", f"{path} has {free // 2**20} MiB left: an outage of the database may need 1024")
+        yield Check(
+            "state", "note", f"{path} has {free // 2**20} MiB free: an outage of the database may need 1024 MiB"
+        )
     else:
         yield Check("state", "ok", str(path))
 
@@ -148,9 +155,9 @@ async def _clock(connection: asyncpg.Connection) -> Check:
     skew_s = (before + (after - before) / 2 - theirs).total_seconds()
     if abs(skew_s) > _SKEW_MAX_S:
         which = "ahead of" if skew_s > 0 else "behind"
-        text = f"this machine is {abs(skew_s):.0f} s {which} the database: set one of the clocks (NTP)"
+        text = f"this machine is {abs(skew_s):.0f} s {which} the database: synchronise the clocks (NTP)"
         return Check("clock", "wrong", text)
-    return Check("clock", "ok", f"{abs(skew_s):.1f} s apart from the database")
+    return Check("clock", "ok", f"{abs(skew_s):.1f} s difference to the database")
 
 
 async def _months(connection: asyncpg.Connection) -> list[Check]:
@@ -161,7 +168,7 @@ async def _months(connection: asyncpg.Connection) -> list[Check]:
             return [
                 Check("months", "note", f"{table} has no partition for this month: run `migrate`; until then {why}")
             ]
-    return [Check("months", "ok", "this month has its partitions")]
+    return [Check("months", "ok", "this month has partitions")]
 
 
 def as_text(checks: Sequence[Check]) -> list[str]:
@@ -179,5 +186,5 @@ def _version(program: str) -> str:
             max_bytes=_MAX_CONFIG_BYTES,
         )
     except processes.ProcessError:
-        return "(does not say its version)"
+        return "(version unknown)"
     return done.output.decode(errors="replace").strip()[:40]

@@ -27,7 +27,14 @@ _SLOT: Final = "const INSTALLED = [];"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The project."""
-    parser.add_argument("folder", metavar="DIR", type=Path, nargs="?", default=Path(), help="default: this folder")
+    parser.add_argument(
+        "folder",
+        metavar="DIR",
+        type=Path,
+        nargs="?",
+        default=Path(),
+        help="project folder (default: the current folder)",
+    )
 
 
 def run(_: Config, given: argparse.Namespace) -> int:
@@ -44,7 +51,7 @@ def init(folder: Path) -> list[str]:
     """
     target = folder / PLUGIN
     if not folder.is_dir():
-        raise CommandError(f"{folder} is no folder: give the project's folder.")
+        raise CommandError(f"{folder} is not a folder: give the project's folder.")
     shim = shim_source().encode()
     try:
         before = read_part(target, len(shim) + 1)
@@ -58,8 +65,8 @@ def init(folder: Path) -> list[str]:
     command = processes.find(PROGRAM) or " ".join([*own_command(), "run"])
     return [
         f"{target} {did} (shim {__version__}).",
-        f"OpenCode started in {folder.resolve()} records from now on, with {command}.",
-        "`agent-trace-sidecar status` says how it goes; remove the file to stop recording.",
+        f"OpenCode sessions in {folder.resolve()} are recorded from now on, by {command}.",
+        "`agent-trace-sidecar status` shows recording health; remove the file to stop recording.",
     ]
 
 
@@ -71,7 +78,7 @@ def shim_source() -> str:
     """
     place = next((path for path in _PLACES if path.is_file()), None)
     if place is None:
-        raise CommandError("this installation carries no shim: install agent-trace-sidecar again.")
+        raise CommandError("this installation does not contain the shim: reinstall agent-trace-sidecar.")
     source = place.read_text(encoding="utf-8")
     command = [*own_command(), "run"]
     return source.replace(_SLOT, f"const INSTALLED = {json.dumps(command)};", 1)

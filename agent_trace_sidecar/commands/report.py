@@ -38,11 +38,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--since", metavar="AGE", help="report on a period, e.g. 30d; --repo adds a checkout recorded elsewhere"
     )
     parser.add_argument("--repo", metavar="DIR", type=Path, help="a repository: who wrote the lines of each file")
-    parser.add_argument("--rev", metavar="REV", help="with --repo: at this revision; default: as the files stand")
+    parser.add_argument("--rev", metavar="REV", help="with --repo: this revision (default: the working tree)")
     parser.add_argument(
         "--path", metavar="PATH", action="append", help="with --repo: only this file or folder, from its root"
     )
-    parser.add_argument("--output", metavar="FILE", type=Path, help="default: a name made of what the page shows")
+    parser.add_argument(
+        "--output", metavar="FILE", type=Path, help="output file (default: a name derived from the subject)"
+    )
     parser.add_argument("--metadata-only", action="store_true", help="leave out code, prompts, outputs and titles")
 
 
@@ -70,15 +72,15 @@ def _check(given: argparse.Namespace) -> None:
     """Say what does not go together before anything is asked."""
     chosen = [name for name in ("repo", "session", "since") if getattr(given, name) is not None]
     if chosen not in (["repo"], ["session"], ["since"], ["repo", "since"]):
-        raise UsageError("say what to show: --repo DIR, --session ID or --since AGE (with --repo DIR, if need be).")
+        raise UsageError("choose what to show: --repo DIR, --session ID or --since AGE (optionally with --repo DIR).")
     if chosen != ["repo"] and (given.rev is not None or given.path):
-        raise UsageError("--rev and --path go with --repo alone.")
+        raise UsageError("--rev and --path require --repo without --since.")
     if given.since is not None:
         _first_day(given.since)
     if given.output is not None and given.output.is_dir():
         raise UsageError(f"{given.output} is a folder: name a file with --output.")
     if given.repo is not None and not given.repo.is_dir():
-        raise CommandError(f"{given.repo} is no folder.")
+        raise CommandError(f"{given.repo} is not a folder.")
 
 
 def _first_day(text: str) -> datetime:
@@ -88,7 +90,7 @@ def _first_day(text: str) -> datetime:
         day = datetime.now(UTC) - timedelta(days=int(age[1]) * _DAYS[age[2]]) if age else datetime.fromisoformat(text)
         return day.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=UTC)
     except (ValueError, OverflowError):
-        raise UsageError(f"--since {text!r} is no age and no day, e.g. 30d, 12w or 2026-01-31.") from None
+        raise UsageError(f"--since {text!r} is neither an age nor a date, e.g. 30d, 12w or 2026-01-31.") from None
 
 
 def _page(config: Config, given: argparse.Namespace, said: Said) -> Page:

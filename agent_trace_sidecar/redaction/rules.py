@@ -144,7 +144,7 @@ def read_rules(path: Path) -> list[Rule]:
     try:
         text = read_whole(path, _MAX_FILE_BYTES).data.decode()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise RuleError(f"{path}: the redaction rules can't be read: {reason}") from error
     return [_rule(path, number, row) for number, row in enumerate(_rows(path, text), 1)]
 
@@ -159,7 +159,7 @@ def _rows(path: Path, text: str) -> list[object]:
             raise RuleError(f"{path}: not valid TOML: {error}") from error
         rows = tables.pop("rule", [])
         if tables or not isinstance(rows, list):  # a misspelt name would leave a secret unmasked without a word
-            raise RuleError(f"{path}: rules stand in tables that begin with [[rule]], and nothing else does")
+            raise RuleError(f"{path}: only [[rule]] tables are allowed")
         return rows
     rows = []
     for number, line in enumerate(text.splitlines(), 1):

@@ -199,7 +199,7 @@ def test_a_server_that_does_not_answer_is_an_error_in_time(state_dir: Path) -> N
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)
         try:
-            with pytest.raises(EmbeddedError, match=r"did not answer within 1\.5 s: look into .*server\.log"):
+            with pytest.raises(EmbeddedError, match=r"did not answer within 1\.5 s: see .*server\.log"):
                 EmbeddedPostgres(state_dir, settings=QUICK, deadline_s=1.5).start()
         finally:
             os.kill(pid, signal.SIGCONT)
