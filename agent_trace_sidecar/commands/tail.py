@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 from pathlib import Path
 
 from agent_trace_sidecar.config import Config
@@ -33,6 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Follow the logs until SIGTERM."""
+    os.umask(0o077)
     logger = log.logger()
     paths = given.paths if config.enabled else []
     if not config.enabled:  # in a pod nothing would start after a sidecar that ends
