@@ -7,7 +7,7 @@ of the log that it came from tell what became of the line when it was read and s
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 from uuid import UUID, uuid5
@@ -16,6 +16,7 @@ import asyncpg
 import msgspec
 
 from agent_trace_sidecar.commands.database import with_database
+from agent_trace_sidecar.commands.output import say, say_json
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.opencode.wire import Envelope, parse
 from agent_trace_sidecar.postgres.copy import copy_items
@@ -115,10 +116,13 @@ def run(config: Config, given: argparse.Namespace) -> int:
         return await retry(connection, lambda: Builder(settings), datetime.now(UTC), reason=given.reason)
 
     if given.action == "retry":
-        print(with_database(config, again).sentence())
+        say(with_database(config, again).sentence())
         return 0
     found = with_database(config, show)
-    print(msgspec.json.encode(found).decode() if given.json else as_text(found) or "no dead letters")
+    if given.json:
+        say_json(msgspec.json.encode(found).decode())
+    else:
+        say(*as_text(found))
     return 0
 
 
@@ -141,13 +145,14 @@ async def letters(
     ]
 
 
-def as_text(found: Sequence[Letter]) -> str:
-    """The same for a person, newest first."""
-    return "\n".join(
-        f"{letter.seen_at}  {letter.reason}: {letter.error}\n"
-        f"    {letter.bytes} bytes at {letter.position} of {letter.source}\n    {letter.line}"
-        for letter in found
-    )
+def as_text(found: Sequence[Letter]) -> Iterator[str]:
+    """Yield the lines for a person, newest first."""
+    if not found:
+        yield "no dead letters"
+    for letter in found:
+        yield f"{letter.seen_at}  {letter.reason}: {letter.error}"
+        yield f"    {letter.bytes} bytes at {letter.position} of {letter.source}"
+        yield f"    {letter.line}"
 
 
 async def retry(

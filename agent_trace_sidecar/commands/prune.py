@@ -17,6 +17,7 @@ import asyncpg
 
 from agent_trace_sidecar.commands.common import CommandError, UsageError
 from agent_trace_sidecar.commands.database import with_database
+from agent_trace_sidecar.commands.output import overwrite, say
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits import SOURCES_KEEP
 from agent_trace_sidecar.postgres import partitions
@@ -96,7 +97,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
         asked = Asked.of(given)
     except ValueError as exc:
         raise UsageError(str(exc)) from None
-    print("\n".join(with_database(config, asked.work)))
+    say(*with_database(config, asked.work))
     return 0
 
 
@@ -371,8 +372,9 @@ def _age(option: str, text: str | None) -> timedelta | None:
 
 
 def _progress(table: str, rows: int, share: float) -> None:
-    sys.stderr.write(f"\r{table}: {share:4.0%}, {rows} rows" + ("\n" if share >= 1 else ""))
-    sys.stderr.flush()
+    overwrite(f"{table}: {share:4.0%}, {rows} rows")
+    if share >= 1:
+        sys.stderr.write("\n")
 
 
 def _silence(table: str, rows: int, share: float) -> None:
