@@ -7,7 +7,7 @@ of the log that it came from tell what became of the line when it was read and s
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 from uuid import UUID, uuid5
@@ -16,6 +16,7 @@ import asyncpg
 import msgspec
 
 from agent_trace_sidecar.commands.database import with_database
+from agent_trace_sidecar.commands.output import say, say_json
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.opencode.wire import Envelope, parse
 from agent_trace_sidecar.postgres.copy import copy_items
@@ -81,7 +82,7 @@ class Retried(NamedTuple):
 
     def sentence(self) -> str:
         """For a person."""
-        return f"{self.stored} stored, {self.duplicate} were stored already, {self.left} are still refused"
+        return f"{self.stored} stored, {self.duplicate} already stored, {self.left} still refused"
 
 
 class _Counts(msgspec.Struct):
@@ -96,11 +97,11 @@ class _Counts(msgspec.Struct):
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What to do with which of them."""
     parser.add_argument("action", choices=["list", "retry"], nargs="?", default="list", help="default: %(default)s")
-    parser.add_argument("--reason", metavar="WORD", help="only those with this reason, as `status` names it")
+    parser.add_argument("--reason", metavar="WORD", help="only dead letters with this reason, as `status` lists it")
     parser.add_argument(
-        "--limit", metavar="N", type=int, default=50, help="how many to show, newest first (%(default)s)"
+        "--limit", metavar="N", type=int, default=50, help="maximum number to list, newest first (default: %(default)s)"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, with whole lines")
+    parser.add_argument("--json", action="store_true", help="print JSON, with complete contents")
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
@@ -114,10 +115,13 @@ def run(config: Config, given: argparse.Namespace) -> int:
         return await retry(connection, lambda: Builder(settings), datetime.now(UTC), reason=given.reason)
 
     if given.action == "retry":
-        print(with_database(config, again).sentence())
+        say(with_database(config, again).sentence())
         return 0
     found = with_database(config, show)
-    print(msgspec.json.encode(found).decode() if given.json else as_text(found) or "no dead letters")
+    if given.json:
+        say_json(msgspec.json.encode(found).decode())
+    else:
+        say(*as_text(found))
     return 0
 
 
@@ -140,13 +144,14 @@ async def letters(
     ]
 
 
-def as_text(found: Sequence[Letter]) -> str:
-    """The same for a person, newest first."""
-    return "\n".join(
-        f"{letter.seen_at}  {letter.reason}: {letter.error}\n"
-        f"    {letter.bytes} bytes at {letter.position} of {letter.source}\n    {letter.line}"
-        for letter in found
-    )
+def as_text(found: Sequence[Letter]) -> Iterator[str]:
+    """Yield the lines for a person, newest first."""
+    if not found:
+        yield "no dead letters"
+    for letter in found:
+        yield f"{letter.seen_at}  {letter.reason}: {letter.error}"
+        yield f"    {letter.bytes} bytes at {letter.position} of {letter.source}"
+        yield f"    {letter.line}"
 
 
 async def retry(

@@ -5,7 +5,6 @@ still has them (see `workspace.located`); what can't be found there is kept in t
 """
 
 import argparse
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC
@@ -17,8 +16,9 @@ import asyncpg
 import msgspec
 from msgspec import Struct, convert, structs
 
-from agent_trace_sidecar.commands.common import PROGRAM, CommandError
+from agent_trace_sidecar.commands.common import CommandError
 from agent_trace_sidecar.commands.database import with_database
+from agent_trace_sidecar.commands.output import complain, say
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.pipeline.daemon import make_redactor
 from agent_trace_sidecar.postgres.imported import ImportedRows, store
@@ -51,13 +51,13 @@ class Imported(NamedTuple):
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The files, and the repository that they belong to."""
-    parser.add_argument("files", metavar="FILE", type=Path, nargs="+")
+    parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help="Agent Trace records: JSON or JSON lines")
     parser.add_argument(
         "--repository",
         metavar="DIR",
         type=Path,
         default=Path(),
-        help="their repository; default: the current folder's",
+        help="repository that the records describe (default: the current folder)",
     )
 
 
@@ -73,9 +73,9 @@ def run(config: Config, given: argparse.Namespace) -> int:
         done = with_database(config, work)
     except CheckoutError as exc:
         raise CommandError(str(exc)) from None
-    print(
-        f"{done.stored} records stored, {done.known} were there already; "
-        f"the lines of {done.found} of {done.ranges} ranges were found in the repository"
+    say(
+        f"{done.stored} records stored, {done.known} already stored; "
+        f"lines of {done.found} of {done.ranges} ranges located in the repository"
     )
     return 1 if reader.unread else 0
 
@@ -111,7 +111,7 @@ class _Reader:
             self.unread += len(unread)
             counted = (f"{count} record{'s' * (count > 1)}: {note}" for note, count in notes.items())
             for sentence in (*grouped(unread), *counted):
-                print(f"{PROGRAM}: {file}: {self._redactor.text(sentence)}", file=sys.stderr)
+                complain(f"{file}: {self._redactor.text(sentence)}")
 
 
 async def store_records(

@@ -159,12 +159,12 @@ def parse(line: bytes) -> Envelope | Rejected:
     except msgspec.ValidationError as exc:
         return _cut_down(line) or Rejected(_reason(str(exc)), str(exc))
     except RecursionError:
-        return Rejected("too_deep", "nested more deeply than any parser follows")
+        return Rejected("too_deep", "nested too deeply to be parsed")
     except ValueError as exc:
         truncated = "truncated" in str(exc)
         return Rejected("truncated" if truncated else "invalid_json", _without_content(str(exc)))
     if envelope.v != 1:
-        return Rejected("unsupported_version", f"wire version {envelope.v} is not known to this sidecar")
+        return Rejected("unsupported_version", f"unknown version {envelope.v} of the wire format")
     if envelope.withheld is not None:
         return _withheld(envelope)
     if repaired:
@@ -223,7 +223,7 @@ def _cut_down(line: bytes) -> Rejected | None:
 
 def _withheld(stub: Envelope | _Stub) -> Rejected:
     assert stub.withheld is not None  # noqa: S101 - the callers looked
-    return Rejected(stub.withheld.reason, f"{stub.withheld.bytes} bytes were not kept", stub.instance, stub.seq)
+    return Rejected(stub.withheld.reason, f"{stub.withheld.bytes} bytes were withheld", stub.instance, stub.seq)
 
 
 # -- what the sidecar adds to a line, and what it leaves of one that it withholds -----------------------------------

@@ -95,7 +95,7 @@ def test_dead_letters_are_shown_and_tried_again(settings: dict[str, str]) -> Non
     (letter,) = json.loads(command("dead-letters", "--json", "--reason", "invalid_json", **settings).stdout)
     assert (letter["line"], letter["bytes"]) == ("broken", 6)
     again = command("dead-letters", "retry", **settings)
-    assert again.stdout == b"0 stored, 0 were stored already, 1 are still refused\n"
+    assert again.stdout == b"0 stored, 0 already stored, 1 still refused\n"
 
 
 def test_export_prints_valid_records(settings: dict[str, str]) -> None:

@@ -48,7 +48,7 @@ def test_the_demo_fits_a_screen_and_its_commands_work(env: dict[str, str]) -> No
     """Blame in colour, a table, what was masked, three pages, commands; a second time it shows the same."""
     text = shown(env)
     assert len(text.splitlines()) <= 40
-    assert max(len(line) for line in re.sub(r"\x1b\[\d*m", "", text.partition("Pages")[0]).splitlines()) <= 120
+    assert max(len(line) for line in re.sub(r"\x1b\[\d*m", "", text.partition("Reports,")[0]).splitlines()) <= 120
     found = {int(number): model for model, number in COLOURED.findall(text)}
     assert found == {5: "gpt-5-codex", **dict.fromkeys(range(6, 12), "claude-sonnet-4-5")}
     assert "14 lines in 1 files: 7 ai, 7 human" in text
@@ -58,7 +58,7 @@ def test_the_demo_fits_a_screen_and_its_commands_work(env: dict[str, str]) -> No
     assert [page.name for page in pages] == ["repository.html", "session.html", "period.html"]
     assert not [secret for page in pages for secret in SECRETS if secret in page.read_text()]
 
-    commands = text.partition("Try next:\n")[2]
+    commands = text.partition("Next commands:\n")[2]
     assert commands.count("../agent-trace-sidecar ") >= 2
     done = completed(["sh", "-e", "-x", "-c", commands], env=env, cwd="/")
     assert done.returncode == 0, done.stderr
