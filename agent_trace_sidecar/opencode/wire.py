@@ -72,6 +72,8 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     """On a finished tool call: what the call changed."""
     calls: tuple[CallChange, ...] = ()
     """On a finished step: those of its calls of which the snapshots say more than the calls did themselves."""
+    known: bool = False
+    """The event is stored already: it is told once more for what follows from it."""
     late: bool = False
     """The repository did not answer in time: nothing is known of it."""
 

@@ -85,11 +85,10 @@ async def drop_refined(connection: asyncpg.Connection, items: Sequence[Item]) ->
     await connection.execute(_DROP_STATES, ids, times)
 
 
-async def undo(connection: asyncpg.Connection, items: Sequence[Item]) -> None:
-    """Void and restore ranges, in the order of the lines that say so."""
-    for item in items:
-        for void in item.built.voids:
-            await _undo_session(connection, void, depth=0)
+async def undo(connection: asyncpg.Connection, items: Sequence[Item], more: Sequence[Void] = ()) -> None:
+    """Void and restore ranges, in the order of the lines that say so; `more` comes last."""
+    for void in (*(one for item in items for one in item.built.voids), *more):
+        await _undo_session(connection, void, depth=0)
 
 
 async def _undo_session(connection: asyncpg.Connection, void: Void, depth: int) -> None:
