@@ -5,16 +5,20 @@ import asyncio
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, closing
 from datetime import UTC, datetime
 from pathlib import Path
+
+import asyncpg
 
 from agent_trace_sidecar.commands.common import CommandError, UsageError
 from agent_trace_sidecar.commands.progress import Counting
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.opencode.store import ExportedSession, SessionSource, Store, StoreError, store_files
 from agent_trace_sidecar.pipeline.backfill import Backfill, Filled, Progress, Wanted
+from agent_trace_sidecar.postgres.address import AddressError
+from agent_trace_sidecar.postgres.errors import verdict
 from agent_trace_sidecar.postgres.sink import FencedError
 from agent_trace_sidecar.postgres.sink import StoreError as DatabaseError
 from agent_trace_sidecar.sources.forms import HEAD_BYTES, Form, form_of
@@ -100,30 +104,39 @@ _OTHERS = {
 }
 
 
-async def _fill(config: Config, sources: Sequence[SessionSource], chosen: Wanted, *, dry_run: bool) -> Filled:
+@asynccontextmanager
+async def filling(config: Config) -> AsyncIterator[tuple[Backfill, asyncpg.Connection]]:
+    """What fills up, and a connection for looking up what is stored; its errors become sentences."""
     backfill = Backfill(config, log.logger())
-    counting = Counting("backfill")
     try:
         connection = await backfill.connect()
         try:
-            done = []
-            for source in sources:
-                found = await backfill.fill(
-                    connection, source, chosen, dry_run=dry_run, progress=lambda at: _show(counting, at)
-                )
-                done.append(found)
-            return _sum(done)
+            yield backfill, connection
         finally:
             connection.terminate()
     except StoreError as exc:
         raise CommandError(str(exc)) from None
     except DatabaseError as exc:
         raise CommandError(exc.verdict.hint) from None
+    except (AddressError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
+        found = verdict(exc)
+        raise CommandError(f"{found.hint.removesuffix('; it is tried again.')} ({found.cause})") from None
     except FencedError:
         raise CommandError("another backfill of the same session has taken over.") from None
     finally:
-        counting.close()
         await backfill.close()
+
+
+async def _fill(config: Config, sources: Sequence[SessionSource], chosen: Wanted, *, dry_run: bool) -> Filled:
+    done: list[Filled] = []
+    with closing(Counting("backfill")) as counting:
+        async with filling(config) as (backfill, connection):
+            for source in sources:
+                found = await backfill.fill(
+                    connection, source, chosen, dry_run=dry_run, progress=lambda at: _show(counting, at)
+                )
+                done.append(found)
+    return _sum(done)
 
 
 def _show(counting: Counting, at: Progress) -> None:

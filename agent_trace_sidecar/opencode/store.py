@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from agent_trace_sidecar.opencode.told import Told, told_by_events, told_by_message, told_by_messages
+from agent_trace_sidecar.opencode.told import Told, left_out, told_by_events, told_by_message, told_by_messages
 
 
 class StoreError(Exception):
@@ -70,6 +70,9 @@ class SessionSource(Protocol):
 
     def told(self, session: StoredSession) -> Iterator[Told]:
         """What the session's plugin would have been told, in order."""
+
+    def filtered(self, session: StoredSession) -> dict[str, int]:
+        """How many events of the session's log the shim leaves out, by type."""
 
 
 _SESSION_1: Final = frozenset({"id", "parent_id", "project_id", "directory", "title", "version", "time_created"})
@@ -149,6 +152,13 @@ class Store:
             yield from self._told(session)
         except sqlite3.Error as exc:
             raise self._unreadable(exc) from None
+
+    def filtered(self, session: StoredSession) -> dict[str, int]:
+        """How many events of the session's log the shim leaves out, by type."""
+        if not session.has_events:
+            return {}
+        rows = self._rows("SELECT type, data FROM event WHERE aggregate_id = ?", session.id)
+        return left_out((row["type"], row["data"]) for row in rows)
 
     def _told(self, session: StoredSession) -> Iterator[Told]:
         if session.api == 2:  # noqa: PLR2004 - OpenCode 2
@@ -286,6 +296,10 @@ class ExportedSession:
             for one in self._export.messages
         )
         return told_by_message(_fields(self._session), parted)
+
+    def filtered(self, _: StoredSession) -> dict[str, int]:
+        """An export has no log."""
+        return {}
 
     def _read(self) -> StoredSession:
         info = self._export.info

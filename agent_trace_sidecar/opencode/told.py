@@ -193,9 +193,7 @@ def told_by_events(created_ms: float, rows: Iterable[Row]) -> Iterator[Told]:
             known = _properties.decode(data)
         except (ValueError, RecursionError):
             known = _Properties()
-        if name != "message.part.updated" and name not in FORWARDED_1:
-            continue
-        if name == "message.part.updated" and not (known.part is not None and _is_final(known.part)):
+        if not _is_forwarded(name, known):
             continue
         head = msgspec.json.encode({"id": row["id"], "type": name})
         given = b'{"event":' + head[:-1] + b',"properties":' + data + b"}}"
@@ -209,6 +207,26 @@ def told_by_events(created_ms: float, rows: Iterable[Row]) -> Iterator[Told]:
             _message_of(known),
             root=_worktree(known),
         )
+
+
+def left_out(rows: Iterable[tuple[str, str]]) -> dict[str, int]:
+    """How many events of a log the shim leaves out, by type; rows are type and data."""
+    found: dict[str, int] = {}
+    for full_name, data in rows:
+        name = _VERSIONED.sub("", full_name)
+        try:
+            known = _properties.decode(data)
+        except (ValueError, RecursionError):
+            known = _Properties()
+        if not _is_forwarded(name, known):
+            found[name] = found.get(name, 0) + 1
+    return found
+
+
+def _is_forwarded(name: str, data: _Properties) -> bool:
+    if name == "message.part.updated":
+        return data.part is not None and _is_final(data.part)
+    return name in FORWARDED_1
 
 
 def _is_final(part: _Part) -> bool:

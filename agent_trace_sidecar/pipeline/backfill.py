@@ -9,7 +9,7 @@ learns from it and stores it no second time. Ids derive from OpenCode's own, so 
 import asyncio
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid4, uuid5
@@ -73,6 +73,19 @@ class Progress(NamedTuple):
     done: int
     total: int
     session: StoredSession
+
+
+class Compared(NamedTuple):
+    """A session in OpenCode's store and in ours, in events by kind."""
+
+    told: Counter[str]
+    """What the store holds."""
+    missing: Counter[str]
+    """What of it is not stored here."""
+    filtered: Counter[str]
+    """Events of the store's log that the shim leaves out, by type."""
+    extra: int
+    """Events that are stored here and that the store does not keep: hooks, and events of the moment."""
 
 
 class Filled(NamedTuple):
@@ -164,6 +177,17 @@ class Backfill:
                 )
         return total
 
+    async def compare(
+        self, connection: asyncpg.Connection, source: SessionSource, wanted: Wanted
+    ) -> AsyncIterator[tuple[StoredSession, Compared]]:
+        """What the store and we have of each wanted session; errors as for `fill`."""
+        for family in families(source, wanted):
+            for session in family.sessions:
+                with Recorded() as recorded:
+                    known = Known()
+                    await recorded.load(connection, [session.id], known.add)
+                    yield session, await asyncio.to_thread(_compared, source, session, known, recorded.events)
+
     async def _ship(
         self, connection: asyncpg.Connection, source: SessionSource, telling: "Telling", plan: Plan
     ) -> None:
@@ -186,6 +210,16 @@ class Backfill:
         finally:
             await sink.close()
         await connection.execute(_FORGET, log.name.log_id)
+
+
+def _compared(source: SessionSource, session: StoredSession, known: Known, stored: int) -> Compared:
+    told, missing = Counter[str](), Counter[str]()
+    for one in source.told(session):
+        told[one.kind] += 1
+        if one not in known:
+            missing[one.kind] += 1
+    found = told.total() - missing.total()
+    return Compared(told, missing, Counter(source.filtered(session)), max(0, stored - found))
 
 
 class Telling:

@@ -1,8 +1,10 @@
 """OpenCode's own store: what a live recording has is found in it, and what a recording lacks is filled up."""
 
 import io
+import json
 import os
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from agent_trace_sidecar.cli import main
 from tests.support.fake_model import Call, FakeModel, Step, fake_model
 from tests.support.opencode import OpenCode, opencode
 from tests.support.opencode2 import opencode2
-from tests.support.postgres import PostgresServers, fetch
+from tests.support.postgres import PostgresServers, execute, fetch
 from tests.support.recorder import Recorder
 
 PATCH: Final = (
@@ -144,9 +146,7 @@ def test_a_backfill_finds_what_a_live_recording_has(recorded: Recorded) -> None:
 
     assert rows(recorded.empty_url, RANGES) == rows(recorded.live_url, RANGES)
     assert rows(recorded.empty_url, SPENT) == rows(recorded.live_url, SPENT)
-    own = recorded.own(
-        f"SELECT id, tokens_input, tokens_output, cost FROM {recorded.dialect.sessions} ORDER BY id"
-    )
+    own = recorded.own(f"SELECT id, tokens_input, tokens_output, cost FROM {recorded.dialect.sessions} ORDER BY id")
     found = rows(
         recorded.empty_url, "SELECT session_id, input_tokens, output_tokens, cost FROM agent_trace_sessions ORDER BY 1"
     )
@@ -165,3 +165,75 @@ def test_a_whole_recording_gets_nothing_twice(recorded: Recorded) -> None:
     assert "Nothing is missing" in recorded.run(recorded.live_url, "backfill")
     calls = "SELECT count(*), count(DISTINCT (session_id, message_id, call_id)) FROM agent_trace_calls"
     assert rows(recorded.live_url, calls)[0][0] == rows(recorded.live_url, calls)[0][1]
+
+
+def test_reconcile_compares_session_by_session(recorded: Recorded) -> None:
+    """In events, messages, steps and calls, tokens and cost; exit code 1 as long as something is missing."""
+    recorded.run(recorded.live_url, "reconcile", "--fill")
+    found = json.loads(recorded.run(recorded.live_url, "reconcile", "--json"))["sessions"]
+    assert len(found) == 3
+    for one in found:
+        ours, own = one["recorded"], one["opencode"]
+        assert one["missing"] == {}
+        assert (ours["steps"], ours["calls"], ours["cost"]) == (own["steps"], own["calls"], own["cost"])
+        assert own["messages"] > 0
+        assert one["extra"] > 0
+    execute(recorded.live_url, "DELETE FROM agent_trace_events WHERE event_name LIKE '%step%' AND tool IS NULL")
+    execute(recorded.live_url, "DELETE FROM agent_trace_events WHERE payload::text LIKE '%step-finish%'")
+    execute(recorded.live_url, "DELETE FROM agent_trace_dedupe")
+    assert "steps" in recorded.run(recorded.live_url, "reconcile", code=1)
+    recorded.run(recorded.live_url, "reconcile", "--fill")
+    assert "0 are not" in recorded.run(recorded.live_url, "reconcile")
+
+
+@pytest.mark.parametrize("major", [1, 2], ids=["1.18", "2.0"])
+def test_a_run_whose_sidecar_was_killed_is_made_whole(
+    major: int, postgres_servers: PostgresServers, tmp_path: Path
+) -> None:
+    """The sidecar dies in the middle of a run and no other one can be started: the rest is filled up, exactly."""
+    with (
+        working(major) as oc,
+        postgres_servers.database(migrated=True) as live,
+        postgres_servers.database(migrated=True) as whole,
+    ):
+        recorder = Recorder(oc, live)
+        project = recorder.project("shop", {"a.txt": "one\ntwo\nthree\n"})
+        oc.env["AGENT_TRACE_SIDECAR"] = str(stopping_sidecar(tmp_path, after_steps=2))
+        done = oc.run(project, "buy milk")
+        assert done.code == 0, done.stderr
+        user = Recorded(oc, DIALECTS[major], project, live, whole)
+        user.run(whole, "backfill")
+        user.run(live, "reconcile", code=1)
+        partly = rows(live, RANGES)
+        assert 0 < len(partly) < len(rows(whole, RANGES))
+        user.run(live, "reconcile", "--fill")
+        assert rows(live, RANGES) == rows(whole, RANGES)
+        assert rows(live, SPENT) == rows(whole, SPENT)
+        user.run(live, "reconcile")
+
+
+def stopping_sidecar(folder: Path, *, after_steps: int) -> Path:
+    """A sidecar that gets the beginning of a run only: what comes after so many steps is lost with it."""
+    program = folder / "sidecar"
+    program.write_text(
+        f"""#!{sys.executable}
+import os, subprocess, sys
+mark = {str(folder / "used")!r}
+if os.path.exists(mark):
+    sys.exit(3)
+open(mark, "w").close()
+real = subprocess.Popen([sys.executable, "-P", "-m", "agent_trace_sidecar", "run"], stdin=subprocess.PIPE)
+steps = 0
+for line in sys.stdin.buffer:
+    steps += b'"step-finish"' in line or b'"session.step.ended"' in line
+    if steps >= {after_steps}:
+        break
+    real.stdin.write(line)
+    real.stdin.flush()
+real.stdin.close()
+real.wait()
+sys.exit(3)
+"""
+    )
+    program.chmod(0o755)
+    return program
