@@ -6,7 +6,7 @@ MINUTES ?= 5
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench bench-attribution screenshots soak lock
+.PHONY: help setup demo test lint bench bench-attribution mutants screenshots soak lock
 
 help: ## Say what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -20,8 +20,8 @@ $(VENV)/.ready: constraints.txt pyproject.toml
 
 setup: $(VENV)/.ready ## Install everything into .venv
 
-demo: setup ## Record a bundled real session into the embedded Postgres, and show it
-	$(BIN)/agent-trace-sidecar demo
+demo: setup ## Record bundled sessions into an embedded Postgres, and show blame, cost and pages
+	@$(BIN)/agent-trace-sidecar demo
 
 lint: setup
 	$(BIN)/ruff check
@@ -38,6 +38,9 @@ bench: setup ## Print the benchmark table (CORPORA=DIR adds the redaction corpor
 
 bench-attribution: setup ## Print precision and recall of ranges and blame, by simulation with a real OpenCode
 	$(BIN)/python -m tests.benchmarks.attribution $(ARGS)
+
+mutants: setup ## Change MODULE in small ways and show what no test notices (TESTS="PATH..." NUMBER=30)
+	$(BIN)/python -m tests.benchmarks.mutants $(MODULE) $(if $(TESTS),--tests $(TESTS)) $(if $(NUMBER),--number $(NUMBER))
 
 screenshots: setup ## Draw the README's pictures anew, of a real recorded repository
 	$(BIN)/python -m tests.support.screenshots

@@ -453,7 +453,7 @@ async function open2(ctx) {
   void listen();
   const names = ["execute.before", "execute.after"];
   const hooks = names.map((name) => Promise.resolve(quietly(() => ctx.tool.hook(name, hook(name)))).catch(() => {}));
-  await Promise.race([Promise.all(hooks), new Promise((resolve) => setTimeout(resolve, DISPOSE_WAIT_MS))]);
+  await Promise.race([Promise.all(hooks), new Promise((resolve) => setTimeout(resolve, DISPOSE_WAIT_MS).unref())]);
   return async () => {
     stopping.abort();
     for (const registered of hooks) registered.then((it) => it?.dispose()).catch(() => {});

@@ -25,9 +25,11 @@ _TOOL_CHARS: Final = 11
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The file, and at which revision."""
     parser.add_argument("file", metavar="FILE", type=Path)
-    parser.add_argument("--rev", metavar="REV", help="the file at this revision; default: as it stands")
+    parser.add_argument("--rev", metavar="REV", help="revision of the file (default: the working tree)")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--include-fallback", action="store_true", help="include fallback ranges, which are guesses")
+    parser.add_argument(
+        "--include-fallback", action="store_true", help="include ranges whose only evidence is that the file changed"
+    )
 
 
 def run(config: Config, given: argparse.Namespace) -> int:

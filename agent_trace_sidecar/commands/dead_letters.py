@@ -81,7 +81,7 @@ class Retried(NamedTuple):
 
     def sentence(self) -> str:
         """For a person."""
-        return f"{self.stored} stored, {self.duplicate} were stored already, {self.left} are still refused"
+        return f"{self.stored} stored, {self.duplicate} already stored, {self.left} still refused"
 
 
 class _Counts(msgspec.Struct):
@@ -96,11 +96,11 @@ class _Counts(msgspec.Struct):
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What to do with which of them."""
     parser.add_argument("action", choices=["list", "retry"], nargs="?", default="list", help="default: %(default)s")
-    parser.add_argument("--reason", metavar="WORD", help="only those with this reason, as `status` names it")
+    parser.add_argument("--reason", metavar="WORD", help="only dead letters with this reason, as `status` lists it")
     parser.add_argument(
-        "--limit", metavar="N", type=int, default=50, help="how many to show, newest first (%(default)s)"
+        "--limit", metavar="N", type=int, default=50, help="maximum number to list, newest first (default: %(default)s)"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, with whole lines")
+    parser.add_argument("--json", action="store_true", help="print JSON, with complete contents")
 
 
 def run(config: Config, given: argparse.Namespace) -> int:

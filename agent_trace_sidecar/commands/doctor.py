@@ -41,7 +41,12 @@ class Check(NamedTuple):
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The project."""
     parser.add_argument(
-        "folder", metavar="DIR", type=Path, nargs="?", default=Path(), help="the project's; default: this"
+        "folder",
+        metavar="DIR",
+        type=Path,
+        nargs="?",
+        default=Path(),
+        help="project folder (default: the current folder)",
     )
 
 
@@ -68,12 +73,12 @@ def shim(folder: Path, plugin: Path, source: str, environ: Mapping[str, str]) ->
         if place.is_file():
             if place.read_text(encoding="utf-8", errors="replace") == source:
                 return Check("shim", "ok", str(place))
-            return Check("shim", "note", f"{place} is not of this version: run `agent-trace-sidecar init` there")
+            return Check("shim", "note", f"{place} is of another version: run `agent-trace-sidecar init` there")
     files = [folder / name for name in _CONFIGS] + [home / "opencode" / name for home in homes for name in _CONFIGS[:2]]
     for file in files:
         if file.is_file() and _PACKAGE in file.read_text(encoding="utf-8", errors="replace"):
-            return Check("shim", "ok", f"named in {file}")
-    return Check("shim", "wrong", f"OpenCode finds none in {folder}: run `agent-trace-sidecar init` there")
+            return Check("shim", "ok", f"configured in {file}")
+    return Check("shim", "wrong", f"not installed in {folder}: run `agent-trace-sidecar init` there")
 
 
 def programs(environ: Mapping[str, str]) -> Iterator[Check]:
@@ -87,11 +92,11 @@ def programs(environ: Mapping[str, str]) -> Iterator[Check]:
         yield Check("sidecar", "note", f"not on PATH: {how}")
     opencode = shutil.which("opencode", path=path)
     if opencode is None:
-        yield Check("opencode", "note", "not on PATH here: see that it is where you start it")
+        yield Check("opencode", "note", "not on PATH here: check that it is where you start OpenCode")
     else:
         yield Check("opencode", "ok", f"{opencode} {_version(opencode)}")
     if shutil.which("git", path=path) is None:
-        yield Check("git", "note", "not on PATH: lines changed by shell commands are not told apart")
+        yield Check("git", "note", "not on PATH: lines changed by shell commands cannot be attributed")
 
 
 def settings(*, enabled: bool, redaction: bool, log_dir: str | None) -> Iterator[Check]:
@@ -99,7 +104,7 @@ def settings(*, enabled: bool, redaction: bool, log_dir: str | None) -> Iterator
     if not enabled:
         yield Check("settings", "wrong", "AGENT_TRACE_ENABLED is off: nothing is recorded")
     if not redaction:
-        yield Check("settings", "note", "AGENT_TRACE_REDACTION is off: secrets are stored as they are")
+        yield Check("settings", "note", "AGENT_TRACE_REDACTION is off: secrets are stored unmasked")
     if log_dir:
         yield Check("settings", "note", f"the shim writes to {log_dir}: `agent-trace-sidecar tail {log_dir}` must run")
 
@@ -117,7 +122,9 @@ def state_folder(path: Path) -> Iterator[Check]:
         return
     free = shutil.disk_usage(path).free
     if free < _FREE_MIN_BYTES:
-        yield Check("state", "note", f"{path} has {free // 2**20} MiB left: an outage of the database may need 1024")
+        yield Check(
+            "state", "note", f"{path} has {free // 2**20} MiB free: an outage of the database may need 1024 MiB"
+        )
     else:
         yield Check("state", "ok", str(path))
 
@@ -145,9 +152,9 @@ async def _clock(connection: asyncpg.Connection) -> Check:
     skew_s = (before + (after - before) / 2 - theirs).total_seconds()
     if abs(skew_s) > _SKEW_MAX_S:
         which = "ahead of" if skew_s > 0 else "behind"
-        text = f"this machine is {abs(skew_s):.0f} s {which} the database: set one of the clocks (NTP)"
+        text = f"this machine is {abs(skew_s):.0f} s {which} the database: synchronise the clocks (NTP)"
         return Check("clock", "wrong", text)
-    return Check("clock", "ok", f"{abs(skew_s):.1f} s apart from the database")
+    return Check("clock", "ok", f"{abs(skew_s):.1f} s difference to the database")
 
 
 async def _months(connection: asyncpg.Connection) -> list[Check]:
@@ -158,7 +165,7 @@ async def _months(connection: asyncpg.Connection) -> list[Check]:
             return [
                 Check("months", "note", f"{table} has no partition for this month: run `migrate`; until then {why}")
             ]
-    return [Check("months", "ok", "this month has its partitions")]
+    return [Check("months", "ok", "this month has partitions")]
 
 
 def as_text(checks: Sequence[Check]) -> str:
@@ -170,5 +177,5 @@ def _version(program: str) -> str:
     try:
         done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return "(does not say its version)"
+        return "(version unknown)"
     return done.stdout.strip()[:40]

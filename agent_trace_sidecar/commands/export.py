@@ -35,10 +35,10 @@ class Chosen(NamedTuple):
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Which records."""
-    parser.add_argument("--session", metavar="ID", help="only this session's")
-    parser.add_argument("--since", metavar="TIME", help="only those recorded since this ISO 8601 time")
-    parser.add_argument("--revision", metavar="REV", help="only those made at this revision (full hash)")
-    parser.add_argument("--range", metavar="A..B", help="only those made at one of these revisions, or at A itself")
+    parser.add_argument("--session", metavar="ID", help="only records of this session")
+    parser.add_argument("--since", metavar="TIME", help="only records since this ISO 8601 time")
+    parser.add_argument("--revision", metavar="REV", help="only records made at this revision (full hash)")
+    parser.add_argument("--range", metavar="A..B", help="only records made at these revisions, or at A itself")
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
@@ -74,7 +74,7 @@ def _since(text: str | None) -> datetime | None:
     try:
         since = datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"--since {text!r} is no ISO 8601 time, e.g. 2026-01-31T12:00:00Z.") from None
+        raise UsageError(f"--since {text!r} is not an ISO 8601 time, e.g. 2026-01-31T12:00:00Z.") from None
     return since if since.tzinfo else since.replace(tzinfo=UTC)
 
 

@@ -57,7 +57,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         type=Path,
         default=Path(),
-        help="their repository; default: the current folder's",
+        help="repository that the records describe (default: the current folder)",
     )
 
 
@@ -74,8 +74,8 @@ def run(config: Config, given: argparse.Namespace) -> int:
     except CheckoutError as exc:
         raise CommandError(str(exc)) from None
     print(
-        f"{done.stored} records stored, {done.known} were there already; "
-        f"the lines of {done.found} of {done.ranges} ranges were found in the repository"
+        f"{done.stored} records stored, {done.known} already stored; "
+        f"lines of {done.found} of {done.ranges} ranges located in the repository"
     )
     return 1 if reader.unread else 0
 

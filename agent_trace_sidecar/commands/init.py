@@ -24,7 +24,14 @@ _SLOT: Final = "const INSTALLED = [];"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The project."""
-    parser.add_argument("folder", metavar="DIR", type=Path, nargs="?", default=Path(), help="default: this folder")
+    parser.add_argument(
+        "folder",
+        metavar="DIR",
+        type=Path,
+        nargs="?",
+        default=Path(),
+        help="project folder (default: the current folder)",
+    )
 
 
 def run(_: Config, given: argparse.Namespace) -> int:
@@ -41,7 +48,7 @@ def init(folder: Path) -> list[str]:
     """
     target = folder / PLUGIN
     if not folder.is_dir():
-        raise CommandError(f"{folder} is no folder: give the project's folder.")
+        raise CommandError(f"{folder} is not a folder: give the project's folder.")
     shim = shim_source()
     try:
         before = target.read_text(encoding="utf-8") if target.exists() else None
@@ -51,11 +58,11 @@ def init(folder: Path) -> list[str]:
     except OSError as exc:
         raise CommandError(f"{target} can't be written: {exc.strerror}.") from None
     did = "is up to date" if before == shim else "updated" if before is not None else "written"
-    found = shutil.which("agent-trace-sidecar")
+    command = shutil.which("agent-trace-sidecar") or " ".join([*own_command(), "run"])
     return [
         f"{target} {did} (shim {__version__}).",
-        f"OpenCode started in {folder.resolve()} records from now on, with {found or ' '.join(_own_command())}.",
-        "`agent-trace-sidecar status` says how it goes; remove the file to stop recording.",
+        f"OpenCode sessions in {folder.resolve()} are recorded from now on, by {command}.",
+        "`agent-trace-sidecar status` shows recording health; remove the file to stop recording.",
     ]
 
 
@@ -67,12 +74,13 @@ def shim_source() -> str:
     """
     place = next((path for path in _PLACES if path.is_file()), None)
     if place is None:
-        raise CommandError("this installation carries no shim: install agent-trace-sidecar again.")
+        raise CommandError("this installation does not contain the shim: reinstall agent-trace-sidecar.")
     source = place.read_text(encoding="utf-8")
-    return source.replace(_SLOT, f"const INSTALLED = {json.dumps(_own_command())};", 1)
+    command = [*own_command(), "run"]
+    return source.replace(_SLOT, f"const INSTALLED = {json.dumps(command)};", 1)
 
 
-def _own_command() -> list[str]:
-    """How to start this installation when it is not on OpenCode's PATH."""
+def own_command() -> list[str]:
+    """How to start this installation when it is not on PATH."""
     script = Path(sys.executable).with_name("agent-trace-sidecar")
-    return [str(script), "run"] if script.is_file() else [sys.executable, "-m", "agent_trace_sidecar", "run"]
+    return [str(script)] if script.is_file() else [sys.executable, "-m", "agent_trace_sidecar"]

@@ -21,7 +21,7 @@ def run(config: Config, _: argparse.Namespace) -> int:
     async def work(connection: asyncpg.Connection) -> list[str]:
         applied = [f"applied {version}" for version in await migrate(connection)]
         made = await make_months(connection, datetime.now(UTC).date())
-        return applied + [f"made {month}" for month in made.months] + made.notes
+        return applied + [f"created {month}" for month in made.months] + made.notes
 
     print("\n".join(with_database(config, work, prepare=False)) or "the tables are up to date")
     return 0

@@ -74,12 +74,18 @@ _UNITS: Final = {"h": "hours", "d": "days", "w": "weeks"}
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What to delete."""
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--older-than", metavar="AGE", help="everything older, e.g. 90d, 12w or 36h")
-    which.add_argument("--session", metavar="ID", help="this session and its subagents'")
-    which.add_argument("--repository", metavar="URL", help="all of this repository: its remote's URL, or a worktree")
-    which.add_argument("--user", metavar="NAME", help="all that this user of the operating system recorded")
+    which.add_argument("--older-than", metavar="AGE", help="delete everything older, e.g. 90d, 12w or 36h")
+    which.add_argument("--session", metavar="ID", help="erase this session and its subagents")
+    which.add_argument(
+        "--repository", metavar="URL", help="erase this repository: the URL of its remote, or a worktree"
+    )
+    which.add_argument(
+        "--user", metavar="NAME", help="erase everything that this user of the operating system recorded"
+    )
     parser.add_argument(
-        "--dedupe-older-than", metavar="AGE", help="also forget event ids; a replay of older logs stores them again"
+        "--dedupe-older-than",
+        metavar="AGE",
+        help="also delete older event ids; a replay of older logs stores them again",
     )
     parser.add_argument("--dry-run", action="store_true", help="only show what would be deleted")
 
@@ -164,7 +170,9 @@ async def of_user(connection: asyncpg.Connection, user: str) -> Belongings:
     """
     sources = [row["source_id"] for row in await connection.fetch(_SOURCES_OF_USER, user)]
     if not sources:
-        raise CommandError(f"no source is known to be of user {user}; `select distinct os_user` names those that are.")
+        raise CommandError(
+            f"nothing is recorded of user {user}: `SELECT DISTINCT os_user FROM agent_trace_sources` lists the users."  # noqa: S608 - a sentence
+        )
     sessions = [row["session_id"] for row in await connection.fetch(_SESSIONS_OF_SOURCES, sources, None)]
     return Belongings(await _with_children(connection, sessions), sources)
 
@@ -178,7 +186,7 @@ async def of_repository(connection: asyncpg.Connection, repository: str) -> Belo
     rows = await connection.fetch(_SOURCES_OF_REPOSITORY, repository)
     if not rows:
         raise CommandError(
-            f"no source is known to have worked in {repository}: give its URL without user and password, or a worktree."
+            f"nothing is recorded of repository {repository}: give its URL without user and password, or a worktree."
         )
     sources = sorted({row["source_id"] for row in rows})
     worktrees = sorted({row["worktree"] for row in rows})
@@ -293,7 +301,7 @@ class Asked(NamedTuple):
         )
         if gate is not None and (older is None or gate < older):
             raise ValueError(
-                "--dedupe-older-than goes with --older-than, and is not shorter: ids outlive their events."
+                "--dedupe-older-than requires --older-than, and must not be shorter: ids outlive their events."
             )
         return cls(older, gate, arguments.session, arguments.repository, arguments.user, arguments.dry_run)
 
@@ -321,7 +329,7 @@ class Asked(NamedTuple):
         if self.dry_run:
             return lines
         made = await make_months(connection, now.date())
-        return lines + [f"made {month}" for month in made.months] + made.notes
+        return lines + [f"created {month}" for month in made.months] + made.notes
 
     async def _belongings(self, connection: asyncpg.Connection) -> Belongings:
         if self.session is not None:
@@ -332,7 +340,7 @@ class Asked(NamedTuple):
         return await of_user(connection, self.user)
 
     def _sentence(self, gone: Gone) -> str:
-        verb = "would go" if self.dry_run else "deleted"
+        verb = "would be deleted" if self.dry_run else "deleted"
         months = f", and whole months: {', '.join(gone.months)}" if gone.months else ""
         return f"{gone.table}: {gone.rows} rows {verb}{months}"
 
@@ -342,7 +350,7 @@ def _age(option: str, text: str | None) -> timedelta | None:
         return None
     found = re.fullmatch(r"([1-9][0-9]{0,4})([hdw])", text)
     if found is None:
-        raise ValueError(f"{option} {text!r} is no age: give hours, days or weeks, e.g. 36h, 90d or 12w.")
+        raise ValueError(f"{option} {text!r} is not an age: give hours, days or weeks, e.g. 36h, 90d or 12w.")
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 

@@ -37,25 +37,36 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--since", metavar="AGE", help="report on a period, e.g. 30d; --repo adds a checkout recorded elsewhere"
     )
     parser.add_argument("--repo", metavar="DIR", type=Path, help="a repository: who wrote the lines of each file")
-    parser.add_argument("--rev", metavar="REV", help="with --repo: at this revision; default: as the files stand")
+    parser.add_argument("--rev", metavar="REV", help="with --repo: this revision (default: the working tree)")
     parser.add_argument(
         "--path", metavar="PATH", action="append", help="with --repo: only this file or folder, from its root"
     )
-    parser.add_argument("--output", metavar="FILE", type=Path, help="default: a name made of what the page shows")
+    parser.add_argument(
+        "--output", metavar="FILE", type=Path, help="output file (default: a name derived from the subject)"
+    )
     parser.add_argument("--metadata-only", action="store_true", help="leave out code, prompts, outputs and titles")
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Make a page, write it, and say where it is."""
-    _check(given)
-    output: Path = given.output or Path(f"agent-trace-{_name(given)}.html")
-    with closing(Counting("report")) as progress:
-        page = _page(config, given, progress.update)
-    size = _write(output, render(page, datetime.now(UTC)))
+    output, size, page = write_page(config, given)
     print(f"{output}  {size / 1e6:.1f} MB  {_NOT_PRINTABLE.sub('�', page.title)}")
     for note in page.notes:
         print(f"  {_NOT_PRINTABLE.sub('�', note)}")
     return 0
+
+
+def write_page(config: Config, given: argparse.Namespace) -> tuple[Path, int, Page]:
+    """Make a page and write it; where it is, and its bytes.
+
+    Raises:
+        CommandError: it can't be made or written.
+    """
+    _check(given)
+    output: Path = given.output or Path(f"agent-trace-{_name(given)}.html")
+    with closing(Counting("report")) as progress:
+        page = _page(config, given, progress.update)
+    return output, _write(output, render(page, datetime.now(UTC))), page
 
 
 _NOT_PRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
@@ -65,15 +76,15 @@ def _check(given: argparse.Namespace) -> None:
     """Say what does not go together before anything is asked."""
     chosen = [name for name in ("repo", "session", "since") if getattr(given, name) is not None]
     if chosen not in (["repo"], ["session"], ["since"], ["repo", "since"]):
-        raise UsageError("say what to show: --repo DIR, --session ID or --since AGE (with --repo DIR, if need be).")
+        raise UsageError("choose what to show: --repo DIR, --session ID or --since AGE (optionally with --repo DIR).")
     if chosen != ["repo"] and (given.rev is not None or given.path):
-        raise UsageError("--rev and --path go with --repo alone.")
+        raise UsageError("--rev and --path require --repo without --since.")
     if given.since is not None:
         _first_day(given.since)
     if given.output is not None and given.output.is_dir():
         raise UsageError(f"{given.output} is a folder: name a file with --output.")
     if given.repo is not None and not given.repo.is_dir():
-        raise CommandError(f"{given.repo} is no folder.")
+        raise CommandError(f"{given.repo} is not a folder.")
 
 
 def _first_day(text: str) -> datetime:
@@ -83,7 +94,7 @@ def _first_day(text: str) -> datetime:
         day = datetime.now(UTC) - timedelta(days=int(age[1]) * _DAYS[age[2]]) if age else datetime.fromisoformat(text)
         return day.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=UTC)
     except (ValueError, OverflowError):
-        raise UsageError(f"--since {text!r} is no age and no day, e.g. 30d, 12w or 2026-01-31.") from None
+        raise UsageError(f"--since {text!r} is neither an age nor a date, e.g. 30d, 12w or 2026-01-31.") from None
 
 
 def _page(config: Config, given: argparse.Namespace, said: Said) -> Page:

@@ -14,13 +14,13 @@ from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.workspace.checkout import CheckoutError
 
-_HEADS = ("written", "living", "changed", "lost", "tokens", "cost $", "$ per living line")
+_HEADS = ("written", "surviving", "changed", "lost", "tokens", "cost $", "$ per surviving line")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Which lines, and how they are grouped."""
     parser.add_argument("paths", metavar="PATH", type=Path, nargs="*", help="only these files and folders")
-    parser.add_argument("--rev", metavar="REV", help="the lines at this revision; default: as the files stand")
+    parser.add_argument("--rev", metavar="REV", help="lines at this revision (default: the working tree)")
     parser.add_argument("--by", choices=["model", "session", "path", "tool", "day"], default="model")
     parser.add_argument("--json", action="store_true", help="print JSON")
 

@@ -43,7 +43,7 @@ _PATIENCE_MAX: Final = 16.0
 """So many times the usual deadline for a line that does not get through."""
 _DAMAGED_BYTES: Final = 64 * 1024
 """Of damaged bytes, which may be a whole segment, this much goes to the dead letters."""
-_RACED: Final = Verdict(Fate.RETRY, "raced", "The checkpoint was locked by somebody else; it is tried again.")
+_RACED: Final = Verdict(Fate.RETRY, "raced", "The checkpoint was locked by another process; retrying.")
 
 
 class DeliveredLogs(Protocol):

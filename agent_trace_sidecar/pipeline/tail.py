@@ -94,7 +94,7 @@ class Follow(Daemon):
         self._handle_signals()
         for path in self._paths:
             if not path.exists():
-                self.logger.warning("tail_path_missing", path=str(path), hint="it is followed once it is there")
+                self.logger.warning("tail_path_missing", path=str(path), hint="it is followed as soon as it exists")
         looking = asyncio.create_task(self._look_forever())
         serving = asyncio.create_task(self._serve_forever())
         stopped = asyncio.create_task(self._wake.wait())
@@ -122,7 +122,9 @@ class Follow(Daemon):
         try:
             serving.result()
         except FencedError:
-            self.logger.error("tail_taken_over", hint="another tail follows the same files: one of them is enough")
+            self.logger.error(
+                "tail_taken_over", hint="another tail follows the same files: run one tail per set of files"
+            )
             return 1
         return 0
 
@@ -165,7 +167,10 @@ class Follow(Daemon):
         for file in self._tail.gone:
             unread = file.end - file.shipped
             self.logger.warning(
-                "tail_file_gone", path=file.label, unread_bytes=unread, hint="it was truncated or deleted too early"
+                "tail_file_gone",
+                path=file.label,
+                unread_bytes=unread,
+                hint="it was truncated or deleted before it was read",
             )
         self._tail.gone.clear()
 

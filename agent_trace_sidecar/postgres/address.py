@@ -96,7 +96,7 @@ def resolve(url: str, environ: Mapping[str, str]) -> Address:
     tls = _system_tls(kept) if kept.get("sslrootcert") == "system" else None
     for name in _FILES:
         if kept.get(name) and not Path(kept[name]).is_file():
-            raise AddressError(f"{name} names {kept[name]}, which is no file that can be read.")
+            raise AddressError(f"{name} names {kept[name]}, which is not a readable file.")
     path = parts.path if parts.path != "/" else ""  # which the driver takes for a database without a name
     return Address(urlunsplit((parts.scheme, parts.netloc, path, urlencode(kept, quote_via=quote), "")), tls)
 
@@ -127,7 +127,7 @@ def _parameters(url: str) -> dict[str, str]:
     ports = [host.rpartition("]")[2].partition(":")[2] for host in hosts] + parameters.get("port", "").split(",")
     for port in filter(None, ports):
         if not port.isdecimal() or not 0 < int(port) < 65536:  # noqa: PLR2004 - the highest port
-            raise AddressError(f"the database URL's port {port[:20]!r} is no port.")
+            raise AddressError(f"the database URL's port {port[:20]!r} is not a port number.")
     return parameters
 
 

@@ -38,7 +38,7 @@ def migration_files() -> list[tuple[str, str]]:
         files = sorted(place.glob("[0-9][0-9][0-9]_*.sql"))
         if files:
             return [(file.stem, file.read_text(encoding="utf-8")) for file in files]
-    raise MigrateError("this installation carries no migrations: install agent-trace-sidecar again")
+    raise MigrateError("this installation does not contain the migrations: reinstall agent-trace-sidecar")
 
 
 async def migrate(connection: asyncpg.Connection) -> list[str]:

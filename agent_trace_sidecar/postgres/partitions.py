@@ -101,7 +101,7 @@ async def make_months(connection: asyncpg.Connection, today: date, *, ahead: int
     for name, column in PARTITIONED.items():
         schema = await connection.fetchval(_PARENT, name)
         if schema is None:  # somebody made the table another way, or not at all: not ours to change
-            made.notes.append(f"{name} is not partitioned here: no months are made")
+            made.notes.append(f"{name} is not partitioned: no monthly partitions created")
             continue
         have = {month.first for month in await months(connection, name)}
         for first, after in _spans(today, ahead):
@@ -141,7 +141,7 @@ async def _make(connection: asyncpg.Connection, table: _Table, first: datetime, 
     few = f"SELECT 1 FROM {default} WHERE {within} LIMIT {most + 1}"  # noqa: S608
     if await connection.fetchval(f"SELECT count(*) FROM ({few}) AS few") > most:  # noqa: S608
         over = f"over {most} rows" if most else "rows"
-        made.notes.append(f"{name} is not made: {over} of it are in the default partition already and stay there")
+        made.notes.append(f"{name} not created: {over} of it are already in the default partition, and stay there")
         return
     statements = _ON_NODES if distributed else _ON_ONE
     try:
@@ -154,12 +154,12 @@ async def _make(connection: asyncpg.Connection, table: _Table, first: datetime, 
         )
     except asyncpg.DuplicateTableError:
         if first not in {month.first for month in await months(connection, table.name)}:
-            made.notes.append(f"{name} is not made: another table of that name is in the way")
+            made.notes.append(f"{name} not created: another table has that name")
         return  # or else another `migrate` has just made it
     if done:
         made.months.append(name)
     else:
-        made.notes.append(f"{name} is not made: {table.name} was in use for too long, run this again at a quieter time")
+        made.notes.append(f"{name} not created: {table.name} was locked for too long; run this again at a quieter time")
 
 
 async def _briefly(connection: asyncpg.Connection, *statements: str) -> bool:

@@ -56,4 +56,4 @@ async def check_shape(connection: asyncpg.Connection) -> None:
                 raise WrongShapeError(f"{table}.{name} is not of type {wanted}")
         for name in required:
             if name.startswith(f"{table}.") and name.removeprefix(f"{table}.") not in ours:
-                raise WrongShapeError(f"{name} is not ours and must be given")
+                raise WrongShapeError(f"{name} is an additional column that must be given")

@@ -69,7 +69,7 @@ their settings."""
 _HALVING_TIMES: Final = 8
 """Halving asks up to two questions for each line: it gets so many times a batch's deadline."""
 _NOBODY: Final = Identity(recorder=False, environ={})
-_UNEXPLAINED: Final = Verdict(Fate.RETRY, "unexplained", "Good rows were refused; they are tried again.")
+_UNEXPLAINED: Final = Verdict(Fate.RETRY, "unexplained", "A batch was refused, but none of its rows alone; retrying.")
 
 
 class StoreError(Exception):

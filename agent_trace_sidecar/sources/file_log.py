@@ -33,7 +33,7 @@ class FileLog:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             self._file.close()
-            raise OSError(0, "it is no regular file; pipe it into `agent-trace-sidecar run`")
+            raise OSError(0, "not a regular file; pipe it into `agent-trace-sidecar run`")
         head = zlib.crc32(self._file.read(_HEAD_BYTES).partition(b"\n")[0])
         name = f"agent-trace-sidecar:file:{socket.gethostname()}:{path.resolve()}:{head:08x}"
         self.name = LogName(uuid5(NAMESPACE_URL, name), "file", socket.gethostname(), str(path))

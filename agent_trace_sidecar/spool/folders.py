@@ -32,7 +32,7 @@ def trouble(root: Path) -> str:
     """Why no spool can be made below `root`; empty when nothing is known to be in the way."""
     place = next(path for path in (root, *root.parents) if path.exists())
     if not place.is_dir():
-        return f"{place} is no folder"
+        return f"{place} is not a folder"
     return "" if os.access(place, os.W_OK | os.X_OK) else f"{place} can't be written"
 
 

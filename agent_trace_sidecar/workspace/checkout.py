@@ -90,7 +90,7 @@ class Checkout(NamedTuple):
                 )
             except CheckoutError:
                 pass
-        raise CheckoutError(f"there is no revision {revision!r} here.")
+        raise CheckoutError(f"unknown revision {revision!r}.")
 
     def commits(self, wanted: str) -> list[str]:
         """All commits of a range such as `A..B`, and of its first end: changes are recorded at the commit before.
@@ -101,7 +101,9 @@ class Checkout(NamedTuple):
         try:
             return self._git("rev-list", "--boundary", "--end-of-options", wanted).decode().replace("-", "").split()
         except CheckoutError:
-            raise CheckoutError(f"{wanted!r} is no range of revisions here, e.g. main..topic.") from None
+            raise CheckoutError(
+                f"{wanted!r} is not a range of revisions of this repository, e.g. main..topic."
+            ) from None
 
     def commits_after(self, revision: str, path: str) -> list[str]:
         """The commits after a revision that changed a file, the first of them first.

@@ -13,7 +13,7 @@ def private_folder(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        raise EmbeddedError(f"{folder} belongs to someone else: remove it, or use another AGENT_TRACE_STATE_DIR")
+        raise EmbeddedError(f"{folder} belongs to another user: remove it, or use another AGENT_TRACE_STATE_DIR")
     folder.chmod(0o700)
 
 

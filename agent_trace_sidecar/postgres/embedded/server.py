@@ -208,7 +208,7 @@ class EmbeddedPostgres:
         while not self._answers():
             if time.monotonic() > end:
                 raise EmbeddedError(
-                    f"the embedded Postgres did not answer within {self._deadline_s:g} s: look into {self.log}, "
+                    f"the embedded Postgres did not answer within {self._deadline_s:g} s: see {self.log}, "
                     "then start again"
                 )
             with self._lock("server.lock") as free:
@@ -300,12 +300,12 @@ class EmbeddedPostgres:
                 start_new_session=True, cwd="/", pass_fds=(lock,),
             )  # fmt: skip
         if done.returncode != 0:
-            raise EmbeddedError(f"{what}: {self._last_complaint(before)}; all of it is in {self.log}")
+            raise EmbeddedError(f"{what}: {self._last_complaint(before)}; the full log is {self.log}")
 
     def _last_complaint(self, since: int) -> str:
         lines = self.log.read_bytes()[since:].decode("utf-8", "replace").splitlines()
         complaints = [line for line in lines if re.search(r"\b(FATAL|PANIC|ERROR|error):", line)]
-        return (complaints or lines or ["it said nothing"])[-1].strip()
+        return (complaints or lines or ["no output"])[-1].strip()
 
     def _shut_down(self, end: float) -> None:
         pid = self.pid
@@ -314,7 +314,7 @@ class EmbeddedPostgres:
                 os.kill(pid, signal.SIGINT)  # "fast": open transactions are rolled back, all else is written
         while not self._is_gone():
             if time.monotonic() > end:
-                raise EmbeddedError(f"the embedded Postgres (process {pid}) does not stop: look into {self.log}")
+                raise EmbeddedError(f"the embedded Postgres (process {pid}) does not stop: see {self.log}")
             _pause()
         if self.socket_folder.parent != self.root:
             with contextlib.suppress(OSError):
@@ -348,7 +348,7 @@ class EmbeddedPostgres:
             if time.monotonic() > end:
                 raise EmbeddedError(
                     f"another process has been starting or stopping the embedded Postgres in {self.root} for "
-                    f"{self._deadline_s:g} s: look for one that hangs, or try again"
+                    f"{self._deadline_s:g} s: check for a hanging process, or retry"
                 )
             _pause()
 

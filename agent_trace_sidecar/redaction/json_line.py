@@ -1,29 +1,32 @@
 """A JSON line as its string tokens: masked where they stand, everything between them untouched.
 
 The line is not decoded and encoded again: numbers, order, doubled keys and white space survive byte for byte. All
-strings are unescaped and laid out in one buffer, so that each layer looks once per line and not once per string.
+strings are unescaped and laid out in one buffer, so that everything runs once per line and not once per string.
 """
 
 import bisect
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Self
 
 import msgspec
 
-from agent_trace_sidecar.redaction.deadline import check_deadline
-from agent_trace_sidecar.redaction.files import is_secret_path, reads_secret_file, values_of_file
-from agent_trace_sidecar.redaction.masker import MOST_ROUNDS, Masker
-from agent_trace_sidecar.redaction.memory import Known, Memory
+from agent_trace_sidecar.redaction.detectors.nearby import is_key_of
+from agent_trace_sidecar.redaction.judge import Form, is_secret
+from agent_trace_sidecar.redaction.known_values import Known, Memory
 from agent_trace_sidecar.redaction.names import Kind, kind_of
-from agent_trace_sidecar.redaction.nearby import is_key_of
-from agent_trace_sidecar.redaction.spans import BORDER, BREAK, Span, applied, blanked, by_line, merged
-from agent_trace_sidecar.redaction.values import Form, is_secret
+from agent_trace_sidecar.redaction.scanner import Scanner
+from agent_trace_sidecar.redaction.secret_files import is_secret_path, reads_secret_file, values_of_file
+from agent_trace_sidecar.redaction.spans import BORDER, BREAK, Effort, Span, applied, blanked, by_line, merged
+
+MOST_ROUNDS: Final = 4
+"""How often a text is scanned again after something was masked."""
+Found = set[tuple[str, bytes]]
+"""What was masked, as rule and value: a secret that stands in a text several times is one."""
 
 _TOKEN: Final = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?', re.DOTALL)
-_NUMBER: Final = re.compile(rb"\s*(\d{4,12})(?=[\s,}\]])")
+_NUMBER: Final = re.compile(rb"\s*(\d{4,40})(?=[\s,}\]])")
 _RAW: Final = msgspec.json.Decoder(msgspec.Raw)
 _SESSION: Final = re.compile(rb'"sessionI[Dd]":\s?"([^"\\]{1,80})"')
 _PATH_KEYS: Final = frozenset((b"filePath", b"filepath", b"path", b"file", b"relativePath", b"movePath", b"title"))
@@ -32,18 +35,14 @@ _CONTENT_KEYS: Final = frozenset(
 )
 _COMMAND_KEY: Final = b"command"
 _FILE_KEYS: Final = frozenset((*_PATH_KEYS, *_CONTENT_KEYS, _COMMAND_KEY))
-
-
-_NEVER: Final = re.compile(rb"(?!)")
-_UUID: Final = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_ENVELOPE: Final = {
-    **dict.fromkeys((b"v", b"seq", b"at", b"api", b"directory", b"worktree", b"input", b"output", b"lost"), _NEVER),
-    b"id": _UUID,
-    b"instance": _UUID,
-    b"hook": re.compile(rb"[a-z.]{1,40}"),
-}
-"""The wire's own fields, whose names are never masked, and the form of values that are not masked either."""
-_ID: Final = re.compile(rb"(?:msg|prt|ses|evt|call|per|que|toolu)_[A-Za-z0-9_]{1,40}")
+_ENVELOPE: Final = frozenset(
+    (b"v", b"id", b"seq", b"at", b"instance", b"hook", b"api", b"directory", b"worktree", b"input", b"output", b"lost")
+)
+"""Names that say what the event is; never masked, whatever is found around them."""
+_ID: Final = re.compile(
+    rb"(?:msg|prt|ses|evt|call|per|que|toolu)_[A-Za-z0-9_]{1,40}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+)
+_HOOK: Final = re.compile(rb"[a-z.]{1,40}")
 
 
 class JsonLine:
@@ -59,41 +58,41 @@ class JsonLine:
         return cls(raw) if is_json(raw) else None
 
     def masked(
-        self, masker: Masker, counts: Counter[str], memory: Memory, known: Mapping[bytes, list[Span]] | None = None
+        self, scanner: Scanner, found: Found, memory: Memory, known: Mapping[bytes, list[Span]] | None = None
     ) -> bytes:
         """The line with every secret replaced by its label; what it shows is remembered for its session.
 
-        `known` is what the layers find in its strings, if they were asked before.
+        `known` is what the scanner finds in its strings, if they were scanned before. Raises Overload.
         """
         session = _SESSION.search(self._raw)
         shown = memory.session(session.group(1) if session else b"")
+        effort = Effort(len(self._raw))
         for _ in range(MOST_ROUNDS):
             layout = _Layout(self._raw, self._open)
-            buffer = layout.buffer
-            view = blanked(buffer)
-            found = [*layout.keyed, *(masker.find(buffer) if known is None else layout.placed(known))]
-            for span in layout.maskable(found):
-                check_deadline()
-                if span.spread and shown.add(value := view[span.start : span.end], span.rule):
+            view = blanked(layout.buffer)
+            spans = [*layout.keyed, *(scanner.find(view, effort) if known is None else layout.placed(known))]
+            for span in layout.maskable(spans):
+                effort.spend()
+                if shown.add(value := view[span.start : span.end], span.rule):
                     memory.doubt(value)
-            found += [*memory.environment.find(view), *shown.find(view), *layout.file_values(view)]
-            spans = layout.maskable(merged(by_line(view, found)))
+            spans += [*memory.environment.find(view), *shown.find(view), *layout.file_values(view)]
+            spans = layout.maskable(merged(by_line(view, spans)))
             if not spans and not layout.numbers:
                 break
-            counts.update(span.rule for span in spans)
-            counts.update("assignment" for _ in layout.numbers)
+            found.update((span.rule, view[span.start : span.end]) for span in spans)
+            found.update(("assignment", self._raw[start:end]) for start, end in layout.numbers)
             self._raw, changed = layout.rewritten(spans)
-            if layout.is_settled(spans) and not _says_more(changed, masker, memory, shown):
+            if layout.is_settled(spans) and not _says_more(changed, scanner, memory, shown, effort):
                 break  # what the next round would find out, without laying the line out again
             known = None
         return self._raw
 
 
-def _says_more(masked: Sequence[bytes], masker: Masker, memory: Memory, shown: Known) -> bool:
-    """Whether strings of which something was masked hold something still; most are told several times."""
+def _says_more(masked: Sequence[bytes], scanner: Scanner, memory: Memory, shown: Known, effort: Effort) -> bool:
+    """Whether strings of which something was masked hold something still; most of them come several times."""
     new = [text for text in masked if not memory.is_clean(BREAK + text)]
-    left = BORDER.join(new)
-    if new and (masker.find(left) or any(shown.find(blanked(left)))):
+    left = BORDER + BORDER.join(new)
+    if new and (scanner.find(left, effort) or any(shown.find(blanked(left)))):
         return True
     memory.remember_clean([BREAK + text for text in new])  # these are not escaped, as all others there are
     return False
@@ -108,7 +107,7 @@ class _Layout:
         self._bases: list[int] = []
         self._names: set[int] = set()
         self._fixed: set[int] = set()
-        """Strings that are never masked: the envelope's fields and ids, and OpenCode's own ids."""
+        """Strings that are never masked: the names of the envelope, and the ids by which events belong together."""
         self.keyed: list[Span] = []
         """Values whose key announces a secret."""
         self.numbers: list[tuple[int, int]] = []
@@ -117,23 +116,20 @@ class _Layout:
         self._holds_file = False
         """Whether the line is about a file that holds secrets only."""
         self._bodies: list[bytes] = []
-        size = 0
+        size = len(BORDER)
         key, kind = b"", Kind.NONE
-        depth = at = 0
         for match in _TOKEN.finditer(raw):
             body, colon = match.groups()
-            between = raw[at : match.start()]
-            depth += sum(map(between.count, (b"{", b"["))) - sum(map(between.count, (b"}", b"]")))
-            at = match.end()
             if b"\\" in body or not body.isascii():
                 body = open_(body)
             self._tokens.append(match.span(1))
             self._bases.append(size)
+            self._bodies.append(body)
             if colon:
                 self._names.add(len(self._bases) - 1)
-                key, kind = body, kind_of(body)
-                if depth == 1 and key in _ENVELOPE:
+                if body in _ENVELOPE:
                     self._fixed.add(len(self._bases) - 1)
+                key, kind = body, kind_of(body)
                 if kind is Kind.PASSWORD and (number := _NUMBER.match(raw, match.end())):
                     self.numbers.append(number.span(1))
             else:
@@ -141,45 +137,35 @@ class _Layout:
                     self.keyed.append(Span(size, size + len(body), "assignment"))
                 elif kind is Kind.NONE and is_key_of(key, body):
                     self.keyed.append(Span(size, size + len(body), "near-provider"))
-                if _is_id(key, body) if depth > 1 else key in _ENVELOPE and _ENVELOPE[key].fullmatch(body):
+                if _is_id(key, body):
                     self._fixed.add(len(self._bases) - 1)
                 if key in _FILE_KEYS:
                     self._file(key, body, size)
-            self._bodies.append(body)
             size += len(body) + len(BORDER)
-        self.buffer = BORDER.join(self._bodies) + BORDER
+        self.buffer = BORDER + BORDER.join(self._bodies) + BORDER
 
     def _file(self, key: bytes, body: bytes, at: int) -> None:
         """Note whether the line is about a file of secrets, and where its contents stand."""
-        if key in _PATH_KEYS:
-            self._holds_file = self._holds_file or is_secret_path(body.decode("utf-8", "replace"))
-        elif key == _COMMAND_KEY:
-            self._holds_file = self._holds_file or reads_secret_file(body.decode("utf-8", "replace"))
-        elif key in _CONTENT_KEYS:
+        if key in _CONTENT_KEYS:
             self._contents.append((at, at + len(body)))
+        elif not self._holds_file:
+            text = body.decode("utf-8", "replace")
+            self._holds_file = is_secret_path(text) if key in _PATH_KEYS else reads_secret_file(text)
 
     def file_values(self, view: bytes) -> Iterator[Span]:
         """What the contents of a file of secrets hold."""
-        if self._holds_file:
-            for start, end in self._contents:
-                for span in values_of_file(view[start:end]):
-                    yield span._replace(start=span.start + start, end=span.end + start)
+        for start, end in self._contents if self._holds_file else ():
+            for span in values_of_file(view[start:end]):
+                yield span._replace(start=span.start + start, end=span.end + start)
+
+    def maskable(self, spans: Iterable[Span]) -> list[Span]:
+        """The spans that may be masked: none in what is fixed, and no name between the strings of a key."""
+        tokens = ((span, self._token_of(span)) for span in spans)
+        return [span for span, at in tokens if at not in self._fixed and not (span.apart and at in self._names)]
 
     def is_settled(self, spans: list[Span]) -> bool:
         """Whether masking these spans leaves the names, and so what they announce, as they are."""
         return not self._holds_file and not any(self._token_of(span) in self._names for span in spans)
-
-    def maskable(self, spans: Iterable[Span]) -> list[Span]:
-        """The spans that may be masked: none in what is fixed, and no name that stands between the lines of a key."""
-        return [
-            span
-            for span in spans
-            if (index := self._token_of(span)) not in self._fixed
-            and not (index in self._names and span.rule == "private-key" and self._is_whole(index, span))
-        ]
-
-    def _is_whole(self, index: int, span: Span) -> bool:
-        return span.start == self._bases[index] and span.end >= span.start + len(self._bodies[index])
 
     def _token_of(self, span: Span) -> int:
         return bisect.bisect_right(self._bases, span.start) - 1
@@ -196,7 +182,7 @@ class _Layout:
         for span in spans:
             index = self._token_of(span)
             base = self._bases[index]
-            inside.setdefault(index, []).append(span._replace(start=span.start - base, end=span.end - base, quote=b""))
+            inside.setdefault(index, []).append(Span(span.start - base, span.end - base, span.rule))
         edits = [(*number, b'"[REDACTED:assignment]"') for number in self.numbers]
         changed: list[bytes] = []
         for index, found in inside.items():
@@ -208,13 +194,14 @@ class _Layout:
         for start, end, new in sorted(edits):
             pieces += (self._raw[at:start], new)
             at = end
-        pieces.append(self._raw[at:])
-        return b"".join(pieces), changed
+        return b"".join((*pieces, self._raw[at:])), changed
 
 
 def _is_id(key: bytes, body: bytes) -> bool:
-    """Whether a member is one of OpenCode's own ids: what belongs together is known by them."""
-    return key.endswith((b"id", b"ID", b"Id")) and _ID.fullmatch(body) is not None
+    """Whether a member is the hook, or an id of the wire's or of OpenCode's."""
+    if key == b"hook":
+        return _HOOK.fullmatch(body) is not None
+    return (key.endswith((b"id", b"ID", b"Id")) or key == b"instance") and _ID.fullmatch(body) is not None
 
 
 def is_json(raw: bytes) -> bool:
@@ -230,7 +217,7 @@ def is_json(raw: bytes) -> bool:
 
 
 def are_json(whole: bytes, lines: Sequence[bytes]) -> bool:
-    """Whether each of these lines, joined in `whole`, is JSON and nothing beside it; if not, each must be asked."""
+    """Whether each of these lines, joined in `whole`, is JSON and nothing beside it; if not, each must be tried."""
     try:
         values = _RAW.decode_lines(whole)
     except (ValueError, RecursionError):

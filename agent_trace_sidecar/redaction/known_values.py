@@ -12,27 +12,29 @@ from urllib.parse import quote
 
 from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
-from agent_trace_sidecar.redaction.names import Kind, kind_of
+from agent_trace_sidecar.redaction.judge import Form, is_place, is_secret, is_wordy
+from agent_trace_sidecar.redaction.names import kind_of
 from agent_trace_sidecar.redaction.spans import Span
-from agent_trace_sidecar.redaction.values import Form, is_secret, is_wordy
 
 MOST_SESSIONS: Final = 64
-MOST_CLEAN: Final = 6_000
-_LONGEST_KEPT: Final = 120
 MOST_VALUES: Final = 512
+MOST_CLEAN: Final = 6_000
+"""Strings known to hold nothing; of one longer than `_LONGEST_KEPT` bytes only a digest is kept."""
+_LONGEST_KEPT: Final = 120
 _MOST_LATEST: Final = 16
-"""More than these are worth an automaton."""
+"""More new values than these are worth an automaton."""
 _SHORTEST: Final = 8
 _LONGEST: Final = 512
-
-_USERINFO: Final = re.compile(r"^[a-z][a-z0-9+.-]*://[^/@\s]*:([^/@\s]+)@", re.IGNORECASE)
+_FEWEST_CHARACTERS: Final = 5
+"""Different ones: aaaa1111 is everywhere."""
+_USERINFO: Final = re.compile(r"(?i)^[a-z][a-z0-9+.-]*://[^/@\s]*:([^/@\s]+)@")
 
 
 class Known:
     """A bounded set of values, each with the rule that found it first, and the automaton that finds them all."""
 
     def __init__(self, on_new: Callable[[bytes], None]) -> None:
-        """`on_new` is told each value that is added."""
+        """`on_new` is called with each value that is added."""
         self._on_new = on_new
         self._rules: OrderedDict[bytes, str] = OrderedDict()
         self._automaton: BytesAhoCorasick | None = None
@@ -42,11 +44,10 @@ class Known:
         """Remember a value, and its form in URLs; one that could be a word is not. Whether it was new."""
         if value in self._rules or not is_distinct(value):
             return False
-        for form in {value, _in_url(value)}:
-            if form not in self._rules:
-                self._rules[form] = rule
-                self._automaton = None
-                self._on_new(form)
+        for form in {value, _in_url(value)} - self._rules.keys():
+            self._rules[form] = rule
+            self._automaton = None
+            self._on_new(form)
         while len(self._rules) > MOST_VALUES:
             self._rules.popitem(last=False)
         return True
@@ -60,27 +61,26 @@ class Known:
         if not self._rules:
             return
         if self._automaton is None:
-            self._automaton = BytesAhoCorasick(list(self._rules), matchkind=MatchKind.LeftmostLongest)
             self._order = list(self._rules.values())
+            self._automaton = BytesAhoCorasick(list(self._rules), matchkind=MatchKind.LeftmostLongest)
         for index, start, end in self._automaton.find_matches_as_indexes(text):
-            yield Span(start, end, self._order[index], spread=False)
+            yield Span(start, end, self._order[index])
 
 
 class Memory:
-    """What the redactor knows: the environment's values for all lines, a session's values for its own."""
+    """What the redactor knows: the environment's values for all events, a session's values for its own."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._everything: BytesAhoCorasick | None = None
-        """Finds what any session has shown, but for `_latest`, and for a while what one has shown that is forgotten."""
+        """Finds what any session has shown, but for `_latest`; for a while also what a forgotten session has shown."""
         self._latest: list[bytes] = []
         self.learned: list[bytes] = []
-        """Values that were shown since somebody emptied it: what was clean before may not be any more."""
+        """Values shown since this was last emptied: strings that were clean before may not be any more."""
         self.environment = Known(self._learn)
         self._sessions: OrderedDict[bytes, Known] = OrderedDict()
         self.clean: set[bytes] = set()
-        """Strings that were looked at before and hold nothing: names, paths, and short outputs told twice."""
+        """Strings that were scanned before and hold nothing: names, paths, short outputs that come twice."""
         self._clean_digests: set[bytes] = set()
-        """The same of others."""
         for value in secret_values(environ):
             self.environment.add(value, "known-value")
 
@@ -94,11 +94,15 @@ class Memory:
         return [*(start for _, start, _ in self._everything.find_matches_as_indexes(text)), *latest]
 
     def is_clean(self, text: bytes) -> bool:
-        """Whether this string was looked at before and held nothing."""
-        return text in self.clean or (_is_digested(text) and _digest(text) in self._clean_digests)
+        """Whether this string was scanned before and held nothing."""
+        return text in self.clean or self.is_long_clean(text)
+
+    def is_long_clean(self, text: bytes) -> bool:
+        """The same for a string that is not in `clean`."""
+        return _is_digested(text) and _digest(text) in self._clean_digests
 
     def remember_clean(self, texts: Iterable[bytes]) -> None:
-        """Strings that need not be looked at again."""
+        """Strings that need not be scanned again."""
         if len(self.clean) + len(self._clean_digests) > MOST_CLEAN:
             self.clean.clear()
             self._clean_digests.clear()
@@ -130,7 +134,7 @@ class Memory:
 
 
 def _is_digested(text: bytes) -> bool:
-    """Whether only a digest is kept: of what is long, and of what has escapes and can't be asked what it holds."""
+    """Whether only a digest is kept: of what is long, and of what has escapes and can't be searched."""
     return len(text) > _LONGEST_KEPT or b"\\" in text
 
 
@@ -142,15 +146,13 @@ def _in_url(value: bytes) -> bytes:
     return quote(value, safe="").encode()
 
 
-def secret_values(environ: Mapping[str, str]) -> Iterable[bytes]:
-    """The values of an environment that look like secrets."""
+def secret_values(environ: Mapping[str, str]) -> Iterator[bytes]:
+    """The values of an environment that look like secrets; a value that names a place never is one."""
     for name, value in environ.items():
-        raw = value.encode("utf-8", "replace")
-        userinfo = _USERINFO.match(value)
-        if userinfo:
-            yield userinfo.group(1).encode("utf-8", "replace")
-        kind = kind_of(name.encode("utf-8", "replace"))
-        if kind is not Kind.NONE and is_secret(name.encode("utf-8", "replace"), kind, raw, Form.CONFIG):
+        if userinfo := _USERINFO.match(value):
+            yield userinfo[1].encode("utf-8", "replace")
+        raw, raw_name = value.encode("utf-8", "replace"), name.encode("utf-8", "replace")
+        if not is_place(name, value) and is_secret(raw_name, kind_of(raw_name), raw, Form.CONFIG):
             yield raw
 
 
@@ -160,4 +162,4 @@ def is_distinct(value: bytes) -> bool:
         return False
     text = value.decode("utf-8", "replace")
     letters, digits = any(c.isalpha() for c in text), any(c.isdigit() for c in text)
-    return letters and (digits or not is_wordy(text)) and len(set(text)) > 4  # noqa: PLR2004 - aaaa1111 is everywhere
+    return letters and (digits or not is_wordy(text)) and len(set(text)) >= _FEWEST_CHARACTERS

@@ -4,113 +4,85 @@ One linear pattern finds names with something like a separator behind them; what
 bytes after the name.
 """
 
-import re
-from collections.abc import Iterable, Iterator
+import string
+from collections.abc import Iterator
 from typing import Final
 
-from agent_trace_sidecar.redaction.barevalues import Candidate, bare_value, is_alone
-from agent_trace_sidecar.redaction.deadline import check_deadline
-from agent_trace_sidecar.redaction.names import CORES, Kind, kind_of
-from agent_trace_sidecar.redaction.rules import Late, Overload
-from agent_trace_sidecar.redaction.spans import Span, reach_back
-from agent_trace_sidecar.redaction.values import LONGEST, Form, is_chosen, is_random, is_secret
+from agent_trace_sidecar.redaction.detectors.bare_values import Candidate, bare_value, is_alone
+from agent_trace_sidecar.redaction.judge import LONGEST, Form, is_chosen, is_random, is_secret
+from agent_trace_sidecar.redaction.names import Kind, kind_of
+from agent_trace_sidecar.redaction.rules import Gates
+from agent_trace_sidecar.redaction.spans import BREAK, Span, reach_back
+from agent_trace_sidecar.redaction.view import View
 
-_CORE: Final = b"(?:" + b"|".join(core.encode() for core in CORES) + b")"
-_NAME: Final = rb"[\w.$-]*" + _CORE + "(?:ña)?".encode() + rb"[\w.$-]*"
-_OPERATOR: Final = (
-    rb"(?:</(?:key|name|param-name)>|[ \t]*>)\s{0,40}<(?:value|string|param-value)(?:[ \t][^<>]{0,40})?>|"
-    rb"</[A-Za-z]{1,12}>\s{0,40}<[A-Za-z]{1,12}[ \t]name=[\"'][\w.]{0,20}value[\"']>|"
-    rb"[ \t]*\{[ \t]?get;[^{}\n]{0,40}\}[ \t]*=|"
-    rb"(?:[ \t]+[\w:-]+=\\*[\"'][^\"'<>]{0,160}\\*[\"'])*[ \t]*>|"
-    rb"[ \t]*(?:=>|->|<-)|"
-    rb"(?:[ \t]*:[ \t]*[&A-Za-z_][\w<>\[\]?*& |.]{0,24}[ \t]*"
-    rb"|[ \t]+[A-Za-z_][\w?*.]{0,24}(?:\(\w{1,5}\)|[ \t]+[A-Za-z]\w{0,15})?[ \t]*)?"
-    rb"(?:\[\d*\])?[ \t]*"  # a type, an index, and then
-    rb"(?::=|\?=|\|\|=|\+=|={1,3}|!={1,2})"
-    rb"|[ \t]*:[ \t]*\{\s{0,20}\\*[\"']value\\*[\"'][ \t]*:|\.equals(?:IgnoreCase)?\("
-    rb"|[ \t]*:{1,2}|" + "\N{FULLWIDTH COLON}".encode() + rb""
-    rb"|[ \t]*\?[:?][ \t]*|,\\*[\"']value\\*[\"'][ \t]*:|[ \t]*[-|~]+[ \t]*|[ \t]*,|[ \t]*\("
-    rb"|[,;]?\\*[ntr]?\s{1,40}[\"']?value\\*[\"']?\s{0,3}[=:]"
-    rb"|[ \t]+(?:is|was|to|eq|ne|of)[ \t]|[ \t]+|%3[dD]|&#61;"
-)
-_CANDIDATE: Final = (
-    rb"(?i)((?:\b(?:api|access|secret|private|client|license|auth|shared|signing|encryption)[ \t])?" + _NAME + rb")"
-    rb"((?:\(\))?\\*[\"'\x60]?[\])]?)(" + _OPERATOR + rb")[ \t]*(?:\*\*[ \t]+)?"
-    rb"(?:[\[({]?[ \t]*(?:new[ \t]+)?"
-    rb"(?:(?-i:[A-Z][A-Za-z.]{1,20}|_T|str|bytes|string|bytes\.fromhex|(?:base64\.)?b64decode)\()?"
-    rb"(?:\([\w *]{1,16}\))?[@bBrRuUfFLN$]?(\\*(?:\"\"\"|'''|[\"'\x60]))"
-    rb"|([^\s\"'\x60\x00\x1e\x1f]))"
-)
+G: Final = Gates("assignments")
+L: Final = Gates("assignments", linear=True)
 
-_FIND: Final = Late(re.sub(rb"(?<!\\)\((?!\?)", b"(?:", _CANDIDATE))
-"""The same without groups: RE2 finds several times faster when it need not say what was where."""
-_TAKE_APART: Final = re.compile(_CANDIDATE)
+_NAME: Final = (string.ascii_letters + string.digits + "_.$-").encode()
+_LONGEST_NAME: Final = 60
+_NAME_REACH: Final = 100
+_VALUE_REACH: Final = 300
+_NEXT_LINE: Final = 40
+_CANDIDATES: Final = 4
+"""What a name with a value counts: it is taken apart, and judged."""
 _LONGEST_CANDIDATE: Final = 2000
 
-_REVERSED: Final = Late(
-    rb"(?i)\\*[\"']([^\"'\r\n\x1e\x1f]{4,300})\\*[\"'][ \t]*(?:[!=]==?|\.equals\()[ \t]*(" + _NAME + rb")"
-)
 
-_TYPED: Final = re.compile(rb"[ \t]*:[ \t]*(\w+)[ \t]")
-"""What stands where a type would, `password: str = x`; when it is random it is the value, and the rest is another's."""
-_COMPARED_TYPE: Final = re.compile(rb"[ \t]+[A-Za-z_].*[!=]=$")
-_NAMED_WORD: Final = re.compile(rb"[ \t]+[A-Za-z_][\w?*.]{0,24}[ \t]*=$")
-_TYPE_WORD: Final = re.compile(rb"(?i)[ \t]+[\w?*.]*(?:str|text|char|bytes?|type|value|token|key|data)[\w?*.]*[ \t]*=$")
-"""What stands between a name and its sign: var password string="x", but not: pass encoding="x"."""
-_LABELS: Final = re.compile(
-    rb"(?i)(?:label|lang|messages?|msg|texts?|strings?|trans\w*|i18n|l10n|locale|captions?|titles?|helps?)s?\w{0,12}\[\\*[\"']$"
-)
-"""What is said of a password in every language: $labels['password']."""
-_MARKED: Final = re.compile(rb"\d|[^\w\s=-]")
-_ONE_WORD: Final = re.compile(rb"[a-z]{6,}$")
-_NUMBERED: Final = re.compile(rb"[A-Za-z_.]*\d?[.*$]?$")
 _JOINTS: Final = frozenset(b"-|~")
-_CALL: Final = re.compile(rb"[(\[][ \t]*(?:\\*[\"'][^\"'\n]{0,60}\\*[\"'][ \t]*,[ \t]*){0,2}\\*[\"']?$")
-_WORD: Final = re.compile(rb"[a-z]{4,}$|[A-Za-z]{3,}\d{1,4}$")
-_NUMBERED_WORD: Final = re.compile(rb"[A-Za-z]{5,}\d{1,4}$")
-_VERB: Final = re.compile(
-    rb"(?i)\.?(?:set|check|verify|validate|update|change|with|assert|test|reset)_?[a-z_]*(?:password|passwd|pwd)$"
-)
 _EQUALS: Final = (b".equals", b".Equals", b".equalsIgnoreCase", b".compareTo")
-_LISP: Final = re.compile(rb"\((?:setq|defvar|defparameter|def|define|set!)[ \t]+$")
-_TUPLE: Final = re.compile(rb"\{[ \t]*$|\bset[ \t]+:$")
-"""Erlang's pairs and Ruby's settings: {db_password, "value"}, set :db_password, "value"."""
-_SETTER: Final = re.compile(
-    rb"(?i)\.(?:option|property|put|add|set\w*|with\w*|param|header|string(?:var)?)\([ \t]*(?:&\w+,[ \t]*)?\\*[\"']$"
-)
-"""What is given a name and its value: .option("password", "word")."""
-_OWNER: Final = re.compile(rb"(?i)\"(?:jwt\w*|auth\w*|security|encryption|signing|tokens?\w*)\\*\"\s?:\s?\{[^{}]*\Z")
 _OWNER_REACH: Final = 160
 """What a key belongs to: "Jwt": {"Issuer": "...", "Key": "..."}."""
-_COMPARED: Final = re.compile(rb"(?i)(?:strn?cmp|equals|compare\w*|verify|match\w*)\([ \t]*$")
-_ATTRIBUTE: Final = re.compile(rb"[ \t]+(?!value)[A-Za-z_][\w-]*[ \t]*=")
-_SAID: Final = re.compile(rb"([A-Za-z]{3,20}) $")
 _SAID_REACH: Final = 21
-_IS_KEY: Final = re.compile(rb"[ \t]*:[ \t]*\\*[\"'\[{\d]")
-_TERNARY: Final = re.compile(rb"\?[ \t]*\\*[\"']$")
 _CALL_REACH: Final = 80
 _PROSE_NAME: Final = 6
 """A name shorter than this is a word of prose when only a blank or a verb follows it: `pass "this"`."""
 
-MOST_CANDIDATES: Final = 15_000
-"""More names with a separator than this in one text are no text that anybody wrote."""
 
-
-def assignments(text: bytes, stretches: Iterable[tuple[int, int]]) -> Iterator[Span]:
+def assignments(view: View) -> Iterator[Span]:
     """Values beside secret-like names that do not look like placeholders, references, code or words."""
-    count = 0
-    for low, high in stretches:
+    text = view.text
+    promising = [core for core, _ in view.marks.get("cores", ()) if _promises(text, core)]
+    for low, high in _around(text, promising):
         at = low
-        while place := _FIND.search(text, at, high):
-            count += 1
-            if count > MOST_CANDIDATES:
-                raise Overload
-            check_deadline()
+        while place := L.find.search(text, at, high):
+            view.effort.spend(_CANDIDATES)
             start, at = place.span()
             yield from _candidate(text, start, at)
             at -= _step_back(text, start, at)
         if any(text.find(sign, low, high) >= 0 for sign in (b"==", b"!=", b"equals")):
             yield from _reversed(text, low, high)
+
+
+def _promises(text: bytes, core: int) -> bool:
+    """Whether the name around a core may have a secret beside it; in code most are keywords, tokens and authors."""
+    if text[core] > 127:  # noqa: PLR2004 - a name that is not ASCII
+        return True
+    before, after = text[max(0, core - _LONGEST_NAME) : core], text[core : core + _LONGEST_NAME]
+    start = core - len(before) + len(before.rstrip(_NAME))
+    return kind_of(text[start : core + len(after) - len(after.lstrip(_NAME))]) is not Kind.NONE
+
+
+def _around(text: bytes, cores: list[int]) -> Iterator[tuple[int, int]]:
+    """The stretches of lines around the cores, where a name, its separator and the start of a value can stand."""
+    low = high = -1
+    for core in cores:
+        if core < high - _NAME_REACH:
+            continue
+        start = max(text.rfind(b"\n", reach_back(text, core, _NAME_REACH), core) + 1, core - _NAME_REACH)
+        end = text.find(b"\n", core, core + _VALUE_REACH)
+        end = min(len(text), core + _VALUE_REACH) if end < 0 else end
+        if text.find(b"value", end, end + _NEXT_LINE) >= 0 or text.find(b"<string>", end, end + _NEXT_LINE) >= 0:
+            end = min(len(text), end + 3 * _NEXT_LINE)  # name and value are members of one object, on two lines
+        border = text.find(BREAK, core, end)
+        end = border if border >= 0 else end
+        if high >= 0 and start <= high + _NAME_REACH and BREAK not in text[high:start]:
+            high = max(high, end)
+            continue
+        if high >= 0:
+            yield low, high
+        low, high = start, end
+    if high >= 0:
+        yield low, high
 
 
 def _step_back(text: bytes, start: int, at: int) -> int:
@@ -121,19 +93,19 @@ def _step_back(text: bytes, start: int, at: int) -> int:
 
 
 def _candidate(text: bytes, start: int, end: int) -> Iterator[Span]:
-    match = _TAKE_APART.match(text, start, end) if end - start <= _LONGEST_CANDIDATE else None
-    if match is not None and match[2][-1:] in {b'"', b"'"} and _ATTRIBUTE.match(match[3]):
+    match = G.take_apart.match(text, start, end) if end - start <= _LONGEST_CANDIDATE else None
+    if match is not None and match[2][-1:] in {b'"', b"'"} and G.attribute.match(match[3]):
         return  # <input id="password" class="wide">
     if match is None or (kind := kind_of(match[1])) is Kind.NONE:
         return
-    if _COMPARED_TYPE.match(match[3]) or (_NAMED_WORD.match(match[3]) and not _TYPE_WORD.match(match[3])):
+    if G.compared_type.match(match[3]) or (G.named_word.match(match[3]) and not G.type_word.match(match[3])):
         return
     if kind is Kind.KEY and _is_qualified(text, start, match[1]):
         return
-    if kind is Kind.KEY and _OWNER.search(text, reach_back(text, start, _OWNER_REACH), start):
+    if kind is Kind.KEY and G.owner.search(text, reach_back(text, start, _OWNER_REACH), start):
         kind = Kind.TOKEN
     found = Candidate(kind, match[1], match[2], match[3], start)
-    if (typed := _TYPED.match(match[3])) and is_random(typed[1].decode(), least=8):
+    if (typed := G.typed.match(match[3])) and is_random(typed[1].decode(), least=8):
         yield from bare_value(text, found._replace(operator=b": "), match.start(3) + typed.start(1))
         return
     if match[4] is not None:
@@ -144,13 +116,13 @@ def _candidate(text: bytes, start: int, end: int) -> Iterator[Span]:
 
 def _is_qualified(text: bytes, start: int, name: bytes) -> bool:
     """Whether the word before a key says that it opens nothing: `cache key`."""
-    said = _SAID.search(text, reach_back(text, start, _SAID_REACH), start)
+    said = G.said.search(text, reach_back(text, start, _SAID_REACH), start)
     return said is not None and kind_of(said[1] + b"_" + name) is Kind.NONE
 
 
 def _reversed(text: bytes, low: int, high: int) -> Iterator[Span]:
     """The value first: "hunter2" == password."""
-    for match in _REVERSED.finditer(text, low, high):
+    for match in L.reversed.finditer(text, low, high):
         if is_secret(match.group(2), kind_of(match.group(2)), match.group(1), Form.QUOTED):
             yield Span(match.start(1), match.end(1), "assignment")
 
@@ -161,7 +133,9 @@ def _quoted(text: bytes, found: Candidate, opening: bytes, start: int) -> Iterat
         return
     value = text[start:end]
     sign = found.operator.strip()
-    if _is_whole(text, found, opening) or _LABELS.search(text, reach_back(text, found.begin, _CALL_REACH), found.begin):
+    if _is_whole(text, found, opening) or G.labels.search(
+        text, reach_back(text, found.begin, _CALL_REACH), found.begin
+    ):
         return
     prose = not sign or sign.isalpha()
     if prose and (len(found.name) < _PROSE_NAME or (opening.endswith(b"`") and not _is_said(found, value))):
@@ -169,7 +143,7 @@ def _quoted(text: bytes, found: Candidate, opening: bytes, start: int) -> Iterat
     if (
         not sign
         and not opening.endswith(b"`")
-        and not _MARKED.search(value)
+        and not G.marked.search(value)
         and not _is_line(text, found.begin, end + len(opening))
     ):
         return
@@ -202,13 +176,13 @@ def _is_whole(text: bytes, found: Candidate, opening: bytes) -> bool:
 
 def _is_no_member(text: bytes, found: Candidate, end: int) -> bool:
     """Whether what stands around a colon is no member: {"password": {"type": 1}}, or ok ? "PASS" : "FAIL"."""
-    chosen = found.quote and _TERNARY.search(text, reach_back(text, found.begin, _CALL_REACH), found.begin)
-    return bool(chosen) or _IS_KEY.match(text, end) is not None
+    chosen = found.quote and G.ternary.search(text, reach_back(text, found.begin, _CALL_REACH), found.begin)
+    return bool(chosen) or G.is_key.match(text, end) is not None
 
 
 def _is_line(text: bytes, begin: int, end: int) -> bool:
     """Whether name and value are all that stands on their line, or a definition in Lisp."""
-    if _LISP.search(text, reach_back(text, begin, _SAID_REACH), begin):
+    if G.lisp.search(text, reach_back(text, begin, _SAID_REACH), begin):
         return True
     return is_alone(text, begin) and not text[end : end + 40].split(b"\n", 1)[0].strip(b" \t\r;,")
 
@@ -226,28 +200,28 @@ def _form(text: bytes, found: Candidate, opening: bytes, end: int) -> Form:
 def _is_argument(text: bytes, found: Candidate, sign: bytes, value: bytes) -> bool:
     """Whether name and value are the arguments of one call, as in env("NAME", "value"), and not two words of a list."""
     begin, name, quote = found.begin, found.name, found.quote
-    if sign == b"," and _COMPARED.search(text, reach_back(text, begin, _CALL_REACH), begin):
+    if sign == b"," and G.compared.search(text, reach_back(text, begin, _CALL_REACH), begin):
         return True  # strcmp(password, "value")
     if sign == b",":
         before = text[reach_back(text, begin, _CALL_REACH) : begin]
-        if _TUPLE.search(before) or (found.kind is Kind.PASSWORD and _SETTER.search(before) and _WORD.match(value)):
+        if G.tuple.search(before) or (found.kind is Kind.PASSWORD and G.setter.search(before) and G.word.match(value)):
             return True
-        if not _CALL.search(before) and not before.rstrip().endswith((b"(", b"[")) and b"()" not in quote:
+        if not G.call.search(before) and not before.rstrip().endswith((b"(", b"[")) and b"()" not in quote:
             return False
         if name.isupper() and len(name) >= _PROSE_NAME:
             return True  # setdefault("DB_PASSWORD", "word")
     if sign == b"(" and _sets(text, found, value):
         return True
-    return _MARKED.search(value) is not None and (not _NUMBERED.match(value) or is_random(value.decode(), least=12))
+    return G.marked.search(value) is not None and (not G.numbered.match(value) or is_random(value.decode(), least=12))
 
 
 def _sets(text: bytes, found: Candidate, value: bytes) -> bool:
     """Whether a call takes a password and nothing else: .password("word"), check_password("word1")."""
     if found.name.endswith(_EQUALS) and found.kind is Kind.PASSWORD:
         return True
-    if text[found.begin : found.begin + 1] == b"." and _ONE_WORD.match(value):
+    if text[found.begin : found.begin + 1] == b"." and G.one_word.match(value):
         return True
-    return found.kind is Kind.PASSWORD and bool(_VERB.match(found.name)) and bool(_NUMBERED_WORD.match(value))
+    return found.kind is Kind.PASSWORD and bool(G.verb.match(found.name)) and bool(G.numbered_word.match(value))
 
 
 def _closing(text: bytes, start: int, opening: bytes) -> int:

@@ -5,15 +5,15 @@ but words that speak of passwords), and where it stands (in a comment, below a h
 tests). In a file of settings or a short message the same value is a secret.
 """
 
-# ruff: noqa: E501 - a pattern is read as one line
-
 import bisect
-import re
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from agent_trace_sidecar.redaction.spans import BREAK, Span
-from agent_trace_sidecar.redaction.values import is_random
+from agent_trace_sidecar.redaction.judge import is_random
+from agent_trace_sidecar.redaction.rules import Gates
+from agent_trace_sidecar.redaction.spans import BREAK, Span, reach_back
+
+G: Final = Gates("filters")
 
 _SHORTEST: Final = 1500
 """What is shorter may be a note, a message or a file of settings."""
@@ -24,22 +24,7 @@ _SECTION: Final = 6000
 """How far below its heading an example may stand."""
 
 _EXAMPLE: Final = b"EXAMPLE"
-_DUMMY: Final = re.compile(
-    rb"(?i)(?:some|my|your|the|an?|any|new|old|first|second|test(?:ing)?|too|many|super|really|very|not|change|me|it|this|is|please|let|"
-    rb"open|sesame|secure|strong|default|example|sample|dummy|fake|foo|bar|baz|guest|admin|root|user|pass(?:word|wd|phrase)?|p@ss(?:word)?|"
-    rb"p[a4]ssw[o0]rd|s+h?[e3]cr[e3]ts?|sekrit|top|token|key|auth|access|refresh|hunter|abc|[-_. ])+[\d!@#.]{0,6}$"
-)
-"""Words that speak of passwords, and how a line of numbers or marks makes them pass for good ones."""
-_COMMENT: Final = re.compile(rb"[ \t+-]*(?:#|//|/?\*|--|;|>>>|<!--|\"\"\"|dnl\b|REM\b)")
-_TESTS: Final = re.compile(
-    rb"(?m)^[ \t]*(?:(?:import|from|use|require)\b[^\n]{0,40}\b(?:unittest|pytest|TestCase|testing|minitest|rspec)\b|func (?:Test|Example)\w*\(|"
-    rb"#\[(?:cfg\()?test|(?:describe|it|test)\([\"'\x60]|@Test\b|(?:async )?def test_|self\.assert\w+\(|assert_eq!|public function test|\t\"testing\"$)"
-)
-_HEADING: Final = re.compile(
-    rb"(?im)^[\W_]{0,12}(?:usage )?examples?(?:[ _][\w ]{1,30})?[ \t]*[\W_]{0,6}(?:r?(?:'''|\"\"\"|\x60\x60\x60\w*))?[ \t]*$|\"examples?\"\s?:\s?[\[{]"
-)
 _FENCE: Final = b"\n```"
-_CLOSES: Final = re.compile(rb"'''|\"\"\"|\*/")
 
 
 class _Body(NamedTuple):
@@ -69,8 +54,8 @@ def _body(text: bytes, at: int) -> _Body:
     end = end if end >= 0 else len(text)
     if not _SHORTEST <= end - start <= _LONGEST:
         return _Body(start, end, teaches=False, headings=[])
-    teaches = text.find(_FENCE, start, end) >= 0 or _TESTS.search(text, start, end) is not None
-    return _Body(start, end, teaches, [match.end() for match in _HEADING.finditer(text, start, end)])
+    teaches = text.find(_FENCE, start, end) >= 0 or G.tests.search(text, start, end) is not None
+    return _Body(start, end, teaches, [match.end() for match in G.heading.finditer(text, start, end)])
 
 
 def _is_sample(text: bytes, body: _Body, span: Span) -> bool:
@@ -81,16 +66,21 @@ def _is_sample(text: bytes, body: _Body, span: Span) -> bool:
         return False
     if _is_below(text, body.headings, span.start):
         return True
-    return _DUMMY.match(value) is not None and (body.teaches or _is_comment(text, span.start))
+    return G.dummy.match(value) is not None and (body.teaches or _is_comment(text, span.start))
 
 
 def _is_below(text: bytes, headings: list[int], at: int) -> bool:
     """Whether the last heading of examples is near, and what it opened is not closed."""
     index = bisect.bisect_right(headings, at) - 1
     above = headings[index] if index >= 0 else -_SECTION
-    return at - above < _SECTION and _CLOSES.search(text, above, at) is None
+    return at - above < _SECTION and G.closes.search(text, above, at) is None
 
 
 def _is_comment(text: bytes, at: int) -> bool:
-    start = text.rfind(b"\n", max(0, at - _LINE_REACH), at) + 1
-    return start > 0 and _COMMENT.match(text, start) is not None
+    start = text.rfind(b"\n", reach_back(text, at, _LINE_REACH), at) + 1
+    return start > 0 and G.comment.match(text, start) is not None
+
+
+def is_example_url(text: bytes, start: int, end: int) -> bool:
+    """Whether the URL around a value is one of documentation: by whoever logs in, or at an example host."""
+    return G.example_url.search(text, reach_back(text, start, 60), end + 40) is not None

@@ -1,8 +1,8 @@
-"""The first look at a portion of lines: which of them must be opened.
+"""The prefilter of a portion of lines: which of them must be opened.
 
-Most strings of a line were said before, by it or by an earlier one, and most of the rest hold nothing. So the strings
-of many lines that are new are laid into one buffer, each once, and every layer passes over it once: what a layer costs
-to start is paid once per portion. It looks at the strings only, without the keys that they stand under; a key that
+Most strings of a line came before, in it or in an earlier one, and most of the rest hold nothing. So the strings of
+many lines that are new are laid into one buffer, each once, and everything runs over it once: what a rule costs to
+start is paid once per portion. Only the strings are scanned, without the keys that they stand under; a key that
 announces a secret is a string as well, and is never clean.
 """
 
@@ -12,12 +12,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Final, NamedTuple
 
-from agent_trace_sidecar.redaction.files import is_secret_path, reads_secret_file, secret_paths
-from agent_trace_sidecar.redaction.jsonline import are_json, is_json, is_utf8, unescaped
-from agent_trace_sidecar.redaction.masker import Masker
-from agent_trace_sidecar.redaction.memory import Memory
+from agent_trace_sidecar.redaction.detectors.nearby import is_key_of
+from agent_trace_sidecar.redaction.json_line import are_json, is_json, is_utf8, unescaped
+from agent_trace_sidecar.redaction.known_values import Memory
 from agent_trace_sidecar.redaction.names import Kind, kind_of
-from agent_trace_sidecar.redaction.nearby import is_key_of
+from agent_trace_sidecar.redaction.scanner import Scanner
+from agent_trace_sidecar.redaction.secret_files import is_secret_path, reads_secret_file, secret_paths
 from agent_trace_sidecar.redaction.spans import BORDER, Span
 
 _NO_ID: Final = re.compile(
@@ -43,8 +43,8 @@ _MOST_SUSPECTS: Final = 64
 """With more of them it is cheaper to open all lines than to ask which ones hold which."""
 
 
-class Look:
-    """What a first look at a portion of lines has found; before it, each of them must be opened."""
+class Prescan:
+    """What a portion of lines holds; before it is run, each of them must be opened."""
 
     def __init__(self, lines: Sequence[bytes]) -> None:
         self._lines = lines
@@ -55,11 +55,11 @@ class Look:
         where all of it must be looked at again."""
         self._whole = b""
 
-    def take(self, masker: Masker, memory: Memory) -> None:
+    def run(self, scanner: Scanner, memory: Memory) -> None:
         """Look at the lines together."""
         unreadable = self._lay_out()
         fresh = self._fresh(memory)
-        seen = _seen([unescaped(text) for text in fresh], b'"command"' in self._whole, masker, memory)
+        seen = _seen([unescaped(text) for text in fresh], b'"command"' in self._whole, scanner, memory)
         seen.suspects.update(index for index, text in enumerate(fresh) if _LONE.match(text) and self._is_keyed(text))
         memory.remember_clean([text for index, text in enumerate(fresh) if index not in seen.suspects])
         if len(seen.suspects) <= _MOST_SUSPECTS:
@@ -87,9 +87,8 @@ class Look:
 
         They are escaped as they stand in the lines, but for their quotes and backslashes.
         """
-        unknown = sorted(set(self._whole.split(b'"')[1::2]) - memory.clean)
-        found: list[bytes] = _NO_ID.findall(b"\n".join(unknown))
-        return [text for text in found if not memory.is_clean(text)]
+        unknown = set(self._whole.split(b'"')[1::2]) - memory.clean
+        return [text for text in _NO_ID.findall(b"\n".join(unknown)) if not memory.is_long_clean(text)]
 
     def learn(self, values: Collection[bytes]) -> None:
         """These turned out to be secrets: lines that repeat them must be opened too."""
@@ -128,7 +127,7 @@ def _with_plain_quotes(line: bytes) -> bytes:
 
 def _bases(texts: Iterable[bytes]) -> list[int]:
     """Where each of them begins in a buffer in which there is a border between them, and where the buffer ends."""
-    return list(accumulate((len(text) + len(BORDER) for text in texts), initial=0))
+    return list(accumulate((len(text) + len(BORDER) for text in texts), initial=len(BORDER)))
 
 
 def _holding(value: bytes, buffer: bytes, bases: Sequence[int]) -> Iterator[int]:
@@ -149,17 +148,16 @@ class _Seen(NamedTuple):
     """What was found, text by text; None where it takes the lines to tell."""
 
 
-def _seen(texts: Sequence[bytes], command: bool, masker: Masker, memory: Memory) -> _Seen:
+def _seen(texts: Sequence[bytes], command: bool, scanner: Scanner, memory: Memory) -> _Seen:
     if not texts:
         return _Seen(set(), {})
-    buffer = BORDER.join(texts) + BORDER
+    buffer = BORDER + BORDER.join(texts) + BORDER
     bases = _bases(texts)
 
     def which(places: Iterable[int]) -> set[int]:
         return {bisect.bisect_right(bases, place) - 1 for place in places}
 
-    cores: list[int] = []
-    spans, across = masker.find_apart(buffer, cores)
+    spans, across, cores = scanner.find_apart(buffer)
     found: dict[int, list[Span]] = {}
     for span in spans:
         index = bisect.bisect_right(bases, span.start) - 1
