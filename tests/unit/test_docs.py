@@ -77,6 +77,13 @@ def test_links_between_pages_resolve(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+@PAGES
+def test_named_files_exist(page: Path) -> None:
+    """Files of the project that a sentence names from its root."""
+    named = re.findall(r"`((?:agent_trace_sidecar|deploy|docs|migrations|opencode-shim|tests)/[\w./-]*)`", prose(page))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def calls(script: str) -> Iterator[list[str]]:
     """The calls of the program in a shell script, also in a container: command and arguments."""
     for line in script.replace("\\\n", " ").splitlines():

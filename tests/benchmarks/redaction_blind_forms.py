@@ -1,4 +1,4 @@
-"""A fourth set: forms by somebody who had not seen the rules, and texts without secrets by the same hand.
+"""Forms by somebody who had not seen the rules, and texts without secrets by the same hand.
 
 A letter in braces is a maker's; each value is a secret of its own. In the texts without secrets they are ids and hashes.
 """
@@ -43,8 +43,8 @@ _MAKERS: Final[dict[str, Callable[[random.Random], str]]] = {
 }
 _MARK: Final = re.compile(r"\{([A-Za-z])\}")
 
-FOURTH: Final = {
-    "fourth, services": (
+FORMS: Final = {
+    "blind, services": (
         '[openweathermap]\ncity = "Hamburg,DE"\nunits = "metric"\nappid = "{H}"',
         'curl -s "https://api.openweathermap.org/data/2.5/forecast?q=Lisbon&appid={H}&units=metric" | jq .list[0].main.temp',
         "GET /v3/location/search?query=denver&language=en-US&format=json&apiKey={H} HTTP/1.1\nHost: api.weather.com\nAccept: */*\nUser-Agent: python-requests/2.28.1",
@@ -99,7 +99,7 @@ FOURTH: Final = {
         'FIXER = "{H}"\nOPENEXCHANGE_APP = "{H}"\nCURRENCYLAYER = "{H}"',
         '{{"athlete":1234,"client_id":1234,"client_secret":"{H}","refresh_token":"{H}","expires_at":161234}}',
     ),
-    "fourth, files": (
+    "blind, files": (
         "# ~/.bashrc\nexport EDITOR=vim\nexport PATH=\"$HOME/bin:$PATH\"\nalias ll='ls -alF'\nalias ordersdb='mysql -h db.example.org -u bob -p{D} orders'\nexport PGPASSWORD={D}\n[ -f ~/.fzf.bash ] && source ~/.fzf.bash",
         ": 161234:0;cd orders\n: 161234:0;git pull\n: 161234:0;sshpass -p '{D}' ssh bob@10.1.2.3\n: 161234:0;mysqldump -ubob --password={D} orders > /tmp/d.sql\n: 161234:0;ls -la",
         "sudo su\npasswd bob\nhtpasswd -b /etc/nginx/.htpasswd bob {D}\ndocker login -u bob -p {P} registry.example.org\nwget --user=bob --password='{D}' https://get.example.org/a.tgz\necho 'bob:{D}' | chpasswd\nredis-cli -h db.example.org -a {P} info\nexit",
@@ -176,7 +176,7 @@ FOURTH: Final = {
         "username=bob\npassword={D}\ndomain=ORDERS",
         "[Operator]\n\tName = bob\n\tPassword = {D}\n[Server]\n\tMyPassword = {D}\n\tPeerPassword = {D}",
     ),
-    "fourth, code": (
+    "blind, code": (
         'import psycopg2\n\ndef connect():\n    return psycopg2.connect(host="db.example.org", dbname="orders", user="bob", password="{D}")',
         "ssh = paramiko.SSHClient()\nssh.set_missing_host_key_policy(paramiko.AutoAddPolicy())\nssh.connect('10.1.2.3', 22, 'bob', '{D}')",
         'def test_login_ok(client):\n    rv = client.post("/login", data=dict(username="bob", password="{D}"), follow_redirects=True)\n    assert b"Welcome" in rv.data',
@@ -280,7 +280,7 @@ FOURTH: Final = {
     ),
 }
 
-FOURTH_HARMLESS: Final = (
+HARMLESS: Final = (
     'def connect(cfg):\n    password = cfg.get("password") or getpass.getpass("Password: ")\n    return psycopg2.connect(host=cfg["host"], user=cfg["user"], password=password)',
     'SECRET_KEY = os.environ["DJANGO_SECRET_KEY"]\nDATABASES = {{"default": {{"NAME": "orders", "USER": env("DB_USER"), "PASSWORD": env("DB_PASSWORD"), "HOST": env.str("DB_HOST", "localhost")}}}}',
     "export interface ParserState {{ token: SyntaxKind; tokenPos: number; tokenValue: string | undefined; }}\nconst token = scanner.getToken();\nif (token === SyntaxKind.CloseBraceToken) {{ nextToken(); }}",
@@ -352,18 +352,18 @@ FOURTH_HARMLESS: Final = (
 )
 
 
-def fourth(rng: random.Random, *, each: int) -> Iterator[tuple[str, str, str]]:
+def blind_forms(rng: random.Random, *, each: int) -> Iterator[tuple[str, str, str]]:
     """Kind, text and secret of every mark of every form, `each` times."""
-    for kind, forms in FOURTH.items():
+    for kind, forms in FORMS.items():
         for form in forms:
             for _ in range(each):
                 text, secrets = filled(rng, form)
                 yield from ((kind, text, secret) for secret in secrets)
 
 
-def fourth_harmless(rng: random.Random) -> Iterator[str]:
+def blind_harmless(rng: random.Random) -> Iterator[str]:
     """Texts that hold no secret."""
-    for form in FOURTH_HARMLESS:
+    for form in HARMLESS:
         yield filled(rng, form)[0]
 
 

@@ -1,7 +1,6 @@
-"""Tokens of services that no table knows: the names are invented anew for every draw, and so are the values.
+"""Forms of secrets in calls of services, in files and in code, written when the rules for all other forms were done.
 
-What has to give them away is the form around them. Forms are written as in `redaction_forms`; `{p}` is the invented
-name, `{P}` the same with a capital, `{U}` in capitals.
+The maker's letter, a bar, a template, as in `redaction_unknown_services`.
 """
 
 # ruff: noqa: E501 - a form is read as one line
@@ -10,99 +9,10 @@ import random
 from collections.abc import Iterator
 from typing import Final
 
-from tests.benchmarks.redaction_forms import MAKERS
+from tests.benchmarks.redaction_unknown_services import drawn_from
 
 FORMS: Final = {
-    "unknown, named": (
-        "T|{p}_key = {}",
-        'H|{p}ApiKey: "{}"',
-        "T|{p} token = '{}'",
-        "O|{U}_TOKEN={}",
-        "H|export {U}_API_KEY={}",
-        "t|{p}.api.key={}",
-        "U|{p}_client_id = {}\n{p}_client_secret = 8Q~x",
-        'T|<add key="{P}AuthToken" value="{}" />',
-        'S|{p}: {{ apiKey: "{}" }}',
-        "T|--{p}-token {}",
-        'H|let {p}Secret = "{}";',
-        'T|{{"{p}": {{"access_token": "{}"}}}}',
-        "T|{p} access token\n{}",
-        "H|{p} api key:\n\n    {}\n",
-        "T|Your {P} API key is {} and must not be shared.",
-        "H|// {p} api key\nconst k = '{}';",
-        "T|[DEBUG] {p}: using key {} for request",
-        "T|# {P} credentials\nurl = https://{p}.com\nvalue = {}",
-        "O|{p}-secret - '{}'",
-        "S|{p} secret {}",
-    ),
-    "unknown, beside": (
-        "H|{p}: {}",
-        "T|{p} = '{}'",
-        'T|{p} = "{}"',
-        "T|{p}: '{}'",
-        'H|"{p}": "{}"',
-        "U|{p} = {}",
-        "T|{p} {}",
-        "O|{p} - {}",
-        "T|{U}={}",
-        'H|export {U}="{}"',
-        't|{{"name": "{p}", "value": "{}"}}',
-        "T|// {p}\nconst x = '{}'",
-        "T|# {p}\n{}",
-        "H|{p}\n{}",
-        "t|<{p}>{}</{p}>",
-        "U|{p} id: {}",
-        "H|{p}_id = '{}'",
-        "t|{p} user: bob@example.org\n{p} pass: {}",
-        "H|{p}|{}",
-        "O|{p},{}",
-    ),
-    "unknown, used": (
-        "T|{p} = {P}Client('{}')",
-        'O|client := {p}.NewClient("{}")',
-        "H|const {p} = require('{p}')('{}');",
-        't|{P}.configure("{}")',
-        "T|{p}.setApiKey('{}')",
-        "H|{p}.authenticate(\"bob\", '{}')",
-        'O|req.Header.Set("X-{P}", "{}")',
-        'T|req.Header.Add("{p}-auth", "{}")',
-        'T|headers = {{"X-{P}-Key": "{}"}}',
-        'U|headers: {{ "{p}-appid": "{}" }}',
-        "H|curl -H 'X-{P}-Id: {}' https://api.{p}.com/v2/items",
-        "T|curl -H 'Authorization: Token token={}' https://{p}.com",
-        'H|curl "https://api.{p}.com/v1/items?api_key={}"',
-        "t|curl https://api.{p}.com/v1/items?auth={}&limit=2",
-        "T|curl https://api.{p}.io/{}/me",
-        "T|https://hooks.{p}.com/services/{}",
-        "O|https://{p}.com/webhook/{}",
-        "H|https://api.{p}.com/v1/search?q=x&appid={}",
-        "H|GET /v1/items?apikey={} HTTP/1.1\nHost: api.{p}.com",
-        "T|POST /login HTTP/1.1\nHost: {p}.com\nX-{P}-Auth: {}\n\n",
-        "T|[INFO] Sending request to the {p} API\n[DEBUG] Using Key={}\n[INFO] Response received: 200 OK",
-        "U|[INFO] Calling {p}\n[DEBUG] Using ID={}\n[INFO] done",
-        "T|<credential>\n  <id>{p}</id>\n  <secret>{{AQAAABAAA {}}}</secret>\n</credential>",
-        'T|func main() {{\n\turl := "https://api.{p}.com/v1/resource"\n\tsecret := "{}"\n\treq, err := http.NewRequest("GET", url, http.NoBody)\n}}',
-        'H|url = "https://api.{p}.com/v1"\nr = requests.get(url, auth=("bob", "{}"))',
-        'T|requests.get("https://api.{p}.com", headers={{"key": "{}"}})',
-        'T|resp = requests.post("https://{p}.com/api", params={{"app": "{}"}})',
-        "U|{p} = {P}(app_id='{}')",
-        'H|new {P}("{}", "https://{p}.com")',
-        "T|{P}::Client.new('{}')",
-        'T|let client = {P}Client::new("{}".to_string());',
-        'T|{P}Client client = new {P}Client("{}");',
-        'H|var {p} = new {P}.Api("bob", "{}");',
-        "T|$client = new \\\\{P}\\\\Client('{}');",
-        "T|{p} login bob {}",
-        'O|[{p}]\nendpoint = https://{p}.com\nuser = bob\nvalue = "{}"',
-        "O|- name: {U}\n  value: {}",
-        "T|env:\n  - {U}: {}",
-        "H|[{p}]\nusername = bob\nsid = {}",
-        'T|"env": {{"{U}": "{}"}}',
-    ),
-}
-
-SECOND: Final = {
-    "second, services": (
+    "later, services": (
         'T|{p}_cfg := map[string]string{{"endpoint": "https://{p}.com", "credential": "{}"}}',
         "H|{P} integration\n  site: eu\n  api-key: {}\n",
         "O|export default {{ {p}: {{ publicUrl: 'https://{p}.com', serverKey: '{}' }} }}",
@@ -153,8 +63,48 @@ SECOND: Final = {
         "H|{P}Service({p}_host, '{}')",
         "T|{p} = connect_{p}('bob', '{}')",
         'H|- {p}: "{}"',
+        'T|package main\n\nfunc main() {{\n\tclient := {p}.New("{}")\n\tclient.Run()\n}}',
+        "H|[DEBUG] {p}: sending x-auth={} to https://{p}.com/api",
+        "T|{P}_KEY is {}",
+        "H|export {U}_APPID={}",
+        "T|{p}.yml\n---\napi:\n  id: 44\n  hash: foo\n  credential: {}",
+        'T|<{P}Config apiKey="{}" region="eu"/>',
+        'O|const client = new {P}({{ bearer: "{}" }});',
+        "T|{p} {} active",
+        "H|{p}_username=bob {p}_password={}",
+        "U|{p}-api-token: {}",
+        'T|{p}="{}";',
+        "t|{p}->{}",
+        'H|curl --request GET --url "https://{p}.com/v1/me" --header "x-{p}-key: {}"',
+        'T|{p}:\n  - name: prod\n    secret: "{}"',
+        'T|{{"service":"{p}","token":"{}"}}',
+        'T|("{p}", "{}")',
+        "O|{U}_WEBHOOK=https://hooks.{p}.com/T0/B0/{}",
+        'T|{p}Client.withToken("{}").build()',
+        "H|# {p}\nusername: bob\npassword: {}",
+        "O|{p} personal token -> {}",
+        "T|`{p}` key: `{}`",
+        "T|| {p} | {} |",
+        "S|{p} pwd {}",
+        'T|    "X-{P}-Token": "{}",',
+        "H|https://{p}.com/api/v2/report?id=5&key={}",
+        'T|{p} = os.getenv("{U}", "{}")',
+        "T|{P}({}, region=eu)",
+        "O|token: {} # {p}",
+        "T|{p} connected using {}",
+        'T|let {p} = {P}(apiKey: "{}")',
+        "H|{p} private key: {}",
+        "T|docker run -e {U}_TOKEN={} {p}/agent",
+        "T|helm install x --set {p}.apiKey={}",
+        "H|{p} --license {} start",
+        "T|{p}cli -k {} list",
+        "T|machine api.{p}.com login bob password {}",
+        "H|xoxp {p} {}",
+        "U|{p} workspace key {}",
+        "T|{P} secret:\n{}\n",
+        "O|{p} oauth: client_id=12 client_secret={}",
     ),
-    "second, files": (
+    "later, files": (
         'B|  <Server>\n    <Host>ftp.example.org</Host>\n    <User>bob</User>\n    <Pass encoding="base64">{}</Pass>\n  </Server>',
         "B|[Sessions\\bob@example.org]\nHostName=example.org\nUserName=bob\nPassword={}\n",
         'D|{{\n  "host": "example.org",\n  "protocol": "ftp",\n  "user": "bob",\n  "pass": "{}",\n  "port": 21\n}}',
@@ -225,8 +175,58 @@ SECOND: Final = {
         'D|PASSWORD="{}"',
         "H|api_token: {}",
         "D|INSERT INTO wp_users (user_login, user_pass) VALUES ('bob', '{}');",
+        'B|{{"auths":{{"https://registry.{p}.com":{{"username":"bob","auth":"{}"}}}}}}',
+        "D|<FileZilla3><RecentServers><Server><Host>h</Host><User>bob</User><Pass>{}</Pass></Server></RecentServers></FileZilla3>",
+        "D|[Server]\nAdminPassword={}\nPort=3784",
+        'D|<data-source name="x"><connection host="h" user="root" password="{}"/></data-source>',
+        'D|"connections" : [{{"credentials" : [{{"databaseName" : "x", "userName" : "bob", "userPassword" : "{}"}}]}}]',
+        "P|---\ngithub.com:\n- user: bob\n  oauth_token: {}\n  protocol: https",
+        "H|---\nauthentication:\n  client_key: abc\n  api_key: {}",
+        "D|export PATH=$PATH:/x\nexport HOMEBREW_GITHUB_API_TOKEN=\nalias x=y\nexport SLACK_PASS={}",
+        "D|ssh bob@h\nmysql -u root -p{}\nexit",
+        "T|//npm.example.org/:_authToken={}\nregistry=https://npm.example.org",
+        "B|_auth = {}\nemail = bob@example.org",
+        "D|https://bob:{}@github.com",
+        'T|{{"remote":{{"host":"h","user":"bob","password":"{}"}}}}',
+        'D|{{"hostname":"h","username":"bob","password":"{}","secure":true}}',
+        'D|conn.login("bob@example.org", "{}" + "tok", cb)',
+        "D|[db]\nhost=h\nuser=bob\npass={}\n",
+        "D|production:\n  clients:\n    default:\n      options:\n        user: bob\n        password: {}",
+        "D|host:5432:*:bob:{}",
+        'H|{{"access_token":"{}","email":"bob@example.org"}}',
+        'D|$CONF["password"] = "{}";',
+        "D|$db_password = '{}';\n$db_user = 'bob';",
+        "D|public $password = '{}';",
+        "H|public $secret = '{}';",
+        'T|<?php\nreturn ["key" => "{}"];',
+        "D|'password'  => '{}',\n'prefix' => '',",
+        "P|bob:{}:1000:1000:Bob:/home/bob:/bin/bash",
+        'D|INSERT INTO `users` VALUES (1,"bob","{}","x");',
+        "H|LOCK TABLES `users` WRITE;\nINSERT INTO `users` VALUES (1,'bob','{}');",
+        "T|aws_access_key_id=x\naws_secret_access_key={}\n",
+        "S|[default]\naccess_key = x\nsecret_key = {}\n",
+        "D|openvpn\nbob\n<auth-user-pass>\nbob\n{}\n</auth-user-pass>",
+        "D|user-password {}",
+        "D|<property>\n  <name>hadoop.password</name>\n  <value>{}</value>\n</property>",
+        'D|<param name="dbPassword">{}</param>',
+        'D|<bean><property name="password"><value>{}</value></property></bean>',
+        'D|<Resource name="jdbc/x" username="bob" password="{}" driverClassName="x"/>',
+        'D|<user username="tomcat" password="{}" roles="manager"/>',
+        "D|ldap.bind.password={}",
+        "D|bindpw {}",
+        "D|olcRootPW: {}",
+        "D|rootpw {}",
+        'D|    Password = "{}";',
+        "D|vnc.password: {}",
+        'D|set ftp:password "{}"',
+        "D|login: bob\npasswd: {}",
+        'D|sudo_password="{}"',
+        "D|DB_PASS: {}",
+        "D|ansible_ssh_pass={}",
+        "D|h ansible_user=bob ansible_password={}",
+        'D|os.environ["PGPASSWORD"]="{}"',
     ),
-    "second, code": (
+    "later, code": (
         'D|password = "{}" # nosec',
         "D|$password = '{}';",
         'D|my $pass = "{}";',
@@ -319,35 +319,80 @@ SECOND: Final = {
         "D|rdesktop -u bob -p {} host",
         "D|net use Z: \\\\host\\x /user:bob {}",
         'D|expect "password:"\nsend "{}\\r"',
+        'D|if (password != "{}") {{',
+        'D|return username == "bob" && password == "{}";',
+        'D|when("bob") password = "{}"',
+        'D|def connect(host="h", user="bob", passwd="{}"):',
+        'D|public static string Password => "{}";',
+        'D|public string Password {{ get; set; }} = "{}";',
+        'D|string password = @"{}";',
+        'D|_password = "{}"',
+        'D|m_strPassword = _T("{}");',
+        'D|this.state = {{ password: "{}" }};',
+        'D|const {{ password = "{}" }} = props;',
+        'D|password: process.env.PASSWORD || "{}",',
+        'D|password: ENV.fetch("PASSWORD", "{}")',
+        'D|password=os.getenv("PW", default="{}")',
+        'D|click.option("--password", default="{}")',
+        "D|parser.add_argument('--password', default='{}')",
+        'D|flag.String("password", "{}", "the password")',
+        'D|@Value("${{db.password:{}}}")',
+        'D|.withPassword("{}")',
+        'D|.setPassword("{}".toCharArray())',
+        'D|auth.inMemoryAuthentication().withUser("bob").password("{{noop}}{}")',
+        'D|sqlContext.read.option("password", "{}")',
+        'D|requests.post(url, data={{"user": "bob", "password": "{}"}})',
+        'D|$http.post(url, {{ password: "{}" }})',
+        'D|urllib.request.urlopen("http://bob:{}@h/")',
+        'D|ftp.login("bob", "{}")',
+        'D|ftp_login($c, "bob", "{}");',
+        'D|imaplib.IMAP4_SSL("h").login("bob", "{}")',
+        'D|ssh.connect("h", 22, "bob", "{}")',
+        'D|new MySqlConnection("server=h;user id=bob;password={};database=x")',
+        'D|PDO("mysql:host=h", "bob", "{}")',
+        'D|mysqli_connect("h", "bob", "{}", "x")',
+        'D|KeyStore.getInstance("JKS").load(in, "{}".toCharArray());',
+        'H|SecretKeySpec("{}".getBytes(), "AES")',
+        'H|Fernet(b"{}")',
+        'T|AES.new("{}", AES.MODE_CBC, iv)',
+        'T|openai.api_key = "{}"',
+        'T|stripe.setPublishableKey("{}")',
+        'T|firebase.initializeApp({{ apiKey: "{}" }})',
+        'T|Twilio::REST::Client.new("AC1", "{}")',
+        'T|cloudinary.config(cloud_name="x", api_key="1", api_secret="{}")',
+        "T|setenv API_TOKEN {}",
+        "T|set -x API_TOKEN {}",
+        'D|read -p pw <<< "{}"; password=$pw',
+        'D|password="{}" ; export password',
+        "D|PASS={}; echo $PASS",
+        "D|Password:={}",
+        "D|pw={}",
+        "D|user/password: bob/{}",
+        "D|the password for bob is {}",
+        "D|password `{}`",
+        "D|**Password:** {}",
+        "D|Password | {}",
+        "D|pass = {} // changed",
+        'D|"password":"{}"',
+        'D|\\"password\\":\\"{}\\"',
+        "D|&quot;password&quot;:&quot;{}&quot;",
+        "D|password%3D{}%26x",
+        "U|tenant secret {}",
+        'U|"secret": "{}"',
+        "U|apikey={}",
+        'H|"nonce": "{}"',
+        'H|salt: "{}"',
+        'H|iv = "{}"',
+        'B|encryptionKey: "{}"',
+        "B|-----BEGIN RSA PRIVATE KEY-----\\n{}\\n-----END RSA PRIVATE KEY-----",
+        "T|sessionid={}; csrftoken=x",
+        "T|PHPSESSID={}",
+        'T|"refreshToken" : "{}"',
+        "O|id_token: {}",
     ),
 }
-"""Written when the rules for the forms above were done, and measured once before any rule was changed for them."""
 
 
-def unseen(rng: random.Random, *, each: int) -> Iterator[tuple[str, str, str]]:
+def later_forms(rng: random.Random, *, each: int) -> Iterator[tuple[str, str, str]]:
     """Kind, text and secret of every form with `each` different values and names."""
     yield from drawn_from(FORMS, rng, each)
-
-
-def second(rng: random.Random, *, each: int) -> Iterator[tuple[str, str, str]]:
-    """The same of the second set."""
-    yield from drawn_from(SECOND, rng, each)
-
-
-def drawn_from(table: dict[str, tuple[str, ...]], rng: random.Random, each: int) -> Iterator[tuple[str, str, str]]:
-    """Kind, text and secret of every form of a table."""
-    for kind, forms in table.items():
-        for form in forms:
-            maker, _, template = form.partition("|")
-            for _ in range(each):
-                secret, name = MAKERS[maker](rng), invented(rng)
-                text = template.replace("{p}", name).replace("{P}", name.capitalize()).replace("{U}", name.upper())
-                yield kind, text.format(*[secret] * text.count("{}")), secret
-
-
-def invented(rng: random.Random) -> str:
-    """A name such as companies have: two or three syllables, and often a word of the trade."""
-    syllables = "".join(rng.choice("bcdfgklmnprstvz") + rng.choice("aeiou") for _ in range(rng.choice((2, 2, 3))))
-    return syllables + rng.choice(
-        ("", "", "ly", "io", "r", "x", "hub", "cloud", "mail", "pay", "api", "desk", "base", "sms")
-    )
