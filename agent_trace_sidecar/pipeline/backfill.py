@@ -9,7 +9,7 @@ learns from it and stores it no second time. Ids derive from OpenCode's own, so 
 import asyncio
 import heapq
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid4, uuid5
@@ -21,7 +21,7 @@ from agent_trace_sidecar import opencode
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.opencode.store import SessionSource, StoredSession
 from agent_trace_sidecar.opencode.told import Known, Told
-from agent_trace_sidecar.opencode.wire import Envelope, parse
+from agent_trace_sidecar.opencode.wire import Envelope, Observed, parse
 from agent_trace_sidecar.pipeline.daemon import Daemon
 from agent_trace_sidecar.postgres.connection import connect
 from agent_trace_sidecar.postgres.recorded import Recorded, Stored
@@ -33,7 +33,6 @@ from agent_trace_sidecar.workspace.recalled import Plan, Recaller
 _NAMESPACE: Final = UUID("5a1f0f6e-6a35-5c1e-8a53-1a3b8f0f4d11")
 _FORGET: Final = "DELETE FROM agent_trace_sources WHERE source_id = $1 AND kind = 'backfill'"
 """The checkpoint of a log that is told to its end: the next backfill makes another one."""
-_KNOWN: Final = b',"observed":{"known":true}}'
 
 
 class Wanted(NamedTuple):
@@ -167,7 +166,7 @@ class Backfill:
                 plan, kinds = await asyncio.to_thread(telling.planned)
                 missing = kinds.total()
                 if missing and not dry_run:
-                    await self._ship(connection, source, telling, plan)
+                    await self._ship(connection, source, telling, plan, recorded.records)
                 all_kinds += kinds
                 total = Filled(
                     total.sessions + len(family.sessions),
@@ -189,16 +188,28 @@ class Backfill:
                     yield session, await asyncio.to_thread(_compared, source, session, known, recorded.events)
 
     async def _ship(
-        self, connection: asyncpg.Connection, source: SessionSource, telling: "Telling", plan: Plan
+        self,
+        connection: asyncpg.Connection,
+        source: SessionSource,
+        telling: "Telling",
+        plan: Plan,
+        records: Mapping[tuple[str, str], tuple[str, float]],
     ) -> None:
         redactor = self._daemon.redactor
 
         def lines() -> Iterator[StoreLine]:
-            recaller = Recaller(plan, redactor.holds_secret, is_secret_path=is_secret_path, data_home=source.data_home)
+            recaller = Recaller(
+                plan,
+                redactor.holds_secret,
+                is_secret_path=is_secret_path,
+                data_home=source.data_home,
+                records=records,
+            )
             for line, envelope, known in telling.envelopes():
                 saw = recaller.observe(envelope, opencode.read(envelope))
                 if known:
-                    yield StoreLine(Redacted.from_spool(line[:-1] + _KNOWN))
+                    again = msgspec.json.encode(Observed(known=True, recorded=saw.recorded if saw else None))
+                    yield StoreLine(Redacted.from_spool(line[:-1] + b',"observed":' + again + b"}"))
                 else:
                     yield StoreLine(line, msgspec.json.encode(saw) if saw else None)
 

@@ -11,6 +11,11 @@ _ROWS: Final = """
 SELECT event_id, occurred_at, source_id, event_name, tool, payload::text FROM agent_trace_events
 WHERE session_id = ANY ($1::text[]) ORDER BY occurred_at, source_id, seq
 """
+_RECORDS: Final = """
+SELECT event_id, recorded_at, record #>> '{metadata,io.opencode.message_id}' AS message_id,
+       record #>> '{metadata,io.opencode.call_id}' AS call_id
+FROM agent_trace_records WHERE session_id = ANY ($1::text[])
+"""
 _HOOKS: Final = ("tool.execute.", "chat.", "command.execute.")
 _MEMORY_BYTES: Final = 16 * 1024 * 1024
 """Beyond it the events wait in a temporary file; they are redacted already."""
@@ -34,6 +39,8 @@ class Recorded:
     def __init__(self) -> None:
         self._file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES)  # noqa: SIM115 - see __exit__
         self.events = 0
+        self.records: dict[tuple[str, str], tuple[str, float]] = {}
+        """By message and call: id and time (ms) of the event that its record was made of."""
 
     def __enter__(self) -> Self:
         return self
@@ -58,6 +65,9 @@ class Recorded:
                 )
                 self._file.write(head + b"\n" + payload.strip()[1:-1] + b"\n")
                 self.events += 1
+        for row in await connection.fetch(_RECORDS, sessions):
+            made_of = (str(row["event_id"]), round(row["recorded_at"].timestamp() * 1000))
+            self.records[row["message_id"] or "", row["call_id"] or ""] = made_of
 
     def __iter__(self) -> Iterator[Stored]:
         """Each event, from the first on."""

@@ -8,7 +8,7 @@ of HEAD is read: it says where HEAD stood at a time, and what git brought.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -110,6 +110,7 @@ class Recaller:
         *,
         is_secret_path: Callable[[str], bool],
         data_home: Path | None,
+        records: Mapping[tuple[str, str], tuple[str, float]],
     ) -> None:
         """Begin before the first event.
 
@@ -118,10 +119,12 @@ class Recaller:
             is_secret: whether a text may hold a secret; such a line gets no hash.
             is_secret_path: whether a file is secret as a whole by its path.
             data_home: the folder in which OpenCode's own lies; None where there are no snapshots.
+            records: by message and call what of them is recorded already, see `wire.Observed.recorded`.
         """
         self._plan = plan
         self._is_secret = is_secret
         self._is_secret_path = is_secret_path
+        self._records = records
         self._snapshots = Snapshots(data_home) if data_home is not None else None
         self._rewrites = Rewrites(Revisions())
         self._logs: dict[Path, _HeadLog] = {}
@@ -175,11 +178,12 @@ class Recaller:
         except (ValueError, RecursionError):
             call.command = ""
         self._steps.began(seen.session_id, call)
+        recorded = self._records.get((message_id, call.call_id))
         if isinstance(outcome, CallFailed) or not edits:
-            return None
+            return Observed(recorded=recorded) if recorded else None
         edited = list(self._edited(envelope, seen.session_id or "", message_id, outcome))
         self._steps.edited(seen.session_id, call, edited)
-        return Observed(call.vcs, tuple(one.change for one in edited))
+        return Observed(call.vcs, tuple(one.change for one in edited), recorded=recorded)
 
     def _edited(self, envelope: Envelope, session_id: str, message_id: str, done: CallDone) -> Iterator[Edited]:
         plan = self._plan.steps.get(message_id, StepPlan())
