@@ -123,5 +123,7 @@ def _guard_standard_descriptors() -> None:
 
 
 def _fail(sentence: str, code: int) -> int:
-    print(f"{PROGRAM}: {sentence}", file=sys.stderr)
+    from agent_trace_sidecar.commands.output import complain  # noqa: PLC0415 - `--help` needs none of it
+
+    complain(sentence)
     return code

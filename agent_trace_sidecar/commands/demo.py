@@ -9,7 +9,6 @@ import asyncio
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -25,7 +24,10 @@ from agent_trace_sidecar.commands import stats as stats_command
 from agent_trace_sidecar.commands.common import PROGRAM, CommandError
 from agent_trace_sidecar.commands.database import with_database, with_url
 from agent_trace_sidecar.commands.init import own_command
+from agent_trace_sidecar.commands.output import say
 from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.limits import processes
+from agent_trace_sidecar.limits.files import private_folder, write_whole
 from agent_trace_sidecar.pipeline.replay import replay
 from agent_trace_sidecar.telemetry import logging as log
 
@@ -36,6 +38,8 @@ _BUNDLED: Final = (
 _FILE: Final = "prices.py"
 _PLACE: Final = b"/home/anna/shop"
 """Where the repository stood when the sessions were recorded."""
+_GIT_S: Final = 60.0
+_GIT_BYTES: Final = 1024 * 1024
 
 _STORED: Final = """
 SELECT count(*) AS events, count(DISTINCT source_id) AS runs, min(occurred_at) AS began,
@@ -71,7 +75,7 @@ def run(config: Config, _: argparse.Namespace) -> int:
     project = folder / "shop"
     _make_repository(bundled / "repository.fast-import", project)
     events = folder / "sessions.jsonl"
-    events.write_bytes((bundled / "sessions.jsonl").read_bytes().replace(_PLACE, str(project).encode()))
+    write_whole(events, (bundled / "sessions.jsonl").read_bytes().replace(_PLACE, str(project).encode()))
     try:
         asyncio.run(replay(config, log.logger(), [events], lambda *_: None))
     finally:
@@ -85,20 +89,22 @@ def _make_repository(history: Path, project: Path) -> None:
     """Make the repository with its commits, if it is not there yet."""
     if (project / _FILE).is_file():
         return
-    git = shutil.which("git")
+    git = processes.find("git")
     if git is None:
         raise CommandError("the demo makes a git repository: install git.")
     shutil.rmtree(project, ignore_errors=True)  # of a demo that was interrupted
-    project.mkdir(parents=True)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
-    for command in ("init -q -b main", "fast-import --quiet", "checkout -q main"):
-        with history.open("rb") as commits:
-            done = subprocess.run(
-                [git, *command.split()], cwd=project, env=environment, stdin=commits, capture_output=True, check=False
+    private_folder(project)
+    env = {**processes.environment(), "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    commits = history.read_bytes()
+    for command, given in (("init -q -b main", b""), ("fast-import --quiet", commits), ("checkout -q main", b"")):
+        try:
+            done = processes.run(
+                [git, *command.split()], cwd=project, env=env, given=given, timeout_s=_GIT_S, max_bytes=_GIT_BYTES
             )
-        if done.returncode != 0:
-            raise CommandError(f"`git {command}` failed in {project}: {done.stderr.decode(errors='replace').strip()}")
+        except processes.ProcessError as exc:
+            raise CommandError(f"`git {command}` {exc}.") from None
+        if done.code:
+            raise CommandError(f"`git {command}` failed in {project}.")
 
 
 def _show(config: Config, project: Path) -> None:
@@ -118,22 +124,23 @@ def _show(config: Config, project: Path) -> None:
 
     shown = with_database(config, gathered)
     stored, masked = shown.stored, shown.masked
-    print(f"{stored['runs']} runs of OpenCode: {stored['events']} events and {stored['records']} records stored.\n")
-    print(f"Who wrote shop/{_FILE}:")
+    say(f"{stored['runs']} runs of OpenCode: {stored['events']} events and {stored['records']} records stored.", "")
+    say(f"Who wrote shop/{_FILE}:")
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    print("\n".join(blame_command.as_text(shown.blame, colour=colour)))
-    print("\nAI-written lines and their cost:")
-    print("\n".join(stats_command.as_text(shown.stats)))
-    print(
-        f"\nSecrets in the output of `{masked['command']}` were masked before storage: {masked['secrets']} values in "
-        f"{masked['events']} events."
+    say(*blame_command.as_text(shown.blame, colour=colour))
+    say("", "AI-written lines and their cost:")
+    say(*stats_command.as_text(shown.stats))
+    say(
+        "",
+        f"Secrets in the output of `{masked['command']}` were masked before storage: {masked['secrets']} values in "
+        f"{masked['events']} events.",
     )
-    print("\nReports, for a browser:")
+    say("", "Reports, for a browser:")
     for page in _pages(config, project, shown):
-        print(f"  {page}")
-    print("\nNext commands:")
+        say(f"  {page}")
+    say("", "Next commands:")
     for command in _next_commands(config.state_path, project):
-        print(f"  {command}")
+        say(f"  {command}")
 
 
 def _pages(config: Config, project: Path, shown: _Shown) -> list[Path]:
@@ -158,14 +165,13 @@ def _next_commands(folder: Path, project: Path) -> list[str]:
     """Commands for the user's shell: they call a script that names the demo's data, and may stand anywhere."""
     script = folder / PROGRAM
     words = " ".join(map(shlex.quote, own_command()))
-    script.write_text(
+    text = (
         f"#!/bin/sh\n# {PROGRAM} on the data of its demo.\n"
         f"unset DATABASE_URL AGENT_TRACE_DATABASE_URL\n"
-        f'AGENT_TRACE_STATE_DIR={shlex.quote(str(folder))} exec {words} "$@"\n',
-        encoding="utf-8",
+        f'AGENT_TRACE_STATE_DIR={shlex.quote(str(folder))} exec {words} "$@"\n'
     )
-    script.chmod(0o755)
+    write_whole(script, text.encode(), mode=0o700)
     commands = ["stats --by session", "export"]
-    if shutil.which("psql"):
+    if processes.find("psql"):
         commands.append("psql -c 'SELECT title, ai_lines, cost FROM agent_trace_sessions'")
     return [f"cd {shlex.quote(str(project))}", *(f"../{PROGRAM} {command}" for command in commands)]

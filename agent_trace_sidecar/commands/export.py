@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-from agent_trace_sidecar.commands.common import PROGRAM, CommandError, UsageError
+from agent_trace_sidecar.commands.common import CommandError, UsageError
 from agent_trace_sidecar.commands.database import with_database
+from agent_trace_sidecar.commands.output import complain, say_json
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.records.trace import TraceError, read_record
 from agent_trace_sidecar.workspace.checkout import CheckoutError, checkout_of
@@ -49,10 +49,10 @@ def run(config: Config, given: argparse.Namespace) -> int:
         unread = 0
         async for record in export(connection, chosen):
             if isinstance(record, str):
-                print(record)
+                say_json(record)
             else:
                 unread += 1
-                print(f"{PROGRAM}: a record can't be exported: {record}", file=sys.stderr)
+                complain(f"a record can't be exported: {record}")
         return 1 if unread else 0
 
     return with_database(config, work)

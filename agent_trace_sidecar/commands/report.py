@@ -1,7 +1,6 @@
 """The command `report`: one HTML file that shows a repository, a session or a span of time."""
 
 import argparse
-import os
 import re
 from collections.abc import Callable
 from contextlib import closing
@@ -13,8 +12,10 @@ import asyncpg
 
 from agent_trace_sidecar.commands.common import CommandError, UsageError
 from agent_trace_sidecar.commands.database import with_database
+from agent_trace_sidecar.commands.output import say
 from agent_trace_sidecar.commands.progress import Counting
 from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.limits.files import write_whole
 from agent_trace_sidecar.pipeline.daemon import make_redactor
 from agent_trace_sidecar.redaction import Redactor
 from agent_trace_sidecar.report import repository, session, since
@@ -50,9 +51,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(config: Config, given: argparse.Namespace) -> int:
     """Make a page, write it, and say where it is."""
     output, size, page = write_page(config, given)
-    print(f"{output}  {size / 1e6:.1f} MB  {_NOT_PRINTABLE.sub('�', page.title)}")
-    for note in page.notes:
-        print(f"  {_NOT_PRINTABLE.sub('�', note)}")
+    say(f"{output}  {size / 1e6:.1f} MB  {page.title}", *(f"  {note}" for note in page.notes))
     return 0
 
 
@@ -67,9 +66,6 @@ def write_page(config: Config, given: argparse.Namespace) -> tuple[Path, int, Pa
     with closing(Counting("report")) as progress:
         page = _page(config, given, progress.update)
     return output, _write(output, render(page, datetime.now(UTC))), page
-
-
-_NOT_PRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def _check(given: argparse.Namespace) -> None:
@@ -137,14 +133,10 @@ def _name(given: argparse.Namespace) -> str:
 
 
 def _write(output: Path, text: str) -> int:
-    """Write all of it or nothing."""
+    """Write all of it or nothing; whoever else may read it is for the user to say."""
     whole = text.encode()
-    draft = output.with_name(f".{output.name}.{os.getpid()}")
     try:
-        draft.write_bytes(whole)
-        draft.replace(output)
+        write_whole(output, whole)
     except OSError as exc:
         raise CommandError(f"{output} can't be written: {exc.strerror}.") from None
-    finally:
-        draft.unlink(missing_ok=True)
     return len(whole)

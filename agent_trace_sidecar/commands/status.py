@@ -13,6 +13,7 @@ import msgspec
 
 from agent_trace_sidecar.commands.common import CommandError
 from agent_trace_sidecar.commands.database import database_place, with_database
+from agent_trace_sidecar.commands.output import say, say_json
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.postgres.migrate import schema_version
 from agent_trace_sidecar.records.build import Builder, BuildSettings
@@ -132,7 +133,10 @@ def run(config: Config, given: argparse.Namespace) -> int:
         error = str(exc)
     root = config.state_path / SPOOL_FOLDER
     found = judge(database_place(config), error, stored, from_spools(root), trouble(root))
-    print(msgspec.json.encode(found).decode() if given.json else as_text(found))
+    if given.json:
+        say_json(msgspec.json.encode(found).decode())
+    else:
+        say(*as_text(found))
     return 0 if found.healthy else 1
 
 
@@ -256,7 +260,7 @@ def judge(
     )
 
 
-def as_text(status: Status) -> str:
+def as_text(status: Status) -> list[str]:
     """The same for a person."""
     lines = [f"{'healthy' if status.healthy else 'UNHEALTHY'}: {status.database}"]
     lines += [f"  ! {problem}" for problem in status.problems]
@@ -294,7 +298,7 @@ def as_text(status: Status) -> str:
             f"  {s.updated_at}  {s.instance}  {s.host}  {s.highest_seq} events  {s.directory or '-'}{_missing(s)}"
             for s in status.stored.sources
         ]
-    return "\n".join(lines)
+    return lines
 
 
 def _missing(source: Source) -> str:

@@ -79,6 +79,7 @@ class Follow(Daemon):
         self._abandoned_s, self._renew_s = abandoned_s, renew_s
         self._flush_s = config.flush_ms / 1000
         self._tail = Tail()
+        self._links: set[str] = set()
         self._looked = asyncio.Event()
         self._wake = asyncio.Event()
         self._stopping = False
@@ -148,7 +149,9 @@ class Follow(Daemon):
         """Look at the files again and again; a tenth of the time at most goes into it."""
         while True:
             began = time.monotonic()
-            seen = await asyncio.to_thread(look, self._paths)
+            links: set[str] = set()
+            seen = await asyncio.to_thread(look, self._paths, links)
+            self._report_links(links)
             self._tail.update(seen, time.monotonic())
             self._tell_gone()
             if self._stopping:
@@ -161,6 +164,12 @@ class Follow(Daemon):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
+
+    def _report_links(self, links: set[str]) -> None:
+        """Links found in a folder are not followed; each is reported once."""
+        for path in sorted(links - self._links):
+            self.logger.warning("tail_link_ignored", path=path, hint="name the link itself to follow it")
+        self._links = links
 
     def _tell_gone(self) -> None:
         """Lines that can't be read any more are a loss, unless a copy of the file holds them."""

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
+from agent_trace_sidecar.limits.files import read_whole
+
 _IGNORED: Final = frozenset(
     {
         "client_encoding",
@@ -49,6 +51,7 @@ _FROM_ENVIRONMENT: Final = {
 }
 """What the driver does not read there by itself, or can't use as it is."""
 _FILES: Final = ("sslcert", "sslkey", "sslrootcert", "sslcrl")
+_MAX_FILE_BYTES: Final = 1024 * 1024
 _SCHEMES: Final = ("postgres", "postgresql")
 
 
@@ -175,8 +178,8 @@ def _service(name: str, environ: Mapping[str, str]) -> dict[str, str]:
     places = list(_service_files(environ))
     for place in places:
         try:
-            text = place.read_text(encoding="utf-8")
-        except OSError:
+            text = read_whole(place, _MAX_FILE_BYTES).data.decode()
+        except (OSError, UnicodeError):
             continue
         found = _section(text, name)
         if found is not None:

@@ -4,22 +4,24 @@ To export them takes 0.3 to 0.5 s, once per version, off the start-up path; to p
 are there within a few milliseconds. A cache that can't be written only costs the next start that time.
 """
 
+import contextlib
 import json
 import os
-import stat
-import tempfile
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import re2
 
+from agent_trace_sidecar.limits import processes
+from agent_trace_sidecar.limits.files import read_own, state_folder, write_whole
 from agent_trace_sidecar.redaction import rules
 from agent_trace_sidecar.redaction.prefilter import required_literals
 from agent_trace_sidecar.redaction.rules import Knowledge, Rule, Words, compiled
 
 EXPORT_SECONDS: Final = 20.0
 """How long the export may take before the bundled rules stay alone."""
+_MAX_BYTES: Final = 64 * 1024 * 1024
 _REACH: Final = 4096
 _W: Final = Words("kingfisher")
 
@@ -46,12 +48,7 @@ def load(cache_dir: Path | None) -> list[Rule] | None:
     if cache_dir is None:
         return None
     try:
-        handle = os.open(_cache_file(cache_dir), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(handle, "rb") as file:
-            found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
-                return None
-            cached = msgspec.json.decode(file.read(), type=_Cached)
+        cached = msgspec.json.decode(read_own(_cache_file(cache_dir), _MAX_BYTES), type=_Cached)
     except (OSError, ValueError):
         return None
     if not cached.exported or not cached.known.rules:
@@ -65,21 +62,18 @@ def export(cache_dir: Path | None) -> list[Rule]:
 
     Raises OSError, ValueError or ImportError.
     """
-    import subprocess  # noqa: PLC0415 - as below
-
     from kingfisher import get_binary_path  # type: ignore[import-untyped] # noqa: PLC0415 - only where the cache is missing
 
+    command = [os.path.abspath(get_binary_path()), "--no-update-check", "rules", "list", "--format", "json"]  # noqa: PTH100
     try:
-        done = subprocess.run(
-            [get_binary_path(), "--no-update-check", "rules", "list", "--format", "json"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=EXPORT_SECONDS,
-            check=True,
+        done = processes.run(
+            command, cwd=Path("/"), env=processes.environment(), timeout_s=EXPORT_SECONDS, max_bytes=_MAX_BYTES
         )
-    except subprocess.SubprocessError as error:
-        raise OSError("kingfisher did not list its rules") from error
-    exported = [rule for row in json.loads(done.stdout) if (rule := _rule(row))]
+    except processes.ProcessError as error:
+        raise OSError(f"kingfisher {error}") from error
+    if done.code:
+        raise OSError("kingfisher did not list its rules")
+    exported = [rule for row in json.loads(done.output) if (rule := _rule(row))]
     if not exported:
         raise ValueError("kingfisher listed no rules")
     if cache_dir is not None:
@@ -107,11 +101,6 @@ def _cache_file(cache_dir: Path) -> Path:
 
 def _keep(cache_dir: Path, cached: _Cached) -> None:
     """Write the cache whole or not at all, readable for its owner alone, and through no link."""
-    try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=cache_dir, prefix=".rules-")
-        with os.fdopen(handle, "wb") as file:
-            file.write(msgspec.json.encode(cached))
-        Path(name).replace(_cache_file(cache_dir))
-    except OSError:
-        return
+    with contextlib.suppress(OSError):
+        state_folder(cache_dir)
+        write_whole(_cache_file(cache_dir), msgspec.json.encode(cached))

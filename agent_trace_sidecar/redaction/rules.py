@@ -17,8 +17,10 @@ from typing import Any, Final
 import msgspec
 import re2
 
+from agent_trace_sidecar.limits.files import read_whole
 from agent_trace_sidecar.redaction.prefilter import required_literals
 
+_MAX_FILE_BYTES: Final = 16 * 1024 * 1024
 _DATA: Final = Path(__file__).parent / "data"
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,59}")
 _FRAGMENT: Final = re.compile(r"\{\{(\w+)\}\}")
@@ -140,7 +142,7 @@ class Words:
 def read_rules(path: Path) -> list[Rule]:
     """The rules of a user's file: TOML, or JSON lines with the same fields. Raises RuleError."""
     try:
-        text = path.read_text("utf-8")
+        text = read_whole(path, _MAX_FILE_BYTES).data.decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise RuleError(f"{path}: the redaction rules can't be read: {reason}") from error

@@ -11,6 +11,7 @@ from uuid import NAMESPACE_URL, uuid5
 import msgspec
 
 from agent_trace_sidecar.limits import MAX_LINE_BYTES, READ_BYTES
+from agent_trace_sidecar.limits.files import open_regular
 from agent_trace_sidecar.records.rows import LogName
 from agent_trace_sidecar.redaction import Redactor
 from agent_trace_sidecar.sources.cursor import LineCursor, masked_by
@@ -29,7 +30,7 @@ class FileLog:
         Raises:
             OSError: it can't be read, or is no regular file.
         """
-        self._file = path.open("rb")
+        self._file = open_regular(path)
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             self._file.close()

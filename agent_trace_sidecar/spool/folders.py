@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Final
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from agent_trace_sidecar.limits.files import private_folder, state_folder
+
 SPOOL_FOLDER: Final = "spool"
 """In the state folder: where the spools are."""
 _FOLDER: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[0-9a-f]{8}")
@@ -65,7 +67,9 @@ def extent(folder: Path) -> tuple[int, int]:
 def create(folder: Path) -> int:
     """Make a spool's folder and its lock. It gets its name when it is locked: nobody takes it for a dead one's."""
     newborn = folder.with_name(f".{folder.name}")
-    newborn.mkdir(mode=0o700, parents=True, exist_ok=True)
+    state_folder(folder.parent.parent)
+    private_folder(folder.parent)
+    private_folder(newborn)
     fd = lock(newborn)
     try:
         newborn.rename(folder)

@@ -1,5 +1,8 @@
 """Every bound of the sidecar, in one place, each with the reason for its size.
 
+The modules beside this one hold the outside world to bounds. `files`, `processes`, `sqlite`, `text` and `watchdog` are
+the only ways to read what others made, to write, to start a program, to show a foreign text and to end a wait.
+
 The shim's own bounds stand at the top of opencode-shim/index.js.
 """
 
