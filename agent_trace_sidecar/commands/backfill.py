@@ -13,6 +13,7 @@ from pathlib import Path
 import asyncpg
 
 from agent_trace_sidecar.commands.common import CommandError, UsageError
+from agent_trace_sidecar.commands.output import say, say_json
 from agent_trace_sidecar.commands.progress import Counting
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.opencode.store import ExportedSession, SessionSource, Store, StoreError, store_files
@@ -157,10 +158,9 @@ def _sum(done: Sequence[Filled]) -> Filled:
 
 def _print(done: Filled, given: argparse.Namespace) -> None:
     if given.json:
-        print(json.dumps({**done._asdict(), "kinds": dict(done.kinds), "dry_run": given.dry_run}))
+        say_json(json.dumps({**done._asdict(), "kinds": dict(done.kinds), "dry_run": given.dry_run}))
         return
-    for line in _sentences(done, dry_run=given.dry_run):
-        print(line)
+    say(*_sentences(done, dry_run=given.dry_run))
 
 
 def _sentences(done: Filled, *, dry_run: bool) -> Iterator[str]:

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from agent_trace_sidecar.commands.backfill import chosen_arguments, filling, opened_stores, wanted
+from agent_trace_sidecar.commands.output import say, say_json
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.opencode.store import SessionSource, Store, StoredSession, store_files
 from agent_trace_sidecar.pipeline.backfill import Backfill, Compared, Wanted
@@ -95,11 +96,11 @@ def run(config: Config, given: argparse.Namespace) -> int:
         chosen = wanted(given)
         entries, filled = asyncio.run(_compare(config, sources, chosen, fill=given.fill))
     if given.json:
-        print(json.dumps({"sessions": [one.as_json() for one in entries], "filled_events": filled}))
+        say_json(json.dumps({"sessions": [one.as_json() for one in entries], "filled_events": filled}))
     else:
-        print("\n".join(_table(entries)))
+        say(*_table(entries))
         if filled:
-            print(f"{filled} missing events are stored now.")
+            say(f"{filled} missing events are stored now.")
     return 1 if any(one.missing for one in entries) and not given.fill else 0
 
 

@@ -193,7 +193,7 @@ class Backfill:
         source: SessionSource,
         telling: "Telling",
         plan: Plan,
-        records: Mapping[tuple[str, str], tuple[str, float]],
+        records: Mapping[tuple[str, str], tuple[str, float, str]],
     ) -> None:
         redactor = self._daemon.redactor
 

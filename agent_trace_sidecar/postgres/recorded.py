@@ -12,7 +12,7 @@ SELECT event_id, occurred_at, source_id, event_name, tool, payload::text FROM ag
 WHERE session_id = ANY ($1::text[]) ORDER BY occurred_at, source_id, seq
 """
 _RECORDS: Final = """
-SELECT event_id, recorded_at, record #>> '{metadata,io.opencode.message_id}' AS message_id,
+SELECT event_id, recorded_at, source_id, record #>> '{metadata,io.opencode.message_id}' AS message_id,
        record #>> '{metadata,io.opencode.call_id}' AS call_id
 FROM agent_trace_records WHERE session_id = ANY ($1::text[])
 """
@@ -39,8 +39,8 @@ class Recorded:
     def __init__(self) -> None:
         self._file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES)  # noqa: SIM115 - see __exit__
         self.events = 0
-        self.records: dict[tuple[str, str], tuple[str, float]] = {}
-        """By message and call: id and time (ms) of the event that its record was made of."""
+        self.records: dict[tuple[str, str], tuple[str, float, str]] = {}
+        """By message and call: id, time (ms) and run of the event that its record was made of."""
 
     def __enter__(self) -> Self:
         return self
@@ -66,7 +66,7 @@ class Recorded:
                 self._file.write(head + b"\n" + payload.strip()[1:-1] + b"\n")
                 self.events += 1
         for row in await connection.fetch(_RECORDS, sessions):
-            made_of = (str(row["event_id"]), round(row["recorded_at"].timestamp() * 1000))
+            made_of = (str(row["event_id"]), round(row["recorded_at"].timestamp() * 1000), str(row["source_id"]))
             self.records[row["message_id"] or "", row["call_id"] or ""] = made_of
 
     def __iter__(self) -> Iterator[Stored]:

@@ -54,9 +54,7 @@ WHERE session_id = $1 AND recorded_at = ANY ($3::timestamptz[]) AND record_id = 
 def latest(items: Sequence[Item]) -> list[Built]:
     """What becomes of each item of a batch: without the rows that a later line of it refines."""
     refined = {
-        (item.built.event.source_id, record_id): at
-        for at, item in enumerate(items)
-        for record_id, _ in item.built.refined
+        (source_id, record_id): at for at, item in enumerate(items) for source_id, record_id, _ in item.built.refined
     }
     if not refined:
         return [item.built for item in items]
@@ -75,8 +73,8 @@ async def drop_refined(connection: asyncpg.Connection, items: Sequence[Item]) ->
     """Take away what earlier batches wrote of the records that this one refines."""
     refined: dict[UUID, set[tuple[UUID, datetime]]] = {}
     for item in items:
-        if item.built.refined:
-            refined.setdefault(item.built.event.source_id, set()).update(item.built.refined)
+        for source_id, record_id, at in item.built.refined:
+            refined.setdefault(source_id, set()).add((record_id, at))
     for source_id, records in sorted(refined.items()):
         for statement in _DROP:
             await connection.execute(statement, source_id, [one for one, _ in records], [at for _, at in records])

@@ -195,10 +195,12 @@ class Builder:
                 continue
             at = moment(ended.at_ms)
             row = built.event._replace(event_id=UUID(ended.event_id), occurred_at=at, call_id=_column(change.call_id))
+            if ended.source_id is not None:
+                row = row._replace(source_id=UUID(ended.source_id))
             call = self._call(session, envelope, row, ended.tool)
             rows = record_rows(replace(call, vcs=_vcs(change.vcs)), change.files)
             if ended.recorded:
-                built.refined.append((record_id(call.event_id), at))
+                built.refined.append((row.source_id, record_id(call.event_id), at))
             if rows is not None:
                 _add(built, rows)
         session.end_step(step.session_id, step.message_id)
@@ -295,8 +297,8 @@ def _remember(session: Session, envelope: Envelope, event: EventRow, tool: str, 
     """Keep what the record of a call is made of until its step has ended."""
     if event.call_id:
         earlier = envelope.observed.recorded if envelope.observed else None
-        event_id, at_ms = earlier or (str(event.event_id), envelope.at)
-        ended = Ended(event_id, at_ms, tool, recorded)
+        event_id, at_ms, source_id = earlier or (str(event.event_id), envelope.at, None)
+        ended = Ended(event_id, at_ms, tool, recorded, source_id)
         session.end_call((event.session_id, event.message_id, event.call_id), ended)
 
 

@@ -139,8 +139,8 @@ class Built(msgspec.Struct):
     records: list[RecordRow] = []
     ranges: list[RangeRow] = []
     states: list[FileStateRow] = []
-    refined: list[tuple[UUID, datetime]] = []
-    """Records whose earlier rows go before the ones above come: `record_id` and `recorded_at` stay the same."""
+    refined: list[tuple[UUID, UUID, datetime]] = []
+    """Records whose earlier rows go before the ones above come: `source_id`, `record_id` and `recorded_at` stay."""
     voids: list[Void] = []
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from agent_trace_sidecar import opencode
+from agent_trace_sidecar.limits.files import read_part
 from agent_trace_sidecar.opencode.events import CallDone, CallFailed, CallOpened, FileEdit, Seen, StepBegan, StepEnded
 from agent_trace_sidecar.opencode.wire import Envelope, Observed, VcsObserved
 from agent_trace_sidecar.records.content import Content, text_lines
 from agent_trace_sidecar.records.ranges import attributed, deleted, observed
-from agent_trace_sidecar.workspace.files import read_part
 from agent_trace_sidecar.workspace.observer import place_of, root_of, texts_of
 from agent_trace_sidecar.workspace.revision import Revisions, git_dir
 from agent_trace_sidecar.workspace.rewrites import Rewrites
@@ -110,7 +110,7 @@ class Recaller:
         *,
         is_secret_path: Callable[[str], bool],
         data_home: Path | None,
-        records: Mapping[tuple[str, str], tuple[str, float]],
+        records: Mapping[tuple[str, str], tuple[str, float, str]],
     ) -> None:
         """Begin before the first event.
 
