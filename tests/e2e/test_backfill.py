@@ -150,7 +150,7 @@ def test_a_backfill_finds_what_a_live_recording_has(recorded: Recorded) -> None:
     found = rows(
         recorded.empty_url, "SELECT session_id, input_tokens, output_tokens, cost FROM agent_trace_sessions ORDER BY 1"
     )
-    assert [(name, float(cost)) for name, *_, cost in found] == [(name, cost) for name, *_, cost in own]
+    assert [(name, float(cost or 0)) for name, *_, cost in found] == [(name, cost) for name, *_, cost in own]
     stored = counts(recorded.empty_url)
     assert stored["dead_letters"] == 0
     assert "Nothing is missing" in recorded.run(recorded.empty_url, "backfill")
