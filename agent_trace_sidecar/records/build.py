@@ -204,6 +204,7 @@ class Builder:
         message = session.messages.get(row.message_id or "") or Message()
         parent_session, parent_message = session.parent_of(row.session_id)
         return Call(
+            source_id=row.source_id,
             event_id=row.event_id,
             at=row.occurred_at,
             spec_version=self._settings.spec_version,

@@ -23,6 +23,7 @@ _LINE_REACH: Final = 200
 _SECTION: Final = 6000
 """How far below its heading an example may stand."""
 
+_CIPHERTEXT: Final = 4096
 _EXAMPLE: Final = b"EXAMPLE"
 _FENCE: Final = b"\n```"
 
@@ -42,10 +43,21 @@ def without_samples(text: bytes, spans: Iterable[Span]) -> Iterator[Span]:
     """The spans that are no samples."""
     body = _Body(0, -1, teaches=False, headings=[])
     for span in spans:
+        if G.spelt_out.fullmatch(text, span.start, span.end) or _is_ciphertext(text, span):
+            continue
         if not body.start <= span.start < body.end:
             body = _body(text, span.start)
         if not _SHORTEST <= body.end - body.start <= _LONGEST or not _is_sample(text, body, span):
             yield span
+
+
+def _is_ciphertext(text: bytes, span: Span) -> bool:
+    """Whether a value was encrypted to be committed: by SOPS, or for a SealedSecret."""
+    opening = text.rfind(b"ENC[", reach_back(text, span.start, _CIPHERTEXT), span.start + 4)
+    if opening >= 0 and text.find(b"]", opening, span.start) < 0 and text.find(b"\n", opening, span.start) < 0:
+        return True
+    sealed = G.sealed.match(text, span.start, span.end)
+    return sealed is not None and text.rfind(b"encryptedData", reach_back(text, span.start, _SECTION), span.start) >= 0
 
 
 def _body(text: bytes, at: int) -> _Body:

@@ -319,13 +319,19 @@ def passes(check: str, text: bytes, start: int, end: int) -> bool:
     return _CHECKS[check](value) and not (check == "token" and numbers_thing(text, start))
 
 
+def _is_reference(value: bytes) -> bool:
+    """Whether what a command is given is a variable, or only says what to put there: $USER:$PASS."""
+    last = value.strip(b"\"'").rpartition(b":")[2]
+    return last[:1] in {b"$", b"<", b"%", b"{"} and is_placeholder(last)
+
+
 def _mixed(value: bytes) -> bool:
     return any(48 <= c <= 57 for c in value) and not value.isdigit()  # noqa: PLR2004 - "0" to "9"
 
 
 _CHECKS: Final[dict[str, Callable[[bytes], bool]]] = {
     "any": lambda _: True,
-    "token": lambda value: not is_plain(value),
+    "token": lambda value: not is_plain(value) and not _is_reference(value),
     "unplain": lambda value: not is_plain(value),
     "mixed": _mixed,
     "chosen": lambda value: is_chosen(value.decode("utf-8", "replace")),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from agent_trace_sidecar.redaction.detectors.assignments import assignments
+from agent_trace_sidecar.redaction.detectors.manifests import manifests
 from agent_trace_sidecar.redaction.detectors.nearby import nearby
 from agent_trace_sidecar.redaction.detectors.tables import tables
 from agent_trace_sidecar.redaction.key_blocks import key_blocks
@@ -15,6 +16,7 @@ __all__ = ["DETECTORS", "View", "marks"]
 
 DETECTORS: Final[Mapping[str, Callable[[View], Iterator[Span]]]] = {
     "key blocks": key_blocks,
+    "manifests": manifests,
     "tables": tables,
     "assignments": assignments,
     "nearby": nearby,
@@ -31,4 +33,5 @@ def marks() -> dict[str, frozenset[str]]:
         "uses": services.uses,
         "statements": tables_.statements,
         "owners": tables_.owners,
+        "secrets": Words("manifests").secrets,
     }

@@ -79,7 +79,9 @@ def _is_code(text: bytes, found: Candidate, start: int, value: bytes) -> bool:
     sign, before = found.operator.strip(), text[found.begin - 1 : found.begin]
     if _is_name_of(found, value) or _is_of_path(text, found, sign):
         return True
-    if (sign == b"::" and not text[start - 1 : start].isspace()) or (before != b";" and G.expression.match(value)):
+    if (sign == b"::" and not text[start - 1 : start].isspace()) or (
+        (before != b";" or b"." in found.name) and G.expression.match(value)
+    ):
         return True  # std::pin::Pin
     if sign == b":" and G.arn.search(text, reach_back(text, found.begin, _REST), found.begin):
         return True
