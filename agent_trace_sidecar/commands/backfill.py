@@ -121,7 +121,7 @@ async def filling(config: Config) -> AsyncIterator[tuple[Backfill, asyncpg.Conne
         raise CommandError(exc.verdict.hint) from None
     except (AddressError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
         found = verdict(exc)
-        raise CommandError(f"{found.hint.removesuffix('; it is tried again.')} ({found.cause})") from None
+        raise CommandError(f"{found.hint.removesuffix('; retrying.')} ({found.cause})") from None
     except FencedError:
         raise CommandError("another backfill of the same session has taken over.") from None
     finally:
