@@ -1,12 +1,13 @@
 """The judge of randomness: a small logistic model that says whether a value was drawn at random.
 
-Its weights are data; `tests/benchmarks/redaction_judge.py` trains them.
+Its weights are data; `tests/benchmarks/train_judge.py` trains them.
 """
 
 import math
 import re
 from collections import Counter
 from functools import cache, lru_cache
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from agent_trace_sidecar.redaction.rules import known
@@ -49,9 +50,7 @@ def features(value: str, model: Model) -> list[float]:
     size = len(value) or 1
     runs = [run.lower() for run in _ALPHA.findall(value)]
     letters = sum(map(len, runs))
-    pairs = [
-        [model.bigrams[(ord(a) - _A) * 26 + ord(b) - _A] for a, b in zip(run, run[1:], strict=False)] for run in runs
-    ]
+    pairs = [[model.bigrams[(ord(a) - _A) * 26 + ord(b) - _A] for a, b in pairwise(run)] for run in runs]
     flat = [score for run in pairs for score in run]
     words = sum(
         len(run)

@@ -1,7 +1,7 @@
 """Trains the judge of randomness: the weights of `redaction/data/judge.toml`, from material of our own.
 
 Values drawn at random on the one side; on the other the names, paths and words of this repository's own sources, and
-names made of their words in the ways of code. Run as a script it trains, prints how often the judge is right on material
+names made of their words in the ways of code. As a script it trains, prints how often the judge is right on material
 that it was not trained with, and with `--write` replaces the file.
 """
 
@@ -30,7 +30,7 @@ _SOURCES: Final = (
     "CONTRIBUTING.md",
 )
 _KINDS: Final = {".py", ".md", ".js", ".mjs", ".sql", ".toml"}
-_LEFT_OUT: Final = re.compile(r"redaction|secrets|data/recordings|\.jsonl|kinds")
+_LEFT_OUT: Final = re.compile(r"redaction|secrets|judge|data/recordings|\.jsonl|kinds")
 """What is full of made-up secrets."""
 _RUN: Final = re.compile(r"[A-Za-z0-9_+/=.~:-]{8,80}")
 _WORD: Final = re.compile(r"[A-Z]?[a-z]{2,14}")
@@ -72,11 +72,11 @@ def _drawn(rng: random.Random) -> str:
     alphabet = rng.choice(_ALPHABETS)
     length = rng.choice((8, 10, 12, 14, 16, 18, 20, 22, 24, 27, 32, 36, 40, 43, 48, 64, 86))
     value = "".join(rng.choices(alphabet, k=length))
-    return value if any(c.isdigit() for c in value) or length >= 16 else _drawn(rng)  # noqa: PLR2004 - as the judge
+    return value if any(c.isdigit() for c in value) or length >= 16 else _drawn(rng)
 
 
 def _bigrams(words: list[str]) -> list[int]:
-    """For each pair of letters a hundred times the logarithm of how much more frequent it is in words than by chance."""
+    """For each pair of letters 100 times the logarithm of how much more frequent it is in words than by chance."""
     pairs = Counter(word[i : i + 2] for word in words for i in range(len(word) - 1))
     total = sum(pairs.values())
     table = []
@@ -111,11 +111,11 @@ def _trained(rows: list[tuple[list[float], bool]]) -> list[float]:
 def _samples(rng: random.Random) -> tuple[list[str], list[str], list[int]]:
     """Values drawn, values that are none, and the bigrams of the words."""
     texts = list(_texts())
-    words = sorted({word.lower() for text in texts for word in _WORD.findall(text) if len(word) > 2})  # noqa: PLR2004
+    words = sorted({word.lower() for text in texts for word in _WORD.findall(text) if len(word) > 2})
     runs = sorted({run for text in texts for run in _RUN.findall(text) if not re.search(r"[0-9a-f]{12}|\d{6}", run)})
     names = _names(words, rng)
     harmless = [*rng.sample(runs, min(3500, len(runs))), *(next(names) for _ in range(3500))]
-    return [_drawn(rng) for _ in range(7000)], [value for value in harmless if len(value) >= 8], _bigrams(words)  # noqa: PLR2004
+    return [_drawn(rng) for _ in range(7000)], [value for value in harmless if len(value) >= 8], _bigrams(words)
 
 
 def main() -> None:
@@ -138,7 +138,7 @@ def main() -> None:
     if write:
         lines = textwrap.wrap(", ".join(map(str, bigrams)), 110)
         _FILE.write_text(
-            "# Weights of the judge of randomness, made by tests/benchmarks/redaction_judge.py. Do not edit by hand.\n\n[model]\n"
+            "# Weights of the judge of randomness, made by tests/benchmarks/train_judge.py: not to be edited.\n\n[model]\n"
             f"weights = {[round(w, 4) for w in weights]}\nbias = {bias:.4f}\n"
             "# Pairs of letters, aa to zz: a hundred times the logarithm of how much more frequent they are in words.\n"
             "bigrams = [\n  " + "\n  ".join(lines) + ",\n]\n",
