@@ -22,8 +22,8 @@ from agent_trace_sidecar.opencode.wire import Envelope, parse
 from agent_trace_sidecar.postgres.copy import copy_items
 from agent_trace_sidecar.postgres.errors import Fate, verdict
 from agent_trace_sidecar.records.build import Builder, BuildSettings
-from agent_trace_sidecar.records.dead_letter import dead_letter_id
-from agent_trace_sidecar.records.rows import DeadLetter, Item
+from agent_trace_sidecar.records.dead_letter import dead_letter_key
+from agent_trace_sidecar.records.rows import DeadLetter, GateKey, Item
 
 _SHOWN_CHARS: Final = 200
 _AT_ONCE: Final = 1000
@@ -43,9 +43,10 @@ ORDER BY source_id, position, seen_at LIMIT $2
 _DELETE: Final = """
 DELETE FROM agent_trace_dead_letters WHERE source_id = $1 AND position = $2 AND seen_at = $3 RETURNING position
 """
-_FORGET: Final = "DELETE FROM agent_trace_dedupe WHERE event_id = $1"
+_FORGET: Final = "DELETE FROM agent_trace_dedupe WHERE source_id = $1 AND event_id = $2"
 _GATE: Final = """
-INSERT INTO agent_trace_dedupe (event_id, seen_at) VALUES ($1, $2) ON CONFLICT (event_id) DO NOTHING RETURNING event_id
+INSERT INTO agent_trace_dedupe (source_id, event_id, seen_at) VALUES ($1, $2, $3)
+ON CONFLICT (source_id, event_id) DO NOTHING RETURNING event_id
 """
 _STATE: Final = "SELECT state::text FROM agent_trace_sources WHERE source_id = $1"
 _TURN: Final = """
@@ -205,11 +206,11 @@ async def _store(connection: asyncpg.Connection, item: Item, letter: DeadLetter,
 
     The letter goes first: one that was pruned meanwhile is not brought back.
     """
-    event_id = item.built.event.event_id
+    key = GateKey(item.built.event.source_id, item.built.event.event_id)
     if await connection.fetchval(_DELETE, letter.source_id, letter.position, letter.seen_at) is None:
         return Retried(0, 0, 0)
-    await connection.execute(_FORGET, event_id if letter.reason == "refused" else dead_letter_id(letter))
-    fresh = await connection.fetchval(_GATE, event_id, now)
+    await connection.execute(_FORGET, *(key if letter.reason == "refused" else dead_letter_key(letter)))
+    fresh = await connection.fetchval(_GATE, *key, now)
     if fresh is not None:
         await copy_items(connection, [item])
     return Retried(1, 0, 0) if fresh is not None else Retried(0, 1, 0)

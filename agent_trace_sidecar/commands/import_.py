@@ -21,7 +21,7 @@ from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import complain, say
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.pipeline.daemon import make_redactor
-from agent_trace_sidecar.postgres.imported import ImportedRows, store
+from agent_trace_sidecar.postgres.imported import SOURCE_ID, ImportedRows, store
 from agent_trace_sidecar.records.content import Content
 from agent_trace_sidecar.records.fingerprints import line_keys
 from agent_trace_sidecar.records.foreign import session_of
@@ -199,7 +199,7 @@ class _Maker:
                     found += bool(rows)
                     own += rows
             if path and own:
-                made += own
+                made += [row._replace(ordinal=ordinal) for ordinal, row in enumerate(own, len(made))]
                 states[path] = self._state(record, path, [row for row in made if row.path == path])
         row = self._record(record, msgspec.json.encode(document).decode(), made)
         return _Made(ImportedRows(row, made, list(states.values())), asked, found)
@@ -208,6 +208,7 @@ class _Maker:
         first = next(iter(ranges), None)
         said = _said(record)
         return RecordRow(
+            source_id=SOURCE_ID,
             record_id=record.id,
             recorded_at=record.timestamp,
             event_id=record.id,
@@ -239,8 +240,12 @@ class _Maker:
         session = session_of(reading.document, file, said, conversation.url)
         return [
             RangeRow(
+                source_id=SOURCE_ID,
                 record_id=record.id,
                 recorded_at=record.timestamp,
+                ordinal=0,
+                project=self._project,
+                worktree=str(self._checkout.root),
                 path=path,
                 start_line=one.start,
                 end_line=one.end,
@@ -248,11 +253,10 @@ class _Maker:
                 contributor=contributor.type if contributor else "unknown",
                 model_id=contributor.model_id if contributor else None,
                 session_id=session,
-                method=method,
                 message_id=_text(metadata.get("io.opencode.message_id")),
                 call_id=_text(metadata.get("io.opencode.call_id")),
                 tool=_text(metadata.get("io.opencode.tool")) or _text(record.tool.name if record.tool else None),
-                project=self._project,
+                method=method,
                 line_hashes=bytes.fromhex(one.line_hashes or ""),
                 line_tokens=bytes.fromhex(one.line_tokens or ""),
             )
@@ -266,7 +270,9 @@ class _Maker:
             b"".join(row.line_tokens or b"" for row in ranges),
         )
         root = str(self._checkout.root)
-        return FileStateRow(record.id, record.timestamp, self._project, root, path, None, "update", None, None, keys)
+        return FileStateRow(
+            SOURCE_ID, record.id, record.timestamp, self._project, root, path, None, "update", None, None, keys
+        )
 
 
 def _said(record: TraceRecord) -> tuple[str, str | None]:

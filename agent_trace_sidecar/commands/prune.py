@@ -148,11 +148,23 @@ async def prune(
         rows = await _delete(connection, "agent_trace_sources", _QUIET, [sources_before], dry_run=dry_run, said=said)
         gone.append(Gone("agent_trace_sources", rows))
     if gate_before is not None:
-        rows = await _delete(
-            connection, "agent_trace_dedupe", "seen_at < $1", [gate_before], dry_run=dry_run, said=said
-        )
-        gone.append(Gone("agent_trace_dedupe", rows))
+        gone.append(await _forget_ids(connection, gate_before, dry_run=dry_run, said=said))
     return gone
+
+
+async def _forget_ids(connection: asyncpg.Connection, before: datetime, *, dry_run: bool, said: Said) -> Gone:
+    """Drop the gate's months that are over and of which no id was seen since; of the others delete row by row."""
+    dropped = []
+    for month in await partitions.months(connection, "agent_trace_dedupe"):
+        late = f"SELECT EXISTS (SELECT FROM {month.table} WHERE seen_at >= $1)"  # noqa: S608 - a table's quoted name
+        if month.after > before or await connection.fetchval(late, before):
+            continue
+        if dry_run or await partitions.drop(connection, month.table):
+            dropped.append(month.table)
+    rows = await _delete(
+        connection, "agent_trace_dedupe", "seen_at < $1", [before], leave=dropped, dry_run=dry_run, said=said
+    )
+    return Gone("agent_trace_dedupe", rows, tuple(month.rpartition(".")[2] for month in dropped))
 
 
 # -- by owner --------------------------------------------------------------------------------------------------
@@ -220,10 +232,14 @@ def _condition(table: str, what: Belongings) -> tuple[str, list[object]]:
     if table == "agent_trace_dead_letters":
         places = what.worktrees if what.worktrees is not None else [str(source) for source in what.sources]
         return "line LIKE ANY($1::bytea[])", [[_anywhere(text) for text in (*what.sessions, *places)]]
+    of_sources = "source_id = ANY($2::uuid[]) AND ($3::text[] IS NULL OR worktree = ANY($3))"
     if table == "agent_trace_file_states":
-        mine = "SELECT record_id FROM agent_trace_records WHERE session_id = ANY($1::text[])"
-        return f"record_id IN ({mine})", [what.sessions]
-    return "session_id = ANY($1::text[])", [what.sessions]
+        mine = "SELECT source_id, record_id FROM agent_trace_records WHERE session_id = ANY($1::text[])"
+        return f"(source_id, record_id) IN ({mine}) OR ({of_sources})", [what.sessions, what.sources, what.worktrees]
+    if table == "agent_trace_ranges":
+        return f"session_id = ANY($1::text[]) OR ({of_sources})", [what.sessions, what.sources, what.worktrees]
+    sources = what.sources if what.worktrees is None else []  # a record names no worktree
+    return "session_id = ANY($1::text[]) OR source_id = ANY($2::uuid[])", [what.sessions, sources]
 
 
 def _anywhere(text: str) -> bytes:

@@ -35,8 +35,18 @@ class _Table(NamedTuple):
 
 
 _TABLES: Final = (
-    _Table("agent_trace_events", (("event_id", "uuid"), ("occurred_at", "timestamptz")), "payload", "jsonb"),
-    _Table("agent_trace_records", (("record_id", "uuid"), ("recorded_at", "timestamptz")), "record", "jsonb"),
+    _Table(
+        "agent_trace_events",
+        (("source_id", "uuid"), ("event_id", "uuid"), ("occurred_at", "timestamptz")),
+        "payload",
+        "jsonb",
+    ),
+    _Table(
+        "agent_trace_records",
+        (("source_id", "uuid"), ("record_id", "uuid"), ("recorded_at", "timestamptz")),
+        "record",
+        "jsonb",
+    ),
     _Table(
         "agent_trace_dead_letters",
         (("source_id", "uuid"), ("position", "bigint"), ("seen_at", "timestamptz")),

@@ -29,7 +29,7 @@ from agent_trace_sidecar.postgres.errors import Fate, Verdict
 from agent_trace_sidecar.postgres.sink import FencedError, MovedError, PostgresSink, StoreError
 from agent_trace_sidecar.postgres.state import StaleError
 from agent_trace_sidecar.records.build import Builder
-from agent_trace_sidecar.records.dead_letter import dead_letter_id
+from agent_trace_sidecar.records.dead_letter import dead_letter_key
 from agent_trace_sidecar.records.rows import Batch, Checkpoint, Counts, DeadItem, DeadLetter, Item, State
 from agent_trace_sidecar.sources.log import Log, LogLine
 from agent_trace_sidecar.telemetry.health import Health
@@ -184,6 +184,9 @@ class Shipper:
                     self._metrics.masked(envelope.redacted)
                 if envelope.worktree:
                     batch.worktrees.setdefault(envelope.instance, set()).add(envelope.worktree)
+                if envelope.observed is not None and envelope.observed.known:
+                    batch.voids += built.voids
+                    return
                 batch.items.append(Item(built, line.data, at))
                 batch.encoded_bytes += len(built.event.payload)
             case Rejected(reason, error):
@@ -372,7 +375,7 @@ def _instances(lines: list[Parsed]) -> set[UUID]:
 
 
 def _dead(letter: DeadLetter) -> DeadItem:
-    return DeadItem(dead_letter_id(letter), letter)
+    return DeadItem(dead_letter_key(letter), letter)
 
 
 def _damaged(batch: Batch, at: int, line: LogLine) -> DeadLetter:

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from agent_trace_sidecar.postgres.address import AddressError
+from agent_trace_sidecar.postgres.migrate import LegacySchemaError
 from agent_trace_sidecar.postgres.schema_check import COLUMNS, WrongShapeError
 
 
@@ -94,6 +95,8 @@ def verdict(exc: BaseException) -> Verdict:
 
 
 def _of_server(exc: asyncpg.PostgresError) -> Verdict:
+    if isinstance(exc, LegacySchemaError):
+        return Verdict(Fate.OPERATOR, "legacy_schema", str(exc))
     if isinstance(exc, WrongShapeError):
         return Verdict(
             Fate.OPERATOR, "42703", f"The tables differ from what `migrate` created: {exc}. Revert that change."

@@ -9,6 +9,7 @@ within it is left out with a note: its rows go to the default partition, where e
 from datetime import UTC, date, datetime
 from itertools import pairwise
 from typing import Final, NamedTuple
+from uuid import UUID
 
 import asyncpg
 
@@ -21,21 +22,23 @@ PARTITIONED: Final = {
     "agent_trace_events": "occurred_at",
     "agent_trace_ranges": "recorded_at",
     "agent_trace_file_states": "recorded_at",
+    "agent_trace_dedupe": "event_id",
 }
+"""The column that decides a row's month: a time, or a UUIDv7, which begins with one."""
 _LOCK_TIMEOUT_MS: Final = 1000
 """While we wait for a lock, writers wait behind us."""
 _STATEMENT_TIMEOUT_MS: Final = 5000
 """While we hold it, they wait too; well below the sidecar's own deadline of a batch."""
 _ATTEMPTS: Final = 5
 
-# Bounds as the catalogue prints them depend on the session's time zone: hence SET LOCAL timezone = 'UTC' first.
+# Bounds as the catalogue prints them depend on the session's time zone: hence the SET LOCAL before it.
 _MONTHS: Final = """
 SELECT format('%I.%I', n.nspname, c.relname) AS name,
-       (regexp_match(pg_get_expr(c.relpartbound, c.oid), $$FROM \\('([^']+)'\\)$$))[1]::timestamptz AS first,
-       (regexp_match(pg_get_expr(c.relpartbound, c.oid), $$TO \\('([^']+)'\\)$$))[1]::timestamptz AS after
+       (regexp_match(pg_get_expr(c.relpartbound, c.oid), $$FROM \\('([^']+)'\\)$$))[1] AS first,
+       (regexp_match(pg_get_expr(c.relpartbound, c.oid), $$TO \\('([^']+)'\\)$$))[1] AS after
 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE i.inhparent = $1::regclass AND pg_get_expr(c.relpartbound, c.oid) <> 'DEFAULT'
-ORDER BY first
+ORDER BY 2
 """
 _PARENT: Final = """
 SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -79,6 +82,10 @@ class _Table(NamedTuple):
     name: str
     column: str
 
+    def bound(self, time: datetime) -> str:
+        """A month's limit as a value of the column."""
+        return str(first_uuid7(time)) if self.column == "event_id" else time.isoformat()
+
     def sql(self, suffix: str = "") -> str:
         """The name for SQL, of the table or of one of its partitions."""
         return f"{self.schema}.{_quoted(self.name + suffix)}"
@@ -113,9 +120,11 @@ async def make_months(connection: asyncpg.Connection, today: date, *, ahead: int
 async def months(connection: asyncpg.Connection, table: str) -> list[Month]:
     """The months of a table, oldest first, without the default partition."""
     async with connection.transaction():
-        await connection.execute("SET LOCAL timezone = 'UTC'")
+        await connection.execute("SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO'")
         rows = await connection.fetch(_MONTHS, table)
-    return [Month(*row) for row in rows]
+    return [
+        Month(row["name"], _time(row["first"]), _time(row["after"])) for row in rows if row["first"] and row["after"]
+    ]
 
 
 async def is_distributed(connection: asyncpg.Connection, table: str) -> bool:
@@ -133,9 +142,10 @@ async def drop(connection: asyncpg.Connection, month: str) -> bool:
 
 async def _make(connection: asyncpg.Connection, table: _Table, first: datetime, after: datetime, made: Made) -> None:
     name = f"{table.name}_{first:%Y_%m}"
-    within = f"{table.column} >= '{first.isoformat()}' AND {table.column} < '{after.isoformat()}'"
+    lower, upper = table.bound(first), table.bound(after)
+    within = f"{table.column} >= '{lower}' AND {table.column} < '{upper}'"
     whole, default, month = table.sql(), table.sql("_default"), table.sql(f"_{first:%Y_%m}")
-    bounds = f"FOR VALUES FROM ('{first.isoformat()}') TO ('{after.isoformat()}')"
+    bounds = f"FOR VALUES FROM ('{lower}') TO ('{upper}')"
     distributed = await is_distributed(connection, whole)
     most = 0 if distributed else MOVE_MAX_ROWS
     few = f"SELECT 1 FROM {default} WHERE {within} LIMIT {most + 1}"  # noqa: S608
@@ -175,6 +185,18 @@ async def _briefly(connection: asyncpg.Connection, *statements: str) -> bool:
             continue
         return True
     return False
+
+
+def first_uuid7(time: datetime) -> UUID:
+    """The least UUID that begins with this time as a UUIDv7 does, in milliseconds."""
+    return UUID(int=int(time.timestamp() * 1000) << 80)
+
+
+def _time(bound: str) -> datetime:
+    """The time of a month's limit, as the server prints it in UTC."""
+    if "-" in bound[:6]:  # 2026-11-01 00:00:00+00
+        return datetime.fromisoformat(bound)
+    return datetime.fromtimestamp((UUID(bound).int >> 80) / 1000, UTC)
 
 
 def _spans(today: date, ahead: int) -> list[tuple[datetime, datetime]]:

@@ -44,24 +44,30 @@ async def store(
         "VALUES ($1, $2, $3, 1, $4, 'session.created', $5)",
         [(event_id, at, source, session, text) for event_id in event_ids],
     )
-    await connection.executemany("INSERT INTO agent_trace_dedupe VALUES ($1, $2)", [(e, at) for e in event_ids])
+    await connection.executemany(
+        "INSERT INTO agent_trace_dedupe VALUES ($1, $2, $3)", [(source, e, at) for e in event_ids]
+    )
     record = uuid4()
     await connection.execute(
-        "INSERT INTO agent_trace_records (record_id, recorded_at, event_id, session_id, spec_version, contributor, "
-        "record) VALUES ($1, $2, $3, $4, '0.1.0', 'ai', '{}')",
+        "INSERT INTO agent_trace_records (source_id, record_id, recorded_at, event_id, session_id, spec_version, "
+        "contributor, record) VALUES ($1, $2, $3, $4, $5, '0.1.0', 'ai', '{}')",
+        source,
         record,
         at,
         event_ids[0],
         session,
     )
     await connection.executemany(
-        "INSERT INTO agent_trace_ranges VALUES ($1, $2, 'a.py', $3, $3, NULL, 'ai', NULL, $4, 'diff')",
-        [(record, at, line, session) for line in (1, 2)],
+        "INSERT INTO agent_trace_ranges (source_id, record_id, recorded_at, ordinal, worktree, path, start_line, "
+        "end_line, contributor, session_id, method) VALUES ($1, $2, $3, $4, $6, 'a.py', $4, $4, 'ai', $5, 'diff')",
+        [(source, record, at, line, session, worktree) for line in (1, 2)],
     )
     await connection.execute(
-        "INSERT INTO agent_trace_file_states VALUES ($1, $2, 'p', '/w', 'a.py', NULL, 'update', NULL, NULL, '{}')",
+        "INSERT INTO agent_trace_file_states VALUES ($1, $2, $3, 'p', $4, 'a.py', NULL, 'update', NULL, NULL, '{}')",
+        source,
         record,
         at,
+        worktree,
     )
     line = f'{{"instance":"{source}","session":"{session}","worktree":"{worktree}"'.encode()
     await connection.execute(

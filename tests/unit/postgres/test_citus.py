@@ -21,7 +21,7 @@ from agent_trace_sidecar.postgres import bisect as refused
 from agent_trace_sidecar.postgres import updates as mending
 from agent_trace_sidecar.postgres.errors import Fate, verdict
 from agent_trace_sidecar.postgres.migrate import migration_files
-from agent_trace_sidecar.postgres.partitions import make_months
+from agent_trace_sidecar.postgres.partitions import PARTITIONED, make_months
 from agent_trace_sidecar.records.rows import Built, EventRow, Item, Void
 from tests.support.postgres import OwnServer, PostgresServers, connected, execute, fetch, run_apart
 from tests.support.sidecar import sidecar_command, sidecar_env
@@ -31,11 +31,11 @@ CITUS = (ROOT / "deploy" / "citus.sql").read_text()
 ROLES = (ROOT / "deploy" / "roles.sql").read_text()
 RECORDINGS = sorted((ROOT / "tests" / "data" / "recordings").glob("*.jsonl"))
 KEYS = {
-    "agent_trace_events": "event_id",
-    "agent_trace_records": "record_id",
-    "agent_trace_ranges": "record_id",
-    "agent_trace_file_states": "record_id",
-    "agent_trace_dedupe": "event_id",
+    "agent_trace_events": "source_id",
+    "agent_trace_records": "source_id",
+    "agent_trace_ranges": "source_id",
+    "agent_trace_file_states": "source_id",
+    "agent_trace_dedupe": "source_id",
     "agent_trace_sources": "source_id",
     "agent_trace_dead_letters": "source_id",
 }
@@ -158,19 +158,18 @@ async def mend_and_make_months(url: str) -> None:
     record = (UUID(int=3), row.occurred_at)
     async with connected(url) as connection:
         await connection.execute(
-            "INSERT INTO agent_trace_records VALUES ($1, $2, $3, 's', '0.1.0', NULL, NULL, NULL, NULL, NULL, 'ai', $4)",
+            "INSERT INTO agent_trace_records "
+            "VALUES ($1, $2, $3, $4, 's', '0.1.0', NULL, NULL, NULL, NULL, NULL, 'ai', $5)",
+            row.source_id,
             *record,
             UUID(int=1),
             '{"metadata":{"io.opencode.message_id":"m"}}',
         )
         for one in (void, void._replace(restore=True)):
             await mending.undo(connection, [Item(Built(row, voids=[one]), b"", 0)])
-        await mending.drop_refined(connection, [Item(Built(row, refined=[record]), b"", 0)])
+        await mending.drop_refined(connection, [Item(Built(row, refined=[(row.source_id, *record)]), b"", 0)])
         made = await make_months(connection, date(2030, 1, 1), ahead=0)
-    assert made == (
-        ["agent_trace_events_2030_01", "agent_trace_ranges_2030_01", "agent_trace_file_states_2030_01"],
-        [],
-    )
+    assert made == ([f"{table}_2030_01" for table in PARTITIONED], [])
 
 
 def test_no_statement_is_one_that_citus_refuses(statements: list[str]) -> None:
