@@ -138,7 +138,7 @@ def main() -> None:
     if write:
         lines = textwrap.wrap(", ".join(map(str, bigrams)), 110)
         _FILE.write_text(
-            "# Weights of the judge of randomness, made by tests/benchmarks/train_judge.py: not to be edited.\n\n[model]\n"
+            "# Weights of the judge of randomness; tests/benchmarks/train_judge.py makes them.\n\n[model]\n"
             f"weights = {[round(w, 4) for w in weights]}\nbias = {bias:.4f}\n"
             "# Pairs of letters, aa to zz: a hundred times the logarithm of how much more frequent they are in words.\n"
             "bigrams = [\n  " + "\n  ".join(lines) + ",\n]\n",
