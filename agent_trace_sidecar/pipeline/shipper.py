@@ -199,9 +199,12 @@ class Shipper:
             case Envelope() as envelope:
                 built = self._builder.feed(envelope)
                 if envelope.redacted:
-                    self._metrics.masked(envelope.redacted)
+                    self._metrics.masked(envelope.redacted, built.event.session_id, built.event.call_id)
                 if envelope.worktree:
                     batch.worktrees.setdefault(envelope.instance, set()).add(envelope.worktree)
+                if envelope.observed is not None and envelope.observed.known:
+                    batch.voids += built.voids
+                    return
                 batch.items.append(Item(built, line.data, at))
                 batch.encoded_bytes += len(built.event.payload)
             case Rejected(reason, error):
