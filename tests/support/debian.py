@@ -106,7 +106,7 @@ def _apt_get(*arguments: str, cwd: Path | None = None) -> None:
         done = completed(command, _INSTALL_S, env=environment, cwd=cwd)
         said = done.stdout + done.stderr
         if done.returncode != 0 and _BUSY not in said:
-            raise CannotInstallError(f"`{' '.join(command)}` has failed: {said.strip()[-1000:]}")
+            raise CannotInstallError(f"`{' '.join(command)}` has failed: {' '.join(said.split())[-300:]}")
         return done.returncode == 0
 
     eventually(is_through, _INSTALL_S, f"apt-get's lock is free: {said}")
