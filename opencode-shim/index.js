@@ -101,6 +101,7 @@ function words(command) {
   const whole = isFile ? [command] : Array.isArray(command) ? command : undefined;
   const parts = whole ?? command.match(/(?:[^\s"']|"[^"]*"|'[^']*')+/g);
   const argv = whole ?? parts.map((part) => part.replace(/"([^"]*)"|'([^']*)'/g, "$1$2"));
+  if (path.basename(argv[0]) === "uvx") return pinned(argv);
   return argv.length === 1 || /(^|\/)agent[-_]trace[-_]sidecar$/.test(argv.at(-1)) ? [...argv, "run"] : argv;
 }
 
@@ -108,26 +109,31 @@ function words(command) {
 function stateFolder() {
   const { AGENT_TRACE_STATE_DIR, XDG_STATE_HOME, HOME } = process.env;
   const base = XDG_STATE_HOME || path.join(HOME || os.homedir(), ".local", "state");
-  return path.resolve(AGENT_TRACE_STATE_DIR?.trim() || path.join(base, PROGRAM));
+  return path.resolve("/", AGENT_TRACE_STATE_DIR?.trim() || path.join(base, PROGRAM));
 }
 
-/** How to start the sidecar that `init` was run from, for when none is on PATH. A relative folder is the project's. */
+/** How to start the sidecar that `init` was run from, for when none is on PATH. */
 function installed() {
-  if (process.env.AGENT_TRACE_STATE_DIR && !path.isAbsolute(process.env.AGENT_TRACE_STATE_DIR.trim())) return undefined;
   return quietly(() => JSON.parse(fs.readFileSync(path.join(stateFolder(), "sidecar.json"), "utf8")).command);
 }
 
-/** The launch order. The last two never start in the project's folder, whose files they would import or read. */
+/** `uvx` fetches a program by its name: only when it is named as the command, and then of this very version. */
+function pinned(argv) {
+  const whole = argv.length === 1 ? [...argv, "agent-trace-sidecar", "run"] : argv;
+  const at = whole.indexOf("agent-trace-sidecar");
+  return [...whole.map((word, i) => (i === at ? `${word}@${SHIM_VERSION}` : word)), ...(at === whole.length - 1 ? ["run"] : [])];
+}
+
+/** The launch order. None starts in the project's folder, whose files it might import, read or run. */
 function launchOrder(option) {
   const given = [process.env.AGENT_TRACE_SIDECAR, option].filter((command) => command?.length);
   return [
     ...given.map((command) => ({ argv: quietly(() => words(command)) })),
     { argv: ["agent-trace-sidecar", "run"] },
     { argv: quietly(installed) },
-    { argv: ["uvx", "agent-trace-sidecar", "run"], cwd: "/", isGuess: true },
-    { argv: ["python3", "-m", "agent_trace_sidecar", "run"], cwd: "/", isGuess: true },
+    { argv: ["python3", "-I", "-m", "agent_trace_sidecar", "run"], isGuess: true },
   ]
-    .map(({ argv, ...rest }) => ({ file: quietly(() => which(argv[0])), args: argv?.slice(1), ...rest }))
+    .map(({ argv, isGuess }) => ({ file: quietly(() => which(argv[0])), args: argv?.slice(1), isGuess }))
     .filter(({ file }) => file);
 }
 
@@ -303,9 +309,9 @@ class Sidecar {
   start() {
     if (!this.commands.length) return this.stop();
     openFifo((fifo) => {
-      const { file, args, cwd } = this.commands[0];
+      const { file, args } = this.commands[0];
       const stdio = [fifo?.read ?? "pipe", "pipe", "pipe"];
-      const child = quietly(() => spawn(file, args, { stdio, cwd, detached: true }));
+      const child = quietly(() => spawn(file, args, { stdio, cwd: "/", detached: true }));
       const stderr = lastLine(child?.stderr);
       const silent = setTimeout(() => this.silent(), SILENT_MS).unref();
       let over = false;
@@ -627,7 +633,7 @@ async function open2(ctx) {
   void listen();
   const names = ["execute.before", "execute.after"];
   const hooks = names.map((name) => Promise.resolve(quietly(() => ctx.tool.hook(name, hook(name)))).catch(() => {}));
-  await Promise.race([Promise.all(hooks), new Promise((resolve) => setTimeout(resolve, DISPOSE_WAIT_MS))]);
+  await Promise.race([Promise.all(hooks), new Promise((resolve) => setTimeout(resolve, DISPOSE_WAIT_MS).unref())]);
   return async () => {
     stopping.abort();
     for (const registered of hooks) registered.then((it) => it?.dispose()).catch(() => {});

@@ -136,9 +136,9 @@ def _question(checkout: Checkout, place: Path, revision: str | None) -> _Questio
     except CheckoutError as exc:
         raise BlameError(str(exc)) from None
     if content is None:
-        raise BlameError(f"there is no file {path}" + (f" at {revision}." if revision else "."))
+        raise BlameError(f"{path} does not exist" + (f" at {revision}." if revision else "."))
     if b"\0" in content[:_PROBE_BYTES]:
-        raise BlameError(f"{path} is binary: it has no lines.")
+        raise BlameError(f"{path} is a binary file.")
     return _Question(checkout, projects, commit, path, content)
 
 

@@ -95,7 +95,7 @@ async def stats(connection: asyncpg.Connection, paths: Sequence[Path], revision:
 def _chosen(checkout: Checkout, places: Sequence[Path]) -> list[str] | None:
     """The paths from the repository's root; None for all of it."""
     if any(not place.is_relative_to(checkout.root) for place in places):
-        raise CheckoutError("all paths must be of one repository.")
+        raise CheckoutError("all paths must be in one repository.")
     names = [checkout.relative(place) for place in places]
     return names if "." not in names else None
 

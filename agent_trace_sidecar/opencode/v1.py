@@ -208,7 +208,7 @@ def _message_event(info: _Info) -> MessageSeen | None:
 
 def _lenient(envelope: Envelope) -> Seen:
     """Take the ids that are strings from a line whose shape is not OpenCode's."""
-    note = "the input is not what this hook sends: stored, not interpreted"
+    note = "unexpected input for this hook: stored, not interpreted"
     try:
         given = msgspec.json.decode(envelope.input)
     except (ValueError, RecursionError):

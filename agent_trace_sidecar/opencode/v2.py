@@ -176,7 +176,7 @@ def _of_message(name: str, data: _Data, session_id: str, message_id: str) -> Eve
 
 def _lenient(envelope: Envelope) -> Seen:
     """Take the ids that are strings from a line whose shape is not OpenCode's."""
-    note = "the input is not what this hook sends: stored, not interpreted"
+    note = "unexpected input for this hook: stored, not interpreted"
     name = envelope.hook
     try:
         fields = _any_object.decode(envelope.input)

@@ -181,7 +181,7 @@ async def _living(
         there = checkout.files(None) if checkout.is_git else sorted(known)
         files = await searched(asking, contents, there, known, said)
         for at, path in enumerate(files.asked):
-            said("files asked for surviving lines", at, len(files.asked))
+            said("files checked for surviving lines", at, len(files.asked))
             content = content_of(contents, path)
             if content is None or b"\0" in content:
                 continue
@@ -191,4 +191,4 @@ async def _living(
                     continue
                 seen.add(origin)
                 lines[line.at.date().isoformat(), line.model_id or "unknown"] += 1
-    return lines, [f"{note.partition(':')[0]}; their lines count as gone." for note in files.notes]
+    return lines, [f"{note.partition(':')[0]}; their lines count as lost." for note in files.notes]

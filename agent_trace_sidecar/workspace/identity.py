@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Final
 
 from agent_trace_sidecar.limits import IDENTITY_S
-from agent_trace_sidecar.workspace.files import read_part, read_small
+from agent_trace_sidecar.limits.files import read_part, read_small
+from agent_trace_sidecar.limits.watchdog import LateError, Watchdog
 from agent_trace_sidecar.workspace.revision import common_dir
 from agent_trace_sidecar.workspace.scope import everywhere
-from agent_trace_sidecar.workspace.watchdog import LateError, Watchdog
 
 _CONTAINER_ID: Final = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 _SECTION: Final = re.compile(r'\[\s*remote\s+"((?:[^"\\]|\\.)*)"\s*\]', re.IGNORECASE)

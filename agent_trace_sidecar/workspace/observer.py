@@ -16,12 +16,12 @@ from typing import Final
 import msgspec
 
 from agent_trace_sidecar import opencode
+from agent_trace_sidecar.limits import files
 from agent_trace_sidecar.opencode.events import CallDone, CallFailed, FileEdit, Seen, StepBegan, StepEnded
 from agent_trace_sidecar.opencode.wire import Envelope, Observed, VcsObserved, parse
 from agent_trace_sidecar.records.content import Content, text_lines
 from agent_trace_sidecar.records.ranges import attributed, deleted, observed
 from agent_trace_sidecar.records.trace import relative_path
-from agent_trace_sidecar.workspace import files
 from agent_trace_sidecar.workspace.revision import Revisions
 from agent_trace_sidecar.workspace.rewrites import Rewrites
 from agent_trace_sidecar.workspace.scope import everywhere

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+from agent_trace_sidecar.limits import files
 from agent_trace_sidecar.opencode.wire import CallChange, FileChange, Observed
 from agent_trace_sidecar.records.content import Content, text_lines
-from agent_trace_sidecar.workspace import files
 from agent_trace_sidecar.workspace.rewrites import Rewrites
 from agent_trace_sidecar.workspace.snapshot import Snapshots, TreeChange, blob_id
 from agent_trace_sidecar.workspace.step_attribution import Facts, allotted, may_say_more

@@ -59,7 +59,7 @@ def test_the_disk_takes_no_byte_and_then_does(env: dict[str, str], shim: ShimDou
     eventually(lambda: status(env)[0] == 1, 20, "status is unhealthy")
     code, found = status(env)
     assert code == 1
-    assert any("takes no lines" in problem for problem in found["problems"])
+    assert any("accepts no events" in problem for problem in found["problems"])
     assert shim.kept == 50
     resource.prlimit(pid, resource.RLIMIT_FSIZE, usual)
     shim.drained(20)
@@ -225,7 +225,7 @@ def test_status_tells_what_waits_and_why(own_server: OwnServer, tmp_path: Path) 
         for _ in range(7):
             shim.send(*oracle.line("small"))
         shim.drained(20)
-        eventually(lambda: any("can't deliver" in problem for problem in status(env)[1]["problems"]), 20)
+        eventually(lambda: any("cannot deliver events" in problem for problem in status(env)[1]["problems"]), 20)
         code, found = status(env)
         assert code == 1
         assert (found["pending_lines"], found["spools"][0]["pending_lines"]) == (7, 7)
@@ -295,6 +295,6 @@ def test_status_tells_that_no_spool_can_be_made(env: dict[str, str], tmp_path: P
     """Where no sidecar can say so, as it has no folder to say it in."""
     assert status(env)[1]["spool_trouble"] == ""
     (tmp_path / "state").write_text("in the way")
-    assert "is no folder" in status(env)[1]["spool_trouble"]
+    assert "is not a folder" in status(env)[1]["spool_trouble"]
     text = subprocess.run(sidecar_command("status"), env=env, capture_output=True, text=True, check=False).stdout
-    assert "can take no lines" in text
+    assert "cannot accept events" in text
