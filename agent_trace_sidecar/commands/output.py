@@ -2,7 +2,7 @@
 
 import sys
 
-from agent_trace_sidecar.commands.common import PROGRAM
+from agent_trace_sidecar.commands.common import PROGRAM, CommandError
 from agent_trace_sidecar.limits.text import printable_json, printable_line
 
 
@@ -20,6 +20,18 @@ def say_json(document: str) -> None:
 def complain(sentence: str) -> None:
     """Print one line to stderr."""
     print(f"{PROGRAM}: {printable_line(sentence)}", file=sys.stderr)
+
+
+def confirmed(question: str) -> bool:
+    """Ask for a yes.
+
+    Raises:
+        CommandError: nobody can be asked.
+    """
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise CommandError("confirm with --yes: there is no terminal to ask on.")
+    print(f"{printable_line(question)} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def overwrite(line: str) -> None:
