@@ -73,6 +73,11 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     """On a finished tool call: what the call changed."""
     calls: tuple[CallChange, ...] = ()
     """On a finished step: those of its calls of which the snapshots say more than the calls did themselves."""
+    known: bool = False
+    """The event is stored already: it is told once more for what follows from it."""
+    recorded: tuple[str, float, str] | None = None
+    """On a finished tool call whose record is stored already: id and time (ms) of the event that it was made of, and
+    the run that the event is of."""
     late: bool = False
     """The repository did not answer in time: nothing is known of it."""
 

@@ -184,6 +184,9 @@ class Shipper:
                     self._metrics.masked(envelope.redacted)
                 if envelope.worktree:
                     batch.worktrees.setdefault(envelope.instance, set()).add(envelope.worktree)
+                if envelope.observed is not None and envelope.observed.known:
+                    batch.voids += built.voids
+                    return
                 batch.items.append(Item(built, line.data, at))
                 batch.encoded_bytes += len(built.event.payload)
             case Rejected(reason, error):

@@ -232,7 +232,7 @@ class PostgresSink:
                 raise MovedError
             if batch.states:
                 await states.save(connection, batch, name.host, self._identity)
-            await copy_items(connection, items)
+            await copy_items(connection, items, batch.voids)
             await copy(connection, "agent_trace_dead_letters", DeadLetter._fields, dead)
         return Written(total, len(items))
 

@@ -91,7 +91,7 @@ class Observer:
 
     def look(self, envelope: Envelope, seen: Seen) -> bytes | None:
         """As `observe`, for what `worth_a_look` has found."""
-        root = _root(envelope)
+        root = root_of(envelope)
         saw = self._observe(envelope, seen) if root and self._allows(root) else None
         return msgspec.json.encode(saw) if saw and (saw.vcs or saw.files or saw.calls) else None
 
@@ -110,7 +110,7 @@ class Observer:
         return None
 
     def _begin(self, envelope: Envelope, event: StepBegan) -> None:
-        root = _root(envelope)
+        root = root_of(envelope)
         if root is not None and event.tree:
             step = Step(event.session_id, event.message_id, str(root), event.tree, float(envelope.at))
             step.heads = self._rewrites.heads(root)
@@ -125,10 +125,10 @@ class Observer:
         try:
             args = opencode.before_args(envelope)
             named = opencode.named_paths(envelope.api, tool, args)
-            call.command = _texts(args) if call.silent else ""
+            call.command = texts_of(args) if call.silent else ""
         except (ValueError, RecursionError):
             return
-        places = [place for place in (_place(envelope, name) for name in named) if place]
+        places = [place for place in (place_of(envelope, name) for name in named) if place]
         call.asked = frozenset(relative for _, relative in places)
         self._steps.began(seen.session_id, call)
         if places:
@@ -184,8 +184,8 @@ class Observer:
             return
         others = self._steps.overlapping(seen.session_id, call)
         for edit in edits:
-            place = _place(envelope, edit.path)
-            old_place = _place(envelope, edit.old_path) if edit.old_path else None
+            place = place_of(envelope, edit.path)
+            old_place = place_of(envelope, edit.old_path) if edit.old_path else None
             if place is None or any(self._secret(one[1]) for one in (place, old_place) if one):
                 continue  # outside the worktree, or its very name may hold a secret
             old = _latest(others, (old_place or place)[1], before.get(old_place or place))
@@ -225,7 +225,7 @@ class Observer:
             return True
 
     def _revision(self, envelope: Envelope) -> VcsObserved | None:
-        root = _root(envelope)
+        root = root_of(envelope)
         try:
             return self._repositories.of(root) if root else None
         except (OSError, ValueError):
@@ -253,7 +253,7 @@ def worth_a_look(line: bytes) -> tuple[Envelope, Seen] | None:
             return (envelope, seen) if seen.name == "tool.execute.before" and seen.tool is not None else None
 
 
-def _root(envelope: Envelope) -> Path | None:
+def root_of(envelope: Envelope) -> Path | None:
     """The worktree; the directory where there is no repository (OpenCode then says "/")."""
     worktree = envelope.worktree
     name = worktree if worktree and worktree != "/" else envelope.directory
@@ -261,9 +261,9 @@ def _root(envelope: Envelope) -> Path | None:
     return root if root is not None and root.is_absolute() else None
 
 
-def _place(envelope: Envelope, name: str) -> _Place | None:
+def place_of(envelope: Envelope, name: str) -> _Place | None:
     """A file by its root and its path from there; None outside of it."""
-    root, relative = _root(envelope), relative_path(name, envelope.worktree, envelope.directory)
+    root, relative = root_of(envelope), relative_path(name, envelope.worktree, envelope.directory)
     return (root, relative) if root and relative else None
 
 
@@ -276,7 +276,7 @@ def _latest(others: list[Call], path: str, before: bytes | None) -> bytes | None
     return before
 
 
-def _texts(args: msgspec.Raw) -> str:
+def texts_of(args: msgspec.Raw) -> str:
     """All texts in a call's arguments, whatever the tool."""
     found: list[str] = []
     left = [msgspec.json.decode(args)] if len(args) else []
