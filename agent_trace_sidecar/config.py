@@ -138,7 +138,7 @@ def _check_url(url: str | None, variable: str) -> None:
 
 
 def _sentence(message: str, values: Mapping[str, object]) -> str:
-    """Turn msgspec's message into one that names the variable, its value unless that may be a secret, and the choices."""
+    """Turn msgspec's message into one that names the variable, the choices, and the value unless it may be a secret."""
     match = re.search(r"\$\.(\w+)", message)
     field = match.group(1) if match else ""
     value = "" if field == "database_url" else f" is {values.get(field)!r}"

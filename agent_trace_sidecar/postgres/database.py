@@ -55,3 +55,8 @@ def _embedded(state_path: Path, linger_s: float) -> "EmbeddedPostgres":
     from agent_trace_sidecar.postgres.embedded import EmbeddedPostgres  # noqa: PLC0415 - who names a server needs none of it
 
     return EmbeddedPostgres(state_path, linger_s=linger_s)
+
+
+def has_data(state_path: Path) -> bool:
+    """Whether the embedded server has been used here."""
+    return any((state_path / "postgres").glob("[0-9][0-9]/PG_VERSION"))
