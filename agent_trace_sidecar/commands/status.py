@@ -19,6 +19,7 @@ from agent_trace_sidecar.commands.output import say, say_json
 from agent_trace_sidecar.commands.recording import Recording, look, look_up, project_of
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.postgres.database import has_data
+from agent_trace_sidecar.postgres.explain import wrong
 from agent_trace_sidecar.postgres.migrate import schema_version
 from agent_trace_sidecar.records.build import Builder, BuildSettings
 from agent_trace_sidecar.spool.folders import SPOOL_FOLDER, extent, is_owned, segments, spool_folders, trouble
@@ -97,6 +98,8 @@ class Stored(msgspec.Struct, frozen=True):
     lost: int = 0
     dead_letters: dict[str, int] = {}
     sources: tuple[Source, ...] = ()
+    problems: tuple[str, ...] = ()
+    """Encoding, row-level security and settings of the user that keep events from being stored or read."""
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -135,7 +138,9 @@ def run(config: Config, given: argparse.Namespace) -> int:
 
     async def work(connection: asyncpg.Connection) -> tuple[Stored, recorded.Stored | None]:
         version = await schema_version(connection)
-        return await from_database(connection, version), await look_up(connection, project) if version else None
+        stored = await from_database(connection, version)
+        stored = msgspec.structs.replace(stored, problems=tuple(await wrong(connection)))
+        return stored, await look_up(connection, project) if version else None
 
     stored, error = None, ""
     if config.database_url is not None or has_data(config.state_path):
@@ -252,6 +257,7 @@ def judge(
     problems: list[str] = list(recording.problems()) if recording else []
     if error:
         problems.append(error)
+    problems += stored.problems if stored is not None else ()
     for spool in spools:
         if spool.blocked:
             problems.append(f"A sidecar accepts no events: {spool.blocked}.")
