@@ -68,6 +68,11 @@ class _Info(msgspec.Struct, gc=False):
     mode: str | None = None
     project_id: str | None = msgspec.field(default=None, name="projectID")
     revert: _Revert | None = None
+    time: msgspec.Raw = EMPTY
+
+
+class _Time(msgspec.Struct, gc=False):
+    completed: int | float | None = None
 
 
 class _Properties(msgspec.Struct, gc=False):
@@ -118,6 +123,7 @@ class _ChatOutput(msgspec.Struct, gc=False):
     message: _ChatMessage | None = None
 
 
+_time = msgspec.json.Decoder(_Time)
 _event_input = msgspec.json.Decoder(_EventInput)
 _tool_input = msgspec.json.Decoder(_ToolInput)
 _tool_output = msgspec.json.Decoder(_ToolOutput)
@@ -203,7 +209,15 @@ def _part_event(part: _Part, session_id: str | None, message_id: str | None) -> 
 def _message_event(info: _Info) -> MessageSeen | None:
     if not info.id:
         return None
-    return MessageSeen(info.id, info.role, info.provider, info.model_id, info.agent or info.mode, info.parent_id)
+    agent = info.agent or info.mode
+    return MessageSeen(info.id, info.role, info.provider, info.model_id, agent, info.parent_id, _completed(info.time))
+
+
+def _completed(time: msgspec.Raw) -> int | float | None:
+    try:
+        return _time.decode(time).completed
+    except (ValueError, RecursionError):
+        return None
 
 
 def _lenient(envelope: Envelope) -> Seen:

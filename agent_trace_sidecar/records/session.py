@@ -27,6 +27,7 @@ _DONE_BYTES: Final = 10 * 1024
 _PROJECTS_BYTES: Final = 3 * 1024
 _ENDED_BYTES: Final = 8 * 1024
 _UNDONE_BYTES: Final = 2 * 1024
+_BEGUN_BYTES: Final = 4 * 1024
 
 V = TypeVar("V")
 
@@ -37,6 +38,8 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     model_id: str | None = None
     agent: str | None = None
     by_user: bool = False
+    completed_ms: int | float | None = None
+    """When it was completed: what is published of it later is a copy, or sent twice."""
 
 
 class Ended(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -156,12 +159,14 @@ class _Dump(msgspec.Struct):
     projects: list[tuple[str, str]] = []
     ended: list[tuple[str, Ended]] = []
     undone: list[tuple[str, Undo]] = []
+    begun: list[tuple[str, int | float]] = []
 
 
 class Session:
     """Everything that is known of one run of the shim; several OpenCode sessions share it."""
 
     __slots__ = (
+        "begun",
         "calls",
         "directory",
         "done",
@@ -189,6 +194,8 @@ class Session:
         self.projects: Bounded[str] = Bounded(_PROJECTS_BYTES)
         self.ended: Bounded[Ended] = Bounded(_ENDED_BYTES)
         self.undone: Bounded[Undo] = Bounded(_UNDONE_BYTES)
+        self.begun: Bounded[int | float] = Bounded(_BEGUN_BYTES)
+        """When OpenCode 2 began a call; version 1 says it at the call's end."""
 
     def see(self, envelope: Envelope) -> None:
         """Note what every line carries."""
@@ -285,6 +292,7 @@ class Session:
                 list(self.projects),
                 list(self.ended),
                 list(self.undone),
+                list(self.begun),
             )
         )
 
@@ -300,7 +308,7 @@ class Session:
             return session
         session.sequence, session.lost = saved.sequence, saved.lost
         session.version, session.directory = saved.version, saved.directory
-        for name in ("messages", "parents", "calls", "done", "projects", "ended", "undone"):
+        for name in ("messages", "parents", "calls", "done", "projects", "ended", "undone", "begun"):
             target = getattr(session, name)
             for key, value in getattr(saved, name):
                 target.put(key, value)
