@@ -141,6 +141,8 @@ def _seen(edit: FileEdit, before: Sequence[bytes] | None, lines: Sequence[bytes]
     if before is not None and (len(diffs) == 1 or edit.content is not None):
         if diffs and explains(diffs[0], before, lines):
             return told._replace(exact=True)
+        if diffs and added(diffs[0]) and shown(diffs[0], lines):
+            return told._replace(exact=True)  # somebody else has written between the look before and the call
         own = alone or (edit.content is not None and text_lines(edit.content.encode()) == lines)
         changes = compared(before, lines) if before != lines and own else None
         if changes is not None:

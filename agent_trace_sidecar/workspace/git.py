@@ -10,6 +10,7 @@ import selectors
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -45,6 +46,21 @@ def run(git_dir: Path, *args: str, given: bytes = b"", timeout_s: float, max_byt
         except subprocess.TimeoutExpired:
             process.kill()
     return output if process.returncode == 0 else None
+
+
+def blobs(output: bytes) -> Iterator[tuple[str, bytes]]:
+    """The answers of `git cat-file --batch`; an empty id where there is no such file."""
+    at = 0
+    while at < len(output):
+        end = output.index(b"\n", at)
+        words = output[at:end].split(b" ")
+        at = end + 1
+        if len(words) == 3 and words[2].isdigit():  # noqa: PLR2004 - id, type, size
+            size = int(words[2])
+            yield words[0].decode(), output[at : at + size]
+            at += size + 1
+        else:
+            yield "", b""
 
 
 def _talk(process: "subprocess.Popen[bytes]", given: bytes, deadline: float, max_bytes: int) -> bytes | None:

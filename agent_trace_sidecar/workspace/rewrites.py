@@ -8,7 +8,7 @@ made is no such version.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -19,7 +19,7 @@ from agent_trace_sidecar.workspace.revision import Revisions, common_dir, git_di
 from agent_trace_sidecar.workspace.snapshot import TreeChange
 from agent_trace_sidecar.workspace.steps import Heads, Step
 
-TIMEOUT_S: Final = 1.0
+TIMEOUT_S: Final = 4.0
 MAX_BYTES: Final = 16 * 1024 * 1024
 MAX_QUERIES: Final = 5000
 _MAX_LOG_BYTES: Final = 256 * 1024
@@ -121,7 +121,7 @@ def _lines(folder: Path, sources: _Sources, changes: Sequence[TreeChange]) -> di
     )
     if output is None:  # not known: then nothing of it is anyone's
         return {change.path: _everything(change) for change in changes}
-    answers = _blobs(output)
+    answers = git.blobs(output)
     trees = [next(answers, ("", b""))[0] for _ in sources.removed]
     found: dict[str, frozenset[bytes]] = {}
     for change in named:
@@ -150,18 +150,3 @@ def _brought(change: TreeChange, versions: Iterable[bytes]) -> frozenset[bytes]:
     both = {line.removesuffix(b"\r") for line in lines}
     markers = {line for line in change.after or () if line.startswith(_MARKERS)}
     return frozenset(lines | both | {line + b"\r" for line in both} | markers)
-
-
-def _blobs(output: bytes) -> Iterator[tuple[str, bytes]]:
-    """The answers of `git cat-file --batch`; an empty id where there is no such file."""
-    at = 0
-    while at < len(output):
-        end = output.index(b"\n", at)
-        words = output[at:end].split(b" ")
-        at = end + 1
-        if len(words) == 3 and words[2].isdigit():  # noqa: PLR2004 - id, type, size
-            size = int(words[2])
-            yield words[0].decode(), output[at : at + size]
-            at += size + 1
-        else:
-            yield "", b""

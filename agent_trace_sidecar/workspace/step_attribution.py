@@ -55,11 +55,12 @@ def allotted(step: Step, changes: Iterable[TreeChange], facts: Facts) -> list[Ca
     silent = any(call.silent for call in calls)
     found: dict[str, list[FileChange]] = {}
     for tree in _as_named(calls, changes):
-        edits = [(call, one) for call in calls for one in call.edited if one.change.path == tree.path]
-        if edits or any(call.names(tree.path) for call in calls):
+        edits = [(call, one) for call in calls for one in call.edited if one.is_own and one.change.path == tree.path]
+        if tree.place is None and (edits or any(call.names(tree.path) for call in calls)):
             owner, change = _named(step, edits, tree, facts) if edits else (None, None)
         else:
-            owner = _owner(step, tree, facts) if silent and tree.path not in step.foreign else None
+            foreign = tree.place is None and tree.path in step.foreign
+            owner = _owner(step, tree, facts) if silent and not foreign else None
             change = _file_change(tree, facts) if owner else None
         if owner and change:
             found.setdefault(owner.call_id, []).append(change)
@@ -70,9 +71,14 @@ def allotted(step: Step, changes: Iterable[TreeChange], facts: Facts) -> list[Ca
 
 def _whole(call: Call, found: Iterable[FileChange]) -> tuple[FileChange, ...]:
     """Everything that a call changed: what it told itself, and in its place what was found."""
-    files = {one.change.path: one.change for one in call.edited}
-    files.update((change.path, change) for change in found)
+    files = {_file(one.change): one.change for one in call.edited}
+    files.update((_file(change), change) for change in found)
     return tuple(files.values())
+
+
+def _file(change: FileChange) -> tuple[str, str]:
+    """One name for one file."""
+    return change.repository.root if change.repository else "", change.path
 
 
 def _named(
@@ -150,6 +156,7 @@ def _rest(tree: TreeChange, edits: Sequence[Edited], facts: Facts) -> FileChange
         tuple(removed(moved)),
         before_hashes=facts.judge(tree.path, last).vector(),
         after_hashes=new.vector(),
+        repository=tree.repository,
     )
 
 
@@ -196,6 +203,7 @@ def _file_change(tree: TreeChange, facts: Facts) -> FileChange | None:
         tuple(gone),
         before_hashes="" if kind == "add" else before.vector() if before else None,
         after_hashes="" if kind == "delete" else after.vector() if after else None,
+        repository=tree.repository,
     )
 
 

@@ -50,7 +50,7 @@ LINES = [
     (
         "failed part",
         SHIM.part("edit", {"status": "error", "input": {}, "error": "no"}),
-        Seen("message.part.updated", SESSION, MESSAGE, CALL, "edit", CallFailed("edit", msgspec.Raw(b"{}"))),
+        Seen("message.part.updated", SESSION, MESSAGE, CALL, "edit", CallFailed("edit", msgspec.Raw(b"{}"), Told())),
     ),
     (
         "user's command",
