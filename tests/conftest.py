@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import hypothesis
@@ -10,25 +11,33 @@ import pytest
 
 from tests.support import needs
 from tests.support.chromium import Browser, chromium
-from tests.support.postgres import OwnServer, PostgresServers, open_servers
+from tests.support.postgres import OwnServer, PostgresServers, guarded_folder, open_servers
 
 _KEPT = {"AGENT_TRACE_PG_BIN"}
 
 # A run that was started in the background ignores Ctrl-C, and so would every OpenCode that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How long an example takes says something about the machine's other work, not about what is tested.
-hypothesis.settings.register_profile("untimed", deadline=None)
-hypothesis.settings.load_profile("untimed")
+# How long an example takes says something about the machine's other work, not about what is tested. On CI the examples
+# are the same in each run: a failure there is the change's and not the draw's. Everywhere else new ones are drawn.
+hypothesis.settings.register_profile("local", deadline=None, print_blob=True)
+hypothesis.settings.register_profile(
+    "ci", deadline=None, print_blob=True, derandomize=True, max_examples=100, database=None
+)
+hypothesis.settings.load_profile("ci" if needs.on_ci() else "local")
 
 
 _LEFT_OUT = pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known, and room for what is left out."""
+    """Make the marker known, and see to it that nothing outlives this process: neither a sidecar nor a worker."""
     config.addinivalue_line("markers", "needs(*names): programs without which this test can't run")
     config.stash[_LEFT_OUT] = []
+    stack = ExitStack()
+    config.add_cleanup(stack.close)
+    # Whatever is started from here on inherits the name, by which the folder's watchdog finds it.
+    os.environ["TEST_RUN_FOLDER"] = f"{stack.enter_context(guarded_folder())}/"
 
 
 @pytest.hookimpl(trylast=True)  # after `-k` and `-m` have chosen

@@ -1,6 +1,7 @@
-"""`export`: stored records as Agent Trace JSON lines, each through the parser of the version it was written in."""
+"""`export`: stored records as Agent Trace JSON lines, each checked, with every field that its tool wrote."""
 
 import argparse
+import json
 import sys
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ import asyncpg
 from agent_trace_sidecar.commands.common import PROGRAM, CommandError, UsageError
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.config import Config
-from agent_trace_sidecar.records.trace import TraceError, encode, parse_record
+from agent_trace_sidecar.records.trace import TraceError, read_record
 from agent_trace_sidecar.workspace.checkout import CheckoutError, checkout_of
 
 _RECORDS: Final = """
@@ -58,11 +59,11 @@ def run(config: Config, given: argparse.Namespace) -> int:
 
 
 async def export(connection: asyncpg.Connection, chosen: Chosen) -> AsyncIterator[str | TraceError]:
-    """Yield each record as one JSON line of the current spec version, or the error that says why it can't be read."""
+    """Yield each record as one JSON line, or the error that says why it can't be read."""
     async with connection.transaction(readonly=True):
         async for row in connection.cursor(_RECORDS, *chosen, prefetch=500):
             try:
-                yield encode(parse_record(row[0]))
+                yield json.dumps(read_record(row[0]).document, ensure_ascii=False, separators=(",", ":"))
             except TraceError as exc:
                 yield exc
 

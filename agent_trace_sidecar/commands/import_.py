@@ -1,49 +1,43 @@
 """`import`: Agent Trace files of other tools, into the tables that `blame` reads; each record once.
 
-Others say where lines stood, seldom what they were. The lines are looked up in the repository while it still has
-them: in the worktree, at the record's revision, and in the first commits after it (tools that record before the commit
-name the one before). A range whose hash agrees with none of them stays without lines, and claims none in `blame`.
+Each record goes through the redactor before anything of it is read. Its lines are looked up in the repository while it
+still has them (see `workspace.located`); what can't be found there is kept in the record, and claims no line.
 """
 
 import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from functools import lru_cache
+from datetime import UTC
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
+import msgspec
 from msgspec import Struct, convert, structs
 
 from agent_trace_sidecar.commands.common import PROGRAM, CommandError
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.config import Config
-from agent_trace_sidecar.records.content import text_lines
-from agent_trace_sidecar.records.diffs import MAX_LINE
-from agent_trace_sidecar.records.fingerprints import line_hashes, line_keys, packed_tokens
-from agent_trace_sidecar.records.foreign_hashes import agrees
+from agent_trace_sidecar.pipeline.daemon import make_redactor
+from agent_trace_sidecar.postgres.imported import ImportedRows, store
+from agent_trace_sidecar.records.content import Content
+from agent_trace_sidecar.records.fingerprints import line_keys
+from agent_trace_sidecar.records.foreign import session_of
 from agent_trace_sidecar.records.rows import FileStateRow, RangeRow, RecordRow
-from agent_trace_sidecar.records.trace import Conversation, File, Range, TraceError, TraceRecord, encode, parse_record
+from agent_trace_sidecar.records.trace import Conversation, Range, Reading, TraceRecord
+from agent_trace_sidecar.redaction import Redactor, is_secret_path
+from agent_trace_sidecar.sources.trace_file import Traced, TraceFileError, Unread, grouped, traces
+from agent_trace_sidecar.telemetry import logging as log
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, checkout_of
+from agent_trace_sidecar.workspace.located import Located, Locator
 
 IMPORTED: Final = "imported"
 """The method of ranges whose record does not say how they were found."""
 _BATCH: Final = 200
 _MAX_CHARS: Final = 500
-"""Of a session's name; what is longer is no name."""
-_COMMITS_AFTER: Final = 3
-_BEFORE_COMMIT: Final = "1.0"
-"""The version of records whose revision is that of the commit before, see `trace.py`."""
-
-_KNOWN: Final = "SELECT record_id FROM agent_trace_records WHERE record_id = ANY($1::uuid[])"
-_GATE: Final = """
-INSERT INTO agent_trace_dedupe (event_id, seen_at) SELECT id, $2 FROM unnest($1::uuid[]) AS id
-ON CONFLICT (event_id) DO NOTHING RETURNING event_id
-"""
+"""Of a text in a column; what is longer is no id, and the record has it."""
 
 
 class Imported(NamedTuple):
@@ -55,14 +49,6 @@ class Imported(NamedTuple):
     found: int = 0
 
 
-class Rows(NamedTuple):
-    """The rows of one record."""
-
-    record: RecordRow
-    ranges: list[RangeRow]
-    states: list[FileStateRow]
-
-
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The files, and the repository that they belong to."""
     parser.add_argument("files", metavar="FILE", type=Path, nargs="+")
@@ -71,25 +57,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         type=Path,
         default=Path(),
-        help="their repository; default: this",
+        help="their repository; default: the current folder's",
     )
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Store the records of the files."""
-    unread: list[TraceError] = []
-
-    def records() -> Iterator[TraceRecord]:
-        for file in given.files:
-            for record in _read(file):
-                if isinstance(record, TraceError):
-                    unread.append(record)
-                    print(f"{PROGRAM}: {file}: a record can't be read: {record}", file=sys.stderr)
-                else:
-                    yield record
+    redactor = make_redactor(config, log.logger())
+    reader = _Reader(given.files, redactor)
 
     async def work(connection: asyncpg.Connection) -> Imported:
-        return await store_records(connection, checkout_of(given.repository.resolve() / "x"), records())
+        return await store_records(connection, checkout_of(given.repository.resolve() / "x"), reader.traced(), redactor)
 
     try:
         done = with_database(config, work)
@@ -99,86 +77,73 @@ def run(config: Config, given: argparse.Namespace) -> int:
         f"{done.stored} records stored, {done.known} were there already; "
         f"the lines of {done.found} of {done.ranges} ranges were found in the repository"
     )
-    return 1 if unread else 0
+    return 1 if reader.unread else 0
 
 
-def _read(file: Path) -> list[TraceRecord | TraceError]:
-    try:
-        return list(read_records(file))
-    except OSError as exc:
-        raise CommandError(f"{file} can't be read: {exc.strerror}.") from None
+class _Reader:
+    """Reads files one after the other, and prints at the end of each what could not be read, or only in another way."""
+
+    def __init__(self, files: Sequence[Path], redactor: Redactor) -> None:
+        self._files = files
+        self._redactor = redactor
+        self.unread = 0
+
+    def traced(self) -> Iterator[Traced]:
+        """The records that can be read.
+
+        Raises:
+            CommandError: a file can't be opened, or is of another form.
+        """
+        for file in self._files:
+            unread: list[Unread] = []
+            notes = Counter[str]()
+            try:
+                for one in traces(file, self._redactor):
+                    if isinstance(one, Unread):
+                        unread.append(one)
+                    else:
+                        notes.update(one.reading.notes)
+                        yield one
+            except TraceFileError as exc:
+                raise CommandError(f"{file} holds no Agent Trace records: {exc}") from None
+            except OSError as exc:
+                raise CommandError(f"{file} can't be read: {exc.strerror}.") from None
+            self.unread += len(unread)
+            counted = (f"{count} record{'s' * (count > 1)}: {note}" for note, count in notes.items())
+            for sentence in (*grouped(unread), *counted):
+                print(f"{PROGRAM}: {file}: {self._redactor.text(sentence)}", file=sys.stderr)
 
 
-async def store_records(connection: asyncpg.Connection, checkout: Checkout, records: Iterable[TraceRecord]) -> Imported:
+async def store_records(
+    connection: asyncpg.Connection, checkout: Checkout, records: Iterable[Traced], redactor: Redactor
+) -> Imported:
     """Store records as traces of this repository; those that are stored already are left alone.
 
     Raises:
         CheckoutError: git can't be run.
     """
-    maker = _Maker(checkout)
+    maker = _Maker(checkout, redactor)
     total = Counter[str]()
     for batch in _batches(records):
-        rows = [maker.rows(record) for record in batch.values()]
-        async with connection.transaction():
-            fresh = await _fresh(connection, sorted(batch))
-            kept = [one for one in rows if one.record.record_id in fresh]
-            await _copy(connection, "agent_trace_records", RecordRow._fields, [one.record for one in kept])
-            ranges = [row for one in kept for row in one.ranges]
-            await _copy(connection, "agent_trace_ranges", RangeRow._fields, ranges)
-            states = [row for one in kept for row in one.states]
-            await _copy(connection, "agent_trace_file_states", FileStateRow._fields, states)
-        total["stored"] += len(kept)
-        total["known"] += len(rows) - len(kept)
-        total["ranges"] += len(ranges)
-        total["found"] += sum(row.line_hashes is not None for row in ranges)
+        rows = [maker.rows(one) for one in batch.values()]
+        kept = {one.record.record_id for one in await store(connection, [made.rows for made in rows])}
+        fresh = [made for made in rows if made.rows.record.record_id in kept]
+        total["stored"] += len(fresh)
+        total["known"] += len(rows) - len(fresh)
+        total["ranges"] += sum(made.ranges for made in fresh)
+        total["found"] += sum(made.found for made in fresh)
     return Imported(**total)
 
 
-def read_records(file: Path) -> Iterator[TraceRecord | TraceError]:
-    """The records of a file of JSON lines, or of one JSON document that is a record or an array of them.
-
-    Raises:
-        OSError: the file can't be read.
-    """
-    text = file.read_text(errors="replace")
-    try:
-        whole = json.loads(text)
-    except (ValueError, RecursionError):
-        texts = [line for line in text.splitlines() if line.strip()]
-    else:
-        texts = [json.dumps(one) for one in (whole if isinstance(whole, list) else [whole])]
-    for one in texts:
-        try:
-            record = parse_record(one)
-        except TraceError as exc:
-            yield exc
-        else:
-            yield TraceError("the record holds a NUL, which no database keeps") if "\\u0000" in one else record
-
-
-def _batches(records: Iterable[TraceRecord]) -> Iterator[dict[UUID, TraceRecord]]:
+def _batches(records: Iterable[Traced]) -> Iterator[dict[UUID, Traced]]:
     """Some records at a time, each id once."""
-    batch: dict[UUID, TraceRecord] = {}
-    for record in records:
-        batch.setdefault(record.id, record)
+    batch: dict[UUID, Traced] = {}
+    for one in records:
+        batch.setdefault(one.reading.record.id, one)
         if len(batch) == _BATCH:
             yield batch
             batch = {}
     yield batch
-
-
-async def _fresh(connection: asyncpg.Connection, ids: Sequence[UUID]) -> set[UUID]:
-    """The ids that nobody has stored, which are ours from now on: records of our own did not come this way."""
-    known = {row["record_id"] for row in await connection.fetch(_KNOWN, ids)}
-    passed = await connection.fetch(_GATE, [one for one in ids if one not in known], datetime.now(UTC))
-    return {row["event_id"] for row in passed}
-
-
-async def _copy(
-    connection: asyncpg.Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
-) -> None:
-    if rows:
-        await connection.copy_records_to_table(table, columns=columns, records=rows)
 
 
 class _OwnRange(Struct):
@@ -188,130 +153,138 @@ class _OwnRange(Struct):
 
 
 class _OwnFile(Struct):
-    """What a record of this program says of a file in its metadata, see `record.py`."""
+    """What a record of this program says of a file in its metadata, see `records.record`."""
 
     path: str
     ranges: tuple[_OwnRange, ...] = ()
 
 
+class _Made(NamedTuple):
+    """The rows of one record, and how many of its ranges were found."""
+
+    rows: ImportedRows
+    ranges: int
+    found: int
+
+
 class _Maker:
     """Makes rows of records of one repository."""
 
-    def __init__(self, checkout: Checkout) -> None:
+    def __init__(self, checkout: Checkout, redactor: Redactor) -> None:
         self._checkout = checkout
         self._project = checkout.projects()[0]
-        self._contents = lru_cache(maxsize=64)(self._read_contents)
+        self._locator = Locator(checkout)
+        self._redactor = redactor
 
-    def rows(self, record: TraceRecord) -> Rows:
+    def rows(self, traced: Traced) -> _Made:
         """The rows of a record; nothing in them is of our own making but the hashes of lines that were found."""
-        if record.timestamp.tzinfo is None:
-            record = structs.replace(record, timestamp=record.timestamp.replace(tzinfo=UTC))
-        metadata = record.metadata or {}
-        ranges: list[RangeRow] = []
-        states: list[FileStateRow] = []
-        for file in record.files:
-            methods = _methods(metadata, file.path)
-            own = [
-                self._range(record, file, conversation, span, methods)
-                for conversation in file.conversations
-                for span in conversation.ranges
-                if span.end_line <= MAX_LINE
-            ]
-            ranges += own
-            states.append(self._state(record, file.path, own))
-        first = next((row for row in ranges), None)
-        return Rows(
-            RecordRow(
-                record_id=record.id,
-                recorded_at=record.timestamp,
-                event_id=record.id,
-                session_id=first.session_id if first else None,
-                spec_version=record.version,
-                vcs_type=record.vcs.type if record.vcs else None,
-                vcs_revision=record.vcs.revision if record.vcs else None,
-                tool_name=record.tool.name if record.tool else None,
-                tool_version=record.tool.version if record.tool else None,
-                model_id=first.model_id if first else None,
-                contributor=first.contributor if first else "unknown",
-                record=encode(record),
-            ),
-            ranges,
-            states,
-        )
+        reading = traced.reading
+        if reading.record.timestamp.tzinfo is None:
+            aware = reading.record.timestamp.replace(tzinfo=UTC)
+            reading = reading._replace(record=structs.replace(reading.record, timestamp=aware))
+        record, document = reading.record, reading.document
+        made: list[RangeRow] = []
+        states: dict[str, FileStateRow] = {}
+        asked = found = 0
+        for at, file in enumerate(record.files):
+            path = self._locator.path(file.path, record.vcs.revision if record.vcs else None)
+            own: list[RangeRow] = []
+            for of, conversation in enumerate(file.conversations):
+                for place, span in enumerate(conversation.ranges):
+                    asked += 1
+                    located = self._locator.locate(record, path, span) if path else None
+                    if path is None or located is None:
+                        continue
+                    rows = self._ranges(reading, (at, of, place), path, located)
+                    found += bool(rows)
+                    own += rows
+            if path and own:
+                made += own
+                states[path] = self._state(record, path, [row for row in made if row.path == path])
+        row = self._record(record, msgspec.json.encode(document).decode(), made)
+        return _Made(ImportedRows(row, made, list(states.values())), asked, found)
 
-    def _range(
-        self,
-        record: TraceRecord,
-        file: File,
-        conversation: Conversation,
-        span: Range,
-        methods: Mapping[tuple[int, int], str],
-    ) -> RangeRow:
-        metadata = record.metadata or {}
-        contributor = span.contributor or conversation.contributor
-        lines = self._lines(record, file.path, span)
-        return RangeRow(
+    def _record(self, record: TraceRecord, text: str, ranges: Sequence[RangeRow]) -> RecordRow:
+        first = next(iter(ranges), None)
+        said = _said(record)
+        return RecordRow(
             record_id=record.id,
             recorded_at=record.timestamp,
-            path=file.path,
-            start_line=span.start_line,
-            end_line=span.end_line,
-            content_hash=span.content_hash,
-            contributor=contributor.type if contributor else "unknown",
-            model_id=contributor.model_id if contributor else None,
-            session_id=_text(metadata.get("io.opencode.session_id")) or _text(conversation.url),
-            method=methods.get((span.start_line, span.end_line), IMPORTED),
-            message_id=_text(metadata.get("io.opencode.message_id")),
-            call_id=_text(metadata.get("io.opencode.call_id")),
-            tool=_text(metadata.get("io.opencode.tool")) or _text(record.tool.name if record.tool else None),
-            project=self._project,
-            line_hashes=line_hashes(lines) if lines else None,
-            line_tokens=packed_tokens(lines) if lines else None,
+            event_id=record.id,
+            session_id=first.session_id if first else None,
+            spec_version=record.version,
+            vcs_type=record.vcs.type if record.vcs else None,
+            vcs_revision=record.vcs.revision if record.vcs else None,
+            tool_name=record.tool.name if record.tool else None,
+            tool_version=record.tool.version if record.tool else None,
+            model_id=first.model_id if first else said[1],
+            contributor=first.contributor if first else said[0],
+            record=text,
         )
 
+    def _ranges(self, reading: Reading, place: tuple[int, int, int], path: str, located: Located) -> list[RangeRow]:
+        """A row for each run of lines that are the range's work; the record loses the hash of a line with a secret."""
+        at, of, number = place
+        record, file = reading.record, reading.document["files"][at]
+        said = file["conversations"][of]
+        conversation = record.files[at].conversations[of]
+        span = conversation.ranges[number]
+        secret = is_secret_path(path)
+        content = Content.judged(located.lines, lambda text: secret or self._redactor.holds_secret(text))
+        if not content.hidden.isdisjoint(range(located.start - 1, located.end)):
+            said["ranges"][number].pop("content_hash", None)
+        metadata = record.metadata or {}
+        method = _methods(metadata, record.files[at].path).get((span.start_line, span.end_line), IMPORTED)
+        contributor = span.contributor or conversation.contributor
+        session = session_of(reading.document, file, said, conversation.url)
+        return [
+            RangeRow(
+                record_id=record.id,
+                recorded_at=record.timestamp,
+                path=path,
+                start_line=one.start,
+                end_line=one.end,
+                content_hash=one.content_hash,
+                contributor=contributor.type if contributor else "unknown",
+                model_id=contributor.model_id if contributor else None,
+                session_id=session,
+                method=method,
+                message_id=_text(metadata.get("io.opencode.message_id")),
+                call_id=_text(metadata.get("io.opencode.call_id")),
+                tool=_text(metadata.get("io.opencode.tool")) or _text(record.tool.name if record.tool else None),
+                project=self._project,
+                line_hashes=bytes.fromhex(one.line_hashes or ""),
+                line_tokens=bytes.fromhex(one.line_tokens or ""),
+            )
+            for one in (content.span(start, end, method) for start, end in located.spans)
+        ]
+
     def _state(self, record: TraceRecord, path: str, ranges: Sequence[RangeRow]) -> FileStateRow:
-        found = [row for row in ranges if row.line_hashes is not None]
         keys = line_keys(
             self._project,
-            b"".join(row.line_hashes or b"" for row in found),
-            b"".join(row.line_tokens or b"" for row in found),
+            b"".join(row.line_hashes or b"" for row in ranges),
+            b"".join(row.line_tokens or b"" for row in ranges),
         )
         root = str(self._checkout.root)
         return FileStateRow(record.id, record.timestamp, self._project, root, path, None, "update", None, None, keys)
 
-    def _lines(self, record: TraceRecord, path: str, span: Range) -> list[bytes]:
-        """The lines that a range speaks of, none where the repository has none that agree with its hash."""
-        early = record.version.startswith(_BEFORE_COMMIT)
-        for lines in self._contents(record.vcs.revision if record.vcs else None, path, early=early):
-            own = lines[span.start_line - 1 : span.end_line]
-            whole = len(own) == span.end_line - span.start_line + 1
-            if whole and (span.content_hash is None or agrees(span.content_hash, own) is not False):
-                return own
-        return []
 
-    def _read_contents(self, revision: str | None, path: str, *, early: bool) -> list[list[bytes]]:
-        """What the file may have looked like, the likeliest first; `early` is for tools that record before a commit."""
-        found = []
-        for commit in self._commits(revision, path, early=early):
-            try:
-                content = self._checkout.content(path, commit)
-            except CheckoutError:
-                content = None
-            if content is not None:
-                found.append(text_lines(content))
-        return found
-
-    def _commits(self, revision: str | None, path: str, *, early: bool) -> list[str | None]:
-        if revision is None or not self._checkout.is_git:
-            return [None]
-        try:
-            after = self._checkout.commits_after(revision, path)[:_COMMITS_AFTER]
-        except CheckoutError:
-            return [None]
-        return [*after, None, revision] if early else [revision, *after, None]
+def _said(record: TraceRecord) -> tuple[str, str | None]:
+    """Contributor and model of the first conversation that names one."""
+    for file in record.files:
+        for conversation in file.conversations:
+            named = _contributor(conversation, conversation.ranges)
+            if named is not None:
+                return named
+    return "unknown", None
 
 
-def _methods(metadata: Mapping[str, object], path: str) -> dict[tuple[int, int], str]:
+def _contributor(conversation: Conversation, ranges: Sequence[Range]) -> tuple[str, str | None] | None:
+    named = conversation.contributor or next((span.contributor for span in ranges if span.contributor), None)
+    return (named.type, named.model_id) if named else None
+
+
+def _methods(metadata: Mapping[str, Any], path: str) -> dict[tuple[int, int], str]:
     """How the ranges were found, where a record of this program says so."""
     try:
         files = convert(metadata.get("io.opencode.files", ()), tuple[_OwnFile, ...])

@@ -179,7 +179,7 @@ def parse(line: bytes) -> Envelope | Rejected:
     if not line.isascii():
         line = _mend_utf8(line, repaired)
     if b"\\u" in line and _SUSPECT.search(line):
-        line = _mend_escapes(line, repaired)
+        line = mend_escapes(line, repaired)
     try:
         envelope = _DECODER.decode(line)
     except msgspec.ValidationError as exc:
@@ -207,7 +207,7 @@ def _mend_utf8(line: bytes, repaired: list[str]) -> bytes:
     return line
 
 
-def _mend_escapes(line: bytes, repaired: list[str]) -> bytes:
+def mend_escapes(line: bytes, repaired: list[str]) -> bytes:
     """Replace NUL and lone surrogates, walking escape by escape: an escaped backslash before u0000 is no NUL."""
 
     def mend(match: re.Match[bytes]) -> bytes:

@@ -1,22 +1,26 @@
 """Content hashes as other tools write them: `<algorithm>:<hex>` over a range's lines joined by LF; pure."""
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
 _MASK: Final = 0xFFFF_FFFF
+_DIGEST: Final = re.compile(r"[0-9a-f]{8,}")
+"""Fewer digits agree with too much."""
 
 
 def agrees(content_hash: str, lines: Sequence[bytes]) -> bool | None:
-    """Whether a hash is that of some lines; None where its algorithm is not known.
+    """Whether a hash is that of some lines; None where it can't be checked, which says neither yes nor no.
 
-    Line endings count as LF, and a last one may be part of what was hashed or not: tools differ in both.
+    Line endings count as LF, and a last one may be part of what was hashed or not: tools differ in both. A digest may
+    be shortened; one that is longer than its algorithm's is of another variant (murmur3 also exists with 128 bits).
     """
     name, _, digest = content_hash.partition(":")
     algorithm = _ALGORITHMS.get(name.lower())
-    if algorithm is None or not digest:
-        return None
     wanted = digest.lower()
+    if algorithm is None or not _DIGEST.fullmatch(wanted) or len(wanted) > len(algorithm(b"")):
+        return None
     for own in (lines, [line.removesuffix(b"\r") for line in lines]):
         text = b"\n".join(own)
         if any(algorithm(one).startswith(wanted) for one in (text, text + b"\n")):

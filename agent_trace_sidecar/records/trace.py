@@ -1,18 +1,19 @@
 """The Agent Trace specification's words: a record as types, written in one version and read in every known one.
 
-Written is 0.1.0. Read are also the forms that were in use before it: "1.0" of the reference implementation's hook,
-and the 0.0 drafts. They differ from 0.1.0 in their version and in what they leave out, so each has a parser that
-turns it into the same types; nothing that a record does not say is added.
+Written is 0.1.0. Read are all forms that were seen: any 0.x, "1.0" of the reference implementation's hook, and later
+numbers of the same shape. They differ from 0.1.0 in their version, in what they leave out and in what they add: what is
+known becomes the same types, the rest is kept beside it (`Reading.document`). Nothing that a record does not say is
+added.
 """
 
 import ntpath
 import posixpath
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 from urllib.parse import quote
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import msgspec
 
@@ -100,12 +101,27 @@ class TraceRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     metadata: Mapping[str, object] | None = None
 
 
+class Reading(NamedTuple):
+    """A record as it was written, and what is understood of it."""
+
+    record: TraceRecord
+    document: dict[str, Any]
+    """Everything that the record says: what is known in the words of 0.1.0, the rest as it stands there."""
+    notes: tuple[str, ...] = ()
+    """What had to be read in another way than it was written."""
+
+
 def encode(record: TraceRecord) -> str:
     """The record as JSON text; fields that say nothing are left out."""
     return msgspec.json.encode(record).decode()
 
 
 def parse_record(data: bytes | str) -> TraceRecord:
+    """What is understood of a stored or foreign record; errors as for `read_record`."""
+    return read_record(data).record
+
+
+def read_record(data: bytes | str) -> Reading:
     """Read a stored or foreign record of any known version.
 
     Raises:
@@ -119,13 +135,43 @@ def parse_record(data: bytes | str) -> TraceRecord:
     version = fields.get("version") if isinstance(fields, dict) else None
     if not isinstance(version, str):
         raise InvalidRecordError("the record names no version")
-    for pattern, parser in _PARSERS:
-        if pattern.fullmatch(version):
-            return parser(fields)
-    raise UnknownVersionError(f"specification version {version[:40]!r} is not known")
+    found = _VERSION.fullmatch(version)
+    numbers = tuple(int(part or 0) for part in found.groups()) if found else (_FIRST_UNKNOWN,)
+    if numbers[0] >= _FIRST_UNKNOWN or (numbers[0] == 2 and numbers[1]):  # noqa: PLR2004 - of 2 only 2.0 was seen
+        raise UnknownVersionError(f"specification version {version[:40]!r} is not known")
+    notes: list[str] = []
+    if numbers[:2] > (0, 1) and numbers[:2] != (1, 0):
+        notes.append(f"version {version} is newer than 0.1.0: fields that are not known are kept, not interpreted")
+    known = _identified({**fields, "version": version.removeprefix("v")}, notes)
+    record = _checked(known if numbers[:2] == (0, 1) and found and found[3] else _lenient(known))
+    return Reading(record, _merged(known, msgspec.to_builtins(record)), tuple(notes))
 
 
-def _parse_0_1(fields: dict[str, object]) -> TraceRecord:
+_VERSION: Final = re.compile(r"v?([0-9]{1,4})\.([0-9]{1,4})(?:\.([0-9]{1,4}))?")
+_FIRST_UNKNOWN: Final = 3
+_FOREIGN_IDS: Final = UUID("0f4cf1c6-3c5c-5b0e-9d1c-6f4f6d1f1c0a")
+FOREIGN_ID: Final = "io.opencode.foreign_id"
+"""Where the metadata keep the id of a record whose id is no UUID."""
+
+
+def _identified(fields: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+    """The record under a UUID: another id gives the same one each time, and stays in the metadata."""
+    own = fields.get("id")
+    try:
+        UUID(own if isinstance(own, str) else "")
+    except ValueError:
+        if not isinstance(own, str | int) or not str(own):
+            raise InvalidRecordError("the record has no id") from None
+        notes.append("the id is no UUID: it is stored under one that is derived from it")
+        metadata = fields.get("metadata")
+        kept = {**(metadata if isinstance(metadata, dict) else {}), FOREIGN_ID: own}
+        tool = fields.get("tool")
+        name = str(tool.get("name", "")) if isinstance(tool, dict) else ""
+        return {**fields, "id": str(uuid5(_FOREIGN_IDS, f"{name}\n{own}")), "metadata": kept}
+    return fields
+
+
+def _checked(fields: dict[str, Any]) -> TraceRecord:
     try:
         record = msgspec.convert(fields, TraceRecord)
     except ValueError as exc:
@@ -137,21 +183,24 @@ def _parse_0_1(fields: dict[str, object]) -> TraceRecord:
     return record
 
 
-def _parse_draft(fields: dict[str, object]) -> TraceRecord:
-    """Read the looser forms: optional parts may be null, ranges may run backwards or from line 0."""
-    files = [_draft_file(file) for file in _items(fields.get("files"))]
-    return _parse_0_1({**_without_null(fields), "files": files})
+def _lenient(fields: dict[str, Any]) -> dict[str, Any]:
+    """The looser forms: optional parts may be null, ranges may run backwards or from line 0."""
+    known = {**_without_null(fields), "files": [_lenient_file(file) for file in _items(fields.get("files"))]}
+    vcs = known.get("vcs")
+    if isinstance(vcs, dict) and not isinstance(vcs.get("revision"), str):
+        del known["vcs"]
+    return known
 
 
-def _draft_file(file: dict[str, object]) -> dict[str, object]:
+def _lenient_file(file: dict[str, Any]) -> dict[str, Any]:
     conversations = [
-        {**_without_null(one), "ranges": [_draft_range(span) for span in _items(one.get("ranges"))]}
+        {**_without_null(one), "ranges": [_lenient_range(span) for span in _items(one.get("ranges"))]}
         for one in _items(file.get("conversations"))
     ]
     return {**file, "conversations": conversations}
 
 
-def _draft_range(span: dict[str, object]) -> dict[str, object]:
+def _lenient_range(span: dict[str, Any]) -> dict[str, Any]:
     start, end = span.get("start_line"), span.get("end_line")
     if isinstance(start, int) and isinstance(end, int):
         start, end = max(1, start), max(1, end)
@@ -159,7 +208,7 @@ def _draft_range(span: dict[str, object]) -> dict[str, object]:
     return span
 
 
-def _items(value: object) -> list[dict[str, object]]:
+def _items(value: object) -> list[dict[str, Any]]:
     if value is None:
         return []
     if isinstance(value, list) and all(isinstance(item, dict) for item in value):
@@ -167,14 +216,33 @@ def _items(value: object) -> list[dict[str, object]]:
     raise InvalidRecordError("files, conversations and ranges must be arrays of objects")
 
 
-def _without_null(fields: dict[str, object]) -> dict[str, object]:
+def _without_null(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-_PARSERS: Final[tuple[tuple[re.Pattern[str], Callable[[dict[str, object]], TraceRecord]], ...]] = (
-    (re.compile(r"0\.1\.\d+"), _parse_0_1),
-    (re.compile(r"0\.0(\.\d+)?|0\.1|1\.0(\.0)?"), _parse_draft),
+def _merged(said: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+    """What is known over what was said: fields that no type here has stay, and so does their order."""
+    merged = {name: value for name, value in said.items() if value is not None or name not in _OPTIONAL}
+    for name, value in known.items():
+        old = said.get(name)
+        if name == "metadata" and isinstance(old, dict):
+            continue
+        if isinstance(value, dict) and isinstance(old, dict):
+            merged[name] = _merged(old, value)
+        elif isinstance(value, list | tuple) and isinstance(old, list) and len(old) == len(value):
+            merged[name] = [
+                _merged(one, two) if isinstance(one, dict) and isinstance(two, dict) else two
+                for one, two in zip(old, value, strict=True)
+            ]
+        elif name != "timestamp" or not isinstance(old, str):
+            merged[name] = list(value) if isinstance(value, tuple) else value
+    return merged
+
+
+_OPTIONAL: Final = frozenset(
+    {"vcs", "tool", "metadata", "url", "contributor", "related", "content_hash", "model_id", "files", "conversations"}
 )
+"""Fields in whose place null says nothing."""
 
 _CERTAIN_PROVIDERS: Final = (
     (re.compile(r"claude-"), "anthropic"),

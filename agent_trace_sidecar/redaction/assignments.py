@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from agent_trace_sidecar.redaction.barevalues import Candidate, bare_value, is_alone
+from agent_trace_sidecar.redaction.deadline import check_deadline
 from agent_trace_sidecar.redaction.names import CORES, Kind, kind_of
 from agent_trace_sidecar.redaction.rules import Late, Overload
-from agent_trace_sidecar.redaction.spans import Span
+from agent_trace_sidecar.redaction.spans import Span, reach_back
 from agent_trace_sidecar.redaction.values import LONGEST, Form, is_chosen, is_random, is_secret
 
 _CORE: Final = b"(?:" + b"|".join(core.encode() for core in CORES) + b")"
@@ -104,6 +105,7 @@ def assignments(text: bytes, stretches: Iterable[tuple[int, int]]) -> Iterator[S
             count += 1
             if count > MOST_CANDIDATES:
                 raise Overload
+            check_deadline()
             start, at = place.span()
             yield from _candidate(text, start, at)
             at -= _step_back(text, start, at)
@@ -128,7 +130,7 @@ def _candidate(text: bytes, start: int, end: int) -> Iterator[Span]:
         return
     if kind is Kind.KEY and _is_qualified(text, start, match[1]):
         return
-    if kind is Kind.KEY and _OWNER.search(text, max(0, start - _OWNER_REACH), start):
+    if kind is Kind.KEY and _OWNER.search(text, reach_back(text, start, _OWNER_REACH), start):
         kind = Kind.TOKEN
     found = Candidate(kind, match[1], match[2], match[3], start)
     if (typed := _TYPED.match(match[3])) and is_random(typed[1].decode(), least=8):
@@ -142,7 +144,7 @@ def _candidate(text: bytes, start: int, end: int) -> Iterator[Span]:
 
 def _is_qualified(text: bytes, start: int, name: bytes) -> bool:
     """Whether the word before a key says that it opens nothing: `cache key`."""
-    said = _SAID.search(text, max(0, start - _SAID_REACH), start)
+    said = _SAID.search(text, reach_back(text, start, _SAID_REACH), start)
     return said is not None and kind_of(said[1] + b"_" + name) is Kind.NONE
 
 
@@ -159,7 +161,7 @@ def _quoted(text: bytes, found: Candidate, opening: bytes, start: int) -> Iterat
         return
     value = text[start:end]
     sign = found.operator.strip()
-    if _is_whole(text, found, opening) or _LABELS.search(text, max(0, found.begin - _CALL_REACH), found.begin):
+    if _is_whole(text, found, opening) or _LABELS.search(text, reach_back(text, found.begin, _CALL_REACH), found.begin):
         return
     prose = not sign or sign.isalpha()
     if prose and (len(found.name) < _PROSE_NAME or (opening.endswith(b"`") and not _is_said(found, value))):
@@ -200,13 +202,13 @@ def _is_whole(text: bytes, found: Candidate, opening: bytes) -> bool:
 
 def _is_no_member(text: bytes, found: Candidate, end: int) -> bool:
     """Whether what stands around a colon is no member: {"password": {"type": 1}}, or ok ? "PASS" : "FAIL"."""
-    chosen = found.quote and _TERNARY.search(text, max(0, found.begin - _CALL_REACH), found.begin)
+    chosen = found.quote and _TERNARY.search(text, reach_back(text, found.begin, _CALL_REACH), found.begin)
     return bool(chosen) or _IS_KEY.match(text, end) is not None
 
 
 def _is_line(text: bytes, begin: int, end: int) -> bool:
     """Whether name and value are all that stands on their line, or a definition in Lisp."""
-    if _LISP.search(text, max(0, begin - _SAID_REACH), begin):
+    if _LISP.search(text, reach_back(text, begin, _SAID_REACH), begin):
         return True
     return is_alone(text, begin) and not text[end : end + 40].split(b"\n", 1)[0].strip(b" \t\r;,")
 
@@ -224,10 +226,10 @@ def _form(text: bytes, found: Candidate, opening: bytes, end: int) -> Form:
 def _is_argument(text: bytes, found: Candidate, sign: bytes, value: bytes) -> bool:
     """Whether name and value are the arguments of one call, as in env("NAME", "value"), and not two words of a list."""
     begin, name, quote = found.begin, found.name, found.quote
-    if sign == b"," and _COMPARED.search(text, max(0, begin - _CALL_REACH), begin):
+    if sign == b"," and _COMPARED.search(text, reach_back(text, begin, _CALL_REACH), begin):
         return True  # strcmp(password, "value")
     if sign == b",":
-        before = text[max(0, begin - _CALL_REACH) : begin]
+        before = text[reach_back(text, begin, _CALL_REACH) : begin]
         if _TUPLE.search(before) or (found.kind is Kind.PASSWORD and _SETTER.search(before) and _WORD.match(value)):
             return True
         if not _CALL.search(before) and not before.rstrip().endswith((b"(", b"[")) and b"()" not in quote:

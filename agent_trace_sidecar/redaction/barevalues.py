@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from agent_trace_sidecar.redaction.names import Kind
-from agent_trace_sidecar.redaction.spans import Span
+from agent_trace_sidecar.redaction.spans import Span, reach_back
 from agent_trace_sidecar.redaction.values import LONGEST, Form, is_chosen, is_random, is_secret, is_segmented
 
 
@@ -144,7 +144,7 @@ def _is_code(text: bytes, found: Candidate, start: int, value: bytes) -> bool:
         return True
     if (sign == b"::" and not text[start - 1 : start].isspace()) or (before != b";" and _EXPRESSION.match(value)):
         return True  # std::pin::Pin
-    if sign == b":" and _ARN.search(text, max(0, found.begin - _REST), found.begin):
+    if sign == b":" and _ARN.search(text, reach_back(text, found.begin, _REST), found.begin):
         return True
     if not sign.endswith(b">") and (_TROFF.search(value) or (sign.endswith(_COLON) and _TYPE.match(value))):
         return True
@@ -180,7 +180,7 @@ def _of_element(text: bytes, found: Candidate, sign: bytes, start: int) -> tuple
     end, begin = text.find(b"<", start, start + LONGEST), found.begin
     if sign.startswith((b"=", b"-")) or end < 0 or b"\n" in text[start:end]:
         return None
-    before = text[max(0, begin - _ATTRIBUTE_REACH) : begin]
+    before = text[reach_back(text, begin, _ATTRIBUTE_REACH) : begin]
     if not sign.startswith(b"</") and (not _ELEMENT.search(before) or _ANCHOR.search(before)):
         return None
     return end, Form.CONFIG
@@ -214,7 +214,7 @@ def _of_line(text: bytes, found: Candidate, start: int, end: int) -> tuple[int, 
     """`password value` on a line of its own; a heading reads the same, so a word is no value."""
     if _rest_of_line(text, end) or not is_alone(text, found.begin):
         return None
-    said = b"." in found.name.strip(b".") or _USER_ABOVE.search(text, max(0, found.begin - _REST), found.begin)
+    said = b"." in found.name.strip(b".") or _USER_ABOVE.search(text, reach_back(text, found.begin, _REST), found.begin)
     if said and found.name.islower():
         return (end, Form.CONFIG) if _LITERAL.match(text, start, end) else None
     if not _SYMBOLS.search(text, start, end):
@@ -301,7 +301,7 @@ def _is_ini(text: bytes, begin: int, end: int) -> bool:
     """Whether a setting with blanks around its sign stands among others, or in a section, and not among code."""
     start = _line_start(text, begin)
     if _INDENTED.match(text, start):
-        return _SECTION.search(text, max(0, start - 3 * _REST), start) is not None
+        return _SECTION.search(text, reach_back(text, start, 3 * _REST), start) is not None
     before = text[max(0, start - _REST) : max(0, start - 1)].rpartition(b"\n")[2]
     after = text[end : end + 2 * _REST].partition(b"\n")[2].partition(b"\n")[0]
     return any(_INI.match(line) for line in (before, after))

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from agent_trace_sidecar.redaction.deadline import check_deadline
 from agent_trace_sidecar.redaction.rules import Late
 from agent_trace_sidecar.redaction.spans import Span
 
@@ -22,6 +23,7 @@ Finder = Callable[[bytes], list[Span]]
 def encoded(text: bytes, find: Finder) -> Iterator[Span]:
     """Runs whose decoded text holds a secret; `find` looks into the decoded text."""
     for match in _RUN.finditer(text):
+        check_deadline()
         start, end = match.span()
         if _is_text(text[start : start + _PROBE]):
             plain = _decoded(text[start : min(end, start + _LONGEST)])

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from agent_trace_sidecar.redaction.deadline import check_deadline
 from agent_trace_sidecar.redaction.rules import Late
 from agent_trace_sidecar.redaction.spans import Span
 
@@ -66,6 +67,7 @@ def reads_secret_file(command: str) -> bool:
 def values_of_file(text: bytes) -> Iterator[Span]:
     """Every value in the text of such a file; names, comments, sections and the marks of diffs stay."""
     for match in _LINE.finditer(text):
+        check_deadline()
         line = match.group()
         lead = _PREFIX.match(line)
         offset = match.start() + (lead.end() if lead else 0)

@@ -8,11 +8,12 @@ import bisect
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Self
 
 import msgspec
 
+from agent_trace_sidecar.redaction.deadline import check_deadline
 from agent_trace_sidecar.redaction.files import is_secret_path, reads_secret_file, values_of_file
 from agent_trace_sidecar.redaction.masker import MOST_ROUNDS, Masker
 from agent_trace_sidecar.redaction.memory import Known, Memory
@@ -31,6 +32,18 @@ _CONTENT_KEYS: Final = frozenset(
 )
 _COMMAND_KEY: Final = b"command"
 _FILE_KEYS: Final = frozenset((*_PATH_KEYS, *_CONTENT_KEYS, _COMMAND_KEY))
+
+
+_NEVER: Final = re.compile(rb"(?!)")
+_UUID: Final = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_ENVELOPE: Final = {
+    **dict.fromkeys((b"v", b"seq", b"at", b"api", b"directory", b"worktree", b"input", b"output", b"lost"), _NEVER),
+    b"id": _UUID,
+    b"instance": _UUID,
+    b"hook": re.compile(rb"[a-z.]{1,40}"),
+}
+"""The wire's own fields, whose names are never masked, and the form of values that are not masked either."""
+_ID: Final = re.compile(rb"(?:msg|prt|ses|evt|call|per|que|toolu)_[A-Za-z0-9_]{1,40}")
 
 
 class JsonLine:
@@ -59,11 +72,12 @@ class JsonLine:
             buffer = layout.buffer
             view = blanked(buffer)
             found = [*layout.keyed, *(masker.find(buffer) if known is None else layout.placed(known))]
-            for span in found:
+            for span in layout.maskable(found):
+                check_deadline()
                 if span.spread and shown.add(value := view[span.start : span.end], span.rule):
                     memory.doubt(value)
             found += [*memory.environment.find(view), *shown.find(view), *layout.file_values(view)]
-            spans = merged(by_line(view, found))
+            spans = layout.maskable(merged(by_line(view, found)))
             if not spans and not layout.numbers:
                 break
             counts.update(span.rule for span in spans)
@@ -93,6 +107,8 @@ class _Layout:
         self._tokens: list[tuple[int, int]] = []
         self._bases: list[int] = []
         self._names: set[int] = set()
+        self._fixed: set[int] = set()
+        """Strings that are never masked: the envelope's fields and ids, and OpenCode's own ids."""
         self.keyed: list[Span] = []
         """Values whose key announces a secret."""
         self.numbers: list[tuple[int, int]] = []
@@ -103,8 +119,12 @@ class _Layout:
         self._bodies: list[bytes] = []
         size = 0
         key, kind = b"", Kind.NONE
+        depth = at = 0
         for match in _TOKEN.finditer(raw):
             body, colon = match.groups()
+            between = raw[at : match.start()]
+            depth += sum(map(between.count, (b"{", b"["))) - sum(map(between.count, (b"}", b"]")))
+            at = match.end()
             if b"\\" in body or not body.isascii():
                 body = open_(body)
             self._tokens.append(match.span(1))
@@ -112,6 +132,8 @@ class _Layout:
             if colon:
                 self._names.add(len(self._bases) - 1)
                 key, kind = body, kind_of(body)
+                if depth == 1 and key in _ENVELOPE:
+                    self._fixed.add(len(self._bases) - 1)
                 if kind is Kind.PASSWORD and (number := _NUMBER.match(raw, match.end())):
                     self.numbers.append(number.span(1))
             else:
@@ -119,6 +141,8 @@ class _Layout:
                     self.keyed.append(Span(size, size + len(body), "assignment"))
                 elif kind is Kind.NONE and is_key_of(key, body):
                     self.keyed.append(Span(size, size + len(body), "near-provider"))
+                if _is_id(key, body) if depth > 1 else key in _ENVELOPE and _ENVELOPE[key].fullmatch(body):
+                    self._fixed.add(len(self._bases) - 1)
                 if key in _FILE_KEYS:
                     self._file(key, body, size)
             self._bodies.append(body)
@@ -144,6 +168,18 @@ class _Layout:
     def is_settled(self, spans: list[Span]) -> bool:
         """Whether masking these spans leaves the names, and so what they announce, as they are."""
         return not self._holds_file and not any(self._token_of(span) in self._names for span in spans)
+
+    def maskable(self, spans: Iterable[Span]) -> list[Span]:
+        """The spans that may be masked: none in what is fixed, and no name that stands between the lines of a key."""
+        return [
+            span
+            for span in spans
+            if (index := self._token_of(span)) not in self._fixed
+            and not (index in self._names and span.rule == "private-key" and self._is_whole(index, span))
+        ]
+
+    def _is_whole(self, index: int, span: Span) -> bool:
+        return span.start == self._bases[index] and span.end >= span.start + len(self._bodies[index])
 
     def _token_of(self, span: Span) -> int:
         return bisect.bisect_right(self._bases, span.start) - 1
@@ -174,6 +210,11 @@ class _Layout:
             at = end
         pieces.append(self._raw[at:])
         return b"".join(pieces), changed
+
+
+def _is_id(key: bytes, body: bytes) -> bool:
+    """Whether a member is one of OpenCode's own ids: what belongs together is known by them."""
+    return key.endswith((b"id", b"ID", b"Id")) and _ID.fullmatch(body) is not None
 
 
 def is_json(raw: bytes) -> bool:

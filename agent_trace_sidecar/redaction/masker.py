@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from agent_trace_sidecar.redaction.assignments import assignments
+from agent_trace_sidecar.redaction.deadline import check_deadline
 from agent_trace_sidecar.redaction.encoded import encoded
 from agent_trace_sidecar.redaction.files import values_of_file
 from agent_trace_sidecar.redaction.memory import Known
@@ -38,6 +39,7 @@ class Masker:
     ) -> bytes:
         """`text` without secrets; what was masked is added to `counts`. Repeats until nothing is left to be found."""
         for _ in range(MOST_ROUNDS):
+            check_deadline()
             view = blanked(text)
             extra = [span for k in known for span in k.find(view)]
             if secret_file:
@@ -113,6 +115,8 @@ def _around(text: bytes, cores: list[int]) -> Iterator[tuple[int, int]]:
         end = min(len(text), core + _VALUE_REACH) if end < 0 else end
         if text.find(b"value", end, end + _NEXT_LINE) >= 0 or text.find(b"<string>", end, end + _NEXT_LINE) >= 0:
             end = min(len(text), end + 3 * _NEXT_LINE)  # name and value are members of one object, on two lines
+            border = text.find(BREAK, core, end)
+            end = border if border >= 0 else end
         if high >= 0 and start <= high + _NAME_REACH and BREAK not in text[high:start]:
             high = max(high, end)
             continue

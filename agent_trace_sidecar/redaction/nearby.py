@@ -12,10 +12,11 @@ import string
 from collections.abc import Iterator
 from typing import Final
 
+from agent_trace_sidecar.redaction.deadline import check_deadline
 from agent_trace_sidecar.redaction.encoded import says_something
 from agent_trace_sidecar.redaction.providers import PROVIDERS
 from agent_trace_sidecar.redaction.rules import Late, Overload
-from agent_trace_sidecar.redaction.spans import BREAK, Span
+from agent_trace_sidecar.redaction.spans import BREAK, Span, reach_back
 from agent_trace_sidecar.redaction.surroundings import (
     CHANGES,
     UUID,
@@ -143,6 +144,7 @@ def _runs(text: bytes) -> Iterator[tuple[int, int]]:
     for count, match in enumerate(_VALUE.finditer(text)):
         if count > MOST_RUNS:
             raise Overload
+        check_deadline()
         start, end = match.span()
         lead = text[max(0, start - _LONGEST) : start]
         start -= len(lead) - len(lead.rstrip(_CHARACTERS))
@@ -168,7 +170,7 @@ def _in_address(text: bytes, start: int, end: int) -> Iterator[Span]:
 
 
 def _is_announced(text: bytes, start: int) -> bool:
-    before = text[max(0, start - _REACH) : start]
+    before = text[reach_back(text, start, _REACH) : start]
     before = before[before.rfind(b"\n") + 1 :]
     before = before[before.rfind(b"\x1e") + 1 :]
     words = [m.start() for m in _WORD.finditer(before) if not _IN_PATH.match(before, max(0, m.start() - 1))]
@@ -178,7 +180,7 @@ def _is_announced(text: bytes, start: int) -> bool:
 def _is_adjacent(text: bytes, start: int, value: bytes) -> bool:
     """Whether a word for secrets stands right before a value that mixes capitals, small letters and a digit."""
     mixed = value.isalnum() and not value.islower() and not value.isupper() and not reads(value)
-    return mixed and _ADJACENT.search(text, max(0, start - _REACH), start) is not None
+    return mixed and _ADJACENT.search(text, reach_back(text, start, _REACH), start) is not None
 
 
 def _is_named(text: bytes, start: int, end: int) -> bool:
@@ -186,7 +188,7 @@ def _is_named(text: bytes, start: int, end: int) -> bool:
     value = text[start:end]
     if text[start - 1 : start + 1] in {b"\\f", b"\\x"} or value.endswith(b"...") or text[end : end + 2] == b")(":
         return True
-    if UUID.match(value) and _KEY_ID.search(text, max(0, start - _REACH), start):
+    if UUID.match(value) and _KEY_ID.search(text, reach_back(text, start, _REACH), start):
         return True
     return any(pattern.match(value) for pattern in (_CONSTANT, _VERSION, _SNAKE)) or reads(value)
 
@@ -220,7 +222,7 @@ def _is_motley(value: bytes) -> bool:
 
 def _is_checked_out(text: bytes, start: int, value: bytes) -> bool:
     """Whether a value is a revision that nothing gives a name to, as in `git checkout` or `deploy`."""
-    return is_revision(value) and not _ASSIGNED.search(text, max(0, start - _REACH), start)
+    return is_revision(value) and not _ASSIGNED.search(text, reach_back(text, start, _REACH), start)
 
 
 def _is_of_provider(text: bytes, places: list[int], start: int, value: bytes) -> bool:
@@ -243,7 +245,7 @@ def _is_of_provider(text: bytes, places: list[int], start: int, value: bytes) ->
         if _is_word(text, place):
             between = text[place:start]
             return (
-                not _ADDRESS.search(text, max(0, start - _REACH), start)
+                not _ADDRESS.search(text, reach_back(text, start, _REACH), start)
                 and between.count(b"\n") <= _MOST_LINES
                 and BREAK not in between
                 and not _HARMLESS.search(between)
@@ -262,7 +264,11 @@ def _is_block(text: bytes, start: int, value: bytes) -> bool:
 def _is_thing(text: bytes, start: int, value: bytes) -> bool:
     """Whether a value is the id of a class, {e3c9e316-...}, of a thing, or a part of a resource's name."""
     braced = text[start - 1 : start] == b"{" and UUID.match(value) is not None
-    return braced or numbers_thing(text, start) or _RESOURCE.search(text, max(0, start - _REACH), start) is not None
+    return (
+        braced
+        or numbers_thing(text, start)
+        or _RESOURCE.search(text, reach_back(text, start, _REACH), start) is not None
+    )
 
 
 def _is_word(text: bytes, place: int) -> bool:

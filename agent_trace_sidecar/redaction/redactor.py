@@ -3,13 +3,14 @@
 It fails closed. Whatever goes wrong, what comes out is a stub that says how many bytes were withheld and why.
 """
 
+import json
 import re
 import threading
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -17,6 +18,7 @@ import msgspec
 from agent_trace_sidecar.redaction import export
 from agent_trace_sidecar.redaction.calls import CALL_RULES
 from agent_trace_sidecar.redaction.commands import COMMAND_RULES
+from agent_trace_sidecar.redaction.deadline import Overdue, deadline
 from agent_trace_sidecar.redaction.filelines import LINE_RULES
 from agent_trace_sidecar.redaction.files import is_secret_path
 from agent_trace_sidecar.redaction.firstlook import Look
@@ -30,6 +32,8 @@ from agent_trace_sidecar.redaction.rules import Overload, Rule
 from agent_trace_sidecar.redaction.structures import STRUCTURE_RULES
 from agent_trace_sidecar.redaction.tokens import OWN_RULES
 from agent_trace_sidecar.redaction.userrules import read_rules
+
+_T = TypeVar("_T")
 
 _MOST_AT_ONCE: Final = 128
 """Lines that are looked at together; more gains little."""
@@ -92,13 +96,18 @@ class Redactor:
         while len(done) < len(raws):
             begin = len(done)
             end = begin + _fitting(raws, begin)
-            done += self._portion(raws[begin:end], seen[begin:end])
+            if end - begin == 1:
+                with deadline(len(raws[begin])):  # for all that is done with it
+                    done += self._portion(raws[begin:end], seen[begin:end])
+            else:
+                done += self._portion(raws[begin:end], seen[begin:end])
         return done
 
     def _portion(self, raws: Sequence[bytes], observed: Sequence[bytes | None]) -> list[Redacted]:
         look = Look(raws)
         try:
-            self._take(look)
+            with deadline(sum(map(len, raws))):
+                self._take(look)
         except Exception as error:  # noqa: BLE001 - fails closed: the one line is withheld, of several each is opened
             if len(raws) == 1:
                 return [mint(_stub(raws[0], _reason(error)))]
@@ -107,7 +116,7 @@ class Redactor:
             if index in look.suspects:
                 done.append(self._opened(raw, seen, look))
             else:
-                done.append(mint(raw if seen is None else _spliced(raw, Counter(), seen)))
+                done.append(_minted(raw, raw if seen is None else _spliced(raw, Counter(), seen)))
         return done
 
     def _take(self, look: Look) -> None:
@@ -122,10 +131,11 @@ class Redactor:
     def _opened(self, raw: bytes, observed: bytes | None, look: Look) -> Redacted:
         try:
             counts: Counter[str] = Counter()
-            if self._capture == "metadata":
-                raw = _without_contents(raw)
-            masked = self._masked(raw, counts, look) if self._enabled else raw
-            return mint(_spliced(masked, counts, observed))
+            masked = _without_contents(raw) if self._capture == "metadata" else raw
+            if self._enabled:
+                with deadline(len(raw)):
+                    masked = self._masked(masked, counts, look)
+            return _minted(raw, _spliced(masked, counts, observed))
         except Exception as error:  # noqa: BLE001 - fails closed: whatever it was, the raw line must not go on
             return mint(_stub(raw, _reason(error)))
 
@@ -135,17 +145,25 @@ class Redactor:
         return mint(msgspec.json.encode({**fields, "withheld": {"bytes": total_bytes, "reason": "too_long"}}))
 
     def text(self, text: str, path: str | None = None) -> str:
-        """A log or error message without secrets."""
+        """A log or error message without secrets; one that can't be worked through is withheld as a whole."""
         if not self._enabled:
             return text
         secret_file = path is not None and is_secret_path(path)
-        masker = self._ready()
-        masked = masker.mask(_utf8(text), Counter(), (self._memory.environment,), secret_file=secret_file)
+        masker, raw = self._ready(), _utf8(text)
+        try:
+            with deadline(len(raw)):
+                masked = masker.mask(raw, Counter(), (self._memory.environment,), secret_file=secret_file)
+        except Overload as error:
+            return f"[WITHHELD:{len(raw)} bytes, {_reason(error)}]"
         return masked.decode("utf-8", "replace")
 
     def holds_secret(self, text: str) -> bool:
         """Whether a text holds a secret, by the rules or because a session has shown it before."""
         return self.text(text) != text or bool(self._memory.places(_utf8(text)))
+
+    def document(self, raw: bytes) -> Redacted:
+        """A record of another tool without its secrets. Never raises."""
+        return mint(self.stored(raw))
 
     def stored(self, raw: bytes) -> bytes:
         """A stored payload, record or line, masked again; it comes back unchanged when there is nothing to mask."""
@@ -153,8 +171,9 @@ class Redactor:
             return raw
         try:
             look = Look([raw])
-            self._take(look)
-            return self._masked(raw, Counter(), look) if look.suspects else raw
+            with deadline(len(raw)):
+                self._take(look)
+                return self._masked(raw, Counter(), look) if look.suspects else raw
         except Exception as error:  # noqa: BLE001 - as above
             return msgspec.json.encode({"withheld": {"bytes": len(raw), "reason": _reason(error)}})
 
@@ -238,14 +257,52 @@ def _without_own_fields(line: bytes) -> bytes:
     return msgspec.json.encode({k: v for k, v in fields.items() if k not in {"observed", "redacted"}})
 
 
+class _Envelope(msgspec.Struct):
+    """What must be the same before and after: by it an event is stored, and its neighbours in a batch are."""
+
+    v: int
+    id: UUID
+    seq: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    at: int | float
+    instance: UUID
+    hook: str
+    api: int = 1
+
+
+def _minted(raw: bytes, line: bytes) -> Redacted:
+    """The proof for what has become of `raw`: its stub, should its envelope not have come through."""
+    if line is raw or (before := _envelope(raw)) is None or before == _envelope(line):
+        return mint(line)
+    return mint(_stub(raw, "envelope"))
+
+
+def _envelope(line: bytes) -> _Envelope | None:
+    """The envelope of a line, or None where it is no event."""
+    try:
+        return _decoded(line, _Envelope)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _decoded(line: bytes, kind: type[_T]) -> _T:
+    """The fields of a line, as the wire reads them. Raises ValueError or RecursionError."""
+    try:
+        return msgspec.json.decode(line, type=kind)
+    except msgspec.ValidationError:
+        raise
+    except ValueError:  # bytes that are no UTF-8, or half an emoji: the wire mends them
+        return msgspec.convert(json.loads(line.decode("utf-8", "replace")), kind)
+
+
 class _Kept(msgspec.Struct, omit_defaults=True):
     """What a stub may say of a line that is withheld: fields whose types leave no room for a secret."""
 
     v: int | None = None
     id: UUID | None = None
     seq: int | None = None
-    at: int | None = None
+    at: int | float | None = None
     instance: UUID | None = None
+    api: int | None = None
     hook: Annotated[str, msgspec.Meta(pattern=r"^[a-z.]{1,40}$")] | None = None
 
 
@@ -266,7 +323,7 @@ def _head_fields(head: bytes) -> dict[str, object]:
 def _stub(raw: bytes, reason: str) -> bytes:
     fields: dict[str, object]
     try:
-        fields = msgspec.to_builtins(msgspec.json.decode(raw, type=_Kept))
+        fields = msgspec.to_builtins(_decoded(raw, _Kept))
     except (ValueError, RecursionError):
         fields = _head_fields(raw[:8192])
     return msgspec.json.encode({**fields, "input": {"withheld": {"bytes": len(raw), "reason": reason}}})
@@ -274,4 +331,6 @@ def _stub(raw: bytes, reason: str) -> bytes:
 
 def _reason(error: Exception) -> str:
     """A word for the stub and for counting; never the error's text, which may hold what was masked."""
+    if isinstance(error, Overdue):
+        return "deadline"
     return "overload" if isinstance(error, Overload) else f"failed_{type(error).__name__}"

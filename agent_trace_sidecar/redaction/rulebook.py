@@ -13,10 +13,11 @@ from typing import Any, Final, NamedTuple, Self
 import re2
 from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
 
+from agent_trace_sidecar.redaction.deadline import check_deadline
 from agent_trace_sidecar.redaction.names import CORES, STRONG_CORES, Kind
 from agent_trace_sidecar.redaction.providers import PROVIDERS
 from agent_trace_sidecar.redaction.rules import Late, Overload, Rule
-from agent_trace_sidecar.redaction.spans import Span
+from agent_trace_sidecar.redaction.spans import BREAK, Span, reach_back
 from agent_trace_sidecar.redaction.surroundings import numbers_thing
 from agent_trace_sidecar.redaction.tables import OWNERS, STATEMENTS
 from agent_trace_sidecar.redaction.values import Form, holds_random, is_chosen, is_placeholder, is_plain, is_secret
@@ -122,7 +123,7 @@ class Rulebook:
             for rule in self._by_word[word]:
                 found.setdefault(id(rule), (rule, []))[1].append(start)
         for rule, positions in found.values():
-            for low, high in _windows(positions, len(text), rule.reach):
+            for low, high in _windows(positions, text, rule.reach):
                 yield from _matches(rule, text, low, high)
         for index in self._shapes_in(text):
             yield from _matches(self._shapes[index], text, 0, len(text))
@@ -165,28 +166,47 @@ def _without_blobs(text: bytes) -> bytes:
     return b"".join(pieces)
 
 
-def _windows(positions: list[int], length: int, reach: int) -> Iterator[tuple[int, int]]:
-    """The stretches in which a rule with literals at `positions` can match, merged and in order."""
-    start, end = max(0, positions[0] - _LEAD), min(length, positions[0] + reach)
-    for position in positions[1:]:
-        if position - _LEAD <= end:
-            end = max(end, min(length, position + reach))
-        else:
+def _windows(positions: list[int], text: bytes, reach: int) -> Iterator[tuple[int, int]]:
+    """The stretches in which a rule with literals at `positions` can match, merged and in order; each in one string."""
+    start = end = 0
+    for position in sorted(positions):
+        low = reach_back(text, position, _LEAD)
+        if end and low <= end:
+            low = start
+        elif end:
             yield start, end
-            start, end = position - _LEAD, min(length, position + reach)
+        if end < position + reach:
+            stop = text.find(BREAK, max(position, end), position + reach)
+            end = stop if stop >= 0 else min(len(text), position + reach)
+        start = low
     yield start, end
 
 
 def _matches(rule: Rule, text: bytes, low: int, high: int) -> Iterator[Span]:
-    regex = rule.regex()
-    for count, match in enumerate(regex.finditer(text, low, high)):
+    for count, match in enumerate(_apart(rule.regex(), text, low, high)):
         if count > MOST_MATCHES:
             raise Overload
+        check_deadline()
         start, end = match.span(_group(rule, match))
         if match.end() >= high and (rest := _REST.match(text, end)):
             end = rest.end()  # the window cut the token
         if _is_meant(rule, text, start, end):
             yield Span(start, end, rule.id, rule.spread)
+
+
+def _apart(regex: Any, text: bytes, low: int, high: int) -> Iterator[Any]:  # noqa: ANN401 - google-re2 is untyped
+    """The matches, of which none reaches from one string into the next."""
+    at = low
+    while at < high:
+        for match in regex.finditer(text, at, high):
+            border = text.find(BREAK, match.start(), match.end())
+            if border >= 0:
+                yield from regex.finditer(text, match.start(), border)
+                at = border + 1
+                break
+            yield match
+        else:
+            return
 
 
 def _is_meant(rule: Rule, text: bytes, start: int, end: int) -> bool:
@@ -199,7 +219,7 @@ def _is_meant(rule: Rule, text: bytes, start: int, end: int) -> bool:
     if rule.judged:
         return _JUDGES[rule.judged](value)
     if rule.id == "url-userinfo" or b"://" in value:
-        return value not in _SHOUTED and not _EXAMPLE_URL.search(text, max(0, start - 60), end + 40)
+        return value not in _SHOUTED and not _EXAMPLE_URL.search(text, reach_back(text, start, 60), end + 40)
     if rule.id == "authorization":
         return not _SPOKEN_OF.match(value)
     return rule.group >= 0 or not (is_plain(value) or numbers_thing(text, start))

@@ -18,6 +18,12 @@ BORDER: Final = b"\n" + BREAK + b"\n"
 """... so that each of them begins and ends a line."""
 
 
+def reach_back(text: bytes, at: int, reach: int) -> int:
+    """How far back a look from `at` may begin: `reach` bytes, and not into another string."""
+    low = max(0, at - reach)
+    return text.rfind(BREAK, low, at) + 1 or low
+
+
 class Span(NamedTuple):
     """The bytes `start` to `end` are a secret, found by `rule`."""
 

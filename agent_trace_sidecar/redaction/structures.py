@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from agent_trace_sidecar.redaction.deadline import check_deadline
 from agent_trace_sidecar.redaction.rules import Overload, Rule
 from agent_trace_sidecar.redaction.spans import Span
 
@@ -99,6 +100,7 @@ def key_blocks(text: bytes) -> Iterator[Span]:
         count += 1
         if count > _MOST_KEYS:
             raise Overload
+        check_deadline()
         limit = min(len(text), begin.end() + _PEM_MOST)
         mark = _PEM_MARK.search(text, begin.end(), limit)
         stop = mark.start() if mark else limit

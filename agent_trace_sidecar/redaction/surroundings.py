@@ -12,7 +12,7 @@ from typing import Final
 
 from agent_trace_sidecar.redaction.encoded import says_something
 from agent_trace_sidecar.redaction.rules import Late
-from agent_trace_sidecar.redaction.spans import BREAK
+from agent_trace_sidecar.redaction.spans import BREAK, reach_back
 
 _SHORT: Final = 700
 """How long a note may be: a snippet, a message, a few lines of settings or of a log."""
@@ -142,7 +142,7 @@ def is_keyed(text: bytes, start: int, end: int, value: bytes) -> bool:
 
 def is_used(text: bytes, start: int) -> bool:
     """Whether what stands before `start` has a key behind it, and nothing else."""
-    before = text[max(0, start - _LEAD) : start]
+    before = text[reach_back(text, start, _LEAD) : start]
     before = before[before.rfind(BREAK) + 1 :]
     match = _USED.search(before)
     return match is not None and not _OTHER.search(before, match.start())
@@ -173,7 +173,7 @@ def _is_no_checksum(whole: bytes, note: bytes, label: bytes, value: bytes) -> bo
 
 def numbers_thing(text: bytes, start: int) -> bool:
     """Whether what begins at `start` is the number of something that is named right before it."""
-    return _THING.search(text, max(0, start - _THING_REACH), start) is not None
+    return _THING.search(text, reach_back(text, start, _THING_REACH), start) is not None
 
 
 def is_token(value: bytes) -> bool:

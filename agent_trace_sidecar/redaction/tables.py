@@ -7,13 +7,14 @@ import re
 from collections.abc import Generator, Iterable, Iterator
 from typing import Final
 
+from agent_trace_sidecar.redaction.deadline import check_deadline
 from agent_trace_sidecar.redaction.names import Kind, kind_of
 from agent_trace_sidecar.redaction.rules import Overload
 from agent_trace_sidecar.redaction.spans import BREAK, Span
 from agent_trace_sidecar.redaction.values import Form, is_chosen, is_secret
 
 _INSERT: Final = re.compile(
-    rb"(?i)insert[ \t]+(?:ignore[ \t]+)?into[ \t]+([^\s(]{1,120})\s{0,3}(?:\(([^()]{1,2000})\)\s{0,3})?"
+    rb"(?i)insert[ \t]+(?:ignore[ \t]+)?into[ \t]+([^\s(]{1,120})\s{0,3}(?:\(([^()\x1e]{1,2000})\)\s{0,3})?"
     rb"values?\s{0,3}(?=\()"
 )
 _FIELD: Final = re.compile(
@@ -40,25 +41,49 @@ _PAIR: Final = re.compile(
 )
 STATEMENTS: Final = ("insert into", "insert ignore", "from stdin")
 """Lower-case words of which one is in every statement that is looked for."""
+_NO_ROW: Final = (BREAK, b"\\.")
+"""What ends a table: the string in which it stands, or the mark that ends the rows of COPY."""
 _MOST_ROWS: Final = 20_000
+"""In one text; more rows than this no tool prints to an agent."""
 _MOST_COLUMNS: Final = 100
+
+
+class _Rows:
+    """The rows that a text may have, of all its tables."""
+
+    def __init__(self) -> None:
+        self._left = _MOST_ROWS
+
+    def take(self) -> None:
+        """Count a row. Raises Overload when there are too many, or when they have taken too long."""
+        self._left -= 1
+        if self._left < 0:
+            raise Overload
+        check_deadline()
 
 
 def tables(text: bytes, *, statements: bool, owners: Iterable[int]) -> Iterator[Span]:
     """The values in columns of secrets; whether one of `STATEMENTS` is in the text, and where those of `OWNERS` are."""
+    rows = _Rows()
     if statements:
-        yield from _inserts(text)
-        for match in _COPY.finditer(text):
-            yield from _lines(text, match.end(), _kinds(match[1].split(b",")), b"\t", b"\\.")
+        yield from _inserts(text, rows)
+        for match, end in _with_ends(_COPY, text):
+            yield from _lines(text, (match.end(), end), _kinds(match[1].split(b",")), b"\t", rows)
     if b"|\n" in text:
-        for table in _MARKDOWN.finditer(text):
-            yield from _lines(text, table.end(), _kinds(table[1].split(b"|")), b"|", BREAK)
+        for table, end in _with_ends(_MARKDOWN, text):
+            yield from _lines(text, (table.end(), end), _kinds(table[1].split(b"|")), b"|", rows)
     for place in owners:
         if opening := _MAP.match(text, place):
             yield from _pairs(text, opening.end())
     for header in _headers(text):
         names = header[1].strip(b"\r\n").split(header[2])
-        yield from _lines(text, header.end(), _kinds(names), header[2], BREAK)
+        yield from _lines(text, (header.end(), len(text)), _kinds(names), header[2], rows)
+
+
+def _with_ends(header: re.Pattern[bytes], text: bytes) -> Iterator[tuple[re.Match[bytes], int]]:
+    """The heads of tables, and where the body of each ends at the latest: where the next one begins."""
+    found = list(header.finditer(text))
+    return zip(found, [*(match.start() for match in found[1:]), len(text)], strict=False)
 
 
 def _headers(text: bytes) -> Iterator[re.Match[bytes]]:
@@ -81,8 +106,7 @@ def _kinds(names: list[bytes]) -> list[tuple[bytes, Kind]]:
     return [(name, kind_of(name)) for name in bare]
 
 
-def _inserts(text: bytes) -> Iterator[Span]:
-    rows = 0
+def _inserts(text: bytes, rows: _Rows) -> Iterator[Span]:
     for match in _INSERT.finditer(text):
         columns = _kinds(match[2].split(b",")) if match[2] else []
         accounts = _ACCOUNTS.search(match[1]) is not None
@@ -90,9 +114,7 @@ def _inserts(text: bytes) -> Iterator[Span]:
             continue
         at = match.end() + 1
         while True:
-            rows += 1
-            if rows > _MOST_ROWS:
-                raise Overload
+            rows.take()
             end = yield from _row(text, at, columns, accounts=accounts)
             following = _NEXT.match(text, end) if end else None
             if following is None:
@@ -116,15 +138,19 @@ def _row(text: bytes, at: int, columns: list[tuple[bytes, Kind]], *, accounts: b
     return 0
 
 
-def _lines(text: bytes, at: int, columns: list[tuple[bytes, Kind]], separator: bytes, last: bytes) -> Iterator[Span]:
-    """The rows below a line of names, as long as they have as many fields."""
+def _lines(
+    text: bytes, body: tuple[int, int], columns: list[tuple[bytes, Kind]], separator: bytes, rows: _Rows
+) -> Iterator[Span]:
+    """The rows below a line of names, as long as they have as many fields, and no further than the string goes."""
+    at, limit = body
     if all(kind is Kind.NONE for _, kind in columns):
         return
-    for _ in range(_MOST_ROWS):
-        end = text.find(b"\n", at)
-        line = text[at : end if end >= 0 else len(text)]
+    while at < limit:
+        rows.take()
+        end = text.find(b"\n", at, limit)
+        line = text[at : end if end >= 0 else limit]
         fields = line.split(separator)
-        if len(fields) != len(columns) or line.startswith(last):
+        if len(fields) != len(columns) or line.startswith(_NO_ROW):
             return
         start = at
         for (name, kind), field in zip(columns, fields, strict=True):
@@ -133,7 +159,4 @@ def _lines(text: bytes, at: int, columns: list[tuple[bytes, Kind]], separator: b
                 begin = start + field.find(value)
                 yield Span(begin, begin + len(value), "table-column")
             start += len(field) + len(separator)
-        if end < 0:
-            return
-        at = end + 1
-    raise Overload
+        at = end + 1 if end >= 0 else limit

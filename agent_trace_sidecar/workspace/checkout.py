@@ -112,6 +112,21 @@ class Checkout(NamedTuple):
         listing = ("rev-list", "--reverse", "--topo-order", f"{self.commit(revision)}..HEAD", "--", path)
         return self._git(*listing).decode().split()
 
+    def commit_time(self, revision: str) -> int | None:
+        """When a revision was committed, in seconds since the epoch; None where there is no such revision."""
+        try:
+            return int(self._git("show", "-s", "--format=%ct", self.commit(revision), "--").split()[-1])
+        except (CheckoutError, ValueError, IndexError):
+            return None
+
+    def commit_before(self, at_s: float) -> str | None:
+        """The last commit that HEAD had at a time, None where it had none."""
+        try:
+            found = self._git("rev-list", "-1", f"--before={int(at_s)}", "HEAD").decode().strip()
+        except CheckoutError:
+            return None
+        return found or None
+
     def files(self, revision: str | None) -> list[str]:
         """The paths of all files at a revision; of the worktree without one, but for those that git ignores."""
         here = ("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate")

@@ -229,10 +229,14 @@ def open_servers() -> Iterator[PostgresServers]:
 
 @contextmanager
 def guarded_folder(parent: Path = _DISK) -> Iterator[Path]:
-    """Give a new folder; with the block, or with this process, all that runs or serves in it is gone and so is it."""
+    """Give a new folder; with the block, or with this process, all that has to do with it is gone and so is it.
+
+    A process has to do with it that runs in it, or names it in its command line or environment.
+    """
     scratch = Path(tempfile.mkdtemp(prefix="ats-", dir=parent)).resolve()
     command = [sys.executable, "-I", str(_WATCHDOG), str(scratch)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, cwd="/") as watchdog:
+    environment = {"PATH": os.environ.get("PATH", os.defpath)}  # or the watchdog of an outer folder would kill it
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, cwd="/", env=environment) as watchdog:
         try:
             yield scratch
         finally:

@@ -1,4 +1,4 @@
-"""Waits for the end of its standard input, then kills what runs in a folder or serves it, and removes the folder.
+"""Waits for the end of its standard input, then kills what has to do with a folder, and removes the folder.
 
 A process of its own, run as `python -I watchdog.py FOLDER` by `guarded_folder`: the end of the pipe comes also when
 the test run is killed by force. Uses nothing of ours, as it may outlive what it guards.
@@ -24,8 +24,8 @@ def main(folder: str) -> None:
     """Wait, kill, remove."""
     sys.stdin.buffer.read()
     for _ in range(_ROUNDS):
-        for pid, command, cwd in _processes():
-            if pid != os.getpid() and (f"{folder}/" in command or f"{cwd}/".startswith(f"{folder}/")):
+        for pid, words, cwd in _processes():
+            if pid != os.getpid() and (f"{folder}/" in words or f"{cwd}/".startswith(f"{folder}/")):
                 _kill(pid)
         free_memory(Path(folder))
         shutil.rmtree(folder, ignore_errors=True)
@@ -41,20 +41,20 @@ def free_memory(folder: Path) -> None:
 
 
 def _processes() -> Iterator[tuple[int, str, str]]:
-    """Yield pid, command line and working directory, as far as they can be seen."""
+    """Yield pid, command line with environment, and working directory, as far as they can be seen."""
     if Path("/proc/self").exists():
         for name in (entry.name for entry in Path("/proc").glob("[0-9]*")):
-            yield int(name), _command(name), _cwd(name)
+            yield int(name), _read(name, "cmdline") + _read(name, "environ"), _cwd(name)
         return
-    listed = subprocess.run(["ps", "-axww", "-o", "pid=,command="], capture_output=True, text=True, check=True)
+    listed = subprocess.run(["ps", "-axwwE", "-o", "pid=,command="], capture_output=True, text=True, check=True)
     for line in listed.stdout.splitlines():
         pid, _, command = line.strip().partition(" ")
         yield int(pid), command, ""
 
 
-def _command(pid: str) -> str:
+def _read(pid: str, name: str) -> str:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+        return Path(f"/proc/{pid}/{name}").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
     except OSError:
         return ""
 

@@ -260,7 +260,7 @@ def nearly_right(draw: st.DrawFn) -> Envelope:
     return one
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(one=nearly_right(), at=st.integers() | st.floats(allow_nan=False))
 def test_a_line_that_is_nearly_right_is_stored_all_the_same(one: Envelope, at: float) -> None:
     """Any type in any place: one event row whose payload is JSON, and only sound records."""
@@ -271,7 +271,7 @@ def test_a_line_that_is_nearly_right_is_stored_all_the_same(one: Envelope, at: f
         checked(row.record)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     hook=st.sampled_from(["event", "hello", "tool.execute.after", "chat.message"]) | st.text(),
     sides=st.tuples(JSON, JSON),

@@ -12,6 +12,7 @@ from agent_trace_sidecar.records.trace import (
     encode,
     model_id,
     parse_record,
+    read_record,
     relative_path,
     session_url,
 )
@@ -64,7 +65,7 @@ def test_earlier_versions_are_read_with_what_they_left_open(version: str) -> Non
     assert record.files[1].conversations == ()
 
 
-@pytest.mark.parametrize("version", ["2.0.0", "0.2.0", "", "one"])
+@pytest.mark.parametrize("version", ["3.0.0", "2.1", "", "one"])
 def test_an_unknown_version_is_said_to_be_unknown(version: str) -> None:
     """It is not read as if it were this one."""
     with pytest.raises(UnknownVersionError):
@@ -79,7 +80,7 @@ def test_an_unknown_version_is_said_to_be_unknown(version: str) -> None:
         "{}",
         "[" * 9999,
         json.dumps({"version": "0.1.0"}),
-        json.dumps({**RECORD, "id": "x"}),
+        json.dumps({**RECORD, "id": None}),
         json.dumps({**RECORD, "version": "1.0", "files": [1]}),
         json.dumps(RECORD).replace('"end_line": 2', '"end_line": 0'),
         json.dumps(RECORD).replace('"start_line": 1', '"start_line": 3'),
@@ -151,3 +152,23 @@ def test_a_sessions_url_is_a_uri_whatever_the_id() -> None:
     """The specification wants a URI."""
     assert session_url("ses_1", "msg_1") == "opencode://session/ses_1/message/msg_1"
     assert session_url("a b/\u00e9?") == "opencode://session/a%20b%2F%C3%A9%3F"
+
+
+@pytest.mark.parametrize("version", ["v0.1.0", "0.2.0", "0.9", "1.1", "2.0"])
+def test_what_is_not_known_is_kept(version: str) -> None:
+    """Fields of later versions and of tools, on every level; the numbers of later versions are noted."""
+    said = json.loads(json.dumps(RECORD))
+    said |= {"version": version, "sig": "s", "confidence": 0.5}
+    said["files"][0]["agent"] = {"name": "x"}
+    said["files"][0]["conversations"][0]["ranges"][0]["line_hashes"] = ["a", "b"]
+    reading = read_record(json.dumps(said))
+    assert reading.document == {**said, "version": version.removeprefix("v")}
+    assert bool(reading.notes) is (version != "v0.1.0")
+    assert read_record(json.dumps(reading.document)).document == reading.document
+
+
+def test_an_id_that_is_no_uuid_gives_the_same_one_each_time() -> None:
+    """The tool's own one stays in the metadata."""
+    one, two, other = (read_record(json.dumps({**RECORD, "id": name})) for name in ("trace-1", "trace-1", "trace-2"))
+    assert one.record.id == two.record.id != other.record.id
+    assert one.document["metadata"] == {"io.example": [1, {"a": None}], "io.opencode.foreign_id": "trace-1"}

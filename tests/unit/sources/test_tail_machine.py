@@ -376,6 +376,4 @@ class Files(RuleBasedStateMachine):
 
 
 TestFiles: Callable[..., object] = Files.TestCase
-Files.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-)
+Files.TestCase.settings = settings(max_examples=150, stateful_step_count=40, suppress_health_check=list(HealthCheck))

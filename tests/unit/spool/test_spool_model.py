@@ -133,7 +133,5 @@ TestSpool = SpoolMachine.TestCase
 TestSpool.settings = settings(
     max_examples=60,
     stateful_step_count=30,
-    deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -1,0 +1,45 @@
+"""Rows of other tools' records into their tables: each record once, whoever brings it."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from agent_trace_sidecar.postgres.copy import copy
+from agent_trace_sidecar.records.rows import FileStateRow, RangeRow, RecordRow
+
+_KNOWN: Final = "SELECT record_id FROM agent_trace_records WHERE record_id = ANY($1::uuid[])"
+_GATE: Final = """
+INSERT INTO agent_trace_dedupe (event_id, seen_at) SELECT id, $2 FROM unnest($1::uuid[]) AS id
+ON CONFLICT (event_id) DO NOTHING RETURNING event_id
+"""
+
+
+class ImportedRows(NamedTuple):
+    """The rows of one record."""
+
+    record: RecordRow
+    ranges: list[RangeRow]
+    states: list[FileStateRow]
+
+
+async def store(connection: asyncpg.Connection, rows: Sequence[ImportedRows]) -> list[ImportedRows]:
+    """Store these records in one transaction; return those that were not stored before."""
+    async with connection.transaction():
+        fresh = await _fresh(connection, sorted(one.record.record_id for one in rows))
+        kept = [one for one in rows if one.record.record_id in fresh]
+        await copy(connection, "agent_trace_records", RecordRow._fields, [one.record for one in kept])
+        ranges = [row for one in kept for row in one.ranges]
+        await copy(connection, "agent_trace_ranges", RangeRow._fields, ranges)
+        states = [row for one in kept for row in one.states]
+        await copy(connection, "agent_trace_file_states", FileStateRow._fields, states)
+    return kept
+
+
+async def _fresh(connection: asyncpg.Connection, ids: Sequence[UUID]) -> set[UUID]:
+    """The ids that are not stored, which are ours from now on: records of our own did not come this way."""
+    known = {row["record_id"] for row in await connection.fetch(_KNOWN, ids)}
+    passed = await connection.fetch(_GATE, [one for one in ids if one not in known], datetime.now(UTC))
+    return {row["event_id"] for row in passed}
