@@ -89,7 +89,7 @@ def uncovered_row(call: Call, one: Uncovered) -> FileStateRow:
     """What says that a call may have changed a file, or with an empty path any file, without anybody seeing it."""
     placed = _placed(call, one.repository)
     return FileStateRow(
-        record_id=record_id(call.event_id, one.repository),
+        record_id=uuid5(record_id(call.event_id, one.repository), UNCOVERED),  # its own: the call may have a record too
         recorded_at=call.at,
         project=placed.project or "",
         worktree=placed.worktree or "",

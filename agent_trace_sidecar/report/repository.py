@@ -29,7 +29,7 @@ MAX_LINES: Final = 200_000
 MAX_FILE_LINES: Final = 20_000
 MAX_FILE_BYTES: Final = 2 * 1024 * 1024
 
-KNOWN: Final = "SELECT DISTINCT path FROM agent_trace_file_states WHERE project = ANY($1::text[])"
+KNOWN: Final = "SELECT DISTINCT path FROM agent_trace_file_states WHERE project = ANY($1::text[]) AND path <> ''"
 
 
 class ReportError(Exception):

@@ -5,6 +5,7 @@ Content is read through git's own plumbing, without its filters, text conversion
 
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
@@ -29,6 +30,11 @@ class Checkout(NamedTuple):
 
     root: Path
     is_git: bool
+
+    @property
+    def checkout(self) -> "Checkout":
+        """Itself, as `ManyFiles` has it."""
+        return self
 
     def relative(self, file: Path) -> str:
         """The file's path from the root, with forward slashes."""
@@ -127,13 +133,47 @@ class Checkout(NamedTuple):
             return None
         return found or None
 
+    def has(self, revision: str) -> bool:
+        """Whether git has this commit."""
+        try:
+            return bool(self.commit(revision))
+        except CheckoutError:
+            return False
+
+    def search(self, texts: Sequence[bytes], revision: str | None, but: str) -> dict[str, list[bytes]] | None:
+        """The lines of all files that hold one of some texts, by path; None where git can't tell.
+
+        Args:
+            texts: lines; blanks at their ends don't matter.
+            revision: where to search; the files as they stand without one.
+            but: a file that is left out.
+        """
+        wanted = b"".join({text.strip() + b"\n" for text in texts if text.strip()})
+        if not wanted:
+            return {}
+        where = (revision,) if revision else ()
+        options = ("-I", "-F", "-z", "--full-name", "--no-line-number", "--no-column", "--no-color", "-f", "-")
+        untracked = () if revision else ("--untracked",)
+        paths = (":(top)", f":(top,exclude,literal){but}")
+        try:
+            output = self._git("grep", *untracked, *options, *where, "--", *paths, given=wanted, fine=(0, 1))
+        except CheckoutError:
+            return None
+        found: dict[str, list[bytes]] = {}
+        for line in output.split(b"\n"):
+            name, separator, text = line.partition(b"\0")
+            if separator:
+                path = name.decode(errors="replace").removeprefix(f"{revision}:" if revision else "")
+                found.setdefault(path, []).append(text)
+        return found
+
     def files(self, revision: str | None) -> list[str]:
         """The paths of all files at a revision; of the worktree without one, but for those that git ignores."""
         here = ("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate")
         listing = ("ls-tree", "-r", "-z", "--name-only", "--full-tree", revision) if revision else here
         return [name for name in self._git(*listing).decode(errors="replace").split("\0") if name]
 
-    def _git(self, *arguments: str) -> bytes:
+    def _git(self, *arguments: str, given: bytes | None = None, fine: Sequence[int] = (0,)) -> bytes:
         command = _command(self.root, *arguments)
         try:
             done = subprocess.run(
@@ -142,13 +182,13 @@ class Checkout(NamedTuple):
                 capture_output=True,
                 timeout=_TIMEOUT_S,
                 env=_environment(),
-                stdin=subprocess.DEVNULL,
+                input=given or b"",
             )
         except FileNotFoundError:
             raise CheckoutError("git is not on PATH.") from None
         except subprocess.TimeoutExpired:
             raise CheckoutError(f"git {arguments[0]} took more than {_TIMEOUT_S} s.") from None
-        if done.returncode:
+        if done.returncode not in fine:
             raise _GitError(f"git {arguments[0]} failed.")
         return done.stdout
 
@@ -158,7 +198,7 @@ class ManyFiles:
 
     def __init__(self, checkout: Checkout, revision: str | None) -> None:
         self.root = checkout.root
-        self._checkout, self.revision = checkout, revision
+        self.checkout, self.revision = checkout, revision
         self._git: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -174,7 +214,7 @@ class ManyFiles:
             CheckoutError: it can't be read.
         """
         if revision is None or revision != self.revision or "\n" in path:
-            return self._checkout.content(path, revision)
+            return self.checkout.content(path, revision)
         git = self._git = self._git or self._started()
         assert git.stdin is not None  # noqa: S101 - asked for below
         assert git.stdout is not None  # noqa: S101 - as above

@@ -212,13 +212,14 @@ class Observer:
             return
         call.began_ms = float(envelope.at) if event.allowed else math.inf
         key = (event.session_id, call_id)
-        places = list(self._before.get(key, {}))
-        if places:
-            self._drop(key)
-            self._keep(key, places, envelope.at)
-            for place, content in self._before.get(key, {}).items():
-                if place in call.named:
-                    call.named[place] = Named(content)
+        before = self._drop(key)
+        if before:
+            self._keep(key, list(before), envelope.at)
+            now = self._before.get(key, {})
+            call.named = {place: Named(now.get(place)) for place in call.named}
+            if not call.silent:  # it may have written already; what it says of itself tells then
+                self._before[key] = before | now
+                self._before_bytes += sum(len(content) for place, content in before.items() if place not in now)
 
     def _keep(self, key: _Key, places: list[Place], at: float) -> None:
         deadline = self._clock() + BUDGET_S

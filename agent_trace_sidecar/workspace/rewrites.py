@@ -29,6 +29,7 @@ _COMMAND: Final = re.compile(
     r"\bgit\b[^\n;&|]*?\b(?:checkout|switch|restore|reset|stash|pull|merge|rebase|cherry-pick|revert|am|clean|bisect)\b"
     r"[^\n;&|]*"
 )
+_GIT: Final = re.compile(r"\bgit\b")
 _ENTRY: Final = re.compile(
     r"([0-9a-f]{40,64}) ([0-9a-f]{40,64}) [^\t\n]*\t"
     r"(checkout|switch|reset|pull|merge|rebase|cherry-pick|revert|am|commit)\b"
@@ -71,6 +72,36 @@ class Rewrites:
         if own is None or step.heads is None or not (asked or any(found[3] != "commit" for found in entries)):
             return {}
         return _lines(own, _sources(step.heads, entries, asked), changes)
+
+    def versions(self, step: Step, changes: Sequence[TreeChange]) -> dict[str, list[list[bytes]]]:
+        """Contents that git has of changed files, by `TreeChange.key`: of the last commits, and of those named."""
+        try:
+            own = git_dir(Path(step.root))
+            log = _grown(own / "logs" / "HEAD", step.heads.log_size) if own and step.heads else ""
+        except (OSError, ValueError):
+            return {}
+        mine = [change for change in changes if "\n" not in change.path and (not change.place or change.place.is_own)]
+        if own is None or step.heads is None or not step.heads.head or not mine:
+            return {}
+        asked = [call.command for call in step.calls.values() if call.silent and _GIT.search(call.command)]
+        back = [f"{step.heads.head}~{at}" for at in range(1, _MAX_REVISIONS)] if asked else []
+        named = [word.partition(":")[0] for words in asked for word in words.split() if _REVISION.match(word)]
+        made = [found[2] for found in _ENTRY.finditer(log) if found[3] == "commit"][-_MAX_REVISIONS:]
+        revisions = [*made, step.heads.head, *back, *dict.fromkeys(named[:_MAX_REVISIONS])]
+        queries = [f"{revision}:{change.path}" for change in mine for revision in revisions]
+        if len(queries) > MAX_QUERIES:
+            return {}
+        given = "".join(f"{query}\n" for query in queries).encode(errors="surrogateescape")
+        output = git.run(own, "cat-file", "--batch", given=given, timeout_s=TIMEOUT_S, max_bytes=MAX_BYTES)
+        answers = git.blobs(output) if output is not None else iter(())
+        found: dict[str, list[list[bytes]]] = {}
+        for change in mine:
+            blobs = [next(answers, ("", b"")) for _ in revisions]
+            own_work = {blob for blob, _ in blobs[: len(made)]}
+            found[change.key] = [
+                text_lines(data) for blob, data in dict(blobs).items() if blob and blob not in own_work
+            ]
+        return found
 
 
 def _grown(log: Path, size: int) -> str:

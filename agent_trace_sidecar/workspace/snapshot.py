@@ -27,6 +27,8 @@ MAX_FILES: Final = 2000
 BIG_FILE: Final = "2m"
 """Larger files count as binary: no lines of theirs are told."""
 
+_LISTED: Final = 3
+"""Mode, type, and id with path, of an entry of `git ls-tree`."""
 _PROBE_BYTES: Final = 8000
 _MAX_FOLDERS: Final = 4
 _TREE: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
@@ -106,6 +108,18 @@ class Snapshots:
                 self._found[worktree] = folder
                 return parse(output)
         return None
+
+    def ids(self, worktree: str, tree: str) -> frozenset[str]:
+        """The ids of all contents in a tree; none where it can't be found."""
+        if not _TREE.fullmatch(tree):
+            return frozenset()
+        for folder in self._folders(worktree):
+            command = ("ls-tree", "-r", "-z", tree)
+            output = git.run(folder, *command, timeout_s=TIMEOUT_S, max_bytes=MAX_OUTPUT_BYTES)
+            if output is not None:
+                entries = (entry.split(b" ", 2) for entry in output.split(b"\0") if entry)
+                return frozenset(entry[2].partition(b"\t")[0].decode() for entry in entries if len(entry) == _LISTED)
+        return frozenset()
 
     def contents(self, worktree: str, tree: str, paths: Sequence[str]) -> dict[str, bytes] | None:
         """What some files hold in a tree, those that are there; None where the tree can't be found."""

@@ -41,6 +41,8 @@ class Facts(NamedTuple):
     brought: Callable[[TreeChange], frozenset[bytes]]
     """The lines of versions of the file that a git command of this step brought back."""
     judge: Judge
+    copied: Callable[[TreeChange], frozenset[int]] = lambda _: frozenset()
+    """The numbers of lines that a command of this step brought from another file or version."""
     rivals: Sequence[Call] = ()
 
 
@@ -87,6 +89,8 @@ def _named(
     """A file that calls named: mend what the only one said of it, or find what none of them has written."""
     silent = any(call.silent for call in step.calls.values())
     call, one = edits[0]
+    if tree.path in step.foreign:
+        return None, None  # the snapshot holds the work of another session too
     if len(edits) == 1 and _is_unsure(one):
         stamp = facts.stamp_ms(tree) if silent else None
         own = not silent or (stamp is not None and _within(call, stamp, facts))
@@ -143,7 +147,8 @@ def _rest(tree: TreeChange, edits: Sequence[Edited], facts: Facts) -> FileChange
     if moved is None:
         return None
     taken = {at for start, end in carried(mine, moved) for at in range(start, end + 1)}
-    brought, after = facts.brought(tree), tree.after
+    brought, elsewhere, after = facts.brought(tree), facts.copied(tree), tree.after
+    taken |= elsewhere
     left = _kept(added(tree.changes), lambda at: at not in taken and after[at - 1] not in brought)
     if not left:
         return None
@@ -195,6 +200,9 @@ def _file_change(tree: TreeChange, facts: Facts) -> FileChange | None:
         grown = _kept(grown, lambda at: lines[at - 1] not in brought)
         if not grown:
             return None
+    elsewhere = facts.copied(tree)
+    if elsewhere:
+        grown = _kept(grown, lambda at: at not in elsewhere)
     return FileChange(
         tree.path,
         kind,

@@ -13,6 +13,7 @@ from typing import Final
 from agent_trace_sidecar.opencode.wire import CallChange, FileChange, Observed, Repository, Uncovered
 from agent_trace_sidecar.records.content import Content, text_lines
 from agent_trace_sidecar.workspace import files
+from agent_trace_sidecar.workspace.copies import copied, with_moves
 from agent_trace_sidecar.workspace.places import Place
 from agent_trace_sidecar.workspace.rewrites import Rewrites
 from agent_trace_sidecar.workspace.snapshot import MAX_FILES, Snapshots, TreeChange, blob_id, change_of
@@ -82,8 +83,13 @@ class Finisher:
         self, steps: Steps, step: Step, trees: Sequence[TreeChange] | None, finished_ms: float
     ) -> Observed | None:
         root = Path(step.root)
-        changes = [_with_moved(root, change)._replace(repository=step.repository) for change in trees or ()]
+        changes = [
+            _with_moved(root, change)._replace(repository=step.repository)
+            for change in trees or ()
+            if change.status != "D" or not os.path.lexists(root / change.path)  # git ignores it from now on
+        ]
         covered = {path for one in changes for path in (one.path, one.old_path) if path}
+        changes = with_moves(changes)
         named = [one._replace(repository=self._repository(one.place)) for one in _named(step, covered) if one.place]
         known = [
             change
@@ -99,14 +105,25 @@ class Finisher:
         root = Path(step.root)
         deadline = self._clock() + LOOK_S
         brought = self._rewrites.brought(step, changes)
+        copies = self._copied(step, changes)
         rivals: list[Call] = list(steps.rivals(step))
         return Facts(
             finished_ms,
             stamp_ms=lambda change: _stamp_ms(root, change) if self._clock() < deadline else None,
             brought=lambda change: brought.get(change.key, frozenset()),
+            copied=lambda change: copies.get(change.key, frozenset()),
             judge=lambda path, lines: self._judged(path, list(lines), deadline),
             rivals=rivals,
         )
+
+    def _copied(self, step: Step, changes: Sequence[TreeChange]) -> dict[str, frozenset[int]]:
+        """The lines that a command brought from elsewhere."""
+        if not any(call.silent and call.writes for call in step.calls.values()):
+            return {}
+        fresh = [one for one in changes if one.after and any(change.new_count for change in one.changes or ())]
+        if not fresh:
+            return {}
+        return copied(step, changes, self._snapshots.ids(step.root, step.tree), self._rewrites.versions(step, fresh))
 
     def _uncovered(
         self, step: Step, trees: Sequence[TreeChange] | None, named: Sequence[TreeChange]

@@ -16,6 +16,7 @@ MAX_STEPS: Final = 64
 """Sessions of one OpenCode at work at the same time."""
 MAX_CALLS: Final = 512
 """Calls of one step."""
+MAX_NEIGHBOURS: Final = 32
 MAX_FOREIGN: Final = 20_000
 MAX_CONTENT_BYTES: Final = 32 * 1024 * 1024
 """Contents that are kept of the calls of all open steps; without them a step is compared less closely."""
@@ -90,6 +91,8 @@ class Step:
     calls: dict[str, Call] = field(default_factory=dict)
     foreign: set[str] = field(default_factory=set)
     """Files that calls of other sessions have changed since the step began."""
+    neighbours: list[Call] = field(default_factory=list)
+    """Calls of other sessions' steps that have ended while calls of this one were at work."""
     heads: "Heads | None" = None
     repository: Repository | None = None
     """What `root` is, if its name is not its real one."""
@@ -125,6 +128,10 @@ class Steps:
     def close(self, session_id: str) -> Step | None:
         """A step ends."""
         step = self._open.pop(session_id, None)
+        for other in self._open.values() if step else ():
+            if step and other.root == step.root and any(call.ended_ms is None for call in other.calls.values()):
+                other.neighbours += [call for call in step.calls.values() if call.edited]
+                del other.neighbours[:-MAX_NEIGHBOURS]
         for call in step.calls.values() if step else ():
             self._content_bytes -= sum(map(_size, call.edited))
         return step
@@ -155,7 +162,8 @@ class Steps:
         """
         step = self.of(session_id)
         names = {path.rsplit("/", 1)[-1] for path in call.asked}
-        others = (one for at in self._open.values() if step and at.root == step.root for one in at.calls.values())
+        others = [one for at in self._open.values() if step and at.root == step.root for one in at.calls.values()]
+        others += step.neighbours if step else []
         found = [
             other
             for other in others

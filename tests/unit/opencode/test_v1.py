@@ -16,6 +16,7 @@ from agent_trace_sidecar.opencode.events import (
     MessageSeen,
     Seen,
     SessionSeen,
+    Told,
     UserCommand,
 )
 from agent_trace_sidecar.opencode.v1_tools import FILE_TOOLS, SILENT_TOOLS, UNSEEN_TOOLS
