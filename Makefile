@@ -6,9 +6,9 @@ MINUTES ?= 5
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench bench-attribution screenshots soak lock
+.PHONY: help setup demo test lint bench bench-attribution mutants screenshots soak lock
 
-help: ## Say what there is to make
+help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
 
 $(VENV)/.ready: constraints.txt pyproject.toml
@@ -20,10 +20,10 @@ $(VENV)/.ready: constraints.txt pyproject.toml
 
 setup: $(VENV)/.ready ## Install everything into .venv
 
-demo: setup ## Record a bundled real session into the embedded Postgres, and show it
-	$(BIN)/agent-trace-sidecar demo
+demo: setup ## Record bundled sessions into an embedded Postgres, and show blame, cost and pages
+	@$(BIN)/agent-trace-sidecar demo
 
-lint: setup
+lint: setup ## Ruff, format, mypy, import contract
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -39,10 +39,13 @@ bench: setup ## Print the benchmark table (CORPORA=DIR adds the redaction corpor
 bench-attribution: setup ## Print precision and recall of ranges and blame, by simulation with a real OpenCode
 	$(BIN)/python -m tests.benchmarks.attribution $(ARGS)
 
-screenshots: setup ## Draw the README's pictures anew, of a real recorded repository
+mutants: setup ## Change MODULE in small ways and show what no test notices (TESTS="PATH..." NUMBER=30)
+	$(BIN)/python -m tests.benchmarks.mutants $(MODULE) $(if $(TESTS),--tests $(TESTS)) $(if $(NUMBER),--number $(NUMBER))
+
+screenshots: setup ## Draw the pictures of README and docs, of a real recorded repository
 	$(BIN)/python -m tests.support.screenshots
 
-soak: setup ## Random faults for MINUTES (default 5), then the ledger
+soak: setup ## Inject random faults for MINUTES (default 5), then print the ledger
 	$(BIN)/python -m tests.benchmarks.soak --minutes $(MINUTES)
 
 lock: ## Pin the newest versions of everything, by hash

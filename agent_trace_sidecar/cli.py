@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "run": "Record what the shim sends to stdin. The shim starts this by itself.",
-    "replay": "Store finished event logs. A stopped replay continues where it was.",
+    "replay": "Store finished event logs. An interrupted replay resumes where it stopped.",
     "tail": "Follow event logs through rotation, until SIGTERM.",
     "migrate": "Create or update the tables.",
     "prune": "Delete old rows, or the rows of a session, a repository or a user.",
-    "redact": "Mask stored rows again, after the rules have improved.",
+    "redact": "Mask stored rows again after the rules have improved.",
     "status": "Show recording health. Exits 1 if unhealthy.",
     "blame": "Show who wrote each line of a file.",
     "export": "Print stored records as Agent Trace JSON lines.",
@@ -47,9 +47,9 @@ COMMANDS = {
     "report": "Write an HTML page that shows who wrote what. It makes no network requests.",
     "init": "Install the shim into a project, so that OpenCode records there.",
     "doctor": "Check everything that recording needs. Exits 1 if something is missing.",
-    "completion": "Print a shell's completion script.",
-    "psql": "Open psql on the configured database. All arguments are psql's.",
-    "demo": "Record a bundled log of a real session, and show what is stored.",
+    "completion": "Print a completion script for bash, zsh or fish.",
+    "psql": "Open psql on the configured database. All arguments are passed to psql.",
+    "demo": "Record bundled sessions of OpenCode, and show blame, cost and pages of them.",
 }
 """Each command with its one-line help. Its module is `commands/<name>.py`."""
 
@@ -93,7 +93,9 @@ def whole_parser() -> argparse.ArgumentParser:
 
 def _parser(called: "Sequence[str]") -> argparse.ArgumentParser:
     """The parser; only the commands that are called know their arguments."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, description="Record OpenCode sessions into Postgres.")
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM, description="Record OpenCode sessions in Postgres, and show who wrote which lines."
+    )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
     for name, text in COMMANDS.items():
@@ -119,5 +121,7 @@ def _guard_standard_descriptors() -> None:
 
 
 def _fail(sentence: str, code: int) -> int:
-    print(f"{PROGRAM}: {sentence}", file=sys.stderr)
+    from agent_trace_sidecar.commands.output import complain  # noqa: PLC0415 - `--help` needs none of it
+
+    complain(sentence)
     return code

@@ -14,20 +14,20 @@ SELECT create_distributed_function('agent_trace_number(jsonb)');
 SELECT create_distributed_function('agent_trace_time(jsonb)');
 SELECT create_distributed_function('agent_trace_prompt(jsonb)');
 
--- All keys are uuids: equal ids are on the same node, whatever table they are in.
-SELECT create_distributed_table('agent_trace_dedupe', 'event_id')
+-- What a run of OpenCode recorded is on one shard, whatever table it is in.
+SELECT create_distributed_table('agent_trace_dedupe', 'source_id')
 WHERE NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = 'agent_trace_dedupe'::regclass);
 
-SELECT create_distributed_table('agent_trace_events', 'event_id', colocate_with => 'agent_trace_dedupe')
+SELECT create_distributed_table('agent_trace_events', 'source_id', colocate_with => 'agent_trace_dedupe')
 WHERE NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = 'agent_trace_events'::regclass);
 
-SELECT create_distributed_table('agent_trace_records', 'record_id', colocate_with => 'agent_trace_dedupe')
+SELECT create_distributed_table('agent_trace_records', 'source_id', colocate_with => 'agent_trace_dedupe')
 WHERE NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = 'agent_trace_records'::regclass);
 
-SELECT create_distributed_table('agent_trace_ranges', 'record_id', colocate_with => 'agent_trace_dedupe')
+SELECT create_distributed_table('agent_trace_ranges', 'source_id', colocate_with => 'agent_trace_dedupe')
 WHERE NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = 'agent_trace_ranges'::regclass);
 
-SELECT create_distributed_table('agent_trace_file_states', 'record_id', colocate_with => 'agent_trace_dedupe')
+SELECT create_distributed_table('agent_trace_file_states', 'source_id', colocate_with => 'agent_trace_dedupe')
 WHERE NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = 'agent_trace_file_states'::regclass);
 
 SELECT create_distributed_table('agent_trace_sources', 'source_id', colocate_with => 'agent_trace_dedupe')

@@ -79,10 +79,10 @@ BEGIN
         SELECT * FROM (VALUES
             ('agent_trace_migrations', 'SELECT'),
             ('agent_trace_events', 'INSERT'),
-            ('agent_trace_records', 'INSERT, DELETE, SELECT (record_id, recorded_at, session_id, record)'),
+            ('agent_trace_records', 'INSERT, DELETE, SELECT (source_id, record_id, recorded_at, session_id, record)'),
             ('agent_trace_ranges',
-             'INSERT, DELETE, SELECT (record_id, recorded_at, session_id, voided_at), UPDATE (voided_at)'),
-            ('agent_trace_file_states', 'INSERT, DELETE, SELECT (record_id, recorded_at)'),
+             'INSERT, DELETE, SELECT (source_id, record_id, recorded_at, session_id, voided_at), UPDATE (voided_at)'),
+            ('agent_trace_file_states', 'INSERT, DELETE, SELECT (source_id, record_id, recorded_at)'),
             ('agent_trace_dedupe', 'SELECT, INSERT'),
             ('agent_trace_sources', 'SELECT, INSERT, UPDATE'),
             -- For `status`, which is also the image's health check: how many dead letters of which kind.

@@ -92,23 +92,30 @@ function words(command) {
   const whole = isFile ? [command] : Array.isArray(command) ? command : undefined;
   const parts = whole ?? command.match(/(?:[^\s"']|"[^"]*"|'[^']*')+/g);
   const argv = whole ?? parts.map((part) => part.replace(/"([^"]*)"|'([^']*)'/g, "$1$2"));
+  if (path.basename(argv[0]) === "uvx") return pinned(argv);
   return argv.length === 1 || /(^|\/)agent[-_]trace[-_]sidecar$/.test(argv.at(-1)) ? [...argv, "run"] : argv;
+}
+
+/** `uvx` fetches a program by its name: only when it is named as the command, and then of this very version. */
+function pinned(argv) {
+  const whole = argv.length === 1 ? [...argv, "agent-trace-sidecar", "run"] : argv;
+  const at = whole.indexOf("agent-trace-sidecar");
+  return [...whole.map((word, i) => (i === at ? `${word}@${SHIM_VERSION}` : word)), ...(at === whole.length - 1 ? ["run"] : [])];
 }
 
 // `agent-trace-sidecar init` writes here how to start itself, for when nothing of that name is on PATH.
 const INSTALLED = [];
 
-/** The launch order. The last two never start in the project's folder, whose files they would import or read. */
+/** The launch order. None starts in the project's folder, whose files it might import, read or run. */
 function launchOrder(option) {
   const given = [process.env.AGENT_TRACE_SIDECAR, option].filter((command) => command?.length);
   return [
     ...given.map((command) => ({ argv: quietly(() => words(command)) })),
     { argv: ["agent-trace-sidecar", "run"] },
     { argv: INSTALLED },
-    { argv: ["uvx", "agent-trace-sidecar", "run"], cwd: "/" },
-    { argv: ["python3", "-m", "agent_trace_sidecar", "run"], cwd: "/" },
+    { argv: ["python3", "-I", "-m", "agent_trace_sidecar", "run"] },
   ]
-    .map(({ argv, cwd }) => ({ file: quietly(() => which(argv[0])), args: argv?.slice(1), cwd }))
+    .map(({ argv }) => ({ file: quietly(() => which(argv[0])), args: argv?.slice(1) }))
     .filter(({ file }) => file);
 }
 
@@ -170,9 +177,9 @@ class Sidecar {
   start() {
     if (!this.commands.length) return this.stop();
     openFifo((fifo) => {
-      const { file, args, cwd } = this.commands[0];
+      const { file, args } = this.commands[0];
       const stdio = [fifo?.read ?? "pipe", "pipe", "ignore"];
-      const child = quietly(() => spawn(file, args, { stdio, cwd, detached: true }));
+      const child = quietly(() => spawn(file, args, { stdio, cwd: "/", detached: true }));
       let over = false;
       const onEnd = (code, signal) => {
         if (over) return;
@@ -453,7 +460,7 @@ async function open2(ctx) {
   void listen();
   const names = ["execute.before", "execute.after"];
   const hooks = names.map((name) => Promise.resolve(quietly(() => ctx.tool.hook(name, hook(name)))).catch(() => {}));
-  await Promise.race([Promise.all(hooks), new Promise((resolve) => setTimeout(resolve, DISPOSE_WAIT_MS))]);
+  await Promise.race([Promise.all(hooks), new Promise((resolve) => setTimeout(resolve, DISPOSE_WAIT_MS).unref())]);
   return async () => {
     stopping.abort();
     for (const registered of hooks) registered.then((it) => it?.dispose()).catch(() => {});

@@ -33,6 +33,7 @@ from agent_trace_sidecar.records.fingerprints import (
     loose_of,
 )
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, checkout_of
+from agent_trace_sidecar.workspace.identity import remote_url
 
 Contributor = Literal["ai", "human", "mixed", "unknown"]
 
@@ -104,9 +105,8 @@ async def blame(
     """
     place = _true_place(file, is_there=revision is None)
     question = _question(await placed(connection, place), place, revision)
-    asking = Asking(
-        connection, question.checkout, question.projects, question.commit, include_fallback=include_fallback
-    )
+    projects = await projects_of(connection, question.checkout)
+    asking = Asking(connection, question.checkout, projects, question.commit, include_fallback=include_fallback)
     return await asking.about(question.path, question.content)
 
 
@@ -117,7 +117,6 @@ def _true_place(file: Path, *, is_there: bool) -> Path:
 
 class _Question(NamedTuple):
     checkout: Checkout
-    projects: list[str]
     commit: str | None
     path: str
     content: bytes
@@ -138,14 +137,25 @@ def _question(checkout: Checkout, place: Path, revision: str | None) -> _Questio
     try:
         commit = checkout.commit(revision) if revision is not None else None
         content = checkout.content(path, commit)
-        projects = checkout.projects()
     except CheckoutError as exc:
         raise BlameError(str(exc)) from None
     if content is None:
-        raise BlameError(f"there is no file {path}" + (f" at {revision}." if revision else "."))
+        raise BlameError(f"{path} does not exist" + (f" at {revision}." if revision else "."))
     if b"\0" in content[:_PROBE_BYTES]:
-        raise BlameError(f"{path} is binary: it has no lines.")
-    return _Question(checkout, projects, commit, path, content)
+        raise BlameError(f"{path} is a binary file.")
+    return _Question(checkout, commit, path, content)
+
+
+async def projects_of(connection: asyncpg.Connection, checkout: Checkout) -> list[str]:
+    """Everything that recorded files of a checkout may be filed under.
+
+    Raises:
+        CheckoutError: git can't be run.
+    """
+    own = checkout.projects()
+    url = remote_url(checkout.root) if checkout.is_git else None
+    everywhere = url is not None and (checkout.is_shallow or not await store.is_watched(connection, own))
+    return own + await store.other_names(connection, own, url, everywhere=everywhere)
 
 
 class Contents(Protocol):

@@ -1,9 +1,9 @@
 """`stats`: what became of the lines that the AI wrote in a repository, and what they cost.
 
-Written is what the recorded ranges say, without lines that others had or of which only white space changed. Living is what `blame` finds of it now, or at a revision; a line counts once,
-however often it was copied. What is neither living nor changed is lost: deleted or rewritten by somebody, the AI
-included. Tokens and cost are those of the sessions that wrote here (view `agent_trace_steps`), so they stand beside
-models, sessions and days only.
+Written is what the recorded ranges say, without lines that others had or of which only white space changed. Living is
+what `blame` finds of it now, or at a revision; a line counts once, however often it was copied. What is neither living
+nor changed is lost: deleted or rewritten by somebody, the AI included. Tokens and cost are those of the sessions that
+wrote here (view `agent_trace_steps`), so they stand beside models, sessions and days only.
 """
 
 from collections import defaultdict
@@ -17,11 +17,12 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from agent_trace_sidecar.blame.blame import Asking, Blame, Line, placed
+from agent_trace_sidecar.blame.blame import Asking, Blame, Line, placed, projects_of
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError
 
 _WRITTEN: Final = """
-SELECT record_id, model_id, session_id, path, tool, recorded_at, end_line - start_line + 1 AS lines FROM agent_trace_ranges
+SELECT record_id, model_id, session_id, path, tool, recorded_at, end_line - start_line + 1 AS lines
+FROM agent_trace_ranges
 WHERE project = ANY($1::text[]) AND contributor = 'ai' AND method <> 'fallback' AND voided_at IS NULL
 """
 _SPENT: Final = """
@@ -76,7 +77,7 @@ async def stats(connection: asyncpg.Connection, paths: Sequence[Path], revision:
     checkout = await placed(connection, places[0] / "x")
     chosen = _chosen(checkout, places) if paths else None
     commit = checkout.commit(revision) if revision is not None else None
-    projects = checkout.projects()
+    projects = await projects_of(connection, checkout)
     counted = _Counted(by)
     written = [row for row in await connection.fetch(_WRITTEN, projects) if _is_chosen(row["path"], chosen)]
     for row in written:
@@ -102,7 +103,7 @@ async def stats(connection: asyncpg.Connection, paths: Sequence[Path], revision:
 def _chosen(checkout: Checkout, places: Sequence[Path]) -> list[str] | None:
     """The paths from the repository's root; None for all of it."""
     if any(not place.is_relative_to(checkout.root) for place in places):
-        raise CheckoutError("all paths must be of one repository.")
+        raise CheckoutError("all paths must be in one repository.")
     names = [checkout.relative(place) for place in places]
     return names if "." not in names else None
 

@@ -1,5 +1,6 @@
 """Reads what the database knows of some files, as changes in the order in which they were made."""
 
+import re
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -38,6 +39,19 @@ WHERE line_keys && $1::bigint[] AND key = ANY($1::bigint[])
 _UNCOVERED: Final = """
 SELECT recorded_at, old_path FROM agent_trace_file_states
 WHERE project = ANY($1::text[]) AND path = '' ORDER BY recorded_at DESC LIMIT 10000
+"""
+_WORKTREES: Final = """
+SELECT DISTINCT p.value AS worktree FROM agent_trace_sources s, jsonb_each_text(s.projects) p
+WHERE s.projects ?| $1::text[] AND p.key = ANY($1::text[])
+"""
+_REPOSITORIES: Final = """
+SELECT DISTINCT r.key AS worktree, r.value AS url FROM agent_trace_sources s, jsonb_each_text(s.repositories) r
+WHERE s.kind = 'instance' AND r.value IS NOT NULL
+UNION SELECT DISTINCT p.value, '' FROM agent_trace_sources s, jsonb_each_text(s.projects) p WHERE s.kind = 'instance'
+"""
+_PROJECTS: Final = """
+SELECT DISTINCT p.key AS project FROM agent_trace_sources s, jsonb_each_text(s.projects) p
+WHERE s.kind = 'instance' AND p.value = ANY($1::text[])
 """
 _WATCHED: Final = """
 SELECT true FROM agent_trace_file_states WHERE project = ANY($1::text[]) AND after_hashes IS NOT NULL LIMIT 1
@@ -90,6 +104,34 @@ async def changes(
         states += fresh
         wanted = {row["old_path"] for row in fresh if row["old_path"]} - known
     return _in_order(_joined(states, ranges, include_fallback=include_fallback))
+
+
+async def other_names(
+    connection: asyncpg.Connection, projects: Sequence[str], url: str | None, *, everywhere: bool
+) -> list[str]:
+    """What else a repository was called when it was recorded: before its first commit, or where its history is whole.
+
+    Args:
+        connection: to the store.
+        projects: what it is called here.
+        url: of its remote.
+        everywhere: look for the URL too, which reads a row for each run of OpenCode.
+    """
+    worktrees = {row["worktree"] for row in await connection.fetch(_WORKTREES, projects)}
+    found = set(worktrees)
+    if url is not None and everywhere:
+        wanted = same_place(url)
+        rows = await connection.fetch(_REPOSITORIES)
+        places = {row["worktree"] for row in rows if wanted in {same_place(row["url"]), row["worktree"]}}
+        found |= places | {row["project"] for row in await connection.fetch(_PROJECTS, sorted(places | {wanted}))}
+    return sorted(found - set(projects))
+
+
+def same_place(url: str) -> str:
+    """A remote's URL without what may differ between two clones: scheme, user, port, `.git`, a slash at its end."""
+    bare = re.sub(r"^(?:[\w+.-]+://)?(?:[^/@]*@)?", "", url.strip())
+    bare = re.sub(r"^([\w.-]+):(?:\d+/)?(?!/)", r"\1/", bare)
+    return bare.rstrip("/").removesuffix(".git").rstrip("/")
 
 
 async def uncovered(connection: asyncpg.Connection, projects: Sequence[str]) -> list[Uncovered]:

@@ -13,7 +13,9 @@ import msgspec
 from agent_trace_sidecar.blame.blame import Blame, BlameError, Line, blame
 from agent_trace_sidecar.commands.common import CommandError
 from agent_trace_sidecar.commands.database import with_database
+from agent_trace_sidecar.commands.output import say, say_json
 from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.limits.text import printable
 
 _COLOURS: Final = {"ai": "\x1b[36m", "mixed": "\x1b[35m", "human": "", "unknown": "\x1b[2m"}
 _RESET: Final = "\x1b[0m"
@@ -24,10 +26,12 @@ _TOOL_CHARS: Final = 11
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The file, and at which revision."""
-    parser.add_argument("file", metavar="FILE", type=Path)
-    parser.add_argument("--rev", metavar="REV", help="the file at this revision; default: as it stands")
+    parser.add_argument("file", metavar="FILE", type=Path, help="file of a repository")
+    parser.add_argument("--rev", metavar="REV", help="revision of the file (default: the working tree)")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--include-fallback", action="store_true", help="include fallback ranges, which are guesses")
+    parser.add_argument(
+        "--include-fallback", action="store_true", help="include ranges whose only evidence is that the file changed"
+    )
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
@@ -41,7 +45,10 @@ def run(config: Config, given: argparse.Namespace) -> int:
     except BlameError as exc:
         raise CommandError(str(exc)) from None
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    print(as_json(found) if given.json else "\n".join(as_text(found, colour=colour)))
+    if given.json:
+        say_json(as_json(found))
+    else:
+        say(*as_text(found, colour=colour))
     return 0
 
 
@@ -60,7 +67,7 @@ def as_text(found: Blame, *, colour: bool) -> Iterator[str]:
         before = _COLOURS[line.contributor] if colour else ""
         after = _RESET if before else ""
         shown = text.removesuffix(b"\r").decode(errors="replace")
-        yield f"{before}{who}{after}  {line.line:>{digits}}) {_printable(shown)}"
+        yield f"{before}{who}{after}  {line.line:>{digits}}) {printable(shown)}"
 
 
 def _row(line: Line) -> tuple[str, str, str, str]:
@@ -70,13 +77,8 @@ def _row(line: Line) -> tuple[str, str, str, str]:
     who = f"{line.contributor} {_short(model, _MODEL_CHARS)}".rstrip()
     session = (line.session_id or "")[-_SESSION_CHARS:]
     at = line.at.strftime("%Y-%m-%d %H:%M") if line.at else ""
-    return _printable(who), _printable(session), _printable(_short(line.tool or "", _TOOL_CHARS)), at
+    return printable(who), printable(session), printable(_short(line.tool or "", _TOOL_CHARS)), at
 
 
 def _short(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def _printable(text: str) -> str:
-    """Without what a terminal would obey."""
-    return "".join(char if char.isprintable() or char == "\t" else "�" for char in text)

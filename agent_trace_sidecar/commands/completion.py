@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 import shtab
 
+from agent_trace_sidecar.commands.output import say
 from agent_trace_sidecar.config import Config
 
 _FILES: Final = {"FILE": shtab.FILE, "PATH": shtab.FILE, "DIR": shtab.DIRECTORY}
@@ -19,7 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(_: Config, given: argparse.Namespace) -> int:
     """Print the script."""
-    print(script(given.whole_parser(), given.shell))
+    say(*script(given.whole_parser(), given.shell).split("\n"))
     return 0
 
 

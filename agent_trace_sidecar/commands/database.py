@@ -63,7 +63,7 @@ def with_database(
             asyncpg.InternalClientError,
         ) as exc:
             found = verdict(exc)
-            raise CommandError(f"{found.hint.removesuffix('; it is tried again.')} ({found.cause})") from None
+            raise CommandError(f"{found.hint.removesuffix('; retrying.')} ({found.cause})") from None
 
     return with_url(config, inner)
 

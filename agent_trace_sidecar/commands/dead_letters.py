@@ -7,7 +7,7 @@ of the log that it came from tell what became of the line when it was read and s
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 from uuid import UUID, uuid5
@@ -16,13 +16,14 @@ import asyncpg
 import msgspec
 
 from agent_trace_sidecar.commands.database import with_database
+from agent_trace_sidecar.commands.output import say, say_json
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.opencode.wire import Envelope, parse
 from agent_trace_sidecar.postgres.copy import copy_items
 from agent_trace_sidecar.postgres.errors import Fate, verdict
 from agent_trace_sidecar.records.build import Builder, BuildSettings
-from agent_trace_sidecar.records.dead_letter import dead_letter_id
-from agent_trace_sidecar.records.rows import DeadLetter, Item
+from agent_trace_sidecar.records.dead_letter import dead_letter_key
+from agent_trace_sidecar.records.rows import DeadLetter, GateKey, Item
 
 _SHOWN_CHARS: Final = 200
 _AT_ONCE: Final = 1000
@@ -42,9 +43,10 @@ ORDER BY source_id, position, seen_at LIMIT $2
 _DELETE: Final = """
 DELETE FROM agent_trace_dead_letters WHERE source_id = $1 AND position = $2 AND seen_at = $3 RETURNING position
 """
-_FORGET: Final = "DELETE FROM agent_trace_dedupe WHERE event_id = $1"
+_FORGET: Final = "DELETE FROM agent_trace_dedupe WHERE source_id = $1 AND event_id = $2"
 _GATE: Final = """
-INSERT INTO agent_trace_dedupe (event_id, seen_at) VALUES ($1, $2) ON CONFLICT (event_id) DO NOTHING RETURNING event_id
+INSERT INTO agent_trace_dedupe (source_id, event_id, seen_at) VALUES ($1, $2, $3)
+ON CONFLICT (source_id, event_id) DO NOTHING RETURNING event_id
 """
 _STATE: Final = "SELECT state::text FROM agent_trace_sources WHERE source_id = $1"
 _TURN: Final = """
@@ -81,7 +83,7 @@ class Retried(NamedTuple):
 
     def sentence(self) -> str:
         """For a person."""
-        return f"{self.stored} stored, {self.duplicate} were stored already, {self.left} are still refused"
+        return f"{self.stored} stored, {self.duplicate} already stored, {self.left} still refused"
 
 
 class _Counts(msgspec.Struct):
@@ -96,11 +98,11 @@ class _Counts(msgspec.Struct):
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What to do with which of them."""
     parser.add_argument("action", choices=["list", "retry"], nargs="?", default="list", help="default: %(default)s")
-    parser.add_argument("--reason", metavar="WORD", help="only those with this reason, as `status` names it")
+    parser.add_argument("--reason", metavar="WORD", help="only dead letters with this reason, as `status` lists it")
     parser.add_argument(
-        "--limit", metavar="N", type=int, default=50, help="how many to show, newest first (%(default)s)"
+        "--limit", metavar="N", type=int, default=50, help="maximum number to list, newest first (default: %(default)s)"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, with whole lines")
+    parser.add_argument("--json", action="store_true", help="print JSON, with complete contents")
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
@@ -114,10 +116,13 @@ def run(config: Config, given: argparse.Namespace) -> int:
         return await retry(connection, lambda: Builder(settings), datetime.now(UTC), reason=given.reason)
 
     if given.action == "retry":
-        print(with_database(config, again).sentence())
+        say(with_database(config, again).sentence())
         return 0
     found = with_database(config, show)
-    print(msgspec.json.encode(found).decode() if given.json else as_text(found) or "no dead letters")
+    if given.json:
+        say_json(msgspec.json.encode(found).decode())
+    else:
+        say(*as_text(found))
     return 0
 
 
@@ -140,13 +145,14 @@ async def letters(
     ]
 
 
-def as_text(found: Sequence[Letter]) -> str:
-    """The same for a person, newest first."""
-    return "\n".join(
-        f"{letter.seen_at}  {letter.reason}: {letter.error}\n"
-        f"    {letter.bytes} bytes at {letter.position} of {letter.source}\n    {letter.line}"
-        for letter in found
-    )
+def as_text(found: Sequence[Letter]) -> Iterator[str]:
+    """Yield the lines for a person, newest first."""
+    if not found:
+        yield "no dead letters"
+    for letter in found:
+        yield f"{letter.seen_at}  {letter.reason}: {letter.error}"
+        yield f"    {letter.bytes} bytes at {letter.position} of {letter.source}"
+        yield f"    {letter.line}"
 
 
 async def retry(
@@ -200,11 +206,11 @@ async def _store(connection: asyncpg.Connection, item: Item, letter: DeadLetter,
 
     The letter goes first: one that was pruned meanwhile is not brought back.
     """
-    event_id = item.built.event.event_id
+    key = GateKey(item.built.event.source_id, item.built.event.event_id)
     if await connection.fetchval(_DELETE, letter.source_id, letter.position, letter.seen_at) is None:
         return Retried(0, 0, 0)
-    await connection.execute(_FORGET, event_id if letter.reason == "refused" else dead_letter_id(letter))
-    fresh = await connection.fetchval(_GATE, event_id, now)
+    await connection.execute(_FORGET, *(key if letter.reason == "refused" else dead_letter_key(letter)))
+    fresh = await connection.fetchval(_GATE, *key, now)
     if fresh is not None:
         await copy_items(connection, [item])
     return Retried(1, 0, 0) if fresh is not None else Retried(0, 1, 0)

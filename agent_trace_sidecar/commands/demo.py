@@ -1,41 +1,66 @@
-"""`demo`: records a bundled log of a real OpenCode session into the embedded Postgres, and shows what is there."""
+"""`demo`: records bundled sessions of OpenCode into an embedded Postgres, and shows on one screen what that gives.
+
+The sessions' log and the history of the repository that they worked in are bundled; both get a place in the state
+folder, which is also where the demo's database is. Running it again stores nothing twice.
+"""
 
 import argparse
 import asyncio
-import json
+import os
+import shlex
+import shutil
+import sys
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import asyncpg
 import msgspec
 
+from agent_trace_sidecar.blame.blame import Blame, blame
+from agent_trace_sidecar.blame.stats import Stats, stats
+from agent_trace_sidecar.commands import blame as blame_command
+from agent_trace_sidecar.commands import report
+from agent_trace_sidecar.commands import stats as stats_command
+from agent_trace_sidecar.commands.common import PROGRAM, CommandError
+from agent_trace_sidecar.commands.database import with_database, with_url
+from agent_trace_sidecar.commands.init import own_command
+from agent_trace_sidecar.commands.output import say
 from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.limits import processes
+from agent_trace_sidecar.limits.files import private_folder, write_whole
 from agent_trace_sidecar.pipeline.replay import replay
-from agent_trace_sidecar.postgres.connection import connect
-from agent_trace_sidecar.postgres.database import Database
 from agent_trace_sidecar.telemetry import logging as log
 
-_PLACES: Final = (
-    Path(__file__).parents[1] / "_data" / "demo.jsonl",  # in the wheel
-    Path(__file__).parents[2] / "tests" / "data" / "recordings" / "basic-edit-write-bash.jsonl",  # in a checkout
+_BUNDLED: Final = (
+    Path(__file__).parents[1] / "_data" / "demo",  # in the wheel
+    Path(__file__).parents[2] / "tests" / "data" / "demo",  # in a checkout
 )
-_EVENTS: Final = "SELECT event_name, count(*) AS n FROM agent_trace_events GROUP BY 1 ORDER BY 2 DESC, 1"
-_CALLS: Final = """
-SELECT to_char(occurred_at AT TIME ZONE 'UTC', 'HH24:MI:SS') AS at, tool,
-       payload #>> '{input,event,properties,part,state,status}' AS status,
-       payload #>> '{input,event,properties,part,state,title}' AS title
+_FILE: Final = "prices.py"
+_PLACE: Final = b"/home/anna/shop"
+"""Where the repository stood when the sessions were recorded."""
+_GIT_S: Final = 60.0
+_GIT_BYTES: Final = 1024 * 1024
+
+_STORED: Final = """
+SELECT count(*) AS events, count(DISTINCT source_id) AS runs, min(occurred_at) AS began,
+       (SELECT count(*) FROM agent_trace_records) AS records
 FROM agent_trace_events
-WHERE event_name = 'message.part.updated' AND tool IS NOT NULL
-  AND payload #>> '{input,event,properties,part,state,status}' IN ('completed', 'error')
-ORDER BY occurred_at, seq
 """
-_RECORD: Final = "SELECT record::text FROM agent_trace_records WHERE tool_name IS NOT NULL ORDER BY recorded_at LIMIT 1"
-_LINES: Final = """
-SELECT path, coalesce(model_id, '?') AS model, sum(end_line - start_line + 1) AS lines,
-       string_agg(start_line || '-' || end_line || ' (' || method || ')', ', '
-                  ORDER BY recorded_at, start_line) AS ranges
-FROM agent_trace_ranges GROUP BY 1, 2 ORDER BY 1, 2
+_MASKED: Final = r"""
+SELECT count(*) AS secrets, count(DISTINCT event_id) AS events,
+       (SELECT payload #>> '{input,args,command}' FROM agent_trace_events
+        WHERE event_name = 'tool.execute.after' AND payload::text LIKE '%[REDACTED:%' LIMIT 1) AS command
+FROM agent_trace_events, regexp_matches(payload::text, '\[REDACTED:[a-z0-9_.-]+\]', 'g')
 """
+_SESSION: Final = "SELECT session_id FROM agent_trace_sessions ORDER BY started_at LIMIT 1"
+
+
+class _Shown(NamedTuple):
+    stored: asyncpg.Record
+    masked: asyncpg.Record
+    session: str
+    blame: Blame
+    stats: Stats
 
 
 def arguments(_: argparse.ArgumentParser) -> None:
@@ -44,39 +69,109 @@ def arguments(_: argparse.ArgumentParser) -> None:
 
 def run(config: Config, _: argparse.Namespace) -> int:
     """Record, show, and say how to look further; return the exit code."""
-    config = msgspec.structs.replace(config, database_url=None, state_dir=str(config.state_path / "demo"))
-    source = next(path for path in _PLACES if path.is_file())
-    done = asyncio.run(replay(config, log.logger(), [source], lambda *_: None))
-    print("\n".join(replayed.sentence() for replayed in done))
-    asyncio.run(_show(config))
-    variable = f"AGENT_TRACE_STATE_DIR={config.state_dir} "
-    print(f"\nLook further:\n  {variable}agent-trace-sidecar psql\n  {variable}agent-trace-sidecar export")
+    folder = config.state_path / "demo"
+    config = msgspec.structs.replace(config, database_url=None, state_dir=str(folder))
+    bundled = next(path for path in _BUNDLED if path.is_dir())
+    project = folder / "shop"
+    _make_repository(bundled / "repository.fast-import", project)
+    events = folder / "sessions.jsonl"
+    write_whole(events, (bundled / "sessions.jsonl").read_bytes().replace(_PLACE, str(project).encode()))
+    try:
+        asyncio.run(replay(config, log.logger(), [events], lambda *_: None))
+    finally:
+        events.unlink()  # it holds what is masked in the database
+    # The embedded server is up as long as the thread works, which opens and closes connections as commands do.
+    with_url(config, lambda _: asyncio.to_thread(_show, config, project))
     return 0
 
 
-async def _show(config: Config) -> None:
-    database = Database(config.database_url, config.state_path)
-    try:
-        connection = await connect(await database.url())
+def _make_repository(history: Path, project: Path) -> None:
+    """Make the repository with its commits, if it is not there yet."""
+    if (project / _FILE).is_file():
+        return
+    git = processes.find("git")
+    if git is None:
+        raise CommandError("the demo makes a git repository: install git.")
+    shutil.rmtree(project, ignore_errors=True)  # of a demo that was interrupted
+    private_folder(project)
+    env = {**processes.environment(), "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    commits = history.read_bytes()
+    for command, given in (("init -q -b main", b""), ("fast-import --quiet", commits), ("checkout -q main", b"")):
         try:
-            await _show_tables(connection)
-        finally:
-            await connection.close()
-    finally:
-        await database.close()
+            done = processes.run(
+                [git, *command.split()], cwd=project, env=env, given=given, timeout_s=_GIT_S, max_bytes=_GIT_BYTES
+            )
+        except processes.ProcessError as exc:
+            raise CommandError(f"`git {command}` {exc}.") from None
+        if done.code:
+            raise CommandError(f"`git {command}` failed in {project}.")
 
 
-async def _show_tables(connection: asyncpg.Connection) -> None:
-    print("\nEvents stored, each once (agent_trace_events):")
-    for row in await connection.fetch(_EVENTS):
-        print(f"  {row['n']:4}  {row['event_name']}")
-    print("\nWhat the agent did:")
-    for row in await connection.fetch(_CALLS):
-        print(f"  {row['at']}  {row['tool']:<12} {row['status']:<10} {' '.join((row['title'] or '').split())[:70]}")
-    print("\nLines that the AI wrote, by file and model (agent_trace_ranges):")
-    for row in await connection.fetch(_LINES):
-        print(f"  {row['path']:<14} {row['model']:<14} {row['lines']:3} lines: {row['ranges']}")
-    record = await connection.fetchval(_RECORD)
-    if record:
-        print("\nOne Agent Trace record (agent_trace_records):")
-        print("  " + json.dumps(json.loads(record), indent=2).replace("\n", "\n  "))
+def _show(config: Config, project: Path) -> None:
+    """Print everything."""
+
+    async def gathered(connection: asyncpg.Connection) -> _Shown:
+        stored, masked = await connection.fetchrow(_STORED), await connection.fetchrow(_MASKED)
+        assert stored is not None  # noqa: S101 - counts always give a row
+        assert masked is not None  # noqa: S101 - as above
+        return _Shown(
+            stored,
+            masked,
+            await connection.fetchval(_SESSION),
+            await blame(connection, project / _FILE),
+            await stats(connection, [project], None, "model"),
+        )
+
+    shown = with_database(config, gathered)
+    stored, masked = shown.stored, shown.masked
+    say(f"{stored['runs']} runs of OpenCode: {stored['events']} events and {stored['records']} records stored.", "")
+    say(f"Who wrote shop/{_FILE}:")
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    say(*blame_command.as_text(shown.blame, colour=colour))
+    say("", "AI-written lines and their cost:")
+    say(*stats_command.as_text(shown.stats))
+    say(
+        "",
+        f"Secrets in the output of `{masked['command']}` were masked before storage: {masked['secrets']} values in "
+        f"{masked['events']} events.",
+    )
+    say("", "Reports, for a browser:")
+    for page in _pages(config, project, shown):
+        say(f"  {page}")
+    say("", "Next commands:")
+    for command in _next_commands(config.state_path, project):
+        say(f"  {command}")
+
+
+def _pages(config: Config, project: Path, shown: _Shown) -> list[Path]:
+    """Make the three kinds of report pages."""
+    day = f"{shown.stored['began']:%Y-%m-%d}"
+    kinds = {
+        "repository": ["--repo", str(project)],
+        "session": ["--session", shown.session],
+        "period": ["--since", day],
+    }
+    parser = argparse.ArgumentParser()
+    report.arguments(parser)
+    pages = []
+    for name, options in kinds.items():
+        page = config.state_path / f"{name}.html"
+        report.write_page(config, parser.parse_args([*options, "--output", str(page)]))
+        pages.append(page)
+    return pages
+
+
+def _next_commands(folder: Path, project: Path) -> list[str]:
+    """Commands for the user's shell: they call a script that names the demo's data, and may stand anywhere."""
+    script = folder / PROGRAM
+    words = " ".join(map(shlex.quote, own_command()))
+    text = (
+        f"#!/bin/sh\n# {PROGRAM} on the data of its demo.\n"
+        f"unset DATABASE_URL AGENT_TRACE_DATABASE_URL\n"
+        f'AGENT_TRACE_STATE_DIR={shlex.quote(str(folder))} exec {words} "$@"\n'
+    )
+    write_whole(script, text.encode(), mode=0o700)
+    commands = ["stats --by session", "export"]
+    if processes.find("psql"):
+        commands.append("psql -c 'SELECT title, ai_lines, cost FROM agent_trace_sessions'")
+    return [f"cd {shlex.quote(str(project))}", *(f"../{PROGRAM} {command}" for command in commands)]

@@ -6,7 +6,6 @@ It changes nothing. What is `wrong` keeps lines from being recorded; a `note` is
 import argparse
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,12 +17,17 @@ import asyncpg
 from agent_trace_sidecar.commands.common import CommandError
 from agent_trace_sidecar.commands.database import database_place, with_database
 from agent_trace_sidecar.commands.init import PLUGIN, shim_source
+from agent_trace_sidecar.commands.output import say
 from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.limits import files, processes
+from agent_trace_sidecar.limits.files import read_part
 from agent_trace_sidecar.postgres.migrate import migration_files, schema_version
 from agent_trace_sidecar.postgres.partitions import PARTITIONED, months
 
 _PACKAGE: Final = "agent-trace-sidecar"
 _CONFIGS: Final = ("opencode.json", "opencode.jsonc", ".opencode/opencode.json", ".opencode/opencode.jsonc")
+_MAX_CONFIG_BYTES: Final = 1024 * 1024
+_VERSION_S: Final = 20.0
 _SKEW_MAX_S: Final = 5.0
 """Times in the rows are this machine's; more than this and sessions of two machines can't be put in order."""
 _FREE_MIN_BYTES: Final = 1024 * 1024 * 1024
@@ -41,7 +45,12 @@ class Check(NamedTuple):
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The project."""
     parser.add_argument(
-        "folder", metavar="DIR", type=Path, nargs="?", default=Path(), help="the project's; default: this"
+        "folder",
+        metavar="DIR",
+        type=Path,
+        nargs="?",
+        default=Path(),
+        help="project folder (default: the current folder)",
     )
 
 
@@ -54,7 +63,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
         checks += with_database(config, database, prepare=False)
     except CommandError as exc:
         checks.append(Check("database", "wrong", f"{database_place(config)}: {exc}"))
-    print(as_text(checks))
+    say(*as_text(checks))
     return 1 if any(check.state == "wrong" for check in checks) else 0
 
 
@@ -66,32 +75,31 @@ def shim(folder: Path, plugin: Path, source: str, environ: Mapping[str, str]) ->
     places = [folder / plugin, *(home / "opencode" / "plugins" / plugin.name for home in homes)]
     for place in places:
         if place.is_file():
-            if place.read_text(encoding="utf-8", errors="replace") == source:
+            if read_part(place, len(source) * 4).decode(errors="replace") == source:
                 return Check("shim", "ok", str(place))
-            return Check("shim", "note", f"{place} is not of this version: run `agent-trace-sidecar init` there")
+            return Check("shim", "note", f"{place} is of another version: run `agent-trace-sidecar init` there")
     files = [folder / name for name in _CONFIGS] + [home / "opencode" / name for home in homes for name in _CONFIGS[:2]]
     for file in files:
-        if file.is_file() and _PACKAGE in file.read_text(encoding="utf-8", errors="replace"):
-            return Check("shim", "ok", f"named in {file}")
-    return Check("shim", "wrong", f"OpenCode finds none in {folder}: run `agent-trace-sidecar init` there")
+        if _PACKAGE.encode() in read_part(file, _MAX_CONFIG_BYTES):
+            return Check("shim", "ok", f"configured in {file}")
+    return Check("shim", "wrong", f"not installed in {folder}: run `agent-trace-sidecar init` there")
 
 
 def programs(environ: Mapping[str, str]) -> Iterator[Check]:
     """What the shim and the sidecar start."""
-    path = environ.get("PATH")
-    found = shutil.which(_PACKAGE, path=path)
+    found = processes.find(_PACKAGE, environ)
     if found:
         yield Check("sidecar", "ok", found)
     else:
         how = "the shim starts the one that `init` was run from; install it with `uv tool install agent-trace-sidecar`"
         yield Check("sidecar", "note", f"not on PATH: {how}")
-    opencode = shutil.which("opencode", path=path)
+    opencode = processes.find("opencode", environ)
     if opencode is None:
-        yield Check("opencode", "note", "not on PATH here: see that it is where you start it")
+        yield Check("opencode", "note", "not on PATH here: check that it is where you start OpenCode")
     else:
         yield Check("opencode", "ok", f"{opencode} {_version(opencode)}")
-    if shutil.which("git", path=path) is None:
-        yield Check("git", "note", "not on PATH: lines changed by shell commands are not told apart")
+    if processes.find("git", environ) is None:
+        yield Check("git", "note", "not on PATH: lines changed by shell commands cannot be attributed")
 
 
 def settings(*, enabled: bool, redaction: bool, log_dir: str | None) -> Iterator[Check]:
@@ -99,7 +107,7 @@ def settings(*, enabled: bool, redaction: bool, log_dir: str | None) -> Iterator
     if not enabled:
         yield Check("settings", "wrong", "AGENT_TRACE_ENABLED is off: nothing is recorded")
     if not redaction:
-        yield Check("settings", "note", "AGENT_TRACE_REDACTION is off: secrets are stored as they are")
+        yield Check("settings", "note", "AGENT_TRACE_REDACTION is off: secrets are stored unmasked")
     if log_dir:
         yield Check("settings", "note", f"the shim writes to {log_dir}: `agent-trace-sidecar tail {log_dir}` must run")
 
@@ -107,7 +115,7 @@ def settings(*, enabled: bool, redaction: bool, log_dir: str | None) -> Iterator
 def state_folder(path: Path) -> Iterator[Check]:
     """Whether the spool can be written, and has room."""
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        files.state_folder(path)
         with tempfile.TemporaryFile(dir=path) as probe:
             probe.write(b"x")
             probe.flush()
@@ -117,7 +125,9 @@ def state_folder(path: Path) -> Iterator[Check]:
         return
     free = shutil.disk_usage(path).free
     if free < _FREE_MIN_BYTES:
-        yield Check("state", "note", f"{path} has {free // 2**20} MiB left: an outage of the database may need 1024")
+        yield Check(
+            "state", "note", f"{path} has {free // 2**20} MiB free: an outage of the database may need 1024 MiB"
+        )
     else:
         yield Check("state", "ok", str(path))
 
@@ -145,9 +155,9 @@ async def _clock(connection: asyncpg.Connection) -> Check:
     skew_s = (before + (after - before) / 2 - theirs).total_seconds()
     if abs(skew_s) > _SKEW_MAX_S:
         which = "ahead of" if skew_s > 0 else "behind"
-        text = f"this machine is {abs(skew_s):.0f} s {which} the database: set one of the clocks (NTP)"
+        text = f"this machine is {abs(skew_s):.0f} s {which} the database: synchronise the clocks (NTP)"
         return Check("clock", "wrong", text)
-    return Check("clock", "ok", f"{abs(skew_s):.1f} s apart from the database")
+    return Check("clock", "ok", f"{abs(skew_s):.1f} s difference to the database")
 
 
 async def _months(connection: asyncpg.Connection) -> list[Check]:
@@ -158,17 +168,23 @@ async def _months(connection: asyncpg.Connection) -> list[Check]:
             return [
                 Check("months", "note", f"{table} has no partition for this month: run `migrate`; until then {why}")
             ]
-    return [Check("months", "ok", "this month has its partitions")]
+    return [Check("months", "ok", "this month has partitions")]
 
 
-def as_text(checks: Sequence[Check]) -> str:
+def as_text(checks: Sequence[Check]) -> list[str]:
     """One line each."""
-    return "\n".join(f"{check.state:<6}{check.what:<10}{check.text}" for check in checks)
+    return [f"{check.state:<6}{check.what:<10}{check.text}" for check in checks]
 
 
 def _version(program: str) -> str:
     try:
-        done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return "(does not say its version)"
-    return done.stdout.strip()[:40]
+        done = processes.run(
+            [program, "--version"],
+            cwd=Path("/"),
+            env=processes.environment(),
+            timeout_s=_VERSION_S,
+            max_bytes=_MAX_CONFIG_BYTES,
+        )
+    except processes.ProcessError:
+        return "(version unknown)"
+    return done.output.decode(errors="replace").strip()[:40]

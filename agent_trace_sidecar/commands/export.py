@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-from agent_trace_sidecar.commands.common import PROGRAM, CommandError, UsageError
+from agent_trace_sidecar.commands.common import CommandError, UsageError
 from agent_trace_sidecar.commands.database import with_database
+from agent_trace_sidecar.commands.output import complain, say_json
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.records.trace import TraceError, read_record
 from agent_trace_sidecar.workspace.checkout import CheckoutError, checkout_of
@@ -35,10 +35,10 @@ class Chosen(NamedTuple):
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Which records."""
-    parser.add_argument("--session", metavar="ID", help="only this session's")
-    parser.add_argument("--since", metavar="TIME", help="only those recorded since this ISO 8601 time")
-    parser.add_argument("--revision", metavar="REV", help="only those made at this revision (full hash)")
-    parser.add_argument("--range", metavar="A..B", help="only those made at one of these revisions, or at A itself")
+    parser.add_argument("--session", metavar="ID", help="only records of this session")
+    parser.add_argument("--since", metavar="TIME", help="only records since this ISO 8601 time")
+    parser.add_argument("--revision", metavar="REV", help="only records made at this revision (full hash)")
+    parser.add_argument("--range", metavar="A..B", help="only records made at these revisions, or at A itself")
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
@@ -49,10 +49,10 @@ def run(config: Config, given: argparse.Namespace) -> int:
         unread = 0
         async for record in export(connection, chosen):
             if isinstance(record, str):
-                print(record)
+                say_json(record)
             else:
                 unread += 1
-                print(f"{PROGRAM}: a record can't be exported: {record}", file=sys.stderr)
+                complain(f"a record can't be exported: {record}")
         return 1 if unread else 0
 
     return with_database(config, work)
@@ -74,7 +74,7 @@ def _since(text: str | None) -> datetime | None:
     try:
         since = datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"--since {text!r} is no ISO 8601 time, e.g. 2026-01-31T12:00:00Z.") from None
+        raise UsageError(f"--since {text!r} is not an ISO 8601 time, e.g. 2026-01-31T12:00:00Z.") from None
     return since if since.tzinfo else since.replace(tzinfo=UTC)
 
 

@@ -5,7 +5,6 @@ still has them (see `workspace.located`); what can't be found there is kept in t
 """
 
 import argparse
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC
@@ -17,11 +16,12 @@ import asyncpg
 import msgspec
 from msgspec import Struct, convert, structs
 
-from agent_trace_sidecar.commands.common import PROGRAM, CommandError
+from agent_trace_sidecar.commands.common import CommandError
 from agent_trace_sidecar.commands.database import with_database
+from agent_trace_sidecar.commands.output import complain, say
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.pipeline.daemon import make_redactor
-from agent_trace_sidecar.postgres.imported import ImportedRows, store
+from agent_trace_sidecar.postgres.imported import SOURCE_ID, ImportedRows, store
 from agent_trace_sidecar.records.content import Content
 from agent_trace_sidecar.records.fingerprints import line_keys
 from agent_trace_sidecar.records.foreign import session_of
@@ -51,13 +51,13 @@ class Imported(NamedTuple):
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The files, and the repository that they belong to."""
-    parser.add_argument("files", metavar="FILE", type=Path, nargs="+")
+    parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help="Agent Trace records: JSON or JSON lines")
     parser.add_argument(
         "--repository",
         metavar="DIR",
         type=Path,
         default=Path(),
-        help="their repository; default: the current folder's",
+        help="repository that the records describe (default: the current folder)",
     )
 
 
@@ -73,9 +73,9 @@ def run(config: Config, given: argparse.Namespace) -> int:
         done = with_database(config, work)
     except CheckoutError as exc:
         raise CommandError(str(exc)) from None
-    print(
-        f"{done.stored} records stored, {done.known} were there already; "
-        f"the lines of {done.found} of {done.ranges} ranges were found in the repository"
+    say(
+        f"{done.stored} records stored, {done.known} already stored; "
+        f"lines of {done.found} of {done.ranges} ranges located in the repository"
     )
     return 1 if reader.unread else 0
 
@@ -111,7 +111,7 @@ class _Reader:
             self.unread += len(unread)
             counted = (f"{count} record{'s' * (count > 1)}: {note}" for note, count in notes.items())
             for sentence in (*grouped(unread), *counted):
-                print(f"{PROGRAM}: {file}: {self._redactor.text(sentence)}", file=sys.stderr)
+                complain(f"{file}: {self._redactor.text(sentence)}")
 
 
 async def store_records(
@@ -199,7 +199,7 @@ class _Maker:
                     found += bool(rows)
                     own += rows
             if path and own:
-                made += own
+                made += [row._replace(ordinal=ordinal) for ordinal, row in enumerate(own, len(made))]
                 states[path] = self._state(record, path, [row for row in made if row.path == path])
         row = self._record(record, msgspec.json.encode(document).decode(), made)
         return _Made(ImportedRows(row, made, list(states.values())), asked, found)
@@ -208,6 +208,7 @@ class _Maker:
         first = next(iter(ranges), None)
         said = _said(record)
         return RecordRow(
+            source_id=SOURCE_ID,
             record_id=record.id,
             recorded_at=record.timestamp,
             event_id=record.id,
@@ -239,8 +240,12 @@ class _Maker:
         session = session_of(reading.document, file, said, conversation.url)
         return [
             RangeRow(
+                source_id=SOURCE_ID,
                 record_id=record.id,
                 recorded_at=record.timestamp,
+                ordinal=0,
+                project=self._project,
+                worktree=str(self._checkout.root),
                 path=path,
                 start_line=one.start,
                 end_line=one.end,
@@ -248,11 +253,10 @@ class _Maker:
                 contributor=contributor.type if contributor else "unknown",
                 model_id=contributor.model_id if contributor else None,
                 session_id=session,
-                method=method,
                 message_id=_text(metadata.get("io.opencode.message_id")),
                 call_id=_text(metadata.get("io.opencode.call_id")),
                 tool=_text(metadata.get("io.opencode.tool")) or _text(record.tool.name if record.tool else None),
-                project=self._project,
+                method=method,
                 line_hashes=bytes.fromhex(one.line_hashes or ""),
                 line_tokens=bytes.fromhex(one.line_tokens or ""),
             )
@@ -266,7 +270,9 @@ class _Maker:
             b"".join(row.line_tokens or b"" for row in ranges),
         )
         root = str(self._checkout.root)
-        return FileStateRow(record.id, record.timestamp, self._project, root, path, None, "update", None, None, keys)
+        return FileStateRow(
+            SOURCE_ID, record.id, record.timestamp, self._project, root, path, None, "update", None, None, keys
+        )
 
 
 def _said(record: TraceRecord) -> tuple[str, str | None]:

@@ -2,14 +2,17 @@
 
 import argparse
 import json
-import shutil
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Final
 
 from agent_trace_sidecar import __version__
-from agent_trace_sidecar.commands.common import CommandError
+from agent_trace_sidecar.commands.common import PROGRAM, CommandError
+from agent_trace_sidecar.commands.output import say
 from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.limits import processes
+from agent_trace_sidecar.limits.files import FileRefusedError, read_part, write_whole
 
 PLUGIN: Final = Path(".opencode") / "plugins" / "agent-trace-sidecar.js"
 """`.js`: OpenCode does not look for `.mjs` there."""
@@ -24,12 +27,19 @@ _SLOT: Final = "const INSTALLED = [];"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The project."""
-    parser.add_argument("folder", metavar="DIR", type=Path, nargs="?", default=Path(), help="default: this folder")
+    parser.add_argument(
+        "folder",
+        metavar="DIR",
+        type=Path,
+        nargs="?",
+        default=Path(),
+        help="project folder (default: the current folder)",
+    )
 
 
 def run(_: Config, given: argparse.Namespace) -> int:
     """Write the shim."""
-    print("\n".join(init(given.folder)))
+    say(*init(given.folder))
     return 0
 
 
@@ -41,21 +51,22 @@ def init(folder: Path) -> list[str]:
     """
     target = folder / PLUGIN
     if not folder.is_dir():
-        raise CommandError(f"{folder} is no folder: give the project's folder.")
-    shim = shim_source()
+        raise CommandError(f"{folder} is not a folder: give the project's folder.")
+    shim = shim_source().encode()
     try:
-        before = target.read_text(encoding="utf-8") if target.exists() else None
-        if before != shim:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(shim, encoding="utf-8")
+        before = read_part(target, len(shim) + 1)
+        if before != shim or target.is_symlink():
+            write_whole(target, shim, mode=0o644, below=folder)
+    except FileRefusedError as exc:
+        raise CommandError(f"{target} can't be written: {exc.strerror}. Remove it, if the project is yours.") from None
     except OSError as exc:
         raise CommandError(f"{target} can't be written: {exc.strerror}.") from None
-    did = "is up to date" if before == shim else "updated" if before is not None else "written"
-    found = shutil.which("agent-trace-sidecar")
+    did = "is up to date" if before == shim else "updated" if before else "written"
+    command = processes.find(PROGRAM) or " ".join([*own_command(), "run"])
     return [
         f"{target} {did} (shim {__version__}).",
-        f"OpenCode started in {folder.resolve()} records from now on, with {found or ' '.join(_own_command())}.",
-        "`agent-trace-sidecar status` says how it goes; remove the file to stop recording.",
+        f"OpenCode sessions in {folder.resolve()} are recorded from now on, by {command}.",
+        "`agent-trace-sidecar status` shows recording health; remove the file to stop recording.",
     ]
 
 
@@ -67,12 +78,14 @@ def shim_source() -> str:
     """
     place = next((path for path in _PLACES if path.is_file()), None)
     if place is None:
-        raise CommandError("this installation carries no shim: install agent-trace-sidecar again.")
+        raise CommandError("this installation does not contain the shim: reinstall agent-trace-sidecar.")
     source = place.read_text(encoding="utf-8")
-    return source.replace(_SLOT, f"const INSTALLED = {json.dumps(_own_command())};", 1)
+    command = [*own_command(), "run"]
+    return source.replace(_SLOT, f"const INSTALLED = {json.dumps(command)};", 1)
 
 
-def _own_command() -> list[str]:
-    """How to start this installation when it is not on OpenCode's PATH."""
-    script = Path(sys.executable).with_name("agent-trace-sidecar")
-    return [str(script), "run"] if script.is_file() else [sys.executable, "-m", "agent_trace_sidecar", "run"]
+def own_command() -> list[str]:
+    """How to start this installation when it is not on PATH."""
+    folders = (Path(sys.executable).parent, Path(sysconfig.get_path("scripts", sysconfig.get_preferred_scheme("user"))))
+    script = next((found for folder in folders if (found := folder / PROGRAM).is_file()), None)
+    return [str(script)] if script else [sys.executable, "-I", "-m", "agent_trace_sidecar"]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from agent_trace_sidecar.limits.text import printable
 from agent_trace_sidecar.pipeline.shipper import Shipper
 from agent_trace_sidecar.sources.file_log import FileLog
 
@@ -34,7 +35,7 @@ class Progress:
             self._bar.update(shipper.position - self._before.get(log.name.label, 0))
             self._before[log.name.label] = shipper.position
             hint = f" waiting: {shipper.health.hint}" if shipper.health.failures else ""
-            self._bar.set_postfix_str(f"{shipper.counts.stored} stored{hint}", refresh=False)
+            self._bar.set_postfix_str(printable(f"{shipper.counts.stored} stored{hint}"), refresh=False)
 
     def close(self) -> None:
         """Take the bar off the screen."""
@@ -57,7 +58,7 @@ class Counting:
             self._draw(what, done, total)
         elif time.monotonic() - self._said_at >= _LINE_EVERY_S:
             self._said_at = time.monotonic()
-            print(f"{self._title}: {done} of {total} {what}", file=sys.stderr, flush=True)
+            print(f"{self._title}: {done} of {total} {printable(what)}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Take the bar off the screen."""
@@ -70,5 +71,5 @@ class Counting:
 
             self.close()
             self._what = what
-            self._bar = bar(total=total, unit="", desc=f"{self._title}: {what}", leave=False)
+            self._bar = bar(total=total, unit="", desc=f"{self._title}: {printable(what)}", leave=False)
         self._bar.update(done - self._bar.n)

@@ -17,6 +17,7 @@ import asyncpg
 
 from agent_trace_sidecar.commands.common import CommandError, UsageError
 from agent_trace_sidecar.commands.database import with_database
+from agent_trace_sidecar.commands.output import overwrite, say
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits import SOURCES_KEEP
 from agent_trace_sidecar.postgres import partitions
@@ -64,7 +65,10 @@ WHERE s.kind = 'instance' AND (r.key = $1 OR r.value = $1)
 _QUIET: Final = "kind IN ('file', 'stdin', 'instance') AND updated_at < $1"
 _FORGET_SOURCES: Final = "DELETE FROM agent_trace_sources WHERE source_id = ANY($1) AND kind = 'instance'"
 _FORGET_WORKTREES: Final = """
-UPDATE agent_trace_sources SET repositories = repositories - $2::text[] WHERE source_id = ANY($1) AND kind = 'instance'
+UPDATE agent_trace_sources
+SET repositories = repositories - $2::text[],
+    projects = (SELECT jsonb_object_agg(key, value) FROM jsonb_each_text(projects) WHERE NOT value = ANY($2::text[]))
+WHERE source_id = ANY($1) AND kind = 'instance'
 """
 
 
@@ -74,12 +78,18 @@ _UNITS: Final = {"h": "hours", "d": "days", "w": "weeks"}
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What to delete."""
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--older-than", metavar="AGE", help="everything older, e.g. 90d, 12w or 36h")
-    which.add_argument("--session", metavar="ID", help="this session and its subagents'")
-    which.add_argument("--repository", metavar="URL", help="all of this repository: its remote's URL, or a worktree")
-    which.add_argument("--user", metavar="NAME", help="all that this user of the operating system recorded")
+    which.add_argument("--older-than", metavar="AGE", help="delete everything older, e.g. 90d, 12w or 36h")
+    which.add_argument("--session", metavar="ID", help="erase this session and its subagents")
+    which.add_argument(
+        "--repository", metavar="URL", help="erase this repository: the URL of its remote, or a worktree"
+    )
+    which.add_argument(
+        "--user", metavar="NAME", help="erase everything that this user of the operating system recorded"
+    )
     parser.add_argument(
-        "--dedupe-older-than", metavar="AGE", help="also forget event ids; a replay of older logs stores them again"
+        "--dedupe-older-than",
+        metavar="AGE",
+        help="also delete older event ids; a replay of older logs stores them again",
     )
     parser.add_argument("--dry-run", action="store_true", help="only show what would be deleted")
 
@@ -90,7 +100,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
         asked = Asked.of(given)
     except ValueError as exc:
         raise UsageError(str(exc)) from None
-    print("\n".join(with_database(config, asked.work)))
+    say(*with_database(config, asked.work))
     return 0
 
 
@@ -141,11 +151,23 @@ async def prune(
         rows = await _delete(connection, "agent_trace_sources", _QUIET, [sources_before], dry_run=dry_run, said=said)
         gone.append(Gone("agent_trace_sources", rows))
     if gate_before is not None:
-        rows = await _delete(
-            connection, "agent_trace_dedupe", "seen_at < $1", [gate_before], dry_run=dry_run, said=said
-        )
-        gone.append(Gone("agent_trace_dedupe", rows))
+        gone.append(await _forget_ids(connection, gate_before, dry_run=dry_run, said=said))
     return gone
+
+
+async def _forget_ids(connection: asyncpg.Connection, before: datetime, *, dry_run: bool, said: Said) -> Gone:
+    """Drop the gate's months that are over and of which no id was seen since; of the others delete row by row."""
+    dropped = []
+    for month in await partitions.months(connection, "agent_trace_dedupe"):
+        late = f"SELECT EXISTS (SELECT FROM {month.table} WHERE seen_at >= $1)"  # noqa: S608 - a table's quoted name
+        if month.after > before or await connection.fetchval(late, before):
+            continue
+        if dry_run or await partitions.drop(connection, month.table):
+            dropped.append(month.table)
+    rows = await _delete(
+        connection, "agent_trace_dedupe", "seen_at < $1", [before], leave=dropped, dry_run=dry_run, said=said
+    )
+    return Gone("agent_trace_dedupe", rows, tuple(month.rpartition(".")[2] for month in dropped))
 
 
 # -- by owner --------------------------------------------------------------------------------------------------
@@ -164,7 +186,9 @@ async def of_user(connection: asyncpg.Connection, user: str) -> Belongings:
     """
     sources = [row["source_id"] for row in await connection.fetch(_SOURCES_OF_USER, user)]
     if not sources:
-        raise CommandError(f"no source is known to be of user {user}; `select distinct os_user` names those that are.")
+        raise CommandError(
+            f"nothing is recorded of user {user}: `SELECT DISTINCT os_user FROM agent_trace_sources` lists the users."  # noqa: S608 - a sentence
+        )
     sessions = [row["session_id"] for row in await connection.fetch(_SESSIONS_OF_SOURCES, sources, None)]
     return Belongings(await _with_children(connection, sessions), sources)
 
@@ -178,7 +202,7 @@ async def of_repository(connection: asyncpg.Connection, repository: str) -> Belo
     rows = await connection.fetch(_SOURCES_OF_REPOSITORY, repository)
     if not rows:
         raise CommandError(
-            f"no source is known to have worked in {repository}: give its URL without user and password, or a worktree."
+            f"nothing is recorded of repository {repository}: give its URL without user and password, or a worktree."
         )
     sources = sorted({row["source_id"] for row in rows})
     worktrees = sorted({row["worktree"] for row in rows})
@@ -211,10 +235,14 @@ def _condition(table: str, what: Belongings) -> tuple[str, list[object]]:
     if table == "agent_trace_dead_letters":
         places = what.worktrees if what.worktrees is not None else [str(source) for source in what.sources]
         return "line LIKE ANY($1::bytea[])", [[_anywhere(text) for text in (*what.sessions, *places)]]
+    of_sources = "source_id = ANY($2::uuid[]) AND ($3::text[] IS NULL OR worktree = ANY($3))"
     if table == "agent_trace_file_states":
-        mine = "SELECT record_id FROM agent_trace_records WHERE session_id = ANY($1::text[])"
-        return f"record_id IN ({mine})", [what.sessions]
-    return "session_id = ANY($1::text[])", [what.sessions]
+        mine = "SELECT source_id, record_id FROM agent_trace_records WHERE session_id = ANY($1::text[])"
+        return f"(source_id, record_id) IN ({mine}) OR ({of_sources})", [what.sessions, what.sources, what.worktrees]
+    if table == "agent_trace_ranges":
+        return f"session_id = ANY($1::text[]) OR ({of_sources})", [what.sessions, what.sources, what.worktrees]
+    sources = what.sources if what.worktrees is None else []  # a record names no worktree
+    return "session_id = ANY($1::text[]) OR source_id = ANY($2::uuid[])", [what.sessions, sources]
 
 
 def _anywhere(text: str) -> bytes:
@@ -293,7 +321,7 @@ class Asked(NamedTuple):
         )
         if gate is not None and (older is None or gate < older):
             raise ValueError(
-                "--dedupe-older-than goes with --older-than, and is not shorter: ids outlive their events."
+                "--dedupe-older-than requires --older-than, and must not be shorter: ids outlive their events."
             )
         return cls(older, gate, arguments.session, arguments.repository, arguments.user, arguments.dry_run)
 
@@ -321,7 +349,7 @@ class Asked(NamedTuple):
         if self.dry_run:
             return lines
         made = await make_months(connection, now.date())
-        return lines + [f"made {month}" for month in made.months] + made.notes
+        return lines + [f"created {month}" for month in made.months] + made.notes
 
     async def _belongings(self, connection: asyncpg.Connection) -> Belongings:
         if self.session is not None:
@@ -332,7 +360,7 @@ class Asked(NamedTuple):
         return await of_user(connection, self.user)
 
     def _sentence(self, gone: Gone) -> str:
-        verb = "would go" if self.dry_run else "deleted"
+        verb = "would be deleted" if self.dry_run else "deleted"
         months = f", and whole months: {', '.join(gone.months)}" if gone.months else ""
         return f"{gone.table}: {gone.rows} rows {verb}{months}"
 
@@ -342,13 +370,14 @@ def _age(option: str, text: str | None) -> timedelta | None:
         return None
     found = re.fullmatch(r"([1-9][0-9]{0,4})([hdw])", text)
     if found is None:
-        raise ValueError(f"{option} {text!r} is no age: give hours, days or weeks, e.g. 36h, 90d or 12w.")
+        raise ValueError(f"{option} {text!r} is not an age: give hours, days or weeks, e.g. 36h, 90d or 12w.")
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
 def _progress(table: str, rows: int, share: float) -> None:
-    sys.stderr.write(f"\r{table}: {share:4.0%}, {rows} rows" + ("\n" if share >= 1 else ""))
-    sys.stderr.flush()
+    overwrite(f"{table}: {share:4.0%}, {rows} rows")
+    if share >= 1:
+        sys.stderr.write("\n")
 
 
 def _silence(table: str, rows: int, share: float) -> None:

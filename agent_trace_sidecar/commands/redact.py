@@ -17,6 +17,7 @@ import asyncpg
 
 from agent_trace_sidecar.commands.common import CommandError
 from agent_trace_sidecar.commands.database import with_database
+from agent_trace_sidecar.commands.output import overwrite, say
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.pipeline.daemon import make_redactor
 from agent_trace_sidecar.redaction import Redactor
@@ -34,8 +35,18 @@ class _Table(NamedTuple):
 
 
 _TABLES: Final = (
-    _Table("agent_trace_events", (("event_id", "uuid"), ("occurred_at", "timestamptz")), "payload", "jsonb"),
-    _Table("agent_trace_records", (("record_id", "uuid"), ("recorded_at", "timestamptz")), "record", "jsonb"),
+    _Table(
+        "agent_trace_events",
+        (("source_id", "uuid"), ("event_id", "uuid"), ("occurred_at", "timestamptz")),
+        "payload",
+        "jsonb",
+    ),
+    _Table(
+        "agent_trace_records",
+        (("source_id", "uuid"), ("record_id", "uuid"), ("recorded_at", "timestamptz")),
+        "record",
+        "jsonb",
+    ),
     _Table(
         "agent_trace_dead_letters",
         (("source_id", "uuid"), ("position", "bigint"), ("seen_at", "timestamptz")),
@@ -70,14 +81,14 @@ def run(config: Config, _: argparse.Namespace) -> int:
 
     changed = with_database(config, work)
     if sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr)
-    print("\n".join(f"{table}: {rows} rows masked" for table, rows in changed.items()))
+        overwrite("")
+    say(*(f"{table}: {rows} rows masked" for table, rows in changed.items()))
     return 0
 
 
 def _show(table: str, rows: int) -> None:
     if sys.stderr.isatty():
-        print(f"\r{table}: {rows} rows checked", end="\x1b[K", file=sys.stderr, flush=True)
+        overwrite(f"{table}: {rows} rows checked")
 
 
 async def redact_stored(

@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from agent_trace_sidecar.commands.common import CommandError
+from agent_trace_sidecar.commands.output import say
 from agent_trace_sidecar.commands.progress import Progress
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.pipeline.replay import replay
@@ -15,7 +16,7 @@ from agent_trace_sidecar.telemetry import logging as log
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The files."""
-    parser.add_argument("files", metavar="FILE", type=Path, nargs="+")
+    parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help="event log in the wire format")
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
@@ -28,5 +29,5 @@ def run(config: Config, given: argparse.Namespace) -> int:
         except FencedError:
             raise CommandError("another replay of the same file has taken over.") from None
     for replayed in done:
-        print(replayed.sentence())
+        say(replayed.sentence())
     return 0

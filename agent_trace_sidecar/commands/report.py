@@ -1,7 +1,6 @@
 """The command `report`: one HTML file that shows a repository, a session or a span of time."""
 
 import argparse
-import os
 import re
 from collections.abc import Callable
 from contextlib import closing
@@ -13,8 +12,10 @@ import asyncpg
 
 from agent_trace_sidecar.commands.common import CommandError, UsageError
 from agent_trace_sidecar.commands.database import with_database
+from agent_trace_sidecar.commands.output import say
 from agent_trace_sidecar.commands.progress import Counting
 from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.limits.files import write_whole
 from agent_trace_sidecar.pipeline.daemon import make_redactor
 from agent_trace_sidecar.redaction import Redactor
 from agent_trace_sidecar.report import repository, session, since
@@ -37,43 +38,49 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--since", metavar="AGE", help="report on a period, e.g. 30d; --repo adds a checkout recorded elsewhere"
     )
     parser.add_argument("--repo", metavar="DIR", type=Path, help="a repository: who wrote the lines of each file")
-    parser.add_argument("--rev", metavar="REV", help="with --repo: at this revision; default: as the files stand")
+    parser.add_argument("--rev", metavar="REV", help="with --repo: this revision (default: the working tree)")
     parser.add_argument(
         "--path", metavar="PATH", action="append", help="with --repo: only this file or folder, from its root"
     )
-    parser.add_argument("--output", metavar="FILE", type=Path, help="default: a name made of what the page shows")
+    parser.add_argument(
+        "--output", metavar="FILE", type=Path, help="output file (default: a name derived from the subject)"
+    )
     parser.add_argument("--metadata-only", action="store_true", help="leave out code, prompts, outputs and titles")
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Make a page, write it, and say where it is."""
+    output, size, page = write_page(config, given)
+    say(f"{output}  {size / 1e6:.1f} MB  {page.title}", *(f"  {note}" for note in page.notes))
+    return 0
+
+
+def write_page(config: Config, given: argparse.Namespace) -> tuple[Path, int, Page]:
+    """Make a page and write it; where it is, and its bytes.
+
+    Raises:
+        CommandError: it can't be made or written.
+    """
     _check(given)
     output: Path = given.output or Path(f"agent-trace-{_name(given)}.html")
     with closing(Counting("report")) as progress:
         page = _page(config, given, progress.update)
-    size = _write(output, render(page, datetime.now(UTC)))
-    print(f"{output}  {size / 1e6:.1f} MB  {_NOT_PRINTABLE.sub('�', page.title)}")
-    for note in page.notes:
-        print(f"  {_NOT_PRINTABLE.sub('�', note)}")
-    return 0
-
-
-_NOT_PRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+    return output, _write(output, render(page, datetime.now(UTC))), page
 
 
 def _check(given: argparse.Namespace) -> None:
     """Say what does not go together before anything is asked."""
     chosen = [name for name in ("repo", "session", "since") if getattr(given, name) is not None]
     if chosen not in (["repo"], ["session"], ["since"], ["repo", "since"]):
-        raise UsageError("say what to show: --repo DIR, --session ID or --since AGE (with --repo DIR, if need be).")
+        raise UsageError("choose what to show: --repo DIR, --session ID or --since AGE (optionally with --repo DIR).")
     if chosen != ["repo"] and (given.rev is not None or given.path):
-        raise UsageError("--rev and --path go with --repo alone.")
+        raise UsageError("--rev and --path require --repo without --since.")
     if given.since is not None:
         _first_day(given.since)
     if given.output is not None and given.output.is_dir():
         raise UsageError(f"{given.output} is a folder: name a file with --output.")
     if given.repo is not None and not given.repo.is_dir():
-        raise CommandError(f"{given.repo} is no folder.")
+        raise CommandError(f"{given.repo} is not a folder.")
 
 
 def _first_day(text: str) -> datetime:
@@ -83,7 +90,7 @@ def _first_day(text: str) -> datetime:
         day = datetime.now(UTC) - timedelta(days=int(age[1]) * _DAYS[age[2]]) if age else datetime.fromisoformat(text)
         return day.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=UTC)
     except (ValueError, OverflowError):
-        raise UsageError(f"--since {text!r} is no age and no day, e.g. 30d, 12w or 2026-01-31.") from None
+        raise UsageError(f"--since {text!r} is neither an age nor a date, e.g. 30d, 12w or 2026-01-31.") from None
 
 
 def _page(config: Config, given: argparse.Namespace, said: Said) -> Page:
@@ -126,14 +133,10 @@ def _name(given: argparse.Namespace) -> str:
 
 
 def _write(output: Path, text: str) -> int:
-    """Write all of it or nothing."""
+    """Write all of it or nothing; whoever else may read it is for the user to say."""
     whole = text.encode()
-    draft = output.with_name(f".{output.name}.{os.getpid()}")
     try:
-        draft.write_bytes(whole)
-        draft.replace(output)
+        write_whole(output, whole)
     except OSError as exc:
         raise CommandError(f"{output} can't be written: {exc.strerror}.") from None
-    finally:
-        draft.unlink(missing_ok=True)
     return len(whole)

@@ -6,7 +6,7 @@ import os
 import sys
 from contextlib import suppress
 
-from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.config import Config, ConfigError
 from agent_trace_sidecar.pipeline.run import Run
 from agent_trace_sidecar.telemetry import logging as log
 
@@ -19,6 +19,8 @@ def run(config: Config, _: argparse.Namespace) -> int:
     """Record until stdin ends or SIGTERM comes."""
     if not config.enabled:
         return 0
+    _check_paths(config)
+    os.umask(0o077)
     _step_back()
 
     async def work() -> int:
@@ -29,6 +31,17 @@ def run(config: Config, _: argparse.Namespace) -> int:
     code = asyncio.run(work())
     sys.stdout = None  # nobody may read it any more: don't fail while flushing
     os._exit(code)  # a thread that waits for stdin for ever must not keep us
+
+
+def _check_paths(config: Config) -> None:
+    """The shim starts us in `/`: a relative path would lead anywhere but to where its writer meant.
+
+    Raises:
+        ConfigError: a path is relative.
+    """
+    for name, value in (("STATE_DIR", config.state_dir), ("REDACTION_RULES", config.redaction_rules)):
+        if value and not os.path.isabs(value):  # noqa: PTH117 - a str
+            raise ConfigError(f"AGENT_TRACE_{name} is {value!r}: give an absolute path.")
 
 
 def _step_back() -> None:

@@ -11,17 +11,21 @@ from agent_trace_sidecar.blame.blame import BlameError
 from agent_trace_sidecar.blame.stats import Group, Stats, stats
 from agent_trace_sidecar.commands.common import CommandError
 from agent_trace_sidecar.commands.database import with_database
+from agent_trace_sidecar.commands.output import say, say_json
 from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.limits.text import printable
 from agent_trace_sidecar.workspace.checkout import CheckoutError
 
-_HEADS = ("written", "living", "changed", "lost", "tokens", "cost $", "$ per living line")
+_HEADS = ("written", "surviving", "changed", "lost", "tokens", "cost $", "$ per surviving line")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Which lines, and how they are grouped."""
     parser.add_argument("paths", metavar="PATH", type=Path, nargs="*", help="only these files and folders")
-    parser.add_argument("--rev", metavar="REV", help="the lines at this revision; default: as the files stand")
-    parser.add_argument("--by", choices=["model", "session", "path", "tool", "day"], default="model")
+    parser.add_argument("--rev", metavar="REV", help="lines at this revision (default: the working tree)")
+    parser.add_argument(
+        "--by", choices=["model", "session", "path", "tool", "day"], default="model", help="default: %(default)s"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -35,7 +39,10 @@ def run(config: Config, given: argparse.Namespace) -> int:
         found = with_database(config, work)
     except (BlameError, CheckoutError) as exc:
         raise CommandError(str(exc)) from None
-    print(as_json(found) if given.json else "\n".join(as_text(found)))
+    if given.json:
+        say_json(as_json(found))
+    else:
+        say(*as_text(found))
     return 0
 
 
@@ -53,12 +60,13 @@ def as_text(found: Stats) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
     whole = sum(found.lines.values())
     authors = ", ".join(f"{count} {name}" for name, count in found.lines.items() if count)
-    yield f"\n{whole} lines in {found.files} files: {authors or 'none'}"
+    yield ""
+    yield f"{whole} lines in {found.files} files: {authors or 'none'}"
 
 
 def _cells(group: Group) -> tuple[str, ...]:
     return (
-        "".join(char if char.isprintable() else "�" for char in group.name),
+        printable(group.name),
         str(group.written),
         str(group.living),
         str(group.changed),

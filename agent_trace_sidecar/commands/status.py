@@ -13,6 +13,7 @@ import msgspec
 
 from agent_trace_sidecar.commands.common import CommandError
 from agent_trace_sidecar.commands.database import database_place, with_database
+from agent_trace_sidecar.commands.output import say, say_json
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.postgres.migrate import schema_version
 from agent_trace_sidecar.records.build import Builder, BuildSettings
@@ -132,7 +133,10 @@ def run(config: Config, given: argparse.Namespace) -> int:
         error = str(exc)
     root = config.state_path / SPOOL_FOLDER
     found = judge(database_place(config), error, stored, from_spools(root), trouble(root))
-    print(msgspec.json.encode(found).decode() if given.json else as_text(found))
+    if given.json:
+        say_json(msgspec.json.encode(found).decode())
+    else:
+        say(*as_text(found))
     return 0 if found.healthy else 1
 
 
@@ -232,12 +236,12 @@ def judge(
         problems.append("The database has no agent_trace tables yet: run `agent-trace-sidecar migrate`.")
     for spool in spools:
         if spool.blocked:
-            problems.append(f"A sidecar takes no lines: {spool.blocked}.")
+            problems.append(f"A sidecar accepts no events: {spool.blocked}.")
         if spool.unhealthy:
-            problems.append(f"A sidecar can't deliver ({spool.cause}): {spool.hint}")
+            problems.append(f"A sidecar cannot deliver events ({spool.cause}): {spool.hint}")
         if not spool.owner_alive and spool.pending_bytes and spool.idle_s > _STALE_S:
             problems.append(
-                f"{spool.pending_lines} lines of a sidecar that has died wait in {spool.folder}: start one, for "
+                f"{spool.pending_lines} undelivered events in the orphaned spool {spool.folder}: start a sidecar, for "
                 "example `agent-trace-sidecar run </dev/null`."
             )
     return Status(
@@ -256,42 +260,45 @@ def judge(
     )
 
 
-def as_text(status: Status) -> str:
+def as_text(status: Status) -> list[str]:
     """The same for a person."""
     lines = [f"{'healthy' if status.healthy else 'UNHEALTHY'}: {status.database}"]
     lines += [f"  ! {problem}" for problem in status.problems]
     if status.stored is not None:
         s = status.stored
         lines.append(f"schema   {s.schema_version or 'none'}")
-        lines.append(f"lines    {s.read} read = {s.stored} stored + {s.duplicate} duplicate + {s.dead} dead")
+        lines.append(f"events   {s.read} read = {s.stored} stored + {s.duplicate} duplicate + {s.dead} dead")
         for reason, number in s.dead_letters.items():
             lines.append(f"  dead   {number} {reason}")
         if s.dead_letters:
-            lines.append("  `agent-trace-sidecar dead-letters` shows them, `dead-letters retry` tries them again")
+            lines.append(
+                "  `agent-trace-sidecar dead-letters` lists them; after a fix, `agent-trace-sidecar dead-letters retry`"
+            )
     lines.append(
-        f"spool    {status.spool_bytes} bytes; not in the database: {status.pending_bytes} bytes, "
-        f"{status.pending_lines} lines, the oldest {status.lag_s:.0f} s old"
+        f"spool    {status.spool_bytes} bytes; undelivered: {status.pending_bytes} bytes, "
+        f"{status.pending_lines} events, the oldest {status.lag_s:.0f} s old"
     )
     if status.spool_trouble:
-        lines.append(f"  {status.spool_trouble}: `run` can take no lines here (`tail` needs no spool)")
+        lines.append(f"  {status.spool_trouble}: `run` cannot accept events here (`tail` needs no spool)")
     for spool in status.spools:
         if spool.pending_lines or spool.cause or spool.blocked:
             state = "alive" if spool.owner_alive else "dead"
             trouble = f": {spool.cause}: {spool.hint}" if spool.cause else ""
             lines.append(
-                f"  {spool.folder}  sidecar {state}, {spool.pending_lines} lines wait for {spool.lag_s:.0f} s{trouble}"
+                f"  {spool.folder}  sidecar {state}, {spool.pending_lines} events undelivered for {spool.lag_s:.0f} s"
+                f"{trouble}"
             )
     if status.gaps is None:
-        lines.append("gaps     only the database knows")
+        lines.append("gaps     unknown without the database")
     else:
-        lines.append(f"gaps     {status.gaps} lines missing by their numbers, {status.lost} given up by the shim")
+        lines.append(f"gaps     {status.gaps} missing sequence numbers, {status.lost} events dropped by the shim")
     if status.stored is not None and status.stored.sources:
-        lines.append("sources  (newest first, and those with gaps)")
+        lines.append("runs     (newest first, and those with gaps)")
         lines += [
-            f"  {s.updated_at}  {s.instance}  {s.host}  {s.highest_seq} lines  {s.directory or '-'}{_missing(s)}"
+            f"  {s.updated_at}  {s.instance}  {s.host}  {s.highest_seq} events  {s.directory or '-'}{_missing(s)}"
             for s in status.stored.sources
         ]
-    return "\n".join(lines)
+    return lines
 
 
 def _missing(source: Source) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 from pathlib import Path
 
 from agent_trace_sidecar.config import Config
@@ -27,12 +28,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         default=[],
-        help="read only repositories below this folder; repeatable; default: your own, for events in files of your own",
+        help="read only repositories below this folder; repeatable (default: your own, for log files of your own)",
     )
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Follow the logs until SIGTERM."""
+    os.umask(0o077)
     logger = log.logger()
     paths = given.paths if config.enabled else []
     if not config.enabled:  # in a pod nothing would start after a sidecar that ends

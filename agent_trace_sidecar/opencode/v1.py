@@ -220,22 +220,30 @@ def _session_event(info: _Info, session_id: str) -> SessionSeen:
 
 def _part_event(part: _Part, session_id: str | None, message_id: str | None) -> Event | None:
     if part.type == "tool" and part.tool and part.state is not None:
-        time = part.state.time or _Time()
-        told = Told(time.end, time.compacted is not None)
-        if part.state.status == "completed":
-            return CallDone(part.tool, part.state.input, part.state.metadata, part.state.title, told)
-        if part.state.status == "error":
-            return CallFailed(part.tool, part.state.input, told)
-        if session_id and message_id and part.call_id:
+        outcome = _outcome(part.tool, part.state)
+        if outcome is None and session_id and message_id and part.call_id:
             return CallOpened(session_id, message_id, part.call_id, part.id)
-    elif part.type in {"step-start", "step-finish"} and session_id and message_id:
+        return outcome
+    if part.type in {"step-start", "step-finish"} and session_id and message_id:
         step = StepBegan if part.type == "step-start" else StepEnded
         return step(session_id, message_id, part.snapshot)
-    elif part.type == "patch" and session_id and message_id and part.hash:
+    if part.type == "patch" and session_id and message_id and part.hash:
         return StepPatched(session_id, message_id, part.hash, _paths.decode(part.files) if len(part.files) else ())
-    elif part.type == "text" and part.synthetic and message_id and bytes(part.text) == _USER_COMMAND:
+    if part.type == "text" and part.synthetic and message_id and bytes(part.text) == _USER_COMMAND:
         return UserCommand(message_id)
     return None
+
+
+def _outcome(tool: str, state: _State) -> CallDone | CallFailed | None:
+    time = state.time or _Time()
+    told = Told(time.end, time.compacted is not None)
+    match state.status:
+        case "completed":
+            return CallDone(tool, state.input, state.metadata, state.title, told)
+        case "error":
+            return CallFailed(tool, state.input, told)
+        case _:
+            return None
 
 
 def _message_event(info: _Info) -> MessageSeen | None:
@@ -246,7 +254,7 @@ def _message_event(info: _Info) -> MessageSeen | None:
 
 def _lenient(envelope: Envelope) -> Seen:
     """Take the ids that are strings from a line whose shape is not OpenCode's."""
-    note = "the input is not what this hook sends: stored, not interpreted"
+    note = "unexpected input for this hook: stored, not interpreted"
     try:
         given = msgspec.json.decode(envelope.input)
     except (ValueError, RecursionError):

@@ -160,20 +160,29 @@ def _meaning(name: str, data: _Data) -> Event | None:
         return None
     if data.message_id is not None:
         return _of_message(name, data, data.session_id, data.message_id)
-    if name == "permission.asked" and data.id and len(data.source):
-        call_id = _source.decode(data.source).id
-        return PermissionAsked(data.session_id, data.id, call_id) if call_id else None
-    if name == "permission.replied" and data.request_id:
-        return PermissionReplied(data.session_id, data.request_id, bytes(data.reply) != b'"reject"')
+    if name in {"permission.asked", "permission.replied"}:
+        return _permission(name, data, data.session_id)
+    return _of_session(name, data, data.session_id)
+
+
+def _of_session(name: str, data: _Data, session_id: str) -> Event | None:
     if name == "session.created":
-        return SessionSeen(data.session_id, data.parent_id, data.version, data.project_id)
+        return SessionSeen(session_id, data.parent_id, data.version, data.project_id)
     if name == "session.revert.committed":
-        return RevertKept(data.session_id)
+        return RevertKept(session_id)
     if name in {"session.revert.staged", "session.revert.cleared"}:
         revert = data.revert
         undone = Undone(revert.message_id, revert.part_id) if revert and revert.message_id else None
-        return SessionSeen(data.session_id, None, None, None, undone)
+        return SessionSeen(session_id, None, None, None, undone)
     return None
+
+
+def _permission(name: str, data: _Data, session_id: str) -> Event | None:
+    if name == "permission.replied":
+        reply = bytes(data.reply)
+        return PermissionReplied(session_id, data.request_id, reply != b'"reject"') if data.request_id else None
+    call_id = _source.decode(data.source).id if len(data.source) else None
+    return PermissionAsked(session_id, data.id, call_id) if data.id and call_id else None
 
 
 def _of_message(name: str, data: _Data, session_id: str, message_id: str) -> Event | None:
@@ -191,7 +200,7 @@ def _of_message(name: str, data: _Data, session_id: str, message_id: str) -> Eve
 
 def _lenient(envelope: Envelope) -> Seen:
     """Take the ids that are strings from a line whose shape is not OpenCode's."""
-    note = "the input is not what this hook sends: stored, not interpreted"
+    note = "unexpected input for this hook: stored, not interpreted"
     name = envelope.hook
     try:
         fields = _any_object.decode(envelope.input)

@@ -6,8 +6,9 @@ neighbours their place in a batch: what can be repaired (NUL, lone surrogates, b
 U+FFFD and is noted in `Envelope.repaired`, what can't is rejected with its reason.
 """
 
+import json
 import re
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -185,12 +186,12 @@ def parse(line: bytes) -> Envelope | Rejected:
     except msgspec.ValidationError as exc:
         return _cut_down(line) or Rejected(_reason(str(exc)), str(exc))
     except RecursionError:
-        return Rejected("too_deep", "nested more deeply than any parser follows")
+        return Rejected("too_deep", "nested too deeply to be parsed")
     except ValueError as exc:
         truncated = "truncated" in str(exc)
         return Rejected("truncated" if truncated else "invalid_json", _without_content(str(exc)))
     if envelope.v != 1:
-        return Rejected("unsupported_version", f"wire version {envelope.v} is not known to this sidecar")
+        return Rejected("unsupported_version", f"unknown version {envelope.v} of the wire format")
     if envelope.withheld is not None:
         return _withheld(envelope)
     if repaired:
@@ -249,4 +250,120 @@ def _cut_down(line: bytes) -> Rejected | None:
 
 def _withheld(stub: Envelope | _Stub) -> Rejected:
     assert stub.withheld is not None  # noqa: S101 - the callers looked
-    return Rejected(stub.withheld.reason, f"{stub.withheld.bytes} bytes were not kept", stub.instance, stub.seq)
+    return Rejected(stub.withheld.reason, f"{stub.withheld.bytes} bytes were withheld", stub.instance, stub.seq)
+
+
+# -- what the sidecar adds to a line, and what it leaves of one that it withholds -----------------------------------
+
+_OWN_FIELDS: Final = frozenset({"observed", "redacted"})
+_HEAD_BYTES: Final = 8192
+_HEAD_FIELD: Final = re.compile(
+    rb'"(v|seq|at)":\s*(\d{1,16})\s*[,}]|"(id|instance)":\s*"([0-9a-fA-F-]{36})"|"(hook)":\s*"([a-z.]{1,40})"'
+)
+
+
+class Identity(msgspec.Struct):
+    """What says which event a line is: it must be the same before and after masking."""
+
+    v: int
+    id: UUID
+    seq: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    at: int | float
+    instance: UUID
+    hook: str
+    api: int = 1
+
+
+class _Kept(msgspec.Struct, omit_defaults=True):
+    """What a stub says of a line that is withheld: fields whose types leave no room for a secret."""
+
+    v: int | None = None
+    id: UUID | None = None
+    seq: int | None = None
+    at: int | float | None = None
+    instance: UUID | None = None
+    hook: Annotated[str, msgspec.Meta(pattern=r"^[a-z.]{1,40}$")] | None = None
+    api: int | None = None
+
+
+_Fields = TypeVar("_Fields", Identity, _Kept)
+
+
+def identity(line: bytes) -> Identity | None:
+    """The fields that say which event a line is; None for what is no event."""
+    return _fields(line, Identity)
+
+
+def _fields(line: bytes, kind: type[_Fields]) -> _Fields | None:
+    try:
+        return msgspec.json.decode(line, type=kind)
+    except msgspec.ValidationError:
+        return None
+    except (ValueError, RecursionError):  # bytes that are no UTF-8, or half an emoji: `parse` mends them
+        try:
+            return msgspec.convert(json.loads(line.decode("utf-8", "replace")), kind)
+        except (ValueError, RecursionError):
+            return None
+
+
+def with_own_fields(line: bytes, redacted: dict[str, int], observed: bytes | None) -> bytes:
+    """`line` with the sidecar's own fields at its end, when it is a JSON object; what came in under their names goes.
+
+    Args:
+        line: one line of the wire.
+        redacted: secrets masked in it, by rule.
+        observed: JSON of an `Observed`, or None.
+    """
+    if observed is None and not redacted and b'"observed"' not in line:
+        return line
+    extra = []
+    if redacted:
+        extra.append(b'"redacted":' + msgspec.json.encode(dict(sorted(redacted.items()))))
+    if observed is not None:
+        extra.append(b'"observed":' + observed)
+    stripped = line.strip()
+    if not stripped.endswith(b"}") or not stripped.startswith(b"{"):
+        return line
+    if b'"observed"' in line or b'"redacted"' in line:
+        line = stripped = _without_own_fields(stripped)
+    if not extra:
+        return line
+    body = stripped[:-1]
+    comma = b"" if body.strip() == b"{" else b","
+    return body + comma + b",".join(extra) + b"}"
+
+
+def _without_own_fields(line: bytes) -> bytes:
+    try:
+        fields = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+    except (ValueError, RecursionError):
+        return line
+    if _OWN_FIELDS.isdisjoint(fields):
+        return line
+    return msgspec.json.encode({k: v for k, v in fields.items() if k not in _OWN_FIELDS})
+
+
+def stub(line: bytes, reason: str) -> bytes:
+    """What is stored of a line whose contents are withheld: which event it was, how many bytes, and why."""
+    found = _fields(line, _Kept)
+    fields = _head_fields(line[:_HEAD_BYTES]) if found is None else msgspec.to_builtins(found)
+    return msgspec.json.encode({**fields, "input": {"withheld": {"bytes": len(line), "reason": reason}}})
+
+
+def oversize_stub(head: bytes, total_bytes: int) -> bytes:
+    """The same for a line that was too long to be kept; `head` is how it began."""
+    return msgspec.json.encode({**_head_fields(head), "withheld": {"bytes": total_bytes, "reason": "too_long"}})
+
+
+def _head_fields(head: bytes) -> dict[str, object]:
+    """The identity out of the beginning of a line that is not whole, up to where its contents begin."""
+    fields: dict[str, object] = {}
+    for match in _HEAD_FIELD.finditer(head[: head.find(b'"input"')]):
+        number, value, name, text, hook, word = match.groups()
+        if number is not None:
+            fields.setdefault(number.decode(), int(value))
+        elif name is not None:
+            fields.setdefault(name.decode(), text.decode())
+        else:
+            fields.setdefault(hook.decode(), word.decode())
+    return fields

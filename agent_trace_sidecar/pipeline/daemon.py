@@ -87,7 +87,7 @@ class Daemon:
 
     def observer(self) -> WatchedObserver:
         """Reads the repositories that events are about."""
-        hint = "a repository does not answer: changes in it are recorded as tools report them"
+        hint = "a repository did not answer in time; its changes are recorded as the tools report them"
         return WatchedObserver(
             partial(Observer, self.redactor.holds_secret, is_secret_path=is_secret_path, allows=self._allows),
             on_late=lambda: self.logger.warning("observer_late", hint=hint),

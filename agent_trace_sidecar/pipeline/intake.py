@@ -165,7 +165,7 @@ class Intake:
         try:
             return spool.append(lines)
         except SpoolFullError:
-            self._trouble = "the spool has reached its cap: the database has been away for too long"
+            self._trouble = "the spool has reached its size limit: the database has been unavailable for too long"
         except OSError as exc:
             self._trouble = f"the spool can't be written: {exc.strerror}"
         return []

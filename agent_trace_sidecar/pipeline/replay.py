@@ -26,8 +26,8 @@ class Replayed(NamedTuple):
         """For a person."""
         now = Counts(*(a - b for a, b in zip(self.counts, self.before, strict=True)))
         if not now.read and self.before.read:
-            return f"{self.label}: nothing new, its {self.before.read} lines were stored before"
-        text = f"{self.label}: {now.read} lines read, {now.stored} stored, {now.duplicate} duplicate, {now.dead} dead"
+            return f"{self.label}: nothing new, all {self.before.read} events are already stored"
+        text = f"{self.label}: {now.read} events read, {now.stored} stored, {now.duplicate} duplicate, {now.dead} dead"
         if self.incomplete_bytes:
             text += f"; its last line is incomplete ({self.incomplete_bytes} bytes) and left for a later replay"
         return text

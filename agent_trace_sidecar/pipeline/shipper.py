@@ -29,7 +29,7 @@ from agent_trace_sidecar.postgres.errors import Fate, Verdict
 from agent_trace_sidecar.postgres.sink import FencedError, MovedError, PostgresSink, StoreError
 from agent_trace_sidecar.postgres.state import StaleError
 from agent_trace_sidecar.records.build import Builder
-from agent_trace_sidecar.records.dead_letter import dead_letter_id
+from agent_trace_sidecar.records.dead_letter import dead_letter_key
 from agent_trace_sidecar.records.rows import Batch, Checkpoint, Counts, DeadItem, DeadLetter, Item, State
 from agent_trace_sidecar.sources.log import Log, LogLine
 from agent_trace_sidecar.telemetry.health import Health
@@ -43,7 +43,7 @@ _PATIENCE_MAX: Final = 16.0
 """So many times the usual deadline for a line that does not get through."""
 _DAMAGED_BYTES: Final = 64 * 1024
 """Of damaged bytes, which may be a whole segment, this much goes to the dead letters."""
-_RACED: Final = Verdict(Fate.RETRY, "raced", "The checkpoint was locked by somebody else; it is tried again.")
+_RACED: Final = Verdict(Fate.RETRY, "raced", "The checkpoint was locked by another process; retrying.")
 
 
 class DeliveredLogs(Protocol):
@@ -372,7 +372,7 @@ def _instances(lines: list[Parsed]) -> set[UUID]:
 
 
 def _dead(letter: DeadLetter) -> DeadItem:
-    return DeadItem(dead_letter_id(letter), letter)
+    return DeadItem(dead_letter_key(letter), letter)
 
 
 def _damaged(batch: Batch, at: int, line: LogLine) -> DeadLetter:

@@ -79,6 +79,7 @@ class Follow(Daemon):
         self._abandoned_s, self._renew_s = abandoned_s, renew_s
         self._flush_s = config.flush_ms / 1000
         self._tail = Tail()
+        self._links: set[str] = set()
         self._looked = asyncio.Event()
         self._wake = asyncio.Event()
         self._stopping = False
@@ -94,7 +95,7 @@ class Follow(Daemon):
         self._handle_signals()
         for path in self._paths:
             if not path.exists():
-                self.logger.warning("tail_path_missing", path=str(path), hint="it is followed once it is there")
+                self.logger.warning("tail_path_missing", path=str(path), hint="it is followed as soon as it exists")
         looking = asyncio.create_task(self._look_forever())
         serving = asyncio.create_task(self._serve_forever())
         stopped = asyncio.create_task(self._wake.wait())
@@ -122,7 +123,9 @@ class Follow(Daemon):
         try:
             serving.result()
         except FencedError:
-            self.logger.error("tail_taken_over", hint="another tail follows the same files: one of them is enough")
+            self.logger.error(
+                "tail_taken_over", hint="another tail follows the same files: run one tail per set of files"
+            )
             return 1
         return 0
 
@@ -146,7 +149,9 @@ class Follow(Daemon):
         """Look at the files again and again; a tenth of the time at most goes into it."""
         while True:
             began = time.monotonic()
-            seen = await asyncio.to_thread(look, self._paths)
+            links: set[str] = set()
+            seen = await asyncio.to_thread(look, self._paths, links)
+            self._report_links(links)
             self._tail.update(seen, time.monotonic())
             self._tell_gone()
             if self._stopping:
@@ -160,12 +165,21 @@ class Follow(Daemon):
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
 
+    def _report_links(self, links: set[str]) -> None:
+        """Links found in a folder are not followed; each is reported once."""
+        for path in sorted(links - self._links):
+            self.logger.warning("tail_link_ignored", path=path, hint="name the link itself to follow it")
+        self._links = links
+
     def _tell_gone(self) -> None:
         """Lines that can't be read any more are a loss, unless a copy of the file holds them."""
         for file in self._tail.gone:
             unread = file.end - file.shipped
             self.logger.warning(
-                "tail_file_gone", path=file.label, unread_bytes=unread, hint="it was truncated or deleted too early"
+                "tail_file_gone",
+                path=file.label,
+                unread_bytes=unread,
+                hint="it was truncated or deleted before it was read",
             )
         self._tail.gone.clear()
 

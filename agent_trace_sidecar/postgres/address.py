@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
+from agent_trace_sidecar.limits.files import read_whole
+
 _IGNORED: Final = frozenset(
     {
         "client_encoding",
@@ -49,6 +51,7 @@ _FROM_ENVIRONMENT: Final = {
 }
 """What the driver does not read there by itself, or can't use as it is."""
 _FILES: Final = ("sslcert", "sslkey", "sslrootcert", "sslcrl")
+_MAX_FILE_BYTES: Final = 1024 * 1024
 _SCHEMES: Final = ("postgres", "postgresql")
 
 
@@ -96,7 +99,7 @@ def resolve(url: str, environ: Mapping[str, str]) -> Address:
     tls = _system_tls(kept) if kept.get("sslrootcert") == "system" else None
     for name in _FILES:
         if kept.get(name) and not Path(kept[name]).is_file():
-            raise AddressError(f"{name} names {kept[name]}, which is no file that can be read.")
+            raise AddressError(f"{name} names {kept[name]}, which is not a readable file.")
     path = parts.path if parts.path != "/" else ""  # which the driver takes for a database without a name
     return Address(urlunsplit((parts.scheme, parts.netloc, path, urlencode(kept, quote_via=quote), "")), tls)
 
@@ -127,7 +130,7 @@ def _parameters(url: str) -> dict[str, str]:
     ports = [host.rpartition("]")[2].partition(":")[2] for host in hosts] + parameters.get("port", "").split(",")
     for port in filter(None, ports):
         if not port.isdecimal() or not 0 < int(port) < 65536:  # noqa: PLR2004 - the highest port
-            raise AddressError(f"the database URL's port {port[:20]!r} is no port.")
+            raise AddressError(f"the database URL's port {port[:20]!r} is not a port number.")
     return parameters
 
 
@@ -175,8 +178,8 @@ def _service(name: str, environ: Mapping[str, str]) -> dict[str, str]:
     places = list(_service_files(environ))
     for place in places:
         try:
-            text = place.read_text(encoding="utf-8")
-        except OSError:
+            text = read_whole(place, _MAX_FILE_BYTES).data.decode()
+        except (OSError, UnicodeError):
             continue
         found = _section(text, name)
         if found is not None:

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from agent_trace_sidecar.postgres.address import AddressError
+from agent_trace_sidecar.postgres.migrate import LegacySchemaError
 from agent_trace_sidecar.postgres.schema_check import COLUMNS, WrongShapeError
 
 
@@ -33,31 +34,33 @@ class Verdict(NamedTuple):
 
 
 _RETRY_HINTS: Final = {
-    "08": "The connection was lost; nothing to do, it is tried again.",
+    "08": "The connection was lost; retrying.",
     "53100": "The database's disk is full: free space there.",
     "53300": "The database has no free connection: raise max_connections or use a pooler.",
-    "53": "The database is short of resources; it is tried again.",
+    "53": "The database is short of resources; retrying.",
     "25": "The database is read-only (a standby, or failing over): name the primary, or wait for the fail-over.",
-    "57014": "A statement was cancelled (statement_timeout, or by hand); it is tried again.",
-    "57": "The database is starting or stopping; it is tried again.",
-    "40": "Another transaction was in the way; it is tried again.",
-    "55": "A lock is held by somebody else; it is tried again.",
-    "58": "The database's system failed (I/O): look at its log.",
-    "XX": "The database reported an internal error: look at its log.",
+    "57014": "A statement was cancelled (statement_timeout, or manually); retrying.",
+    "57": "The database is starting or stopping; retrying.",
+    "40": "Another transaction conflicted; retrying.",
+    "55": "A lock is held by another session; retrying.",
+    "58": "The database server had a system error (I/O): see its log.",
+    "XX": "The database reported an internal error: see its log.",
 }
 _OPERATOR_HINTS: Final = {
-    "28": "The database refused the user or password: mend AGENT_TRACE_DATABASE_URL or the server's pg_hba.conf.",
+    "28": "The database refused the user or password: fix AGENT_TRACE_DATABASE_URL or the server's pg_hba.conf.",
     "3D000": "The database named in the URL does not exist: create it.",
     "3F": "The schema named in search_path does not exist: create it.",
     "42501": "The user lacks a privilege: grant it INSERT on the agent_trace tables, or use the writer role.",
     "42P01": "A table is missing: run `agent-trace-sidecar migrate`.",
-    "42704": "The server does not know a setting of the URL: mend AGENT_TRACE_DATABASE_URL.",
+    "42704": "The server does not support a parameter of the URL: fix AGENT_TRACE_DATABASE_URL.",
     "42703": "A column is missing: run `agent-trace-sidecar migrate`.",
     "42": "The tables do not have the expected shape: run `agent-trace-sidecar migrate`.",
-    "0A": "The server does not support a statement of ours.",
+    "0A": "The server does not support a statement that the sidecar needs.",
 }
 _NO_PARTITION: Final = Verdict(
-    Fate.OPERATOR, "23514", "No partition takes these rows: run `agent-trace-sidecar migrate`, or make a default one."
+    Fate.OPERATOR,
+    "23514",
+    "No partition accepts these rows: run `agent-trace-sidecar migrate`, or create a default partition.",
 )
 _ROW_CODES: Final = ("23502", "23503", "23514")
 _RELAYED: Final = (
@@ -83,15 +86,21 @@ def verdict(exc: BaseException) -> Verdict:
     if isinstance(exc, _CLIENT_ERRORS) and not isinstance(exc, asyncpg.InterfaceError):
         return Verdict(Fate.ROW, type(exc).__name__, "A value could not be encoded.")
     if isinstance(exc, asyncpg.exceptions.TargetServerAttributeNotMatched):
-        return Verdict(Fate.RETRY, "target_session_attrs", "No server of the URL has the wanted role at the moment.")
+        return Verdict(
+            Fate.RETRY, "target_session_attrs", "No host of the URL has the required role at the moment; retrying."
+        )
     if isinstance(exc, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError | EOFError):
-        return Verdict(Fate.RETRY, "connection", "The database can't be reached; it is tried again.")
-    return Verdict(Fate.RETRY, type(exc).__name__, "An unexpected error; it is tried again. Please report it.")
+        return Verdict(Fate.RETRY, "connection", "The database can't be reached; retrying.")
+    return Verdict(Fate.RETRY, type(exc).__name__, "An unexpected error; retrying. Please report it.")
 
 
 def _of_server(exc: asyncpg.PostgresError) -> Verdict:
+    if isinstance(exc, LegacySchemaError):
+        return Verdict(Fate.OPERATOR, "legacy_schema", str(exc))
     if isinstance(exc, WrongShapeError):
-        return Verdict(Fate.OPERATOR, "42703", f"The tables are not as `migrate` made them: {exc}. Undo that change.")
+        return Verdict(
+            Fate.OPERATOR, "42703", f"The tables differ from what `migrate` created: {exc}. Revert that change."
+        )
     if exc.sqlstate == "XX000":
         return _relayed(str(exc))
     found = by_sqlstate(exc.sqlstate or "", names_a_rule=bool(getattr(exc, "constraint_name", None)))
@@ -123,7 +132,7 @@ def _of_settings(exc: BaseException) -> Verdict | None:
         why = _sentence(exc.verify_message)
         return Verdict(Fate.OPERATOR, "tls", f"The server's certificate is refused (see sslrootcert, sslmode): {why}")
     if isinstance(exc, ConnectionError) and "SSL upgrade" in str(exc):
-        return Verdict(Fate.OPERATOR, "tls", "The server has no TLS, but sslmode asks for it: mend one of them.")
+        return Verdict(Fate.OPERATOR, "tls", "The server has no TLS, but sslmode requires it: change one of them.")
     return None
 
 
@@ -138,10 +147,10 @@ def by_sqlstate(code: str, *, names_a_rule: bool) -> Verdict:
     if code == "23505":
         return Verdict(Fate.DUPLICATE, code, "")
     if code in _ROW_CODES or code[:2] in ("22", "54"):
-        return Verdict(Fate.ROW, code, "A value was refused by the database.")
+        return Verdict(Fate.ROW, code, "The database refused a value.")
     for known in (code, code[:2]):
         if known in _OPERATOR_HINTS:
             return Verdict(Fate.OPERATOR, code, _OPERATOR_HINTS[known])
         if known in _RETRY_HINTS:
             return Verdict(Fate.RETRY, code, _RETRY_HINTS[known])
-    return Verdict(Fate.RETRY, code, "The database reported an unexpected error; it is tried again.")
+    return Verdict(Fate.RETRY, code, "The database reported an unexpected error; retrying.")

@@ -3,17 +3,20 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import asyncpg
 
 from agent_trace_sidecar.postgres.copy import copy
 from agent_trace_sidecar.records.rows import FileStateRow, RangeRow, RecordRow
 
+SOURCE_ID: Final = uuid5(UUID(int=0), "agent-trace-sidecar:import")
+"""The `source_id` of imported rows: no run of OpenCode recorded them."""
+
 _KNOWN: Final = "SELECT record_id FROM agent_trace_records WHERE record_id = ANY($1::uuid[])"
 _GATE: Final = """
-INSERT INTO agent_trace_dedupe (event_id, seen_at) SELECT id, $2 FROM unnest($1::uuid[]) AS id
-ON CONFLICT (event_id) DO NOTHING RETURNING event_id
+INSERT INTO agent_trace_dedupe (source_id, event_id, seen_at) SELECT $1, id, $3 FROM unnest($2::uuid[]) AS id
+ON CONFLICT (source_id, event_id) DO NOTHING RETURNING event_id
 """
 
 
@@ -41,5 +44,5 @@ async def store(connection: asyncpg.Connection, rows: Sequence[ImportedRows]) ->
 async def _fresh(connection: asyncpg.Connection, ids: Sequence[UUID]) -> set[UUID]:
     """The ids that are not stored, which are ours from now on: records of our own did not come this way."""
     known = {row["record_id"] for row in await connection.fetch(_KNOWN, ids)}
-    passed = await connection.fetch(_GATE, [one for one in ids if one not in known], datetime.now(UTC))
+    passed = await connection.fetch(_GATE, SOURCE_ID, [one for one in ids if one not in known], datetime.now(UTC))
     return {row["event_id"] for row in passed}

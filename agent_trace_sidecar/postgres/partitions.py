@@ -9,6 +9,7 @@ within it is left out with a note: its rows go to the default partition, where e
 from datetime import UTC, date, datetime
 from itertools import pairwise
 from typing import Final, NamedTuple
+from uuid import UUID
 
 import asyncpg
 
@@ -21,21 +22,23 @@ PARTITIONED: Final = {
     "agent_trace_events": "occurred_at",
     "agent_trace_ranges": "recorded_at",
     "agent_trace_file_states": "recorded_at",
+    "agent_trace_dedupe": "event_id",
 }
+"""The column that decides a row's month: a time, or a UUIDv7, which begins with one."""
 _LOCK_TIMEOUT_MS: Final = 1000
 """While we wait for a lock, writers wait behind us."""
 _STATEMENT_TIMEOUT_MS: Final = 5000
 """While we hold it, they wait too; well below the sidecar's own deadline of a batch."""
 _ATTEMPTS: Final = 5
 
-# Bounds as the catalogue prints them depend on the session's time zone: hence SET LOCAL timezone = 'UTC' first.
+# Bounds as the catalogue prints them depend on the session's time zone: hence the SET LOCAL before it.
 _MONTHS: Final = """
 SELECT format('%I.%I', n.nspname, c.relname) AS name,
-       (regexp_match(pg_get_expr(c.relpartbound, c.oid), $$FROM \\('([^']+)'\\)$$))[1]::timestamptz AS first,
-       (regexp_match(pg_get_expr(c.relpartbound, c.oid), $$TO \\('([^']+)'\\)$$))[1]::timestamptz AS after
+       (regexp_match(pg_get_expr(c.relpartbound, c.oid), $$FROM \\('([^']+)'\\)$$))[1] AS first,
+       (regexp_match(pg_get_expr(c.relpartbound, c.oid), $$TO \\('([^']+)'\\)$$))[1] AS after
 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE i.inhparent = $1::regclass AND pg_get_expr(c.relpartbound, c.oid) <> 'DEFAULT'
-ORDER BY first
+ORDER BY 2
 """
 _PARENT: Final = """
 SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -79,6 +82,10 @@ class _Table(NamedTuple):
     name: str
     column: str
 
+    def bound(self, time: datetime) -> str:
+        """A month's limit as a value of the column."""
+        return str(first_uuid7(time)) if self.column == "event_id" else time.isoformat()
+
     def sql(self, suffix: str = "") -> str:
         """The name for SQL, of the table or of one of its partitions."""
         return f"{self.schema}.{_quoted(self.name + suffix)}"
@@ -101,7 +108,7 @@ async def make_months(connection: asyncpg.Connection, today: date, *, ahead: int
     for name, column in PARTITIONED.items():
         schema = await connection.fetchval(_PARENT, name)
         if schema is None:  # somebody made the table another way, or not at all: not ours to change
-            made.notes.append(f"{name} is not partitioned here: no months are made")
+            made.notes.append(f"{name} is not partitioned: no monthly partitions created")
             continue
         have = {month.first for month in await months(connection, name)}
         for first, after in _spans(today, ahead):
@@ -113,9 +120,11 @@ async def make_months(connection: asyncpg.Connection, today: date, *, ahead: int
 async def months(connection: asyncpg.Connection, table: str) -> list[Month]:
     """The months of a table, oldest first, without the default partition."""
     async with connection.transaction():
-        await connection.execute("SET LOCAL timezone = 'UTC'")
+        await connection.execute("SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO'")
         rows = await connection.fetch(_MONTHS, table)
-    return [Month(*row) for row in rows]
+    return [
+        Month(row["name"], _time(row["first"]), _time(row["after"])) for row in rows if row["first"] and row["after"]
+    ]
 
 
 async def is_distributed(connection: asyncpg.Connection, table: str) -> bool:
@@ -133,15 +142,16 @@ async def drop(connection: asyncpg.Connection, month: str) -> bool:
 
 async def _make(connection: asyncpg.Connection, table: _Table, first: datetime, after: datetime, made: Made) -> None:
     name = f"{table.name}_{first:%Y_%m}"
-    within = f"{table.column} >= '{first.isoformat()}' AND {table.column} < '{after.isoformat()}'"
+    lower, upper = table.bound(first), table.bound(after)
+    within = f"{table.column} >= '{lower}' AND {table.column} < '{upper}'"
     whole, default, month = table.sql(), table.sql("_default"), table.sql(f"_{first:%Y_%m}")
-    bounds = f"FOR VALUES FROM ('{first.isoformat()}') TO ('{after.isoformat()}')"
+    bounds = f"FOR VALUES FROM ('{lower}') TO ('{upper}')"
     distributed = await is_distributed(connection, whole)
     most = 0 if distributed else MOVE_MAX_ROWS
     few = f"SELECT 1 FROM {default} WHERE {within} LIMIT {most + 1}"  # noqa: S608
     if await connection.fetchval(f"SELECT count(*) FROM ({few}) AS few") > most:  # noqa: S608
         over = f"over {most} rows" if most else "rows"
-        made.notes.append(f"{name} is not made: {over} of it are in the default partition already and stay there")
+        made.notes.append(f"{name} not created: {over} of it are already in the default partition, and stay there")
         return
     statements = _ON_NODES if distributed else _ON_ONE
     try:
@@ -154,12 +164,12 @@ async def _make(connection: asyncpg.Connection, table: _Table, first: datetime, 
         )
     except asyncpg.DuplicateTableError:
         if first not in {month.first for month in await months(connection, table.name)}:
-            made.notes.append(f"{name} is not made: another table of that name is in the way")
+            made.notes.append(f"{name} not created: another table has that name")
         return  # or else another `migrate` has just made it
     if done:
         made.months.append(name)
     else:
-        made.notes.append(f"{name} is not made: {table.name} was in use for too long, run this again at a quieter time")
+        made.notes.append(f"{name} not created: {table.name} was locked for too long; run this again at a quieter time")
 
 
 async def _briefly(connection: asyncpg.Connection, *statements: str) -> bool:
@@ -175,6 +185,18 @@ async def _briefly(connection: asyncpg.Connection, *statements: str) -> bool:
             continue
         return True
     return False
+
+
+def first_uuid7(time: datetime) -> UUID:
+    """The least UUID that begins with this time as a UUIDv7 does, in milliseconds."""
+    return UUID(int=int(time.timestamp() * 1000) << 80)
+
+
+def _time(bound: str) -> datetime:
+    """The time of a month's limit, as the server prints it in UTC."""
+    if "-" in bound[:6]:  # 2026-11-01 00:00:00+00
+        return datetime.fromisoformat(bound)
+    return datetime.fromtimestamp((UUID(bound).int >> 80) / 1000, UTC)
 
 
 def _spans(today: date, ahead: int) -> list[tuple[datetime, datetime]]:

@@ -3,11 +3,11 @@ r"""Passwords with a backslash in the password file, which the driver hands on a
 import getpass
 import os
 import re
-import stat
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+from agent_trace_sidecar.limits.files import read_whole
 
 _LINE: Final = re.compile(r"((?:\\.|[^\\:])*):" * 4 + r"(.+)")
 """Host, port, database, user, and the rest of the line."""
@@ -49,9 +49,6 @@ def _lines(text: str) -> Iterator[list[str]]:
 def _read(path: str) -> str:
     """The file; nothing where there is none, or where others may read it, which makes it count for nothing."""
     try:
-        status = os.stat(path)  # noqa: PTH116 - may be an empty path
-        if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077 or status.st_size > _MAX_BYTES:
-            return ""
-        return Path(path).read_text(encoding="utf-8")
+        return "" if os.stat(path).st_mode & 0o077 else read_whole(path, _MAX_BYTES).data.decode()  # noqa: PTH116
     except (OSError, ValueError):
         return ""

@@ -16,20 +16,21 @@ WHERE a.attnum > 0 AND NOT a.attisdropped AND c.oid = ANY (
 _TYPES: Final = {
     "agent_trace_events": "event_id uuid, occurred_at timestamp with time zone, source_id uuid, seq bigint, "
     "session_id text, message_id text, call_id text, event_name text, tool text, payload jsonb",
-    "agent_trace_records": "record_id uuid, recorded_at timestamp with time zone, event_id uuid, session_id text, "
-    "spec_version text, vcs_type text, vcs_revision text, tool_name text, tool_version text, model_id text, "
-    "contributor text, record jsonb",
-    "agent_trace_ranges": "record_id uuid, recorded_at timestamp with time zone, path text, start_line integer, "
-    "end_line integer, content_hash text, contributor text, model_id text, session_id text, method text, "
-    "message_id text, call_id text, tool text, project text, line_hashes bytea, line_tokens bytea",
-    "agent_trace_file_states": "record_id uuid, recorded_at timestamp with time zone, project text, worktree text, "
-    "path text, old_path text, kind text, before_hashes bytea, after_hashes bytea, line_keys bigint[]",
+    "agent_trace_records": "source_id uuid, record_id uuid, recorded_at timestamp with time zone, event_id uuid, "
+    "session_id text, spec_version text, vcs_type text, vcs_revision text, tool_name text, tool_version text, "
+    "model_id text, contributor text, record jsonb",
+    "agent_trace_ranges": "source_id uuid, record_id uuid, recorded_at timestamp with time zone, ordinal integer, "
+    "project text, worktree text, path text, start_line integer, end_line integer, content_hash text, "
+    "contributor text, model_id text, session_id text, message_id text, call_id text, tool text, method text, "
+    "line_hashes bytea, line_tokens bytea",
+    "agent_trace_file_states": "source_id uuid, record_id uuid, recorded_at timestamp with time zone, project text, "
+    "worktree text, path text, old_path text, kind text, before_hashes bytea, after_hashes bytea, line_keys bigint[]",
     "agent_trace_dead_letters": "source_id uuid, position bigint, reason text, error text, line bytea, "
     "seen_at timestamp with time zone",
-    "agent_trace_dedupe": "event_id uuid, seen_at timestamp with time zone",
+    "agent_trace_dedupe": "source_id uuid, event_id uuid, seen_at timestamp with time zone",
     "agent_trace_sources": "source_id uuid, kind text, host text, epoch bigint, position bigint, state jsonb, "
     "opened_at timestamp with time zone, updated_at timestamp with time zone, container text, os_user text, "
-    "repositories jsonb",
+    "repositories jsonb, projects jsonb",
 }
 COLUMNS: Final = {
     table: dict(column.split(" ", 1) for column in columns.split(", ")) for table, columns in _TYPES.items()
@@ -56,4 +57,4 @@ async def check_shape(connection: asyncpg.Connection) -> None:
                 raise WrongShapeError(f"{table}.{name} is not of type {wanted}")
         for name in required:
             if name.startswith(f"{table}.") and name.removeprefix(f"{table}.") not in ours:
-                raise WrongShapeError(f"{name} is not ours and must be given")
+                raise WrongShapeError(f"{name} is an additional column that must be given")

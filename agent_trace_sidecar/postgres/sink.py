@@ -28,6 +28,8 @@ from agent_trace_sidecar.records.rows import (
     Counts,
     DeadItem,
     DeadLetter,
+    EventRow,
+    GateKey,
     Item,
     LogName,
     State,
@@ -50,8 +52,9 @@ RETURNING epoch, position, state
 """
 _POSITIONS: Final = "SELECT source_id, position FROM agent_trace_sources WHERE source_id = ANY ($1::uuid[])"
 _GATE: Final = """
-INSERT INTO agent_trace_dedupe (event_id, seen_at) SELECT id, $2 FROM unnest($1::uuid[]) AS id
-ON CONFLICT (event_id) DO NOTHING RETURNING event_id
+INSERT INTO agent_trace_dedupe (source_id, event_id, seen_at)
+SELECT source, id, $3 FROM unnest($1::uuid[], $2::uuid[]) AS t (source, id)
+ON CONFLICT (source_id, event_id) DO NOTHING RETURNING source_id, event_id
 """
 _ADVANCE: Final = """
 UPDATE agent_trace_sources SET position = $1, state = $2, updated_at = $3
@@ -69,7 +72,7 @@ their settings."""
 _HALVING_TIMES: Final = 8
 """Halving asks up to two questions for each line: it gets so many times a batch's deadline."""
 _NOBODY: Final = Identity(recorder=False, environ={})
-_UNEXPLAINED: Final = Verdict(Fate.RETRY, "unexplained", "Good rows were refused; they are tried again.")
+_UNEXPLAINED: Final = Verdict(Fate.RETRY, "unexplained", "A batch was refused, but none of its rows alone; retrying.")
 
 
 class StoreError(Exception):
@@ -181,7 +184,7 @@ class PostgresSink:
             MovedError: the checkpoint was moved by somebody else, or by a commit whose answer was lost.
             StaleError: the batch must be built anew.
         """
-        known: set[UUID] = set()
+        known: set[int] = set()
         while True:
             try:
                 return await self._run(
@@ -202,17 +205,18 @@ class PostgresSink:
     # -- one transaction -------------------------------------------------------------------------------------
 
     async def _transaction(
-        self, connection: asyncpg.Connection, batch: Batch, name: LogName, counts: Counts, known: set[UUID]
+        self, connection: asyncpg.Connection, batch: Batch, name: LogName, counts: Counts, known: set[int]
     ) -> Written:
         async with connection.transaction():
             await connection.execute(self._limits)
-            ids = [i.built.event.event_id for i in batch.items] + [d.gate_id for d in batch.dead]
-            fresh = await self._gate(connection, ids, batch.at) - known
-            if len(fresh) == len(ids):
+            keys = {_number(item.built.event): item.built.event for item in batch.items}
+            fresh = await self._gate(connection, keys | {_number(d.key): d.key for d in batch.dead}, batch.at) - known
+            read = len(batch.items) + len(batch.dead)
+            if len(fresh) == read:
                 items, dead = batch.items, [d.letter for d in batch.dead]
             else:
                 items, dead = _survivors(batch.items, fresh), _fresh_letters(batch.dead, fresh)
-            written = Counts(len(ids), len(items), len(ids) - len(items) - len(dead), len(dead))
+            written = Counts(read, len(items), read - len(items) - len(dead), len(dead))
             total = counts.plus(written)
             state = LogState(name.label, *total, check=batch.check, rules=self._rules)
             moved = await connection.execute(
@@ -232,13 +236,15 @@ class PostgresSink:
             await copy(connection, "agent_trace_dead_letters", DeadLetter._fields, dead)
         return Written(total, len(items))
 
-    async def _gate(self, connection: asyncpg.Connection, ids: list[UUID], now: datetime) -> set[UUID]:
-        """Pass the ids through the gate; sorted, so that two sidecars with the same ids don't lock each other out."""
-        if not ids:
+    async def _gate(
+        self, connection: asyncpg.Connection, keys: Mapping[int, GateKey | EventRow], now: datetime
+    ) -> set[int]:
+        """Return the numbers of the keys that are new; sorted, so that two sidecars don't deadlock over equal ones."""
+        if not keys:
             return set()
-        unique = {i.int: i for i in ids}  # by number: comparing and hashing UUIDs takes several times as long
-        rows = await connection.fetch(_GATE, [unique[number] for number in sorted(unique)], now)
-        return set(ids) if len(rows) == len(unique) else {row["event_id"] for row in rows}
+        ordered = [keys[number] for number in sorted(keys)]
+        rows = await connection.fetch(_GATE, [k.source_id for k in ordered], [k.event_id for k in ordered], now)
+        return set(keys) if len(rows) == len(keys) else {_number(GateKey(*row)) for row in rows}
 
     async def _checkpoint(self, connection: asyncpg.Connection, query: str, *args: object) -> Checkpoint:
         row = await connection.fetchrow(query, *args)
@@ -249,7 +255,7 @@ class PostgresSink:
 
     # -- rows that the server refuses ------------------------------------------------------------------------
 
-    async def _set_aside(self, batch: Batch, known: set[UUID]) -> None:
+    async def _set_aside(self, batch: Batch, known: set[int]) -> None:
         """Find the rows at fault and take them out of the batch: to the dead letters, or as `known` duplicates."""
         asked = _first_of_each_id(batch.items, known)
         found = await self._ask(refused.judge, asked, self._deadline(batch))
@@ -261,7 +267,7 @@ class PostgresSink:
         if hopeless is not None:
             raise StoreError(hopeless)
         bad = {id(asked[at]): one for at, one in found.items()}
-        known.update(i.built.event.event_id for i in asked if id(i) in bad and bad[id(i)].fate is Fate.DUPLICATE)
+        known.update(_number(i.built.event) for i in asked if id(i) in bad and bad[id(i)].fate is Fate.DUPLICATE)
         items, batch.items = batch.items, []
         for item in items:
             one = bad.get(id(item))
@@ -269,7 +275,7 @@ class PostgresSink:
                 batch.items.append(item)
             else:
                 letter = DeadLetter(batch.log_id, item.position, "refused", str(StoreError(one)), item.line, batch.at)
-                batch.dead.append(DeadItem(item.built.event.event_id, letter))
+                batch.dead.append(DeadItem(GateKey(item.built.event.source_id, item.built.event.event_id), letter))
 
     async def _ask(
         self,
@@ -334,27 +340,36 @@ class PostgresSink:
         self.failover.soon()
 
 
-def _first_of_each_id(items: Sequence[Item], known: set[UUID]) -> list[Item]:
+def _number(key: GateKey | EventRow) -> int:
+    """A key as one number: comparing and hashing UUIDs takes several times as long."""
+    return key.source_id.int << 128 | key.event_id.int
+
+
+def _first_of_each_id(items: Sequence[Item], known: set[int]) -> list[Item]:
     """The items that the gate may let through; a second one of the same id would look like a duplicate in the table."""
-    first = {item.built.event.event_id: item for item in reversed(items)}
-    return [i for i in items if first[i.built.event.event_id] is i and i.built.event.event_id not in known]
+    first: dict[int, Item] = {}
+    for item in items:
+        first.setdefault(_number(item.built.event), item)
+    return [item for number, item in first.items() if number not in known]
 
 
-def _survivors(items: Sequence[Item], fresh: set[UUID]) -> list[Item]:
+def _survivors(items: Sequence[Item], fresh: set[int]) -> list[Item]:
     """The items to store: those whose id the gate had not seen, each id once, the first of them."""
     kept: list[Item] = []
     for item in items:
-        if item.built.event.event_id in fresh:
-            fresh.discard(item.built.event.event_id)
+        number = _number(item.built.event)
+        if number in fresh:
+            fresh.discard(number)
             kept.append(item)
     return kept
 
 
-def _fresh_letters(dead: Sequence[DeadItem], fresh: set[UUID]) -> list[DeadLetter]:
+def _fresh_letters(dead: Sequence[DeadItem], fresh: set[int]) -> list[DeadLetter]:
     """As `_survivors`, for dead letters."""
     kept: list[DeadLetter] = []
     for item in dead:
-        if item.gate_id in fresh:
-            fresh.discard(item.gate_id)
+        number = _number(item.key)
+        if number in fresh:
+            fresh.discard(number)
             kept.append(item.letter)
     return kept

@@ -17,17 +17,11 @@ from agent_trace_sidecar.records.rows import Built, Item, Void
 _MAX_DEPTH: Final = 8
 """Subagents of subagents that are followed."""
 
-_DROP_RECORDS: Final = """
-DELETE FROM agent_trace_records WHERE record_id = ANY ($1::uuid[]) AND recorded_at = ANY ($2::timestamptz[])
-RETURNING session_id
-"""
-_DROP_RANGES: Final = """
-DELETE FROM agent_trace_ranges
-WHERE session_id = ANY ($3::text[]) AND recorded_at = ANY ($2::timestamptz[]) AND record_id = ANY ($1::uuid[])
-"""
-_DROP_STATES: Final = """
-DELETE FROM agent_trace_file_states WHERE record_id = ANY ($1::uuid[]) AND recorded_at = ANY ($2::timestamptz[])
-"""
+_DROP: Final = tuple(
+    f"DELETE FROM {table} "  # noqa: S608 - constants
+    "WHERE source_id = $1 AND record_id = ANY ($2::uuid[]) AND recorded_at = ANY ($3::timestamptz[])"
+    for table in ("agent_trace_records", "agent_trace_ranges", "agent_trace_file_states")
+)
 
 # OpenCode's ids grow with time and are compared byte by byte, as OpenCode does.
 _UNDONE: Final = """
@@ -59,15 +53,19 @@ WHERE session_id = $1 AND recorded_at = ANY ($3::timestamptz[]) AND record_id = 
 
 def latest(items: Sequence[Item]) -> list[Built]:
     """What becomes of each item of a batch: without the rows that a later line of it refines."""
-    refined = {record_id: at for at, item in enumerate(items) for record_id, _ in item.built.refined}
+    refined = {
+        (item.built.event.source_id, record_id): at
+        for at, item in enumerate(items)
+        for record_id, _ in item.built.refined
+    }
     if not refined:
         return [item.built for item in items]
     return [
         replace(
             item.built,
-            records=[row for row in item.built.records if at >= refined.get(row.record_id, 0)],
-            ranges=[row for row in item.built.ranges if at >= refined.get(row.record_id, 0)],
-            states=[row for row in item.built.states if at >= refined.get(row.record_id, 0)],
+            records=[row for row in item.built.records if at >= refined.get((row.source_id, row.record_id), 0)],
+            ranges=[row for row in item.built.ranges if at >= refined.get((row.source_id, row.record_id), 0)],
+            states=[row for row in item.built.states if at >= refined.get((row.source_id, row.record_id), 0)],
         )
         for at, item in enumerate(items)
     ]
@@ -75,14 +73,13 @@ def latest(items: Sequence[Item]) -> list[Built]:
 
 async def drop_refined(connection: asyncpg.Connection, items: Sequence[Item]) -> None:
     """Take away what earlier batches wrote of the records that this one refines."""
-    refined = sorted({one for item in items for one in item.built.refined})
-    if not refined:
-        return
-    ids, times = [record_id for record_id, _ in refined], sorted({at for _, at in refined})
-    rows = await connection.fetch(_DROP_RECORDS, ids, times)
-    sessions = sorted({row["session_id"] for row in rows if row["session_id"] is not None})
-    await connection.execute(_DROP_RANGES, ids, times, sessions)
-    await connection.execute(_DROP_STATES, ids, times)
+    refined: dict[UUID, set[tuple[UUID, datetime]]] = {}
+    for item in items:
+        if item.built.refined:
+            refined.setdefault(item.built.event.source_id, set()).update(item.built.refined)
+    for source_id, records in sorted(refined.items()):
+        for statement in _DROP:
+            await connection.execute(statement, source_id, [one for one, _ in records], [at for _, at in records])
 
 
 async def undo(connection: asyncpg.Connection, items: Sequence[Item]) -> None:

@@ -158,7 +158,7 @@ class Builder:
         elif isinstance(event, RevertKept):
             keep_undone(session, event.session_id)
         if session.sequence.missing and any(record.model_id is None for record in built.records):
-            notes.append("the model is not known, and lines before this one are missing or come later")
+            notes.append("unknown model: earlier events are missing, or arrive later")
 
     def _is_history(self, session: Session, envelope: Envelope, told: Told | None, event: EventRow) -> bool:
         """Whether a call that ended before is told of again; else it has ended now."""
@@ -181,7 +181,7 @@ class Builder:
         try:
             changes = observed.files if observed and observed.files else _computed(envelope, done, notes)
         except (ValueError, RecursionError):
-            notes.append(f"{done.tool} with arguments it does not take: no record")
+            notes.append(f"{done.tool} with invalid arguments: no record")
             return
         call = self._call(session, envelope, event, done.tool)
         found = list(record_rows(replace(call, vcs=_vcs(observed.vcs if observed else None)), changes))
@@ -244,6 +244,7 @@ class Builder:
         message = session.messages.get(row.message_id or "") or Message()
         parent_session, parent_message = session.parent_of(row.session_id)
         return Call(
+            source_id=row.source_id,
             event_id=row.event_id,
             at=row.occurred_at,
             spec_version=self._settings.spec_version,
@@ -334,7 +335,7 @@ def _computed(envelope: Envelope, done: CallDone, notes: list[str]) -> tuple[Fil
     for edit in opencode.file_edits(envelope.api, done):
         path = relative_path(edit.path, envelope.worktree, envelope.directory)
         if path is None:
-            notes.append("a file outside the worktree is in no record")
+            notes.append("a file outside the worktree is not recorded")
             continue
         old_path = relative_path(edit.old_path, envelope.worktree, envelope.directory) if edit.old_path else None
         changes.append(attributed(edit, path, old_path, exact_text=exact))
@@ -368,7 +369,7 @@ def _vcs(seen: VcsObserved | None) -> Vcs | None:
 def _occurred_at(at: float, notes: list[str]) -> datetime:
     """Milliseconds since the epoch as a time; that it was moved to the nearest of the calendar is noted."""
     if not 0 <= at <= MAX_AT_MS:
-        notes.append("at is no time of this calendar: moved to the nearest")
+        notes.append("`at` is out of range: moved to the nearest valid time")
     return moment(at)
 
 

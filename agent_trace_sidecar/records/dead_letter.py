@@ -1,17 +1,22 @@
 """The identity of a dead letter; pure."""
 
 import hashlib
+from typing import Final
 from uuid import UUID, uuid5
 
 from agent_trace_sidecar.opencode.wire import head
-from agent_trace_sidecar.records.rows import DeadLetter
+from agent_trace_sidecar.records.rows import DeadLetter, GateKey
+
+_NO_RUN: Final = UUID(int=0)
+"""For a line that was cut off before it named its run."""
 
 
-def dead_letter_id(letter: DeadLetter) -> UUID:
+def dead_letter_key(letter: DeadLetter) -> GateKey:
     """What a line that is no event is known by at the gate: its id and bytes; without an id, its place and bytes.
 
     So it is dead once when the shim sends it twice, and a whole line is not taken for one that was cut off.
     """
     known = head(letter.line)
+    source = (known.instance or _NO_RUN) if known else letter.source_id
     namespace = known.id if known else uuid5(letter.source_id, str(letter.position))
-    return uuid5(namespace, hashlib.sha256(letter.line).hexdigest())
+    return GateKey(source, uuid5(namespace, hashlib.sha256(letter.line).hexdigest()))

@@ -41,6 +41,7 @@ CONTRIBUTOR: Final = "ai"
 class Call:
     """Everything that is known of a finished call, but for what it changed."""
 
+    source_id: UUID
     event_id: UUID
     at: datetime
     spec_version: str
@@ -89,6 +90,7 @@ def uncovered_row(call: Call, one: Uncovered) -> FileStateRow:
     """What says that a call may have changed a file, or with an empty path any file, without anybody seeing it."""
     placed = _placed(call, one.repository)
     return FileStateRow(
+        source_id=call.source_id,
         record_id=uuid5(record_id(call.event_id, one.repository), UNCOVERED),  # its own: the call may have a record too
         recorded_at=call.at,
         project=placed.project or "",
@@ -123,6 +125,7 @@ def _rows(call: Call, own_id: UUID, files: list[FileChange]) -> Rows:
         metadata=_metadata(call, files),
     )
     row = RecordRow(
+        source_id=call.source_id,
         record_id=own_id,
         recorded_at=call.at,
         event_id=call.event_id,
@@ -145,26 +148,29 @@ def record_id(event_id: UUID, repository: Repository | None = None) -> UUID:
 
 
 def _range_rows(call: Call, own_id: UUID, files: list[FileChange]) -> Iterable[RangeRow]:
-    for change in files:
-        for span in change.ranges:
-            yield RangeRow(
-                record_id=own_id,
-                recorded_at=call.at,
-                path=change.path,
-                start_line=span.start,
-                end_line=span.end,
-                content_hash=span.content_hash,
-                contributor=CONTRIBUTOR,
-                model_id=call.model_id,
-                session_id=call.session_id,
-                method=span.method,
-                message_id=call.message_id,
-                call_id=call.call_id,
-                tool=call.tool,
-                project=call.project,
-                line_hashes=_unhex(span.line_hashes),
-                line_tokens=_unhex(span.line_tokens),
-            )
+    spans = ((change, span) for change in files for span in change.ranges)
+    for ordinal, (change, span) in enumerate(spans):
+        yield RangeRow(
+            source_id=call.source_id,
+            record_id=own_id,
+            recorded_at=call.at,
+            ordinal=ordinal,
+            project=call.project,
+            worktree=call.worktree,
+            path=change.path,
+            start_line=span.start,
+            end_line=span.end,
+            content_hash=span.content_hash,
+            contributor=CONTRIBUTOR,
+            model_id=call.model_id,
+            session_id=call.session_id,
+            message_id=call.message_id,
+            call_id=call.call_id,
+            tool=call.tool,
+            method=span.method,
+            line_hashes=_unhex(span.line_hashes),
+            line_tokens=_unhex(span.line_tokens),
+        )
 
 
 def _state_rows(call: Call, own_id: UUID, files: list[FileChange]) -> Iterable[FileStateRow]:
@@ -174,6 +180,7 @@ def _state_rows(call: Call, own_id: UUID, files: list[FileChange]) -> Iterable[F
         tokens = [_unhex(span.line_tokens) for span in known]
         packed = b"".join(own for own in tokens if own is not None) if None not in tokens else None
         yield FileStateRow(
+            source_id=call.source_id,
             record_id=own_id,
             recorded_at=call.at,
             project=call.project or "",

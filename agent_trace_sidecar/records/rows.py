@@ -32,8 +32,15 @@ class EventRow(NamedTuple):
 class RangeRow(NamedTuple):
     """One row of `agent_trace_ranges`; the fields are its columns, in order."""
 
+    source_id: UUID
+    """See `EventRow.source_id`."""
     record_id: UUID
     recorded_at: datetime
+    ordinal: int
+    """Place of the range in its record, from 0."""
+    project: str | None
+    """See `FileStateRow.project`."""
+    worktree: str | None
     path: str
     start_line: int
     end_line: int
@@ -41,13 +48,11 @@ class RangeRow(NamedTuple):
     contributor: str
     model_id: str | None
     session_id: str | None
-    method: str
-    message_id: str | None = None
-    call_id: str | None = None
-    tool: str | None = None
+    message_id: str | None
+    call_id: str | None
+    tool: str | None
     """What the agent called: edit, write, bash ..."""
-    project: str | None = None
-    """See `FileStateRow.project`."""
+    method: str
     line_hashes: bytes | None = None
     """See `fingerprints.line_hashes`: 8 bytes for each line of the range; None where they are not known."""
     line_tokens: bytes | None = None
@@ -57,6 +62,7 @@ class RangeRow(NamedTuple):
 class FileStateRow(NamedTuple):
     """One row of `agent_trace_file_states`: a file before and after a change; the fields are its columns, in order."""
 
+    source_id: UUID
     record_id: UUID
     recorded_at: datetime
     project: str
@@ -81,6 +87,7 @@ class FileStateRow(NamedTuple):
 class RecordRow(NamedTuple):
     """One row of `agent_trace_records`; the fields are its columns, in order."""
 
+    source_id: UUID
     record_id: UUID
     recorded_at: datetime
     event_id: UUID
@@ -145,10 +152,17 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     position: int
 
 
-class DeadItem(NamedTuple):
-    """A dead letter on its way, and the id under which it passes the gate: a line that comes twice is dead once."""
+class GateKey(NamedTuple):
+    """What `agent_trace_dedupe` knows an event by: its run and its id, which are equal whichever log delivers it."""
 
-    gate_id: UUID
+    source_id: UUID
+    event_id: UUID
+
+
+class DeadItem(NamedTuple):
+    """A dead letter on its way, and its key at the gate: a line that comes twice is dead once."""
+
+    key: GateKey
     letter: DeadLetter
 
 

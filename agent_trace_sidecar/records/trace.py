@@ -134,14 +134,14 @@ def read_record(data: bytes | str) -> Reading:
         raise InvalidRecordError("the record is not JSON") from exc
     version = fields.get("version") if isinstance(fields, dict) else None
     if not isinstance(version, str):
-        raise InvalidRecordError("the record names no version")
+        raise InvalidRecordError("the record has no version")
     found = _VERSION.fullmatch(version)
     numbers = tuple(int(part or 0) for part in found.groups()) if found else (_FIRST_UNKNOWN,)
     if numbers[0] >= _FIRST_UNKNOWN or (numbers[0] == 2 and numbers[1]):  # noqa: PLR2004 - of 2 only 2.0 was seen
-        raise UnknownVersionError(f"specification version {version[:40]!r} is not known")
+        raise UnknownVersionError(f"unknown specification version {version[:40]!r}")
     notes: list[str] = []
     if numbers[:2] > (0, 1) and numbers[:2] != (1, 0):
-        notes.append(f"version {version} is newer than 0.1.0: fields that are not known are kept, not interpreted")
+        notes.append(f"version {version} is newer than 0.1.0: unknown fields are kept, not interpreted")
     known = _identified({**fields, "version": version.removeprefix("v")}, notes)
     record = _checked(known if numbers[:2] == (0, 1) and found and found[3] else _lenient(known))
     return Reading(record, _merged(known, msgspec.to_builtins(record)), tuple(notes))
@@ -162,7 +162,7 @@ def _identified(fields: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     except ValueError:
         if not isinstance(own, str | int) or not str(own):
             raise InvalidRecordError("the record has no id") from None
-        notes.append("the id is no UUID: it is stored under one that is derived from it")
+        notes.append("the id is not a UUID: the record is stored under one derived from it")
         metadata = fields.get("metadata")
         kept = {**(metadata if isinstance(metadata, dict) else {}), FOREIGN_ID: own}
         tool = fields.get("tool")
@@ -175,7 +175,7 @@ def _checked(fields: dict[str, Any]) -> TraceRecord:
     try:
         record = msgspec.convert(fields, TraceRecord)
     except ValueError as exc:
-        raise InvalidRecordError(f"the record is not of version {fields['version']}: {exc}") from None
+        raise InvalidRecordError(f"the record is invalid for version {fields['version']}: {exc}") from None
     for file in record.files:
         for conversation in file.conversations:
             if any(span.end_line < span.start_line for span in conversation.ranges):

@@ -1,9 +1,9 @@
 """Lines in, lines without secrets out; `Redacted` is the type that proves it."""
 
-from agent_trace_sidecar.redaction.files import is_secret_path
 from agent_trace_sidecar.redaction.redacted import Redacted
 from agent_trace_sidecar.redaction.redactor import Redactor
-from agent_trace_sidecar.redaction.userrules import RuleError
+from agent_trace_sidecar.redaction.rules import RuleError
+from agent_trace_sidecar.redaction.secret_files import is_secret_path
 
 __all__ = ["Redacted", "Redactor", "RuleError", "is_secret_path", "redact_text"]
 

@@ -2,6 +2,8 @@
 
 from typing import Final, Self
 
+from agent_trace_sidecar.opencode import wire
+
 _MINT: Final = object()
 
 
@@ -27,6 +29,20 @@ class Redacted:
         return cls(line, _MINT)
 
 
-def mint(line: bytes) -> Redacted:
-    """For `redactor.py` alone: declare that `line` holds no secret any more."""
+class EnvelopeError(Exception):
+    """Masking changed what says which event a line is; the message holds no content."""
+
+
+def mint(line: bytes, masked: bytes, raw: bytes) -> Redacted:
+    """For `redactor.py` alone: declare that `line` holds no secret any more.
+
+    Args:
+        line: what is stored.
+        masked: what it was made of, after masking.
+        raw: the same before masking.
+
+    Raises EnvelopeError when masking has made another event of it.
+    """
+    if masked is not raw and (before := wire.identity(raw)) is not None and wire.identity(masked) != before:
+        raise EnvelopeError
     return Redacted(line, _MINT)

@@ -1,67 +1,216 @@
-"""What a rule with a pattern is."""
+"""The one loader of what is known: rules, gates of context, words and weights, bundled or the user's.
 
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+All of it is TOML in `data/`. A rule is a table `[[rule]]` with `id` and `pattern` (RE2 syntax), and if need be
+`keywords` (words of which one is in every match; read off the pattern where they are not given), `secret_group` (the
+group that is the secret, 0 for the whole match; otherwise the longest group), `check` (what the value must also look
+like, see `judge.CHECKS`), `unless` (a pattern that no match may have), `reach` (bytes behind a keyword that a match may
+span), and for tests and readers `examples`, `not_examples` and `source`. `{{name}}` in a pattern stands for a fragment.
+"""
 
+import json
+import re
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
 import re2
 
+from agent_trace_sidecar.limits.files import read_whole
+from agent_trace_sidecar.redaction.prefilter import required_literals
 
-class Overload(Exception):  # noqa: N818 - not an error of ours: the text is hostile
-    """A text has so many candidates that masking it would take seconds; it is withheld instead."""
+_MAX_FILE_BYTES: Final = 16 * 1024 * 1024
+_DATA: Final = Path(__file__).parent / "data"
+_ID: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,59}")
+_FRAGMENT: Final = re.compile(r"\{\{(\w+)\}\}")
+CHECKS: Final = ("any", "password", "chosen", "random", "mixed", "unplain", "token")
+"""What a value must look like where the form around it proves too little; `judge` knows how."""
 
 
-def compiled(pattern: bytes) -> Any:  # noqa: ANN401 - google-re2 is untyped
-    """A pattern of RE2, for bytes: linear in the text whatever the text is. Raises re2.error."""
+class RuleError(ValueError):
+    """A rule of the user's file is wrong; the message names the file, the rule and what to do."""
+
+
+def compiled(pattern: str | bytes) -> Any:  # noqa: ANN401 - google-re2 is untyped
+    """A pattern of RE2 for bytes: linear in the text, whatever the text is. Raises re2.error."""
     options = re2.Options()
     options.log_errors = False
-    return re2.compile(pattern, options)
+    return re2.compile(pattern.encode() if isinstance(pattern, str) else pattern, options)
 
 
-class Late:
-    """`compiled` at first use: together the patterns of all layers take 20 ms, and most runs need few of them."""
-
-    def __init__(self, pattern: bytes) -> None:
-        self._pattern = pattern
-        self._made: Any = None
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - as above
-        """A method of the pattern, kept so that the next use finds it at once."""
-        self._made = self._made or compiled(self._pattern)
-        found = self.__dict__[name] = getattr(self._made, name)
-        return found
-
-
-_FAR: Final = 4096
-
-
-@dataclass(slots=True)
-class Rule:
-    """A pattern and what of its match is the secret."""
+class Rule(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A pattern and what of its match is the secret; the fields are those of the file."""
 
     id: str
     pattern: str
-    literals: tuple[str, ...]
-    """Lower-case words of which one is in every match; empty when there is none."""
-    group: int = -1
-    """The group that is the secret, 0 for the whole match, -1 for the longest group that took part."""
-    spread: bool = True
-    """Whether the value is unmistakable enough to be masked wherever else it occurs."""
-    judged: Literal["", "form", "password", "chosen", "random", "mixed", "unplain"] = ""
-    """What the value must also look like, because the form around it proves too little; "form": it proves enough."""
-    reach: int = _FAR
-    """How far behind its literal a match may end."""
-    regex_: Any = field(default=None, repr=False)
-
-    def regex(self) -> Any:  # noqa: ANN401 - google-re2 is untyped
-        """The pattern, compiled at first use."""
-        if self.regex_ is None:
-            self.regex_ = compiled(self.pattern.encode())
-        return self.regex_
+    keywords: tuple[str, ...] = ()
+    secret_group: int = -1
+    check: str = "any"
+    unless: str = ""
+    reach: int = 1000
 
 
-_NEAR: Final = 1000
+class Knowledge(msgspec.Struct):
+    """The bundled data, ready for use: fragments are filled in, lists of words are sets."""
+
+    rules: list[Rule]
+    gates: dict[str, dict[str, Any]]
+    words: dict[str, dict[str, list[str]]]
+    model: dict[str, list[float]]
 
 
-def near(rule: Rule) -> Rule:
-    """The rule, which looks only as far as a line of a program or two go, unless it says how far."""
-    return replace(rule, reach=_NEAR) if rule.reach == _FAR else rule
+@cache
+def version() -> str:
+    """The version of the bundled rules: a hash of the data files."""
+    return sha256(b"\0".join(path.read_bytes() for path in sorted(_DATA.glob("*.toml")))).hexdigest()[:12]
+
+
+_KNOWN: list[Knowledge] = []
+
+
+def known(compiled_before: Knowledge | None = None) -> Knowledge:
+    """The bundled data; from a cache if that was read first, because to parse it takes 25 ms."""
+    if not _KNOWN:
+        _KNOWN.append(compiled_before or _parsed())
+    return _KNOWN[0]
+
+
+def _parsed() -> Knowledge:
+    import tomllib  # noqa: PLC0415 - 14 ms, and only where the cache is missing
+
+    found: dict[str, Any] = {"rule": [], "fragments": {}, "gates": {}, "words": {}, "model": {}}
+    for path in sorted(_DATA.glob("*.toml")):
+        for part, content in tomllib.loads(path.read_text("utf-8")).items():
+            if part == "rule":
+                found[part] += content
+            else:
+                found[part].update(content)
+    words = {part: {n: _words(v) for n, v in lists.items()} for part, lists in found["words"].items()}
+    fragments = {**found["fragments"], "cores": "|".join(sorted(words["names"]["cores"], key=len, reverse=True))}
+    gates = {part: _filled(patterns, fragments) for part, patterns in found["gates"].items()}
+    rules = [_made(msgspec.convert(_filled(row, fragments), _Row)) for row in found["rule"]]
+    return Knowledge(rules, gates, words, found["model"])
+
+
+def _words(value: str | list[str]) -> list[str]:
+    return value.split() if isinstance(value, str) else value
+
+
+def _filled(row: dict[str, Any], fragments: dict[str, str]) -> dict[str, Any]:
+    """A table with the fragments of its patterns filled in, fragments within fragments too."""
+
+    def fill(value: object) -> object:
+        if isinstance(value, dict):
+            return {name: fill(inner) for name, inner in value.items()}
+        while isinstance(value, str) and _FRAGMENT.search(value):
+            value = _FRAGMENT.sub(lambda m: fragments[m[1]], value)
+        return value
+
+    return {name: value if name.endswith("examples") else fill(value) for name, value in row.items()}
+
+
+class Gates:
+    """The patterns of one part of `gates.toml`, each compiled at first use: most texts need few of them."""
+
+    def __init__(self, part: str, *, linear: bool = False, text: bool = False) -> None:
+        """`linear` are those of RE2, for passes over whole texts; `text` those for str instead of bytes."""
+        self._part, self._linear, self._text = part, linear, text
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - a pattern of re or of RE2
+        """A compiled pattern, kept so that the next use finds it at once."""
+        part = known().gates[self._part]
+        pattern = part["linear"][name] if self._linear else part[name]
+        made = compiled(pattern) if self._linear else re.compile(pattern if self._text else pattern.encode())
+        setattr(self, name, made)
+        return made
+
+
+class Words:
+    """The lists of words of one part of `words.toml`, as sets."""
+
+    def __init__(self, part: str) -> None:
+        self._part = part
+
+    def __getattr__(self, name: str) -> frozenset[str]:
+        """One list, kept."""
+        found = frozenset(known().words[self._part][name])
+        setattr(self, name, found)
+        return found
+
+
+def read_rules(path: Path) -> list[Rule]:
+    """The rules of a user's file: TOML, or JSON lines with the same fields. Raises RuleError."""
+    try:
+        text = read_whole(path, _MAX_FILE_BYTES).data.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise RuleError(f"{path}: the redaction rules can't be read: {reason}") from error
+    return [_rule(path, number, row) for number, row in enumerate(_rows(path, text), 1)]
+
+
+def _rows(path: Path, text: str) -> list[object]:
+    if path.suffix == ".toml":
+        import tomllib  # noqa: PLC0415 - most users have no rules of their own
+
+        try:
+            tables = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise RuleError(f"{path}: not valid TOML: {error}") from error
+        rows = tables.pop("rule", [])
+        if tables or not isinstance(rows, list):  # a misspelt name would leave a secret unmasked without a word
+            raise RuleError(f"{path}: only [[rule]] tables are allowed")
+        return rows
+    rows = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except ValueError as error:
+                raise RuleError(f"{path}, line {number}: not a JSON object: {error}") from error
+    return rows
+
+
+class _Row(msgspec.Struct, forbid_unknown_fields=True):
+    """The fields that a rule may have in a file."""
+
+    id: str
+    pattern: str
+    keywords: list[str] = []
+    secret_group: int = -1
+    check: str = "any"
+    unless: str = ""
+    reach: int = 1000
+    examples: list[str] = []
+    not_examples: list[str] = []
+    source: str = ""
+
+
+def _rule(path: Path, number: int, row: object) -> Rule:
+    """One rule of a file, checked. Raises RuleError."""
+    name = row.get("id") if isinstance(row, dict) else None
+    if not isinstance(row, dict) or not isinstance(name, str) or not _ID.fullmatch(name):
+        raise RuleError(f"{path}, rule {number}: id must be lower-case letters, digits, '-', '_' or '.', at most 60")
+    where = f"{path}, rule {name!r}"
+    if unknown := sorted(set(row) - set(_Row.__struct_fields__)):
+        raise RuleError(f"{where}: unknown field {unknown[0]!r}; there are {', '.join(_Row.__struct_fields__)}")
+    try:
+        fields = msgspec.convert(row, _Row)
+        pattern = compiled(fields.pattern)
+        compiled(fields.unless)
+    except msgspec.ValidationError as error:
+        raise RuleError(f"{where}: {error}") from error
+    except re2.error as error:
+        raise RuleError(f"{where}: pattern does not compile: {error.args[0].decode('utf-8', 'replace')}") from error
+    if fields.secret_group > pattern.groups:
+        raise RuleError(f"{where}: secret_group is {fields.secret_group}, but the pattern has {pattern.groups} groups")
+    if pattern.fullmatch(b"") is not None:
+        raise RuleError(f"{where}: pattern matches the empty text, so it would match everywhere")
+    if fields.check not in CHECKS:
+        raise RuleError(f"{where}: check must be one of {', '.join(CHECKS)}")
+    return _made(fields)
+
+
+def _made(row: _Row) -> Rule:
+    keywords = tuple(word.lower() for word in row.keywords) or tuple(sorted(required_literals(row.pattern) or ()))
+    return Rule(row.id, row.pattern, keywords, row.secret_group, row.check, row.unless, row.reach)

@@ -1,21 +1,59 @@
 """Where the secrets stand in a text, and how their labels take their place."""
 
 import re
+import time
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 LABEL: Final = re.compile(rb"\[REDACTED:[a-z0-9_.-]{1,60}\]")
 """What stands in place of a secret. Masking never looks inside one, so masking twice is masking once."""
-
 BLANK: Final = b"\x1f"
-"""Stands for the bytes of a label while the layers look: no pattern's value class holds it."""
-
+"""Stands for the bytes of a label while the detectors run: no pattern's value class holds it."""
 BREAK: Final = b"\x1e"
-"""Stands between two strings of one line while the layers look: no secret reaches across it."""
-
-
+"""Stands between two strings of one event while the detectors run: no secret reaches across it."""
 BORDER: Final = b"\n" + BREAK + b"\n"
-"""... so that each of them begins and ends a line."""
+"""A break on a line of its own, so that each string begins and ends a line."""
+
+_BASE_S: Final = 1.0
+_PER_MIB_S: Final = 2.0
+"""Processor time that a text may cost: ten times what the slowest of real events takes."""
+_MOST_CANDIDATES: Final = 60_000
+"""Candidates in one text; a text that somebody wrote has a hundredth of them."""
+_CANDIDATES_PER_CHECK: Final = 64
+
+_CUTS: Final = re.compile(rb"[\r\n\x1e\x1f]")
+_LINE: Final = re.compile(rb"[^\r\n\x1e\x1f]+")
+
+
+class Overload(Exception):  # noqa: N818 - not an error of ours: the text is hostile
+    """A text has so many candidates that masking it would take seconds; it is withheld instead."""
+
+
+class Overdue(Overload):
+    """A text has used up its processor time."""
+
+
+class Effort:
+    """The work that one text may cost, counted in candidates and in processor time of this thread.
+
+    Not the clock's time: on a busy machine it would withhold what is harmless. Each loop over candidates counts them; a
+    single pattern can't be interrupted, which is why all of them are linear.
+    """
+
+    def __init__(self, size: int) -> None:
+        """For a text of `size` bytes."""
+        self._candidates = 0
+        self._until = time.thread_time() + _BASE_S + _PER_MIB_S * size / (1 << 20)
+
+    def spend(self, candidates: int = 1) -> None:
+        """Count candidates. Raises Overload or Overdue when the text has used up what a text may cost."""
+        before = self._candidates
+        self._candidates += candidates
+        if self._candidates > _MOST_CANDIDATES:
+            raise Overload
+        due = before // _CANDIDATES_PER_CHECK != self._candidates // _CANDIDATES_PER_CHECK
+        if due and time.thread_time() > self._until:
+            raise Overdue
 
 
 def reach_back(text: bytes, at: int, reach: int) -> int:
@@ -25,15 +63,15 @@ def reach_back(text: bytes, at: int, reach: int) -> int:
 
 
 class Span(NamedTuple):
-    """The bytes `start` to `end` are a secret, found by `rule`."""
+    """The bytes `start` to `end` are a secret, found by the rule or detector `rule`."""
 
     start: int
     end: int
     rule: str
-    spread: bool = True
-    """Whether the value is unmistakable enough to be masked wherever else it occurs."""
     quote: bytes = b""
     """What the label must be wrapped in, where a bare JSON number would turn into a string."""
+    apart: bool = False
+    """Whether this is a piece of what reaches over several strings."""
 
 
 def blanked(text: bytes) -> bytes:
@@ -50,15 +88,10 @@ def merged(spans: Iterable[Span]) -> list[Span]:
         if span.end <= span.start:
             continue
         if result and span.start < result[-1].end:
-            last = result[-1]
-            if span.end > last.end:
-                result[-1] = last._replace(end=span.end, spread=last.spread and span.spread)
+            result[-1] = result[-1]._replace(end=max(span.end, result[-1].end))
         else:
             result.append(span)
     return result
-
-
-_LINE: Final = re.compile(rb"[^\r\n\x1e\x1f]+")
 
 
 def by_line(text: bytes, spans: Iterable[Span]) -> list[Span]:
@@ -66,20 +99,15 @@ def by_line(text: bytes, spans: Iterable[Span]) -> list[Span]:
     result: list[Span] = []
     for span in spans:
         piece = text[span.start : span.end]
-        if not _BORDER.search(piece):
+        if not _CUTS.search(piece):
             result.append(span)
             continue
+        apart = BREAK in piece
         for match in _LINE.finditer(piece):
-            body = match.group()
-            lead = len(body) - len(body.lstrip(b" \t"))
-            inner = body.strip(b" \t")
-            if inner:
-                start = span.start + match.start() + lead
-                result.append(span._replace(start=start, end=start + len(inner)))
+            if inner := match.group().strip(b" \t"):
+                start = span.start + match.start() + match.group().find(inner)
+                result.append(span._replace(start=start, end=start + len(inner), apart=apart))
     return result
-
-
-_BORDER: Final = re.compile(rb"[\r\n\x1e\x1f]")
 
 
 def applied(text: bytes, spans: Iterable[Span]) -> bytes:
@@ -89,5 +117,4 @@ def applied(text: bytes, spans: Iterable[Span]) -> bytes:
     for span in spans:
         pieces += (text[at : span.start], span.quote, b"[REDACTED:%s]" % span.rule.encode(), span.quote)
         at = span.end
-    pieces.append(text[at:])
-    return b"".join(pieces)
+    return b"".join((*pieces, text[at:]))

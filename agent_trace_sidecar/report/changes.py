@@ -7,11 +7,12 @@ import asyncpg
 import msgspec
 
 _RANGES: Final = """
-SELECT message_id, call_id, record_id, path, start_line, end_line, method, voided_at IS NOT NULL AS undone
+SELECT message_id, call_id, source_id, record_id, path, start_line, end_line, method, voided_at IS NOT NULL AS undone
 FROM agent_trace_ranges WHERE session_id = $1 ORDER BY recorded_at, path, start_line
 """
 _STATES: Final = """
-SELECT record_id, path, old_path, kind FROM agent_trace_file_states WHERE record_id = ANY($1::uuid[])
+SELECT record_id, path, old_path, kind FROM agent_trace_file_states
+WHERE source_id = ANY($1::uuid[]) AND record_id = ANY($2::uuid[])
 """
 
 Call = tuple[str | None, str | None]
@@ -37,8 +38,9 @@ class FileChange(msgspec.Struct):
 async def changes_of(connection: asyncpg.Connection, session_id: str) -> dict[Call, list[FileChange]]:
     """By call."""
     found: dict[Call, dict[tuple[UUID, str], FileChange]] = {}
-    records = set()
+    sources, records = set(), set()
     for row in await connection.fetch(_RANGES, session_id):
+        sources.add(row["source_id"])
         records.add(row["record_id"])
         own = found.setdefault((row["message_id"], row["call_id"]), {})
         change = own.setdefault(
@@ -46,7 +48,10 @@ async def changes_of(connection: asyncpg.Connection, session_id: str) -> dict[Ca
         )
         change.spans.append((row["start_line"], row["end_line"]))
         change.undone = change.undone and row["undone"]
-    states = {(row["record_id"], row["path"]): row for row in await connection.fetch(_STATES, sorted(records))}
+    states = {
+        (row["record_id"], row["path"]): row
+        for row in await connection.fetch(_STATES, sorted(sources), sorted(records))
+    }
     for own in found.values():
         for key, change in own.items():
             if key in states:

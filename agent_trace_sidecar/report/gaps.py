@@ -62,8 +62,8 @@ def _gaps(gaps: tuple[tuple[int, int], ...], seen: list[tuple[int, datetime]]) -
     for first, last in gaps:
         at = bisect_left(seen, first, key=lambda one: one[0])
         if 0 < at < len(seen):
-            lines = f"{last - first + 1:,} lines" if last > first else "1 line"
-            yield Loss(seen[at - 1][1], "gap", f"{lines} of the shim never came (numbers {first} to {last})")
+            events = f"{last - first + 1:,} events" if last > first else "1 event"
+            yield Loss(seen[at - 1][1], "gap", f"{events} missing (sequence numbers {first} to {last})")
 
 
 def _letter(row: asyncpg.Record) -> Loss:
@@ -71,4 +71,4 @@ def _letter(row: asyncpg.Record) -> Loss:
     told = _AT.search(line[:400])
     at = moment(int(told[1])) if told else row["seen_at"]
     text = line[:_SHOWN_CHARS].decode("utf-8", "replace")
-    return Loss(at, "dead", f"A line could not be stored: {row['reason']}", row["error"], text)
+    return Loss(at, "dead", f"An event could not be stored: {row['reason']}", row["error"], text)

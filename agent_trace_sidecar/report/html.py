@@ -63,7 +63,7 @@ def first_line(text: str, most: int = 160) -> str:
 def money(cost: float | None) -> str:
     """US dollars; small sums with the digits that tell them from nothing."""
     if cost is None:
-        return "not known"
+        return "unknown"
     if not cost:
         return "$0"
     return f"${cost:,.2f}" if cost >= 1 else f"${cost:.4f}" if cost >= 0.001 else f"${cost:.6f}"  # noqa: PLR2004

@@ -84,7 +84,7 @@ def _foot(made_at: datetime) -> Html:
             __version__,
             " at ",
             time(made_at),
-            " UTC. Secrets are masked; the page asks nobody for anything.",
+            " UTC. Secrets are masked. This page makes no network requests.",
         )
     )
 

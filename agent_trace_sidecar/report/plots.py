@@ -70,7 +70,7 @@ class Figure(NamedTuple):
         numbers = el("details", el("summary", "Numbers"), self._table(), class_="numbers", open=plot is None)
         source = el("details", el("summary", "SQL"), copy, el("pre", self.sql, id=f"sql-{name}", tabindex=0))
         words = [el("p", self.note, class_="quiet")] if self.note else []
-        shown = plot if plot is not None else el("p", "Too little for a plot.", class_="quiet")
+        shown = plot if plot is not None else el("p", "Not enough data for a plot.", class_="quiet")
         return el("figure", el("figcaption", el("h2", self.title)), shown, *words, numbers, source, id=name)
 
     def _table(self) -> Html:
@@ -100,7 +100,7 @@ def running_line(points: Sequence[tuple[datetime, float, int]]) -> Html:
             found.append(f"H{_short(x)}V{_short(_BASE - _PLOT * value / (values[-1] or 1))}")
         return "".join(found)
 
-    said = f"Cost adds up to {money(cost)} (line), tokens to {tokens:,} (area)."
+    said = f"Total cost {money(cost)} (line), total tokens {tokens:,} (area)."
     drawn = (
         el("path", d=f"{path([one[2] for one in points])}V{_BASE}Z", class_="area"),
         _axis(_WIDE),

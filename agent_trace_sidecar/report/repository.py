@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from agent_trace_sidecar.blame.authors import Origin
-from agent_trace_sidecar.blame.blame import Asking, Blame, Line, placed
+from agent_trace_sidecar.blame.blame import Asking, Blame, Line, placed, projects_of
 from agent_trace_sidecar.blame.lineage import Trail, lineage
 from agent_trace_sidecar.blame.weight import Weights
 from agent_trace_sidecar.records.fingerprints import hashes_of, line_hashes
@@ -86,14 +86,14 @@ async def gather(
     """
     checkout = await placed(connection, folder / "x")
     commit = checkout.commit(revision) if revision is not None else None
-    projects = checkout.projects()
+    projects = await projects_of(connection, checkout)
     with ManyFiles(checkout, commit) as contents:
         asking = Asking(connection, contents, projects, commit)
         known = {row["path"] for row in await connection.fetch(KNOWN, projects)}
         there = list(_chosen(checkout.files(commit) if checkout.is_git else sorted(known), paths))
         if not there:
             where = f" under {', '.join(paths)}" if paths else ""
-            raise ReportError(f"there are no files in {checkout.root}{where}" + (f" at {revision}." if commit else "."))
+            raise ReportError(f"no files in {checkout.root}{where}" + (f" at {revision}." if commit else "."))
         found = await searched(asking, contents, there, known, said)
         files, cut = await _blamed(asking, contents, found, said)
     calls = {origin.record_id: origin for file in files for origin in _origins(file)}
@@ -115,12 +115,12 @@ async def searched(asking: Asking, contents: ManyFiles, there: list[str], known:
     notes, unknown = [], dict[str, int]()
     others = [path for path in there if path not in known]
     if len(others) > MAX_SCANNED:
-        notes.append(_rest(f"{len(others) - MAX_SCANNED:,} of {len(there):,} files were not looked into"))
+        notes.append(_rest(f"{len(others) - MAX_SCANNED:,} of {len(there):,} files were not searched"))
     others = others[:MAX_SCANNED]
 
     def read() -> Iterator[tuple[str, bytes]]:
         for at, path in enumerate(others):
-            said("files looked into", at, len(others))
+            said("files searched", at, len(others))
             content = content_of(contents, path)
             unknown[path] = _count(content)
             if unknown[path] >= 0 and content:
@@ -137,7 +137,7 @@ async def _blamed(asking: Asking, contents: ManyFiles, found: Found, said: Said)
     """The lines of the files of which something is recorded."""
     files, large, total, asked = list[FileLines](), 0, 0, found.asked
     for at, path in enumerate(asked):
-        said("files asked for", at, len(asked))
+        said("files attributed", at, len(asked))
         content = content_of(contents, path)
         count = _count(content)
         if content is None or count < 0:
@@ -145,7 +145,7 @@ async def _blamed(asking: Asking, contents: ManyFiles, found: Found, said: Said)
             large += content is not None and b"\0" not in content
             continue
         if total + count > MAX_LINES:
-            left = _rest(f"{len(asked) - at:,} files are left out, as the page would have over {MAX_LINES:,} lines")
+            left = _rest(f"{len(asked) - at:,} files are left out: a page has at most {MAX_LINES:,} lines")
             return files, [left, *_too_large(large)]
         total += count
         file = await _with_trails(asking, await asking.about(path, content))
@@ -154,7 +154,7 @@ async def _blamed(asking: Asking, contents: ManyFiles, found: Found, said: Said)
             continue
         found.unknown.pop(path, None)
         files.append(file)
-    said("files asked for", len(asked), len(asked))
+    said("files attributed", len(asked), len(asked))
     return files, _too_large(large)
 
 

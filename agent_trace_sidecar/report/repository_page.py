@@ -61,13 +61,13 @@ def repository_page(found: Repository, mask: Mask, said: Said, *, contents: bool
         "files": list(maker.files(said)),
         "contents": contents,
     }
-    at = f"at {found.revision[:12]}" if found.revision else "as the files stand"
+    at = f"at {found.revision[:12]}" if found.revision else "in the working tree"
     cost = [one.cost for one in found.sessions.values() if one.cost is not None]
     summary = (
         facts(
             *(fact(_WHO[who], _lines(total[who], total.total()), key=who) for who in AUTHORS),
             fact("Sessions", f"{len(found.sessions):,}"),
-            fact("Cost of the sessions", money(sum(cost)) if cost else "not known"),
+            fact("Cost of the sessions", money(sum(cost)) if cost else "unknown"),
         ),
         share_bar(total, "Lines of the repository"),
         el("p", f"{counted(total.total(), 'line')} {at}. ", _EXPLAINED, class_="quiet"),
@@ -79,8 +79,8 @@ def repository_page(found: Repository, mask: Mask, said: Said, *, contents: bool
 
 _WHO: Final = {"ai": "AI", "mixed": "Mixed", "human": "Human", "unknown": "Unknown"}
 _EXPLAINED: Final = (
-    "AI: as a recorded call wrote it. Mixed: a person changed it in part. Human: there before the calls, or between "
-    "them. Unknown: nothing is recorded. Lines are masked like everything that is stored."
+    "AI: unchanged since a recorded call wrote it. Mixed: partly changed by a person. Human: existed before the first "
+    "call, or appeared between calls. Unknown: nothing is recorded. Secrets in the lines are masked."
 )
 
 
@@ -135,7 +135,7 @@ def _leaf(name: str, number: int, counts: Counter[str]) -> Html:
 def _share(counts: Counter[str]) -> Html:
     written, total = counts["ai"] + counts["mixed"], counts.total()
     said = f"{100 * written / total:.0f} %" if written else "·" if total else ""
-    return el("span", said, class_="share", title=f"{written:,} of {total:,} lines are the AI's or mixed")
+    return el("span", said, class_="share", title=f"{written:,} of {total:,} lines are AI or mixed")
 
 
 # -- the rest of the frame -------------------------------------------------------------------------------------
@@ -183,9 +183,9 @@ def _code() -> Html:
             el("label", "Line ", el("input", type="number", id="goto", min=1), hidden=True),
             class_="bar",
         ),
-        el("p", "Its lines are coloured by who wrote them; point at one, or use the arrow keys.", id="hint"),
+        el("p", "Lines are coloured by author; point at one, or use the arrow keys.", id="hint"),
         el("div", id="lines", role="listbox", aria_labelledby="file", hidden=True),
-        el("noscript", el("p", "The lines of the files are shown by this page's script, which is switched off.")),
+        el("noscript", el("p", "This page needs its script to show the files, but scripts are disabled.")),
         class_="code",
         aria_label="Lines",
     )
@@ -196,7 +196,7 @@ def _detail() -> Html:
         "aside",
         el("h2", "This line", id="detail-title"),
         el("button", "Close", type="button", id="close", class_="only-narrow"),
-        el("div", el("p", "Nothing is chosen.", class_="quiet"), id="detail"),
+        el("div", el("p", "No line selected.", class_="quiet"), id="detail"),
         class_="detail",
         tabindex=0,
         aria_labelledby="detail-title",
@@ -246,9 +246,7 @@ class _Maker:
     def notes(self) -> list[str]:
         """What was left out."""
         number = self._painter.left_out
-        late = (
-            f"{counted(number, 'file')} without the colours of the language, as all would take over {MAX_ALL_S:.0f} s"
-        )
+        late = f"{counted(number, 'file')} without syntax colours: all of them would take over {MAX_ALL_S:.0f} s"
         return [f"{late}: choose files or folders with --path to see them."] if number else []
 
     def _file(self, file: FileLines) -> dict[str, object]:

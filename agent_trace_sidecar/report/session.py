@@ -142,7 +142,7 @@ async def gather(connection: asyncpg.Connection, session_id: str, said: Said) ->
     """
     found = await session_facts(connection, session_id)
     if found is None:
-        raise ReportError(f"there is no session {session_id!r}; the view agent_trace_sessions lists them.")
+        raise ReportError(f"session {session_id!r} is not recorded; the view agent_trace_sessions lists all sessions.")
     facts, parents, notes = {session_id: found}, dict[str, list[str]](), list[str]()
     waiting = [found]
     while waiting:
@@ -151,7 +151,7 @@ async def gather(connection: asyncpg.Connection, session_id: str, said: Said) ->
         parents[one.session_id] = [name for name in children if name not in facts]
         for name in parents[one.session_id]:
             if len(facts) >= MAX_SESSIONS:
-                notes = [f"Only {MAX_SESSIONS} subagents are shown: ask for the others with --session."]
+                notes = [f"Only {MAX_SESSIONS} subagents are shown: report the others with --session."]
                 break
             facts[name] = (await session_facts(connection, name)) or SessionFacts(name)
             waiting.append(facts[name])
@@ -175,7 +175,7 @@ async def _items(connection: asyncpg.Connection, facts: SessionFacts) -> list[It
     prompts = await prompts_of(connection, name)
     items = [*await _said(connection, name, prompts), *await _called(connection, name)]
     for row in await connection.fetch(_STEPS, name):
-        title = f"{row['model_id'] or 'model not known'} · {row['reason'] or 'ended'}"
+        title = f"{row['model_id'] or 'unknown model'} · {row['reason'] or 'ended'}"
         items.append(
             Item(
                 row["finished_at"],
@@ -275,7 +275,7 @@ async def _with_undoing(connection: asyncpg.Connection, name: str, items: list[I
             _mark(items, back_to, row["occurred_at"], undone=False)
         if row["back_to"] is not None:
             _mark(items, row["back_to"], row["occurred_at"], undone=True)
-        title = "Undone from here back" if row["back_to"] else "What was undone came back, or was given up for good"
+        title = "Messages undone" if row["back_to"] else "Undone messages restored, or removed for good"
         more.append(Item(row["occurred_at"], "undo" if row["back_to"] else "redo", name, title))
         back_to = row["back_to"]
     for item in items:

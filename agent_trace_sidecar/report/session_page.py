@@ -32,11 +32,11 @@ _NAMES: Final = {
     "dead": "Not stored",
 }
 _FILTERS: Final = (
-    ("said", "What was said"),
+    ("said", "Prompts and answers"),
     ("calls", "Calls"),
     ("steps", "Tokens and cost"),
     ("only-failed", "Only failures"),
-    ("only-changes", "Only changes of files"),
+    ("only-changes", "Only file changes"),
 )
 
 
@@ -48,9 +48,7 @@ def session_page(found: Session, *, contents: bool) -> Page:
     everything = [item for items in found.items.values() for item in items]
     steps = sorted((item for item in everything if item.kind == "step"), key=lambda one: one.at)
     title = (root.title if contents else None) or root.session_id
-    body = join(
-        (_controls(), _plots(steps), el("section", el("h2", "What happened"), timeline, aria_label="Time line"))
-    )
+    body = join((_controls(), _plots(steps), el("section", el("h2", "Time line"), timeline, aria_label="Time line")))
     return Page(
         "session", title, _summary(found, everything), body, {"bodies": maker.bodies}, found.notes + maker.notes()
     )
@@ -64,17 +62,17 @@ def _summary(found: Session, everything: list[Item]) -> tuple[Html, ...]:
     models = sorted({item.title.partition(" · ")[0] for item in everything if item.kind == "step"})
     lasted = _span(root.started_at, root.last_event_at)
     pairs = [
-        fact("Began", root.started_at.strftime("%Y-%m-%d %H:%M UTC") if root.started_at else "not known"),
+        fact("Began", root.started_at.strftime("%Y-%m-%d %H:%M UTC") if root.started_at else "unknown"),
         fact("Took", lasted),
-        fact("Model", ", ".join(models) or "not known"),
-        fact("Cost", money(sum(costs)) if costs else "not known"),
+        fact("Model", ", ".join(models) or "unknown"),
+        fact("Cost", money(sum(costs)) if costs else "unknown"),
         fact("Tokens", f"{sum(one.tokens for one in everyone):,}"),
         fact("Calls", f"{sum(one.calls for one in everyone):,}" + (f", {failed:,} failed" if failed else "")),
-        fact("Lines of the AI", f"{sum(one.ai_lines for one in everyone):,}"),
+        fact("AI-written lines", f"{sum(one.ai_lines for one in everyone):,}"),
     ]
     if len(everyone) > 1:
         pairs.append(fact("Subagents", f"{len(everyone) - 1:,}"))
-    pairs.append(fact("Lost", counted(lost, "place") if lost else "nothing"))
+    pairs.append(fact("Missing", counted(lost, "place") if lost else "none"))
     place = " · ".join(
         part for part in (root.repository or root.worktree, root.os_user, root.host, root.session_id) if part
     )
@@ -83,7 +81,7 @@ def _summary(found: Session, everything: list[Item]) -> tuple[Html, ...]:
 
 def _span(start: datetime | None, end: datetime | None) -> str:
     if start is None or end is None:
-        return "not known"
+        return "unknown"
     seconds = (end - start).total_seconds()
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -113,9 +111,7 @@ def _plots(steps: list[Item]) -> Html:
         f"FROM agent_trace_steps WHERE session_id = '{item.session.replace(chr(39), chr(39) * 2)}' ORDER BY finished_at"
     )
     drawn = running_line(points) if len(points) > 1 else None
-    figure = Figure(
-        "Tokens and cost, running along", ("at", "tokens", "cost", "tokens so far", "cost so far"), rows, sql
-    )
+    figure = Figure("Cumulative tokens and cost", ("at", "tokens", "cost", "total tokens", "total cost"), rows, sql)
     return figure.html(drawn, "running")
 
 
@@ -136,11 +132,11 @@ class _Maker:
         notes = []
         if self._left_out:
             notes.append(
-                f"{self._left_out:,} things that happened later are left out, as a page has at most {MAX_ITEMS:,}: "
-                "agent_trace_events has them."
+                f"{self._left_out:,} later entries are left out: a page has at most {MAX_ITEMS:,}. "
+                "They are in agent_trace_events."
             )
         if self._chars > MAX_CHARS:
-            notes.append("Arguments and outputs beyond 20 MB are left out: agent_trace_events has them.")
+            notes.append("Arguments and outputs beyond 20 MB are left out; they are in agent_trace_events.")
         return notes
 
     def timeline(self, session: str) -> Html:
@@ -178,7 +174,7 @@ class _Maker:
             self._cost, self._tokens = self._cost + item.cost, self._tokens + item.tokens
             yield el("span", item.title, class_="quiet")
             spent = f"{item.tokens:,} tokens, {money(item.cost)}"
-            so_far = f"so far {self._tokens:,} tokens, {money(self._cost)}"
+            so_far = f"total {self._tokens:,} tokens, {money(self._cost)}"
             yield el("span", spent, " · ", el("strong", so_far), class_="spent")
         else:
             yield from self._opening(item, marks)
@@ -232,7 +228,7 @@ def _change(change: FileChange) -> Iterator[Html | str]:
     yield el("span", change.path, class_="mono")
     if change.old_path:
         yield el("span", f" moved from {change.old_path}", class_="mono")
-    yield f" {counted(change.lines, 'line')}: {spans}{more} · known by {change.method} "
+    yield f" {counted(change.lines, 'line')}: {spans}{more} · evidence: {change.method} "
     if change.undone:
         yield _badge("undone", "undone")
 

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from agent_trace_sidecar.blame.blame import Asking, placed
+from agent_trace_sidecar.blame.blame import Asking, placed, projects_of
 from agent_trace_sidecar.report.repository import KNOWN, Said, content_of, searched
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, ManyFiles, checkout_of
 
@@ -174,14 +174,14 @@ async def _living(
 ) -> tuple[Counter[tuple[str, str]], list[str]]:
     """Count the lines of a checkout that stand, by day of writing and model; each once, however often it was copied."""
     lines, seen = Counter[tuple[str, str]](), set()
-    projects = checkout.projects()
+    projects = await projects_of(connection, checkout)
     known = {row["path"] for row in await connection.fetch(KNOWN, projects)}
     with ManyFiles(checkout, None) as contents:
         asking = Asking(connection, contents, projects, None)
         there = checkout.files(None) if checkout.is_git else sorted(known)
         files = await searched(asking, contents, there, known, said)
         for at, path in enumerate(files.asked):
-            said("files asked for surviving lines", at, len(files.asked))
+            said("files checked for surviving lines", at, len(files.asked))
             content = content_of(contents, path)
             if content is None or b"\0" in content:
                 continue
@@ -191,4 +191,4 @@ async def _living(
                     continue
                 seen.add(origin)
                 lines[line.at.date().isoformat(), line.model_id or "unknown"] += 1
-    return lines, [f"{note.partition(':')[0]}; their lines count as gone." for note in files.notes]
+    return lines, [f"{note.partition(':')[0]}; their lines count as lost." for note in files.notes]

@@ -29,15 +29,15 @@ def since_page(found: Since, until: datetime) -> Page:
     is_known = bool(found.surviving.folders)
     summary = facts(
         fact("AI lines written", f"{written:,}"),
-        fact("Surviving", f"{living:,}" if is_known else "not known"),
-        fact("Cost per surviving line", money(cost / living) if living else "not known"),
+        fact("Surviving", f"{living:,}" if is_known else "unknown"),
+        fact("Cost per surviving line", money(cost / living) if living else "unknown"),
         fact("Calls", f"{calls:,}"),
         fact("Failed", f"{failed:,}" + (f" · {100 * failed / calls:.1f} %" if calls else "")),
         fact("Secrets masked", f"{sum(int(row['masked'] or 0) for row in found.secrets.rows):,}"),
     )
     notes = [*found.notes, *_unread(found)]
     return Page(
-        "since", f"The AI's work since {found.since.day} {found.since:%B %Y}", (summary,), join(figures), {}, notes
+        "since", f"AI-written code since {found.since.day} {found.since:%B %Y}", (summary,), join(figures), {}, notes
     )
 
 
@@ -49,7 +49,7 @@ def _unread(found: Since) -> Iterator[str]:
     if missing:
         names = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")  # noqa: PLR2004
         yield (
-            f"What survives of {names} is not known: no checkout of it is on this machine where it was recorded. "
+            f"Surviving lines of {names} are unknown: this machine has no checkout at the recorded path. "
             "Name one with --repo."
         )
 
@@ -109,10 +109,10 @@ def _there(found: Since) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, s
 def _explained(found: Since) -> str:
     read = sorted(set(found.surviving.folders.values()))
     if not read:
-        return "Not known: no repository could be read. Name one with --repo."
+        return "Unknown: no repository could be read. Name one with --repo."
     return (
-        f"A line survives when blame finds it as the AI wrote it, in {', '.join(read)} as the files stand. Lines that "
-        "the AI wrote over its own count as written twice."
+        f"A line survives if blame finds it unchanged in the working tree of {', '.join(read)}. Lines that "
+        "the AI rewrote count as written twice."
     )
 
 
@@ -125,7 +125,7 @@ def _by_model(found: Since) -> Html:
     drawn = [(model, (float(count), float(living[model]))) for model, count in written.most_common(MAX_BARS)]
     texts = [f"{row[1]} written, {row[2]} surviving" for row in rows[:MAX_BARS]]
     figure = Figure(
-        "AI lines by model, where they could be looked for",
+        "Surviving AI lines by model (readable repositories)",
         ("model", "written", "surviving"),
         rows,
         f"{found.written_there.sql};\n-- surviving: agent-trace-sidecar stats --by model",
@@ -145,7 +145,7 @@ def _by_repository(found: Since) -> Html:
     for row in found.repositories.rows:
         name = _name(found, row)
         is_known = row["project"] in found.surviving.folders
-        said = f"{living[row['project']]:,}" if is_known else "not known"
+        said = f"{living[row['project']]:,}" if is_known else "unknown"
         shown.append((name, (float(row["lines"]), float(living[row["project"]]))))
         values.append(f"{row['lines']:,} written, {said} surviving" if is_known else f"{row['lines']:,} written")
         rows.append((name, f"{row['lines']:,}", said))
@@ -176,7 +176,7 @@ def _cost(found: Since) -> Html:
         ("model", "cost", "surviving lines", "per line"),
         rows,
         found.costs.sql,
-        "The whole cost of the sessions that wrote in the repositories that could be read, what is gone included.",
+        "Total cost of the sessions that wrote in the readable repositories, including lines that are lost.",
     )
     texts = [row[3] for row in rows[:MAX_BARS]]
     return figure.html(bars(drawn[:MAX_BARS], texts, ("cost",), ("s0",)) if rows else None, "cost")

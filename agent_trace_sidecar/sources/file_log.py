@@ -11,6 +11,7 @@ from uuid import NAMESPACE_URL, uuid5
 import msgspec
 
 from agent_trace_sidecar.limits import MAX_LINE_BYTES, READ_BYTES
+from agent_trace_sidecar.limits.files import open_regular
 from agent_trace_sidecar.records.rows import LogName
 from agent_trace_sidecar.redaction import Redactor
 from agent_trace_sidecar.sources.cursor import LineCursor, masked_by
@@ -29,11 +30,11 @@ class FileLog:
         Raises:
             OSError: it can't be read, or is no regular file.
         """
-        self._file = path.open("rb")
+        self._file = open_regular(path)
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             self._file.close()
-            raise OSError(0, "it is no regular file; pipe it into `agent-trace-sidecar run`")
+            raise OSError(0, "not a regular file; pipe it into `agent-trace-sidecar run`")
         head = zlib.crc32(self._file.read(_HEAD_BYTES).partition(b"\n")[0])
         name = f"agent-trace-sidecar:file:{socket.gethostname()}:{path.resolve()}:{head:08x}"
         self.name = LogName(uuid5(NAMESPACE_URL, name), "file", socket.gethostname(), str(path))

@@ -30,6 +30,7 @@ _TURNED: Final = r"(?:[.-](?:[0-9][0-9T:._-]*|old))?"
 _IN_FOLDER: Final = re.compile(r"[^.].*\.jsonl" + _TURNED)
 _CLOSED: Final = ".done.jsonl"
 """How the shim's names end once it has closed a file."""
+_MAX_LINKS: Final = 1000
 _ORDER: Final = re.compile(rb'"(seq|at)":(\d{1,16})[,}]')
 
 Key = tuple[int, int]
@@ -45,30 +46,39 @@ class Seen(NamedTuple):
     mtime_ns: int
     uid: int
     """Whose it is."""
+    follow: bool
+    """Whether the name may be a link."""
 
 
-def look(paths: Sequence[Path]) -> list[Seen]:
-    """Every log in these folders, and these files with what rotation made of them; what can't be read is not there."""
-    return [seen for path in paths for name in _names(path) if (seen := _stat(name)) is not None]
+def look(paths: Sequence[Path], links: set[str] | None = None) -> list[Seen]:
+    """Every log in these folders, and these files with what rotation made of them; what can't be read is not there.
+
+    A link is followed where it was named. One that is found may have been laid by somebody who may not read what it
+    leads to: it is left alone, and put into `links`.
+    """
+    found = (one for path in paths for one in _names(path))
+    return [seen for name, named in found if (seen := _stat(name, links, follow=named)) is not None]
 
 
-def _names(path: Path) -> Iterator[str]:
-    if path.is_dir():
-        folder, pattern = path, _IN_FOLDER
-    else:
-        folder, pattern = path.parent, re.compile(re.escape(path.name) + _TURNED)
-    with suppress(OSError), os.scandir(folder) as entries:
-        yield from sorted(entry.path for entry in entries if pattern.fullmatch(entry.name))
+def _names(path: Path) -> Iterator[tuple[str, bool]]:
+    """Names of logs, and whether it is the very one that was given."""
+    is_folder = path.is_dir()
+    pattern = _IN_FOLDER if is_folder else re.compile(re.escape(path.name) + _TURNED)
+    with suppress(OSError), os.scandir(path if is_folder else path.parent) as entries:
+        for entry in sorted((entry for entry in entries if pattern.fullmatch(entry.name)), key=lambda one: one.name):
+            yield entry.path, not is_folder and entry.name == path.name
 
 
-def _stat(name: str) -> Seen | None:
+def _stat(name: str, links: set[str] | None, *, follow: bool) -> Seen | None:
     try:
-        status = os.stat(name)  # noqa: PTH116 - a Path for every file of every look would double its cost
+        status = os.stat(name, follow_symlinks=follow)  # noqa: PTH116 - a Path for every file would double the cost
     except OSError:
         return None
+    if stat.S_ISLNK(status.st_mode) and links is not None and len(links) < _MAX_LINKS:
+        links.add(name)
     if not stat.S_ISREG(status.st_mode):
         return None
-    return Seen(name, (status.st_dev, status.st_ino), status.st_size, status.st_mtime_ns, status.st_uid)
+    return Seen(name, (status.st_dev, status.st_ino), status.st_size, status.st_mtime_ns, status.st_uid, follow)
 
 
 class Descriptors:
@@ -93,7 +103,7 @@ class Descriptors:
         if file not in self._open:
             if file.path is None:
                 raise FileNotFoundError(file.label)
-            self.keep(file, open_log(file.path, file.key))
+            self.keep(file, open_log(file.path, file.key, follow=file.follow))
         self._open.move_to_end(file)
         return self._open[file]
 
@@ -113,13 +123,13 @@ class Descriptors:
             self.close(file)
 
 
-def open_log(path: str, key: Key) -> int:
+def open_log(path: str, key: Key, *, follow: bool) -> int:
     """Open a file to read; never waits, as opening a pipe would.
 
     Raises:
-        OSError: it can't be opened, or is not the file of this device and inode.
+        OSError: it can't be opened, is a link that is not to be followed, or not the file of this device and inode.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
     status = os.fstat(fd)
     if (status.st_dev, status.st_ino) != key:
         os.close(fd)
@@ -138,6 +148,7 @@ class TailFile:
         self._searched = 0
         self.key = seen.key
         self.uid = seen.uid
+        self.follow = seen.follow
         self.path: str | None = seen.path
         """Its name at the moment; None when it has none among those we look at."""
         self.label = seen.path
@@ -305,6 +316,7 @@ class Tail:
         file = self._files.get(seen.key)
         if file is not None:
             file.path = file.label = seen.path
+            file.follow = seen.follow
             if file.stamp != (seen.size, seen.mtime_ns):
                 file.intact()
             if file.replaced:
@@ -337,7 +349,7 @@ class Tail:
         if not seen.size:
             return None
         try:
-            fd = open_log(seen.path, seen.key)
+            fd = open_log(seen.path, seen.key, follow=seen.follow)
         except OSError:
             return None
         try:

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from agent_trace_sidecar.limits.files import open_regular
 from agent_trace_sidecar.opencode.wire import mend_escapes
 from agent_trace_sidecar.records.trace import InvalidRecordError, Reading, TraceError, read_record
 from agent_trace_sidecar.redaction import Redacted, Redactor
@@ -60,7 +61,7 @@ def traces(file: Path, redactor: Redactor) -> Iterator[Traced | Unread]:
 
 def entries(file: Path) -> Iterator[Entry]:
     """The records of a file as they stand there; errors as for `traces`."""
-    with file.open("rb") as opened:
+    with open_regular(file) as opened:
         other = _OTHERS.get(form_of(opened.read(HEAD_BYTES)))
         if other is not None:
             raise TraceFileError(other)

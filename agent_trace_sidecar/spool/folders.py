@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Final
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from agent_trace_sidecar.limits.files import private_folder, state_folder
+
 SPOOL_FOLDER: Final = "spool"
 """In the state folder: where the spools are."""
 _FOLDER: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[0-9a-f]{8}")
@@ -32,7 +34,7 @@ def trouble(root: Path) -> str:
     """Why no spool can be made below `root`; empty when nothing is known to be in the way."""
     place = next(path for path in (root, *root.parents) if path.exists())
     if not place.is_dir():
-        return f"{place} is no folder"
+        return f"{place} is not a folder"
     return "" if os.access(place, os.W_OK | os.X_OK) else f"{place} can't be written"
 
 
@@ -65,7 +67,9 @@ def extent(folder: Path) -> tuple[int, int]:
 def create(folder: Path) -> int:
     """Make a spool's folder and its lock. It gets its name when it is locked: nobody takes it for a dead one's."""
     newborn = folder.with_name(f".{folder.name}")
-    newborn.mkdir(mode=0o700, parents=True, exist_ok=True)
+    state_folder(folder.parent.parent)
+    private_folder(folder.parent)
+    private_folder(newborn)
     fd = lock(newborn)
     try:
         newborn.rename(folder)

@@ -9,10 +9,14 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
+from agent_trace_sidecar.limits.files import read_whole, write_whole
 from agent_trace_sidecar.records.rows import Counts
+
+_MAX_BYTES: Final = 64 * 1024
 
 
 @dataclass(slots=True)
@@ -96,7 +100,7 @@ class HealthFile:
     def read(self) -> HealthReport | None:
         """The last report, None when there is none that can be read."""
         try:
-            return msgspec.json.decode((self._folder / "health.json").read_bytes(), type=HealthReport)
+            return msgspec.json.decode(read_whole(self._folder / "health.json", _MAX_BYTES).data, type=HealthReport)
         except (OSError, ValueError):
             return None
 
@@ -107,7 +111,7 @@ class HealthFile:
     def shipped_to(self) -> int | None:
         """What `mark_shipped` said last."""
         try:
-            return int((self._folder / "shipped").read_bytes())
+            return int(read_whole(self._folder / "shipped", _MAX_BYTES).data)
         except (OSError, ValueError):
             return None
 
@@ -117,7 +121,5 @@ class HealthFile:
             (self._folder / "shipped").unlink()
 
     def _replace(self, name: str, data: bytes) -> None:
-        new = self._folder / f"{name}.new"
         with contextlib.suppress(OSError):
-            new.write_bytes(data)
-            new.replace(self._folder / name)
+            write_whole(self._folder / name, data, durable=False)

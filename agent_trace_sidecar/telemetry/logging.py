@@ -13,6 +13,8 @@ from collections.abc import MutableMapping
 from functools import cached_property
 from typing import Any, Final, Protocol
 
+from agent_trace_sidecar.limits.text import printable
+
 _MAX_BYTES: Final = 4096
 """A pipe that says it is writable takes this much without blocking (PIPE_BUF)."""
 
@@ -36,7 +38,7 @@ class _NonBlockingWriter:
         """Write one line if it can be written at once."""
         if self._dropped:
             message += f" dropped_log_lines={self._dropped}"
-        data = message.encode(errors="replace")[: _MAX_BYTES - 1] + b"\n"
+        data = printable(message).encode(errors="replace")[: _MAX_BYTES - 1] + b"\n"
         if try_write(self._fd, data):
             self._dropped = 0
         else:

@@ -98,41 +98,41 @@ class Metrics:
         missing = sum(m for m, _ in self._gaps.values()) + self._gone[0]
         lost = sum(n for _, n in self._gaps.values()) + self._gone[1]
         blocks = [
-            _block(PREFIX + "build_info", "gauge", "The version that runs here.", [({"version": version}, 1)]),
+            _block(PREFIX + "build_info", "gauge", "Version of the sidecar.", [({"version": version}, 1)]),
             _block(
                 PREFIX + "healthy",
                 "gauge",
-                "1 when lines reach the database, 0 when not.",
+                "1 while events reach the database, else 0.",
                 [({}, int(self._healthy()))],
             ),
             _block(
                 PREFIX + "events_total",
                 "counter",
-                "Lines committed, by what became of them.",
+                "Events committed, by outcome.",
                 _by("outcome", self._outcomes),
             ),
             _block(
                 PREFIX + "lag_seconds",
                 "gauge",
-                "Age of the oldest line not in the database.",
+                "Age of the oldest event that is not in the database.",
                 [({}, max(0.0, now - oldest))],
             ),
             _block(PREFIX + "spool_bytes", "gauge", "Size of this sidecar's spool.", [({}, spool)]),
             _block(
                 PREFIX + "spool_unshipped_bytes",
                 "gauge",
-                "Bytes of the spool that are not in the database.",
+                "Undelivered bytes of the spool.",
                 [({}, unshipped)],
             ),
             self._flushes(),
             _block(PREFIX + "retries_total", "counter", "Failed attempts, by cause.", _by("cause", self._retries)),
             _block(
-                PREFIX + "dead_letters_total", "counter", "Lines that could not be stored.", _by("reason", self._dead)
+                PREFIX + "dead_letters_total", "counter", "Events that could not be stored.", _by("reason", self._dead)
             ),
-            _block(PREFIX + "missing_lines", "gauge", "Lines missing by their numbers.", [({}, missing)]),
-            _block(PREFIX + "lost_lines", "gauge", "Lines that shims say they had to give up.", [({}, lost)]),
+            _block(PREFIX + "missing_lines", "gauge", "Missing sequence numbers.", [({}, missing)]),
+            _block(PREFIX + "lost_lines", "gauge", "Events that shims dropped.", [({}, lost)]),
             _block(PREFIX + "secrets_masked_total", "counter", "Secrets masked, by rule.", _by("rule", self._masked)),
-            _block("process_start_time_seconds", "gauge", "When this process started.", [({}, self._started_at)]),
+            _block("process_start_time_seconds", "gauge", "Start time of the process.", [({}, self._started_at)]),
             _block("process_cpu_seconds_total", "counter", "CPU time used.", [({}, sum(os.times()[:2]))]),
         ]
         return "".join(blocks).encode()

@@ -3,7 +3,7 @@
 What is seen rides along with the line into the spool, so an outage of the database changes nothing. Nothing in here
 writes or follows a link out of the worktree. One process is started for a step that changed files and has calls that
 may have changed them: git, to read objects, bounded in time and output. A repository is somebody else's work: files are
-read by `files` and `sqlite` alone, and all of it under a deadline (`watched`).
+read by `limits.files` and `limits.sqlite` alone, and all of it under a deadline (`watched`).
 """
 
 from agent_trace_sidecar.workspace.observer import Observer

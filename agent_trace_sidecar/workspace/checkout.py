@@ -3,18 +3,26 @@
 Content is read through git's own plumbing, without its filters, text conversion or the user's external programs.
 """
 
-import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from agent_trace_sidecar.workspace.files import NotRegularError, TooLargeError, read_small, read_whole
+from agent_trace_sidecar.limits import processes
+from agent_trace_sidecar.limits.files import NotRegularError, TooLargeError, read_small, read_whole
+from agent_trace_sidecar.workspace.git import SAFE
 from agent_trace_sidecar.workspace.revision import common_dir
 
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 _TIMEOUT_S: Final = 30
+_MAX_OUTPUT_BYTES: Final = 256 * 1024 * 1024
+"""Of the names of all files, or of one file's content."""
+_NOTHING_TO_RUN: Final = tuple(
+    word
+    for setting in ("core.fsmonitor=false", "core.hooksPath=/dev/null", "core.sshCommand=false", "credential.helper=")
+    for word in ("-c", setting)
+)
 
 
 class CheckoutError(Exception):
@@ -51,6 +59,12 @@ class Checkout(NamedTuple):
             return [kept, *places]
         roots = self._git("rev-list", "--max-parents=0", "--all").decode(errors="replace").split()
         return [*sorted(roots), *places]
+
+    @property
+    def is_shallow(self) -> bool:
+        """Whether the history is cut off, so that the first commit is not known."""
+        folder = common_dir(self.root) if self.is_git else None
+        return folder is not None and (folder / "shallow").exists()
 
     def content(self, path: str, revision: str | None) -> bytes | None:
         """A file's bytes at a revision, in the worktree without one; None where there is no such file inside of it.
@@ -96,7 +110,7 @@ class Checkout(NamedTuple):
                 )
             except CheckoutError:
                 pass
-        raise CheckoutError(f"there is no revision {revision!r} here.")
+        raise CheckoutError(f"unknown revision {revision!r}.")
 
     def commits(self, wanted: str) -> list[str]:
         """All commits of a range such as `A..B`, and of its first end: changes are recorded at the commit before.
@@ -107,7 +121,9 @@ class Checkout(NamedTuple):
         try:
             return self._git("rev-list", "--boundary", "--end-of-options", wanted).decode().replace("-", "").split()
         except CheckoutError:
-            raise CheckoutError(f"{wanted!r} is no range of revisions here, e.g. main..topic.") from None
+            raise CheckoutError(
+                f"{wanted!r} is not a range of revisions of this repository, e.g. main..topic."
+            ) from None
 
     def commits_after(self, revision: str, path: str) -> list[str]:
         """The commits after a revision that changed a file, the first of them first.
@@ -173,24 +189,21 @@ class Checkout(NamedTuple):
         listing = ("ls-tree", "-r", "-z", "--name-only", "--full-tree", revision) if revision else here
         return [name for name in self._git(*listing).decode(errors="replace").split("\0") if name]
 
-    def _git(self, *arguments: str, given: bytes | None = None, fine: Sequence[int] = (0,)) -> bytes:
-        command = _command(self.root, *arguments)
+    def _git(self, *arguments: str, given: bytes = b"", fine: Sequence[int] = (0,)) -> bytes:
         try:
-            done = subprocess.run(
-                command,
-                check=False,
-                capture_output=True,
-                timeout=_TIMEOUT_S,
+            done = processes.run(
+                _command(*arguments),
+                cwd=self.root,
                 env=_environment(),
-                input=given or b"",
+                given=given,
+                timeout_s=_TIMEOUT_S,
+                max_bytes=_MAX_OUTPUT_BYTES,
             )
-        except FileNotFoundError:
-            raise CheckoutError("git is not on PATH.") from None
-        except subprocess.TimeoutExpired:
-            raise CheckoutError(f"git {arguments[0]} took more than {_TIMEOUT_S} s.") from None
-        if done.returncode not in fine:
+        except processes.ProcessError as exc:
+            raise CheckoutError(f"git {arguments[0]} {exc}.") from None
+        if done.code not in fine:
             raise _GitError(f"git {arguments[0]} failed.")
-        return done.stdout
+        return done.output
 
 
 class ManyFiles:
@@ -239,29 +252,26 @@ class ManyFiles:
             self._git = None
 
     def _started(self) -> "subprocess.Popen[bytes]":
-        command = _command(self.root, "cat-file", "--batch")
         try:
-            return subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=_environment(),
-            )
-        except FileNotFoundError:
-            raise CheckoutError("git is not on PATH.") from None
+            return processes.piped(_command("cat-file", "--batch"), cwd=self.root, env=_environment())
+        except processes.ProcessError as exc:
+            raise CheckoutError(f"git cat-file {exc}.") from None
 
 
 def _too_large(path: str) -> CheckoutError:
     return CheckoutError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB.")
 
 
-def _command(root: Path, *arguments: str) -> list[str]:
-    return ["git", "--no-pager", "-c", "core.fsmonitor=false", "-C", str(root), *arguments]
+def _command(*arguments: str) -> list[str]:
+    """Git with the user's own settings, and without what a repository's could make it run."""
+    git = processes.find("git")
+    if git is None:
+        raise CheckoutError("git is not on PATH.")
+    return [git, "--no-pager", "--literal-pathspecs", *_NOTHING_TO_RUN, *arguments]
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    return {**processes.environment(), **SAFE}
 
 
 def checkout_of(file: Path) -> Checkout:

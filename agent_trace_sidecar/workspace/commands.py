@@ -19,10 +19,73 @@ _BACKGROUND: Final = re.compile(r"(?<![&>|\d])&(?![&>])|\b(?:nohup|setsid|disown
 _WRITES: Final = re.compile(r"(?<![0-9&])>(?!&)|[0-9]>(?!&|\s*/dev/null)|`|\$\(|\btee\b")
 _PARTS: Final = re.compile(r"&&|\|\||[;|\n]")
 _READERS: Final = frozenset(
-    ["cat", "cd", "cut", "date", "df", "diff", "dirname", "basename", "du", "echo", "expr", "false", "file", "grep", "egrep", "fgrep", "head", "hostname", "id", "ls", "md5sum", "nl", "od", "printenv", "printf", "ps", "pwd", "readlink", "realpath", "rg", "seq", "sha256sum", "sleep", "stat", "tail", "test", "tr", "tree", "true", "type", "uname", "wc", "which", "whoami"]
+    [
+        "cat",
+        "cd",
+        "cut",
+        "date",
+        "df",
+        "diff",
+        "dirname",
+        "basename",
+        "du",
+        "echo",
+        "expr",
+        "false",
+        "file",
+        "grep",
+        "egrep",
+        "fgrep",
+        "head",
+        "hostname",
+        "id",
+        "ls",
+        "md5sum",
+        "nl",
+        "od",
+        "printenv",
+        "printf",
+        "ps",
+        "pwd",
+        "readlink",
+        "realpath",
+        "rg",
+        "seq",
+        "sha256sum",
+        "sleep",
+        "stat",
+        "tail",
+        "test",
+        "tr",
+        "tree",
+        "true",
+        "type",
+        "uname",
+        "wc",
+        "which",
+        "whoami",
+    ]
 )
 _GIT_READERS: Final = frozenset(
-    ["blame", "branch", "cat-file", "describe", "diff", "grep", "log", "ls-files", "ls-tree", "reflog", "remote", "rev-list", "rev-parse", "shortlog", "show", "status", "version"]
+    [
+        "blame",
+        "branch",
+        "cat-file",
+        "describe",
+        "diff",
+        "grep",
+        "log",
+        "ls-files",
+        "ls-tree",
+        "reflog",
+        "remote",
+        "rev-list",
+        "rev-parse",
+        "shortlog",
+        "show",
+        "status",
+        "version",
+    ]
 )
 
 

@@ -1,10 +1,9 @@
 """Lines that a command brought from elsewhere instead of writing them; pure.
 
-By `cp`, `mv`, `git show HEAD~1:file > file`, `git apply -R` or a script, whatever its name: what counts is that the text
-was there before. Lines are brought where a source has them one after the other: all that is new in the file, or a run
-with at least `LEAST` lines that say something. Sources are the files that the step took away or changed, the files that a
-command names, all files of the step's first snapshot with the very same content, and versions of the file itself that
-git has.
+By `cp`, `mv`, `git show HEAD~1:file > file`, `git apply -R` or a script: what counts is that the text was there before.
+Lines are brought where a source has them one after the other: all that is new in the file, or a run with at least
+`LEAST` lines that say something. Sources are the files that the step took away or changed, the files that a command
+names, all files of the step's first snapshot with the very same content, and versions of the file itself that git has.
 """
 
 from collections import defaultdict

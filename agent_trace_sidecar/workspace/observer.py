@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from agent_trace_sidecar import opencode
+from agent_trace_sidecar.limits import files
 from agent_trace_sidecar.opencode.events import (
     CallDone,
     CallFailed,
@@ -35,7 +36,7 @@ from agent_trace_sidecar.records.content import Content, text_lines
 from agent_trace_sidecar.records.ranges import attributed, deleted, observed
 from agent_trace_sidecar.records.retold import Retold
 from agent_trace_sidecar.records.trace import relative_path
-from agent_trace_sidecar.workspace import commands, files
+from agent_trace_sidecar.workspace import commands
 from agent_trace_sidecar.workspace.places import Place, Projects, place_of, session_root
 from agent_trace_sidecar.workspace.revision import Revisions
 from agent_trace_sidecar.workspace.rewrites import Rewrites
@@ -91,7 +92,9 @@ class Observer:
         self._repositories = Repositories(revisions)
         self._rewrites = Rewrites(revisions)
         self._steps = Steps()
-        self._finisher = Finisher(data_home, self._rewrites, self._judged, self._secret, clock, self._repository)
+        self._finisher = Finisher(
+            data_home, self._rewrites, self._judged, self._secret, clock=clock, repository=self._repository
+        )
         self._projects = Projects()
         self._retold = Retold()
         self._asked: OrderedDict[tuple[str, str], str] = OrderedDict()

@@ -9,10 +9,10 @@ import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from agent_trace_sidecar.limits.files import read_small
 from agent_trace_sidecar.opencode.wire import Envelope, Repository
 from agent_trace_sidecar.records.trace import relative_path
 from agent_trace_sidecar.workspace import git
-from agent_trace_sidecar.workspace.files import read_small
 from agent_trace_sidecar.workspace.revision import common_dir
 
 _MAX_PARENTS: Final = 40

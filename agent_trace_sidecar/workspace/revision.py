@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 from typing import Final
 
+from agent_trace_sidecar.limits.files import read_part, read_small
 from agent_trace_sidecar.opencode.wire import VcsObserved
-from agent_trace_sidecar.workspace.files import read_part, read_small
 
 _MAX_PARENTS: Final = 40
 _MAX_SYMREFS: Final = 5

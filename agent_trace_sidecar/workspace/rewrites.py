@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from agent_trace_sidecar.limits.files import read_part, read_small
 from agent_trace_sidecar.records.content import text_lines
 from agent_trace_sidecar.workspace import git
-from agent_trace_sidecar.workspace.files import read_part, read_small
 from agent_trace_sidecar.workspace.revision import Revisions, common_dir, git_dir
 from agent_trace_sidecar.workspace.snapshot import TreeChange
 from agent_trace_sidecar.workspace.steps import Heads, Step

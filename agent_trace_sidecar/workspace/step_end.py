@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from agent_trace_sidecar.limits import files
 from agent_trace_sidecar.opencode.wire import CallChange, FileChange, Observed, Repository, Uncovered
 from agent_trace_sidecar.records.content import Content, text_lines
-from agent_trace_sidecar.workspace import files
 from agent_trace_sidecar.workspace.copies import copied, with_moves
 from agent_trace_sidecar.workspace.places import Place
 from agent_trace_sidecar.workspace.rewrites import Rewrites
@@ -35,6 +35,7 @@ class Finisher:
         rewrites: Rewrites,
         judged: Callable[[str, list[bytes], float], Content],
         secret: Callable[[str], bool],
+        *,
         clock: Callable[[], float],
         repository: Callable[[Place], Repository | None],
     ) -> None:
@@ -64,7 +65,7 @@ class Finisher:
         return self._result(steps, step, self._snapshots.compare(step.root, step.tree, tree), finished_ms)
 
     def patched(self, steps: Steps, step: Step, listed: Sequence[str], finished_ms: float) -> Observed | None:
-        """The same for a step that was aborted: OpenCode lists the files, and they hold now what they held at its end."""
+        """The same for a step that was aborted: the files that OpenCode lists hold now what they held at its end."""
         if not may_say_more(step):
             return None
         prefix = step.root.rstrip("/") + "/"

@@ -7,22 +7,21 @@ rely on; where that program is missing, the git repository it may share the fold
 """
 
 import os
-import shutil
-import subprocess
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Final
 
+from agent_trace_sidecar.limits import processes
+from agent_trace_sidecar.limits.files import read_part, read_small
+from agent_trace_sidecar.limits.sqlite import first_row
 from agent_trace_sidecar.opencode.wire import VcsObserved
-from agent_trace_sidecar.workspace.files import read_part, read_small
 from agent_trace_sidecar.workspace.revision import Revisions
-from agent_trace_sidecar.workspace.sqlite import first_row
 
 JJ_TIMEOUT_S: Final = 1.0
 _MAX_PARENTS: Final = 40
 _MAX_KEPT: Final = 64
+_MAX_JJ_BYTES: Final = 4096
 _HG_NODE_BYTES: Final = 20
 _HG_V2: Final = b"dirstate-v2\n"
 _JJ: Final = ("--ignore-working-copy", "--no-pager", "--color=never", "log", "--no-graph", "-r", "@", "-T", "change_id")
@@ -99,32 +98,19 @@ def _svn_revision(database: Path) -> str | None:
 
 def _ask_jj(folder: Path) -> str | None:
     """The change id of the working copy, without taking a new snapshot of it."""
-    program = _program()
+    program = processes.find("jj")
     if program is None:
         return None
+    env = {"PATH": processes.search_path(), "HOME": os.devnull, "JJ_CONFIG": os.devnull, "LC_ALL": "C"}
     try:
-        done = subprocess.run(
+        done = processes.run(
             [program, "-R", str(folder), *_JJ],
             cwd=folder / ".jj",
-            env={
-                "PATH": os.environ.get("PATH", os.defpath),
-                "HOME": os.devnull,
-                "JJ_CONFIG": os.devnull,
-                "LC_ALL": "C",
-            },
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=JJ_TIMEOUT_S,
-            check=False,
+            env=env,
+            timeout_s=JJ_TIMEOUT_S,
+            max_bytes=_MAX_JJ_BYTES,
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except processes.ProcessError:
         return None
-    text = done.stdout.decode(errors="replace").strip()
-    return text if done.returncode == 0 and text.isalpha() else None
-
-
-@cache
-def _program() -> str | None:
-    """The program from an absolute folder of PATH: the working directory may be the user's project."""
-    folders = [folder for folder in os.get_exec_path() if folder.startswith("/")]
-    return shutil.which("jj", path=os.pathsep.join(folders)) if folders else None
+    text = done.output.decode(errors="replace").strip()
+    return text if done.code == 0 and text.isalpha() else None

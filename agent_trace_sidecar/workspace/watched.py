@@ -7,9 +7,9 @@ from typing import Final
 import msgspec
 
 from agent_trace_sidecar.limits import OBSERVE_S
+from agent_trace_sidecar.limits.watchdog import LateError, Watchdog
 from agent_trace_sidecar.opencode.wire import Observed
 from agent_trace_sidecar.workspace.observer import Observer, worth_a_look
-from agent_trace_sidecar.workspace.watchdog import LateError, Watchdog
 
 UNOBSERVED: Final = msgspec.json.encode(Observed(late=True))
 

@@ -11,6 +11,7 @@ const SHIM = path.join(HERE, "..", "index.js");
 const FAKE = path.join(HERE, "fake-sidecar");
 const OURS = ["AGENT_TRACE_SIDECAR", "AGENT_TRACE_ENABLED", "AGENT_TRACE_LOG_DIR", "FROM_HOST", "PATH", "TMPDIR"];
 const MKFIFO = execFileSync("which", ["mkfifo"], { encoding: "utf8" }).trim();
+const VERSION = JSON.parse(fs.readFileSync(path.join(HERE, "..", "package.json"), "utf8")).version;
 let modules = 0;
 
 /** Waits until `get` gives something true, and returns it. */
@@ -284,7 +285,8 @@ function programs(folder, names) {
 }
 
 const RUN = ["run"];
-const UVX = ["agent-trace-sidecar", "run"];
+const ARGS = ["agent-trace-sidecar", "run"];
+const UVX = [`agent-trace-sidecar@${VERSION}`, "run"];
 const LAUNCH = [
   // what is there, AGENT_TRACE_SIDECAR, option, the program that runs, its arguments
   [{ a: "ack", b: "ack", "agent-trace-sidecar": "ack" }, "a x 'y z'", "b", "a", ["x", "y z"]],
@@ -292,10 +294,13 @@ const LAUNCH = [
   [{ a: "ack" }, "/absolute/a", undefined, "a", RUN],
   [{ b: "ack", "agent-trace-sidecar": "ack" }, "missing", "b", "b", RUN],
   [{ b: "ack", "agent-trace-sidecar": "ack" }, undefined, ["b", "x y"], "b", ["x y"]],
-  [{ b: "ack", "agent-trace-sidecar": "ack" }, undefined, "b agent-trace-sidecar", "b", UVX],
+  [{ b: "ack", "agent-trace-sidecar": "ack" }, undefined, "b agent-trace-sidecar", "b", ARGS],
   [{ "agent-trace-sidecar": "ack", uvx: "ack" }, undefined, undefined, "agent-trace-sidecar", RUN],
-  [{ uvx: "ack", python3: "ack" }, "", undefined, "uvx", UVX],
-  [{ uvx: "exit", python3: "ack" }, undefined, undefined, "python3", ["-m", "agent_trace_sidecar", "run"]],
+  [{ uvx: "ack", python3: "ack" }, "", undefined, "python3", ["-I", "-m", "agent_trace_sidecar", "run"]],
+  [{ uvx: "ack" }, "uvx", undefined, "uvx", UVX],
+  [{ uvx: "ack" }, "uvx agent-trace-sidecar", undefined, "uvx", UVX],
+  [{ uvx: "ack" }, undefined, ["uvx", "--offline", "agent-trace-sidecar", "run"], "uvx", ["--offline", ...UVX]],
+  [{ uvx: "ack" }, "uvx agent-trace-sidecar==1 run", undefined, "uvx", ["agent-trace-sidecar==1", "run"]],
 ];
 
 test("the launch order", async (t) => {
@@ -306,12 +311,13 @@ test("the launch order", async (t) => {
     await open("/p", { command: option });
     await eventually(() => lines().length === 1, `${program} gets hello`);
     assert.deepEqual(starts().at(-1).argv.slice(2), [program, ...args]);
+    assert.equal(starts().at(-1).cwd, "/"); // never the project
   }
 });
 
 test("with no sidecar there is one warning in OpenCode's log, and then silence", async (t) => {
   const { folder, open, logged, starts } = await shim(t, { AGENT_TRACE_SIDECAR: undefined });
-  process.env.PATH = programs(folder, { uvx: "exit" });
+  process.env.PATH = programs(folder, { uvx: "ack", python3: "exit" });
   const hooks = await open("/a");
   await eventually(() => logged.length, "a warning");
   assert.equal(starts().length, 3);

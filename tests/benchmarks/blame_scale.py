@@ -28,6 +28,7 @@ RANGES_OF_A_CALL: Final = 2
 PATH: Final = "src/large.py"
 _AT_ONCE: Final = 500_000
 _START: Final = datetime(2026, 1, 1, tzinfo=UTC)
+_SOURCE: Final = UUID(int=1)
 _TARGET_S: Final = 1.0
 _GROWTH: Final = 1.5
 """How many times as long blame may take when the store has ten times as many rows: a logarithm's growth, and noise."""
@@ -35,9 +36,10 @@ _GROWTH: Final = 1.5
 # Rows of others: half a thousand bytes of hashes for each state, eight keys. Ranges per state: two.
 _OTHERS: Final = (
     """
-    INSERT INTO agent_trace_file_states (record_id, recorded_at, project, worktree, path, kind, before_hashes,
-                                         after_hashes, line_keys)
-    SELECT md5(i::text)::uuid, timestamptz '2026-01-01' + i * interval '1 second', 'project' || i % 1000,
+    INSERT INTO agent_trace_file_states (source_id, record_id, recorded_at, project, worktree, path, kind,
+                                         before_hashes, after_hashes, line_keys)
+    SELECT md5((i / 5000)::text)::uuid, md5(i::text)::uuid, timestamptz '2026-01-01' + i * interval '1 second',
+           'project' || i % 1000,
            '/w' || i % 1000,
            CASE WHEN i % 50 = 0 THEN 'src/large.py' ELSE 'src/file' || i % 997 || '.py' END, 'update',
            decode(repeat(md5(i::text), 16), 'hex'), decode(repeat(md5(i::text), 16), 'hex'),
@@ -45,9 +47,10 @@ _OTHERS: Final = (
     FROM generate_series({first}, {last}) AS i
     """,
     """
-    INSERT INTO agent_trace_ranges (record_id, recorded_at, path, start_line, end_line, contributor, model_id,
-                                    session_id, method, message_id, call_id, tool, project, line_hashes, line_tokens)
-    SELECT md5(i::text)::uuid, timestamptz '2026-01-01' + i * interval '1 second',
+    INSERT INTO agent_trace_ranges (source_id, record_id, recorded_at, ordinal, path, start_line, end_line, contributor,
+                                    model_id, session_id, method, message_id, call_id, tool, project, line_hashes,
+                                    line_tokens)
+    SELECT md5((i / 5000)::text)::uuid, md5(i::text)::uuid, timestamptz '2026-01-01' + i * interval '1 second', n,
            CASE WHEN i % 50 = 0 THEN 'src/large.py' ELSE 'src/file' || i % 997 || '.py' END, 10 * n, 10 * n + 7, 'ai',
            'anthropic/claude-x', 'ses_' || i / 40, 'snapshot', 'msg_' || i / 4, 'call_' || i, 'edit',
            'project' || i % 1000,
@@ -142,15 +145,16 @@ def _record(
 ) -> tuple[FileStateRow, list[RangeRow]]:
     """The rows of one call; the place is project and worktree."""
     project, worktree = place
-    ranges = []
+    ranges: list[RangeRow] = []
     record_id, at = UUID(int=call + 1), _START + timedelta(minutes=call)
     for start, own in spans:
         ranges.append(
             RangeRow(
-                record_id, at, PATH, start, start + len(own) - 1, None, "ai", "anthropic/claude-x", "ses", "snapshot",
-                "msg", f"call_{call}", "edit", project, line_hashes(own), packed_tokens(own),
+                _SOURCE, record_id, at, len(ranges), project, worktree, PATH, start, start + len(own) - 1, None, "ai",
+                "anthropic/claude-x", "ses", "msg", f"call_{call}", "edit", "snapshot", line_hashes(own),
+                packed_tokens(own),
             )
         )  # fmt: skip
     written = [line for _, own in spans for line in own]
     keys = line_keys(project, line_hashes(written), packed_tokens(written))
-    return FileStateRow(record_id, at, project, worktree, PATH, None, "update", *vectors, keys), ranges
+    return FileStateRow(_SOURCE, record_id, at, project, worktree, PATH, None, "update", *vectors, keys), ranges

@@ -1,12 +1,12 @@
-"""A fifth set: one line for each position in which nothing but a password or a key can stand, human values and words too."""
+"""One line for each position in which nothing but a password or a key can stand, human values and words too."""
 
-# ruff: noqa: E501, RUF001 - a form is read as one line, and some are in Chinese
+# ruff: noqa: RUF001 - a form is read as one line, and some are in Chinese
 
 import random
 from collections.abc import Iterator
 from typing import Final
 
-from tests.benchmarks.redaction_fourth import filled
+from tests.benchmarks.redaction_blind_forms import filled
 
 POSITIONS: Final = (
     'password = "{W}"',

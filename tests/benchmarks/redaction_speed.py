@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from agent_trace_sidecar.redaction import Redactor
-from agent_trace_sidecar.redaction.memory import Memory
+from agent_trace_sidecar.redaction.known_values import Memory
 
 _RECORDINGS = Path(__file__).parents[1] / "data" / "recordings"
 _HOSTILE_BYTES = 5_000_000

@@ -30,15 +30,17 @@ TABLES: Final = (
     "agent_trace_file_states",
 )
 _LARGE: Final = """
-INSERT INTO agent_trace_dedupe SELECT {id}, {at} FROM generate_series({first}::bigint, {last}) AS i;
+INSERT INTO agent_trace_dedupe SELECT {source}, {id}, {at} FROM generate_series({first}::bigint, {last}) AS i;
 INSERT INTO agent_trace_events
 SELECT {id}, {at}, {source}, i % 5000, 'ses_' || i / 150, 'msg_' || i / 8, 'call_' || i % 7, 'message.part.updated',
        'bash', jsonb_build_object('directory', '/home/dev/project', 'input', jsonb_build_object('event',
            jsonb_build_object('type', 'message.part.updated', 'id', 'evt_' || i, 'properties', jsonb_build_object(
                'text', repeat(md5(i::text), 12), 'sessionID', 'ses_' || i / 150))))
 FROM generate_series({first}::bigint, {last}) AS i;
-INSERT INTO agent_trace_ranges (record_id, recorded_at, path, start_line, end_line, contributor, session_id, method)
-SELECT {id}, {at}, 'src/module_' || i % 3000 || '.py', i % 400 + 1, i % 400 + 9, 'ai', 'ses_' || i / 150, 'diff'
+INSERT INTO agent_trace_ranges (source_id, record_id, recorded_at, ordinal, path, start_line, end_line, contributor,
+                                session_id, method)
+SELECT {source}, {id}, {at}, 0, 'src/module_' || i % 3000 || '.py', i % 400 + 1, i % 400 + 9, 'ai',
+       'ses_' || i / 150, 'diff'
 FROM generate_series({first}::bigint, {last}, 40) AS i;
 """
 _ID: Final = (

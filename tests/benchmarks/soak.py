@@ -373,7 +373,7 @@ def _bounds(run: Soak, watch: Watch, small: bool) -> list[str]:
 
 def _print(run: Soak, ledger: Ledger, watch: Watch, seconds: float, say: Callable[[str], None]) -> None:
     say(f"\nseconds {seconds:.0f}, sidecars {run.shim.starts}, connections {run.proxy.accepted}")
-    say(f"issued {ledger.issued}, given up by the shim {ledger.given_up}: {dict(ledger.by_kind)}")
+    say(f"issued {ledger.issued}, dropped by the shim {ledger.given_up}: {dict(ledger.by_kind)}")
     say(f"stored {ledger.stored}, duplicate {ledger.duplicate}, dead {ledger.dead}")
     say(f"peak RSS {watch.peak_rss / 2**20:.1f} MiB, peak spool {watch.peak_folder / 2**20:.1f} MiB")
     say("RSS by minute, MiB: " + " ".join(f"{rss / 2**20:.0f}" for _, rss in watch.rss))

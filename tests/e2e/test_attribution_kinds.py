@@ -389,7 +389,8 @@ def test_an_aborted_turn_and_a_command_in_the_background(site: Site) -> None:
         Step(
             [
                 bash(
-                    "(until test -e ignored/go; do sleep 0.1; done; echo late >> b.py; touch ignored/gone) > /dev/null 2>&1 &"
+                    "(until test -e ignored/go; do sleep 0.1; done; echo late >> b.py; touch ignored/gone) "
+                    ">/dev/null 2>&1 &"
                 )
             ]
         ),

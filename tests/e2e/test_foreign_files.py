@@ -216,9 +216,7 @@ def test_a_range_without_lines_claims_and_counts_nothing(
 ) -> None:
     """Its record is kept."""
     commit(project, "a.ts", WIN)
-    assert "1 records stored, 0 were there already; the lines of 0 of 1" in tool.imported(
-        tool.record("a.ts", span(*bounds))
-    )
+    assert "1 records stored, 0 already stored; lines of 0 of 1" in tool.imported(tool.record("a.ts", span(*bounds)))
     assert "a" not in tool.authors("a.ts")
     assert fetch(migrated_url, "SELECT count(*) FROM agent_trace_ranges")[0][0] == 0
     assert len(tool.exported()) == 1
@@ -294,7 +292,7 @@ def test_every_field_is_given_back(project: Project, tool: Tool) -> None:
     by_version = {one["version"]: one for one in tool.exported()}
     assert by_version["0.2.0"] == record
     assert by_version["0.1.0"]["metadata"]["io.opencode.foreign_id"] == "trace-17"
-    assert "0 records stored, 2 were there already" in tool.imported(record, foreign_id)
+    assert "0 records stored, 2 already stored" in tool.imported(record, foreign_id)
 
 
 def test_an_escaped_backslash_before_u0000_is_no_nul(project: Project, tool: Tool) -> None:

@@ -211,7 +211,7 @@ def test_a_session_is_told_from_its_prompt_to_its_last_answer(browser: Browser, 
         assert page.text("h1") == "Discounts for the price list"
         head = dict(zip(page.texts(".facts dt"), page.texts(".facts dd"), strict=True))
         assert head["Model"] == "anthropic/claude-sonnet-4-5"
-        assert head["Lost"] == "nothing"
+        assert head["Missing"] == "none"
         told = page.texts(".timeline > .item")
         assert "Add discounts to the price list, with tests." in told[0]
         calls = page.evaluate("[...document.querySelectorAll('.item.call .head strong')].map(e => e.textContent)")
@@ -295,7 +295,7 @@ def test_every_plot_has_its_numbers_and_the_sql_behind_them(browser: Browser, si
         page.evaluate("navigator.clipboard.writeText = () => Promise.reject(new Error('forbidden'))")
         page.click("#cost [data-copy]")
         page.evaluate("new Promise(setTimeout)")
-        assert page.text("#live") == "Selected: copy it with the keyboard."
+        assert page.text("#live") == "Selected: copy with the keyboard."
         assert page.evaluate("String(getSelection())").startswith("SELECT coalesce(model_id")
         assert is_quiet(page)
 
@@ -316,10 +316,10 @@ def test_the_page_of_a_span_is_accessible(browser: Browser, since: Path) -> None
         (("--since", "soon"), 2, "no age and no day"),
         (("--session", "x", "--rev", "HEAD"), 2, "go with --repo alone"),
         (("--repo", ".", "--output", "."), 2, "is a folder"),
-        (("--session", "ses_none"), 1, "there is no session 'ses_none'"),
-        (("--repo", "nowhere"), 1, "nowhere is no folder."),
-        (("--repo", ".", "--rev", "no-such"), 1, "there is no revision 'no-such' here."),
-        (("--repo", ".", "--path", "no/such"), 1, "there are no files in"),
+        (("--session", "ses_none"), 1, "session 'ses_none' is not recorded"),
+        (("--repo", "nowhere"), 1, "nowhere is not a folder."),
+        (("--repo", ".", "--rev", "no-such"), 1, "unknown revision 'no-such'."),
+        (("--repo", ".", "--path", "no/such"), 1, "no files in"),
         (("--repo", ".", "--output", "no/such/folder.html"), 1, "can't be written: No such file or directory."),
     ],
 )

@@ -43,7 +43,7 @@ FORBIDDEN_TO_WRITERS = (
 FORBIDDEN_TO_READERS = (
     "DELETE FROM agent_trace_events",
     "UPDATE agent_trace_records SET contributor = 'human'",
-    "INSERT INTO agent_trace_dedupe VALUES ('01a201d0-0000-7000-8000-000000000001', '2026-01-01')",
+    "INSERT INTO agent_trace_dedupe VALUES (gen_random_uuid(), gen_random_uuid(), 'now')",
     "CREATE TABLE agent_trace_more (x int)",
 )
 
@@ -120,8 +120,8 @@ def test_a_writer_stores_everything_and_can_do_nothing_else(roles: Roles, tmp_pa
 def test_a_writer_voids_restores_and_replaces_what_a_record_says(roles: Roles, tmp_path: Path) -> None:
     """What undoing and a step's end need: without these rights the recording would stand still."""
     assert command(tmp_path, roles.url("writer"), "replay", str(RECORDINGS / "apply-patch.jsonl")).returncode == 0
-    (row,) = fetch(roles.server.url, "SELECT record_id, recorded_at, session_id FROM agent_trace_records")
-    event = EventRow(UUID(int=1), row["recorded_at"], UUID(int=2), 1, None, None, None, "x", None, "{}")
+    (row,) = fetch(roles.server.url, "SELECT source_id, record_id, recorded_at, session_id FROM agent_trace_records")
+    event = EventRow(UUID(int=1), row["recorded_at"], row["source_id"], 1, None, None, None, "x", None, "{}")
     undone = Void(row["session_id"], "", None, onward=True, at=row["recorded_at"], restore=False)
 
     def voided() -> int:
@@ -172,13 +172,13 @@ def test_what_a_superuser_has_made_becomes_the_owners(postgres_servers: Postgres
     server = postgres_servers.own(migrated=False)
     try:
         files = migration_files()
-        execute(server.url, *(sql for _, sql in files[:5]))
+        execute(server.url, *(sql for _, sql in files[:2]))
         roles = Roles(server)
         roles.apply()
         done = command(tmp_path, roles.url("owner"), "migrate")
         assert done.returncode == 0, done.stderr
-        assert [f"applied {version}" for version, _ in files[5:]] == done.stdout.splitlines()[: len(files) - 5]
-        execute(roles.url("owner"), files[4][1], files[7][1])
+        assert [f"applied {version}" for version, _ in files[2:]] == done.stdout.splitlines()[: len(files) - 2]
+        execute(roles.url("owner"), *(sql for _, sql in files))
         roles.apply()
         assert command(tmp_path, roles.url("writer"), "replay", str(RECORDINGS / "apply-patch.jsonl")).returncode == 0
         assert fetch(roles.url("reader"), "SELECT count(*) AS n FROM agent_trace_calls")[0]["n"] > 0

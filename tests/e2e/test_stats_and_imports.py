@@ -99,11 +99,11 @@ def test_blame_json_has_what_others_build_on(project: Project, commands: Command
 
 def test_a_question_that_has_no_answer_is_one_sentence(project: Project, commands: Commands) -> None:
     """With exit code 1."""
-    assert "there is no file nothing.py" in commands.run("blame", "nothing.py", code=1)
-    assert "there is no revision" in commands.run("blame", "README", "--rev", "nowhere", code=1)
+    assert "nothing.py does not exist" in commands.run("blame", "nothing.py", code=1)
+    assert "unknown revision" in commands.run("blame", "README", "--rev", "nowhere", code=1)
     (project.root / "b.bin").write_bytes(b"\0\1")
     assert "binary" in commands.run("blame", "b.bin", code=1)
-    assert "no range" in commands.run("export", "--range", "nowhere..else", code=1)
+    assert "not a range" in commands.run("export", "--range", "nowhere..else", code=1)
 
 
 def test_stats_count_what_lives_and_what_is_lost(project: Project, commands: Commands) -> None:
@@ -170,7 +170,7 @@ def test_an_import_is_stored_once(project: Project, commands: Commands, tmp_path
     (tmp_path / "one.jsonl").write_text(json.dumps(record) + "\n" + json.dumps(record) + "\n")
     (tmp_path / "two.json").write_text(json.dumps([record], indent=2))
     commands.run("import", str(tmp_path / "one.jsonl"), str(tmp_path / "two.json"))
-    assert "0 records stored, 1 were there already" in commands.run("import", str(tmp_path / "two.json"))
+    assert "0 records stored, 1 already stored" in commands.run("import", str(tmp_path / "two.json"))
     assert fetch(migrated_url, "SELECT count(*) FROM agent_trace_ranges")[0][0] == 1
 
 
@@ -224,7 +224,7 @@ def test_an_export_can_be_imported_elsewhere(project: Project, commands: Command
     assert [json.loads(line)["vcs"]["revision"] for line in ranged] == [first, second]
     assert commands.run("export", "--range", f"{second}..HEAD").splitlines() == everything[1:]
     (tmp_path / "all.jsonl").write_text("\n".join(everything))
-    assert "0 records stored, 2 were there already" in commands.run("import", str(tmp_path / "all.jsonl"))
+    assert "0 records stored, 2 already stored" in commands.run("import", str(tmp_path / "all.jsonl"))
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ def test_shipped_and_closed_files_are_removed_when_told_so(migrated_url: str, tm
     (logs / "link.done.jsonl").symlink_to(target)
     (logs / "a.1.done.jsonl").write_bytes(writer.lines(5))
     (logs / "a.2.jsonl").write_bytes(writer.lines(5))
-    arguments = (logs, "--remove-shipped", "--keep-seconds", "0.5")
+    arguments = (logs, logs / "link.done.jsonl", "--remove-shipped", "--keep-seconds", "0.5")
     with tailing(env_of(tmp_path, migrated_url), tmp_path / "said", *arguments) as tail:
         all_stored(migrated_url, [writer])
         eventually(lambda: not (logs / "a.1.done.jsonl").exists(), 10, "the closed file is removed")

@@ -295,6 +295,6 @@ def test_status_tells_that_no_spool_can_be_made(env: dict[str, str], tmp_path: P
     """Where no sidecar can say so, as it has no folder to say it in."""
     assert status(env)[1]["spool_trouble"] == ""
     (tmp_path / "state").write_text("in the way")
-    assert "is no folder" in status(env)[1]["spool_trouble"]
+    assert "is not a folder" in status(env)[1]["spool_trouble"]
     text = subprocess.run(sidecar_command("status"), env=env, capture_output=True, text=True, check=False).stdout
     assert "can take no lines" in text

@@ -40,6 +40,8 @@ class FakeModel:
     base_url: str
     scripts: dict[str, Sequence[Step]] = field(default_factory=dict)
     title: str = "A session"
+    usage: tuple[int, int] = (10, 5)
+    """Tokens of a request and of its answer."""
     requests: list[dict[str, Any]] = field(default_factory=list)
 
     def script(self, marker: str, *steps: Step) -> None:
@@ -103,13 +105,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"data: [DONE]\n\n")
 
     def _send(self, request: Mapping[str, Any], choice: Mapping[str, Any]) -> None:
+        asked, answered = self.server.model.usage
         chunk = {
             "id": "chatcmpl-1",
             "object": "chat.completion.chunk",
             "created": 1_700_000_000,
             "model": request.get("model"),
             "choices": [{"index": 0, **choice}],
-            "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+            "usage": {"prompt_tokens": asked, "completion_tokens": answered, "total_tokens": asked + answered},
         }
         self.wfile.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
 

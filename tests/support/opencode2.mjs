@@ -51,4 +51,4 @@ for (const { event, hook, payload } of steps) {
 }
 await cleanup();
 await new Promise((resolve) => setImmediate(resolve));
-console.log(JSON.stringify({ registered }));
+console.log(JSON.stringify({ registered, timers: process.getActiveResourcesInfo().filter((it) => it === "Timeout").length }));

@@ -211,7 +211,7 @@ def showcase(url: str) -> Iterator[Showcase]:
     with fake_model() as model, opencode(model) as oc:
         oc.env["AGENT_TRACE_DATABASE_URL"] = url
         oc.env["AGENT_TRACE_STATE_DIR"] = str(oc.folder / "state")
-        oc.config["provider"] = _providers(model)
+        oc.config["provider"] = providers(model)
         shown = Showcase(oc, model, url, oc.project("shop", FILES))
         oc.git(shown.project, "remote", "add", "origin", "https://git.example.com/shop.git")
         done = shown.command("init", ".")
@@ -219,7 +219,7 @@ def showcase(url: str) -> Iterator[Showcase]:
         yield shown
 
 
-def _providers(model: FakeModel) -> dict[str, Any]:
+def providers(model: FakeModel) -> dict[str, Any]:
     """The models with what they cost, in dollars for a million tokens."""
     found: dict[str, Any] = {}
     for name, (asked, answered) in _COSTS.items():

@@ -18,7 +18,7 @@ from agent_trace_sidecar.config import PREFIX, Config, load
 from agent_trace_sidecar.telemetry.metrics import Metrics
 from tests.support.envelopes import DATA, RECORDINGS
 from tests.support.markdown import ROOT, anchors, blocks, links, pages, prose, section, table
-from tests.support.postgres import PostgresServers, fetch
+from tests.support.postgres import PostgresServers, execute, fetch
 
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
@@ -75,6 +75,13 @@ def test_links_between_pages_resolve(page: Path) -> None:
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+@PAGES
+def test_named_files_exist(page: Path) -> None:
+    """Files of the project that a sentence names from its root."""
+    named = re.findall(r"`((?:agent_trace_sidecar|deploy|docs|migrations|opencode-shim|tests)/[\w./-]*)`", prose(page))
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 def calls(script: str) -> Iterator[list[str]]:
@@ -210,6 +217,15 @@ def test_every_view_is_documented_with_its_columns(recordings_url: str) -> None:
             views.setdefault(row["name"], []).append(row["col"])
     documented = table(section(DOCS / "tables.md", "Views"))
     assert {name: re.findall(r"`(\w+)`", cells[1]) for name, cells in documented.items()} == views
+
+
+def test_the_statements_for_uninstalling_leave_nothing(migrated_url: str) -> None:
+    """As they are printed, by whoever owns the tables."""
+    (script,) = [block.text for block in blocks(DOCS / "upgrade-and-uninstall.md") if block.language == "sql"]
+    execute(migrated_url, *script.split(";\n")[:-1])
+    left = "SELECT relname FROM pg_class WHERE relname LIKE 'agent\\_trace%' UNION ALL "
+    left += "SELECT proname FROM pg_proc WHERE proname LIKE 'agent\\_trace%'"
+    assert fetch(migrated_url, left) == []
 
 
 COOKBOOK = DOCS / "sql-cookbook.md"

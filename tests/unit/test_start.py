@@ -33,7 +33,7 @@ def test_what_few_runs_need_is_loaded_by_those(loaded: set[str], module: str) ->
 
 def test_the_stages_are_loaded(loaded: set[str]) -> None:
     """Else the test above would say nothing."""
-    assert {"agent_trace_sidecar.pipeline.intake", "agent_trace_sidecar.redaction.rulebook", "asyncpg"} <= loaded
+    assert {"agent_trace_sidecar.pipeline.intake", "agent_trace_sidecar.redaction.scanner", "asyncpg"} <= loaded
 
 
 def test_help_loads_no_settings_and_no_command() -> None:

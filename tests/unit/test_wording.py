@@ -1,6 +1,7 @@
 """What users read is in the field's terms: no phrase that readers have stumbled over."""
 
 import argparse
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,16 @@ def helps() -> Iterator[tuple[str, str]]:
         yield name, command.format_help()
 
 
+def strings() -> Iterator[tuple[str, str]]:
+    """The texts in the program: messages, hints and pages, but no docstrings."""
+    for file in sorted((ROOT / "agent_trace_sidecar").rglob("*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
+                yield f"{file.relative_to(ROOT)}:{node.lineno}", node.value
+
+
 def test_phrases_are_found() -> None:
     """So the tests below look at what they should."""
     assert BANNED.search("That is no range: say what you mean.")
@@ -43,3 +54,8 @@ def test_documentation_is_in_the_fields_terms(page: Path) -> None:
 def test_help_is_in_the_fields_terms() -> None:
     """Of every command and option."""
     assert [(name, found[0]) for name, text in helps() if (found := BANNED.search(" ".join(text.split())))] == []
+
+
+def test_messages_are_in_the_fields_terms() -> None:
+    """Errors, hints, status and pages."""
+    assert [(where, found[0]) for where, text in strings() if (found := BANNED.search(" ".join(text.split())))] == []

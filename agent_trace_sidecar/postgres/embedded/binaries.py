@@ -5,15 +5,17 @@ import functools
 import importlib.util
 import os
 import re
-import shutil
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from agent_trace_sidecar.limits import processes
+
 _NOBODY: Final = 65534
 _OLDEST_MAJOR: Final = 13
+_SHORT_S: Final = 20.0
+_SHORT_BYTES: Final = 64 * 1024
 
 
 class EmbeddedError(Exception):
@@ -38,7 +40,7 @@ def find_binaries(environ: Mapping[str, str]) -> Iterator[Binaries]:
     """
     named = environ.get("AGENT_TRACE_PG_BIN")
     if named:
-        found = _installation(Path(named).expanduser())
+        found = _installation(Path(named).expanduser().absolute())
         if found is None:
             raise EmbeddedError(
                 f"AGENT_TRACE_PG_BIN is {named}, but there are no initdb, pg_ctl and postgres (version {_OLDEST_MAJOR} "
@@ -61,7 +63,7 @@ def _places(environ: Mapping[str, str]) -> Iterator[Iterable[Path]]:
         spec = importlib.util.find_spec(package)
         for root in (spec.submodule_search_locations or ()) if spec else ():
             yield Path(root).glob("pginstall*/bin")
-    on_path = shutil.which("initdb", path=environ.get("PATH", os.defpath))
+    on_path = processes.find("initdb", environ)
     if on_path:
         yield [Path(on_path).resolve().parent]
     for base, pattern in (
@@ -75,16 +77,22 @@ def _places(environ: Mapping[str, str]) -> Iterator[Iterable[Path]]:
         yield Path(base).glob(pattern)
 
 
+def _short_run(command: list[str]) -> processes.Finished:
+    return processes.run(
+        command, cwd=Path("/"), env=processes.environment(), timeout_s=_SHORT_S, max_bytes=_SHORT_BYTES
+    )
+
+
 @functools.cache
 def _installation(folder: Path) -> Binaries | None:
     """Return the installation in `folder` when it is complete, runs here and is new enough."""
     if not all(os.access(folder / name, os.X_OK) for name in ("initdb", "pg_ctl", "postgres")):
         return None
     try:
-        version = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None  # made for another machine or without its libraries: as if it were not there
-    match = re.search(r"(\d+)", version.stdout)
+        version = _short_run([str(folder.absolute() / "postgres"), "--version"])
+    except processes.ProcessError:
+        return None  # made for another machine: as if it were not there
+    match = re.search(rb"(\d+)", version.output) if version.code == 0 else None
     return Binaries(folder, int(match[1])) if match and int(match[1]) >= _OLDEST_MAJOR else None
 
 
@@ -95,6 +103,19 @@ class Identity:
     prefix: tuple[str, ...]
     owner: int
     """Numeric id, as we see it, that must own the server's files."""
+
+    def command(self, program: Path | str, *arguments: str) -> list[str]:
+        """The command that runs a program under this id.
+
+        Raises:
+            EmbeddedError: what changes the id is not on PATH.
+        """
+        if not self.prefix:
+            return [str(program), *arguments]
+        changer = processes.find(self.prefix[0])
+        if changer is None:
+            raise EmbeddedError(f"{self.prefix[0]} is not on PATH: Postgres does not run as root without it")
+        return [changer, *self.prefix[1:], str(program), *arguments]
 
 
 IN_NAMESPACE: Final = Identity(("unshare", "--user", f"--map-user={_NOBODY}", f"--map-group={_NOBODY}", "--"), owner=0)
@@ -120,8 +141,8 @@ def server_identity() -> Identity:
     if os.geteuid() != 0:
         return Identity((), os.geteuid())
     for identity in (IN_NAMESPACE, AS_NOBODY):
-        with contextlib.suppress(OSError):
-            if subprocess.run([*identity.prefix, "true"], capture_output=True, check=False).returncode == 0:
+        with contextlib.suppress(processes.ProcessError, EmbeddedError):
+            if _short_run(identity.command("/bin/sh", "-c", ":")).code == 0:
                 return identity
     raise EmbeddedError(
         "Postgres does not run as root, and neither unshare nor setpriv works here: "

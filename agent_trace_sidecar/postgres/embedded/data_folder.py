@@ -1,20 +1,14 @@
 """The files of an embedded server: who may see them, who owns them, and which process says it serves them."""
 
 import os
-import stat
-import subprocess
 from pathlib import Path
+from typing import Final
 
-from agent_trace_sidecar.postgres.embedded.binaries import EmbeddedError
+from agent_trace_sidecar.limits import processes
+from agent_trace_sidecar.limits.files import read_part, read_small, write_whole
 
-
-def private_folder(folder: Path) -> None:
-    """Make sure that `folder` is there, is ours and is closed to others; a name in /tmp may have been taken."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        raise EmbeddedError(f"{folder} belongs to someone else: remove it, or use another AGENT_TRACE_STATE_DIR")
-    folder.chmod(0o700)
+_MAX_BYTES: Final = 64 * 1024
+_PS_S: Final = 5.0
 
 
 def own(folder: Path, owner: int) -> None:
@@ -30,7 +24,7 @@ def own(folder: Path, owner: int) -> None:
 def postmaster(data: Path) -> int | None:
     """Return the process that serves `data`: the one of its pid file, if that is really a server of this folder."""
     try:
-        pid = int((data / "postmaster.pid").read_text().split("\n", 1)[0])
+        pid = int(read_small(data / "postmaster.pid").split("\n", 1)[0])
     except (OSError, ValueError):
         return None
     command = _command_line(pid)
@@ -41,13 +35,20 @@ def _command_line(pid: int) -> str:
     """Return the command line of a process, empty when there is none or it is a zombie."""
     if Path("/proc/self/cmdline").exists():
         try:
-            return Path(f"/proc/{pid}/cmdline").read_text("utf-8", "surrogateescape").replace("\0", " ")
+            return os.fsdecode(read_part(Path(f"/proc/{pid}/cmdline"), _MAX_BYTES)).replace("\0", " ")
         except OSError:
             return ""
-    listed = subprocess.run(
-        ["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    return listed.stdout
+    ps = processes.find("ps")
+    if ps is None:
+        return ""
+    command = [ps, "-ww", "-o", "command=", "-p", str(pid)]
+    try:
+        listed = processes.run(
+            command, cwd=Path("/"), env=processes.environment(), timeout_s=_PS_S, max_bytes=_MAX_BYTES
+        )
+    except processes.ProcessError:
+        return ""
+    return os.fsdecode(listed.output)
 
 
 def disown_pid_file(data: Path) -> None:
@@ -58,8 +59,6 @@ def disown_pid_file(data: Path) -> None:
     tells Postgres about shared memory that may still be in use.
     """
     file = data / "postmaster.pid"
-    try:
-        rest = file.read_text().partition("\n")[2]
-    except FileNotFoundError:
-        return
-    file.write_text(f"{os.getpid()}\n{rest}")
+    text = read_part(file, _MAX_BYTES)
+    if text:
+        write_whole(file, b"%d\n%b" % (os.getpid(), text.partition(b"\n")[2]))

@@ -29,7 +29,6 @@ import shutil
 import signal
 import socket
 import struct
-import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -38,6 +37,8 @@ from types import TracebackType
 from typing import Final, Self
 from urllib.parse import quote
 
+from agent_trace_sidecar.limits import processes
+from agent_trace_sidecar.limits.files import private_folder, read_part
 from agent_trace_sidecar.postgres.embedded.binaries import (
     Binaries,
     EmbeddedError,
@@ -45,7 +46,7 @@ from agent_trace_sidecar.postgres.embedded.binaries import (
     find_binaries,
     server_identity,
 )
-from agent_trace_sidecar.postgres.embedded.data_folder import disown_pid_file, own, postmaster, private_folder
+from agent_trace_sidecar.postgres.embedded.data_folder import disown_pid_file, own, postmaster
 
 USER: Final = "agent_trace"
 DATABASE: Final = "agent_trace"
@@ -56,8 +57,6 @@ _LONGEST_SOCKET_PATH: Final = 103
 """Bytes; what fits into `sun_path` with its NUL is 107 on Linux and 103 on macOS."""
 _LARGEST_LOG: Final = 1 << 20
 _POLL_S: Final = 0.02
-
-_INHERITED_VARIABLES: Final = ("PATH", "HOME", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 _SETTINGS: Final[Mapping[str, str]] = {
     "listen_addresses": "",
@@ -208,7 +207,7 @@ class EmbeddedPostgres:
         while not self._answers():
             if time.monotonic() > end:
                 raise EmbeddedError(
-                    f"the embedded Postgres did not answer within {self._deadline_s:g} s: look into {self.log}, "
+                    f"the embedded Postgres did not answer within {self._deadline_s:g} s: see {self.log}, "
                     "then start again"
                 )
             with self._lock("server.lock") as free:
@@ -251,13 +250,13 @@ class EmbeddedPostgres:
         own(making, identity.owner)
         sync = ["--no-sync"] if self._settings.get("fsync") == "off" else []
         self._run(
-            [*identity.prefix, str(binaries.folder / "initdb"), "-D", str(making), "-U", USER, "-A", "trust",
-             "--encoding=UTF8", "--no-locale", *sync],
+            identity.command(binaries.folder / "initdb", "-D", str(making), "-U", USER, "-A", "trust",
+                             "--encoding=UTF8", "--no-locale", *sync),
             "could not create the embedded database",
             lock,
         )  # fmt: skip
         self._run(
-            [*identity.prefix, str(binaries.folder / "postgres"), "--single", "-D", str(making), "postgres"],
+            identity.command(binaries.folder / "postgres", "--single", "-D", str(making), "postgres"),
             "could not create the embedded database",
             lock,
             stdin=f"CREATE DATABASE {DATABASE}\n",
@@ -279,8 +278,8 @@ class EmbeddedPostgres:
         options = " ".join(shlex.quote(f"--{name}={value}") for name, value in settings.items())
         seconds = max(1, int(end - time.monotonic()))
         self._run(
-            [*identity.prefix, str(binaries.folder / "pg_ctl"), "start", "-w", "-t", str(seconds), "-D", str(data),
-             "-l", str(self.log), "-o", options],
+            identity.command(binaries.folder / "pg_ctl", "start", "-w", "-t", str(seconds), "-D", str(data),
+                             "-l", str(self.log), "-o", options),
             "the embedded Postgres does not start",
             lock,
         )  # fmt: skip
@@ -291,21 +290,24 @@ class EmbeddedPostgres:
         It inherits `server.lock`: if we are killed meanwhile, the next start waits until it has ended.
         """
         # It may live long: it gets neither the PG* variables, meant for the user's own servers, nor anyone's secrets.
-        environ = {name: os.environ[name] for name in _INHERITED_VARIABLES if name in os.environ}
         with self.log.open("ab") as log:
             self.log.chmod(0o600)
             before = log.tell()
-            done = subprocess.run(
-                command, input=stdin.encode(), stdout=log, stderr=log, env={**environ, "LC_ALL": "C"}, check=False,
-                start_new_session=True, cwd="/", pass_fds=(lock,),
-            )  # fmt: skip
-        if done.returncode != 0:
-            raise EmbeddedError(f"{what}: {self._last_complaint(before)}; all of it is in {self.log}")
+            code = processes.run_logged(
+                command,
+                cwd=Path("/"),
+                env={**processes.environment(), "LC_ALL": "C"},
+                log=log,
+                given=stdin.encode(),
+                pass_fds=(lock,),
+            )
+        if code != 0:
+            raise EmbeddedError(f"{what}: {self._last_complaint(before)}; the full log is {self.log}")
 
     def _last_complaint(self, since: int) -> str:
-        lines = self.log.read_bytes()[since:].decode("utf-8", "replace").splitlines()
+        lines = read_part(self.log, _LARGEST_LOG, offset=since).decode("utf-8", "replace").splitlines()
         complaints = [line for line in lines if re.search(r"\b(FATAL|PANIC|ERROR|error):", line)]
-        return (complaints or lines or ["it said nothing"])[-1].strip()
+        return (complaints or lines or ["no output"])[-1].strip()
 
     def _shut_down(self, end: float) -> None:
         pid = self.pid
@@ -314,7 +316,7 @@ class EmbeddedPostgres:
                 os.kill(pid, signal.SIGINT)  # "fast": open transactions are rolled back, all else is written
         while not self._is_gone():
             if time.monotonic() > end:
-                raise EmbeddedError(f"the embedded Postgres (process {pid}) does not stop: look into {self.log}")
+                raise EmbeddedError(f"the embedded Postgres (process {pid}) does not stop: see {self.log}")
             _pause()
         if self.socket_folder.parent != self.root:
             with contextlib.suppress(OSError):
@@ -348,7 +350,7 @@ class EmbeddedPostgres:
             if time.monotonic() > end:
                 raise EmbeddedError(
                     f"another process has been starting or stopping the embedded Postgres in {self.root} for "
-                    f"{self._deadline_s:g} s: look for one that hangs, or try again"
+                    f"{self._deadline_s:g} s: check for a hanging process, or retry"
                 )
             _pause()
 

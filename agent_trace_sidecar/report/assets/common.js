@@ -40,7 +40,7 @@ async function copy(text, source) {
     say("Copied.");
   } catch {
     getSelection().selectAllChildren(source);
-    say("Selected: copy it with the keyboard.");
+    say("Selected: copy with the keyboard.");
   }
 }
 

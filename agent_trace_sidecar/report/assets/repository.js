@@ -21,7 +21,7 @@ function infosOf(one) {
   return found;
 }
 
-const model = (call) => (call.model || "model not known");
+const model = (call) => (call.model || "unknown model");
 const brief = (name) => (name || "").slice((name || "").lastIndexOf("/") + 1);
 
 function rowOf(number, info) {
@@ -112,17 +112,17 @@ function show(at) {
   const parts = [make("p", `who-${info.who}`, NAMES[info.who])];
   if (call) parts.push(factsOf(call, info, file.moved[at + 1]));
   else parts.push(make("p", "quiet", info.who === "human"
-    ? "No recorded call wrote it: it was there before the first one, or came between two or after the last."
-    : "Nothing is recorded of it, or what is recorded contradicts itself."));
+    ? "Not written by a recorded call: the line existed before the first one, or appeared between or after calls."
+    : "Nothing is recorded about this line, or the recorded data contradicts itself."));
   const trail = file.trails[at + 1];
   if (trail) {
     const earlier = make("ol");
     for (const number of trail) {
       const one = data.calls[number];
       const session = data.sessions[one.session] || {};
-      earlier.append(make("li", "", `${model(one)} with ${one.tool || "an unknown tool"}, ${one.at} UTC, session ${session.title || one.session || "not known"}`));
+      earlier.append(make("li", "", `${model(one)} with ${one.tool || "an unknown tool"}, ${one.at} UTC, session ${session.title || one.session || "unknown"}`));
     }
-    parts.push(make("h3", "", call ? "Other calls that wrote at this place" : "Calls that wrote at this place before"), earlier);
+    parts.push(make("h3", "", call ? "Other calls that wrote at this place" : "Earlier calls that wrote at this place"), earlier);
   }
   detail.replaceChildren(...parts);
 }
@@ -132,7 +132,7 @@ function factsOf(call, info, moved) {
   const facts = make("dl");
   const add = (name, value) => { if (value) facts.append(make("dt", "", name), make("dd", "", value)); };
   add("Model", model(call));
-  add("Session", session.title || call.session || "not known");
+  add("Session", session.title || call.session || "unknown");
   if (session.title) add("Session id", call.session);
   if (session.parent) add("Subagent of", (parent && parent.title) || session.parent);
   add("It cost", session.cost && `${session.cost}, ${session.tokens.toLocaleString("en")} tokens`);

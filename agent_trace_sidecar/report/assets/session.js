@@ -57,7 +57,7 @@ form.addEventListener("input", () => {
   for (const item of items) item.hidden = !fits(item);
   for (const item of items) // what is inside of a subagent keeps the call that started it
     if (!item.hidden) for (let up = item.parentElement.closest(".item"); up; up = up.parentElement.closest(".item")) up.hidden = false;
-  const shown = `${counted(items.filter((item) => !item.hidden).length, "thing")} of ${items.length.toLocaleString("en")}`;
+  const shown = `${counted(items.filter((item) => !item.hidden).length, "item")} of ${items.length.toLocaleString("en")}`;
   document.getElementById("shown").textContent = shown;
   say(`${shown} shown`);
 });

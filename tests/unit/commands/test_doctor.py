@@ -24,7 +24,7 @@ def test_the_shim_is_found_where_opencode_finds_it(tmp_path: Path) -> None:
     source = shim_source()
     assert shim(project, PLUGIN, source, environ).state == "wrong"
     (project / "opencode.json").write_text('{"plugin": ["opencode-agent-trace-sidecar"]}')
-    assert shim(project, PLUGIN, source, environ) == Check("shim", "ok", f"named in {project / 'opencode.json'}")
+    assert shim(project, PLUGIN, source, environ) == Check("shim", "ok", f"configured in {project / 'opencode.json'}")
     at_home = home / ".config" / "opencode" / "plugins" / PLUGIN.name
     at_home.parent.mkdir(parents=True)
     at_home.write_text("old")
@@ -103,7 +103,7 @@ async def test_a_clock_that_is_off_is_wrong(migrated_url: str) -> None:
         [clock] = [c for c in await database(connection) if c.what == "clock"]
     assert (clock.state, clock.text) == (
         "wrong",
-        "this machine is 90 s behind the database: set one of the clocks (NTP)",
+        "this machine is 90 s behind the database: synchronise the clocks (NTP)",
     )
     assert timedelta(seconds=90) > timedelta(seconds=doctor._SKEW_MAX_S)
 

@@ -44,24 +44,30 @@ async def store(
         "VALUES ($1, $2, $3, 1, $4, 'session.created', $5)",
         [(event_id, at, source, session, text) for event_id in event_ids],
     )
-    await connection.executemany("INSERT INTO agent_trace_dedupe VALUES ($1, $2)", [(e, at) for e in event_ids])
+    await connection.executemany(
+        "INSERT INTO agent_trace_dedupe VALUES ($1, $2, $3)", [(source, e, at) for e in event_ids]
+    )
     record = uuid4()
     await connection.execute(
-        "INSERT INTO agent_trace_records (record_id, recorded_at, event_id, session_id, spec_version, contributor, "
-        "record) VALUES ($1, $2, $3, $4, '0.1.0', 'ai', '{}')",
+        "INSERT INTO agent_trace_records (source_id, record_id, recorded_at, event_id, session_id, spec_version, "
+        "contributor, record) VALUES ($1, $2, $3, $4, $5, '0.1.0', 'ai', '{}')",
+        source,
         record,
         at,
         event_ids[0],
         session,
     )
     await connection.executemany(
-        "INSERT INTO agent_trace_ranges VALUES ($1, $2, 'a.py', $3, $3, NULL, 'ai', NULL, $4, 'diff')",
-        [(record, at, line, session) for line in (1, 2)],
+        "INSERT INTO agent_trace_ranges (source_id, record_id, recorded_at, ordinal, worktree, path, start_line, "
+        "end_line, contributor, session_id, method) VALUES ($1, $2, $3, $4, $6, 'a.py', $4, $4, 'ai', $5, 'diff')",
+        [(source, record, at, line, session, worktree) for line in (1, 2)],
     )
     await connection.execute(
-        "INSERT INTO agent_trace_file_states VALUES ($1, $2, 'p', '/w', 'a.py', NULL, 'update', NULL, NULL, '{}')",
+        "INSERT INTO agent_trace_file_states VALUES ($1, $2, $3, 'p', $4, 'a.py', NULL, 'update', NULL, NULL, '{}')",
+        source,
         record,
         at,
+        worktree,
     )
     line = f'{{"instance":"{source}","session":"{session}","worktree":"{worktree}"'.encode()
     await connection.execute(
@@ -163,7 +169,7 @@ def test_a_log_that_was_pruned_is_stored_once_when_it_is_replayed(migrated_url: 
     assert "agent_trace_sources: 0 rows deleted" in run("prune", "--older-than", "1h")
     execute(migrated_url, "UPDATE agent_trace_sources SET updated_at = '2020-01-01'")
     assert "agent_trace_sources: 2 rows deleted" in run("prune", "--older-than", "1h")
-    assert "51 lines read, 0 stored, 51 duplicate" in run("replay", recording)
+    assert "51 events read, 0 stored, 51 duplicate" in run("replay", recording)
     assert "agent_trace_sources: 0 rows deleted" in run("prune", "--older-than", "90d")
     (row,) = fetch(
         migrated_url, "SELECT state->'sequence'->>'missing' AS n FROM agent_trace_sources WHERE kind = 'instance'"
@@ -215,7 +221,7 @@ async def test_a_repository_goes_by_url_or_worktree(migrated_url: str) -> None:
         assert [row[0] for row in left] == ['{"/other": null}', "{}"]
         await erase(connection, await of_repository(connection, "/other"))
         assert (await counts(connection))[:5] == [0, 0, 0, 0, 0]
-        with pytest.raises(CommandError, match="no source is known to have worked in /other"):
+        with pytest.raises(CommandError, match="nothing is recorded of repository /other"):
             await of_repository(connection, "/other")
 
 
@@ -229,20 +235,20 @@ async def test_a_user_goes_with_what_is_known_of_him(migrated_url: str) -> None:
         await erase(connection, await of_user(connection, "anna"))
         assert await counts(connection) == [1, 2, 1, 1, 3, 6]
         assert [r[0] for r in await connection.fetch("SELECT os_user FROM agent_trace_sources")] == ["ben"]
-        with pytest.raises(CommandError, match="no source is known to be of user anna"):
+        with pytest.raises(CommandError, match="nothing is recorded of user anna"):
             await of_user(connection, "anna")
 
 
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        (["--older-than", "90d", "--dry-run"], 0, "agent_trace_events: 3 rows would go"),
+        (["--older-than", "90d", "--dry-run"], 0, "agent_trace_events: 3 rows would be deleted"),
         (["--older-than", "90d"], 0, "agent_trace_events: 3 rows deleted"),
         (["--session", "ses_a"], 0, "agent_trace_records: 1 rows deleted"),
-        (["--user", "nobody-here"], 1, "no source is known to be of user nobody-here"),
-        (["--older-than", "soon"], 2, "--older-than 'soon' is no age"),
+        (["--user", "nobody-here"], 1, "nothing is recorded of user nobody-here"),
+        (["--older-than", "soon"], 2, "--older-than 'soon' is not an age"),
         (["--older-than", "90d", "--dedupe-older-than", "10d"], 2, "ids outlive their events"),
-        (["--session", "x", "--dedupe-older-than", "10d"], 2, "goes with --older-than"),
+        (["--session", "x", "--dedupe-older-than", "10d"], 2, "requires --older-than"),
         ([], 2, "one of the arguments --older-than --session --repository --user is required"),
     ],
 )

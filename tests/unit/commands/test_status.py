@@ -41,8 +41,8 @@ async def test_the_sums_cover_all_sources_and_those_with_gaps_are_listed(migrate
     assert (found.missing, found.lost) == (5 + 29, 2)
     assert len(found.sources) == 22
     assert found.sources[0].instance == str(UUID(int=59))
-    text = as_text(judge("db", "", found, ()))
-    assert "34 lines missing by their numbers, 2 given up by the shim" in text
+    text = "\n".join(as_text(judge("db", "", found, ())))
+    assert "34 missing sequence numbers, 2 events dropped by the shim" in text
     assert "missing 5: 2-4, 7-8" in text
     assert "missing 29: ... 44, 46, 48, 50, 52, 54, 56, 58" in text
 
@@ -54,8 +54,8 @@ async def test_dead_letters_are_counted_by_reason_and_the_way_to_them_is_said(mi
     assert found.healthy
     assert found.stored is not None
     assert found.stored.dead_letters == {"refused": 3, "too_long": 1}
-    assert "dead   3 refused" in as_text(found)
-    assert "`dead-letters retry`" in as_text(found)
+    assert "dead   3 refused" in "\n".join(as_text(found))
+    assert "`agent-trace-sidecar dead-letters retry`" in "\n".join(as_text(found))
 
 
 def test_what_only_the_database_knows_is_unknown_without_it() -> None:
@@ -64,4 +64,4 @@ def test_what_only_the_database_knows_is_unknown_without_it() -> None:
     assert not found.healthy
     assert found.problems == ("The database refused the user or password (28P01).",)
     assert (found.gaps, found.lost) == (None, None)
-    assert "gaps     only the database knows" in as_text(found)
+    assert "gaps     unknown without the database" in "\n".join(as_text(found))

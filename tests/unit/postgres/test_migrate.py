@@ -16,9 +16,32 @@ from agent_trace_sidecar.postgres.embedded.binaries import Binaries, find_binari
 from agent_trace_sidecar.postgres.migrate import LOCK_KEY, migrate, migration_files, schema_version
 from agent_trace_sidecar.records.rows import DeadLetter, EventRow, FileStateRow, RangeRow, RecordRow
 from tests.support.postgres import connected, execute, fetch, guarded_folder, migrate_database
+from tests.support.sidecar import sidecar_command, sidecar_env
 
 MIGRATIONS = Path(__file__).parents[3] / "migrations"
 VERSIONS = sorted(file.stem for file in MIGRATIONS.glob("*.sql"))
+TABLES = """
+SELECT relname AS name FROM pg_class
+WHERE relname LIKE 'agent\\_trace\\_%' AND relkind IN ('r', 'p') AND NOT relispartition
+"""
+KEYS = """
+SELECT c.relname AS name, a.attname AS key FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
+WHERE i.indisprimary AND c.relname LIKE 'agent\\_trace\\_%' AND NOT c.relispartition
+"""
+WITHOUT_COMMENT = """
+SELECT c.relname || coalesce('.' || a.attname, '') AS name FROM pg_class c
+LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.relname LIKE 'agent\\_trace\\_%' AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition
+  AND (obj_description(c.oid) IS NULL OR col_description(c.oid, a.attnum) IS NULL)
+UNION ALL
+SELECT proname FROM pg_proc WHERE proname LIKE 'agent\\_trace\\_%' AND obj_description(oid) IS NULL
+"""
+LEGACY = (  # the tables that tell, as 0.3.0 left them
+    "CREATE TABLE agent_trace_migrations (version text PRIMARY KEY, applied_at timestamptz NOT NULL)",
+    "CREATE TABLE agent_trace_records (record_id uuid, recorded_at timestamptz, PRIMARY KEY (record_id, recorded_at))",
+    "INSERT INTO agent_trace_migrations VALUES ('001_agent_trace_tables', '2026-01-01')",
+)
 CLIENTS = next(find_binaries(os.environ)).folder
 
 
@@ -119,6 +142,7 @@ def test_the_search_path_decides_where_the_tables_are(database_url: str) -> None
     [
         ("agent_trace_events", EventRow._fields),
         ("agent_trace_records", RecordRow._fields),
+        ("agent_trace_dedupe", ("source_id", "event_id", "seen_at")),
         ("agent_trace_ranges", (*RangeRow._fields, "voided_at")),
         ("agent_trace_file_states", FileStateRow._fields),
         ("agent_trace_dead_letters", DeadLetter._fields),
@@ -132,6 +156,42 @@ def test_rows_and_tables_have_the_same_columns(migrated_url: str, table: str, fi
         table,
     )
     assert tuple(row["column_name"] for row in columns) == fields
+
+
+def test_a_database_of_0_3_0_is_recognised(database_url: str, tmp_path: Path) -> None:
+    """By `migrate`, `status`, `run` and psql, with the way to go on; nothing in it is changed."""
+    execute(database_url, *LEGACY)
+    before = schema(database_url)
+    env = sidecar_env(tmp_path, database_url)
+    for command in ("migrate", "status"):
+        done = subprocess.run(sidecar_command(command), env=env, capture_output=True, text=True, check=False)
+        assert (done.returncode, command) == (1, command)
+        assert "made by version 0.3.0" in done.stdout + done.stderr
+        assert "agent-trace-sidecar replay" in done.stdout + done.stderr
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        run_psql(database_url)
+    assert "were made by version 0.3.0" in refused.value.stderr
+    assert schema(database_url) == before
+
+
+def test_every_table_has_a_primary_key_that_begins_with_the_source(migrated_url: str) -> None:
+    """Also for publications, and so that a batch's rows are neighbours."""
+    keys = {row["name"]: row["key"] for row in fetch(migrated_url, KEYS)}
+    assert {name for name, key in keys.items() if key != "source_id"} == {"agent_trace_migrations"}
+    assert set(keys) == {row["name"] for row in fetch(migrated_url, TABLES)}
+
+
+def test_every_table_view_column_and_function_has_a_comment(migrated_url: str) -> None:
+    """In the database itself, where whoever writes a query looks."""
+    assert [row["name"] for row in fetch(migrated_url, WITHOUT_COMMENT)] == []
+
+
+async def test_all_tables_can_be_published(migrated_url: str) -> None:
+    """Rows are updated and deleted under a publication for all tables."""
+    async with connected(migrated_url) as connection:
+        await connection.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+        for row in await connection.fetch(TABLES):
+            await connection.execute(f"DELETE FROM {row['name']}")
 
 
 def test_every_file_is_one_transaction_under_the_lock() -> None:

@@ -34,9 +34,11 @@ async def test_the_present_month_and_those_ahead_are_made_once(migrated_url: str
     async with connected(migrated_url) as connection:
         made = await make_months(connection, TODAY)
         assert made.months[:3] == [f"agent_trace_events_{month}" for month in ("2026_11", "2026_12", "2027_01")]
-        assert (len(made.months), made.notes) == (3 * (1 + MONTHS_AHEAD), [])
+        assert (len(made.months), made.notes) == (len(PARTITIONED) * (1 + MONTHS_AHEAD), [])
         found = await months(connection, "agent_trace_ranges")
+        ids = await months(connection, "agent_trace_dedupe")
     assert (found[0].first, found[0].after) == (datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
+    assert [(one.first, one.after) for one in ids] == [(one.first, one.after) for one in found]
     async with connected(migrated_url, timezone="Asia/Kolkata") as connection:
         assert await make_months(connection, TODAY) == Made([], [])
         assert await months(connection, "agent_trace_ranges") == found
@@ -72,7 +74,7 @@ async def test_few_rows_of_a_month_move_and_many_stay(migrated_url: str, monkeyp
         ]
     assert "agent_trace_events_2026_12" not in made.months
     assert len(made.notes) == 1
-    assert "agent_trace_events_2026_12 is not made" in made.notes[0]
+    assert "agent_trace_events_2026_12 not created" in made.notes[0]
 
 
 async def test_a_busy_table_is_left_alone_with_a_note(migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,8 +84,8 @@ async def test_a_busy_table_is_left_alone_with_a_note(migrated_url: str, monkeyp
         async with reader.transaction():
             await reader.fetch("SELECT FROM agent_trace_events_default")
             made = await make_months(connection, TODAY, ahead=0)
-        assert made.months == ["agent_trace_ranges_2026_11", "agent_trace_file_states_2026_11"]
-        assert "was in use for too long" in made.notes[0]
+        assert made.months == [f"{table}_2026_11" for table in PARTITIONED if table != "agent_trace_events"]
+        assert "was locked for too long" in made.notes[0]
         assert (await make_months(connection, TODAY, ahead=0)).months == ["agent_trace_events_2026_11"]
 
 
@@ -92,8 +94,8 @@ async def test_a_table_in_the_way_is_named(migrated_url: str) -> None:
     async with connected(migrated_url) as connection:
         await connection.execute("CREATE TABLE agent_trace_events_2026_11 (n integer)")
         made = await make_months(connection, TODAY, ahead=0)
-    assert made.months == ["agent_trace_ranges_2026_11", "agent_trace_file_states_2026_11"]
-    assert "in the way" in made.notes[0]
+    assert made.months == [f"{table}_2026_11" for table in PARTITIONED if table != "agent_trace_events"]
+    assert "another table has that name" in made.notes[0]
 
 
 async def test_two_at_once_make_each_month_once(migrated_url: str) -> None:
@@ -101,7 +103,7 @@ async def test_two_at_once_make_each_month_once(migrated_url: str) -> None:
     async with connected(migrated_url) as one, connected(migrated_url) as other:
         made = await asyncio.gather(make_months(one, TODAY), make_months(other, TODAY))
         assert len(await months(one, "agent_trace_events")) == 1 + MONTHS_AHEAD
-    assert sum(len(m.months) for m in made) == 3 * (1 + MONTHS_AHEAD)
+    assert sum(len(m.months) for m in made) == len(PARTITIONED) * (1 + MONTHS_AHEAD)
     assert [note for m in made for note in m.notes] == []
 
 
@@ -129,7 +131,7 @@ async def test_a_table_of_another_kind_is_not_touched(database_url: str) -> None
     """Who made the tables another way gets a note, not an error."""
     async with connected(database_url) as connection:
         made = await make_months(connection, TODAY)
-    assert (made.months, len(made.notes)) == ([], 3)
+    assert (made.months, len(made.notes)) == ([], len(PARTITIONED))
 
 
 async def test_a_month_can_be_dropped_unless_it_is_in_use(migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +197,7 @@ async def test_writers_keep_writing_while_months_are_made(migrated_url: str, tmp
         log.__exit__(None, None, None)
     assert written < 2 * count
     assert took < timedelta(seconds=10)
-    assert len(made.months + again.months) == 3
+    assert len(made.months + again.months) == len(PARTITIONED)
     assert sum(shipper.counts.stored for shipper in done) == 2 * count
     assert sum(shipper.counts.dead for shipper in done) == 0
     assert fetch(migrated_url, "SELECT count(*) FROM agent_trace_events")[0][0] == 2 * count

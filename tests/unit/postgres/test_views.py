@@ -122,21 +122,16 @@ def test_a_session_says_what_it_did(recordings_url: str) -> None:
 
 def test_undone_lines_are_nobodys(migrated_url: str) -> None:
     """And what a repository is called comes from the source that recorded."""
-    source, event, record = uuid4(), uuid4(), uuid4()
+    source, record = uuid4(), uuid4()
     execute(
         migrated_url,
         f"INSERT INTO agent_trace_sources VALUES ('{source}', 'instance', 'h', 0, 0, '{{}}', now(), now(), NULL, "
         "'anna', "
         '\'{"/w": "https://example.com/r"}\')',
-        "INSERT INTO agent_trace_events (event_id, occurred_at, source_id, seq, event_name, payload) "
-        f"VALUES ('{event}', '2026-01-02', '{source}', 1, 'x', '{{}}')",
-        "INSERT INTO agent_trace_records (record_id, recorded_at, event_id, spec_version, contributor, record) "
-        f"VALUES ('{record}', '2026-01-02', '{event}', '0.1.0', 'ai', '{{}}')",
-        f"INSERT INTO agent_trace_file_states VALUES ('{record}', '2026-01-02', 'p', '/w', 'a', NULL, 'update', "
-        "NULL, NULL, '{}')",
         *(
-            "INSERT INTO agent_trace_ranges (record_id, recorded_at, path, start_line, end_line, contributor, method, "
-            f"voided_at) VALUES ('{record}', '2026-01-02', 'a', 1, {end}, 'ai', 'diff', {voided})"
+            "INSERT INTO agent_trace_ranges (source_id, record_id, recorded_at, ordinal, worktree, path, start_line, "
+            f"end_line, contributor, method, voided_at) "
+            f"VALUES ('{source}', '{record}', '2026-01-02', {end}, '/w', 'a', 1, {end}, 'ai', 'diff', {voided})"
             for end, voided in ((10, "NULL"), (500, "now()"))
         ),
     )

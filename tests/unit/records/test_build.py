@@ -182,7 +182,7 @@ def test_a_record_that_was_made_before_its_message_came_says_so() -> None:
     message, pending, _, after = shim.call("write", WRITE, NEW)
     late, in_time = feed_all([pending, after, message]), feed_all([message, pending, after])
     assert late[1].records[0].model_id is None
-    assert "come later" in json.loads(late[1].event.payload)["notes"][0]
+    assert "arrive later" in json.loads(late[1].event.payload)["notes"][0]
     assert "notes" not in json.loads(in_time[2].event.payload)
 
 

@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent_trace_sidecar.redaction import Redactor
+from tests.benchmarks.redaction_blind_forms import blind_forms
 from tests.benchmarks.redaction_forms import drawn
-from tests.benchmarks.redaction_fourth import fourth
+from tests.benchmarks.redaction_later_forms import later_forms
 from tests.benchmarks.redaction_positions import positions
-from tests.benchmarks.redaction_third import third
-from tests.benchmarks.redaction_unseen import second, unseen
+from tests.benchmarks.redaction_unknown_services import unknown_services
 from tests.support.envelopes import Shim, envelope
 
 STATEMENTS: Final = (
@@ -79,7 +79,7 @@ EXAMPLES: Final = [
     text
     for _kind, text, _secret in itertools.chain.from_iterable(
         forms(random.Random(17), each=1)  # noqa: S311 - examples, not secrets
-        for forms in (drawn, fourth, positions, second, third, unseen)
+        for forms in (blind_forms, drawn, later_forms, positions, unknown_services)
     )
 ]
 

@@ -155,7 +155,7 @@ def test_what_is_long_is_cut_and_says_so() -> None:
     assert first_line("\n  \n  what to do \nmore") == "what to do"
     assert len(first_line("x" * 1000)) == 160
     assert [money(cost) for cost in (None, 0, 0.00001234, 0.0123, 1234.5)] == [
-        "not known",
+        "unknown",
         "$0",
         "$0.000012",
         "$0.0123",

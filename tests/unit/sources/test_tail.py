@@ -11,7 +11,7 @@ import pytest
 from agent_trace_sidecar.limits import MAX_LINE_BYTES
 from agent_trace_sidecar.redaction import Redactor
 from agent_trace_sidecar.sources.cursor import LineCursor, masked_by
-from agent_trace_sidecar.sources.tail import Tail, TailFile, look
+from agent_trace_sidecar.sources.tail import Tail, TailFile, look, open_log
 
 
 def polled(tail: Tail, *paths: Path) -> list[TailFile]:
@@ -79,12 +79,37 @@ def test_what_is_no_regular_file_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_two_names_of_one_file_are_one_file(tmp_path: Path) -> None:
-    """By a link of either kind, and by being named twice."""
+    """By a link of either kind, and by being named twice. A link that was only found is not followed."""
     (tmp_path / "a.jsonl").write_bytes(b"{}\n")
     (tmp_path / "b.jsonl").symlink_to(tmp_path / "a.jsonl")
     (tmp_path / "c.jsonl").hardlink_to(tmp_path / "a.jsonl")
     (file,) = polled(Tail(), tmp_path, tmp_path / "a.jsonl")
     assert read(file) == [b"{}"]
+
+
+def test_a_link_is_followed_where_it_was_named_and_left_alone_where_it_was_found(tmp_path: Path) -> None:
+    """Whoever may write to the folder may lay a link to what only its reader may read."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "private").write_bytes(b'{"private":1}\n')
+    (tmp_path / "logs" / "x.jsonl").symlink_to(tmp_path / "private")
+    (tmp_path / "named").symlink_to(tmp_path / "logs")
+    links: set[str] = set()
+    assert look([tmp_path / "logs", tmp_path / "named"], links) == []
+    assert links == {str(tmp_path / "logs" / "x.jsonl"), str(tmp_path / "named" / "x.jsonl")}
+    (file,) = polled(Tail(), tmp_path / "logs" / "x.jsonl")
+    assert read(file) == [b'{"private":1}']
+    (tmp_path / "logs" / "y.log.1").symlink_to(tmp_path / "private")
+    assert look([tmp_path / "logs" / "y.log"]) == []
+
+
+def test_a_file_that_becomes_a_link_before_it_is_opened_is_not_followed(tmp_path: Path) -> None:
+    """The look and the opening are two moments."""
+    (tmp_path / "a.jsonl").write_bytes(b"{}\n")
+    (seen,) = look([tmp_path])
+    (tmp_path / "a.jsonl").rename(tmp_path / "b")
+    (tmp_path / "a.jsonl").symlink_to(tmp_path / "b")
+    with pytest.raises(OSError, match="symbolic links"):
+        open_log(seen.path, seen.key, follow=seen.follow)
 
 
 def test_the_name_is_no_part_of_the_identity_and_the_first_line_is(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from agent_trace_sidecar.sources.tail_log import TailLog
 T = TypeVar("T")
 
 _NAMES = ("a.jsonl", "b.jsonl", "app.log")
+_LINK = "current.log"
 _SAME_FIRST_LINE = b'{"header":"the same in every file"}\n'
 
 
@@ -108,7 +109,7 @@ class Files(RuleBasedStateMachine):
         self.broken = False
         """Whether any line may legitimately be in pieces."""
         self.tail = Tail(max_open=32)
-        self.paths = [self.folder, self.elsewhere / "app.log"]
+        self.paths = [self.folder, self.elsewhere / "app.log", self.elsewhere / _LINK]
 
     # -- helpers ---------------------------------------------------------------------------------------------
 
@@ -300,10 +301,10 @@ class Files(RuleBasedStateMachine):
         life.closed = True
         self.lives[target] = life
 
-    @rule(name=st.sampled_from(_NAMES[:2]))
-    def switch_link(self, name: str) -> None:
-        """Let a name in the folder become a link to a file outside of it."""
-        path = self.place(name)
+    @rule()
+    def switch_link(self) -> None:
+        """Let the name that is followed as such become a link to a file outside of the folders."""
+        path = self.elsewhere / _LINK
         if path in self.lives:
             return
         self.number += 1

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ Fake = Callable[[str], None]
 
 
 @pytest.fixture(name="fake")
-def _fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
+def _fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     """Puts a program called git on PATH that does what it is told."""
 
     def make(script: str) -> None:
@@ -24,10 +24,8 @@ def _fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-        git._git.cache_clear()
 
-    yield make
-    git._git.cache_clear()
+    return make
 
 
 @pytest.mark.parametrize(
@@ -56,9 +54,7 @@ def test_git_is_asked_with_nobodys_settings_and_through_both_pipes_at_once(tmp_p
 def test_without_git_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A relative folder of PATH does not count: it could be the user's project."""
     monkeypatch.setenv("PATH", "bin")
-    git._git.cache_clear()
     assert git.run(tmp_path, "version", timeout_s=1, max_bytes=99) is None
-    git._git.cache_clear()
 
 
 def test_git_is_asked_about_a_step_only_where_its_calls_leave_something_open(tmp_path: Path, fake: Fake) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from agent_trace_sidecar.opencode.wire import VcsObserved
-from agent_trace_sidecar.workspace import vcs
 from agent_trace_sidecar.workspace.revision import Revisions
 from agent_trace_sidecar.workspace.vcs import Repositories
 from tests.support.debian import program, run
@@ -103,7 +102,6 @@ def _jj(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "change").write_text(CHANGE)
     (tmp_path / "repo" / ".jj" / "repo" / "op_heads" / "heads").mkdir(parents=True)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    vcs._program.cache_clear()
     return tmp_path / "repo"
 
 

@@ -1,0 +1,88 @@
+"""Manifests of Kubernetes Secrets, in YAML or JSON: every value of `data` and `stringData` goes, whatever its name."""
+
+import re
+from collections.abc import Generator, Iterator
+from typing import Final
+
+from agent_trace_sidecar.redaction.rules import Gates
+from agent_trace_sidecar.redaction.spans import BREAK, Span, reach_back
+from agent_trace_sidecar.redaction.view import View
+
+G: Final = Gates("manifests")
+
+_RULE: Final = "kubernetes-secret"
+_LONGEST: Final = 256 * 1024
+_BRACE: Final = re.compile(rb"[{}]")
+
+
+def manifests(view: View) -> Iterator[Span]:
+    """The values of all Secrets in the text; each part of it is read once."""
+    done = 0
+    for start, end in view.marks.get("secrets", ()):
+        if start < done:
+            continue
+        low = max(done, reach_back(view.text, start, _LONGEST))
+        high = view.text.find(BREAK, end, end + _LONGEST)
+        high = high if high >= 0 else min(len(view.text), end + _LONGEST)
+        if view.text[start - 1 : start] == b'"':
+            done = yield from _of_object(view, low, start, high)
+        elif G.kind_line.match(view.text, end, high):
+            done = yield from _of_block(view, low, start, high)
+
+
+def _of_object(view: View, low: int, at: int, high: int) -> Generator[Span, None, int]:
+    """JSON: the members of `data` in the object that the kind is a member of. Returns where it ends."""
+    depth = 0
+    for match in reversed([*_BRACE.finditer(view.text, low, at)]):
+        view.effort.spend()
+        depth += 1 if match[0] == b"{" else -1
+        if depth == 1:
+            low = match.end()
+            break
+    for match in _BRACE.finditer(view.text, at, high):
+        view.effort.spend()
+        depth += 1 if match[0] == b"{" else -1
+        if depth <= 0:
+            high = match.start()
+            break
+    for data in G.data_object.finditer(view.text, low, high):
+        for member in G.member.finditer(view.text, *data.span(1)):
+            yield Span(member.start(1), member.end(1), _RULE)
+    return high
+
+
+def _of_block(view: View, low: int, at: int, high: int) -> Generator[Span, None, int]:
+    """YAML: the lines below `data:` in the block whose member the kind is, at its column. Returns where it ends."""
+    text = view.text
+    column = at - (text.rfind(b"\n", low, at) + 1 or low)
+    inside = False
+    first = _block_start(view, low, at, column)
+    at = first
+    while at < high:
+        view.effort.spend()
+        end = text.find(b"\n", at, high)
+        end = end if end >= 0 else high
+        line = text[min(at + column, end) : end]
+        if (G.document.match(line) or not G.margin.fullmatch(text, at, min(at + column, end))) and line.strip():
+            if at > first:
+                return at
+        elif line[:1] not in {b" ", b"\t", b"\r", b""}:
+            inside = G.data_line.match(line) is not None
+        elif inside and (value := G.value.match(line)) and value[1]:
+            yield Span(at + column + value.start(1), at + column + value.end(1), _RULE)
+        at = end + 1
+    return high
+
+
+def _block_start(view: View, low: int, at: int, column: int) -> int:
+    """Where the first line of the block begins: below the line that belongs to another."""
+    text = view.text
+    start = text.rfind(b"\n", low, at) + 1 or low
+    while start > low:
+        view.effort.spend()
+        above = text.rfind(b"\n", low, start - 1) + 1 or low
+        line = text[min(above + column, start - 1) : start - 1]
+        if G.document.match(line) or not G.margin.fullmatch(text, above, min(above + column, start - 1)):
+            break
+        start = above
+    return start

@@ -1,0 +1,347 @@
+"""Whether a value beside a secret-like name is a secret: neither placeholder, reference, code nor plain words."""
+
+import enum
+import math
+import re
+from collections import Counter
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final
+
+from agent_trace_sidecar.redaction.decoders import says_something
+from agent_trace_sidecar.redaction.names import Kind
+from agent_trace_sidecar.redaction.rules import Gates, Words
+from agent_trace_sidecar.redaction.spans import reach_back
+
+G: Final = Gates("judge", text=True)
+W: Final = Words("judge")
+
+
+class Form(enum.Enum):
+    """How a value stands beside its name."""
+
+    CONFIG = enum.auto()
+    """A setting on a line of its own, a JSON member, an XML element: the value is literal."""
+    QUOTED = enum.auto()
+    """A string literal in code: the value is literal, but tests, labels and messages look the same."""
+    CERTAIN = enum.auto()
+    """What stands around leaves no doubt, as in `identified by 'value'`: only a placeholder is no secret."""
+    BARE = enum.auto()
+    """No quotes, in the middle of something: most likely an expression."""
+
+
+LONGEST: Final = 4096
+_SHORT_ENTROPY: Final = 2.6
+
+_FEWEST_LETTERS: Final = 4
+"""Of a word, without those that speak of passwords."""
+_SHORTEST_CHOSEN: Final = 5
+
+
+def is_secret(name: bytes, kind: Kind, raw: bytes, form: Form) -> bool:  # noqa: PLR0911 - one return per reason
+    """Whether the value `raw` beside `name`, a name of this `kind`, must be masked."""
+    value = raw.decode("utf-8", "replace").strip().removeprefix("{noop}")
+    if kind is Kind.NONE or len(raw) > LONGEST or _is_masked(raw) or is_place(name.decode("utf-8", "replace"), value):
+        return False
+    if len(value) < _SHORTEST[kind] or G.placeholder.match(value) or G.reference.match(value):
+        literal = form in {Form.CONFIG, Form.CERTAIN}
+        return literal and _is_pin(value, least=4 if kind is Kind.PASSWORD else 6)
+    if G.regex.search(value) or (_bare(value) and _bare(name.decode("utf-8", "replace")).endswith(_bare(value))):
+        return False
+    if form is Form.CERTAIN:
+        return not G.keywords.fullmatch(value)
+    if kind is Kind.PASSWORD:
+        return _is_password(value, form)
+    if form is Form.BARE and (G.call.search(value) or G.dotted.match(value)):
+        return False
+    if G.mnemonic.search(name.decode("utf-8", "replace")) and G.recovers.match(value):
+        return True
+    if " " in value or "\t" in value:
+        return form is not Form.BARE and len(G.marks.findall(value)) >= 4 and not value.isalpha()  # noqa: PLR2004 - noise
+    if kind is Kind.KEY:
+        return (
+            G.token_text.match(value) is not None
+            and not G.camel.match(value)
+            and is_random(value, least=16)
+            and not is_segmented(value)
+        )
+    return _is_secret_token(name, value, form)
+
+
+def _is_masked(raw: bytes) -> bool:
+    return b"\x1f" in raw or b"[REDACTED:" in raw
+
+
+def _is_secret_token(name: bytes, value: str, form: Form) -> bool:
+    """Anything that is no words, nor the short name of a public key."""
+    if form is Form.QUOTED and G.dotted.match(value) and not any(c.isdigit() for c in value):
+        return False
+    if G.key_id.match(value) and name.lower().endswith(b"key") and b"api" not in name.lower():
+        return False
+    if (
+        form is not Form.BARE
+        and G.signs.search(name.decode("utf-8", "replace"))
+        and is_chosen(value)
+        and not G.named.match(value)
+    ):
+        return True
+    if form is not Form.BARE and G.opens_sessions.search(name.decode("utf-8", "replace")) and G.one_word.match(value):
+        return value.lower() not in W.labels and len(G.dummy.sub("", value)) >= _FEWEST_LETTERS
+    if is_random(value, least=8) or (form is Form.QUOTED and _is_interleaved(value)):
+        return True
+    return form is Form.CONFIG and (_mixes(value) or _is_env(name))
+
+
+def _bare(text: str) -> str:
+    """The letters and digits, as a name and its own spelling as a value share them."""
+    return re.sub(r"[\W_]", "", text).lower()
+
+
+def _is_interleaved(value: str) -> bool:
+    """Letters, digits, and letters again, in a value that is no technical term: abc123def."""
+    return not value.isupper() and len(G.changes.findall(G.tech.sub("", value))) >= 2 and _mixes(value)  # noqa: PLR2004 - there and back
+
+
+def _is_env(name: bytes) -> bool:
+    """Whether a name is written as an environment variable: its value in a file of settings is literal."""
+    return name.isupper() and len(name) > 5  # noqa: PLR2004 - API_KEY and longer
+
+
+_SHORTEST: Final = {Kind.PASSWORD: 4, Kind.TOKEN: 6, Kind.KEY: 16}
+
+
+def _is_pin(value: str, least: int) -> bool:
+    return bool(G.number.match(value)) and least <= len(value) <= 40 and len(set(value)) > 1  # noqa: PLR2004
+
+
+def _is_password(value: str, form: Form) -> bool:  # noqa: PLR0911 - one return per reason
+    """People choose words, so only the surroundings tell; in code a plain word is a label, a name or a test."""
+    if form is Form.BARE and (G.call.search(value) or G.dotted.match(value)):
+        return False
+    if " " in value:
+        return _is_words(value) or (form is Form.CONFIG and _is_phrase(value))
+    if value.lower() in W.translated:
+        return False
+    if form is Form.CONFIG:
+        named = re.fullmatch(r"[a-z]+[_-][a-z_-]+", value) and G.keywords.search(value)
+        return not named and not G.keywords.fullmatch(value)
+    if is_wordy(value):
+        if G.one_word.match(value):
+            return (
+                form is Form.QUOTED and value.lower() not in W.labels and len(G.dummy.sub("", value)) >= _FEWEST_LETTERS
+            )
+        if G.hyphened.match(value):
+            return form is Form.QUOTED and not G.keywords.search(value)
+        bare = G.keywords.sub("", value)
+        if sum(map(str.isdigit, bare)) > 1 and not G.term.search(value) and value[0].isalpha():
+            return True
+        return any(c.isdigit() for c in bare) and any(c.isalpha() for c in bare) and not G.term.search(value)
+    return True
+
+
+def _is_phrase(value: str) -> bool:
+    """A passphrase of words with a number or a mark inside; a sentence is a label or a message."""
+    return not value[0].isupper() and value.count(" ") <= 6 and any(c.isdigit() for c in value)  # noqa: PLR2004
+
+
+def _is_words(value: str) -> bool:
+    """Words and nothing else, none of which speaks of passwords or addresses somebody."""
+    words = value.split()
+    if not 2 <= len(words) <= 6 or re.match(r"[A-Z][a-z]", value) or not G.words_only.match(value):  # noqa: PLR2004
+        return False
+    return all(len(word) > 1 for word in words) and not any(G.speaks.match(word) for word in words)
+
+
+def is_segmented(value: str) -> bool:
+    """Names and short numbers joined by separators: a module, a file, a version."""
+    parts = [part for part in re.split(r"[._/~=+:-]+", value) if part]
+    return all((part.isdigit() and len(part) <= 4) or is_wordy(part) for part in parts)  # noqa: PLR2004 - years are numbers
+
+
+def holds_random(value: str) -> bool:
+    """Whether some part of the value was drawn at random."""
+    return any(is_random(part, least=12) for part in re.split(r"[^A-Za-z0-9%+/_-]+", value))
+
+
+def is_chosen(value: str) -> bool:
+    """Whether a value is no word, name, number or option: somebody chose it to be a password, or drew it."""
+    if len(value) < _SHORTEST_CHOSEN or " " in value or value.isdigit():
+        return False
+    if any(pattern.match(value) for pattern in (G.placeholder, G.reference, G.dotted)) or G.regex.search(value):
+        return False
+    rest = G.term.sub("", value)
+    if any(row in value.lower() for row in W.alphabets) or G.class_name.match(value) or G.numbered.match(rest):
+        return False
+    mixed = any(c.isdigit() for c in rest) and any(c.isalpha() for c in rest) and len(rest) >= _SHORTEST_CHOSEN
+    return mixed or is_random(value, least=12)
+
+
+def is_placeholder(raw: bytes) -> bool:
+    """Whether a value only says where a secret would stand."""
+    return G.placeholder.match(raw.decode("utf-8", "replace")) is not None
+
+
+def is_plain(raw: bytes) -> bool:
+    """Whether a value that an imported rule found is nothing but words."""
+    return not any(48 <= c <= 57 for c in raw) and is_wordy(raw.decode("utf-8", "replace"))  # noqa: PLR2004 - "0" to "9"
+
+
+def _mixes(value: str) -> bool:
+    """Letters and digits that are no technical term and no numbered keyword."""
+    rest = G.keywords.sub("", G.term.sub("", value))
+    return any(c.isdigit() for c in rest) and any(c.isalpha() for c in rest) and len(rest) >= 6  # noqa: PLR2004
+
+
+def is_wordy(value: str) -> bool:
+    """Words joined in the ways of code and prose, with at most a few numbers: nothing that was drawn at random."""
+    value = G.tech.sub("", value)
+    if re.search(r"[^\w\s./:\\,'-]", value):
+        return False
+    runs = G.alpha.findall(value)
+    digits = re.findall(r"\d+", value)
+    if len(digits) > 2 or sum(map(len, digits)) > max(4, len(value) // 4):  # noqa: PLR2004
+        return False
+    if not runs:
+        return True
+    shouted = value.upper() == value
+    odd = sum(1 for run in runs if _is_odd(run, shouted=shouted))
+    return odd <= max(len(runs) // 3, 1 if len(runs) > 1 else 0) and sum(map(len, runs)) / len(runs) >= 3  # noqa: PLR2004
+
+
+def _is_odd(run: str, *, shouted: bool) -> bool:
+    """Whether a run of letters is no word: too short, without a vowel, or capitals in the middle of small letters."""
+    if run.lower() in W.short_words:
+        return False
+    if len(run) <= 2 or not G.vowel.search(run) or G.hard.search(run):  # noqa: PLR2004
+        return True
+    return not shouted and run.isupper()
+
+
+def entropy(value: str) -> float:
+    """Bits per character."""
+    total = len(value)
+    return -sum(n / total * math.log2(n / total) for n in Counter(value).values())
+
+
+def is_random(value: str, *, least: int) -> bool:
+    """Whether the value was most likely drawn at random: long enough, no words, mixed, and no pattern."""
+    if len(value) < least or is_wordy(value) or not value.isascii() or G.kebab.match(value):
+        return False
+    if not any(c.isdigit() for c in value) and len(value) < 16 and not re.search(r"[a-z][A-Z].*[a-z][A-Z]", value):  # noqa: PLR2004
+        return False
+    return entropy(value) >= (3.0 if len(value) >= 16 else _SHORT_ENTROPY)  # noqa: PLR2004
+
+
+_THING_REACH: Final = 40
+_LONG_PART: Final = 10
+_LONGER_PART: Final = 20
+"""No name in a path is so long and so mixed."""
+_FEW_CHANGES: Final = 2
+_SURE: Final = 20
+"""A run of this length can't be a name with a number."""
+_MANY_CHANGES: Final = 8
+"""No word turns from letters to digits and back so often."""
+_MOST_WORDS: Final = 0.5
+B: Final = Gates("runs")
+
+
+def numbers_thing(text: bytes, start: int, reach: int = _THING_REACH) -> bool:
+    """Whether what begins at `start` is the number of something that is named right before it."""
+    return B.thing.search(text, reach_back(text, start, reach), start) is not None
+
+
+@lru_cache(maxsize=4096)
+def is_token(value: bytes) -> bool:
+    """Whether a random value has the form of a key: its longest part is long and mixed, and it counts nothing up."""
+    longest = max(re.split(rb"[^A-Za-z0-9]", value), key=len)
+    if reads(longest) or B.fingerprint.match(value) or B.resource.match(value):
+        return False
+    lowered = value.lower()
+    return (
+        (len(longest) >= _LONG_PART and len(B.changes.findall(longest)) >= _FEW_CHANGES and b"." not in value)
+        and not any(row in lowered for row in (b"0123456789abcdef", b"abcdefghijkl", b"example", b"xxxx"))
+        and (value.count(b"/") < 1 + len(value) // 30 or len(longest) >= _LONGER_PART)
+        and not says_something(value)
+    ) or is_uuid(value)
+
+
+def is_uuid(value: bytes) -> bool:
+    """Whether a value is a UUID."""
+    return B.uuid.match(value) is not None
+
+
+def is_revision(value: bytes) -> bool:
+    """Whether a value looks like a revision of git or a checksum: only a word for keys makes a key of it."""
+    return B.revision.match(value) is not None
+
+
+def reads(part: bytes) -> bool:
+    """Whether most of a part are the words of an identifier in mixed case."""
+    if part.islower() or part.isupper():
+        return False
+    words = [run for run in B.spoken.findall(part) if B.vowel.search(run)]
+    return sum(map(len, words)) >= _MOST_WORDS * len(part)
+
+
+@lru_cache(maxsize=4096)
+def is_drawn(value: bytes) -> bool:
+    """Whether a run of characters was drawn at random, and is no name with numbers in it."""
+    if not B.shape.match(value) or (len(value) < _SURE and not _is_motley(value)):
+        return False
+    if B.hex.match(value):
+        return entropy(value.decode()) > 2.8  # noqa: PLR2004 - 4 is the most for hex
+    if is_uuid(value):
+        return True
+    return not (b"/" in value and b"." in value) and _is_unspoken(value)
+
+
+def _is_unspoken(value: bytes) -> bool:
+    """Whether no words can be read in a run."""
+    text = value.decode()
+    if entropy(text) < 3.5:  # noqa: PLR2004 - English identifiers stay below
+        return False
+    if text.isalnum():
+        return len(B.changes.findall(value)) >= _MANY_CHANGES or not is_wordy(text)
+    return not is_wordy(text) and not is_segmented(text)
+
+
+def _is_motley(value: bytes) -> bool:
+    """Whether a short run mixes small letters, capitals and digits as no name does."""
+    mixed = not value.islower() and not value.isupper() and value.isalnum()
+    return mixed and is_token(value) and len(B.changes.findall(value)) >= 3  # noqa: PLR2004 - there, back and there again
+
+
+def passes(check: str, text: bytes, start: int, end: int) -> bool:
+    """Whether the value that a rule matched is a secret by the rule's check, and no placeholder."""
+    value = text[start:end]
+    if len(value) <= _LONGEST_PLACEHOLDER and is_placeholder(value):
+        return False
+    return _CHECKS[check](value) and not (check == "token" and numbers_thing(text, start))
+
+
+def _is_reference(value: bytes) -> bool:
+    """Whether what a command is given is a variable, or only says what to put there: $USER:$PASS."""
+    last = value.strip(b"\"'").rpartition(b":")[2]
+    return last[:1] in {b"$", b"<", b"%", b"{"} and is_placeholder(last)
+
+
+def _mixed(value: bytes) -> bool:
+    return any(48 <= c <= 57 for c in value) and not value.isdigit()  # noqa: PLR2004 - "0" to "9"
+
+
+_CHECKS: Final[dict[str, Callable[[bytes], bool]]] = {
+    "any": lambda _: True,
+    "token": lambda value: not is_plain(value) and not _is_reference(value),
+    "unplain": lambda value: not is_plain(value),
+    "mixed": _mixed,
+    "chosen": lambda value: is_chosen(value.decode("utf-8", "replace")),
+    "random": lambda value: holds_random(value.decode("utf-8", "replace")),
+    "password": lambda value: is_secret(b"", Kind.PASSWORD, value, Form.CERTAIN),
+}
+"""What a value must look like where the form around it proves too little."""
+_LONGEST_PLACEHOLDER: Final = 30
+
+
+def is_place(name: str, value: str) -> bool:
+    """Whether a name that sounds like a password's holds a place: PWD, OLDPWD, or whatever is a path without doubt."""
+    return G.place_name.search(name) is not None and G.place.match(value) is not None

@@ -1,0 +1,165 @@
+"""Values that are known to be secrets: those of our own environment, and those that a session has already shown.
+
+Kept in memory only, never hashed or stored, and bounded: the oldest session and the oldest value go first.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from hashlib import blake2b
+from typing import Final
+from urllib.parse import quote
+
+from ahocorasick_rs import BytesAhoCorasick, MatchKind
+
+from agent_trace_sidecar.redaction.judge import Form, is_place, is_secret, is_wordy
+from agent_trace_sidecar.redaction.names import kind_of
+from agent_trace_sidecar.redaction.spans import Span
+
+MOST_SESSIONS: Final = 64
+MOST_VALUES: Final = 512
+MOST_CLEAN: Final = 6_000
+"""Strings known to hold nothing; of one longer than `_LONGEST_KEPT` bytes only a digest is kept."""
+_LONGEST_KEPT: Final = 120
+_MOST_LATEST: Final = 16
+"""More new values than these are worth an automaton."""
+_SHORTEST: Final = 8
+_LONGEST: Final = 512
+_FEWEST_CHARACTERS: Final = 5
+"""Different ones: aaaa1111 is everywhere."""
+_USERINFO: Final = re.compile(r"(?i)^[a-z][a-z0-9+.-]*://[^/@\s]*:([^/@\s]+)@")
+
+
+class Known:
+    """A bounded set of values, each with the rule that found it first, and the automaton that finds them all."""
+
+    def __init__(self, on_new: Callable[[bytes], None]) -> None:
+        """`on_new` is called with each value that is added."""
+        self._on_new = on_new
+        self._rules: OrderedDict[bytes, str] = OrderedDict()
+        self._automaton: BytesAhoCorasick | None = None
+        self._order: list[str] = []
+
+    def add(self, value: bytes, rule: str) -> bool:
+        """Remember a value, and its form in URLs; one that could be a word is not. Whether it was new."""
+        if value in self._rules or not is_distinct(value):
+            return False
+        for form in {value, _in_url(value)} - self._rules.keys():
+            self._rules[form] = rule
+            self._automaton = None
+            self._on_new(form)
+        while len(self._rules) > MOST_VALUES:
+            self._rules.popitem(last=False)
+        return True
+
+    def values(self) -> Iterable[bytes]:
+        """All of them."""
+        return self._rules
+
+    def find(self, text: bytes) -> Iterator[Span]:
+        """Where the values stand."""
+        if not self._rules:
+            return
+        if self._automaton is None:
+            self._order = list(self._rules.values())
+            self._automaton = BytesAhoCorasick(list(self._rules), matchkind=MatchKind.LeftmostLongest)
+        for index, start, end in self._automaton.find_matches_as_indexes(text):
+            yield Span(start, end, self._order[index])
+
+
+class Memory:
+    """What the redactor knows: the environment's values for all events, a session's values for its own."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._everything: BytesAhoCorasick | None = None
+        """Finds what any session has shown, but for `_latest`; for a while also what a forgotten session has shown."""
+        self._latest: list[bytes] = []
+        self.learned: list[bytes] = []
+        """Values shown since this was last emptied: strings that were clean before may not be any more."""
+        self.environment = Known(self._learn)
+        self._sessions: OrderedDict[bytes, Known] = OrderedDict()
+        self.clean: set[bytes] = set()
+        """Strings that were scanned before and hold nothing: names, paths, short outputs that come twice."""
+        self._clean_digests: set[bytes] = set()
+        for value in secret_values(environ):
+            self.environment.add(value, "known-value")
+
+    def places(self, text: bytes) -> list[int]:
+        """Where the text holds values that any session has shown."""
+        if self._everything is None or len(self._latest) > _MOST_LATEST:
+            known = (self.environment, *self._sessions.values())
+            self._everything = BytesAhoCorasick(list({value for one in known for value in one.values()}))
+            self._latest.clear()
+        latest = (match.start() for value in self._latest for match in re.finditer(re.escape(value), text))
+        return [*(start for _, start, _ in self._everything.find_matches_as_indexes(text)), *latest]
+
+    def is_clean(self, text: bytes) -> bool:
+        """Whether this string was scanned before and held nothing."""
+        return text in self.clean or self.is_long_clean(text)
+
+    def is_long_clean(self, text: bytes) -> bool:
+        """The same for a string that is not in `clean`."""
+        return _is_digested(text) and _digest(text) in self._clean_digests
+
+    def remember_clean(self, texts: Iterable[bytes]) -> None:
+        """Strings that need not be scanned again."""
+        if len(self.clean) + len(self._clean_digests) > MOST_CLEAN:
+            self.clean.clear()
+            self._clean_digests.clear()
+        for text in texts:
+            if _is_digested(text):
+                self._clean_digests.add(_digest(text))
+            else:
+                self.clean.add(text)
+
+    def doubt(self, value: bytes) -> None:
+        """Forget the clean strings in which this value may stand: it turned out to be a secret."""
+        all_of_them = b"\n".join(self.clean)
+        for form in (value, _in_url(value)):
+            if form in all_of_them:
+                self.clean = {text for text in self.clean if form not in text}
+        self._clean_digests.clear()
+
+    def session(self, key: bytes) -> Known:
+        """What this session has shown so far."""
+        known = self._sessions.pop(key, None) or Known(self._learn)
+        self._sessions[key] = known
+        while len(self._sessions) > MOST_SESSIONS:
+            self._sessions.popitem(last=False)
+        return known
+
+    def _learn(self, value: bytes) -> None:
+        self._latest.append(value)
+        self.learned.append(value)
+
+
+def _is_digested(text: bytes) -> bool:
+    """Whether only a digest is kept: of what is long, and of what has escapes and can't be searched."""
+    return len(text) > _LONGEST_KEPT or b"\\" in text
+
+
+def _digest(text: bytes) -> bytes:
+    return blake2b(text, digest_size=24).digest()
+
+
+def _in_url(value: bytes) -> bytes:
+    return quote(value, safe="").encode()
+
+
+def secret_values(environ: Mapping[str, str]) -> Iterator[bytes]:
+    """The values of an environment that look like secrets; a value that names a place never is one."""
+    for name, value in environ.items():
+        if userinfo := _USERINFO.match(value):
+            yield userinfo[1].encode("utf-8", "replace")
+        raw, raw_name = value.encode("utf-8", "replace"), name.encode("utf-8", "replace")
+        if not is_place(name, value) and is_secret(raw_name, kind_of(raw_name), raw, Form.CONFIG):
+            yield raw
+
+
+def is_distinct(value: bytes) -> bool:
+    """Whether a value is so peculiar that it is the same secret wherever it occurs."""
+    if not _SHORTEST <= len(value) <= _LONGEST:
+        return False
+    text = value.decode("utf-8", "replace")
+    letters, digits = any(c.isalpha() for c in text), any(c.isdigit() for c in text)
+    return letters and (digits or not is_wordy(text)) and len(set(text)) >= _FEWEST_CHARACTERS

@@ -1,0 +1,71 @@
+"""Files that are nothing but secrets: whatever is read from or written to them, names stay and values go."""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, Final
+
+from agent_trace_sidecar.redaction.rules import Gates, compiled, known
+from agent_trace_sidecar.redaction.spans import Span
+
+G: Final = Gates("secret_files")
+T: Final = Gates("secret_files", text=True)
+
+_LONGEST_PATH: Final = 4096
+_LONGEST_COMMAND: Final = 2000
+_BORDER: Final = r"[\s\"'`|;&<>()=]"
+_WORDS: Final = re.compile(r"[^\s\"'`|;&<>()=]+")
+_PART: Final = 3
+"""A line of so many fields is an account; its last field is the password, not its second."""
+
+
+def is_secret_path(path: str) -> bool:
+    """Whether a file of this name holds secrets only."""
+    return len(path) < _LONGEST_PATH and T.path.search(path) is not None
+
+
+@cache
+def _perhaps() -> Any:  # noqa: ANN401 - a pattern of RE2
+    """Finds every such path in a text, also inside a command, and a few more: RE2 has no look-around."""
+    names = re.sub(r"\(\?<?![^()]*\)|\s+", "", known().gates["secret_files"]["path"].partition("(?:^|[/\\\\])")[2][:-1])
+    names = names.replace(r"\w", r"\w\x{80}-\x{10ffff}")
+    return compiled(rf"(?i)(?:^|[/\\]|{_BORDER}){names}(?:$|{_BORDER})")
+
+
+def secret_paths(text: bytes) -> Iterator[int]:
+    """Where a path or a command may name a file of secrets: a fast pass over much text, to be followed by a look."""
+    return (match.start() for match in _perhaps().finditer(text))
+
+
+def reads_secret_file(command: str) -> bool:
+    """Whether a shell command prints a file that holds secrets only."""
+    command = command[:_LONGEST_COMMAND]
+    return bool(T.readers.search(command)) and any(is_secret_path(word) for word in _WORDS.findall(command))
+
+
+def values_of_file(text: bytes) -> Iterator[Span]:
+    """Every value in the text of such a file; names, comments, sections and the marks of diffs stay."""
+    for match in G.line.finditer(text):
+        line = match.group()
+        offset = match.start() + G.prefix.match(line).end()
+        body = text[offset : match.end()].rstrip()
+        if body and not G.kept_line.match(body):
+            yield from (Span(offset + start, offset + end, "secret-file") for start, end in _values_of_line(body))
+
+
+def _values_of_line(body: bytes) -> Iterator[tuple[int, int]]:
+    if G.machine.match(body) or body.startswith(b"password "):
+        yield from (m.span(1) for m in G.netrc.finditer(body))
+    elif found := G.pair.match(body) or G.element.match(body):
+        value = found["value"]
+        inner = value.rstrip(b",;").strip(b"\"'")
+        if inner and inner not in {b"{", b"[", b"|", b">", b"[]", b"{}"}:
+            at = found.start("value") + value.find(inner)
+            yield at, at + len(inner)
+    elif G.separated.match(body):
+        at = body.find(b":") + 1 if body.count(b":") < _PART or b"$" in body else body.rfind(b":") + 1
+        end = body.find(b":", at) if b"$" in body and body.find(b":", at) > 0 else len(body)
+        if end > at:
+            yield at, end
+    else:
+        yield 0, len(body)

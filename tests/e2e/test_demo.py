@@ -1,0 +1,68 @@
+"""The promise of `make demo`: one screen, in colour, and commands that work as printed."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.waiting import completed, exit_code
+
+SECRETS = ("mountain-Falcon-72", "9f2c71d05be84ab6a3f0")
+COLOURED = re.compile(r"\x1b\[36mai (gpt-5-codex|claude-sonnet-4-5) .*\x1b\[0m +(\d+)\) ")
+
+
+def shown(env: dict[str, str]) -> str:
+    """What the demo prints on a terminal."""
+    ours, its = pty.openpty()
+    command = [sys.executable, "-m", "agent_trace_sidecar", "demo"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=its, stderr=its, env=env) as process:
+        os.close(its)
+        printed = b""
+        try:
+            while chunk := os.read(ours, 65536):
+                printed += chunk
+        except OSError:  # EIO: nobody has the terminal open any more
+            pass
+        finally:
+            os.close(ours)
+        assert exit_code(process, 60) == 0, printed
+    return printed.decode().replace("\r\n", "\n")
+
+
+@pytest.fixture(name="env")
+def _env(tmp_path: Path) -> dict[str, str]:
+    """Nothing but a home, whose name needs quotes; the program is not on PATH, as after `make demo`."""
+    return {
+        "PATH": os.defpath,
+        "HOME": str(tmp_path / "it's home"),
+        "TERM": "xterm",
+        "DATABASE_URL": "postgresql://x/y",
+    }
+
+
+def test_the_demo_fits_a_screen_and_its_commands_work(env: dict[str, str]) -> None:
+    """Blame in colour, a table, what was masked, three pages, commands; a second time it shows the same."""
+    text = shown(env)
+    assert len(text.splitlines()) <= 40
+    assert max(len(line) for line in re.sub(r"\x1b\[\d*m", "", text.partition("Reports,")[0]).splitlines()) <= 120
+    found = {int(number): model for model, number in COLOURED.findall(text)}
+    assert found == {5: "gpt-5-codex", **dict.fromkeys(range(6, 12), "claude-sonnet-4-5")}
+    assert "14 lines in 1 files: 7 ai, 7 human" in text
+    assert "Secrets in the output of `cat .env` were masked before storage: 8 values in 2 events." in text
+
+    pages = [Path(line.strip()) for line in re.findall(r"(?m)^  (/.*\.html)$", text)]
+    assert [page.name for page in pages] == ["repository.html", "session.html", "period.html"]
+    assert not [secret for page in pages for secret in SECRETS if secret in page.read_text()]
+
+    commands = text.partition("Next commands:\n")[2]
+    assert commands.count("../agent-trace-sidecar ") >= 2
+    done = completed(["sh", "-e", "-x", "-c", commands], env=env, cwd="/")
+    assert done.returncode == 0, done.stderr
+    assert '"conversations"' in done.stdout
+    assert not [secret for secret in SECRETS if secret in done.stdout]
+
+    assert shown(env) == text

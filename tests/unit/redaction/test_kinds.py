@@ -1,0 +1,198 @@
+"""Kinds of secrets that leaked once, and kinds of text that were damaged: a row is a kind, not a case."""
+
+import json
+
+import pytest
+
+from agent_trace_sidecar.redaction import Redactor, redact_text
+from tests.support.drawn import drawn
+
+
+@pytest.fixture(scope="module")
+def redactor(tmp_path_factory: pytest.TempPathFactory) -> Redactor:
+    """One with all rules."""
+    return Redactor(cache_dir=tmp_path_factory.mktemp("rules"))
+
+
+MANIFEST = """apiVersion: v1
+kind: Secret
+metadata:
+  name: app
+  namespace: shop
+type: Opaque
+data:
+  dsn-main: {first}
+  blob: |
+    {second}
+    {third}
+stringData:
+  greeting: {fourth}
+---
+apiVersion: v1
+kind: ConfigMap
+data:
+  colour: blueish
+"""
+VALUES = {
+    "first": "aGVsbG8gd29ybGQgb2YgbWFyYmxl",
+    "second": "bWFyYmxlIGFuZCBnbGFzcw",
+    "third": "Z2xhc3MgYW5kIG1hcmJsZQ",
+    "fourth": "open-the-green-door",
+}
+
+
+@pytest.mark.parametrize("indent", ["", "  ", "+", "    12: "])
+def test_every_value_of_a_kubernetes_secret_is_masked_and_its_names_stay(indent: str) -> None:
+    """Under names that say nothing, in block scalars, in diffs and numbered listings; other manifests stay."""
+    text = "\n".join(indent + line for line in MANIFEST.format(**VALUES).splitlines())
+    masked = redact_text(text)
+    assert not [value for value in VALUES.values() if value in masked]
+    for kept in ("name: app", "namespace: shop", "dsn-main: [", "greeting: [", "colour: blueish", "type: Opaque"):
+        assert kept in masked
+    assert masked.count("\n") == text.count("\n")
+
+
+def test_a_kubernetes_secret_in_json_is_masked(redactor: Redactor) -> None:
+    """As the API and `kubectl -o json` give it, pretty or not, also within an event."""
+    whole = {
+        "kind": "Secret",
+        "apiVersion": "v1",
+        "metadata": {"name": "app"},
+        "data": {"dsn-main": VALUES["first"], "blob": VALUES["second"]},
+        "type": "Opaque",
+    }
+    for text in (json.dumps(whole), json.dumps(whole, indent=2), json.dumps({"items": [whole]}, indent=4)):
+        masked = redact_text(text)
+        assert VALUES["first"] not in masked
+        assert VALUES["second"] not in masked
+        assert '"app"' in masked
+        event = json.dumps({"v": 1, "output": {"output": text}}).encode()
+        assert VALUES["first"].encode() not in redactor.line(event).line
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kind: SealedSecret\nspec:\n  encryptedData:\n    password: AgB<<alnum 90>>==\n    token: AgAR<<alnum 99>>\n",
+        "password: ENC[AES256_GCM,data:<<base64 12>>,iv:<<base64 43>>=,tag:<<base64 22>>==,type:str]\n",
+        '{"api_key": "ENC[AES256_GCM,data:<<base64 32>>,iv:<<base64 43>>=,tag:<<base64 22>>==,type:str]"}',
+    ],
+)
+def test_ciphertext_of_sealed_secrets_and_sops_stays(text: str) -> None:
+    """It is made to be committed."""
+    assert redact_text(drawn(text)) == drawn(text)
+
+
+@pytest.mark.parametrize("value", ["1234567890123", "40961234567890123456", "98765432109876"])
+@pytest.mark.parametrize(
+    "form", ["password={}\n", '{{"password": {}, "n": 1}}', '{{"db_password": "{}"}}', "password: {}\n"]
+)
+def test_numeric_passwords_of_any_length_are_masked(redactor: Redactor, value: str, form: str) -> None:
+    """Twelve digits are no limit that a person knows of."""
+    assert value not in redact_text(form.format(value))
+    event = json.dumps({"v": 1, "input": {"args": {"password": int(value)}}}).encode()
+    assert value.encode() not in redactor.line(event).line
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s.password=e.password,s.host=e.host,s.port=e.port,s.user=e.user;",
+        "t.token=n.token,t.secret=n.secret,this.key=t.key;",
+        "a.passwd=b.getPasswd(),a.x=1;c.password=d[e],f=g;",
+        "o.apiKey=i.apiKey||n,o.secret=void 0;",
+        "u.set({password:t.password,token:r}),e.auth=s.auth;",
+        "var p=e.password,q=e.secret;return p&&q",
+        "this.password=t,this.user=n,this.host=r",
+        "e.password!==t.password&&(e.token=null)",
+        "if(e.password===n.password)return!0",
+    ],
+)
+def test_minified_code_keeps_its_expressions(text: str) -> None:
+    """Short lines too: nothing in them is a value."""
+    assert redact_text(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'curl -u "$USER:$PASS" https://api.example.org/v1',
+        "curl -u $USER:$PASSWORD https://api.example.org/v1",
+        'curl --user "${API_USER}:${API_PASS}" https://api.example.org/v1',
+        "curl -u '<user>:<password>' https://api.example.org/v1",
+        "curl -u user:$(cat /run/secret) https://api.example.org/v1",
+        'mysql -u root -p"$MYSQL_PASSWORD" shop',
+        'sshpass -p "$PASS" ssh root@10.0.0.1',
+        'curl -H "Authorization: Bearer $TOKEN" https://api.example.org',
+        "curl -u %USER%:%PASS% https://api.example.org",
+    ],
+)
+def test_variables_in_commands_are_no_secrets(text: str) -> None:
+    """The shell fills them in; the text holds none."""
+    assert redact_text(text) == text
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "sk_test_xxxx",
+        "sk_test_xxxxxxxxxxxxxxxxxxxxxxxx",
+        "sk_live_XXXXXXXXXXXXXXXXXXXXXXXX",
+        "ghp_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+        "xoxb-xxxxxxxxxxxx-xxxxxxxxxxxx",
+        "sk-ant-api03-...",
+        "AKIAXXXXXXXXXXXXXXXX",
+        "sk_test_your_key_here",
+        "sk-proj-xxxxxxxxxxxxxxxxxxxx",
+        "ghp_YOUR_TOKEN_HERE_0000",
+    ],
+)
+@pytest.mark.parametrize("form", ["API_KEY={}\n", 'key = "{}"', "use {} as the key"])
+def test_tokens_that_are_spelt_out_as_placeholders_stay(value: str, form: str) -> None:
+    """The mark of a maker and nothing behind it."""
+    assert redact_text(form.format(value)) == form.format(value)
+
+
+@pytest.mark.parametrize("name", ["PWD", "OLDPWD"])
+@pytest.mark.parametrize(
+    "place", ["/home/dev/app (1)", "/srv/Project X1", "C:\\Users\\dev\\app (1)", "/app", "~/x 2/y#3"]
+)
+def test_names_of_places_never_hold_secrets(tmp_path_factory: pytest.TempPathFactory, name: str, place: str) -> None:
+    """Neither in the sidecar's own environment nor in what a session shows of another one's."""
+    cache = tmp_path_factory.getbasetemp()
+    redactor = Redactor(cache_dir=cache, environ={name: place, "API_TOKEN": "zx81-kk3jd93kd"})
+    event = {"v": 1, "directory": place, "worktree": place, "input": {"text": f"cd '{place}' && ls"}}
+    line = json.dumps(event).encode()
+    assert redactor.line(line).line == line
+    for text in (f"{name}='{place}'\n", f'export {name}="{place}"\n', json.dumps({name: place})):
+        assert redact_text(text) == text
+
+
+def test_a_value_under_pwd_that_is_no_place_is_a_password() -> None:
+    """As connection strings have it."""
+    assert "hunter2x9" not in redact_text("Server=db1;Database=shop;UID=sa;PWD=hunter2x9;")
+
+
+def test_of_two_secrets_that_overlap_no_byte_is_left() -> None:
+    """The tail of the one is the head of the other."""
+    head, tail = drawn("sk-proj-<<alnum 24>>"), drawn("-eyJhbGciOiJIUzI1NiJ9.eyJ<<alnum 20>>.<<url 30>>")
+    masked = redact_text(f"see {head}{tail} now")
+    assert masked.startswith("see [REDACTED:")
+    assert masked.endswith("] now")
+    assert masked.count("[") == 1
+
+
+def test_values_that_only_an_exported_rule_knows_are_masked() -> None:
+    """The rules bundled with kingfisher are in use."""
+    value = drawn("p8e-<<lower 32>>")
+    assert redact_text(f"see {value} now") == "see [REDACTED:adobe-client-secret] now"
+
+
+def test_a_secret_that_comes_several_times_is_counted_once(redactor: Redactor) -> None:
+    """What is counted are secrets, not where they stand."""
+    token = drawn("ghp_<<alnum 36>>")
+    other = drawn("ghp_<<alnum 36>>", seed=9)
+    line = json.dumps(
+        {"v": 1, "input": {"a": token, "b": f"{token} {token}", "c": json.dumps([token, other])}}
+    ).encode()
+    assert json.loads(redactor.line(line).line)["redacted"] == {"github-token": 2}
