@@ -73,6 +73,20 @@ class Rewrites:
             return {}
         return _lines(own, _sources(step.heads, entries, asked), changes)
 
+    def tracked(self, step: Step, paths: Sequence[str]) -> set[str]:
+        """Those of some files that the last commit before the step has."""
+        try:
+            own = git_dir(Path(step.root))
+        except (OSError, ValueError):
+            return set()
+        if own is None or step.heads is None or not step.heads.head:
+            return set()
+        named = [path for path in paths if "\n" not in path]
+        given = "".join(f"{step.heads.head}:{path}\n" for path in named).encode(errors="surrogateescape")
+        output = git.run(own, "cat-file", "--batch-check", given=given, timeout_s=TIMEOUT_S, max_bytes=MAX_BYTES)
+        answers = output.split(b"\n") if output is not None else []
+        return {path for path, answer in zip(named, answers, strict=False) if answer.split()[1:2] == [b"blob"]}
+
     def versions(self, step: Step, changes: Sequence[TreeChange]) -> dict[str, list[list[bytes]]]:
         """Contents that git has of changed files, by `TreeChange.key`: of the last commits, and of those named."""
         try:

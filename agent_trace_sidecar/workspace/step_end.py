@@ -92,6 +92,8 @@ class Finisher:
         covered = {path for one in changes for path in (one.path, one.old_path) if path}
         changes = with_moves(changes)
         named = [one._replace(repository=self._repository(one.place)) for one in _named(step, covered) if one.place]
+        if trees is not None:
+            named = self._kept(step, trees, named)
         known = [
             change
             for change in (*changes, *named)
@@ -139,6 +141,18 @@ class Finisher:
                 yield Uncovered(call.call_id, covered=step.scope, repository=step.repository)
             for place in call.named if call.lingers else ():
                 yield Uncovered(call.call_id, place.path, repository=self._repository(place))
+
+    def _kept(self, step: Step, trees: Sequence[TreeChange], named: Sequence[TreeChange]) -> list[TreeChange]:
+        """The files of which the snapshots should tell and don't, but for those that git ignores and does not track."""
+        prefix = step.scope + "/" if step.scope else ""
+        silent = [one.path for one in named if one.place and one.place.is_own and one.path.startswith(prefix)]
+        if not silent:
+            return list(named)
+        held = self._snapshots.contents(step.root, step.tree, silent) or {}
+        if held and not trees:
+            return list(named)  # OpenCode could not take another snapshot
+        tracked = self._rewrites.tracked(step, silent) | held.keys()
+        return [one for one in named if one.path not in silent or one.path in tracked]
 
     def _stands_still(self, step: Step, named: Sequence[TreeChange]) -> bool:
         """Whether a file of the snapshot has changed and the snapshot has not: OpenCode could not take another one."""

@@ -17,7 +17,7 @@ import pytest
 
 from tests.e2e.test_attribution import Project, Site, Store, bash, edit, write
 from tests.support.fake_model import Call, Step, fake_model
-from tests.support.opencode import SHIM, opencode
+from tests.support.opencode import SHIM, Server, opencode
 from tests.support.postgres import PostgresServers
 from tests.support.waiting import eventually
 
@@ -250,32 +250,40 @@ def test_what_a_command_brings_is_not_written_by_it(site: Site) -> None:
 # -- two writers on one file -----------------------------------------------------------------------------------------
 
 
+@contextmanager
+def apart(site: Site, server: Server | None = None) -> Iterator[Site]:
+    """The same with a connection of its own, for another thread."""
+    with closing(Store(site.oc.env["AGENT_TRACE_DATABASE_URL"])) as store:
+        yield Site(site.oc, site.model, server or site.server, store)
+
+
+def has_begun(site: Site, project: Project) -> bool:
+    """Whether a call of the session has begun."""
+    query = "SELECT 1 FROM agent_trace_events WHERE event_name = 'tool.execute.before' AND session_id = $1"
+    return bool(project.session and site.store.rows(query, project.session))
+
+
 def test_two_sessions_that_wait_for_one_file_have_each_their_own_line(site: Site) -> None:
     """The second has begun before the first one's edit is permitted."""
     project = begun(site, "two", {"asked.py": "".join(f"line_{at} = {at}\n" for at in range(20))})
-    other = Project(site, project.folder, site.server.session(project.folder))
+    session = site.server.session(project.folder)
 
     def second() -> None:
-        other.prompt("secondwork", Step([edit("asked.py", "line_15 = 15\n", "line_15 = 15\nsecond = 2\n")]))
+        with apart(site) as own:
+            other = Project(own, project.folder, session)
+            other.prompt("secondwork", Step([edit("asked.py", "line_15 = 15\n", "line_15 = 15\nsecond = 2\n")]))
 
     thread = threading.Thread(target=second)
 
-    def permissions() -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = site.server.request("GET", "/permission", project.folder)
-        return found
-
     def meanwhile() -> None:
         thread.start()
-        before = "SELECT 1 FROM agent_trace_events WHERE event_name = 'tool.execute.before' AND session_id = $1"
-        eventually(
-            lambda: Store(site.oc.env["AGENT_TRACE_DATABASE_URL"]).rows(before, other.session), 20, "it has begun"
-        )
+        with apart(site) as own:
+            eventually(lambda: has_begun(own, Project(own, project.folder, session)), 20, "the second has begun")
 
     with answering(project, meanwhile):
         project.prompt("firstofwork", Step([edit("asked.py", "line_5 = 5\n", "line_5 = 5\nfirst = 1\n")]))
-    for one in eventually(permissions, 20, "the second one asks"):
-        site.server.request("POST", f"/permission/{one['id']}/reply", project.folder, {"reply": "once"})
-    thread.join()
+    with answering(project, lambda: None):
+        thread.join()
     found = {(row["start_line"], row["end_line"], row["session_id"] == project.session) for row in project.ranges()}
     assert found == {(7, 7, True), (18, 18, False)}
 
@@ -283,24 +291,19 @@ def test_two_sessions_that_wait_for_one_file_have_each_their_own_line(site: Site
 def test_two_processes_in_one_folder_count_a_line_once(site: Site) -> None:
     """The snapshot of one holds what the other one's write made: the tool's own word decides."""
     project = begun(site, "processes", {"a.py": "hu1\n"})
-    with site.oc.serve() as server:
-        second = Project(Site(site.oc, site.model, server, site.store), project.folder, "")
-        site.model.script(
-            "slowsilent", Step([bash("until test -e b.py; do sleep 0.1; done; sleep 0.2; echo x > c.py")])
-        )
-        thread = threading.Thread(target=lambda: project.prompt("slowsilent", *site.model.scripts["slowsilent"]))
+    wait = "until test -e b.py; do sleep 0.1; done; sleep 0.2; echo x > c.py"
+    session = site.server.session(project.folder)
+
+    def first() -> None:
+        with apart(site) as own:
+            Project(own, project.folder, session).prompt("slowsilent", Step([bash(wait)]))
+
+    thread = threading.Thread(target=first)
+    with site.oc.serve() as server, apart(site, server) as own:
         thread.start()
-        before = "SELECT 1 FROM agent_trace_events WHERE event_name = 'tool.execute.before' AND session_id = $1"
-        check = Store(site.oc.env["AGENT_TRACE_DATABASE_URL"])
-        with closing(check):
-            eventually(lambda: project.session and check.rows(before, project.session), 20, "it has begun")
-        own = Store(site.oc.env["AGENT_TRACE_DATABASE_URL"])
-        with closing(own):
-            Project(Site(site.oc, site.model, server, own), project.folder, "").prompt(
-                "otherwrite", Step([write("b.py", "b1\nb2\n")])
-            )
+        eventually(lambda: has_begun(own, Project(own, project.folder, session)), 20, "the command has begun")
+        Project(own, project.folder, "").prompt("otherwrite", Step([write("b.py", "b1\nb2\n")]))
         thread.join()
-        assert second.folder
     found = lines(site, project.folder / "b.py")
     assert {(one["contributor"], one["tool"]) for one in found} == {("ai", "write")}
     assert counted(project)["total"]["written"] == 3
@@ -425,6 +428,8 @@ def test_a_shallow_clone_and_a_clone_of_a_repository_born_later_know_everything(
     site.oc.git(unborn, "add", "-A")
     site.oc.git(unborn, "commit", "-qm", "First")
     early.prompt("bornwork", Step([write("m.py", "m1\n")]))
+    site.oc.git(unborn, "add", "-A")
+    site.oc.git(unborn, "commit", "-qm", "Second")
     site.oc.git(site.oc.folder, "clone", "-q", str(unborn), str(site.oc.folder / "born"))
     born = Project(site, site.oc.folder / "born", "")
     assert (letters(born, "n.py"), letters(born, "m.py"), letters(early, "n.py")) == ("aa", "a", "aa")
