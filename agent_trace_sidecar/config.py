@@ -59,9 +59,18 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def default_state_dir(environ: Mapping[str, str]) -> str:
-    """The XDG state folder of this program."""
+    """The XDG state folder of this program.
+
+    Raises:
+        ConfigError: no home folder is known.
+    """
     base = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME") or "~", ".local", "state")  # noqa: PTH118 - a str
-    return str(Path(base).expanduser() / "agent-trace-sidecar")
+    try:
+        return str(Path(base).expanduser() / "agent-trace-sidecar")
+    except RuntimeError:
+        raise ConfigError(
+            "HOME is not set and this user has no home folder: set AGENT_TRACE_STATE_DIR to a writable folder."
+        ) from None
 
 
 def load(environ: Mapping[str, str]) -> Config:
@@ -77,7 +86,8 @@ def load(environ: Mapping[str, str]) -> Config:
             values[name] = _boolean(name, raw) if name in ("enabled", "redaction") else raw
     if "database_url" not in values and environ.get("DATABASE_URL", "").strip():
         values["database_url"] = environ["DATABASE_URL"].strip()
-    values.setdefault("state_dir", default_state_dir(environ))
+    if "state_dir" not in values:
+        values["state_dir"] = default_state_dir(environ)
     try:
         config = msgspec.convert(values, Config, strict=False)
     except msgspec.ValidationError as exc:

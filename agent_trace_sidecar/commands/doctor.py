@@ -21,6 +21,7 @@ from agent_trace_sidecar.commands.output import say
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits import files, processes
 from agent_trace_sidecar.limits.files import read_part
+from agent_trace_sidecar.postgres.explain import lacking, wrong
 from agent_trace_sidecar.postgres.migrate import migration_files, schema_version
 from agent_trace_sidecar.postgres.partitions import PARTITIONED, months
 
@@ -136,6 +137,9 @@ async def database(connection: asyncpg.Connection) -> list[Check]:
     """The schema's version, the clock, and the months to come."""
     server = connection.get_server_version()
     checks = [Check("database", "ok", f"PostgreSQL {server.major}.{server.minor} answers")]
+    checks += [Check("database", "wrong", sentence) for sentence in await wrong(connection)]
+    if sentence := await lacking(connection):
+        checks.append(Check("privileges", "wrong", sentence))
     version, newest = await schema_version(connection), migration_files()[-1][0]
     if version != newest:
         has = f"at {version}" if version else "missing"

@@ -15,6 +15,7 @@ from agent_trace_sidecar.commands.common import CommandError
 from agent_trace_sidecar.commands.database import database_place, with_database
 from agent_trace_sidecar.commands.output import say, say_json
 from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.postgres.explain import wrong
 from agent_trace_sidecar.postgres.migrate import schema_version
 from agent_trace_sidecar.records.build import Builder, BuildSettings
 from agent_trace_sidecar.spool.folders import SPOOL_FOLDER, extent, is_owned, segments, spool_folders, trouble
@@ -93,6 +94,8 @@ class Stored(msgspec.Struct, frozen=True):
     lost: int = 0
     dead_letters: dict[str, int] = {}
     sources: tuple[Source, ...] = ()
+    problems: tuple[str, ...] = ()
+    """Encoding, row-level security and settings of the user that keep events from being stored or read."""
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -124,7 +127,8 @@ def run(config: Config, given: argparse.Namespace) -> int:
     """Show the state of the recording; exit code 1 when it is unhealthy."""
 
     async def work(connection: asyncpg.Connection) -> Stored:
-        return await from_database(connection, await schema_version(connection))
+        stored = await from_database(connection, await schema_version(connection))
+        return msgspec.structs.replace(stored, problems=tuple(await wrong(connection)))
 
     stored, error = None, ""
     try:
@@ -234,6 +238,7 @@ def judge(
         problems.append(error)
     elif stored is not None and stored.schema_version is None:
         problems.append("The database has no agent_trace tables yet: run `agent-trace-sidecar migrate`.")
+    problems += stored.problems if stored is not None else ()
     for spool in spools:
         if spool.blocked:
             problems.append(f"A sidecar accepts no events: {spool.blocked}.")

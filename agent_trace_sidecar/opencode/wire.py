@@ -100,6 +100,11 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     """On a finished step: those of its calls that may have written what nobody has seen."""
     message_id: str | None = None
     """The message whose step `calls` and `uncovered` are of, where that is not the line's own."""
+    known: bool = False
+    """The event is stored already: it is told once more for what follows from it."""
+    recorded: tuple[str, float, str] | None = None
+    """On a finished tool call whose record is stored already: id and time (ms) of the event that it was made of, and
+    the run that the event is of."""
     late: bool = False
     """The repository did not answer in time: nothing is known of it."""
 

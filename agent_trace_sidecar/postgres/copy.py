@@ -6,11 +6,11 @@ from typing import Any
 import asyncpg
 
 from agent_trace_sidecar.postgres import updates as mending
-from agent_trace_sidecar.records.rows import EventRow, FileStateRow, Item, RangeRow, RecordRow
+from agent_trace_sidecar.records.rows import EventRow, FileStateRow, Item, RangeRow, RecordRow, Void
 
 
-async def copy_items(connection: asyncpg.Connection, items: Sequence[Item]) -> None:
-    """COPY the rows of these lines into their tables."""
+async def copy_items(connection: asyncpg.Connection, items: Sequence[Item], voids: Sequence[Void] = ()) -> None:
+    """COPY the rows of these lines into their tables, then undo what they and `voids` say."""
     await copy(connection, "agent_trace_events", EventRow._fields, [i.built.event for i in items])
     latest = mending.latest(items)
     await mending.drop_refined(connection, items)
@@ -19,7 +19,7 @@ async def copy_items(connection: asyncpg.Connection, items: Sequence[Item]) -> N
     await copy(
         connection, "agent_trace_file_states", FileStateRow._fields, [row for built in latest for row in built.states]
     )
-    await mending.undo(connection, items)
+    await mending.undo(connection, items, voids)
 
 
 async def copy(

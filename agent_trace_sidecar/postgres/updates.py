@@ -54,9 +54,7 @@ WHERE session_id = $1 AND recorded_at = ANY ($3::timestamptz[]) AND record_id = 
 def latest(items: Sequence[Item]) -> list[Built]:
     """What becomes of each item of a batch: without the rows that a later line of it refines."""
     refined = {
-        (item.built.event.source_id, record_id): at
-        for at, item in enumerate(items)
-        for record_id, _ in item.built.refined
+        (source_id, record_id): at for at, item in enumerate(items) for source_id, record_id, _ in item.built.refined
     }
     if not refined:
         return [item.built for item in items]
@@ -75,18 +73,17 @@ async def drop_refined(connection: asyncpg.Connection, items: Sequence[Item]) ->
     """Take away what earlier batches wrote of the records that this one refines."""
     refined: dict[UUID, set[tuple[UUID, datetime]]] = {}
     for item in items:
-        if item.built.refined:
-            refined.setdefault(item.built.event.source_id, set()).update(item.built.refined)
+        for source_id, record_id, at in item.built.refined:
+            refined.setdefault(source_id, set()).add((record_id, at))
     for source_id, records in sorted(refined.items()):
         for statement in _DROP:
             await connection.execute(statement, source_id, [one for one, _ in records], [at for _, at in records])
 
 
-async def undo(connection: asyncpg.Connection, items: Sequence[Item]) -> None:
-    """Void and restore ranges, in the order of the lines that say so."""
-    for item in items:
-        for void in item.built.voids:
-            await _undo_session(connection, void, depth=0)
+async def undo(connection: asyncpg.Connection, items: Sequence[Item], more: Sequence[Void] = ()) -> None:
+    """Void and restore ranges, in the order of the lines that say so; `more` comes last."""
+    for void in (*(one for item in items for one in item.built.voids), *more):
+        await _undo_session(connection, void, depth=0)
 
 
 async def _undo_session(connection: asyncpg.Connection, void: Void, depth: int) -> None:

@@ -172,6 +172,9 @@ class Builder:
     def _attribute(self, session: Session, envelope: Envelope, done: CallDone, built: Built, notes: list[str]) -> None:
         """Make the record of a finished call, once for each call, if it changed files and was the AI's."""
         event, observed = built.event, envelope.observed
+        if observed and observed.recorded:
+            self._finish_unseen(session, envelope, done.tool, event)
+            return
         if not (observed and observed.files) and not opencode.changes_files(envelope.api, done.tool):
             self._finish_unseen(session, envelope, done.tool, event)
             return
@@ -191,11 +194,12 @@ class Builder:
 
     def _finish_unseen(self, session: Session, envelope: Envelope, tool: str, event: EventRow) -> None:
         """A call that says nothing of the files it changes has ended: the end of its step may tell."""
-        if not opencode.may_change_unseen(envelope.api, tool):
+        known = envelope.observed is not None and envelope.observed.recorded is not None
+        if not known and not opencode.may_change_unseen(envelope.api, tool):
             return
         message = session.messages.get(event.message_id or "") or Message()
         if session.finish_call(event.session_id, event.message_id, event.call_id) and not message.by_user:
-            _remember(session, envelope, event, tool, recorded=False)
+            _remember(session, envelope, event, tool, recorded=known)
 
     def _end_step(
         self, session: Session, envelope: Envelope, step: StepBegan | StepEnded | StepPatched, built: Built
@@ -211,10 +215,10 @@ class Builder:
             if call is None:
                 continue
             if recorded:
-                built.refined.append((record_id(call.event_id), call.at))
+                built.refined.append((call.source_id, record_id(call.event_id), call.at))
             for rows in record_rows(replace(call, vcs=_vcs(change.vcs)), change.files):
                 if rows.record.record_id != record_id(call.event_id):
-                    built.refined.append((rows.record.record_id, call.at))
+                    built.refined.append((call.source_id, rows.record.record_id, call.at))
                 _add(built, rows)
         for one in observed.uncovered:
             call, _ = self._ended(session, envelope, (step.session_id, message_id, one.call_id), built.event)
@@ -237,6 +241,8 @@ class Builder:
             message_id=_column(message_id),
             call_id=_column(call_id),
         )
+        if ended.source_id is not None:
+            row = row._replace(source_id=UUID(ended.source_id))
         return self._call(session, envelope, row, ended.tool), ended.recorded
 
     def _call(self, session: Session, envelope: Envelope, row: EventRow, tool: str) -> Call:
@@ -345,7 +351,9 @@ def _computed(envelope: Envelope, done: CallDone, notes: list[str]) -> tuple[Fil
 def _remember(session: Session, envelope: Envelope, event: EventRow, tool: str, *, recorded: bool) -> None:
     """Keep what the record of a call is made of until its step has ended."""
     if event.call_id:
-        ended = Ended(str(event.event_id), envelope.at, tool, recorded)
+        earlier = envelope.observed.recorded if envelope.observed else None
+        event_id, at_ms, source_id = earlier or (str(event.event_id), envelope.at, None)
+        ended = Ended(event_id, at_ms, tool, recorded, source_id)
         session.end_call((event.session_id, event.message_id, event.call_id), ended)
 
 

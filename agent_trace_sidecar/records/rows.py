@@ -139,8 +139,8 @@ class Built(msgspec.Struct):
     records: list[RecordRow] = []
     ranges: list[RangeRow] = []
     states: list[FileStateRow] = []
-    refined: list[tuple[UUID, datetime]] = []
-    """Records whose earlier rows go before the ones above come: `record_id` and `recorded_at` stay the same."""
+    refined: list[tuple[UUID, UUID, datetime]] = []
+    """Records whose earlier rows go before the ones above come: `source_id`, `record_id` and `recorded_at` stay."""
     voids: list[Void] = []
 
 
@@ -187,6 +187,8 @@ class Batch:
     """The sidecar's clock: what `seen_at` and `updated_at` say."""
     items: list[Item] = field(default_factory=list)
     dead: list[DeadItem] = field(default_factory=list)
+    voids: list[Void] = field(default_factory=list)
+    """Of events that are stored already: what they undo may be stored only now."""
     states: dict[UUID, State] = field(default_factory=dict)
     """For each instance whose state changed: what is to be saved."""
     worktrees: dict[UUID, set[str]] = field(default_factory=dict)

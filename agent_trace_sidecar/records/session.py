@@ -49,6 +49,8 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, gc=False):
     tool: str
     recorded: bool
     """Its record is made already; what the step's end says replaces it."""
+    source_id: str | None = None
+    """The run whose record it is, if not this one."""
 
 
 class Undo(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -173,7 +173,7 @@ class Observer:
         try:
             args = opencode.before_args(envelope)
             named = opencode.named_paths(envelope.api, tool, args)
-            call.command = _texts(args) if call.silent else ""
+            call.command = texts_of(args) if call.silent else ""
         except (ValueError, RecursionError):
             return
         places = [place for place in (self._place(envelope, name) for name in named) if place]
@@ -383,7 +383,7 @@ def _latest(others: list[Call], path: str, before: bytes | None) -> bytes | None
     return before
 
 
-def _texts(args: msgspec.Raw) -> str:
+def texts_of(args: msgspec.Raw) -> str:
     """All texts in a call's arguments, whatever the tool."""
     found: list[str] = []
     left = [msgspec.json.decode(args)] if len(args) else []

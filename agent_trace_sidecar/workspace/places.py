@@ -72,6 +72,12 @@ def place_of(envelope: Envelope, name: str, folder: str | None = None) -> Place 
     return Place(Path(outside), inner, is_own=False) if inner else None
 
 
+def place_inside(envelope: Envelope, name: str) -> Place | None:
+    """The place of a file by its name alone, for events of the past; None outside of it. No disk is looked at."""
+    root, path = session_root(envelope), relative_path(name, envelope.worktree, envelope.directory)
+    return Place(root, path) if root and path else None
+
+
 def repository_root(file: str) -> str | None:
     """The innermost folder around a file that git keeps; None where there is none."""
     folder = os.path.dirname(file)  # noqa: PTH120 - as above

@@ -64,7 +64,7 @@ class Rewrites:
         root = Path(step.root)
         try:
             own = git_dir(root)
-            log = _grown(own / "logs" / "HEAD", step.heads.log_size) if own and step.heads else ""
+            log = _grown(own / "logs" / "HEAD", step.heads) if own and step.heads else ""
         except (OSError, ValueError):
             return {}
         asked = [found[0] for call in step.calls.values() if call.silent for found in _COMMAND.finditer(call.command)]
@@ -91,7 +91,7 @@ class Rewrites:
         """Contents that git has of changed files, by `TreeChange.key`: of the last commits, and of those named."""
         try:
             own = git_dir(Path(step.root))
-            log = _grown(own / "logs" / "HEAD", step.heads.log_size) if own and step.heads else ""
+            log = _grown(own / "logs" / "HEAD", step.heads) if own and step.heads else ""
         except (OSError, ValueError):
             return {}
         mine = [change for change in changes if "\n" not in change.path and (not change.place or change.place.is_own)]
@@ -118,9 +118,10 @@ class Rewrites:
         return found
 
 
-def _grown(log: Path, size: int) -> str:
-    """What was appended to the log of HEAD."""
-    return read_part(log, _MAX_LOG_BYTES, offset=size).decode(errors="replace")
+def _grown(log: Path, heads: Heads) -> str:
+    """What was appended to the log of HEAD during the step."""
+    room = _MAX_LOG_BYTES if heads.log_end is None else min(_MAX_LOG_BYTES, heads.log_end - heads.log_size)
+    return read_part(log, room, offset=heads.log_size).decode(errors="replace") if room > 0 else ""
 
 
 class _Sources(NamedTuple):

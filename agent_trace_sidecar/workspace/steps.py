@@ -105,6 +105,8 @@ class Heads:
     head: str
     stash: str
     log_size: int
+    log_end: int | None = None
+    """Where the log's entries of this step end, if later ones may stand behind them."""
 
 
 class Steps:

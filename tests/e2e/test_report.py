@@ -240,7 +240,7 @@ def test_what_a_call_did_is_opened_on_demand(browser: Browser, session: Path) ->
         assert "hunter2" not in session.read_text()
         assert page.violations() == []
         page.click("[name=only-failed]")
-        assert page.text("#live").startswith("1 thing of ")
+        assert page.text("#live").startswith("1 item of ")
         assert is_quiet(page)
 
 
@@ -311,10 +311,10 @@ def test_the_page_of_a_span_is_accessible(browser: Browser, since: Path) -> None
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        ((), 2, "say what to show"),
-        (("--session", "x", "--since", "30d"), 2, "say what to show"),
-        (("--since", "soon"), 2, "no age and no day"),
-        (("--session", "x", "--rev", "HEAD"), 2, "go with --repo alone"),
+        ((), 2, "choose what to show"),
+        (("--session", "x", "--since", "30d"), 2, "choose what to show"),
+        (("--since", "soon"), 2, "neither an age nor a date"),
+        (("--session", "x", "--rev", "HEAD"), 2, "require --repo without --since"),
         (("--repo", ".", "--output", "."), 2, "is a folder"),
         (("--session", "ses_none"), 1, "session 'ses_none' is not recorded"),
         (("--repo", "nowhere"), 1, "nowhere is not a folder."),

@@ -59,7 +59,7 @@ def test_the_disk_takes_no_byte_and_then_does(env: dict[str, str], shim: ShimDou
     eventually(lambda: status(env)[0] == 1, 20, "status is unhealthy")
     code, found = status(env)
     assert code == 1
-    assert any("takes no lines" in problem for problem in found["problems"])
+    assert any("accepts no events" in problem for problem in found["problems"])
     assert shim.kept == 50
     resource.prlimit(pid, resource.RLIMIT_FSIZE, usual)
     shim.drained(20)
@@ -160,13 +160,23 @@ def test_a_spool_at_its_cap_holds_the_shim_back(tmp_path: Path) -> None:
     sent = _write(writer, data[:15_000])
     eventually(lambda: spools, 10)
     spool = spools[0]
-    while "cap" not in intake.blocked:
+
+    def blocked() -> bool:
+        nonlocal sent
         sent += _write(writer, data[sent : sent + 5_000])
+        return "size limit" in intake.blocked
+
+    eventually(blocked, 10)
     assert spool.unshipped_bytes <= 20_000
-    while spool.end < len(data):
+
+    def all_taken() -> bool:
+        nonlocal sent
         spool.release(spool.durable)
         if sent < len(data):
             sent += _write(writer, data[sent:])
+        return spool.end >= len(data)
+
+    eventually(all_taken, 10)
     os.close(writer)
     eventually(lambda: _last(answers) == len(lines), 10)
     spool.release(spool.durable)
@@ -225,14 +235,14 @@ def test_status_tells_what_waits_and_why(own_server: OwnServer, tmp_path: Path) 
         for _ in range(7):
             shim.send(*oracle.line("small"))
         shim.drained(20)
-        eventually(lambda: any("can't deliver" in problem for problem in status(env)[1]["problems"]), 20)
+        eventually(lambda: any("cannot deliver events" in problem for problem in status(env)[1]["problems"]), 20)
         code, found = status(env)
         assert code == 1
         assert (found["pending_lines"], found["spools"][0]["pending_lines"]) == (7, 7)
         assert found["lag_s"] > 0
         assert found["spools"][0]["hint"]
         text = subprocess.run(sidecar_command("status"), env=env, capture_output=True, text=True, check=False).stdout
-        assert "7 lines" in text
+        assert "7 events" in text
         own_server.start()
         eventually(lambda: status(env)[0] == 0, 20)
         assert shim.close() == 0
@@ -297,4 +307,4 @@ def test_status_tells_that_no_spool_can_be_made(env: dict[str, str], tmp_path: P
     (tmp_path / "state").write_text("in the way")
     assert "is not a folder" in status(env)[1]["spool_trouble"]
     text = subprocess.run(sidecar_command("status"), env=env, capture_output=True, text=True, check=False).stdout
-    assert "can take no lines" in text
+    assert "cannot accept events" in text

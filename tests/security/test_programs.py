@@ -13,6 +13,7 @@ from agent_trace_sidecar.commands.init import shim_source
 from agent_trace_sidecar.limits import processes
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, ManyFiles
 from tests.support.sidecar import sidecar_env
+from tests.support.waiting import patient
 
 SECRET = {
     "AGENT_TRACE_DATABASE_URL": "postgresql://u:hunter2@h/d",
@@ -59,7 +60,7 @@ def test_commands_run_no_program_of_the_project(tmp_path: Path) -> None:
     env = {**sidecar_env(tmp_path / "state", "postgresql://nobody@127.0.0.1:1/none"), "PATH": f".:{os.environ['PATH']}"}
     for words in (["psql", "-c", "SELECT 1"], ["doctor"], ["blame", "a.txt"], ["stats"]):
         command = [sys.executable, "-I", "-m", "agent_trace_sidecar", *words]
-        subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, check=False, timeout=60)
+        subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, check=False, timeout=patient(60))
     assert not (tmp_path / "ran").exists()
 
 
@@ -73,7 +74,7 @@ def test_a_program_is_told_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyP
         cwd=tmp_path,
         env=processes.environment(),
         given=b"stdin\n",
-        timeout_s=20,
+        timeout_s=patient(20),
         max_bytes=10**6,
     )
     assert done.code == 0
@@ -156,7 +157,7 @@ def test_the_trap_is_one(tmp_path: Path, trap: tuple[Path, str]) -> None:
     clone, commit = trap
     environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     command = ["git", "-C", str(clone), "cat-file", "blob", f"{commit}:a.txt"]
-    subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60)
+    subprocess.run(command, env=environment, capture_output=True, check=False, timeout=patient(60))
     assert (tmp_path / "mark").exists()
 
 

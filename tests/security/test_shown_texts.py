@@ -16,6 +16,7 @@ from agent_trace_sidecar.limits.text import printable, printable_json, printable
 from agent_trace_sidecar.telemetry.logging import logger
 from tests.support.envelopes import Shim
 from tests.support.sidecar import ShimDouble, sidecar_env
+from tests.support.waiting import patient
 
 HOSTILE = "a\x1b]52;c;cm0gLXJm\x07b\x1b[2J\nhealthy: all is well\r\x9b1m\u202etxt.exe\u2066\u2028z"
 SHOWN = r"a\x1b]52;c;cm0gLXJm\x07b\x1b[2J\nhealthy: all is well\r\x9b1m\u202etxt.exe\u2066\u2028z"
@@ -85,7 +86,7 @@ def test_commands_show_hostile_events_as_text(migrated_url: str, tmp_path: Path)
     commands += [["stats"], ["blame", "a\x1b]0;x\x07.txt"], ["blame", "none\x1b[2J"], ["report", "--since", "1d"]]
     for words in commands:
         command = [sys.executable, "-m", "agent_trace_sidecar", *words]
-        done = subprocess.run(command, cwd=project, env=env, capture_output=True, check=False, timeout=60)
+        done = subprocess.run(command, cwd=project, env=env, capture_output=True, check=False, timeout=patient(60))
         shown = (done.stdout + done.stderr).decode()
         assert shown, words
         assert not OBEYED.search(shown), (words, shown)

@@ -37,7 +37,7 @@ class Recorder:
             capture_output=True,
             text=True,
         )
-        assert "records from now on" in done.stdout
+        assert "recorded from now on" in done.stdout
         return project
 
     def rows(self, query: str, *args: object) -> list[dict[str, Any]]:

@@ -105,7 +105,7 @@ def test_a_calls_record_is_made_or_mended_at_the_end_of_its_step(cut: int | None
     built = fed(mended_step(Shim()), cut)
     first, last = built[3], built[6]
     assert [row.path for row in last.ranges] == ["a.py", "b.py", "c.py"]
-    assert last.refined == [(first.records[0].record_id, first.records[0].recorded_at)]
+    assert last.refined == [first.records[0][:3]]
     mended, made = last.records
     assert mended[:3] == first.records[0][:3]
     assert (made.event_id, made.recorded_at) == (built[5].event.event_id, built[5].event.occurred_at)

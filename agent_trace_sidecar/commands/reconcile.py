@@ -1,0 +1,179 @@
+"""`reconcile`: what OpenCode's own store holds of each session, and what is recorded of it."""
+
+import argparse
+import asyncio
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import asyncpg
+
+from agent_trace_sidecar.commands.backfill import chosen_arguments, filling, opened_stores, wanted
+from agent_trace_sidecar.commands.output import say, say_json
+from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.opencode.store import SessionSource, Store, StoredSession, store_files
+from agent_trace_sidecar.pipeline.backfill import Backfill, Compared, Wanted
+
+_OURS: Final = """
+SELECT session_id, events, messages, steps, calls, input_tokens, output_tokens, cost FROM agent_trace_sessions
+WHERE session_id = ANY ($1::text[])
+"""
+_RECORDED: Final = "SELECT DISTINCT session_id FROM agent_trace_events WHERE session_id = ANY ($1::text[])"
+_KINDS: Final = ("messages", "steps", "calls", "other")
+_AT_ONCE: Final = 500
+_TITLE_CHARS: Final = 40
+
+
+class Recorded(NamedTuple):
+    """The quick form: sessions that OpenCode has, and how many of them are recorded, wholly or in part."""
+
+    in_store: int
+    recorded: int
+
+    def sentence(self) -> str:
+        """For a person."""
+        return f"OpenCode has {self.in_store} sessions here, {self.recorded} are recorded"
+
+
+class Entry(NamedTuple):
+    """A session in the ledger."""
+
+    session: StoredSession
+    compared: Compared
+    ours: asyncpg.Record | None
+
+    @property
+    def missing(self) -> int:
+        """Events that OpenCode has and we don't."""
+        return self.compared.missing.total()
+
+    def as_json(self) -> dict[str, object]:
+        """For programs."""
+        usage, ours = self.session.usage, self.ours
+        return {
+            "session_id": self.session.id,
+            "parent_id": self.session.parent_id,
+            "title": self.session.title,
+            "directory": self.session.directory,
+            "opencode_version": self.session.version,
+            "opencode": {
+                "events": self.compared.told.total(),
+                **{kind: self.compared.told[kind] for kind in _KINDS[:3]},
+                "input_tokens": usage.input,
+                "output_tokens": usage.output,
+                "cost": usage.cost,
+            },
+            "recorded": {
+                "events": ours["events"] if ours else 0,
+                "messages": ours["messages"] if ours else 0,
+                "steps": ours["steps"] if ours else 0,
+                "calls": ours["calls"] if ours else 0,
+                "input_tokens": int(ours["input_tokens"] or 0) if ours else 0,
+                "output_tokens": int(ours["output_tokens"] or 0) if ours else 0,
+                "cost": float(ours["cost"] or 0) if ours else 0.0,
+            },
+            "missing": dict(self.compared.missing),
+            "extra": self.compared.extra,
+            "filtered": dict(self.compared.filtered),
+        }
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Which sessions."""
+    chosen_arguments(parser)
+    parser.add_argument("--fill", action="store_true", help="store what is missing, as backfill does")
+    parser.add_argument("--json", action="store_true", help="print the ledger as JSON")
+
+
+def run(config: Config, given: argparse.Namespace) -> int:
+    """Compare; exit code 1 where something is missing."""
+    with ExitStack() as opened:
+        sources = opened_stores(given, opened, needed=True)
+        chosen = wanted(given)
+        entries, filled = asyncio.run(_compare(config, sources, chosen, fill=given.fill))
+    if given.json:
+        say_json(json.dumps({"sessions": [one.as_json() for one in entries], "filled_events": filled}))
+    else:
+        say(*_table(entries))
+        if filled:
+            say(f"{filled} missing events are stored now.")
+    return 1 if any(one.missing for one in entries) and not given.fill else 0
+
+
+async def _compare(
+    config: Config, sources: Sequence[SessionSource], chosen: Wanted, *, fill: bool
+) -> tuple[list[Entry], int]:
+    entries: list[Entry] = []
+    filled = 0
+    async with filling(config) as (backfill, connection):
+        for source in sources:
+            found = await _entries(backfill, connection, source, chosen)
+            if fill and any(one.missing for one in found):
+                filled += (await backfill.fill(connection, source, chosen)).events
+            entries += found
+    return entries, filled
+
+
+async def _entries(
+    backfill: Backfill, connection: asyncpg.Connection, source: SessionSource, chosen: Wanted
+) -> list[Entry]:
+    compared = [one async for one in backfill.compare(connection, source, chosen)]
+    ours: dict[str, asyncpg.Record] = {}
+    for at in range(0, len(compared), _AT_ONCE):
+        ids = [session.id for session, _ in compared[at : at + _AT_ONCE]]
+        ours |= {row["session_id"]: row for row in await connection.fetch(_OURS, ids)}
+    return [Entry(session, one, ours.get(session.id)) for session, one in compared]
+
+
+def _table(entries: Sequence[Entry]) -> Iterator[str]:
+    missing = [one for one in entries if one.missing]
+    totals = Counter[str]()
+    if missing:
+        yield f"{'session':32} {'title':{_TITLE_CHARS}} {'missing':>8} {'of':>8}  kinds"
+    for one in missing:
+        totals.update(one.compared.missing)
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(one.compared.missing.items()))
+        title = one.session.title[:_TITLE_CHARS]
+        yield f"{one.session.id:32} {title:{_TITLE_CHARS}} {one.missing:8} {one.compared.told.total():8}  {kinds}"
+    whole = len(entries) - len(missing)
+    yield f"OpenCode has {len(entries)} sessions: {whole} are recorded completely, {len(missing)} are not."
+    if missing:
+        yield f"{totals.total()} events are missing. Store them: agent-trace-sidecar reconcile --fill"
+
+
+# -- the quick form --------------------------------------------------------------------------------------------------
+
+
+def stored_sessions(project: Path | None = None) -> list[StoredSession]:
+    """The sessions that OpenCode has on this machine, of a folder if one is named; without a database.
+
+    Raises:
+        opencode.store.StoreError: a store can't be read, or is of a version that is not known.
+    """
+    chosen = Wanted(project=str(project.resolve()) if project is not None else None)
+    found: list[StoredSession] = []
+    for file in store_files(os.environ):
+        with Store(file) as store:
+            found += [one for one in store.sessions() if chosen.takes(one)]
+    return found
+
+
+async def recorded_sessions(connection: asyncpg.Connection, project: Path | None = None) -> Recorded:
+    """How many of the sessions that OpenCode has on this machine are recorded; for `status` and `doctor`.
+
+    Args:
+        connection: to the database.
+        project: only sessions of this folder and those below it.
+
+    Raises:
+        opencode.store.StoreError: a store can't be read, or is of a version that is not known.
+    """
+    ids = list({one.id for one in stored_sessions(project)})
+    known = 0
+    for at in range(0, len(ids), _AT_ONCE):
+        known += len(await connection.fetch(_RECORDED, ids[at : at + _AT_ONCE]))
+    return Recorded(len(ids), known)

@@ -1,0 +1,362 @@
+"""OpenCode's own store: its SQLite database, opened read-only, and the files that `opencode export` writes.
+
+What it holds is told as the shim would have told it: hooks with their input, one after the other, so that everything
+behind it (decoding, redaction, records) is the same. Three layouts are known:
+
+    1.x, the log of events    `event`: the very events that the plugin gets, under the same ids
+    1.x, messages and parts   `message`, `part`: what became of them, for sessions whose events are gone
+    2.x                       `session_v2`, `session_message`: a row for each message, told as its step's events
+
+Rows are read one session at a time and one row after the other, so memory does not depend on the size of the store.
+"""
+
+import os
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol, Self
+from urllib.parse import quote
+
+import msgspec
+
+from agent_trace_sidecar.opencode.told import Told, left_out, told_by_events, told_by_message, told_by_messages
+
+
+class StoreError(Exception):
+    """The store can't be read; the text is a sentence that says what to do."""
+
+
+class Usage(NamedTuple):
+    """Tokens and cost of a session, as OpenCode adds them up."""
+
+    input: int = 0
+    output: int = 0
+    reasoning: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    cost: float = 0.0
+
+
+class StoredSession(NamedTuple):
+    """A session of the store; times are milliseconds since the epoch."""
+
+    id: str
+    parent_id: str | None
+    project_id: str | None
+    directory: str
+    worktree: str
+    title: str
+    version: str
+    created_ms: float
+    updated_ms: float
+    usage: Usage
+    api: int
+    """The plugin API of the OpenCode that wrote it: 1 or 2."""
+    has_events: bool = False
+    """Its log of events is whole; else it is told from its messages."""
+
+
+class SessionSource(Protocol):
+    """Where sessions are read from: a store, or the file of an export."""
+
+    label: str
+    data_home: Path | None
+    """The folder in which OpenCode's own lies, where its snapshots are; None where that is not known."""
+
+    def sessions(self) -> Iterator[StoredSession]:
+        """All sessions, the oldest first."""
+
+    def told(self, session: StoredSession) -> Iterator[Told]:
+        """What the session's plugin would have been told, in order."""
+
+    def filtered(self, session: StoredSession) -> dict[str, int]:
+        """How many events of the session's log the shim leaves out, by type."""
+
+
+_SESSION_1: Final = frozenset({"id", "parent_id", "project_id", "directory", "title", "version", "time_created"})
+_NEEDED: Final[Mapping[str, frozenset[str]]] = {
+    "session": _SESSION_1,
+    "message": frozenset({"id", "session_id", "time_created", "data"}),
+    "part": frozenset({"id", "message_id", "session_id", "time_created", "data"}),
+    "event": frozenset({"id", "aggregate_id", "seq", "type", "data"}),
+    "session_v2": _SESSION_1,
+    "session_message": frozenset({"id", "session_id", "type", "seq", "time_created", "data"}),
+    "project": frozenset({"id", "worktree"}),
+}
+"""The tables that are read, and what is read of them: a table that lacks it is of a version that is not known."""
+_USAGE: Final = ("tokens_input", "tokens_output", "tokens_reasoning", "tokens_cache_read", "tokens_cache_write", "cost")
+_NAME: Final = re.compile(r"opencode(?:-[\w.-]+)?\.db")
+
+
+def store_files(environ: Mapping[str, str]) -> list[Path]:
+    """OpenCode's databases on this machine: the one that OPENCODE_DB names, else those of every channel."""
+    folder = data_home(environ) / "opencode"
+    named = environ.get("OPENCODE_DB")
+    if named and named != ":memory:":
+        file = Path(named).expanduser()
+        return [file if file.is_absolute() else folder / file]
+    try:
+        names = sorted(entry.name for entry in folder.iterdir() if _NAME.fullmatch(entry.name))
+    except OSError:
+        return []
+    return [folder / name for name in names]
+
+
+def data_home(environ: Mapping[str, str]) -> Path:
+    """Where programs keep their data."""
+    named = environ.get("XDG_DATA_HOME")
+    return Path(named) if named else Path(environ.get("HOME") or os.path.expanduser("~")) / ".local" / "share"  # noqa: PTH111 - raises nothing
+
+
+class Store:
+    """One database; OpenCode may be writing it meanwhile. Threads may take turns."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it.
+
+        Raises:
+            StoreError: it can't be read, or is of a version that is not known.
+        """
+        self.path = path
+        self.label = str(path)
+        self.data_home = path.parent.parent if path.parent.name == "opencode" else None
+        if not path.is_file():
+            raise StoreError(f"there is no database {path}: name OpenCode's with --store.")
+        self._connection = self._opened()
+        try:
+            self._tables = self._known_tables()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def sessions(self) -> Iterator[StoredSession]:
+        """All sessions, the oldest first."""
+        try:
+            for table, api in (("session", 1), ("session_v2", 2)):
+                if table in self._tables:
+                    yield from (self._session(row, api) for row in self._rows(self._session_query(table)))
+        except sqlite3.Error as exc:
+            raise self._unreadable(exc) from None
+
+    def told(self, session: StoredSession) -> Iterator[Told]:
+        """What the session's plugin would have been told, in order."""
+        try:
+            yield from self._told(session)
+        except sqlite3.Error as exc:
+            raise self._unreadable(exc) from None
+
+    def filtered(self, session: StoredSession) -> dict[str, int]:
+        """How many events of the session's log the shim leaves out, by type."""
+        if not session.has_events:
+            return {}
+        rows = self._rows("SELECT type, data FROM event WHERE aggregate_id = ?", session.id)
+        return left_out((row["type"], row["data"]) for row in rows)
+
+    def _told(self, session: StoredSession) -> Iterator[Told]:
+        if session.api == 2:  # noqa: PLR2004 - OpenCode 2
+            query = "SELECT id, type, time_created, data FROM session_message WHERE session_id = ? ORDER BY seq"
+            return told_by_messages(_fields(session), self._rows(query, session.id))
+        if session.has_events:
+            query = "SELECT id, type, data FROM event WHERE aggregate_id = ? ORDER BY seq"
+            return told_by_events(session.created_ms, self._rows(query, session.id))
+        return told_by_message(_fields(session), self._parted(session.id))
+
+    def _parted(self, session_id: str) -> Iterator[tuple[sqlite3.Row, Iterator[sqlite3.Row]]]:
+        messages = "SELECT id, time_created, data FROM message WHERE session_id = ? ORDER BY time_created, id"
+        parts = "SELECT id, time_created, data FROM part WHERE message_id = ? ORDER BY id"
+        for row in self._rows(messages, session_id):
+            yield row, self._rows(parts, row["id"])
+
+    def _rows(self, query: str, *args: object) -> Iterator[sqlite3.Row]:
+        with closing(self._connection.execute(query, args)) as cursor:
+            yield from cursor
+
+    def _session_query(self, table: str) -> str:
+        columns = self._tables[table]
+        usage = ", ".join(name if name in columns else f"0 AS {name}" for name in _USAGE)
+        updated = "time_updated" if "time_updated" in columns else "time_created AS time_updated"
+        worktree = (
+            "(SELECT worktree FROM project WHERE project.id = s.project_id)" if "project" in self._tables else "NULL"
+        )
+        events = "0"
+        if table == "session" and "event" in self._tables:
+            events = "EXISTS (SELECT 1 FROM event WHERE aggregate_id = s.id AND seq = 0)"
+        return (
+            f"SELECT id, parent_id, project_id, directory, title, version, time_created, {updated}, {usage}, "  # noqa: S608 - constants
+            f"{worktree} AS worktree, {events} AS has_events FROM {table} s ORDER BY time_created, id"
+        )
+
+    def _session(self, row: sqlite3.Row, api: int) -> StoredSession:
+        directory, worktree = row["directory"] or "", row["worktree"]
+        return StoredSession(
+            row["id"],
+            row["parent_id"],
+            row["project_id"],
+            directory,
+            worktree if worktree and worktree != "/" else directory,
+            row["title"] or "",
+            row["version"] or "",
+            row["time_created"],
+            row["time_updated"],
+            Usage(*(row[name] or 0 for name in _USAGE)),
+            api,
+            bool(row["has_events"]),
+        )
+
+    def _opened(self) -> sqlite3.Connection:
+        uri = f"file:{quote(str(self.path.absolute()))}?mode=ro"
+        try:
+            connection = sqlite3.connect(uri, uri=True, timeout=10, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as exc:
+            raise self._unreadable(exc) from None
+        connection.row_factory = sqlite3.Row
+        connection.text_factory = lambda data: data.decode(errors="replace")
+        return connection
+
+    def _known_tables(self) -> dict[str, set[str]]:
+        """The tables that are read, by their columns.
+
+        Raises:
+            StoreError: there are none, or one has other columns than those that are known.
+        """
+        try:
+            found = {
+                name: {row["name"] for row in self._rows("SELECT name FROM pragma_table_info(?)", name)}
+                for name in _NEEDED
+            }
+        except sqlite3.Error as exc:
+            raise self._unreadable(exc) from None
+        found = {name: columns for name, columns in found.items() if columns}
+        if "session" not in found and "session_v2" not in found:
+            raise StoreError(f"{self.path} holds no sessions of OpenCode 1.x or 2.x: its tables are not known here.")
+        if "session" in found and not {"message", "part"} <= found.keys() and "event" not in found:
+            raise StoreError(f"{self.path} has sessions of OpenCode 1.x without messages: its tables are not known.")
+        if "session_v2" in found and "session_message" not in found:
+            raise StoreError(f"{self.path} has sessions of OpenCode 2.x without messages: its tables are not known.")
+        for name, columns in found.items():
+            lacking = sorted(_NEEDED[name] - columns)
+            if lacking and not (name == "session_message" and "session_v2" not in found):
+                raise StoreError(
+                    f"table {name} of {self.path} lacks {', '.join(lacking)}: this version of OpenCode's store is not "
+                    "known here; update agent-trace-sidecar."
+                )
+        return found
+
+    def _unreadable(self, exc: sqlite3.Error) -> StoreError:
+        return StoreError(f"{self.path} can't be read: {exc}.")
+
+
+class _Export(msgspec.Struct):
+    info: dict[str, Any]
+    messages: list[dict[str, Any]] = []
+
+
+class ExportedSession:
+    """A session that `opencode export` has written to a file."""
+
+    data_home: Path | None = None
+
+    def __init__(self, path: Path) -> None:
+        """Read it.
+
+        Raises:
+            StoreError: it is no such file, or cut off.
+            OSError: it can't be read.
+        """
+        self.label = str(path)
+        text = path.read_bytes()
+        try:
+            self._export = msgspec.json.decode(text[max(0, text.find(b"{")) :], type=_Export)
+            self._session = self._read()
+        except msgspec.ValidationError as exc:
+            raise StoreError(f"{path} was not written by `opencode export`: {exc}.") from None
+        except (ValueError, RecursionError):
+            hint = "write it with `opencode export ID > FILE`, as a pipe may cut it off"
+            raise StoreError(f"{path} is no JSON document: {hint}.") from None
+
+    def sessions(self) -> Iterator[StoredSession]:
+        """The one session."""
+        yield self._session
+
+    def told(self, _: StoredSession) -> Iterator[Told]:
+        """What the session's plugin would have been told, in order."""
+        if self._session.api == 2:  # noqa: PLR2004 - OpenCode 2
+            rows = ({**_row(one), "type": one.get("type") or ""} for one in self._export.messages)
+            return told_by_messages(_fields(self._session), rows)
+        parted = (
+            (_row(one.get("info") or {}), (_row(part) for part in one.get("parts") or []))
+            for one in self._export.messages
+        )
+        return told_by_message(_fields(self._session), parted)
+
+    def filtered(self, _: StoredSession) -> dict[str, int]:
+        """An export has no log."""
+        return {}
+
+    def _read(self) -> StoredSession:
+        info = self._export.info
+        place = {"cwd": info.get("directory") or "", "root": ""}
+        for one in self._export.messages:
+            place |= (one.get("info") or {}).get("path") or {}
+        time = info.get("time") or {}
+        version = str(info.get("version") or "")
+        known = msgspec.convert({"id": info.get("id"), "created": time.get("created")}, _Head)
+        two = bool(self._export.messages) and all("info" not in one for one in self._export.messages)
+        tokens = info.get("tokens") or {}
+        cache = tokens.get("cache") or {}
+        usage = Usage(
+            tokens.get("input") or 0,
+            tokens.get("output") or 0,
+            tokens.get("reasoning") or 0,
+            cache.get("read") or 0,
+            cache.get("write") or 0,
+            info.get("cost") or 0.0,
+        )
+        directory = str(place["cwd"])
+        worktree = str(place["root"] if place["root"] not in {"", "/"} else directory)
+        return StoredSession(
+            known.id,
+            info.get("parentID"),
+            info.get("projectID"),
+            directory,
+            worktree,
+            str(info.get("title") or ""),
+            version,
+            known.created,
+            time.get("updated") or known.created,
+            usage,
+            2 if two else 1,
+        )
+
+
+class _Head(msgspec.Struct):
+    id: str
+    created: float
+
+
+def _row(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A message or part of an export in the shape of its row."""
+    time = fields.get("time") or {}
+    created = time.get("created") or time.get("start") or (fields.get("state") or {}).get("time", {}).get("start")
+    return {"id": fields.get("id") or "", "time_created": created or 0, "data": fields}
+
+
+def _fields(session: StoredSession) -> dict[str, Any]:
+    """A session in the words of `session.created`."""
+    return {
+        "id": session.id,
+        **({"parentID": session.parent_id} if session.parent_id else {}),
+        **({"projectID": session.project_id} if session.project_id else {}),
+        "directory": session.directory,
+        "title": session.title,
+        "version": session.version,
+        "time": {"created": session.created_ms, "updated": session.updated_ms},
+    }

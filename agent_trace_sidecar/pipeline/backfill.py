@@ -1,0 +1,307 @@
+"""`backfill`: sessions of OpenCode's own store to Postgres, but for what is stored already.
+
+    store ─▶ told ─▶ plan ─▶ wire lines ─▶ recalled (snapshots) ─▶ redaction ─▶ shipper, as for any other log
+
+A session is told together with its subagents'. What was recorded live is told in between, marked as known: the builder
+learns from it and stores it no second time. Ids derive from OpenCode's own, so a second backfill finds everything.
+"""
+
+import asyncio
+import heapq
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+from uuid import UUID, uuid4, uuid5
+
+import asyncpg
+import msgspec
+
+from agent_trace_sidecar import opencode
+from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.opencode.store import SessionSource, StoredSession
+from agent_trace_sidecar.opencode.told import Known, Told
+from agent_trace_sidecar.opencode.wire import Envelope, Observed, parse
+from agent_trace_sidecar.pipeline.daemon import Daemon
+from agent_trace_sidecar.postgres.connection import connect
+from agent_trace_sidecar.postgres.recorded import Recorded, Stored
+from agent_trace_sidecar.redaction import Redacted, is_secret_path
+from agent_trace_sidecar.sources.store_log import StoreLine, StoreLog
+from agent_trace_sidecar.telemetry.logging import Logger
+from agent_trace_sidecar.workspace.recalled import Plan, Recaller
+
+_NAMESPACE: Final = UUID("5a1f0f6e-6a35-5c1e-8a53-1a3b8f0f4d11")
+_FORGET: Final = "DELETE FROM agent_trace_sources WHERE source_id = $1 AND kind = 'backfill'"
+"""The checkpoint of a log that is told to its end: the next backfill makes another one."""
+
+
+class Wanted(NamedTuple):
+    """Which sessions; what is None does not matter."""
+
+    since: datetime | None = None
+    session_id: str | None = None
+    project: str | None = None
+    """A folder: sessions of it and below it, or of its worktree."""
+
+    def takes(self, session: StoredSession) -> bool:
+        """Whether a session is one of them."""
+        if self.session_id is not None and session.id != self.session_id:
+            return False
+        if self.since is not None and session.updated_ms < self.since.timestamp() * 1000:
+            return False
+        folder = self.project
+        places = (session.directory, session.worktree)
+        return folder is None or any(one == folder or one.startswith(folder.rstrip("/") + "/") for one in places)
+
+
+class Family(NamedTuple):
+    """A session and those of its subagents, the oldest first."""
+
+    root: StoredSession
+    sessions: tuple[StoredSession, ...]
+
+    @property
+    def instance(self) -> UUID:
+        """What its events are stored under."""
+        return uuid5(_NAMESPACE, f"instance:{self.root.id}")
+
+
+class Progress(NamedTuple):
+    """How far it is."""
+
+    done: int
+    total: int
+    session: StoredSession
+
+
+class Compared(NamedTuple):
+    """A session in OpenCode's store and in ours, in events by kind."""
+
+    told: Counter[str]
+    """What the store holds."""
+    missing: Counter[str]
+    """What of it is not stored here."""
+    filtered: Counter[str]
+    """Events of the store's log that the shim leaves out, by type."""
+    extra: int
+    """Events that are stored here and that the store does not keep: hooks, and events of the moment."""
+
+
+class Filled(NamedTuple):
+    """What became of the sessions, and of the events of the store."""
+
+    sessions: int = 0
+    changed: int = 0
+    events: int = 0
+    """Events that were missing: stored, or with `dry_run` only counted."""
+    kinds: tuple[tuple[str, int], ...] = ()
+    """The same by kind."""
+
+
+def families(source: SessionSource, wanted: Wanted) -> list[Family]:
+    """The wanted sessions with their subagents; a subagent's is wanted with its parent."""
+    sessions = {one.id: one for one in source.sessions()}
+    grouped: dict[str, list[StoredSession]] = {}
+    for one in sessions.values():
+        grouped.setdefault(_root(one, sessions), []).append(one)
+    found = [Family(sessions[root], tuple(members)) for root, members in grouped.items()]
+    return [one for one in found if any(map(wanted.takes, one.sessions))]
+
+
+def _root(session: StoredSession, sessions: dict[str, StoredSession]) -> str:
+    seen = {session.id}
+    while session.parent_id in sessions and session.parent_id not in seen:
+        session = sessions[session.parent_id]
+        seen.add(session.id)
+    return session.id
+
+
+class Backfill:
+    """Fills up from stores, one family of sessions after the other."""
+
+    def __init__(self, config: Config, logger: Logger) -> None:
+        self._daemon = Daemon(config, logger)
+
+    async def close(self) -> None:
+        """End what was started."""
+        await self._daemon.database.close()
+
+    async def connect(self) -> asyncpg.Connection:
+        """A connection to a database with our tables."""
+        connection = await connect(await self._daemon.database.url())
+        await self._daemon.database.prepare(connection)
+        return connection
+
+    async def fill(
+        self,
+        connection: asyncpg.Connection,
+        source: SessionSource,
+        wanted: Wanted,
+        *,
+        dry_run: bool = False,
+        progress: Callable[[Progress], None] = lambda _: None,
+    ) -> Filled:
+        """Store what is missing of the wanted sessions.
+
+        Args:
+            connection: for looking up what is stored.
+            source: OpenCode's store, or an export.
+            wanted: which sessions.
+            dry_run: only count.
+            progress: called before each family.
+
+        Raises:
+            StoreError: the store can't be read.
+            FencedError: another backfill of the same session took over.
+        """
+        total, all_kinds = Filled(), Counter[str]()
+        chosen = families(source, wanted)
+        for at, family in enumerate(chosen):
+            progress(Progress(at, len(chosen), family.root))
+            with Recorded() as recorded:
+                ids = [one.id for one in family.sessions]
+                known = Known()
+                await recorded.load(connection, ids, known.add)
+                telling = Telling(source, family, recorded, known)
+                plan, kinds = await asyncio.to_thread(telling.planned)
+                missing = kinds.total()
+                if missing and not dry_run:
+                    await self._ship(connection, source, telling, plan, recorded.records)
+                all_kinds += kinds
+                total = Filled(
+                    total.sessions + len(family.sessions),
+                    total.changed + len(telling.changed),
+                    total.events + missing,
+                    tuple(sorted(all_kinds.items())),
+                )
+        return total
+
+    async def compare(
+        self, connection: asyncpg.Connection, source: SessionSource, wanted: Wanted
+    ) -> AsyncIterator[tuple[StoredSession, Compared]]:
+        """What the store and we have of each wanted session; errors as for `fill`."""
+        for family in families(source, wanted):
+            for session in family.sessions:
+                with Recorded() as recorded:
+                    known = Known()
+                    await recorded.load(connection, [session.id], known.add)
+                    yield session, await asyncio.to_thread(_compared, source, session, known, recorded.events)
+
+    async def _ship(
+        self,
+        connection: asyncpg.Connection,
+        source: SessionSource,
+        telling: "Telling",
+        plan: Plan,
+        records: Mapping[tuple[str, str], tuple[str, float, str]],
+    ) -> None:
+        redactor = self._daemon.redactor
+
+        def lines() -> Iterator[StoreLine]:
+            recaller = Recaller(
+                plan,
+                redactor.holds_secret,
+                is_secret_path=is_secret_path,
+                data_home=source.data_home,
+                records=records,
+            )
+            for line, envelope, known in telling.envelopes():
+                saw = recaller.observe(envelope, opencode.read(envelope))
+                if known:
+                    again = msgspec.json.encode(Observed(known=True, recorded=saw.recorded if saw else None))
+                    yield StoreLine(Redacted.from_spool(line[:-1] + b',"observed":' + again + b"}"))
+                else:
+                    yield StoreLine(line, msgspec.json.encode(saw) if saw else None)
+
+        root = telling.family.root
+        log = StoreLog(uuid4(), f"{source.label} {root.id}", redactor, lines)
+        shipper, sink = self._daemon.shipper(log)
+        try:
+            await shipper.run()
+        finally:
+            await sink.close()
+        await connection.execute(_FORGET, log.name.log_id)
+
+
+def _compared(source: SessionSource, session: StoredSession, known: Known, stored: int) -> Compared:
+    told, missing = Counter[str](), Counter[str]()
+    for one in source.told(session):
+        told[one.kind] += 1
+        if one not in known:
+            missing[one.kind] += 1
+    found = told.total() - missing.total()
+    return Compared(told, missing, Counter(source.filtered(session)), max(0, stored - found))
+
+
+class Telling:
+    """A family's events as wire lines: those of the store that are missing, between those that are stored."""
+
+    def __init__(self, source: SessionSource, family: Family, recorded: Recorded, known: Known) -> None:
+        self.family = family
+        self.changed: set[str] = set()
+        """Sessions of which something is missing."""
+        self._source = source
+        self._recorded = recorded
+        self._known = known
+
+    def planned(self) -> tuple[Plan, Counter[str]]:
+        """Go through once: the steps there are, and how many events of each kind are missing."""
+        plan, kinds = Plan(), Counter[str]()
+        for one, session in self._merged():
+            if isinstance(one, Told):
+                kinds[one.kind] += 1
+                self.changed.add(session.id)
+            _, envelope = self._line(one, session, 1)
+            if envelope is not None:
+                plan.learn(envelope, opencode.read(envelope))
+        return plan, kinds
+
+    def envelopes(self) -> Iterator[tuple[bytes, Envelope, bool]]:
+        """Each wire line, what it says, and whether it is stored already."""
+        seq = 0
+        for one, session in self._merged():
+            line, envelope = self._line(one, session, seq + 1)
+            if envelope is not None:
+                seq += 1
+                yield line, envelope, isinstance(one, Stored)
+
+    def _merged(self) -> Iterator[tuple[Told | Stored, StoredSession]]:
+        root = self.family.root
+        streams: list[Iterable[tuple[float, int, Told | Stored, StoredSession]]] = [
+            self._missing(at, one) for at, one in enumerate(self.family.sessions, 1)
+        ]
+        streams.append((one.at_ms, 0, one, root) for one in self._recorded)
+        for _, _, one, session in heapq.merge(*streams, key=_when):
+            yield one, session
+
+    def _missing(self, at: int, session: StoredSession) -> Iterator[tuple[float, int, Told | Stored, StoredSession]]:
+        """What is missing of a session, in the store's order: times never run backwards."""
+        last = 0.0
+        for told in self._source.told(session):
+            last = max(last, told.at_ms)
+            if told not in self._known:
+                yield last, at, told._replace(at_ms=last), session
+
+    def _line(self, one: Told | Stored, session: StoredSession, seq: int) -> tuple[bytes, Envelope | None]:
+        own: dict[str, Any] = {"seq": seq, "instance": str(self.family.instance), "api": session.api}
+        if isinstance(one, Stored):
+            line = one.head + msgspec.json.encode(own)[1:-1] + (b"," + one.body if one.body else b"") + b"}"
+        else:
+            root = one.root if one.root and one.root != "/" else session.worktree
+            whole = {
+                "v": 1,
+                "id": str(uuid5(_NAMESPACE, f"{session.id}\n{one.keys[0]}")),
+                "at": int(one.at_ms),
+                "hook": one.hook,
+                **own,
+                "directory": session.directory,
+                "worktree": root,
+                "input": one.input,
+            }
+            line = msgspec.json.encode(whole)
+        envelope = parse(line)
+        return line, envelope if isinstance(envelope, Envelope) else None
+
+
+def _when(one: tuple[float, int, Told | Stored, StoredSession]) -> tuple[float, int]:
+    return one[0], one[1]

@@ -1,0 +1,242 @@
+"""OpenCode's own store: what a live recording has is found in it, and what a recording lacks is filled up."""
+
+import io
+import json
+import os
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from unittest.mock import patch
+
+import pytest
+
+from agent_trace_sidecar.cli import main
+from tests.support.fake_model import Call, FakeModel, Step, fake_model
+from tests.support.opencode import OpenCode, opencode
+from tests.support.opencode2 import opencode2
+from tests.support.postgres import PostgresServers, execute, fetch
+from tests.support.recorder import Recorder
+
+PATCH: Final = (
+    "*** Begin Patch\n*** Add File: n.txt\n+hello\n+there\n*** Update File: a.txt\n@@\n-three\n+THREE\n*** End Patch"
+)
+RANGES: Final = """
+SELECT DISTINCT path, start_line, end_line, tool, model_id, session_id, message_id, call_id, encode(line_hashes, 'hex')
+FROM agent_trace_ranges WHERE voided_at IS NULL ORDER BY 1, 2, 3
+"""
+SPENT: Final = """
+SELECT session_id, steps, calls, failed_calls, input_tokens, output_tokens, cost FROM agent_trace_sessions ORDER BY 1
+"""
+TABLES: Final = ("events", "records", "ranges", "file_states", "dead_letters", "sources")
+
+
+@dataclass
+class Dialect:
+    """How a major names its tools, and where it counts."""
+
+    path: str
+    shell: str
+    patch: str
+    subagent: str
+    agent: str
+    sessions: str
+
+
+DIALECTS: Final = {
+    1: Dialect("filePath", "bash", "apply_patch", "task", "subagent_type", "session"),
+    2: Dialect("path", "shell", "patch", "subagent", "agent", "session_v2"),
+}
+
+
+@dataclass
+class Recorded:
+    """A user's OpenCode that has worked with the sidecar, and the databases of both."""
+
+    oc: OpenCode
+    dialect: Dialect
+    project: Path
+    live_url: str
+    empty_url: str
+
+    @property
+    def store(self) -> Path:
+        """OpenCode's own database."""
+        return self.oc.folder / "home" / "data" / "opencode" / "opencode.db"
+
+    def run(self, url: str, *words: str, code: int = 0) -> str:
+        """Run a command of ours, as this user."""
+        said = io.StringIO()
+        env = self.oc.environment(self.project) | {
+            "AGENT_TRACE_DATABASE_URL": url,
+            "AGENT_TRACE_STATE_DIR": str(self.oc.folder / "state"),
+        }
+        with patch.dict(os.environ, env), redirect_stdout(said), redirect_stderr(said):
+            assert main(words) == code, said.getvalue()
+        return said.getvalue()
+
+    def own(self, query: str) -> list[tuple[Any, ...]]:
+        """Ask OpenCode's store."""
+        with closing(sqlite3.connect(f"file:{self.store}?mode=ro", uri=True)) as connection:
+            return connection.execute(query).fetchall()
+
+
+def scripts(model: FakeModel, dialect: Dialect) -> None:
+    """Two edits in one step, a command, a call that fails, a subagent, a patch."""
+    path = dialect.path
+    sub = {"description": "sub", "prompt": "eggs please", dialect.agent: "general"}
+    edit = {path: "a.txt", "oldString": "two", "newString": "TWO\nnew"}
+    model.script(
+        "milk",
+        Step([Call("write", {path: "b.txt", "content": "x\ny\n"}), Call("edit", edit)], text="Let me"),
+        Step(
+            [Call(dialect.shell, {"command": "printf 'p\\nq\\n' > c.txt; sed -i s/one/ONE/ a.txt", "description": "x"})]
+        ),
+        Step([Call("edit", {path: "a.txt", "oldString": "nowhere", "newString": "z"})]),
+        Step([Call(dialect.subagent, sub)]),
+    )
+    model.script("eggs", Step([Call("write", {path: "eggs.txt", "content": "egg\n"})]))
+    model.script("patchy", Step([Call(dialect.patch, {"patchText": PATCH})]))
+
+
+MAJORS = [pytest.param(1, id="1.18"), pytest.param(2, id="2.0", marks=pytest.mark.needs("OpenCode 2"))]
+
+
+@contextmanager
+def working(major: int) -> Iterator[OpenCode]:
+    """An OpenCode of a major version, with a scripted model."""
+    with fake_model() as model, (opencode if major == 1 else opencode2)(model) as oc:
+        scripts(model, DIALECTS[major])
+        yield oc
+
+
+@pytest.fixture(scope="module", params=MAJORS)
+def recorded(request: pytest.FixtureRequest, postgres_servers: PostgresServers) -> Iterator[Recorded]:
+    """Two runs, recorded live."""
+    with (
+        working(request.param) as oc,
+        postgres_servers.database(migrated=True) as live,
+        postgres_servers.database(migrated=True) as empty,
+    ):
+        recorder = Recorder(oc, live)
+        project = recorder.project("shop", {"a.txt": "one\ntwo\nthree\n"})
+        for prompt, *more in (("buy milk",), ("do patchy", "--model", "openai/gpt-5-x")):
+            done = oc.run(project, prompt, *more)
+            assert done.code == 0, done.stderr
+        recorder.wait_for("bye", 2)
+        yield Recorded(oc, DIALECTS[request.param], project, live, empty)
+
+
+def rows(url: str, query: str) -> list[tuple[Any, ...]]:
+    """What the database says."""
+    return [tuple(row) for row in fetch(url, query)]
+
+
+def counts(url: str) -> dict[str, int]:
+    """How many rows there are."""
+    return {table: fetch(url, f"SELECT count(*) FROM agent_trace_{table}")[0][0] for table in TABLES}
+
+
+def test_a_backfill_finds_what_a_live_recording_has(recorded: Recorded) -> None:
+    """The same lines with the same hashes, model, message and call; tokens and cost are OpenCode's own."""
+    said = recorded.run(recorded.empty_url, "backfill", "--dry-run")
+    assert "would be stored" in said
+    assert counts(recorded.empty_url)["events"] == 0
+    recorded.run(recorded.empty_url, "backfill")
+
+    assert rows(recorded.empty_url, RANGES) == rows(recorded.live_url, RANGES)
+    assert rows(recorded.empty_url, SPENT) == rows(recorded.live_url, SPENT)
+    own = recorded.own(f"SELECT id, tokens_input, tokens_output, cost FROM {recorded.dialect.sessions} ORDER BY id")
+    found = rows(
+        recorded.empty_url, "SELECT session_id, input_tokens, output_tokens, cost FROM agent_trace_sessions ORDER BY 1"
+    )
+    assert [(name, float(cost or 0)) for name, *_, cost in found] == [(name, cost) for name, *_, cost in own]
+    stored = counts(recorded.empty_url)
+    assert stored["dead_letters"] == 0
+    assert "Nothing is missing" in recorded.run(recorded.empty_url, "backfill")
+    assert counts(recorded.empty_url) == stored
+
+
+def test_a_whole_recording_gets_nothing_twice(recorded: Recorded) -> None:
+    """What was recorded live is recognised: by the ids of events, and by what they tell of."""
+    before = rows(recorded.live_url, RANGES), rows(recorded.live_url, SPENT)
+    recorded.run(recorded.live_url, "backfill")
+    assert (rows(recorded.live_url, RANGES), rows(recorded.live_url, SPENT)) == before
+    assert "Nothing is missing" in recorded.run(recorded.live_url, "backfill")
+    calls = "SELECT count(*), count(DISTINCT (session_id, message_id, call_id)) FROM agent_trace_calls"
+    assert rows(recorded.live_url, calls)[0][0] == rows(recorded.live_url, calls)[0][1]
+
+
+def test_reconcile_compares_session_by_session(recorded: Recorded) -> None:
+    """In events, messages, steps and calls, tokens and cost; exit code 1 as long as something is missing."""
+    recorded.run(recorded.live_url, "reconcile", "--fill")
+    found = json.loads(recorded.run(recorded.live_url, "reconcile", "--json"))["sessions"]
+    assert len(found) == 3
+    for one in found:
+        ours, own = one["recorded"], one["opencode"]
+        assert one["missing"] == {}
+        assert (ours["steps"], ours["calls"], ours["cost"]) == (own["steps"], own["calls"], own["cost"])
+        assert own["messages"] > 0
+        assert one["extra"] > 0
+    execute(recorded.live_url, "DELETE FROM agent_trace_events WHERE event_name LIKE '%step%' AND tool IS NULL")
+    execute(recorded.live_url, "DELETE FROM agent_trace_events WHERE payload::text LIKE '%step-finish%'")
+    execute(recorded.live_url, "DELETE FROM agent_trace_dedupe")
+    assert "steps" in recorded.run(recorded.live_url, "reconcile", code=1)
+    recorded.run(recorded.live_url, "reconcile", "--fill")
+    assert "0 are not" in recorded.run(recorded.live_url, "reconcile")
+
+
+@pytest.mark.parametrize("major", MAJORS)
+def test_a_run_whose_sidecar_was_killed_is_made_whole(
+    major: int, postgres_servers: PostgresServers, tmp_path: Path
+) -> None:
+    """The sidecar dies in the middle of a run and no other one can be started: the rest is filled up, exactly."""
+    with (
+        working(major) as oc,
+        postgres_servers.database(migrated=True) as live,
+        postgres_servers.database(migrated=True) as whole,
+    ):
+        recorder = Recorder(oc, live)
+        project = recorder.project("shop", {"a.txt": "one\ntwo\nthree\n"})
+        oc.env["AGENT_TRACE_SIDECAR"] = str(stopping_sidecar(tmp_path, after_steps=2))
+        done = oc.run(project, "buy milk")
+        assert done.code == 0, done.stderr
+        user = Recorded(oc, DIALECTS[major], project, live, whole)
+        user.run(whole, "backfill")
+        user.run(live, "reconcile", code=1)
+        partly = rows(live, RANGES)
+        assert 0 < len(partly) < len(rows(whole, RANGES))
+        user.run(live, "reconcile", "--fill")
+        assert rows(live, RANGES) == rows(whole, RANGES)
+        assert rows(live, SPENT) == rows(whole, SPENT)
+        user.run(live, "reconcile")
+
+
+def stopping_sidecar(folder: Path, *, after_steps: int) -> Path:
+    """A sidecar that gets the beginning of a run only: what comes after so many steps is lost with it."""
+    program = folder / "sidecar"
+    program.write_text(
+        f"""#!{sys.executable}
+import os, subprocess, sys
+mark = {str(folder / "used")!r}
+if os.path.exists(mark):
+    sys.exit(3)
+open(mark, "w").close()
+real = subprocess.Popen([sys.executable, "-P", "-m", "agent_trace_sidecar", "run"], stdin=subprocess.PIPE)
+steps = 0
+for line in sys.stdin.buffer:
+    steps += b'"step-finish"' in line or b'"session.step.ended"' in line
+    if steps >= {after_steps}:
+        break
+    real.stdin.write(line)
+    real.stdin.flush()
+real.stdin.close()
+real.wait()
+sys.exit(3)
+"""
+    )
+    program.chmod(0o755)
+    return program
