@@ -242,7 +242,7 @@ def test_status_tells_what_waits_and_why(own_server: OwnServer, tmp_path: Path) 
         assert found["lag_s"] > 0
         assert found["spools"][0]["hint"]
         text = subprocess.run(sidecar_command("status"), env=env, capture_output=True, text=True, check=False).stdout
-        assert "7 lines" in text
+        assert "7 events" in text
         own_server.start()
         eventually(lambda: status(env)[0] == 0, 20)
         assert shim.close() == 0
