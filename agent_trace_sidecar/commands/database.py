@@ -27,7 +27,7 @@ def with_url(config: Config, work: Callable[[str], Coroutine[Any, Any, T]]) -> T
     """
 
     async def outer() -> T:
-        database = Database(config.database_url, config.state_path)
+        database = Database(config.database_url, config.state_path, config.pg_linger_s)
         try:
             return await work(await database.url())
         except StoreError as exc:
@@ -52,7 +52,7 @@ def with_database(
             connection = await connect(url)
             try:
                 if prepare:
-                    await Database(config.database_url, config.state_path).prepare(connection)
+                    await Database(config.database_url, config.state_path, config.pg_linger_s).prepare(connection)
                 return await work(connection)
             except asyncpg.PostgresError as exc:
                 raise StoreError(await explained(connection, verdict(exc))) from None

@@ -52,7 +52,7 @@ class Daemon:
         """
         self.config = config
         self.logger = logger
-        self.database = Database(config.database_url, config.state_path)
+        self.database = Database(config.database_url, config.state_path, config.pg_linger_s)
         self.redactor = make_redactor(config, logger)
         self.identity = Identity(recorder=recorder, environ=os.environ, allows=allows)
         self.metrics = Metrics(healthy=lambda: not self.trouble(), spool_bytes=self.log_bytes)

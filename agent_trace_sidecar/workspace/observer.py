@@ -41,6 +41,7 @@ from agent_trace_sidecar.workspace.places import Place, Projects, place_of, sess
 from agent_trace_sidecar.workspace.revision import Revisions
 from agent_trace_sidecar.workspace.rewrites import Rewrites
 from agent_trace_sidecar.workspace.scope import everywhere
+from agent_trace_sidecar.workspace.step_attribution import may_say_more
 from agent_trace_sidecar.workspace.step_end import Finisher
 from agent_trace_sidecar.workspace.steps import Call, Edited, Named, Step, Steps
 from agent_trace_sidecar.workspace.vcs import Repositories
@@ -109,6 +110,18 @@ class Observer:
         """
         worth = worth_a_look(line)
         return self.look(*worth) if worth else None
+
+    def may_wait(self, envelope: Envelope, seen: Seen) -> bool:
+        """Whether `look` would touch the disk for this event; about half of them only change what is remembered."""
+        event = seen.event
+        if self._allows is not everywhere or isinstance(event, StepBegan):
+            return True
+        if isinstance(event, StepEnded):
+            step = self._steps.of(event.session_id)
+            return step is not None and event.tree != step.tree and may_say_more(step)
+        if isinstance(event, CallDone | CallFailed):
+            return (seen.session_id, seen.call_id) not in self._seen
+        return seen.tool is not None and opencode.changes_files(envelope.api, seen.tool)
 
     def look(self, envelope: Envelope, seen: Seen) -> bytes | None:
         """As `observe`, for what `worth_a_look` has found."""
