@@ -67,6 +67,7 @@ def _no_settings_from_outside() -> Iterator[None]:
         for name in list(os.environ):
             if name.startswith(("AGENT_TRACE_", "DATABASE_URL", "PG")) and name not in _KEPT:
                 patch.delenv(name)
+        patch.setenv("AGENT_TRACE_PG_LINGER_S", "0")  # a server of a test ends with the test
         yield
 
 
