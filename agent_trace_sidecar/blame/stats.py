@@ -2,8 +2,8 @@
 
 Written is what the recorded ranges say. Living is what `blame` finds of it now, or at a revision; a line counts once,
 however often it was copied. What is neither living nor changed is lost: deleted or rewritten by somebody, the AI
-included. Tokens and cost are those of the sessions that wrote here (view `agent_trace_steps`), so they stand beside
-models, sessions and days only.
+included. Tokens and cost are those of all sessions that worked in the repository (view `agent_trace_steps`), or, where
+paths are chosen, of those that wrote there. They stand beside models, sessions and days only.
 """
 
 from collections import defaultdict
@@ -28,6 +28,14 @@ SELECT model_id, finished_at, coalesce(input_tokens, 0) + coalesce(output_tokens
        + coalesce(cache_read_tokens, 0) + coalesce(cache_write_tokens, 0) AS tokens, coalesce(cost, 0) AS cost
 FROM agent_trace_steps WHERE session_id = $1
 """
+_SESSIONS: Final = """
+SELECT session_id FROM agent_trace_sessions
+WHERE worktree = $2 OR worktree IN (
+    SELECT worktree FROM agent_trace_file_states WHERE project = ANY($1::text[])
+    UNION SELECT worktree FROM agent_trace_ranges WHERE project = ANY($1::text[]) AND worktree IS NOT NULL
+)
+"""
+"""Those that worked in the repository, whether they wrote a line or not: what they cost is part of the answer."""
 _FILES: Final = "SELECT DISTINCT path FROM agent_trace_file_states WHERE project = ANY($1::text[])"
 _NO_COST: Final = {"path", "tool"}
 """A step's tokens belong to no file and no tool."""
@@ -86,6 +94,9 @@ async def stats(connection: asyncpg.Connection, paths: Sequence[Path], revision:
     for path in files:
         counted.lives(path, await _blamed(asking, checkout, commit, path))
     if by not in _NO_COST:
+        if chosen is None:
+            sessions = await connection.fetch(_SESSIONS, projects, str(checkout.root))
+            counted.sessions |= {row["session_id"] for row in sessions}
         for session in sorted(counted.sessions):
             for row in await connection.fetch(_SPENT, session):
                 counted.spent(session, row)
