@@ -11,9 +11,11 @@ from typing import Final
 from uuid import UUID
 
 import msgspec
+from msgspec import structs
 
 from agent_trace_sidecar import opencode
 from agent_trace_sidecar.opencode.events import (
+    BackgroundEnded,
     CallDone,
     CallFailed,
     CallOpened,
@@ -32,7 +34,7 @@ from agent_trace_sidecar.opencode.wire import Envelope, FileChange, VcsObserved
 from agent_trace_sidecar.records.ranges import attributed
 from agent_trace_sidecar.records.record import Call, Rows, record_id, record_rows
 from agent_trace_sidecar.records.rows import Built, EventRow
-from agent_trace_sidecar.records.session import Ended, Message, Session
+from agent_trace_sidecar.records.session import Background, Ended, Message, Session
 from agent_trace_sidecar.records.times import MAX_AT_MS, moment
 from agent_trace_sidecar.records.trace import Vcs, model_id, relative_path
 from agent_trace_sidecar.records.undo import keep_undone, removal_voids, session_voids
@@ -109,6 +111,7 @@ class Builder:
         session = self._session(envelope.instance)
         session.see(envelope)
         seen = opencode.read(envelope)
+        session.count(seen)
         notes = [seen.note] if seen.note else []
         if envelope.observed and envelope.observed.late:
             notes.append("the repository was not observed: it did not answer in time")
@@ -141,8 +144,10 @@ class Builder:
             self._attribute(session, envelope, event, built, notes)
         elif isinstance(event, CallFailed):
             self._finish_unseen(session, envelope, event.tool, built.event)
-        elif isinstance(event, StepEnded):
-            self._end_step(session, envelope, event, built)
+        elif isinstance(event, StepEnded | StepBegan):
+            self._refine(session, envelope, event, built)
+            if isinstance(event, StepEnded):
+                session.end_step(event.session_id, event.message_id)
         elif isinstance(event, SessionSeen):
             built.voids.extend(session_voids(session, event, envelope.at))
         elif isinstance(event, MessageRemoved):
@@ -160,6 +165,11 @@ class Builder:
             return
         if not (observed and observed.files) and not opencode.changes_files(envelope.api, done.tool):
             self._finish_unseen(session, envelope, done.tool, event)
+            if done.background and event.session_id and event.call_id:
+                ended = session.ended_call(event.session_id, event.message_id or "", event.call_id)
+                if ended is not None:
+                    kept = Background(ended, event.message_id)
+                    session.keep_background(event.session_id, event.call_id, kept)
             return
         message = session.messages.get(event.message_id or "") or Message()
         if not session.finish_call(event.session_id, event.message_id, event.call_id) or message.by_user:
@@ -184,17 +194,24 @@ class Builder:
         if session.finish_call(event.session_id, event.message_id, event.call_id) and not message.by_user:
             _remember(session, envelope, event, tool, recorded=known)
 
-    def _end_step(self, session: Session, envelope: Envelope, step: StepEnded, built: Built) -> None:
+    def _refine(self, session: Session, envelope: Envelope, step: StepBegan | StepEnded, built: Built) -> None:
         """Make the records of calls that said nothing themselves, and better those of calls that said it wrong.
 
-        They are records of the calls: their ids and times are those of the calls' own events.
+        They are records of the calls: their ids and times are those of the calls' own events. At a step's begin they
+        are of commands in the background, which were at work since the last one ended.
         """
         for change in envelope.observed.calls if envelope.observed else ():
-            ended = session.ended_call(step.session_id, step.message_id, change.call_id)
+            background = session.background_call(step.session_id, change.call_id)
+            ended = background.ended if background else None
+            ended = ended or session.ended_call(step.session_id, step.message_id, change.call_id)
             if ended is None:
                 continue
             at = moment(ended.at_ms)
             row = built.event._replace(event_id=UUID(ended.event_id), occurred_at=at, call_id=_column(change.call_id))
+            if background is not None:
+                row = row._replace(message_id=_column(background.message_id))
+                kept = Background(structs.replace(ended, recorded=True), background.message_id)
+                session.keep_background(step.session_id, change.call_id, kept)
             if ended.source_id is not None:
                 row = row._replace(source_id=UUID(ended.source_id))
             call = self._call(session, envelope, row, ended.tool)
@@ -203,7 +220,6 @@ class Builder:
                 built.refined.append((row.source_id, record_id(call.event_id), at))
             if rows is not None:
                 _add(built, rows)
-        session.end_step(step.session_id, step.message_id)
 
     def _call(self, session: Session, envelope: Envelope, row: EventRow, tool: str) -> Call:
         """What is known of the call whose event this is."""
@@ -270,7 +286,7 @@ def _learn(session: Session, seen: Seen, root: str | None) -> str:
         case Hello(version, project):
             session.set_version(version)
             session.set_project(root, project)
-        case CallDone() | CallFailed() | StepEnded() | MessageRemoved() | RevertKept() | None:
+        case CallDone() | CallFailed() | BackgroundEnded() | StepEnded() | MessageRemoved() | RevertKept() | None:
             pass
     return seen.name
 

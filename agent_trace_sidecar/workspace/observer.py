@@ -17,7 +17,15 @@ import msgspec
 
 from agent_trace_sidecar import opencode
 from agent_trace_sidecar.limits import files
-from agent_trace_sidecar.opencode.events import CallDone, CallFailed, FileEdit, Seen, StepBegan, StepEnded
+from agent_trace_sidecar.opencode.events import (
+    BackgroundEnded,
+    CallDone,
+    CallFailed,
+    FileEdit,
+    Seen,
+    StepBegan,
+    StepEnded,
+)
 from agent_trace_sidecar.opencode.wire import Envelope, Observed, VcsObserved, parse
 from agent_trace_sidecar.records.content import Content, text_lines
 from agent_trace_sidecar.records.ranges import attributed, deleted, observed
@@ -41,7 +49,7 @@ CLOCK_SLACK_NS: Final = 10_000_000
 """A file written less than this before the hook fired may as well have been written after: kernels stamp files with
 a clock that ticks every few milliseconds."""
 
-_HOOKS: Final = (b'"tool.execute.', b'"session.step.')
+_HOOKS: Final = (b'"tool.execute.', b'"session.step.', b'"shell.exited"', b'"session.inbox.enqueued"')
 _PARTS: Final = (b'"status":"completed"', b'"status":"error"', b'"type":"step-')
 _Key = tuple[str | None, str | None]
 _Place = tuple[Path, str]
@@ -98,23 +106,33 @@ class Observer:
     def _observe(self, envelope: Envelope, seen: Seen) -> Observed | None:
         event = seen.event
         if isinstance(event, StepBegan):
-            self._begin(envelope, event)
-        elif isinstance(event, StepEnded):
+            return self._begin(envelope, event)
+        if isinstance(event, StepEnded):
             step = self._steps.close(event.session_id)
             if step is not None and step.message_id == event.message_id and event.tree:
+                self._steps.remember(step, event.tree, float(envelope.at))
                 return self._finisher.finish(self._steps, step, event.tree, float(envelope.at))
+        elif isinstance(event, BackgroundEnded):
+            self._steps.end_background(event.name, float(envelope.at))
         elif seen.name == "tool.execute.before" and seen.tool is not None:
             self._remember(envelope, seen, seen.tool)
         elif isinstance(event, CallDone | CallFailed):
             return self._ended(envelope, seen, event)
         return None
 
-    def _begin(self, envelope: Envelope, event: StepBegan) -> None:
+    def _begin(self, envelope: Envelope, event: StepBegan) -> Observed | None:
+        """A step begins; what commands in the background have changed since the last one is known now."""
         root = root_of(envelope)
-        if root is not None and event.tree:
-            step = Step(event.session_id, event.message_id, str(root), event.tree, float(envelope.at))
-            step.heads = self._rewrites.heads(root)
-            self._steps.open(step)
+        if root is None or not event.tree:
+            return None
+        gap = self._steps.gap(event.session_id, event.message_id)
+        found = None
+        if gap is not None and gap.root == str(root):
+            found = self._finisher.finish(self._steps, gap, event.tree, float(envelope.at))
+        step = Step(event.session_id, event.message_id, str(root), event.tree, float(envelope.at))
+        step.heads = self._rewrites.heads(root)
+        self._steps.open(step)
+        return found
 
     def _remember(self, envelope: Envelope, seen: Seen, tool: str) -> None:
         """Keep what the call's files hold, if it is certain that the call has not written them yet."""
@@ -168,6 +186,8 @@ class Observer:
             call = Call(seen.call_id or "", event.tool, silent, step.began_ms if step else float(envelope.at))
             self._steps.began(seen.session_id, call)
         call.ended_ms, call.vcs = float(envelope.at), self._revision(envelope)
+        if isinstance(event, CallDone) and event.background:
+            self._steps.keep_background(seen.session_id, call, event.background)
         if isinstance(event, CallFailed) or not edits:
             self._drop(key)
             return None

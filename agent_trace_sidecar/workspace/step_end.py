@@ -62,6 +62,7 @@ class Finisher:
         ]
         calls = allotted(step, known, self._facts(steps, step, known, finished_ms))
         steps.claim(step, _claims(calls))
+        steps.note(calls, step)
         return Observed(calls=tuple(_bounded(calls))) if calls else None
 
     def _facts(self, steps: Steps, step: Step, changes: Sequence[TreeChange], finished_ms: float) -> Facts:
