@@ -48,6 +48,7 @@ COMMANDS = {
     "stats": "Summarise AI-written lines: written, surviving, changed, lost, cost.",
     "report": "Write an HTML page that shows who wrote what. It makes no network requests.",
     "init": "Install the shim into a project, so that OpenCode records there.",
+    "uninstall": "Remove the shim, and with --data what is stored on this machine.",
     "doctor": "Check everything that recording needs. Exits 1 if something is missing.",
     "completion": "Print a completion script for bash, zsh or fish.",
     "psql": "Open psql on the configured database. All arguments are passed to psql.",
@@ -78,10 +79,13 @@ def main(argv: "Sequence[str] | None" = None) -> int:
 
 
 def _call(given: argparse.Namespace) -> int:
-    from agent_trace_sidecar.config import ConfigError, load  # noqa: PLC0415 - `--help` needs no settings
+    from agent_trace_sidecar.commands.output import complain  # noqa: PLC0415 - `--help` needs none of it
+    from agent_trace_sidecar.config import ConfigError, load, unknown_settings  # noqa: PLC0415 - nor any settings
     from agent_trace_sidecar.limits import GARBAGE_OBJECTS  # noqa: PLC0415 - as above
 
     gc.set_threshold(GARBAGE_OBJECTS)
+    for sentence in unknown_settings(os.environ):
+        complain(f"warning: {sentence}")
     try:
         return _command(given.command).run(load(os.environ), given)
     except ConfigError as exc:

@@ -6,7 +6,7 @@ Every variable of the table in docs/reference.md is a field here, and only these
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -18,6 +18,10 @@ PREFIX: Final = "AGENT_TRACE_"
 
 _TRUE: Final = {"1", "true", "on", "yes"}
 _FALSE: Final = {"0", "false", "off", "no"}
+
+
+_FOREIGN: Final = {"DATABASE_PASSWORD", "UID", "GID", "IMAGE"}
+"""Variables of the same prefix that the compose files of deploy/ use."""
 
 
 class ConfigError(Exception):
@@ -47,6 +51,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """As `sidecar`."""
     pg_bin: str | None = None
     """Where the embedded Postgres' programs are; read by embedded.py."""
+    pg_linger_s: Annotated[int, msgspec.Meta(ge=0, le=86_400)] = 300
+    """How long the embedded Postgres stays up after its last user, in seconds."""
 
     @property
     def state_path(self) -> Path:
@@ -59,9 +65,18 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def default_state_dir(environ: Mapping[str, str]) -> str:
-    """The XDG state folder of this program."""
+    """The XDG state folder of this program.
+
+    Raises:
+        ConfigError: no home folder is known.
+    """
     base = environ.get("XDG_STATE_HOME") or os.path.join(environ.get("HOME") or "~", ".local", "state")  # noqa: PTH118 - a str
-    return str(Path(base).expanduser() / "agent-trace-sidecar")
+    try:
+        return str(Path(base).expanduser() / "agent-trace-sidecar")
+    except RuntimeError:
+        raise ConfigError(
+            "HOME is not set and this user has no home folder: set AGENT_TRACE_STATE_DIR to a writable folder."
+        ) from None
 
 
 def load(environ: Mapping[str, str]) -> Config:
@@ -77,7 +92,8 @@ def load(environ: Mapping[str, str]) -> Config:
             values[name] = _boolean(name, raw) if name in ("enabled", "redaction") else raw
     if "database_url" not in values and environ.get("DATABASE_URL", "").strip():
         values["database_url"] = environ["DATABASE_URL"].strip()
-    values.setdefault("state_dir", default_state_dir(environ))
+    if "state_dir" not in values:
+        values["state_dir"] = default_state_dir(environ)
     try:
         config = msgspec.convert(values, Config, strict=False)
     except msgspec.ValidationError as exc:
@@ -86,6 +102,22 @@ def load(environ: Mapping[str, str]) -> Config:
     if config.http is not None:
         http_address(config.http)
     return config
+
+
+def unknown_settings(environ: Mapping[str, str]) -> list[str]:
+    """A sentence for each variable of our prefix that is not a setting: a misspelt one would go unnoticed."""
+    known = {name.upper() for name in Config.__struct_fields__}
+    given = {name.removeprefix(PREFIX) for name in environ if name.startswith(PREFIX)}
+    unknown = sorted(given - known - _FOREIGN)
+    return [f"{PREFIX}{name} is not a setting and has no effect.{_nearest(name, known, PREFIX)}" for name in unknown]
+
+
+def _nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """The known word that was probably meant, as a question; empty where none is near."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only a mistake needs it
+
+    found = get_close_matches(word, list(known), 1)
+    return f" Did you mean {prefix}{found[0]}?" if found else ""
 
 
 def http_address(value: str) -> tuple[str, int]:
@@ -116,9 +148,25 @@ def _check_url(url: str | None, variable: str) -> None:
 
 
 def _sentence(message: str, values: Mapping[str, object]) -> str:
-    """Turn msgspec's message into one that names the variable and shows the value unless it may hold a secret."""
+    """Turn msgspec's message into one that names the variable, the choices, and the value unless it may be a secret."""
     match = re.search(r"\$\.(\w+)", message)
     field = match.group(1) if match else ""
-    what = message.partition(" - at")[0].replace("`", "").lower()
-    shown = "" if field == "database_url" else f" is {values.get(field)!r}:"
-    return f"{PREFIX}{field.upper()}{shown} {what}."
+    value = "" if field == "database_url" else f" is {values.get(field)!r}"
+    return f"{PREFIX}{field.upper()}{value}: {_allowed(field, str(values.get(field)))}"
+
+
+def _allowed(field: str, value: str) -> str:
+    """What a field may hold, as a sentence."""
+    from msgspec import inspect  # noqa: PLC0415 - only a mistake needs it
+
+    kind = inspect.type_info(Config)
+    assert isinstance(kind, inspect.StructType)  # noqa: S101 - what it was made of
+    found = next((each.type for each in kind.fields if each.name == field), None)
+    match found:
+        case inspect.LiteralType(values=choices):
+            return f"choose {' or '.join(map(str, choices))}.{_nearest(value, map(str, choices))}"
+        case inspect.IntType(ge=least, le=most):
+            return f"give a whole number from {least} to {most}."
+        case inspect.StrType(min_length=least, max_length=most):
+            return f"give {least} to {most} characters."
+    return "give another value."

@@ -357,17 +357,21 @@ COMMENT ON COLUMN agent_trace_usage_by_day.cost IS 'US dollars, sum over the pri
 COMMENT ON COLUMN agent_trace_usage_by_day.unpriced_steps IS 'steps without a price, which cost leaves out';
 
 CREATE OR REPLACE VIEW agent_trace_secrets_by_day AS
-SELECT (e.occurred_at AT TIME ZONE 'UTC')::date AS day, masked.key AS rule,
-       sum(agent_trace_number(masked.value)) AS masked, count(*) AS events
-FROM agent_trace_events e
-CROSS JOIN LATERAL jsonb_each(
-    CASE WHEN jsonb_typeof(e.payload -> 'redacted') = 'object' THEN e.payload -> 'redacted' END
-) masked
+SELECT day, rule, sum(masked) AS masked, sum(events)::bigint AS events
+FROM (
+    SELECT (e.occurred_at AT TIME ZONE 'UTC')::date AS day, masked.key AS rule,
+           max(agent_trace_number(masked.value)) AS masked, count(*) AS events
+    FROM agent_trace_events e
+    CROSS JOIN LATERAL jsonb_each(
+        CASE WHEN jsonb_typeof(e.payload -> 'redacted') = 'object' THEN e.payload -> 'redacted' END
+    ) masked
+    GROUP BY 1, 2, e.session_id, coalesce(e.call_id, e.event_id::text)
+) calls
 GROUP BY 1, 2;
 COMMENT ON VIEW agent_trace_secrets_by_day IS 'secrets masked by day (UTC) and rule';
 COMMENT ON COLUMN agent_trace_secrets_by_day.day IS 'day of the event (UTC)';
 COMMENT ON COLUMN agent_trace_secrets_by_day.rule IS 'the redaction rule';
-COMMENT ON COLUMN agent_trace_secrets_by_day.masked IS 'secrets masked';
+COMMENT ON COLUMN agent_trace_secrets_by_day.masked IS 'secrets masked; one that several events of a call repeat counts once';
 COMMENT ON COLUMN agent_trace_secrets_by_day.events IS 'events that held one';
 
 CREATE OR REPLACE VIEW agent_trace_dead_letters_by_day AS

@@ -8,9 +8,12 @@
  * `dispose` waits, at most DISPOSE_WAIT_MS. No timer and no child of ours keeps OpenCode alive. We write to a FIFO by
  * writeSync, non-blocking: the kernel has a line before its hook returns (a stream would keep most of a burst in memory,
  * where kill -9 takes it), and a full pipe answers EAGAIN instead of making the hook wait.
+ *
+ * When nothing can be recorded, the user is told why: in OpenCode's log, by a toast, and in the state folder, where
+ * `agent-trace-sidecar status` reads it (OpenCode 2 gives its plugins neither log nor toast).
  */
 import { spawn } from "node:child_process";
-import { randomFillSync } from "node:crypto";
+import { createHash, randomFillSync } from "node:crypto";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
@@ -25,6 +28,12 @@ const DISPOSE_WAIT_MS = 2000;
 const BACKOFF_MIN_MS = 250;
 const BACKOFF_MAX_MS = 30_000;
 const ATTEMPTS = 3; // exits in a row after which a command that never acknowledged anything counts as not working
+const STDERR_MAX_CHARS = 2000; // kept of what a sidecar prints last: it says why it ended
+const STDERR_WAIT_MS = 200; // for that, when the exit is known first
+const SILENT_MS = 30_000; // without one acknowledgement after which a command counts as not working
+const FAILURE_KEEP_MS = 30 * 86_400_000;
+const TOLD_MAX = 20; // messages to the user in one process
+const PROGRAM = "agent-trace-sidecar";
 
 // A bus event is sent when its line says so; a part when it says something final. The text of a prompt has no `time`.
 const always = () => true;
@@ -115,6 +124,18 @@ function words(command) {
   return argv.length === 1 || /(^|\/)agent[-_]trace[-_]sidecar$/.test(argv.at(-1)) ? [...argv, "run"] : argv;
 }
 
+/** The sidecar's state folder, by the same rule as in its own settings. */
+function stateFolder() {
+  const { AGENT_TRACE_STATE_DIR, XDG_STATE_HOME, HOME } = process.env;
+  const base = XDG_STATE_HOME || path.join(HOME || os.homedir(), ".local", "state");
+  return path.resolve("/", AGENT_TRACE_STATE_DIR?.trim() || path.join(base, PROGRAM));
+}
+
+/** How to start the sidecar that `init` was run from, for when none is on PATH. */
+function installed() {
+  return quietly(() => JSON.parse(fs.readFileSync(path.join(stateFolder(), "sidecar.json"), "utf8")).command);
+}
+
 /** `uvx` fetches a program by its name: only when it is named as the command, and then of this very version. */
 function pinned(argv) {
   const whole = argv.length === 1 ? [...argv, "agent-trace-sidecar", "run"] : argv;
@@ -122,21 +143,107 @@ function pinned(argv) {
   return [...whole.map((word, i) => (i === at ? `${word}@${SHIM_VERSION}` : word)), ...(at === whole.length - 1 ? ["run"] : [])];
 }
 
-// `agent-trace-sidecar init` writes here how to start itself, for when nothing of that name is on PATH.
-const INSTALLED = [];
-
 /** The launch order. None starts in the project's folder, whose files it might import, read or run. */
 function launchOrder(option) {
   const given = [process.env.AGENT_TRACE_SIDECAR, option].filter((command) => command?.length);
   return [
     ...given.map((command) => ({ argv: quietly(() => words(command)) })),
     { argv: ["agent-trace-sidecar", "run"] },
-    { argv: INSTALLED },
-    { argv: ["python3", "-I", "-m", "agent_trace_sidecar", "run"] },
+    { argv: quietly(installed) },
+    { argv: ["python3", "-I", "-m", "agent_trace_sidecar", "run"], isGuess: true },
   ]
-    .map(({ argv }) => ({ file: quietly(() => which(argv[0])), args: argv?.slice(1) }))
+    .map(({ argv, isGuess }) => ({ file: quietly(() => which(argv[0])), args: argv?.slice(1), isGuess }))
     .filter(({ file }) => file);
 }
+
+const INSTALL = `install it with \`uv tool install ${PROGRAM}\`, then restart OpenCode`;
+
+/** One sentence that says what is wrong and what to do. */
+function sentence({ state, command, code, signal, stderr }) {
+  const ended = `${path.basename(command ?? "")} ended with ${signal ? `signal ${signal}` : `exit code ${code}`}`;
+  const why = stderr ? stderr.replace(`${PROGRAM}: `, "") : `${ended}. Run \`${PROGRAM} doctor\`.`;
+  switch (state) {
+    case "missing":
+      return `Nothing is recorded: ${PROGRAM} is not installed here; ${INSTALL}.`;
+    case "stopped":
+      return `Nothing is recorded: ${why}`;
+    case "failing":
+      return `Recording fails and is tried again: ${why}`;
+    case "silent":
+      return `Nothing is recorded: ${command} does not acknowledge any event. Run \`${PROGRAM} doctor\`.`;
+    case "dropping":
+      return `Events are dropped: the sidecar takes none. Run \`${PROGRAM} status\`.`;
+    default:
+      return `Nothing is recorded: ${stderr}`;
+  }
+}
+
+/** Without a URL's password, control characters and excess length. */
+const presentable = (text) =>
+  text.replace(/(:\/\/)[^@\s/]*@/g, "$1***@").replace(/[\x00-\x1f\x7f-\x9f]+/g, " ").trim().slice(0, 500);
+
+/** What is known of a directory's failures is one file in the state folder, replaced as a whole. */
+function failureFile(directory) {
+  const name = createHash("sha256").update(directory).digest("hex").slice(0, 16);
+  return path.join(stateFolder(), "failures", `${name}.json`);
+}
+
+function replaceFile(file, content) {
+  const missing = [];
+  for (let folder = path.dirname(file); !fs.existsSync(folder); folder = path.dirname(folder)) missing.unshift(folder);
+  for (const folder of missing) fs.mkdirSync(folder, 0o700); // recursive hangs below /proc in Node
+  fs.writeFileSync(`${file}.${process.pid}`, content, { mode: 0o600 });
+  fs.renameSync(`${file}.${process.pid}`, file);
+}
+
+/** Leaves a failure in the state folder for `status`, and removes those that nobody has to know of any more. */
+function keepFailure(failure, directory) {
+  const file = failureFile(directory);
+  replaceFile(file, JSON.stringify({ ...failure, directory, opencode: shared.version }));
+  for (const name of fs.readdirSync(path.dirname(file))) {
+    const other = path.join(path.dirname(file), name);
+    if (fs.statSync(other).mtimeMs < Date.now() - FAILURE_KEEP_MS) fs.unlinkSync(other);
+  }
+}
+
+/** Notes that this directory records again; what was lost before stays known for a while. */
+function keepRecovery(directory) {
+  const file = failureFile(directory);
+  const failure = quietly(() => JSON.parse(fs.readFileSync(file, "utf8")));
+  if (failure && !failure.recovered_at) replaceFile(file, JSON.stringify({ ...failure, recovered_at: Date.now() }));
+}
+
+/**
+ * Tells the user what keeps this process from recording: each thing once, and once more with the next prompt, because
+ * at a process's start nobody may be looking yet. `shared.failure` is the one that stands.
+ */
+const problems = {
+  failed(failure) {
+    const full = { at: Date.now(), ...failure, stderr: presentable(failure.stderr ?? "") };
+    shared.failure = { ...full, message: presentable(sentence(full)) };
+    for (const directory of shared.owners.keys()) this.keep(directory);
+    this.tell(shared.failure.message, "error");
+  },
+
+  keep(directory) {
+    if (shared.failure) quietly(() => keepFailure(shared.failure, directory));
+  },
+
+  recovered() {
+    shared.failure = undefined;
+    for (const directory of shared.owners.keys()) quietly(() => keepRecovery(directory));
+  },
+
+  tell(message, level, time = "first") {
+    if (shared.told.has(`${time} ${message}`) || shared.told.size >= TOLD_MAX) return;
+    shared.told.add(`${time} ${message}`);
+    for (const speak of shared.speakers.values()) quietly(() => speak(message, level));
+  },
+
+  remind() {
+    if (shared.failure) this.tell(shared.failure.message, "error", "again");
+  },
+};
 
 /** Calls back with both ends of a FIFO that has no name any more, or with nothing where none can be made. */
 function openFifo(done) {
@@ -163,6 +270,26 @@ function shut(fifo, end) {
   quietly(() => fs.closeSync(fd));
 }
 
+/** The last line that a sidecar prints to stderr. Its warnings, which start with the program's name, are passed on. */
+function lastLine(stream) {
+  const last = { text: "", ended: !stream };
+  let partial = "";
+  const take = (lines) => {
+    for (const line of lines.map((each) => each.trim()).filter(Boolean)) {
+      last.text = line.slice(-STDERR_MAX_CHARS);
+      if (line.startsWith(`${PROGRAM}: warning: `)) problems.tell(presentable(line), "warn");
+    }
+  };
+  stream?.on("error", () => {}).on("data", (chunk) => {
+    const lines = (partial + chunk).split("\n");
+    partial = lines.pop().slice(-STDERR_MAX_CHARS);
+    take(lines);
+  });
+  stream?.on("end", () => [take([partial]), (last.ended = true)]);
+  stream?.unref?.();
+  return last;
+}
+
 /** One sidecar at a time, restarted when it dies, and the lines that it has not acknowledged yet. */
 class Sidecar {
   kept = []; // of {seq, line}: the first `sent` and `offset` bytes of the next are in the pipe of the present sidecar
@@ -177,16 +304,21 @@ class Sidecar {
   attempt = 0;
   failures = 0;
   proven = false; // the present command has acknowledged something: it is never given up
+  cause = undefined; // how the first command that did not work ended
+  recovering = true; // the next acknowledgement shows that this process records
 
-  constructor(option, warn) {
+  constructor(option) {
     this.commands = launchOrder(option);
-    this.warn = warn;
     this.start();
   }
 
   /** False: given up. The oldest lines stay, so that what the next sidecar gets has its gap at the end. */
   push(seq, line) {
-    if (line.length > LINE_MAX_BYTES || this.keptBytes + line.length > KEEP_MAX_BYTES) return false;
+    if (line.length > LINE_MAX_BYTES) return false;
+    if (this.keptBytes + line.length > KEEP_MAX_BYTES) {
+      if (!shared.failure) this.fail({ state: "dropping" });
+      return false;
+    }
     this.kept.push({ seq, line });
     this.keptBytes += line.length;
     this.pump();
@@ -197,18 +329,25 @@ class Sidecar {
     if (!this.commands.length) return this.stop();
     openFifo((fifo) => {
       const { file, args } = this.commands[0];
-      const stdio = [fifo?.read ?? "pipe", "pipe", "ignore"];
+      const stdio = [fifo?.read ?? "pipe", "pipe", "pipe"];
       const child = quietly(() => spawn(file, args, { stdio, cwd: "/", detached: true }));
+      const stderr = lastLine(child?.stderr);
+      const silent = setTimeout(() => this.silent(), SILENT_MS).unref();
       let over = false;
       const onEnd = (code, signal) => {
         if (over) return;
         over = true;
+        clearTimeout(silent);
         shut(fifo, "read"); // until now it kept a write to a dying sidecar from raising
         shut(fifo, "write");
-        this.ended(code, signal);
+        this.ended(code, signal, stderr.text);
+      };
+      const onExit = (code, signal) => {
+        if (code === 0 || stderr.ended) return onEnd(code, signal);
+        setTimeout(() => onEnd(code, signal), STDERR_WAIT_MS).unref(); // 'close' may wait for a grandchild's end
       };
       if (!child?.stdout) return onEnd(-1, null);
-      child.on("error", () => onEnd(-1, null)).on("exit", onEnd).on("close", onEnd).unref();
+      child.on("error", () => onEnd(-1, null)).on("exit", onExit).on("close", onEnd).unref();
       child.stdin?.on("error", () => {}).unref?.();
       let partial = "";
       child.stdout.on("error", () => {}).on("data", (chunk) => {
@@ -251,25 +390,47 @@ class Sidecar {
     this.kept.splice(0, count);
     this.sent -= count;
     [this.attempt, this.failures, this.proven] = [0, 0, true];
+    if (this.recovering) problems.recovered();
+    this.recovering = false;
     this.settle();
     this.pump();
   }
 
-  ended(code, signal) {
+  ended(code, signal, stderr) {
     [this.pipe, this.sent, this.offset] = [undefined, 0, 0];
     if (this.ending && (code === 0 || !this.kept.length)) return this.stop();
+    const { file, isGuess } = this.commands[0];
+    const failure = { command: file, code, signal, stderr };
+    if (!this.proven && !isGuess) this.cause ??= failure;
+    this.failures++;
     let wait = Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** this.attempt++) * (0.5 + Math.random() / 2);
-    if (!signal && !this.proven && ++this.failures >= ATTEMPTS) {
+    if (!this.proven && code === 2 && stderr.startsWith(`${PROGRAM}: `)) {
+      [this.commands, this.cause, wait] = [[], failure, 0]; // a wrong setting is wrong for all of them
+    } else if (!this.proven && !signal && this.failures >= ATTEMPTS) {
       this.commands.shift();
       [this.attempt, this.failures, wait] = [0, 0, 0];
+    } else if (this.ending || this.failures >= ATTEMPTS) {
+      this.fail({ state: this.ending ? "stopped" : "failing", ...failure });
     }
+    if (!this.commands.length) return this.stop();
     setTimeout(() => this.start(), wait).unref();
+  }
+
+  silent() {
+    if (!this.proven && this.sent) this.fail({ state: "silent", command: this.commands[0].file });
+  }
+
+  fail(failure) {
+    this.recovering = true;
+    problems.failed(failure);
   }
 
   /** No command works, or the last sidecar has ended as it should. */
   stop() {
+    const [next] = this.commands; // only a command that has ended with success is still there
+    if (next && this.kept.length) this.fail({ state: "silent", command: next.file });
+    else if (!next) this.fail({ state: this.cause ? "stopped" : "missing", ...this.cause });
     [this.dead, this.kept, this.keptBytes] = [true, [], 0];
-    if (!this.ending) this.warn("no sidecar could be started, nothing is recorded: install agent-trace-sidecar");
     this.settle();
   }
 
@@ -299,8 +460,8 @@ class LogFolder {
   bytes = 0;
   fd = undefined;
 
-  constructor(folder, instance, warn) {
-    Object.assign(this, { folder, instance, warn });
+  constructor(folder, instance) {
+    Object.assign(this, { folder, instance });
   }
 
   push(_seq, line) {
@@ -310,10 +471,12 @@ class LogFolder {
       this.fd ??= fs.openSync(this.file(++this.number, ".jsonl"), "ax", 0o600);
       const bytes = fs.writeSync(this.fd, line);
       this.bytes += bytes;
+      if (this.bytes === bytes) problems.recovered(); // the first line of a file
       if (bytes < line.length) this.end(); // the disk is full: the cut line is a file's last, the next one starts whole
       return bytes === line.length;
     } catch (error) {
-      this.warn(`cannot write to the folder of AGENT_TRACE_LOG_DIR: ${error.message}`);
+      const stderr = `the folder of AGENT_TRACE_LOG_DIR can't be written: ${error.message}.`;
+      if (!shared.failure) problems.failed({ state: "folder", stderr });
       return false;
     }
   }
@@ -337,9 +500,9 @@ class Run {
   seq = 0;
   lost = 0;
 
-  constructor(option, warn) {
+  constructor(option) {
     const folder = process.env.AGENT_TRACE_LOG_DIR;
-    this.sink = folder ? new LogFolder(folder, this.instance, warn) : new Sidecar(option, warn);
+    this.sink = folder ? new LogFolder(folder, this.instance) : new Sidecar(option);
   }
 
   /** A line that cannot be made or kept leaves a gap in `seq`; the lines after it say how many were lost so far. */
@@ -371,7 +534,11 @@ class Run {
 // Every project may have its own copy of this file, and OpenCode loads each as a module of its own: what there must be
 // one of per process is therefore global. `owners` says which copy serves a directory, so that a second one (in the
 // user's configuration, say) does not send everything twice.
-const shared = (globalThis[Symbol.for("agent-trace-sidecar/1")] ??= { owners: new Map() });
+const shared = (globalThis[Symbol.for("agent-trace-sidecar/1")] ??= {
+  owners: new Map(),
+  speakers: new Map(),
+  told: new Set(),
+});
 const thisCopy = {};
 
 /** OpenCode's version from the npm package that its binary lies in; other ways to install it have no such file. */
@@ -393,17 +560,15 @@ function stranger(type) {
 }
 
 /** Takes a directory for this copy: how to send its lines, and how to give it back. Nothing if another copy has it. */
-function enter({ directory, worktree, project }, api, option, warn) {
+function enter({ directory, worktree, project }, api, option, speak) {
   if ((shared.owners.get(directory) ?? thisCopy) !== thisCopy) return undefined;
   shared.owners.set(directory, thisCopy);
-  const warnOnce = (message) => {
-    if (!shared.warned) quietly(() => warn(`agent-trace: ${message}`));
-    shared.warned = true;
-  };
+  if (speak) shared.speakers.set(directory, speak);
+  problems.keep(directory);
   const place =
     (api === 1 ? "" : `"api":${api},`) +
     `"directory":${JSON.stringify(directory) ?? null},"worktree":${JSON.stringify(worktree) ?? null}`;
-  const run = (shared.run ??= new Run(option, warnOnce));
+  const run = (shared.run ??= new Run(option));
   run.directories++;
   let greeted = false;
   let gone = false;
@@ -422,6 +587,7 @@ function enter({ directory, worktree, project }, api, option, warn) {
     send("bye");
     gone = true;
     shared.owners.delete(directory);
+    shared.speakers.delete(directory);
     await run.leave();
   };
   return { run, hello, send, leave };
@@ -429,9 +595,13 @@ function enter({ directory, worktree, project }, api, option, warn) {
 
 /** OpenCode 1: hooks by name, and bus events among them. */
 function open({ client, project, directory, worktree }, option) {
-  const warn = (message) =>
-    Promise.resolve(client.app.log({ body: { service: "agent-trace", level: "warn", message } })).catch(() => {});
-  const entered = enter({ directory, worktree, project }, 1, option, warn);
+  const speak = (message, level) => {
+    const quiet = (answer) => void Promise.resolve(answer).catch(() => {}); // awaited, OpenCode would wait for itself
+    quietly(() => quiet(client.app.log({ body: { service: "agent-trace", level, message } })));
+    const variant = level === "warn" ? "warning" : level;
+    quietly(() => quiet(client.tui.showToast({ body: { title: "agent-trace", message, variant, duration: 10_000 } })));
+  };
+  const entered = enter({ directory, worktree, project }, 1, option, speak);
   if (!entered) return {};
   const { hello, send, leave } = entered;
   const forward = (hook) => (input, output) => send(hook, input, output);
@@ -449,7 +619,10 @@ function open({ client, project, directory, worktree }, option) {
     },
     "tool.execute.before": forward("tool.execute.before"),
     "tool.execute.after": forward("tool.execute.after"),
-    "chat.message": forward("chat.message"),
+    "chat.message": (input, output) => {
+      problems.remind();
+      send("chat.message", input, output);
+    },
     "command.execute.before": forward("command.execute.before"),
     dispose: leave,
   };
@@ -460,7 +633,7 @@ async function open2(ctx) {
   const directory = ctx.location?.directory ?? process.cwd();
   const project = ctx.location?.project;
   const place = { directory, worktree: project?.directory ?? directory, project };
-  const entered = enter(place, 2, ctx.options?.command, () => {});
+  const entered = enter(place, 2, ctx.options?.command);
   if (!entered) return undefined;
   const { run, hello, send, leave } = entered;
   shared.version ??= ctx.app?.version;

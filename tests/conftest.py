@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - a class of pytest-xdist
     """Take what a worker has left out; all of them leave out the same."""
-    node.config.stash[_LEFT_OUT] = node.workeroutput.get("left_out", [])
+    node.config.stash[_LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", [])  # one that crashed has none
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -67,6 +67,7 @@ def _no_settings_from_outside() -> Iterator[None]:
         for name in list(os.environ):
             if name.startswith(("AGENT_TRACE_", "DATABASE_URL", "PG")) and name not in _KEPT:
                 patch.delenv(name)
+        patch.setenv("AGENT_TRACE_PG_LINGER_S", "0")  # a server of a test ends with the test
         yield
 
 

@@ -12,7 +12,8 @@ from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.postgres.address import AddressError
 from agent_trace_sidecar.postgres.connection import connect
 from agent_trace_sidecar.postgres.database import Database
-from agent_trace_sidecar.postgres.errors import verdict
+from agent_trace_sidecar.postgres.errors import Verdict, verdict
+from agent_trace_sidecar.postgres.explain import explained
 from agent_trace_sidecar.postgres.sink import StoreError
 
 T = TypeVar("T")
@@ -26,11 +27,11 @@ def with_url(config: Config, work: Callable[[str], Coroutine[Any, Any, T]]) -> T
     """
 
     async def outer() -> T:
-        database = Database(config.database_url, config.state_path)
+        database = Database(config.database_url, config.state_path, config.pg_linger_s)
         try:
             return await work(await database.url())
         except StoreError as exc:
-            raise CommandError(exc.verdict.hint) from None
+            raise command_error(exc.verdict) from None
         finally:
             await database.close()
 
@@ -51,8 +52,10 @@ def with_database(
             connection = await connect(url)
             try:
                 if prepare:
-                    await Database(config.database_url, config.state_path).prepare(connection)
+                    await Database(config.database_url, config.state_path, config.pg_linger_s).prepare(connection)
                 return await work(connection)
+            except asyncpg.PostgresError as exc:
+                raise StoreError(await explained(connection, verdict(exc))) from None
             finally:
                 connection.terminate()
         except (
@@ -62,10 +65,14 @@ def with_database(
             asyncpg.InterfaceError,
             asyncpg.InternalClientError,
         ) as exc:
-            found = verdict(exc)
-            raise CommandError(f"{found.hint.removesuffix('; retrying.')} ({found.cause})") from None
+            raise command_error(verdict(exc)) from None
 
     return with_url(config, inner)
+
+
+def command_error(found: Verdict) -> CommandError:
+    """The sentence with which a command ends, which tries nothing again."""
+    return CommandError(f"{found.hint.partition('; retrying')[0].removesuffix('.')} ({found.cause}).")
 
 
 def database_place(config: Config) -> str:

@@ -43,6 +43,7 @@ ORDER BY source_id, position, seen_at LIMIT $2
 _DELETE: Final = """
 DELETE FROM agent_trace_dead_letters WHERE source_id = $1 AND position = $2 AND seen_at = $3 RETURNING position
 """
+_DISCARD: Final = "DELETE FROM agent_trace_dead_letters WHERE $1::text IS NULL OR reason = $1"
 _FORGET: Final = "DELETE FROM agent_trace_dedupe WHERE source_id = $1 AND event_id = $2"
 _GATE: Final = """
 INSERT INTO agent_trace_dedupe (source_id, event_id, seen_at) VALUES ($1, $2, $3)
@@ -97,7 +98,9 @@ class _Counts(msgspec.Struct):
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What to do with which of them."""
-    parser.add_argument("action", choices=["list", "retry"], nargs="?", default="list", help="default: %(default)s")
+    parser.add_argument(
+        "action", choices=["list", "retry", "discard"], nargs="?", default="list", help="default: %(default)s"
+    )
     parser.add_argument("--reason", metavar="WORD", help="only dead letters with this reason, as `status` lists it")
     parser.add_argument(
         "--limit", metavar="N", type=int, default=50, help="maximum number to list, newest first (default: %(default)s)"
@@ -115,6 +118,12 @@ def run(config: Config, given: argparse.Namespace) -> int:
         settings = BuildSettings(config.spec_version, config.tool_name, config.tool_version)
         return await retry(connection, lambda: Builder(settings), datetime.now(UTC), reason=given.reason)
 
+    async def away(connection: asyncpg.Connection) -> int:
+        return await discard(connection, datetime.now(UTC), reason=given.reason)
+
+    if given.action == "discard":
+        say(f"{with_database(config, away)} dead letters deleted")
+        return 0
     if given.action == "retry":
         say(with_database(config, again).sentence())
         return 0
@@ -180,6 +189,17 @@ async def retry(
         after = (rows[-1]["source_id"], rows[-1]["position"], rows[-1]["seen_at"])
 
 
+async def discard(connection: asyncpg.Connection, now: datetime, *, reason: str | None = None) -> int:
+    """Delete all of them, or those of one reason; their keys stay known, so no replay brings them back."""
+    async with connection.transaction():
+        counted = msgspec.json.decode(await connection.fetchval(_TURN, _RETRY_ID, now), type=_Counts)
+        deleted = int((await connection.execute(_DISCARD, reason)).rpartition(" ")[2])
+        counted.read -= deleted
+        counted.dead -= deleted
+        await connection.execute(_COUNT, _RETRY_ID, msgspec.json.encode(counted).decode())
+    return deleted
+
+
 async def _again(connection: asyncpg.Connection, builder: Builder, letter: DeadLetter, now: datetime) -> Retried:
     envelope = parse(letter.line)
     if not isinstance(envelope, Envelope):
@@ -192,12 +212,12 @@ async def _again(connection: asyncpg.Connection, builder: Builder, letter: DeadL
             return await _store(connection, item, letter, now)
     except (asyncpg.PostgresError, TypeError, ValueError, OverflowError) as exc:
         match verdict(exc).fate:
-            case Fate.ROW:
+            case Fate.ROW | Fate.STATEMENT:
                 return Retried(0, 0, 1)
             case Fate.DUPLICATE:  # the gate was emptied by hand
                 await connection.execute(_DELETE, letter.source_id, letter.position, letter.seen_at)
                 return Retried(0, 1, 0)
-            case Fate.RETRY | Fate.OPERATOR:
+            case Fate.RETRY | Fate.SLOW | Fate.OPERATOR:
                 raise
 
 

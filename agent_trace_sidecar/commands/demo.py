@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import asyncpg
-import msgspec
 
 from agent_trace_sidecar.blame.blame import Blame, blame
 from agent_trace_sidecar.blame.stats import Stats, stats
@@ -70,7 +69,7 @@ def arguments(_: argparse.ArgumentParser) -> None:
 def run(config: Config, _: argparse.Namespace) -> int:
     """Record, show, and say how to look further; return the exit code."""
     folder = config.state_path / "demo"
-    config = msgspec.structs.replace(config, database_url=None, state_dir=str(folder))
+    config = Config(state_dir=str(folder), pg_bin=config.pg_bin)  # all other settings are for recordings of one's own
     bundled = next(path for path in _BUNDLED if path.is_dir())
     project = folder / "shop"
     _make_repository(bundled / "repository.fast-import", project)

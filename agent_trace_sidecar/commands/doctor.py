@@ -16,17 +16,17 @@ import asyncpg
 
 from agent_trace_sidecar.commands.common import CommandError
 from agent_trace_sidecar.commands.database import database_place, with_database
-from agent_trace_sidecar.commands.init import PLUGIN, shim_source
 from agent_trace_sidecar.commands.output import say
-from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.commands.recording import Recording, look
+from agent_trace_sidecar.config import Config, unknown_settings
 from agent_trace_sidecar.limits import files, processes
-from agent_trace_sidecar.limits.files import read_part
+from agent_trace_sidecar.postgres.explain import lacking, wrong
 from agent_trace_sidecar.postgres.migrate import migration_files, schema_version
 from agent_trace_sidecar.postgres.partitions import PARTITIONED, months
 
 _PACKAGE: Final = "agent-trace-sidecar"
-_CONFIGS: Final = ("opencode.json", "opencode.jsonc", ".opencode/opencode.json", ".opencode/opencode.jsonc")
-_MAX_CONFIG_BYTES: Final = 1024 * 1024
+_MAX_OUTPUT_BYTES: Final = 1024 * 1024
+_MAY_CREATE: Final = "SELECT coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)"
 _VERSION_S: Final = 20.0
 _SKEW_MAX_S: Final = 5.0
 """Times in the rows are this machine's; more than this and sessions of two machines can't be put in order."""
@@ -56,33 +56,30 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Check everything that recording needs."""
-    checks = [shim(given.folder.resolve(), PLUGIN, shim_source(), os.environ), *programs(os.environ)]
+    checks = [*recording(look(config, given.folder.resolve(), os.environ)), *programs(os.environ)]
+    checks += [Check("settings", "note", sentence) for sentence in unknown_settings(os.environ)]
     checks += settings(enabled=config.enabled, redaction=config.redaction, log_dir=config.log_dir)
     checks += state_folder(config.state_path)
     try:
-        checks += with_database(config, database, prepare=False)
+        # The embedded database is ours to create; another one is left as it is.
+        checks += with_database(config, database, prepare=config.database_url is None)
     except CommandError as exc:
         checks.append(Check("database", "wrong", f"{database_place(config)}: {exc}"))
     say(*as_text(checks))
     return 1 if any(check.state == "wrong" for check in checks) else 0
 
 
-def shim(folder: Path, plugin: Path, source: str, environ: Mapping[str, str]) -> Check:
-    """Whether OpenCode, started in this folder, finds the shim: in the project, or in the user's configuration."""
-    homes = [
-        Path(environ[name]) / tail for name, tail in (("XDG_CONFIG_HOME", ""), ("HOME", ".config")) if name in environ
-    ]
-    places = [folder / plugin, *(home / "opencode" / "plugins" / plugin.name for home in homes)]
-    for place in places:
-        if place.is_file():
-            if read_part(place, len(source) * 4).decode(errors="replace") == source:
-                return Check("shim", "ok", str(place))
-            return Check("shim", "note", f"{place} is of another version: run `agent-trace-sidecar init` there")
-    files = [folder / name for name in _CONFIGS] + [home / "opencode" / name for home in homes for name in _CONFIGS[:2]]
-    for file in files:
-        if _PACKAGE.encode() in read_part(file, _MAX_CONFIG_BYTES):
-            return Check("shim", "ok", f"configured in {file}")
-    return Check("shim", "wrong", f"not installed in {folder}: run `agent-trace-sidecar init` there")
+def recording(found: Recording) -> Iterator[Check]:
+    """Whether OpenCode, started in this folder, finds the shim, and whether that could record the last time."""
+    place = found.shim.place
+    if not place:
+        yield Check("shim", "wrong", f"not installed in {found.project}: run `agent-trace-sidecar init` there")
+    elif not found.shim.is_current:
+        yield Check("shim", "note", f"{place} is of another version: run `agent-trace-sidecar init` there")
+    else:
+        yield Check("shim", "ok", place)
+    for problem in found.problems():
+        yield Check("shim", "wrong", problem)
 
 
 def programs(environ: Mapping[str, str]) -> Iterator[Check]:
@@ -136,7 +133,13 @@ async def database(connection: asyncpg.Connection) -> list[Check]:
     """The schema's version, the clock, and the months to come."""
     server = connection.get_server_version()
     checks = [Check("database", "ok", f"PostgreSQL {server.major}.{server.minor} answers")]
+    checks += [Check("database", "wrong", sentence) for sentence in await wrong(connection)]
+    if sentence := await lacking(connection):
+        checks.append(Check("privileges", "wrong", sentence))
     version, newest = await schema_version(connection), migration_files()[-1][0]
+    if version is None and await connection.fetchval(_MAY_CREATE):
+        checks.append(Check("schema", "ok", "none yet: it is created with the first event"))
+        return [*checks, await _clock(connection)]
     if version != newest:
         has = f"at {version}" if version else "missing"
         checks.append(
@@ -183,7 +186,7 @@ def _version(program: str) -> str:
             cwd=Path("/"),
             env=processes.environment(),
             timeout_s=_VERSION_S,
-            max_bytes=_MAX_CONFIG_BYTES,
+            max_bytes=_MAX_OUTPUT_BYTES,
         )
     except processes.ProcessError:
         return "(version unknown)"

@@ -8,6 +8,7 @@ import asyncpg
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import say
 from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.postgres.explain import wrong
 from agent_trace_sidecar.postgres.migrate import migrate
 from agent_trace_sidecar.postgres.partitions import make_months
 
@@ -22,7 +23,7 @@ def run(config: Config, _: argparse.Namespace) -> int:
     async def work(connection: asyncpg.Connection) -> list[str]:
         applied = [f"applied {version}" for version in await migrate(connection)]
         made = await make_months(connection, datetime.now(UTC).date())
-        return applied + [f"created {month}" for month in made.months] + made.notes
+        return applied + [f"created {month}" for month in made.months] + made.notes + await wrong(connection)
 
     say(*with_database(config, work, prepare=False) or ["the tables are up to date"])
     return 0

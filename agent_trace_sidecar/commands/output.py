@@ -1,8 +1,10 @@
 """How all commands print: foreign text can neither begin a line of its own nor command the terminal."""
 
 import sys
+import time
+from datetime import datetime
 
-from agent_trace_sidecar.commands.common import PROGRAM
+from agent_trace_sidecar.commands.common import PROGRAM, CommandError
 from agent_trace_sidecar.limits.text import printable_json, printable_line
 
 
@@ -20,6 +22,32 @@ def say_json(document: str) -> None:
 def complain(sentence: str) -> None:
     """Print one line to stderr."""
     print(f"{PROGRAM}: {printable_line(sentence)}", file=sys.stderr)
+
+
+def confirmed(question: str) -> bool:
+    """Ask for a yes.
+
+    Raises:
+        CommandError: nobody can be asked.
+    """
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise CommandError("confirm with --yes: there is no terminal to ask on.")
+    print(f"{printable_line(question)} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def local_time(at: datetime) -> str:
+    """A time for a person: of this machine's zone, which is named."""
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def ago(seconds_since_epoch: float) -> str:
+    """How long ago something was, in one unit."""
+    age = max(0.0, time.time() - seconds_since_epoch)
+    for unit, size in (("days", 86_400), ("hours", 3600), ("min", 60)):
+        if age >= 2 * size:
+            return f"{age / size:.0f} {unit} ago"
+    return f"{age:.0f} s ago"
 
 
 def overwrite(line: str) -> None:

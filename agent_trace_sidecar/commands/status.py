@@ -1,8 +1,9 @@
 """What `status` tells: the database's side, and the spools of this machine, which are there when it is not."""
 
 import argparse
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -11,10 +12,14 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from agent_trace_sidecar.commands import recording as recorded
 from agent_trace_sidecar.commands.common import CommandError
 from agent_trace_sidecar.commands.database import database_place, with_database
 from agent_trace_sidecar.commands.output import say, say_json
+from agent_trace_sidecar.commands.recording import Recording, look, look_up, project_of
 from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.postgres.database import has_data
+from agent_trace_sidecar.postgres.explain import wrong
 from agent_trace_sidecar.postgres.migrate import schema_version
 from agent_trace_sidecar.records.build import Builder, BuildSettings
 from agent_trace_sidecar.spool.folders import SPOOL_FOLDER, extent, is_owned, segments, spool_folders, trouble
@@ -93,6 +98,8 @@ class Stored(msgspec.Struct, frozen=True):
     lost: int = 0
     dead_letters: dict[str, int] = {}
     sources: tuple[Source, ...] = ()
+    problems: tuple[str, ...] = ()
+    """Encoding, row-level security and settings of the user that keep events from being stored or read."""
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -111,6 +118,8 @@ class Status(msgspec.Struct, frozen=True):
     """Lines that shims say they gave up."""
     stored: Stored | None
     spools: tuple[Spooled, ...]
+    recording: Recording | None = None
+    """Of the project of the working directory."""
     spool_trouble: str = ""
     """Why `run` could take no lines, for all that the folder tells; `tail` needs no spool."""
 
@@ -122,17 +131,27 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Show the state of the recording; exit code 1 when it is unhealthy."""
+    project = project_of(Path())
+    recording = look(config, project, os.environ)
+    root = config.state_path / SPOOL_FOLDER
+    spools = from_spools(root)
 
-    async def work(connection: asyncpg.Connection) -> Stored:
-        return await from_database(connection, await schema_version(connection))
+    async def work(connection: asyncpg.Connection) -> tuple[Stored, recorded.Stored | None]:
+        version = await schema_version(connection)
+        stored = await from_database(connection, version)
+        stored = msgspec.structs.replace(stored, problems=tuple(await wrong(connection)))
+        return stored, await look_up(connection, project) if version else None
 
     stored, error = None, ""
-    try:
-        stored = with_database(config, work, prepare=False)
-    except CommandError as exc:
-        error = str(exc)
-    root = config.state_path / SPOOL_FOLDER
-    found = judge(database_place(config), error, stored, from_spools(root), trouble(root))
+    if config.database_url is not None or has_data(config.state_path):
+        try:
+            stored, known = with_database(config, work, prepare=False)
+            recording = msgspec.structs.replace(recording, stored=known)
+        except CommandError as exc:
+            error = str(exc)
+    else:
+        stored = Stored(None)
+    found = judge(database_place(config), error, stored, spools, spool_trouble=trouble(root), recording=recording)
     if given.json:
         say_json(msgspec.json.encode(found).decode())
     else:
@@ -226,14 +245,19 @@ def _written_at(path: Path) -> float:
 
 
 def judge(
-    database: str, error: str, stored: Stored | None, spools: Sequence[Spooled], spool_trouble: str = ""
+    database: str,
+    error: str,
+    stored: Stored | None,
+    spools: Sequence[Spooled],
+    *,
+    spool_trouble: str = "",
+    recording: Recording | None = None,
 ) -> Status:
     """Put both sides together and say what is wrong, and what to do about it."""
-    problems: list[str] = []
+    problems: list[str] = list(recording.problems()) if recording else []
     if error:
         problems.append(error)
-    elif stored is not None and stored.schema_version is None:
-        problems.append("The database has no agent_trace tables yet: run `agent-trace-sidecar migrate`.")
+    problems += stored.problems if stored is not None else ()
     for spool in spools:
         if spool.blocked:
             problems.append(f"A sidecar accepts no events: {spool.blocked}.")
@@ -256,49 +280,64 @@ def judge(
         lost=stored.lost if stored else None,
         stored=stored,
         spools=tuple(spools),
+        recording=recording,
         spool_trouble=spool_trouble,
     )
 
 
 def as_text(status: Status) -> list[str]:
     """The same for a person."""
-    lines = [f"{'healthy' if status.healthy else 'UNHEALTHY'}: {status.database}"]
+    s = status.stored
+    is_fresh = s is not None and s.schema_version is None and not status.pending_lines
+    lines = ["UNHEALTHY" if not status.healthy else "ready: nothing recorded yet" if is_fresh else "healthy"]
     lines += [f"  ! {problem}" for problem in status.problems]
-    if status.stored is not None:
-        s = status.stored
-        lines.append(f"schema   {s.schema_version or 'none'}")
-        lines.append(f"events   {s.read} read = {s.stored} stored + {s.duplicate} duplicate + {s.dead} dead")
-        for reason, number in s.dead_letters.items():
-            lines.append(f"  dead   {number} {reason}")
-        if s.dead_letters:
-            lines.append(
-                "  `agent-trace-sidecar dead-letters` lists them; after a fix, `agent-trace-sidecar dead-letters retry`"
-            )
-    lines.append(
-        f"spool    {status.spool_bytes} bytes; undelivered: {status.pending_bytes} bytes, "
-        f"{status.pending_lines} events, the oldest {status.lag_s:.0f} s old"
-    )
-    if status.spool_trouble:
-        lines.append(f"  {status.spool_trouble}: `run` cannot accept events here (`tail` needs no spool)")
-    for spool in status.spools:
-        if spool.pending_lines or spool.cause or spool.blocked:
-            state = "alive" if spool.owner_alive else "dead"
-            trouble = f": {spool.cause}: {spool.hint}" if spool.cause else ""
-            lines.append(
-                f"  {spool.folder}  sidecar {state}, {spool.pending_lines} events undelivered for {spool.lag_s:.0f} s"
-                f"{trouble}"
-            )
+    if status.recording is not None:
+        lines += status.recording.text()
+    lines.append(f"database {status.database}")
+    if s is not None:
+        lines += _stored_text(s)
+    lines += _spool_text(status)
     if status.gaps is None:
         lines.append("gaps     unknown without the database")
     else:
         lines.append(f"gaps     {status.gaps} missing sequence numbers, {status.lost} events dropped by the shim")
-    if status.stored is not None and status.stored.sources:
+    if s is not None and s.sources:
         lines.append("runs     (newest first, and those with gaps)")
         lines += [
-            f"  {s.updated_at}  {s.instance}  {s.host}  {s.highest_seq} events  {s.directory or '-'}{_missing(s)}"
-            for s in status.stored.sources
+            f"  {run.updated_at}  {run.instance}  {run.host}  {run.highest_seq} events  {run.directory or '-'}"
+            f"{_missing(run)}"
+            for run in s.sources
         ]
     return lines
+
+
+def _stored_text(stored: Stored) -> Iterator[str]:
+    if stored.schema_version is None:
+        yield "schema   none yet: it is created with the first event"
+        return
+    yield f"schema   {stored.schema_version}"
+    yield f"events   {stored.read} read = {stored.stored} stored + {stored.duplicate} duplicate + {stored.dead} dead"
+    for reason, number in stored.dead_letters.items():
+        yield f"  dead   {number} {reason}"
+    if stored.dead_letters:
+        yield "  `agent-trace-sidecar dead-letters` lists them; after a fix, `agent-trace-sidecar dead-letters retry`"
+
+
+def _spool_text(status: Status) -> Iterator[str]:
+    yield (
+        f"spool    {status.spool_bytes} bytes; undelivered: {status.pending_bytes} bytes, "
+        f"{status.pending_lines} events, the oldest {status.lag_s:.0f} s old"
+    )
+    if status.spool_trouble:
+        yield f"  {status.spool_trouble}: `run` cannot accept events here (`tail` needs no spool)"
+    for spool in status.spools:
+        if spool.pending_lines or spool.cause or spool.blocked:
+            state = "alive" if spool.owner_alive else "dead"
+            trouble = f": {spool.cause}: {spool.hint}" if spool.cause else ""
+            yield (
+                f"  {spool.folder}  sidecar {state}, {spool.pending_lines} events undelivered for {spool.lag_s:.0f} s"
+                f"{trouble}"
+            )
 
 
 def _missing(source: Source) -> str:

@@ -126,6 +126,28 @@ def run_logged(
     ).returncode
 
 
+def detached(command: Command, *, cwd: Path, env: Mapping[str, str], pass_fds: Iterable[int]) -> None:
+    """Start a program that outlives us, in a session of its own and without any of our streams; it ends by itself.
+
+    Raises:
+        ProcessError: it did not start.
+    """
+    try:
+        process = subprocess.Popen(
+            _checked(command),
+            cwd=cwd,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=tuple(pass_fds),
+        )
+    except OSError as exc:
+        raise ProcessError(f"did not start: {exc.strerror}") from None
+    process.returncode = 0  # nobody waits for it: Popen would warn of that
+
+
 def interact(command: Command, *, env: Mapping[str, str]) -> int:
     """Run a program that the user talks to, in the user's own folder; return its exit code.
 

@@ -52,7 +52,7 @@ class Daemon:
         """
         self.config = config
         self.logger = logger
-        self.database = Database(config.database_url, config.state_path)
+        self.database = Database(config.database_url, config.state_path, config.pg_linger_s)
         self.redactor = make_redactor(config, logger)
         self.identity = Identity(recorder=recorder, environ=os.environ, allows=allows)
         self.metrics = Metrics(healthy=lambda: not self.trouble(), spool_bytes=self.log_bytes)
@@ -65,9 +65,14 @@ class Daemon:
         return PostgresSink(self.database.url, prepare, identity=self.identity, rules_version=self.redactor.version)
 
     def shipper(
-        self, log: Log, on_change: Callable[[Shipper], None] = lambda _: None, sink: PostgresSink | None = None
+        self,
+        log: Log,
+        on_change: Callable[[Shipper], None] = lambda _: None,
+        sink: PostgresSink | None = None,
+        *,
+        gives_up: bool = False,
     ) -> tuple[Shipper, PostgresSink]:
-        """A shipper of its own connection, unless it is given one."""
+        """A shipper of its own connection, unless it is given one; for `gives_up` see `Shipper`."""
         sink = sink or self.sink(self.database.prepare)
         settings = BuildSettings(self.config.spec_version, self.config.tool_name, self.config.tool_version)
         shipper = Shipper(
@@ -81,6 +86,7 @@ class Daemon:
             metrics=self.metrics,
             delivered=self,
             on_change=on_change,
+            gives_up=gives_up,
         )
         self._shippers.add(shipper)
         return shipper, sink

@@ -50,13 +50,14 @@ async def replay(
     Raises:
         FencedError: another replay of the same file took over.
         OSError: a file can't be read.
+        StoreError: the database can't be reached, or refuses what only a person can change.
     """
     daemon = Daemon(config, logger, recorder=False)
     done: list[Replayed] = []
     try:
         for path in paths:
             with FileLog(path, daemon.redactor) as log:
-                shipper, sink = daemon.shipper(log, partial(progress, log))
+                shipper, sink = daemon.shipper(log, partial(progress, log), gives_up=True)
                 try:
                     await shipper.run()
                 finally:

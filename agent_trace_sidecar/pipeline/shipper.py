@@ -83,8 +83,24 @@ class Shipper:
         metrics: Metrics | None = None,
         delivered: DeliveredLogs | None = None,
         on_change: Callable[["Shipper"], None] = lambda _: None,
+        gives_up: bool = False,
     ) -> None:
-        """`on_change` is called after each commit and whenever the health changes."""
+        """Make one.
+
+        Args:
+            log: what to move.
+            sink: where to.
+            make_builder: makes an empty builder.
+            logger: takes the log entries.
+            batch_size: flush when this many events are queued.
+            flush_ms: flush at the latest after this time.
+            retry_max: after this many failures in a row the shipper is unhealthy.
+            metrics: counts what happens.
+            delivered: delivered logs that could be sent again.
+            on_change: called after each commit and whenever the health changes.
+            gives_up: for a command that a person waits for: raise StoreError where only a person can help, or where
+                the database was never reached.
+        """
         self._log = log
         self._sink = sink
         self._make_builder = make_builder
@@ -94,6 +110,7 @@ class Shipper:
         self._metrics = metrics or Metrics()
         self._delivered = delivered or NoDeliveredLogs()
         self._on_change = on_change
+        self._gives_up = gives_up
         self._builder = make_builder()
         self._known: dict[UUID, State] = {}
         """The state that the database has of each instance the builder knows; the one seen last is the last."""
@@ -114,6 +131,7 @@ class Shipper:
 
         Raises:
             FencedError: another process took the log over.
+            StoreError: it `gives_up`.
         """
         self._metrics.waiting(self, time.time())
         try:
@@ -181,7 +199,7 @@ class Shipper:
             case Envelope() as envelope:
                 built = self._builder.feed(envelope)
                 if envelope.redacted:
-                    self._metrics.masked(envelope.redacted)
+                    self._metrics.masked(envelope.redacted, built.event.session_id, built.event.call_id)
                 if envelope.worktree:
                     batch.worktrees.setdefault(envelope.instance, set()).add(envelope.worktree)
                 if envelope.observed is not None and envelope.observed.known:
@@ -288,7 +306,7 @@ class Shipper:
         try:
             written = await self._sink.write(batch, self._log.name, self.counts)
         except StoreError as exc:
-            self._too_slow = exc.too_slow
+            self._too_slow = exc.verdict.fate is Fate.SLOW
             raise
         took = time.monotonic() - began
         self._metrics.flushed(took)
@@ -335,6 +353,8 @@ class Shipper:
                 result = await attempt()
             except StoreError as exc:
                 self._failed(exc.verdict)
+                if self._gives_up and self._is_hopeless(exc.verdict):
+                    raise
                 await asyncio.sleep(backoff.full_jitter(next(pauses)))
             else:
                 if self.health.failures:
@@ -343,16 +363,22 @@ class Shipper:
                     self._on_change(self)
                 return result
 
+    def _is_hopeless(self, found: Verdict) -> bool:
+        if found.fate in (Fate.RETRY, Fate.SLOW):
+            return self.health.unhealthy and not self._checkpoint.epoch
+        return True
+
     def _failed(self, found: Verdict) -> None:
         self._metrics.retried(found.cause)
         health = self.health
         first_of_its_kind = health.cause != found.cause
         health.failures += 1
         health.cause, health.hint = found.cause, found.hint
-        turned = not health.unhealthy and (health.failures > self._retry_max or found.fate is Fate.OPERATOR)
+        loud = found.fate not in (Fate.RETRY, Fate.SLOW)
+        turned = not health.unhealthy and (health.failures > self._retry_max or loud)
         health.unhealthy = health.unhealthy or turned
         if first_of_its_kind or turned:
-            log = self._logger.error if found.fate is Fate.OPERATOR or turned else self._logger.warning
+            log = self._logger.error if loud or turned else self._logger.warning
             log(
                 "database_failed",
                 log=self._log.name.label,

@@ -37,6 +37,21 @@ _ONLY: Final = {
 }
 """Parameters of which only these values are what the driver does anyway."""
 _REFUSED: Final = {
+    "charset": "leave it out",
+    "connection_limit": "leave it out",
+    "pgbouncer": "leave it out, poolers need no parameter",
+    "pool_timeout": "leave it out",
+    "prepared_statements": "leave it out",
+    "schema": "use options=-csearch_path%3DSCHEMA",
+    "schemaName": "use options=-csearch_path%3DSCHEMA",
+    "currentSchema": "use options=-csearch_path%3DSCHEMA",
+    "serverVersion": "leave it out",
+    "socket_timeout": "leave it out",
+    "ssl": "use sslmode=require or sslmode=verify-full",
+    "sslaccept": "use sslmode=require or sslmode=verify-full",
+    "sslidentity": "use sslcert and sslkey",
+    "statement_cache_size": "leave it out",
+    "uselibpqcompat": "leave it out",
     "hostaddr": "give the address as host",
     "replication": "leave it out",
     "require_auth": "leave it out",

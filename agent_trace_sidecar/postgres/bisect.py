@@ -122,7 +122,7 @@ async def halve(connection: asyncpg.Connection, items: Sequence[Item], first: in
             await copy_items(connection, items)
     except Exception as exc:
         found = verdict(exc)
-        if found.fate not in (Fate.ROW, Fate.DUPLICATE):
+        if found.fate not in (Fate.STATEMENT, Fate.ROW, Fate.DUPLICATE):
             raise
         if len(items) == 1:
             return {first: found}

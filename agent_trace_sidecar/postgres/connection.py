@@ -6,19 +6,23 @@ prepared statements.
 
 import asyncio
 import os
+import re
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from agent_trace_sidecar.limits import CONNECT_DEADLINE_S
-from agent_trace_sidecar.postgres.address import Address, resolve
-from agent_trace_sidecar.postgres.errors import Fate, verdict
+from agent_trace_sidecar.postgres.address import Address, AddressError, resolve
+from agent_trace_sidecar.postgres.errors import Fate, TooSlowError, verdict
 from agent_trace_sidecar.postgres.passfile import password
 
 T = TypeVar("T")
+
+_PARAMETER_CODES: Final = ("42704", "55P02", "22023")
+"""What a server says of a parameter of the URL that it does not know, may not change, or whose value is wrong."""
 
 
 async def connect(url: str, deadline_s: float = CONNECT_DEADLINE_S, *, writes: bool = False) -> asyncpg.Connection:
@@ -40,21 +44,31 @@ async def connect(url: str, deadline_s: float = CONNECT_DEADLINE_S, *, writes: b
         try:
             return await _connect(Address(one, address.tls), deadline_s / (len(urls) + 1), wanted)
         except Exception as exc:
-            if not urls or verdict(exc).fate is not Fate.RETRY:
+            if not urls or verdict(exc).fate not in (Fate.RETRY, Fate.SLOW):
                 raise
 
 
 async def _connect(address: Address, deadline_s: float, wanted: SessionAttribute | None) -> asyncpg.Connection:
     async with asyncio.timeout(deadline_s):
-        return await asyncpg.connect(
-            address.url,
-            password=password(address.url, os.environ),
-            ssl=address.tls,
-            timeout=deadline_s,
-            statement_cache_size=0,
-            target_session_attrs=wanted,
-            server_settings={"application_name": "agent-trace-sidecar"},
-        )
+        try:
+            return await asyncpg.connect(
+                address.url,
+                password=password(address.url, os.environ),
+                ssl=address.tls,
+                timeout=deadline_s,
+                statement_cache_size=0,
+                target_session_attrs=wanted,
+                server_settings={"application_name": "agent-trace-sidecar"},
+            )
+        except KeyError:  # of getpass, where the user's number has no name
+            raise AddressError("this user has no name: name the database's user in the URL, or set PGUSER.") from None
+        except asyncpg.PostgresError as exc:
+            named = re.search(r'parameter "([\w.]{1,63})"', str(exc)) if exc.sqlstate in _PARAMETER_CODES else None
+            if named is None:
+                raise
+            raise AddressError(
+                f"the server refuses the parameter {named[1]} (SQLSTATE {exc.sqlstate}): remove it from the URL."
+            ) from None
 
 
 def one_host_each(url: str) -> list[str]:
@@ -74,10 +88,6 @@ def one_host_each(url: str) -> list[str]:
         query = {**given, "host": name} | ({"port": port} if port else {})
         found.append(urlunsplit(parts._replace(query=urlencode(query))))
     return found
-
-
-class TooSlowError(TimeoutError):
-    """It was not done by its deadline."""
 
 
 async def guarded(connection: asyncpg.Connection, work: Awaitable[T], deadline_s: float) -> T:
@@ -113,7 +123,7 @@ async def guarded(connection: asyncpg.Connection, work: Awaitable[T], deadline_s
             connection.remove_termination_listener(cut)
     if expired:
         task.add_done_callback(_consume)
-        raise TooSlowError
+        raise TooSlowError(deadline_s)
     if task.cancelled():
         raise ConnectionError("the connection was cut")
     return task.result()

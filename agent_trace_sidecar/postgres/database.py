@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 class Database:
     """Where the rows go: the configured server, or the embedded one, started when it is first needed."""
 
-    def __init__(self, url: str | None, state_path: Path) -> None:
-        """`url` is None for the embedded server, whose files are in `state_path`."""
+    def __init__(self, url: str | None, state_path: Path, linger_s: float = 0.0) -> None:
+        """`url` is None for the embedded server, whose files are in `state_path`; see there for `linger_s`."""
         self._url = url
-        self.embedded = None if url else _embedded(state_path)
+        self.embedded = None if url else _embedded(state_path, linger_s)
         self._starting = asyncio.Lock()
 
     async def url(self) -> str:
@@ -46,12 +46,17 @@ class Database:
             await migrate(connection)
 
     async def close(self) -> None:
-        """Stop using the embedded server; the last user out stops it."""
+        """Stop using the embedded server; after the last user it stops."""
         if self.embedded is not None:
             await asyncio.to_thread(self.embedded.stop)
 
 
-def _embedded(state_path: Path) -> "EmbeddedPostgres":
+def _embedded(state_path: Path, linger_s: float) -> "EmbeddedPostgres":
     from agent_trace_sidecar.postgres.embedded import EmbeddedPostgres  # noqa: PLC0415 - who names a server needs none of it
 
-    return EmbeddedPostgres(state_path)
+    return EmbeddedPostgres(state_path, linger_s=linger_s)
+
+
+def has_data(state_path: Path) -> bool:
+    """Whether the embedded server has been used here."""
+    return any((state_path / "postgres").glob("[0-9][0-9]/PG_VERSION"))

@@ -12,13 +12,26 @@ from agent_trace_sidecar.postgres.migrate import LegacySchemaError
 from agent_trace_sidecar.postgres.schema_check import COLUMNS, WrongShapeError
 
 
+class TooSlowError(TimeoutError):
+    """It was not done by its deadline, in seconds."""
+
+    def __init__(self, deadline_s: float) -> None:
+        super().__init__(deadline_s)
+        self.deadline_s = deadline_s
+
+
 class Fate(Enum):
     """What an error means for the batch."""
 
     RETRY = "retry"
     """Nothing is wrong with the batch: connect again and repeat it, for ever."""
+    SLOW = "slow"
+    """As RETRY; a smaller batch may be done in time."""
     OPERATOR = "operator"
     """As RETRY, but only a person can end it: say so loudly. Never dead-letter."""
+    STATEMENT = "statement"
+    """A statement was refused, by a row's fault or for every row: only trying the rows one by one tells. Where a plain
+    row is refused too, it is the OPERATOR's."""
     ROW = "row"
     """One row is at fault: dead-letter it and store its neighbours."""
     DUPLICATE = "duplicate"
@@ -39,10 +52,10 @@ _RETRY_HINTS: Final = {
     "53300": "The database has no free connection: raise max_connections or use a pooler.",
     "53": "The database is short of resources; retrying.",
     "25": "The database is read-only (a standby, or failing over): name the primary, or wait for the fail-over.",
-    "57014": "A statement was cancelled (statement_timeout, or manually); retrying.",
     "57": "The database is starting or stopping; retrying.",
     "40": "Another transaction conflicted; retrying.",
-    "55": "A lock is held by another session; retrying.",
+    "55006": "A table is in use by another session; retrying.",
+    "55P03": "A lock is held by another session; retrying.",
     "58": "The database server had a system error (I/O): see its log.",
     "XX": "The database reported an internal error: see its log.",
 }
@@ -52,11 +65,21 @@ _OPERATOR_HINTS: Final = {
     "3F": "The schema named in search_path does not exist: create it.",
     "42501": "The user lacks a privilege: grant it INSERT on the agent_trace tables, or use the writer role.",
     "42P01": "A table is missing: run `agent-trace-sidecar migrate`.",
-    "42704": "The server does not support a parameter of the URL: fix AGENT_TRACE_DATABASE_URL.",
+    "55": "A table can't be changed in its present state, for example because it is published without a key.",
     "42703": "A column is missing: run `agent-trace-sidecar migrate`.",
     "42": "The tables do not have the expected shape: run `agent-trace-sidecar migrate`.",
-    "0A": "The server does not support a statement that the sidecar needs.",
 }
+_STATEMENT_HINTS: Final = {
+    "0A": "The server does not support a statement that the sidecar needs.",
+    "P0": "A trigger or function of the database refuses the rows: change it, or remove it from these tables.",
+}
+_SLOW: Final = Verdict(
+    Fate.SLOW, "57014", "A statement was cancelled (statement_timeout, or manually); retrying with smaller batches."
+)
+_WHOLE: Final = {"57014": _SLOW, "23505": Verdict(Fate.DUPLICATE, "23505", "")}
+_WORKER_DOWN: Final = Verdict(
+    Fate.RETRY, "worker", "The coordinator answers, but can't reach a worker node: see that node; retrying."
+)
 _NO_PARTITION: Final = Verdict(
     Fate.OPERATOR,
     "23514",
@@ -70,6 +93,7 @@ _RELAYED: Final = (
     ("violates check constraint", "23514"),
     ("index row size", "54000"),
     ("index row requires", "54000"),
+    ("invalid memory alloc request size", "54000"),
 )
 """What a row's own fault is called where Citus passes it on from a worker, which it does during COPY: with the worker's
 words, and XX000 for whatever SQLSTATE they came with."""
@@ -103,6 +127,8 @@ def _of_server(exc: asyncpg.PostgresError) -> Verdict:
         )
     if exc.sqlstate == "XX000":
         return _relayed(str(exc))
+    if (exc.sqlstate or "").startswith("08") and "remote node" in str(exc):
+        return _WORKER_DOWN
     found = by_sqlstate(exc.sqlstate or "", names_a_rule=bool(getattr(exc, "constraint_name", None)))
     named = _named(str(exc).partition("\n")[0])
     if found.fate is not Fate.OPERATOR or not named:
@@ -125,7 +151,10 @@ def _relayed(message: str) -> Verdict:
 
 
 def _of_settings(exc: BaseException) -> Verdict | None:
-    """The verdict on what is wrong with how the server is named, None when that is not the trouble."""
+    """The verdict on a deadline, or on how the server is named; None when that is not the trouble."""
+    if isinstance(exc, TooSlowError):
+        hint = f"The database did not finish within {exc.deadline_s:.3g} s; retrying with smaller batches."
+        return Verdict(Fate.SLOW, "too_slow", hint)
     if isinstance(exc, AddressError | asyncpg.exceptions.ClientConfigurationError):  # their texts hold no values
         return Verdict(Fate.OPERATOR, "address", f"The database's address can't be used: {_sentence(str(exc))}")
     if isinstance(exc, ssl.SSLCertVerificationError):
@@ -144,13 +173,14 @@ def by_sqlstate(code: str, *, names_a_rule: bool) -> Verdict:
     """The verdict on what a server says; `names_a_rule`: it says which constraint is violated."""
     if code == "23514" and not names_a_rule:  # a check has a name
         return _NO_PARTITION
-    if code == "23505":
-        return Verdict(Fate.DUPLICATE, code, "")
+    if code in _WHOLE:
+        return _WHOLE[code]
     if code in _ROW_CODES or code[:2] in ("22", "54"):
-        return Verdict(Fate.ROW, code, "The database refused a value.")
+        return Verdict(Fate.ROW, code, "A value was refused by the database.")
     for known in (code, code[:2]):
         if known in _OPERATOR_HINTS:
             return Verdict(Fate.OPERATOR, code, _OPERATOR_HINTS[known])
         if known in _RETRY_HINTS:
             return Verdict(Fate.RETRY, code, _RETRY_HINTS[known])
-    return Verdict(Fate.RETRY, code, "The database reported an unexpected error; retrying.")
+    hint = _STATEMENT_HINTS.get(code[:2], "The database refused a statement with an unexpected error.")
+    return Verdict(Fate.STATEMENT, code, hint)

@@ -16,14 +16,16 @@ import msgspec
 from agent_trace_sidecar.limits import CONNECT_DEADLINE_S, WRITE_DEADLINE_S
 from agent_trace_sidecar.postgres import bisect as refused
 from agent_trace_sidecar.postgres import state as states
-from agent_trace_sidecar.postgres.connection import TooSlowError, connect, guarded
+from agent_trace_sidecar.postgres.connection import connect, guarded
 from agent_trace_sidecar.postgres.copy import copy, copy_items
 from agent_trace_sidecar.postgres.errors import Fate, Verdict, verdict
+from agent_trace_sidecar.postgres.explain import explained
 from agent_trace_sidecar.postgres.failover import FailoverCheck
 from agent_trace_sidecar.postgres.schema_check import check_shape
 from agent_trace_sidecar.postgres.state import StaleError
 from agent_trace_sidecar.records.rows import (
     Batch,
+    Built,
     Checkpoint,
     Counts,
     DeadItem,
@@ -78,11 +80,9 @@ _UNEXPLAINED: Final = Verdict(Fate.RETRY, "unexplained", "A batch was refused, b
 class StoreError(Exception):
     """The database did not take it. `verdict` says what to do; the text holds no row's content."""
 
-    def __init__(self, found: Verdict, *, too_slow: bool = False) -> None:
+    def __init__(self, found: Verdict) -> None:
         super().__init__(f"{found.cause}: {found.hint}")
         self.verdict = found
-        self.too_slow = too_slow
-        """The deadline passed: for a smaller batch it may be enough."""
 
 
 class FencedError(Exception):
@@ -191,10 +191,11 @@ class PostgresSink:
                     lambda c: self._transaction(c, batch, name, counts, known), self._deadline(batch)
                 )
             except StoreError as exc:
-                if exc.verdict.fate not in (Fate.ROW, Fate.DUPLICATE):
+                if exc.verdict.fate not in (Fate.STATEMENT, Fate.ROW, Fate.DUPLICATE):
                     raise
+                refusal = exc.verdict
             await self._run(check_shape, self._connect_deadline_s)
-            await self._set_aside(batch, known)
+            await self._set_aside(batch, known, refusal)
 
     async def close(self) -> None:
         """Close the connection, without waiting for a server that does not answer."""
@@ -255,17 +256,21 @@ class PostgresSink:
 
     # -- rows that the server refuses ------------------------------------------------------------------------
 
-    async def _set_aside(self, batch: Batch, known: set[int]) -> None:
+    async def _set_aside(self, batch: Batch, known: set[int], refusal: Verdict) -> None:
         """Find the rows at fault and take them out of the batch: to the dead letters, or as `known` duplicates."""
         asked = _first_of_each_id(batch.items, known)
         found = await self._ask(refused.judge, asked, self._deadline(batch))
         if not found:
             found = await self._ask(refused.halve, asked, self._deadline(batch) * _HALVING_TIMES)
         if not found:
-            raise StoreError(_UNEXPLAINED)
-        hopeless = next((one for one in found.values() if one.fate not in (Fate.ROW, Fate.DUPLICATE)), None)
+            raise StoreError(await self._of_everybody(refusal) if refusal.fate is Fate.STATEMENT else _UNEXPLAINED)
+        of_rows = (Fate.STATEMENT, Fate.ROW, Fate.DUPLICATE)
+        hopeless = next((one for one in found.values() if one.fate not in of_rows), None)
         if hopeless is not None:
-            raise StoreError(hopeless)
+            raise StoreError(await self._of_everybody(hopeless))
+        statement = next((one for one in found.values() if one.fate is Fate.STATEMENT), None)
+        if statement is not None and await self._ask(refused.halve, [_plain(batch.at)], self._deadline(batch)):
+            raise StoreError(await self._of_everybody(statement))
         bad = {id(asked[at]): one for at, one in found.items()}
         known.update(_number(i.built.event) for i in asked if id(i) in bad and bad[id(i)].fate is Fate.DUPLICATE)
         items, batch.items = batch.items, []
@@ -276,6 +281,12 @@ class PostgresSink:
             else:
                 letter = DeadLetter(batch.log_id, item.position, "refused", str(StoreError(one)), item.line, batch.at)
                 batch.dead.append(DeadItem(GateKey(item.built.event.source_id, item.built.event.event_id), letter))
+
+    async def _of_everybody(self, found: Verdict) -> Verdict:
+        """The verdict where no row is at fault: only a person can end it, unless it passes by itself."""
+        if found.fate is Fate.STATEMENT:
+            found = found._replace(fate=Fate.OPERATOR)
+        return await explained(self._connection, found)
 
     async def _ask(
         self,
@@ -298,7 +309,7 @@ class PostgresSink:
         try:
             return await self._run(ask, deadline_s)
         except StoreError as exc:
-            if exc.verdict.fate is Fate.RETRY:
+            if exc.verdict.fate in (Fate.RETRY, Fate.SLOW):
                 raise
             return {}
 
@@ -319,9 +330,10 @@ class PostgresSink:
             raise
         except Exception as exc:  # noqa: BLE001 - `verdict` knows every kind, and what is unknown is tried again
             found = verdict(exc)
-            if found.fate in (Fate.RETRY, Fate.OPERATOR):
+            if found.fate in (Fate.RETRY, Fate.SLOW, Fate.OPERATOR):
+                found = await explained(self._connection, found)
                 await self.close()
-            raise StoreError(found, too_slow=isinstance(exc, TooSlowError)) from None
+            raise StoreError(found) from None
 
     async def _connect(self) -> asyncpg.Connection:
         await self.close()
@@ -329,6 +341,10 @@ class PostgresSink:
         connection = await connect(url, self._connect_deadline_s, writes=True)
         try:
             await guarded(connection, self._prepare(connection), self._connect_deadline_s * 3)
+        except asyncpg.PostgresError as exc:
+            found = await explained(connection, verdict(exc))
+            connection.terminate()
+            raise StoreError(found) from None
         except BaseException:
             connection.terminate()
             raise
@@ -338,6 +354,12 @@ class PostgresSink:
 
     def _lost(self, _: object) -> None:
         self.failover.soon()
+
+
+def _plain(at: datetime) -> Item:
+    """A line that no row's fault can be found with."""
+    nil = UUID(int=0)
+    return Item(Built(EventRow(nil, at, nil, 0, None, None, None, "hello", None, "{}")), b"", 0)
 
 
 def _number(key: GateKey | EventRow) -> int:

@@ -10,6 +10,7 @@ from typing import Final
 
 from agent_trace_sidecar.redaction.decoders import says_something
 from agent_trace_sidecar.redaction.names import Kind
+from agent_trace_sidecar.redaction.randomness import odds
 from agent_trace_sidecar.redaction.rules import Gates, Words
 from agent_trace_sidecar.redaction.spans import reach_back
 
@@ -31,7 +32,9 @@ class Form(enum.Enum):
 
 
 LONGEST: Final = 4096
-_SHORT_ENTROPY: Final = 2.6
+_LONG: Final = 16
+_RATHER: Final = -3.0
+_NOISY: Final = 2.6
 
 _FEWEST_LETTERS: Final = 4
 """Of a word, without those that speak of passwords."""
@@ -59,12 +62,7 @@ def is_secret(name: bytes, kind: Kind, raw: bytes, form: Form) -> bool:  # noqa:
     if " " in value or "\t" in value:
         return form is not Form.BARE and len(G.marks.findall(value)) >= 4 and not value.isalpha()  # noqa: PLR2004 - noise
     if kind is Kind.KEY:
-        return (
-            G.token_text.match(value) is not None
-            and not G.camel.match(value)
-            and is_random(value, least=16)
-            and not is_segmented(value)
-        )
+        return G.token_text.match(value) is not None and not G.camel.match(value) and is_random(value, least=16)
     return _is_secret_token(name, value, form)
 
 
@@ -89,7 +87,7 @@ def _is_secret_token(name: bytes, value: str, form: Form) -> bool:
         return value.lower() not in W.labels and len(G.dummy.sub("", value)) >= _FEWEST_LETTERS
     if is_random(value, least=8) or (form is Form.QUOTED and _is_interleaved(value)):
         return True
-    return form is Form.CONFIG and (_mixes(value) or _is_env(name))
+    return form is Form.CONFIG and (_mixes(value) or _is_env(name) or G.two_cases.match(value) is not None)
 
 
 def _bare(text: str) -> str:
@@ -150,12 +148,6 @@ def _is_words(value: str) -> bool:
     if not 2 <= len(words) <= 6 or re.match(r"[A-Z][a-z]", value) or not G.words_only.match(value):  # noqa: PLR2004
         return False
     return all(len(word) > 1 for word in words) and not any(G.speaks.match(word) for word in words)
-
-
-def is_segmented(value: str) -> bool:
-    """Names and short numbers joined by separators: a module, a file, a version."""
-    parts = [part for part in re.split(r"[._/~=+:-]+", value) if part]
-    return all((part.isdigit() and len(part) <= 4) or is_wordy(part) for part in parts)  # noqa: PLR2004 - years are numbers
 
 
 def holds_random(value: str) -> bool:
@@ -224,12 +216,12 @@ def entropy(value: str) -> float:
 
 
 def is_random(value: str, *, least: int) -> bool:
-    """Whether the value was most likely drawn at random: long enough, no words, mixed, and no pattern."""
-    if len(value) < least or is_wordy(value) or not value.isascii() or G.kebab.match(value):
+    """Whether the value was most likely drawn at random."""
+    if len(value) < least or not value.isascii():
         return False
-    if not any(c.isdigit() for c in value) and len(value) < 16 and not re.search(r"[a-z][A-Z].*[a-z][A-Z]", value):  # noqa: PLR2004
-        return False
-    return entropy(value) >= (3.0 if len(value) >= 16 else _SHORT_ENTROPY)  # noqa: PLR2004
+    if G.noise.search(value):
+        return entropy(value) >= _NOISY and (len(value) >= _LONG or any(map(str.isdigit, value)))
+    return odds(value) > _RATHER
 
 
 _THING_REACH: Final = 40
@@ -237,11 +229,8 @@ _LONG_PART: Final = 10
 _LONGER_PART: Final = 20
 """No name in a path is so long and so mixed."""
 _FEW_CHANGES: Final = 2
-_SURE: Final = 20
-"""A run of this length can't be a name with a number."""
-_MANY_CHANGES: Final = 8
-"""No word turns from letters to digits and back so often."""
-_MOST_WORDS: Final = 0.5
+_SURE: Final = 1.0
+_SURELY: Final = 20
 B: Final = Gates("runs")
 
 
@@ -254,7 +243,7 @@ def numbers_thing(text: bytes, start: int, reach: int = _THING_REACH) -> bool:
 def is_token(value: bytes) -> bool:
     """Whether a random value has the form of a key: its longest part is long and mixed, and it counts nothing up."""
     longest = max(re.split(rb"[^A-Za-z0-9]", value), key=len)
-    if reads(longest) or B.fingerprint.match(value) or B.resource.match(value):
+    if B.fingerprint.match(value) or B.resource.match(value):
         return False
     lowered = value.lower()
     return (
@@ -275,40 +264,13 @@ def is_revision(value: bytes) -> bool:
     return B.revision.match(value) is not None
 
 
-def reads(part: bytes) -> bool:
-    """Whether most of a part are the words of an identifier in mixed case."""
-    if part.islower() or part.isupper():
-        return False
-    words = [run for run in B.spoken.findall(part) if B.vowel.search(run)]
-    return sum(map(len, words)) >= _MOST_WORDS * len(part)
-
-
-@lru_cache(maxsize=4096)
 def is_drawn(value: bytes) -> bool:
     """Whether a run of characters was drawn at random, and is no name with numbers in it."""
-    if not B.shape.match(value) or (len(value) < _SURE and not _is_motley(value)):
+    if not B.shape.match(value):
         return False
-    if B.hex.match(value):
-        return entropy(value.decode()) > 2.8  # noqa: PLR2004 - 4 is the most for hex
-    if is_uuid(value):
-        return True
-    return not (b"/" in value and b"." in value) and _is_unspoken(value)
-
-
-def _is_unspoken(value: bytes) -> bool:
-    """Whether no words can be read in a run."""
-    text = value.decode()
-    if entropy(text) < 3.5:  # noqa: PLR2004 - English identifiers stay below
-        return False
-    if text.isalnum():
-        return len(B.changes.findall(value)) >= _MANY_CHANGES or not is_wordy(text)
-    return not is_wordy(text) and not is_segmented(text)
-
-
-def _is_motley(value: bytes) -> bool:
-    """Whether a short run mixes small letters, capitals and digits as no name does."""
-    mixed = not value.islower() and not value.isupper() and value.isalnum()
-    return mixed and is_token(value) and len(B.changes.findall(value)) >= 3  # noqa: PLR2004 - there, back and there again
+    if is_uuid(value) or (len(value) < _SURELY and (value.islower() or value.isupper())):
+        return is_uuid(value)
+    return not (b"/" in value and b"." in value) and odds(value.decode()) > _SURE
 
 
 def passes(check: str, text: bytes, start: int, end: int) -> bool:

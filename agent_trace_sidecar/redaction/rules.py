@@ -57,7 +57,7 @@ class Knowledge(msgspec.Struct):
     rules: list[Rule]
     gates: dict[str, dict[str, Any]]
     words: dict[str, dict[str, list[str]]]
-    model: dict[str, list[float]]
+    model: dict[str, Any]
 
 
 @cache

@@ -4,7 +4,7 @@ A rule whose keywords are rare runs only around them, and is compiled when one i
 keyword are tried all together by one automaton, which says whether any of them matches at all.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ import re2
 from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
 
 from agent_trace_sidecar.redaction import decoders
-from agent_trace_sidecar.redaction.detectors import DETECTORS, View, marks
+from agent_trace_sidecar.redaction.detectors import DETECTORS, Detectors, View, marks
 from agent_trace_sidecar.redaction.filters import is_example_url, without_samples
 from agent_trace_sidecar.redaction.judge import passes
 from agent_trace_sidecar.redaction.rules import Gates, Rule, Words, compiled
@@ -49,9 +49,9 @@ def _regex(pattern: str) -> Any:  # noqa: ANN401 - google-re2 is untyped
 class Scanner:
     """All rules and detectors, ready for any thread."""
 
-    def __init__(
-        self, rules: Sequence[Rule], detectors: Mapping[str, Callable[[View], Iterator[Span]]] = DETECTORS
-    ) -> None:
+    def __init__(self, rules: Sequence[Rule], detectors: Detectors = DETECTORS, *, readings: bool = True) -> None:
+        """`readings`: whether texts are also read without their escapes, and decoded."""
+        self._readings = readings
         words: dict[str, list[Rule]] = {}
         self._shapes: list[Rule] = []
         for rule in rules:
@@ -94,6 +94,8 @@ class Scanner:
         for detector in self._detectors.values():
             yield from detector(view)
         text = view.text
+        if not self._readings:
+            return
         if depth < _MOST_DEPTH and b"\\" in text:
             yield from self._through(decoders.unescaped(text), view.effort, depth + 1)
         if depth == 0:

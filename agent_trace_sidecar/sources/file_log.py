@@ -1,7 +1,7 @@
 """A finished log file as the log of a shipper."""
 
+import os
 import socket
-import stat
 import zlib
 from pathlib import Path
 from types import TracebackType
@@ -11,11 +11,11 @@ from uuid import NAMESPACE_URL, uuid5
 import msgspec
 
 from agent_trace_sidecar.limits import MAX_LINE_BYTES, READ_BYTES
-from agent_trace_sidecar.limits.files import open_regular
 from agent_trace_sidecar.records.rows import LogName
 from agent_trace_sidecar.redaction import Redactor
 from agent_trace_sidecar.sources.cursor import LineCursor, masked_by
 from agent_trace_sidecar.sources.log import CHECK_BYTES, LogLine, checksum
+from agent_trace_sidecar.sources.plain import open_plain
 
 _HEAD_BYTES: Final = 1024
 """A file is identified by its path and this much of its beginning."""
@@ -28,19 +28,16 @@ class FileLog:
         """Open `path`; its lines are masked by `redactor`.
 
         Raises:
+            NotALogError: it is no log.
             OSError: it can't be read, or is no regular file.
         """
-        self._file = open_regular(path)
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            self._file.close()
-            raise OSError(0, "not a regular file; pipe it into `agent-trace-sidecar run`")
+        self._file = open_plain(path)
         head = zlib.crc32(self._file.read(_HEAD_BYTES).partition(b"\n")[0])
         name = f"agent-trace-sidecar:file:{socket.gethostname()}:{path.resolve()}:{head:08x}"
         self.name = LogName(uuid5(NAMESPACE_URL, name), "file", socket.gethostname(), str(path))
         self.start = 0
-        self.size = status.st_size
-        self.end = self._end_of_lines(status.st_size)
+        self.size = self._file.seek(0, os.SEEK_END)
+        self.end = self._end_of_lines(self.size)
         self._cursor = LineCursor(self._read_at, masked_by(redactor))
 
     def __enter__(self) -> Self:

@@ -8,6 +8,8 @@ from typing import Final
 import msgspec
 
 HEAD_BYTES: Final = 4096
+_MARK: Final = b"\xef\xbb\xbf"
+"""A byte order mark of UTF-8: some writers begin a file with it, so it may begin any line of concatenated logs."""
 
 
 class Line(msgspec.Struct, frozen=True, gc=False):
@@ -50,7 +52,9 @@ class LineSplitter:
         lines.append(self._take(1))
         *whole, rest = chunk[first_end + 1 :].split(b"\n")
         lines.extend(
-            Line(data, len(data) + 1) if len(data) <= self._max else Oversize(data[: self._head], len(data) + 1)
+            Line(data.removeprefix(_MARK), len(data) + 1)
+            if len(data) <= self._max
+            else Oversize(data[: self._head], len(data) + 1)
             for data in whole
         )
         if rest:
@@ -77,4 +81,4 @@ class LineSplitter:
         data, dropped = b"".join(self._pieces), self._dropped
         size = self._held + dropped + newline
         self._pieces, self._held, self._dropped = [], 0, 0
-        return Oversize(data, size) if dropped else Line(data, size)
+        return Oversize(data, size) if dropped else Line(data.removeprefix(_MARK), size)

@@ -7,7 +7,7 @@ Counters count what this process did; what the database holds is asked there (se
 import os
 import time
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 from uuid import UUID
@@ -20,6 +20,8 @@ _MAX_LABELS: Final = 500
 """Of a label whose values come from outside (rules of the user's own, causes): what is beyond counts as `other`."""
 _MAX_INSTANCES: Final = 1000
 """Whose gaps are kept apart; those of older ones are only summed up."""
+_MAX_CALLS: Final = 1000
+"""Calls whose masked secrets are kept apart, so that each counts once."""
 
 Sample = tuple[Mapping[str, str], float]
 
@@ -41,6 +43,7 @@ class Metrics:
         self._retries: Counter[str] = Counter()
         self._dead: Counter[str] = Counter()
         self._masked: Counter[str] = Counter()
+        self._masked_of_call: OrderedDict[tuple[str | None, str], dict[str, int]] = OrderedDict()
         self._buckets = [0] * (len(_FLUSH_BUCKETS_S) + 1)
         self._flush_sum_s = 0.0
         self._gaps: dict[UUID, tuple[int, int]] = {}
@@ -68,10 +71,18 @@ class Metrics:
         """A line went to the dead letters."""
         _add(self._dead, reason)
 
-    def masked(self, by_rule: Mapping[str, int]) -> None:
-        """Secrets were masked in a line on its way to the database."""
+    def masked(self, by_rule: Mapping[str, int], session_id: str | None = None, call_id: str | None = None) -> None:
+        """Secrets were masked in an event on its way to the database; what its call has shown before is not new."""
+        known: dict[str, int] = {}
+        if call_id is not None:
+            known = self._masked_of_call.setdefault((session_id, call_id), known)
+            self._masked_of_call.move_to_end((session_id, call_id))
+            if len(self._masked_of_call) > _MAX_CALLS:
+                self._masked_of_call.popitem(last=False)
         for rule, number in by_rule.items():
-            _add(self._masked, rule, number)
+            if number > known.get(rule, 0):
+                _add(self._masked, rule, number - known.get(rule, 0))
+                known[rule] = number
 
     def gaps(self, instance: UUID, missing: int, lost: int) -> None:
         """How many lines of a run of the shim never came, and how many it says it gave up."""

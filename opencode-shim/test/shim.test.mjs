@@ -9,7 +9,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 const HERE = path.dirname(fileURLToPath(import.meta.url));
 const SHIM = path.join(HERE, "..", "index.js");
 const FAKE = path.join(HERE, "fake-sidecar");
-const OURS = ["AGENT_TRACE_SIDECAR", "AGENT_TRACE_ENABLED", "AGENT_TRACE_LOG_DIR", "FROM_HOST", "PATH", "TMPDIR"];
+const OURS = `AGENT_TRACE_SIDECAR AGENT_TRACE_ENABLED AGENT_TRACE_LOG_DIR FROM_HOST AGENT_TRACE_STATE_DIR PATH TMPDIR`.split(" ");
 const MKFIFO = execFileSync("which", ["mkfifo"], { encoding: "utf8" }).trim();
 const VERSION = JSON.parse(fs.readFileSync(path.join(HERE, "..", "package.json"), "utf8")).version;
 let modules = 0;
@@ -36,8 +36,10 @@ async function shim(t, env = {}, mode = "ack") {
   const log = path.join(folder, "log.jsonl");
   const before = Object.fromEntries(OURS.map((name) => [name, process.env[name]]));
   for (const name of OURS.slice(0, 4)) delete process.env[name];
-  const command = `"${process.execPath}" '${FAKE}' ${log} ${mode}`;
-  Object.assign(process.env, { AGENT_TRACE_SIDECAR: command }, env);
+  fs.copyFileSync(FAKE, path.join(folder, "fake-sidecar.mjs"));
+  const command = `"${process.execPath}" '${path.join(folder, "fake-sidecar.mjs")}' ${log} ${mode}`;
+  const state = path.join(folder, "state");
+  Object.assign(process.env, { AGENT_TRACE_SIDECAR: command, AGENT_TRACE_STATE_DIR: state }, env);
   for (const [name, value] of Object.entries(env)) if (value === undefined) delete process.env[name];
   t.after(() => {
     for (const [name, value] of Object.entries(before)) {
@@ -54,7 +56,11 @@ async function shim(t, env = {}, mode = "ack") {
     fs.rmSync(folder, { recursive: true });
   });
   const logged = [];
-  const client = { app: { log: async ({ body }) => logged.push(body) } };
+  const toasts = [];
+  const client = {
+    app: { log: async ({ body }) => logged.push(body) },
+    tui: { showToast: async ({ body }) => toasts.push(body) },
+  };
   delete globalThis[Symbol.for("agent-trace-sidecar/1")];
   const copy = async () => (await import(`${pathToFileURL(SHIM)}?${modules++}`)).default;
   const plugin = await copy();
@@ -62,8 +68,12 @@ async function shim(t, env = {}, mode = "ack") {
     from.server({ client, project: { id: "x" }, directory, worktree: directory }, options);
   const lines = () => jsonl(log);
   const starts = () => jsonl(`${log}.starts`).filter((entry) => !entry.eof);
+  const failures = () => {
+    const kept = path.join(state, "failures");
+    return (fs.existsSync(kept) ? fs.readdirSync(kept) : []).map((name) => JSON.parse(fs.readFileSync(path.join(kept, name))));
+  };
   const got = (count) => eventually(() => lines().length >= count && lines(), `${count} lines, not ${lines().length}`);
-  return { plugin, copy, open, log, folder, lines, starts, got, logged, client };
+  return { plugin, copy, open, log, folder, lines, starts, got, logged, toasts, failures, state, client };
 }
 
 const busEvent = (type, properties = {}) => ({ event: { id: "evt_1", type, properties } });
@@ -315,8 +325,8 @@ test("the launch order", async (t) => {
   }
 });
 
-test("with no sidecar there is one warning in OpenCode's log, and then silence", async (t) => {
-  const { folder, open, logged, starts } = await shim(t, { AGENT_TRACE_SIDECAR: undefined });
+test("with no sidecar the user is told once, by log and toast, and the state folder keeps it", async (t) => {
+  const { folder, open, logged, toasts, failures, starts } = await shim(t, { AGENT_TRACE_SIDECAR: undefined });
   process.env.PATH = programs(folder, { uvx: "ack", python3: "exit" });
   const hooks = await open("/a");
   await eventually(() => logged.length, "a warning");
@@ -324,7 +334,61 @@ test("with no sidecar there is one warning in OpenCode's log, and then silence",
   hooks.event(busEvent("session.idle"));
   await hooks.dispose();
   await (await open("/b")).dispose();
-  assert.deepEqual(logged.map((body) => [body.service, body.level]), [["agent-trace", "warn"]]);
+  assert.deepEqual(logged.map((body) => [body.service, body.level]), [["agent-trace", "error"]]);
+  assert.match(logged[0].message, /^Nothing is recorded: agent-trace-sidecar is not installed here; install it with/);
+  assert.deepEqual(toasts.map(({ message, variant }) => [message, variant]), [[logged[0].message, "error"]]);
+  const kept = failures().filter(({ directory }) => "/a /b".includes(directory)); // a sidecar of another test may end now
+  assert.deepEqual(kept.map(({ directory, state }) => `${directory} ${state}`).sort(), ["/a missing", "/b missing"]);
+});
+
+const refusing = (folder, text, code = 2) => {
+  const program = path.join(folder, "refusing");
+  fs.writeFileSync(program, `#!/bin/sh\necho '${text}' >&2\nexit ${code}\n`, { mode: 0o755 });
+  return program;
+};
+
+test("a wrong setting is told in the sidecar's own words, at once, and once more with the next prompt", async (t) => {
+  const { folder, open, logged, toasts, failures } = await shim(t);
+  const text = "agent-trace-sidecar: AGENT_TRACE_CAPTURE is wrong; postgresql://me:hunter2@db/x is not shown.";
+  process.env.AGENT_TRACE_SIDECAR = refusing(folder, text);
+  const hooks = await open("/p");
+  await eventually(() => toasts.length, "a toast");
+  const told = "Nothing is recorded: AGENT_TRACE_CAPTURE is wrong; postgresql://***@db/x is not shown.";
+  assert.deepEqual(logged.map(({ message }) => message), [told]);
+  for (let i = 0; i < 2; i++) hooks["chat.message"]({ sessionID: "s" }, { message: {}, parts: [] });
+  assert.equal(toasts.length, 2);
+  const [kept] = failures();
+  assert.deepEqual([kept.code, kept.message, kept.directory], [2, told, "/p"]);
+  await hooks.dispose();
+});
+
+test("a failure is marked as over when the directory records again", async (t) => {
+  const { folder, open, failures, plugin, got } = await shim(t);
+  const works = process.env.AGENT_TRACE_SIDECAR;
+  process.env.AGENT_TRACE_SIDECAR = refusing(folder, "agent-trace-sidecar: no");
+  const first = await open("/p");
+  await eventually(() => failures().length, "a failure");
+  await first.dispose();
+  process.env.AGENT_TRACE_SIDECAR = works;
+  const second = await open("/p", undefined, plugin);
+  await got(1);
+  await eventually(() => failures()[0].recovered_at, "a recovery");
+  await second.dispose();
+});
+
+test("a sidecar that dies again and again after it worked is reported, and its lines are kept", async (t) => {
+  const { folder, open, log, failures, toasts, got } = await shim(t);
+  const hooks = await open("/p");
+  await eventually(() => globalThis[Symbol.for("agent-trace-sidecar/1")].run.sink.proven, "an acknowledgement");
+  const [{ pid }] = jsonl(`${log}.starts`);
+  fs.renameSync(path.join(folder, "fake-sidecar.mjs"), path.join(folder, "gone"));
+  process.kill(pid, "SIGKILL");
+  await eventually(() => toasts.length, "a toast");
+  assert.equal(failures()[0].state, "failing");
+  fs.renameSync(path.join(folder, "gone"), path.join(folder, "fake-sidecar.mjs"));
+  hooks.event(busEvent("session.idle"));
+  await hooks.dispose();
+  noGap(await got(3));
 });
 
 test("without a FIFO the lines go through an ordinary pipe", async (t) => {

@@ -251,7 +251,8 @@ def _escaped(text: str) -> str:
     return json.dumps(text)[1:-1]
 
 
-def _of_file(path: Path) -> list[Case]:
+def of_file(path: Path) -> list[Case]:
+    """The positives of a corpus: JSON lines of id, text, secret, kind."""
     rows = (json.loads(line) for line in path.read_text("utf-8").splitlines())
     return [Case(row["kind"].split(":")[0], row["text"], row["secret"]) for row in rows if row["secret"]]
 
@@ -260,7 +261,7 @@ def main(folder: str | None = None) -> None:
     """Print recall, plain and escaped once."""
     corpora = {"our own forms": list(cases())}
     for path in sorted(Path(folder).glob("*.jsonl")) if folder else ():
-        corpora[path.stem] = _of_file(path)
+        corpora[path.stem] = of_file(path)
     for name, corpus in corpora.items():
         plain = recall([("", is_masked(c.secret, redact_text(c.text))) for c in corpus])["all"]
         escaped = recall([("", is_masked(_escaped(c.secret), redact_text(_escaped(c.text)))) for c in corpus])["all"]

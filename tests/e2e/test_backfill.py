@@ -102,6 +102,9 @@ def scripts(model: FakeModel, dialect: Dialect) -> None:
     model.script("patchy", Step([Call(dialect.patch, {"patchText": PATCH})]))
 
 
+MAJORS = [pytest.param(1, id="1.18"), pytest.param(2, id="2.0", marks=pytest.mark.needs("OpenCode 2"))]
+
+
 @contextmanager
 def working(major: int) -> Iterator[OpenCode]:
     """An OpenCode of a major version, with a scripted model."""
@@ -110,7 +113,7 @@ def working(major: int) -> Iterator[OpenCode]:
         yield oc
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["1.18", "2.0"])
+@pytest.fixture(scope="module", params=MAJORS)
 def recorded(request: pytest.FixtureRequest, postgres_servers: PostgresServers) -> Iterator[Recorded]:
     """Two runs, recorded live."""
     with (
@@ -186,7 +189,7 @@ def test_reconcile_compares_session_by_session(recorded: Recorded) -> None:
     assert "0 are not" in recorded.run(recorded.live_url, "reconcile")
 
 
-@pytest.mark.parametrize("major", [1, 2], ids=["1.18", "2.0"])
+@pytest.mark.parametrize("major", MAJORS)
 def test_a_run_whose_sidecar_was_killed_is_made_whole(
     major: int, postgres_servers: PostgresServers, tmp_path: Path
 ) -> None:

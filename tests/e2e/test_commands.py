@@ -22,10 +22,11 @@ def command(*args: str, **env: str) -> subprocess.CompletedProcess[bytes]:
 
 
 def fed(stdin: bytes, /, *args: str, **env: str) -> subprocess.CompletedProcess[bytes]:
-    """Run one command to its end."""
+    """Run one command to its end, in the folder PWD."""
     return subprocess.run(
         [sys.executable, "-m", "agent_trace_sidecar", *args],
         input=stdin,
+        cwd=env.pop("PWD", None),
         capture_output=True,
         env={**os.environ, **env},
         timeout=patient(60),
@@ -122,16 +123,72 @@ def test_psql_opens_the_database(settings: dict[str, str]) -> None:
     assert (done.returncode, done.stdout) == (0, b"0\n")
 
 
+def test_a_fresh_install_is_ready_and_says_what_happens_next(tmp_path: Path) -> None:
+    """With the embedded database, which `status` does not even start: no error, and nothing to do."""
+    settings = {"AGENT_TRACE_STATE_DIR": str(tmp_path / "state"), "HOME": str(tmp_path / "home")}
+    project = tmp_path / "shop"
+    project.mkdir()
+    assert b"agent-trace-sidecar status" in command("init", str(project), **settings).stdout
+    status = command("status", PWD=str(project), **settings)
+    assert (status.returncode, status.stdout.splitlines()[0]) == (0, b"ready: nothing recorded yet")
+    assert f"project  {project}: recorded, by {project}/.opencode".encode() in status.stdout
+    doctor = command("doctor", PWD=str(project), **settings)
+    assert doctor.returncode == 0, doctor.stdout
+    assert b"wrong" not in doctor.stdout
+    gone = command("uninstall", "--data", PWD=str(project), **settings)
+    assert (gone.returncode, b"confirm with --yes" in gone.stderr) == (1, True)
+    gone = command("uninstall", "--data", "--yes", PWD=str(project), **settings)
+    assert gone.returncode == 0, gone.stderr
+    assert b"stays" in gone.stdout
+    assert list(project.iterdir()) == []
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_failure_that_the_shim_left_makes_status_and_doctor_fail(settings: dict[str, str], tmp_path: Path) -> None:
+    """Until the directory is recorded again."""
+    folder = Path(settings["AGENT_TRACE_STATE_DIR"]) / "failures"
+    folder.mkdir(parents=True)
+    why = "Nothing is recorded: AGENT_TRACE_CAPTURE is 'metdata': choose full or metadata."
+    failure = {"at": 1767225600000, "directory": str(tmp_path), "message": why, "code": 2, "state": "stopped"}
+    (folder / "0123456789abcdef.json").write_text(json.dumps(failure))
+    (folder / "broken.json").write_text("{")
+    command("init", str(tmp_path), **settings)
+    for name in ("status", "doctor"):
+        done = command(name, PWD=str(tmp_path), **settings)
+        assert (done.returncode, why.encode() in done.stdout) == (1, True)
+    (folder / "0123456789abcdef.json").write_text(json.dumps({**failure, "recovered_at": 1767225700000}))
+    done = command("status", PWD=str(tmp_path), **settings)
+    assert (done.returncode, why.encode() in done.stdout) == (0, True)
+    assert b"agent-trace-sidecar backfill" in done.stdout
+
+
+def test_a_misspelt_setting_is_warned_of_and_a_wrong_value_names_the_choices(settings: dict[str, str]) -> None:
+    """By every command."""
+    done = command("status", AGENT_TRACE_CAPTRUE="metadata", **settings)
+    assert b"warning: AGENT_TRACE_CAPTRUE is not a setting" in done.stderr
+    assert b"Did you mean AGENT_TRACE_CAPTURE?" in done.stderr
+    done = command("status", AGENT_TRACE_CAPTURE="metdata", **settings)
+    assert done.returncode == 2
+    assert b"AGENT_TRACE_CAPTURE is 'metdata': choose full or metadata. Did you mean metadata?" in done.stderr
+
+
 def test_init_writes_the_shim_and_says_so(tmp_path: Path) -> None:
-    """Where OpenCode finds it by itself; a second time it is up to date."""
-    first = command("init", str(tmp_path))
+    """Where OpenCode finds it by itself; a second time it is up to date. It names no path of this machine."""
+    settings = {"AGENT_TRACE_STATE_DIR": str(tmp_path / "state"), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    first = command("init", str(tmp_path), **settings)
     plugin = tmp_path / ".opencode" / "plugins" / "agent-trace-sidecar.js"
     assert f"{plugin} written (shim {__version__})".encode() in first.stdout
-    assert f"const INSTALLED = {json.dumps([str(Path(sys.executable).with_name('agent-trace-sidecar')), 'run'])}" in (
-        plugin.read_text()
-    )
-    assert b"is up to date" in command("init", str(tmp_path)).stdout
-    assert command("init", str(tmp_path / "missing")).returncode == 1
+    assert plugin.read_bytes() == (Path(__file__).parents[2] / "opencode-shim" / "index.js").read_bytes()
+    started = json.loads((tmp_path / "state" / "sidecar.json").read_text())["command"]
+    assert started == [str(Path(sys.executable).with_name("agent-trace-sidecar")), "run"]
+    assert b"is up to date" in command("init", str(tmp_path), **settings).stdout
+    assert command("init", str(tmp_path / "missing"), **settings).returncode == 1
+    assert b"removed" in command("init", "--remove", str(tmp_path), **settings).stdout
+    assert not plugin.parent.parent.exists()
+    everywhere = tmp_path / "config" / "opencode" / "plugins" / plugin.name
+    assert f"{everywhere} written".encode() in command("init", "--global", **settings).stdout
+    assert b"removed" in command("init", "--global", "--remove", **settings).stdout
+    assert not everywhere.exists()
 
 
 @pytest.mark.parametrize("name", ["run", "replay", "status", "migrate"])

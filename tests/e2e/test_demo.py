@@ -35,12 +35,14 @@ def shown(env: dict[str, str]) -> str:
 
 @pytest.fixture(name="env")
 def _env(tmp_path: Path) -> dict[str, str]:
-    """Nothing but a home, whose name needs quotes; the program is not on PATH, as after `make demo`."""
+    """A home whose name needs quotes, and settings for other recordings; the program is not on PATH."""
     return {
         "PATH": os.defpath,
         "HOME": str(tmp_path / "it's home"),
         "TERM": "xterm",
         "DATABASE_URL": "postgresql://x/y",
+        "AGENT_TRACE_CAPTURE": "metadata",
+        "AGENT_TRACE_REDACTION": "off",
     }
 
 

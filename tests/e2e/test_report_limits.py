@@ -169,7 +169,7 @@ def test_gaps_dead_letters_and_what_was_undone_stand_where_they_were(
         kinds = page.evaluate("[...document.querySelectorAll('.item')].map(e => e.classList[1])")
         assert (kinds.count("gap"), kinds.count("dead"), kinds.count("undo")) == (1, 1, 1)
         assert 0 < kinds.index("gap") < len(kinds) - 2
-        assert "2 lines of the shim never came" in page.text(".gap")
+        assert "2 events missing" in page.text(".gap")
         assert "invalid_json" in page.text(".dead")
         assert kinds[-1] == "undo"
         calls = page.evaluate("[...document.querySelectorAll('.item.call')].map(e => e.classList.contains('undone'))")

@@ -99,7 +99,7 @@ async def test_a_client_that_vanishes_leaves_no_locks(
         proxy.arm("advance", Break.BLACK_HOLE)
         async with Shipping(tmp_path / "spool", proxy.url) as shipping:
             shipping.append([oracle.line() for _ in range(5)])
-            await shipping.failed("connection")
+            await shipping.failed("too_slow")
             shipping.url = other.url
             await shipping.delivered()
     waiting = (
@@ -149,7 +149,7 @@ async def test_a_way_to_the_server_that_is_too_slow_for_a_batch(tmp_path: Path, 
     async with Shipping(tmp_path / "spool", proxy.url, batch_size=1000, segment_bytes=1 << 20) as shipping:
         shipping.append([oracle.line("middle") for _ in range(30)])
         await shipping.delivered(40)
-        assert set(shipping.causes) == {"connection"}
+        assert set(shipping.causes) == {"too_slow"}
         shipping.append([oracle.line("large")])
         await shipping.delivered(40)
         proxy.bytes_per_s = 0

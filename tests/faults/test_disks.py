@@ -160,13 +160,23 @@ def test_a_spool_at_its_cap_holds_the_shim_back(tmp_path: Path) -> None:
     sent = _write(writer, data[:15_000])
     eventually(lambda: spools, 10)
     spool = spools[0]
-    while "cap" not in intake.blocked:
+
+    def blocked() -> bool:
+        nonlocal sent
         sent += _write(writer, data[sent : sent + 5_000])
+        return "size limit" in intake.blocked
+
+    eventually(blocked, 10)
     assert spool.unshipped_bytes <= 20_000
-    while spool.end < len(data):
+
+    def all_taken() -> bool:
+        nonlocal sent
         spool.release(spool.durable)
         if sent < len(data):
             sent += _write(writer, data[sent:])
+        return spool.end >= len(data)
+
+    eventually(all_taken, 10)
     os.close(writer)
     eventually(lambda: _last(answers) == len(lines), 10)
     spool.release(spool.durable)
@@ -232,7 +242,7 @@ def test_status_tells_what_waits_and_why(own_server: OwnServer, tmp_path: Path) 
         assert found["lag_s"] > 0
         assert found["spools"][0]["hint"]
         text = subprocess.run(sidecar_command("status"), env=env, capture_output=True, text=True, check=False).stdout
-        assert "7 lines" in text
+        assert "7 events" in text
         own_server.start()
         eventually(lambda: status(env)[0] == 0, 20)
         assert shim.close() == 0

@@ -1,5 +1,6 @@
 """Sets the stage: projects, drivers and the recording sidecar for a number of plays with a seed."""
 
+import os
 import random
 import subprocess
 import sys
@@ -47,7 +48,7 @@ def real_stage(url: str, folder: Path, seed: int, sessions: int) -> Iterator[Sta
         worlds = [_world(oc.folder, seed, number) for number in range(sessions)]
         for world in worlds:
             command = [sys.executable, "-m", "agent_trace_sidecar", "init", str(world.root)]
-            subprocess.run(command, check=True, capture_output=True)
+            subprocess.run(command, check=True, capture_output=True, env={**os.environ, **oc.env})
         with oc.serve() as server:
 
             def finish() -> None:

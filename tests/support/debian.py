@@ -69,11 +69,12 @@ def install(names: Iterable[str]) -> None:
             return
         if not shutil.which("apt-get", path=_PATH):
             raise CannotInstallError("there is no apt-get to install them")
-        _apt_get("update")
         packages = {PACKAGES[name] for name in missing if name not in _TAKEN_OUT}
+        if os.geteuid() == 0:
+            _apt_get("update")
+        elif packages:
+            raise CannotInstallError("installing them takes root")
         if packages:
-            if os.geteuid() != 0:
-                raise CannotInstallError("installing them takes root")
             _apt_get("install", "--yes", "--no-install-recommends", *sorted(packages))
         for name in _TAKEN_OUT.intersection(missing):
             _take_out(PACKAGES[name])
@@ -105,7 +106,7 @@ def _apt_get(*arguments: str, cwd: Path | None = None) -> None:
         done = completed(command, _INSTALL_S, env=environment, cwd=cwd)
         said = done.stdout + done.stderr
         if done.returncode != 0 and _BUSY not in said:
-            raise CannotInstallError(f"`{' '.join(command)}` has failed: {said.strip()[-1000:]}")
+            raise CannotInstallError(f"`{' '.join(command)}` has failed: {' '.join(said.split())[-300:]}")
         return done.returncode == 0
 
     eventually(is_through, _INSTALL_S, f"apt-get's lock is free: {said}")

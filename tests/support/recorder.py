@@ -1,5 +1,6 @@
 """An OpenCode that records with the real sidecar, and what is in the database of it."""
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -36,8 +37,9 @@ class Recorder:
             check=True,
             capture_output=True,
             text=True,
+            env={**os.environ, **self.oc.env},
         )
-        assert "recorded from now on" in done.stdout
+        assert "are recorded" in done.stdout
         return project
 
     def rows(self, query: str, *args: object) -> list[dict[str, Any]]:

@@ -3,9 +3,11 @@
 How it keeps its promises:
 
 - **Locks, not pid files.** Each user holds `users.lock` shared for as long as it uses the server; whoever finds at
-  stop that it can have it exclusively is the last one out and stops the server. The kernel drops the lock of a
-  killed user. If that was the only one, the server stays until the next user stops. All starting and stopping
-  happens under `start.lock`, which is held only meanwhile.
+  stop that it can have it exclusively is the last one out. The kernel drops the lock of a killed user. All starting
+  and stopping happens under `start.lock`, which is held only meanwhile.
+- **It stays up for the next command, and not for ever.** The last user out leaves the server to its keeper, a small
+  process that has held `keeper.lock` since the server started, and stops the server when nobody has used it for
+  `linger_s`. It does so too when the last user was killed. Without a keeper (`linger_s` 0) the last user stops it.
 - **Up means answering.** The server is up when it answers on its Unix socket, and gone when `server.lock` is free:
   all its processes inherit that lock and nothing but their end can release it. So no two servers ever get at the
   data, even from two containers that share it, and what a pid file names is trusted only for signalling, and only
@@ -29,6 +31,7 @@ import shutil
 import signal
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -91,6 +94,7 @@ class EmbeddedPostgres:
         identity: Identity | None = None,
         environ: Mapping[str, str] = os.environ,
         deadline_s: float = 60.0,
+        linger_s: float = 0.0,
     ) -> None:
         """Prepare, without touching anything.
 
@@ -100,6 +104,7 @@ class EmbeddedPostgres:
             identity: under which id the server runs; found out when absent.
             environ: where `AGENT_TRACE_PG_BIN` and `PATH` are looked up.
             deadline_s: how long `start` and `stop` may take; recovery after a crash needs the most.
+            linger_s: how long the server stays up after its last user.
         """
         self.root = state_dir.resolve() / "postgres"
         self.log = self.root / "server.log"
@@ -107,6 +112,7 @@ class EmbeddedPostgres:
         self._identity = identity
         self._environ = environ
         self._deadline_s = deadline_s
+        self._linger_s = linger_s
         self._users: int | None = None
         self._one_at_a_time = threading.RLock()
 
@@ -163,7 +169,7 @@ class EmbeddedPostgres:
         return self.url
 
     def stop(self) -> None:
-        """Give the server up; the last user's call stops it. Without `start` it does nothing."""
+        """Give the server up; after the last user it stops, at once or later. Without `start` it does nothing."""
         end = time.monotonic() + self._deadline_s
         with self._one_at_a_time:
             if self._users is None:
@@ -177,7 +183,55 @@ class EmbeddedPostgres:
                     users, self._users = self._users, None
                     # Closing gives the lock up; stopping needs `start.lock` only, as nobody can become a user now.
                     os.close(users)
+                self._touch()
+                if not self._has_keeper():
+                    self._shut_down(end)
+
+    def stop_if_idle(self, idle_s: float, keeper_lock: int | None = None) -> float | None:
+        """Stop the server when nobody has used it for so long.
+
+        Args:
+            idle_s: seconds since its last user left.
+            keeper_lock: a keeper's descriptor of `keeper.lock`, closed when it has nothing left to do: whoever starts
+                the server next must see that.
+
+        Returns:
+            After how many seconds to ask again; None when the server does not run (any more).
+
+        Raises:
+            EmbeddedError: it does not stop.
+        """
+        end = time.monotonic() + self._deadline_s
+        if not self.root.is_dir():
+            return None
+        with self._alone(end), self._lock("users.lock") as free:
+            if not self._is_gone():
+                left = idle_s if free is None else idle_s - (time.time() - os.fstat(free).st_mtime)
+                if free is None or left > 0:
+                    return min(left, idle_s)
                 self._shut_down(end)
+            if keeper_lock is not None:
+                os.close(keeper_lock)
+            return None
+
+    def _touch(self) -> None:
+        """Note that the server was used until now."""
+        os.utime(self.root / "users.lock")
+
+    def _has_keeper(self) -> bool:
+        """Whether a process will stop the server later; it is started where there is none."""
+        if not self._linger_s or os.getpid() == 1:  # a container ends with its first process
+            return False
+        with self._lock("keeper.lock") as free:
+            if free is None:
+                return True
+            # It inherits the lock, so there is no moment without one and there are never two.
+            command = [sys.executable, "-I", "-m", __package__, str(self.root.parent), str(self._linger_s), str(free)]
+            try:
+                processes.detached(command, cwd=Path("/"), env=processes.environment(), pass_fds=(free,))
+            except processes.ProcessError:
+                return False
+        return True
 
     def _join(self, end: float) -> None:
         """Become a user and see to it that the server runs; with a failure we are no user."""
@@ -186,8 +240,10 @@ class EmbeddedPostgres:
             return
         self._users = self._open_lock("users.lock")
         fcntl.flock(self._users, fcntl.LOCK_SH)
+        self._touch()
         try:
             self._bring_up(end)
+            self._has_keeper()  # from now on, in case that we are killed
         except BaseException:
             os.close(self._users)
             self._users = None

@@ -12,9 +12,11 @@ from agent_trace_sidecar.redaction.rules import Words
 from agent_trace_sidecar.redaction.spans import Span
 from agent_trace_sidecar.redaction.view import View
 
-__all__ = ["DETECTORS", "View", "marks"]
+__all__ = ["DETECTORS", "Detectors", "View", "marks"]
 
-DETECTORS: Final[Mapping[str, Callable[[View], Iterator[Span]]]] = {
+Detectors = Mapping[str, Callable[[View], Iterator[Span]]]
+
+DETECTORS: Final[Detectors] = {
     "key blocks": key_blocks,
     "manifests": manifests,
     "tables": tables,

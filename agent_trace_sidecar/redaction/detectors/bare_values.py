@@ -6,7 +6,7 @@ In code what stands there is an expression; only where the line says that it is 
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from agent_trace_sidecar.redaction.judge import LONGEST, Form, is_chosen, is_random, is_secret, is_segmented
+from agent_trace_sidecar.redaction.judge import LONGEST, Form, is_chosen, is_random, is_secret
 from agent_trace_sidecar.redaction.names import Kind
 from agent_trace_sidecar.redaction.rules import Gates
 from agent_trace_sidecar.redaction.spans import Span, reach_back
@@ -224,7 +224,7 @@ def _of_joint(text: bytes, found: Candidate, start: int, end: int) -> tuple[int,
     value = text[start:stripped].decode("utf-8", "replace")
     if not G.token.match(text, start, stripped) or "." in value:
         return None
-    return (stripped, Form.BARE) if is_random(value, least=12) and not is_segmented(value) else None
+    return (stripped, Form.BARE) if is_random(value, least=12) else None
 
 
 def _is_dense(text: bytes, begin: int, end: int) -> bool:

@@ -12,7 +12,7 @@ from typing import Final
 
 from agent_trace_sidecar.redaction.decoders import says_something
 from agent_trace_sidecar.redaction.detectors.surroundings import FARTHEST, LONGEST_NOTE, is_keyed, is_used
-from agent_trace_sidecar.redaction.judge import is_drawn, is_revision, is_token, is_uuid, numbers_thing, reads
+from agent_trace_sidecar.redaction.judge import is_drawn, is_revision, is_token, is_uuid, numbers_thing
 from agent_trace_sidecar.redaction.rules import Gates, Words
 from agent_trace_sidecar.redaction.spans import BORDER, BREAK, Span, reach_back
 from agent_trace_sidecar.redaction.view import View
@@ -149,7 +149,7 @@ def _is_announced(text: bytes, start: int) -> bool:
 
 def _is_adjacent(text: bytes, start: int, value: bytes) -> bool:
     """Whether a word for secrets stands right before a value that mixes capitals, small letters and a digit."""
-    mixed = value.isalnum() and not value.islower() and not value.isupper() and not reads(value)
+    mixed = value.isalnum() and not value.islower() and not value.isupper()
     return mixed and G.adjacent.search(text, reach_back(text, start, _REACH), start) is not None
 
 
@@ -160,7 +160,7 @@ def _is_named(text: bytes, start: int, end: int) -> bool:
         return True
     if is_uuid(value) and G.key_id.search(text, reach_back(text, start, _REACH), start):
         return True
-    return any(pattern.match(value) for pattern in (G.constant, G.version, G.snake)) or reads(value)
+    return any(pattern.match(value) for pattern in (G.constant, G.version, G.snake))
 
 
 def _is_of_service(text: bytes, services: list[int], start: int, value: bytes) -> bool:

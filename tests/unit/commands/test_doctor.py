@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from agent_trace_sidecar.commands import doctor
-from agent_trace_sidecar.commands.doctor import Check, database, programs, settings, shim, state_folder
-from agent_trace_sidecar.commands.init import PLUGIN, init, shim_source
+from agent_trace_sidecar.commands.doctor import Check, database, programs, recording, settings, state_folder
+from agent_trace_sidecar.commands.init import PLUGIN, init
+from agent_trace_sidecar.commands.recording import Recording, find_shim
 from agent_trace_sidecar.postgres import migrate as migrating
 from agent_trace_sidecar.postgres.partitions import make_months
 from tests.support.postgres import connected, execute
@@ -20,17 +21,23 @@ def test_the_shim_is_found_where_opencode_finds_it(tmp_path: Path) -> None:
     """In the project, at home, or named in a configuration; one of another version is a note."""
     project, home = tmp_path / "project", tmp_path / "home"
     project.mkdir()
-    environ = {"HOME": str(home)}
-    source = shim_source()
-    assert shim(project, PLUGIN, source, environ).state == "wrong"
+
+    def shim() -> Check:
+        found = Recording(
+            str(project), enabled=True, shim=find_shim(project, {"HOME": str(home)}), failing=(), recovered=()
+        )
+        (check,) = recording(found)
+        return check
+
+    assert shim().state == "wrong"
     (project / "opencode.json").write_text('{"plugin": ["opencode-agent-trace-sidecar"]}')
-    assert shim(project, PLUGIN, source, environ) == Check("shim", "ok", f"configured in {project / 'opencode.json'}")
+    assert shim() == Check("shim", "ok", str(project / "opencode.json"))
     at_home = home / ".config" / "opencode" / "plugins" / PLUGIN.name
     at_home.parent.mkdir(parents=True)
     at_home.write_text("old")
-    assert shim(project, PLUGIN, source, environ).state == "note"
+    assert shim().state == "note"
     init(project)
-    assert shim(project, PLUGIN, source, environ) == Check("shim", "ok", str(project / PLUGIN))
+    assert shim() == Check("shim", "ok", str(project / PLUGIN))
 
 
 def test_programs_are_looked_for_where_the_shim_looks(tmp_path: Path) -> None:
@@ -67,12 +74,14 @@ def test_a_state_folder_that_can_not_be_written_is_wrong(tmp_path: Path, monkeyp
     assert [check.state for check in state_folder(tmp_path)] == ["note"]
 
 
-async def test_the_database_is_up_to_date_or_not(database_url: str, migrated_url: str) -> None:
-    """Missing tables and an old schema are wrong, missing months a note."""
+async def test_the_database_is_up_to_date_or_not(
+    database_url: str, migrated_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tables that are not there yet are created when needed, an old schema is wrong, missing months are a note."""
     async with connected(database_url) as connection:
         assert [(c.what, c.state) for c in await database(connection)] == [
             ("database", "ok"),
-            ("schema", "wrong"),
+            ("schema", "ok"),
             ("clock", "ok"),
         ]
     async with connected(migrated_url) as connection:
@@ -84,12 +93,12 @@ async def test_the_database_is_up_to_date_or_not(database_url: str, migrated_url
         }
         await make_months(connection, datetime.now(UTC).date())
         assert {c.state for c in await database(connection)} == {"ok"}
-    newest = migrating.migration_files()[-1][0]
-    execute(migrated_url, f"DELETE FROM agent_trace_migrations WHERE version = '{newest}'")
+    files = [*migrating.migration_files(), ("900_newer", "")]
+    monkeypatch.setattr(doctor, "migration_files", lambda: files)
     async with connected(migrated_url) as connection:
         [schema] = [c for c in await database(connection) if c.what == "schema"]
     assert schema.state == "wrong"
-    assert f"this version needs {newest}: run `agent-trace-sidecar migrate`" in schema.text
+    assert "this version needs 900_newer: run `agent-trace-sidecar migrate`" in schema.text
 
 
 async def test_a_clock_that_is_off_is_wrong(migrated_url: str) -> None:

@@ -252,7 +252,7 @@ async def test_a_host_that_never_answers_leaves_time_for_the_next_one(
         ):
             for name, value in variables.items():
                 monkeypatch.setenv(name, value)
-            connection = await connect(url, deadline_s=patient(2))
+            connection = await connect(url, deadline_s=patient(0.7))
             assert await connection.fetchval("SELECT current_setting('port')") == str(tcp.tcp_port)
             await connection.close()
 

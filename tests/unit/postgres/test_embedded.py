@@ -14,6 +14,7 @@ import pytest
 from agent_trace_sidecar.postgres.embedded import EmbeddedError, EmbeddedPostgres, binaries
 from agent_trace_sidecar.postgres.embedded.binaries import AS_NOBODY, IN_NAMESPACE, Identity, find_binaries
 from tests.support.postgres import PostgresServers, execute, fetch, guarded_folder, is_running
+from tests.support.waiting import eventually
 
 QUICK = {"fsync": "off"}
 
@@ -21,7 +22,7 @@ USER_PROGRAM = """
 import sys
 from pathlib import Path
 from agent_trace_sidecar.postgres.embedded import EmbeddedPostgres
-with EmbeddedPostgres(Path(sys.argv[1]), settings={"fsync": "off"}) as server:
+with EmbeddedPostgres(Path(sys.argv[1]), settings={"fsync": "off"}, linger_s=float(sys.argv[2])) as server:
     print(server.pid, flush=True)
     sys.stdin.read()
 """
@@ -57,9 +58,9 @@ def kept(url: str) -> list[int]:
 
 
 @contextmanager
-def other_user(state_dir: Path, *prefix: str) -> Iterator[tuple["subprocess.Popen[str]", int]]:
+def other_user(state_dir: Path, *prefix: str, linger_s: float = 0) -> Iterator[tuple["subprocess.Popen[str]", int]]:
     """Run another process that uses the server until the block ends; give it and the server's process id."""
-    command = [*prefix, sys.executable, "-c", USER_PROGRAM, str(state_dir)]
+    command = [*prefix, sys.executable, "-c", USER_PROGRAM, str(state_dir), str(linger_s)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -126,7 +127,7 @@ def test_the_last_user_out_stops_the_server(state_dir: Path) -> None:
 def test_four_processes_that_start_at_once_share_one_server(empty: Path) -> None:
     """Also the making of the data folder happens once."""
     with ExitStack() as stack:
-        command = [sys.executable, "-c", USER_PROGRAM, str(empty)]
+        command = [sys.executable, "-c", USER_PROGRAM, str(empty), "0"]
         users = [
             stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
             for _ in range(4)
@@ -148,6 +149,34 @@ def test_a_killed_user_leaves_the_server_to_the_next(state_dir: Path) -> None:
         with EmbeddedPostgres(state_dir, settings=QUICK) as server:
             assert server.pid == pid
         assert not is_running(pid)
+
+
+def test_a_server_stays_up_for_the_next_user_and_is_stopped_by_its_keeper(state_dir: Path) -> None:
+    """Also when the user was killed, and when another user came meanwhile; nothing of it is left."""
+    server = EmbeddedPostgres(state_dir, settings=QUICK, linger_s=1.0)
+    server.start()
+    first = server.pid
+    server.stop()
+    assert server.pid == first
+    server.start()
+    assert server.pid == first, "the second user finds it up"
+    server.stop()
+    eventually(lambda: server.pid is None, what="the keeper stops the server")
+    eventually(lambda: not _keepers(state_dir), what="the keeper ends")
+    with other_user(state_dir, linger_s=0.5) as (user, pid):
+        assert server.pid == pid
+        user.kill()
+        user.wait()
+        eventually(lambda: server.pid is None, what="a killed user's server is stopped too")
+    eventually(lambda: not _keepers(state_dir), what="the keeper ends")
+
+
+def _keepers(state_dir: Path) -> list[str]:
+    """The keepers of this state folder."""
+    lines = subprocess.run(
+        ["ps", "-eww", "-o", "args="], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    return [line for line in lines if "postgres.embedded" in line and str(state_dir) in line]
 
 
 def test_ctrl_c_for_the_user_is_not_for_the_server(state_dir: Path) -> None:

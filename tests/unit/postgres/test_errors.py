@@ -5,15 +5,17 @@ import asyncio
 import asyncpg
 import pytest
 
-from agent_trace_sidecar.postgres.errors import Fate, verdict
+from agent_trace_sidecar.postgres.errors import Fate, TooSlowError, verdict
 from agent_trace_sidecar.postgres.schema_check import WrongShapeError
 
 FATES = {
     Fate.RETRY: (
         "08000 08001 08003 08004 08006 08P01 25006 25P02 25P03 25P04 40001 40P01 40003 53000 53100 53200 53300 53400 "
-        "55000 55006 55P03 57000 57014 57P01 57P02 57P03 57P05 58000 58030 XX001 XX002 P0001 99999"
+        "55006 55P03 57000 57P01 57P02 57P03 57P05 58000 58030 XX001 XX002"
     ),
-    Fate.OPERATOR: "0A000 28000 28P01 3D000 3F000 42501 42P01 42703 42704 42883 42804 42601",
+    Fate.SLOW: "57014",
+    Fate.STATEMENT: "0A000 P0001 99999 21000 38000 2F000",
+    Fate.OPERATOR: "55000 55P02 28000 28P01 3D000 3F000 42501 42P01 42703 42704 42883 42804 42601",
     Fate.ROW: "22000 22001 22003 22007 22008 22021 22023 22P02 22P05 22030 23502 23503 54000 54001 54011",
     Fate.DUPLICATE: "23505",
 }
@@ -39,6 +41,7 @@ def test_every_sqlstate_has_a_fate(code: str, fate: Fate) -> None:
     [
         (ConnectionResetError(), Fate.RETRY),
         (TimeoutError(), Fate.RETRY),
+        (TooSlowError(15), Fate.SLOW),
         (asyncio.IncompleteReadError(b"", 1), Fate.RETRY),
         (asyncpg.InterfaceError("x"), Fate.RETRY),
         (asyncpg.InternalClientError("x"), Fate.RETRY),

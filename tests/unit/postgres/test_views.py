@@ -54,6 +54,16 @@ def test_every_call_that_ended_is_there_once(recordings_url: str) -> None:
     )
 
 
+def test_a_secret_that_the_events_of_a_call_repeat_counts_once(recordings_url: str) -> None:
+    """The key of the recordings stands in arguments, results and messages of the same calls."""
+    (row,) = fetch(
+        recordings_url, "SELECT sum(masked)::int AS masked, sum(events)::int AS events FROM agent_trace_secrets_by_day"
+    )
+    calls = "SELECT count(DISTINCT (session_id, coalesce(call_id, event_id::text)))::int FROM agent_trace_events"
+    assert row["masked"] == fetch(recordings_url, f"{calls} WHERE payload ? 'redacted'")[0][0]
+    assert row["masked"] < row["events"]
+
+
 def test_a_call_of_opencode_2_lasts_from_its_last_start_to_its_end(migrated_url: str) -> None:
     """Ids of calls come again in later messages; a start that never ended is no call, nor is a hook of OpenCode 1."""
     told: list[tuple[str, int, str, dict[str, Any]]] = [

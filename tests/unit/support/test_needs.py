@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -47,6 +48,19 @@ def test_ci_demands_everything() -> None:
     done = on_a_bare_machine("-k", "svn", CI="true")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert MISSING in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "need"),
+    [("opencode2", "OpenCode 2"), ("pooler", "pgbouncer"), ("debian import program", "promtool|svn")],
+    ids=["OpenCode 2", "PgBouncer", "programs"],
+)
+def test_who_uses_a_program_says_so(module: str, need: str) -> None:
+    """Or its tests would fail on a machine that has it not."""
+    users = [path for path in (ROOT / "tests").rglob("test_*.py") if f"from tests.support.{module}" in path.read_text()]
+    assert users
+    silent = [path.name for path in users if not re.search(rf'mark\.needs\("({need})', path.read_text())]
+    assert silent == []
 
 
 @pytest.fixture(name="locks")

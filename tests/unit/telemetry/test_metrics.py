@@ -121,3 +121,12 @@ def test_promtool_has_nothing_to_complain_about() -> None:
         units = ("_seconds", "_bytes", "_lines", "_info", "healthy", "events", "retries", "dead_letters", "masked")
         assert family.name.endswith(units), family.name
         assert (family.type == "counter") == any(s.name.endswith("_total") for s in family.samples)
+
+
+def test_a_secret_that_several_events_of_a_call_repeat_counts_once() -> None:
+    """The call, its result and the message that shows both hold the same value."""
+    metrics = Metrics()
+    for session, call in (("ses_1", "call_1"), ("ses_1", "call_1"), ("ses_2", "call_1"), ("ses_1", None)):
+        metrics.masked({"aws-key": 1}, session, call)
+    metrics.masked({"aws-key": 3}, "ses_1", "call_1")
+    assert 'secrets_masked_total{rule="aws-key"} 5' in metrics.render("0").decode()
