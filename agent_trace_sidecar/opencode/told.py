@@ -351,7 +351,7 @@ def told_by_messages(session: Mapping[str, Any], rows: Iterable[Row]) -> Iterato
     """
     own = {"sessionID": session["id"]}
     data = {name: session[name] for name in ("projectID", "parentID", "title", "version") if name in session}
-    created = float(session["time"]["created"])
+    created = last = float(session["time"]["created"])
     yield _event("session.created", {**own, "location": {"directory": session["directory"]}, **data}, created, "other")
     for row in rows:
         message = _data(row)
@@ -362,6 +362,7 @@ def told_by_messages(session: Mapping[str, Any], rows: Iterable[Row]) -> Iterato
         if reader is not None:
             yield from reader(own, row["id"], message, at)
     if "usage" in session:
+        last = max(last, float(session["time"]["updated"]))
         yield _event("session.usage.updated", {**own, **session["usage"]}, last, "other")
 
 
