@@ -1,4 +1,5 @@
--- Spreads the tables over a Citus cluster, each by the first column of its key.
+-- Spreads the tables over a Citus cluster by source_id, the first column of their keys: what a run of OpenCode recorded is
+-- on one shard. A batch touches that shard and the one of its log.
 --
 --   agent-trace-sidecar migrate    on the coordinator
 --   psql -f deploy/citus.sql       there, too; again after each later `migrate`
@@ -9,12 +10,17 @@
 -- partitioned tables has that many. Run deploy/roles.sql after CREATE EXTENSION citus, not before: Citus knows no rights
 -- to single columns.
 
+-- Citus filters shards out of every look into the catalogue, which costs seconds of processor time whenever a client asks
+-- for its types, as drivers do for arrays. Without the filter psql's \d lists shards as well.
+DO $$ BEGIN
+    EXECUTE format('ALTER DATABASE %I SET citus.override_table_visibility = off', current_database());
+END $$;
+
 -- What the views call runs where the rows are.
 SELECT create_distributed_function('agent_trace_number(jsonb)');
 SELECT create_distributed_function('agent_trace_time(jsonb)');
 SELECT create_distributed_function('agent_trace_prompt(jsonb)');
 
--- What a run of OpenCode recorded is on one shard, whatever table it is in.
 SELECT create_distributed_table('agent_trace_dedupe', 'source_id')
 WHERE NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = 'agent_trace_dedupe'::regclass);
 
@@ -39,3 +45,10 @@ WHERE NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = 'agent_trac
 -- Read by every sidecar when it connects, which may be to any node.
 SELECT create_reference_table('agent_trace_migrations')
 WHERE NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = 'agent_trace_migrations'::regclass);
+
+-- Rows that were there before stay in a hidden local copy, which nothing else reaches: not `prune`, and no erasure.
+SELECT truncate_local_data_after_distributing_table(p.logicalrelid)
+FROM pg_dist_partition p JOIN pg_class c ON c.oid = p.logicalrelid
+WHERE c.relname LIKE 'agent\_trace\_%' AND c.relkind = 'r';
+
+-- Every table has a primary key, so shards can be moved while sidecars write: SELECT citus_rebalance_start().

@@ -178,5 +178,5 @@ def _since(text: str | None) -> datetime | None:
     try:
         since = datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"--since {text!r} is no ISO 8601 time, e.g. 2026-01-31T12:00:00Z.") from None
+        raise UsageError(f"--since {text!r} is not an ISO 8601 time, e.g. 2026-01-31T12:00:00Z.") from None
     return since if since.tzinfo else since.replace(tzinfo=UTC)

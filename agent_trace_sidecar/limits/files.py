@@ -277,7 +277,7 @@ def _folder_below(top: Path, path: Path) -> int:
                 inner = _folder(name, within=at)
             except OSError as exc:
                 if exc.errno in {errno.ELOOP, errno.ENOTDIR}:
-                    raise NotRegularError(f"{name} in it is a link or no folder", path) from None
+                    raise NotRegularError(f"{name} in it is a link, or not a folder", path) from None
                 raise
             os.close(at)
             at = inner

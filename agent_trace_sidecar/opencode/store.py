@@ -280,7 +280,7 @@ class ExportedSession:
             raise StoreError(f"{path} was not written by `opencode export`: {exc}.") from None
         except (ValueError, RecursionError):
             hint = "write it with `opencode export ID > FILE`, as a pipe may cut it off"
-            raise StoreError(f"{path} is no JSON document: {hint}.") from None
+            raise StoreError(f"{path} is not a JSON document: {hint}.") from None
 
     def sessions(self) -> Iterator[StoredSession]:
         """The one session."""

@@ -16,6 +16,8 @@ from agent_trace_sidecar.opencode.events import (
     Event,
     Hello,
     MessageSeen,
+    PermissionAsked,
+    PermissionReplied,
     RevertKept,
     Seen,
     SessionSeen,
@@ -71,6 +73,10 @@ class _Durable(msgspec.Struct, gc=False):
     seq: int | None = None
 
 
+class _Source(msgspec.Struct, gc=False):
+    id: str | None = None
+
+
 class _Data(msgspec.Struct, gc=False):
     """Of all the events that are read here; no two of them use a name for different things.
 
@@ -91,6 +97,9 @@ class _Data(msgspec.Struct, gc=False):
     revert: _Revert | None = None
     inbox_id: str | None = msgspec.field(default=None, name="inboxID")
     item: _Item | None = None
+    request_id: str | None = msgspec.field(default=None, name="requestID")
+    reply: msgspec.Raw = EMPTY
+    source: msgspec.Raw = EMPTY
 
 
 class _Bus(msgspec.Struct, gc=False):
@@ -116,6 +125,7 @@ class _HelloInput(msgspec.Struct, gc=False):
 
 _event_input: Final = msgspec.json.Decoder(_EventInput)
 _tool_input: Final = msgspec.json.Decoder(_ToolInput)
+_source: Final = msgspec.json.Decoder(_Source)
 _hello_input: Final = msgspec.json.Decoder(_HelloInput)
 _result: Final = msgspec.json.Decoder(_Result)
 _output: Final = msgspec.json.Decoder(_Output)
@@ -159,7 +169,7 @@ def _read(envelope: Envelope) -> Seen:
         completed = given.status == "completed"
         background = _background(given.result) if completed else None
         event = (
-            CallDone(given.tool, given.input, given.result, None, background)
+            CallDone(given.tool, given.input, given.result, None, background=background)
             if completed
             else CallFailed(given.tool, given.input)
         )
@@ -201,18 +211,19 @@ def _meaning(name: str, data: _Data) -> Event | None:
         return None
     if data.message_id is not None:
         return _of_message(name, data, data.session_id, data.message_id)
+    if name in {"permission.asked", "permission.replied"}:
+        return _permission(name, data, data.session_id)
+    return _of_session(name, data, data.session_id)
+
+
+def _of_session(name: str, data: _Data, session_id: str) -> Event | None:
     if name == "session.revert.committed":
-        return RevertKept(data.session_id)
-    if name in _SESSIONS:
+        return RevertKept(session_id)
+    if name in {"session.created", "session.updated", "session.revert.staged", "session.revert.cleared"}:
         revert = data.revert
         undone = Undone(revert.message_id, revert.part_id) if revert and revert.message_id else None
-        return SessionSeen(data.session_id, data.parent_id, data.version, data.project_id, undone)
+        return SessionSeen(session_id, data.parent_id, data.version, data.project_id, undone)
     return None
-
-
-_SESSIONS: Final = frozenset(
-    {"session.created", "session.updated", "session.revert.staged", "session.revert.cleared"}
-)  # fmt: skip
 
 
 def _ended_shell(name: str, data: _Data) -> str | None:
@@ -222,6 +233,14 @@ def _ended_shell(name: str, data: _Data) -> str | None:
     if name == "session.inbox.enqueued" and data.item and data.item.payload and data.item.payload.metadata:
         return data.item.payload.metadata.shell_id
     return None
+
+
+def _permission(name: str, data: _Data, session_id: str) -> Event | None:
+    if name == "permission.replied":
+        reply = bytes(data.reply)
+        return PermissionReplied(session_id, data.request_id, reply != b'"reject"') if data.request_id else None
+    call_id = _source.decode(data.source).id if len(data.source) else None
+    return PermissionAsked(session_id, data.id, call_id) if data.id and call_id else None
 
 
 def _of_message(name: str, data: _Data, session_id: str, message_id: str) -> Event | None:

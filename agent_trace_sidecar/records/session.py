@@ -31,6 +31,8 @@ _UNDONE_BYTES: Final = 2 * 1024
 _BACKGROUND_BYTES: Final = 4 * 1024
 _STREAMS_BYTES: Final = 6 * 1024
 _UNKNOWN_BYTES: Final = 2 * 1024
+_BEGUN_BYTES: Final = 5 * 1024
+_CREATED_BYTES: Final = 3 * 1024
 
 V = TypeVar("V")
 
@@ -192,6 +194,9 @@ class _Dump(msgspec.Struct):
     projects: list[tuple[str, str]] = []
     ended: list[tuple[str, Ended]] = []
     undone: list[tuple[str, Undo]] = []
+    began_ms: int | float = 0
+    begun: list[tuple[str, int]] = []
+    created: list[tuple[str, int | float]] = []
     background: list[tuple[str, Background]] = []
     streams: list[tuple[str, Stream]] = []
     unknown: list[tuple[str, int]] = []
@@ -202,7 +207,10 @@ class Session:
 
     __slots__ = (
         "background",
+        "began_ms",
+        "begun",
         "calls",
+        "created",
         "directory",
         "done",
         "ended",
@@ -236,10 +244,17 @@ class Session:
         """By session."""
         self.unknown: Bounded[int] = Bounded(_UNKNOWN_BYTES)
         """Types of events that the shim does not know, and how often they came."""
+        self.began_ms: int | float = 0
+        """When the run's first event fired."""
+        self.begun: Bounded[int] = Bounded(_BEGUN_BYTES)
+        """Calls that have begun and not ended, by `call_key`."""
+        self.created: Bounded[int | float] = Bounded(_CREATED_BYTES)
+        """When a session was created."""
 
     def see(self, envelope: Envelope) -> None:
         """Note what every line carries."""
         self.sequence.see(envelope.seq)
+        self.began_ms = self.began_ms or envelope.at
         if envelope.lost > self.lost:
             self.lost = min(envelope.lost, 2**63 - 1)
         if envelope.directory is not None and envelope.directory != self.directory:
@@ -355,6 +370,9 @@ class Session:
                 list(self.projects),
                 list(self.ended),
                 list(self.undone),
+                self.began_ms,
+                list(self.begun),
+                list(self.created),
                 list(self.background),
                 list(self.streams),
                 list(self.unknown),
@@ -373,6 +391,7 @@ class Session:
             return session
         session.sequence, session.lost = saved.sequence, saved.lost
         session.version, session.directory = saved.version, saved.directory
+        session.began_ms = saved.began_ms
         for name in _MAPS:
             target = getattr(session, name)
             for key, value in getattr(saved, name):
@@ -381,8 +400,14 @@ class Session:
 
 
 _MAPS: Final = (
-    "messages", "parents", "calls", "done", "projects", "ended", "undone", "background", "streams", "unknown",
+    "messages", "parents", "calls", "done", "projects", "ended", "undone", "begun", "created", "background",
+    "streams", "unknown",
 )  # fmt: skip
+
+
+def call_key(session_id: str | None, call_id: str | None) -> str:
+    """What a call is known by while it goes on."""
+    return _key(session_id or "", call_id or "")
 
 
 def _key(*parts: str) -> str:

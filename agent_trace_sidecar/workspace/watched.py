@@ -47,6 +47,8 @@ class WatchedObserver:
             worth = worth_a_look(line)
             if worth is None:
                 return None
+            if not self._observer.may_wait(*worth):
+                return self._observer.look(*worth)
             place = worth[0].worktree or worth[0].directory or ""
             return self._watchdog.call(place, partial(self._observer.look, *worth))
         except LateError as late:
