@@ -39,6 +39,9 @@ CREATE INDEX IF NOT EXISTS agent_trace_usage_part ON agent_trace_usage (session_
 CREATE INDEX IF NOT EXISTS agent_trace_ended_calls_part
     ON agent_trace_ended_calls (session_id, message_id, part_id, finished_at);
 
+-- What else is this repository called?
+CREATE INDEX IF NOT EXISTS agent_trace_sources_projects ON agent_trace_sources USING gin (projects);
+
 -- What could not be stored lately?
 CREATE INDEX IF NOT EXISTS agent_trace_dead_letters_seen ON agent_trace_dead_letters (seen_at);
 

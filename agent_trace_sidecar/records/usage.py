@@ -26,7 +26,7 @@ def count(session: Session, envelope: Envelope, built: Built) -> None:
             MaskedRow(event.source_id, event.event_id, rule, event.occurred_at, event.session_id, event.call_id, masked)
         )
     if event.event_name == "tool.execute.before" and event.message_id and event.call_id and envelope.api > 1:
-        session.begun.put(f"{event.session_id}:{event.call_id}", envelope.at)
+        session.starts.put(f"{event.session_id}:{event.call_id}", envelope.at)
     if event.event_name not in _NAMES:
         return
     found = usage(envelope, event.event_name)
@@ -76,7 +76,7 @@ def count(session: Session, envelope: Envelope, built: Built) -> None:
 def _seconds(session: Session, envelope: Envelope, built: Built, found: CallEnd) -> Decimal | None:
     start, end = found.start_ms, found.end_ms
     if built.event.event_name == "tool.execute.after":
-        began = session.begun.get(f"{built.event.session_id}:{built.event.call_id}")
+        began = session.starts.get(f"{built.event.session_id}:{built.event.call_id}")
         start, end = (None if began is None else Decimal(began)), Decimal(envelope.at)
     if start is None or end is None:
         return None

@@ -1,4 +1,17 @@
-"""Lines in, lines without secrets out; `Redacted` is the type that proves it."""
+"""Events in, events without secrets out; `Redacted` is the type that proves it.
+
+    event ─▶ prescan ─▶ json_line ─▶ scanner ───────────────────────────▶ filters ─▶ spans ─▶ redacted
+             new strings strings      keywords of everything in one pass   samples,   labels    proof
+             of many     unescaped    ├ rules near theirs (RE2)            ciphertext
+             events                   ├ detectors near theirs ─▶ judge
+                                      └ decoders: the same on other readings
+             known_values: what the session and the environment have shown; secret_files: every value of such a file
+
+What is known is data (`data/*.toml`, read by `rules`): rules with their examples, gates of context, words, weights of
+the judge. `kingfisher` adds the rules of its release. `redactor` is the entry, and fails closed.
+"""
+
+from functools import cache
 
 from agent_trace_sidecar.redaction.redacted import Redacted
 from agent_trace_sidecar.redaction.redactor import Redactor
@@ -7,11 +20,12 @@ from agent_trace_sidecar.redaction.secret_files import is_secret_path
 
 __all__ = ["Redacted", "Redactor", "RuleError", "is_secret_path", "redact_text"]
 
-_DEFAULT: list[Redactor] = []
+
+@cache
+def _default() -> Redactor:
+    return Redactor()
 
 
 def redact_text(text: str, path: str | None = None) -> str:
     """`text` without secrets, by the rules alone: no environment, no memory between calls."""
-    if not _DEFAULT:
-        _DEFAULT.append(Redactor())
-    return _DEFAULT[0].text(text, path)
+    return _default().text(text, path)

@@ -282,9 +282,11 @@ def passes(check: str, text: bytes, start: int, end: int) -> bool:
 
 
 def _is_reference(value: bytes) -> bool:
-    """Whether what a command is given is a variable, or only says what to put there: $USER:$PASS."""
-    last = value.strip(b"\"'").rpartition(b":")[2]
-    return last[:1] in {b"$", b"<", b"%", b"{"} and is_placeholder(last)
+    """Whether what a command is given is a variable, or only says what to put there: $USER:$PASS, user:password."""
+    bare = value.strip(b"\"'")
+    last = bare.rpartition(b":")[2].strip(b"\"'")
+    said = G.keywords.fullmatch(last.decode("utf-8", "replace")) or is_placeholder(last)
+    return G.variable.match(bare.decode("utf-8", "replace")) is not None or (len(last) > 1 and bool(said))
 
 
 def _mixed(value: bytes) -> bool:

@@ -125,13 +125,13 @@ class Redactor:
         return mint(wire.oversize_stub(head, total_bytes), head, head)
 
     def text(self, text: str, path: str | None = None) -> str:
-        """A log or error message without secrets; hostile text is withheld as a whole."""
+        """A log or error message without secrets; where redaction fails it is withheld as a whole. Never raises."""
         if not self._enabled:
             return text
         secret_file, raw = path is not None and is_secret_path(path), _utf8(text)
         try:
             masked = _mask(self._ready(), raw, set(), self._memory.environment, secret_file=secret_file)
-        except Overload as error:
+        except Exception as error:  # noqa: BLE001 - fails closed, as for an event
             return f"[WITHHELD:{len(raw)} bytes, {_reason(error)}]"
         return masked.decode("utf-8", "replace")
 

@@ -87,7 +87,7 @@ def _parsed() -> Knowledge:
             else:
                 found[part].update(content)
     words = {part: {n: _words(v) for n, v in lists.items()} for part, lists in found["words"].items()}
-    fragments = {**found["fragments"], "cores": "|".join(sorted(words["names"]["cores"], key=len, reverse=True))}
+    fragments = {**found["fragments"], "cores": "|".join(sorted(words["marks"]["cores"], key=len, reverse=True))}
     gates = {part: _filled(patterns, fragments) for part, patterns in found["gates"].items()}
     rules = [_made(msgspec.convert(_filled(row, fragments), _Row)) for row in found["rule"]]
     return Knowledge(rules, gates, words, found["model"])

@@ -12,10 +12,10 @@ import re2
 from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
 
 from agent_trace_sidecar.redaction import decoders
-from agent_trace_sidecar.redaction.detectors import DETECTORS, Detectors, View, marks
+from agent_trace_sidecar.redaction.detectors import DETECTORS, Detectors, View
 from agent_trace_sidecar.redaction.filters import is_example_url, without_samples
 from agent_trace_sidecar.redaction.judge import passes
-from agent_trace_sidecar.redaction.rules import Gates, Rule, Words, compiled
+from agent_trace_sidecar.redaction.rules import Gates, Rule, Words, compiled, known
 from agent_trace_sidecar.redaction.spans import BREAK, Effort, Overload, Span, blanked, by_line, merged, reach_back
 
 L: Final = Gates("scanner", linear=True)
@@ -60,7 +60,7 @@ class Scanner:
                     words.setdefault(word, []).append(rule)
             else:
                 self._shapes.append(rule)
-        starts = marks()
+        starts = {name: set(kind) for name, kind in known().words["marks"].items()}
         for word in (word for kind in starts.values() for word in kind):
             words.setdefault(word, [])
         self._marks = [tuple(name for name, kind in starts.items() if word in kind) for word in words]

@@ -8,11 +8,10 @@ from agent_trace_sidecar.redaction.detectors.manifests import manifests
 from agent_trace_sidecar.redaction.detectors.nearby import nearby
 from agent_trace_sidecar.redaction.detectors.tables import tables
 from agent_trace_sidecar.redaction.key_blocks import key_blocks
-from agent_trace_sidecar.redaction.rules import Words
 from agent_trace_sidecar.redaction.spans import Span
 from agent_trace_sidecar.redaction.view import View
 
-__all__ = ["DETECTORS", "Detectors", "View", "marks"]
+__all__ = ["DETECTORS", "Detectors", "View"]
 
 Detectors = Mapping[str, Callable[[View], Iterator[Span]]]
 
@@ -23,17 +22,3 @@ DETECTORS: Final[Detectors] = {
     "assignments": assignments,
     "nearby": nearby,
 }
-
-
-def marks() -> dict[str, frozenset[str]]:
-    """The words from which detectors start, by the name under which a view has their places."""
-    names, services, tables_ = Words("names"), Words("nearby"), Words("tables")
-    return {
-        "cores": names.cores,
-        "strong": names.strong_cores,
-        "services": services.services,
-        "uses": services.uses,
-        "statements": tables_.statements,
-        "owners": tables_.owners,
-        "secrets": Words("manifests").secrets,
-    }

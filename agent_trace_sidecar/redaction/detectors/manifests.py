@@ -4,6 +4,7 @@ import re
 from collections.abc import Generator, Iterator
 from typing import Final
 
+from agent_trace_sidecar.redaction.judge import is_placeholder
 from agent_trace_sidecar.redaction.rules import Gates
 from agent_trace_sidecar.redaction.spans import BREAK, Span, reach_back
 from agent_trace_sidecar.redaction.view import View
@@ -12,6 +13,8 @@ G: Final = Gates("manifests")
 
 _RULE: Final = "kubernetes-secret"
 _LONGEST: Final = 256 * 1024
+_ITEM: Final = b"- "
+"""Before the column of a block: it is an element of a list, and begins here."""
 _BRACE: Final = re.compile(rb"[{}]")
 
 
@@ -56,20 +59,20 @@ def _of_block(view: View, low: int, at: int, high: int) -> Generator[Span, None,
     text = view.text
     column = at - (text.rfind(b"\n", low, at) + 1 or low)
     inside = False
-    first = _block_start(view, low, at, column)
-    at = first
+    at = first = _block_start(view, low, at, column)
     while at < high:
         view.effort.spend()
         end = text.find(b"\n", at, high)
         end = end if end >= 0 else high
-        line = text[min(at + column, end) : end]
-        if (G.document.match(line) or not G.margin.fullmatch(text, at, min(at + column, end))) and line.strip():
-            if at > first:
-                return at
-        elif line[:1] not in {b" ", b"\t", b"\r", b""}:
+        margin, line = text[at : at + column], text[min(at + column, end) : end]
+        if at > first and (_is_beyond(margin, line) or margin.endswith(_ITEM)):
+            return at
+        if line[:1] not in {b" ", b"\t", b"\r", b""}:
             inside = G.data_line.match(line) is not None
-        elif inside and (value := G.value.match(line)) and value[1]:
-            yield Span(at + column + value.start(1), at + column + value.end(1), _RULE)
+        elif inside and (found := G.value.match(line)):
+            start, stop = found.span(found.lastindex or 0)
+            if found.lastindex and not is_placeholder(line[start:stop]):
+                yield Span(at + column + start, at + column + stop, _RULE)
         at = end + 1
     return high
 
@@ -78,11 +81,15 @@ def _block_start(view: View, low: int, at: int, column: int) -> int:
     """Where the first line of the block begins: below the line that belongs to another."""
     text = view.text
     start = text.rfind(b"\n", low, at) + 1 or low
-    while start > low:
+    while start > low and not text[start : start + column].endswith(_ITEM):
         view.effort.spend()
         above = text.rfind(b"\n", low, start - 1) + 1 or low
-        line = text[min(above + column, start - 1) : start - 1]
-        if G.document.match(line) or not G.margin.fullmatch(text, above, min(above + column, start - 1)):
+        if _is_beyond(text[above : above + column], text[min(above + column, start - 1) : start - 1]):
             break
         start = above
     return start
+
+
+def _is_beyond(margin: bytes, line: bytes) -> bool:
+    """Whether a line is no part of the block: it begins another document, or stands further left."""
+    return bool(line.strip()) and (G.document.match(line) is not None or not G.margin.fullmatch(margin))

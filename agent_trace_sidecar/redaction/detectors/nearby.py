@@ -19,7 +19,7 @@ from agent_trace_sidecar.redaction.view import View
 
 G: Final = Gates("nearby")
 L: Final = Gates("nearby", linear=True)
-W: Final = Words("nearby")
+W: Final = Words("marks")
 
 _REACH: Final = 90
 """How far behind the word a value may begin."""

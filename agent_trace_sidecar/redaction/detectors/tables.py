@@ -14,6 +14,7 @@ from agent_trace_sidecar.redaction.spans import BREAK, Span
 from agent_trace_sidecar.redaction.view import View
 
 G: Final = Gates("tables")
+L: Final = Gates("tables", linear=True)
 
 _MOST_COLUMNS: Final = 100
 
@@ -24,11 +25,13 @@ def tables(view: View) -> Iterator[Span]:
     if view.marks.get("statements"):
         yield from _inserts(view)
         yield from _bodies(view, G.copy, b",", b"\t")
-    if b"-|" in text or b"- |" in text or b":|" in text:
-        yield from _bodies(view, G.markdown, b"|", b"|")
     for place, _ in view.marks.get("owners", ()):
         if opening := G.map.match(text, place):
             yield from _pairs(text, opening.end())
+    if not view.marks.get("cores"):
+        return  # no name of a column says secret
+    if L.ruler.search(text):
+        yield from _bodies(view, G.markdown, b"|", b"|")
     for header in _headers(text):
         names = header[1].strip(b"\r\n").split(header[2])
         yield from _lines(view, header.end(), _kinds(names), header[2])

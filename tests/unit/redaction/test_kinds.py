@@ -52,6 +52,23 @@ def test_every_value_of_a_kubernetes_secret_is_masked_and_its_names_stay(indent:
     assert masked.count("\n") == text.count("\n")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kind: Secret\ndata:\n  password: {{ .Values.password | b64enc }}\n  other: ${OTHER}\n",
+        'kind: Secret\ndata:\n  empty: ""\n  none:\n  # a comment\ntype: Opaque\n',
+        "items:\n- kind: Secret\n  metadata:\n    name: one\n- kind: ConfigMap\n  data:\n    a.conf: colour=blueish\n",
+        "kind: Secret\nmetadata:\n  name: one\n---\nkind: ConfigMap\ndata:\n  a.conf: colour=blueish\n",
+        "the kind: Secret of the trade\ndata: we have\n  it: is fine\n",
+        "fields:\n  - kind: Secret\n    name: foo\n    optional: true\n",
+        "volumes:\n- name: certs\n  secret:\n    secretName: tls-prod\n",
+    ],
+)
+def test_what_is_no_value_of_a_kubernetes_secret_stays(text: str) -> None:
+    """Templates, empty values, comments, and the data of the next manifest."""
+    assert redact_text(text) == text
+
+
 def test_a_kubernetes_secret_in_json_is_masked(redactor: Redactor) -> None:
     """As the API and `kubectl -o json` give it, pretty or not, also within an event."""
     whole = {
@@ -106,6 +123,13 @@ def test_numeric_passwords_of_any_length_are_masked(redactor: Redactor, value: s
         "this.password=t,this.user=n,this.host=r",
         "e.password!==t.password&&(e.token=null)",
         "if(e.password===n.password)return!0",
+        "password:t?t.password:null,token:n",
+        "u.password=s.length>1?s[1]:null",
+        "f.token=g+h,f.i=j",
+        "o.secret=(0,i.default)(a),o.x=1",
+        "token:()=>t,secret:async()=>n",
+        'case"password":return e.password;',
+        "{apiKey:c,secret:d,token:e}",
     ],
 )
 def test_minified_code_keeps_its_expressions(text: str) -> None:
@@ -125,6 +149,12 @@ def test_minified_code_keeps_its_expressions(text: str) -> None:
         'sshpass -p "$PASS" ssh root@10.0.0.1',
         'curl -H "Authorization: Bearer $TOKEN" https://api.example.org',
         "curl -u %USER%:%PASS% https://api.example.org",
+        "curl -u !USER!:!PASS! https://api.example.org",
+        'curl -u "$env:USER:$env:PASS" https://api.example.org',
+        'curl -u "USER:PASS" https://api.example.org',
+        'curl -u "user:your_password" https://api.example.org',
+        'curl -u "$API_KEY:" https://api.example.org',
+        'curl -u admin:"$PASS" https://api.example.org',
     ],
 )
 def test_variables_in_commands_are_no_secrets(text: str) -> None:
@@ -145,6 +175,8 @@ def test_variables_in_commands_are_no_secrets(text: str) -> None:
         "sk_test_your_key_here",
         "sk-proj-xxxxxxxxxxxxxxxxxxxx",
         "ghp_YOUR_TOKEN_HERE_0000",
+        "AIzaXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX",
+        "xxxxx.yyyyy.zzzzz",
     ],
 )
 @pytest.mark.parametrize("form", ["API_KEY={}\n", 'key = "{}"', "use {} as the key"])

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent_trace_sidecar.redaction import Redacted, Redactor, RuleError, redact_text
+from agent_trace_sidecar.redaction import Redacted, Redactor, RuleError, kingfisher, redact_text
+from agent_trace_sidecar.redaction.scanner import Scanner
 
 RECORDINGS = sorted((Path(__file__).parents[2] / "data" / "recordings").glob("*.jsonl"))
 FUNNEL = Redactor()
@@ -453,3 +455,55 @@ def test_a_key_under_the_name_of_its_service_is_found_in_an_event() -> None:
     line = json.loads(FUNNEL.line(json.dumps(event).encode()).line)
     assert line["input"]["stripe"] == "[REDACTED:near-provider]"
     assert {**line["input"], "stripe": key} == event["input"]
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Redactor:
+    """A redactor whose scanner fails."""
+    redactor = Redactor(cache_dir=tmp_path)
+    redactor.text("x")
+
+    def fail(*_: object) -> None:
+        raise ValueError(PASSWORD)
+
+    monkeypatch.setattr(Scanner, "_layers", fail)
+    return redactor
+
+
+def test_whatever_fails_the_content_is_withheld(broken: Redactor) -> None:
+    """An event, a stored row, a message: each says how many bytes and why, and nothing of the error's own text."""
+    raw = json.dumps({**HEAD, "input": {"text": f"DB_PASSWORD={PASSWORD}"}}).encode()
+    withheld = {"withheld": {"bytes": len(raw), "reason": "failed_ValueError"}}
+    assert json.loads(broken.line(raw).line) == {**HEAD, "input": withheld}
+    assert [json.loads(done.line)["input"] for done in broken.lines([raw, raw])] == [withheld, withheld]
+    assert json.loads(broken.stored(raw)) == withheld
+    assert broken.text(f"password={PASSWORD}") == "[WITHHELD:24 bytes, failed_ValueError]"
+
+
+def test_without_the_exported_rules_the_bundled_ones_are_active(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And somebody is told."""
+
+    def fail(_: Path | None) -> None:
+        raise ImportError
+
+    monkeypatch.setattr(kingfisher, "export", fail)
+    problems: list[str] = []
+    redactor = Redactor(cache_dir=tmp_path, on_problem=problems.append)
+    assert PASSWORD not in redactor.text(f"DB_PASSWORD={PASSWORD}")
+    assert problems == ["the kingfisher rules could not be exported; only the built-in rules are active"]
+
+
+def test_texts_are_redacted_in_any_thread(tmp_path: Path) -> None:
+    """At the same time, by one redactor, events of one session among them."""
+    redactor = Redactor(cache_dir=tmp_path)
+    lines = [
+        _line(input={"sessionID": "s", "text": f"DB_PASSWORD=Zx{n:03d}q-8Kd{n}vvT and Zx000q-8Kd0vvT"})
+        for n in range(40)
+    ]
+    with ThreadPoolExecutor(8) as pool:
+        events = list(pool.map(lambda raw: redactor.line(raw).line, lines))
+        texts = list(pool.map(redactor.text, (f"DB_PASSWORD=Zx{n:03d}q-8Kd{n}vvT" for n in range(40))))
+    assert not [line for line in events if b"8Kd" in line]
+    assert set(texts) == {"DB_PASSWORD=[REDACTED:assignment]"}

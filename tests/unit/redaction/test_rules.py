@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent_trace_sidecar.redaction import rules
+from agent_trace_sidecar.redaction import Redactor, kingfisher, rules
 from agent_trace_sidecar.redaction.scanner import Scanner
 from tests.support.drawn import drawn
 
@@ -47,3 +47,60 @@ def test_no_part_of_the_engine_knows_a_rule_by_its_id() -> None:
     detectors = own | {"table-column", "known-value", "manifest"}
     sources = "\n".join(path.read_text("utf-8") for path in Path(rules.__file__).parent.rglob("*.py"))
     assert [row["id"] for row in ROWS if row["id"] not in detectors and f'"{row["id"]}"' in sources] == []
+
+
+def test_no_gate_and_no_list_of_words_is_unused() -> None:
+    """What the engine does not read is dead knowledge, and a name that is not there fails at the first text only."""
+    engine = Path(rules.__file__).parent
+    sources = [path.read_text("utf-8") for path in engine.rglob("*.py")]
+    read: set[tuple[str, str, str]] = set()
+    for source in sources:
+        for name, kind, part, rest in re.findall(
+            r"^(\w+): Final = (Gates|Words)\(\"([\w.]+)\"([^)]*)\)", source, re.MULTILINE
+        ):
+            table = "words" if kind == "Words" else "linear" if "linear=True" in rest else "gates"
+            read |= {(table, part, used) for used in re.findall(rf"(?<![\w.]){name}\.(\w+)", source)}
+    known = rules.known()
+    there = {("gates", part, name) for part, gates in known.gates.items() for name in gates if name != "linear"}
+    there |= {("linear", part, name) for part, gates in known.gates.items() for name in gates.get("linear", ())}
+    there |= {("words", part, name) for part, lists in known.words.items() for name in lists}
+    by_name = {("gates", "secret_files", "path")} | {one for one in there if one[1] in {"marks", "kingfisher.keywords"}}
+    assert read - there == set()
+    assert there - read - by_name == set()
+
+
+def test_every_mark_starts_a_detector() -> None:
+    """The words of `marks` are looked for in every text; a detector takes them by name."""
+    engine = Path(rules.__file__).parent
+    sources = "\n".join(path.read_text("utf-8") for path in engine.rglob("*.py"))
+    assert [name for name in rules.known().words["marks"] if f'marks.get("{name}"' not in sources] == []
+
+
+def test_the_cache_is_private_and_whole(tmp_path: Path) -> None:
+    """Readable for its owner alone; one that others may write, a link, and one without rules are none."""
+    exported = kingfisher.export(tmp_path)
+    assert len(exported) > FEWEST_EXPORTED
+    (file,) = tmp_path.glob("redaction-rules-*.json")
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert kingfisher.load(tmp_path) == exported
+    whole = file.read_bytes()
+    file.chmod(0o666)
+    assert kingfisher.load(tmp_path) is None
+    file.chmod(0o600)
+    for wrong in (b"[]", b"{}", b'{"known":{"rules":[],"gates":{},"words":{},"model":{}},"exported":[]}', whole[:-9]):
+        file.write_bytes(wrong)
+        assert kingfisher.load(tmp_path) is None
+    other = tmp_path / "other.json"
+    other.write_bytes(whole)
+    file.unlink()
+    file.symlink_to(other)
+    assert kingfisher.load(tmp_path) is None
+
+
+def test_rules_work_where_no_cache_can_be_written(tmp_path: Path) -> None:
+    """A folder that is a file: each start exports anew."""
+    blocked = tmp_path / "state"
+    blocked.write_text("")
+    redactor = Redactor(cache_dir=blocked / "below")
+    value = drawn("p8e-<<lower 32>>")
+    assert redactor.text(f"see {value} now") == "see [REDACTED:adobe-client-secret] now"
