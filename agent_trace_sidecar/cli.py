@@ -42,7 +42,7 @@ COMMANDS = {
     "blame": "Show who wrote each line of a file.",
     "export": "Print stored records as Agent Trace JSON lines.",
     "dead-letters": "List events that could not be stored, or retry them.",
-    "backfill": "Store sessions from before the plugin, out of OpenCode's own database.",
+    "backfill": "Store sessions that were not recorded, from OpenCode's own database.",
     "reconcile": "Compare OpenCode's own store with what is recorded. Exits 1 if something is missing.",
     "import": "Store Agent Trace files of other tools, for blame and stats.",
     "stats": "Summarise AI-written lines: written, surviving, changed, lost, cost.",

@@ -112,9 +112,17 @@ function stateFolder() {
   return path.resolve("/", AGENT_TRACE_STATE_DIR?.trim() || path.join(base, PROGRAM));
 }
 
-/** How to start the sidecar that `init` was run from, for when none is on PATH. */
+/** How to start the sidecar that `init` was run from, for when none is on PATH; only from a file that is our user's. */
 function installed() {
-  return quietly(() => JSON.parse(fs.readFileSync(path.join(stateFolder(), "sidecar.json"), "utf8")).command);
+  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = fs.constants; // nor does a pipe of that name make OpenCode wait
+  const fd = fs.openSync(path.join(stateFolder(), "sidecar.json"), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  try {
+    const { uid, mode, size } = fs.fstatSync(fd);
+    const isOurs = uid === process.getuid() && (mode & 0o170022) === fs.constants.S_IFREG;
+    return isOurs && size < 65_536 ? JSON.parse(fs.readFileSync(fd, "utf8")).command : undefined;
+  } finally {
+    fs.closeSync(fd);
+  }
 }
 
 /** `uvx` fetches a program by its name: only when it is named as the command, and then of this very version. */

@@ -1,9 +1,9 @@
 """`stats`: what became of the lines that the AI wrote in a repository, and what they cost.
 
-Written is what the recorded ranges say. Living is what `blame` finds of it now, or at a revision; a line counts once,
-however often it was copied. What is neither living nor changed is lost: deleted or rewritten by somebody, the AI
-included. Tokens and cost are those of the sessions that wrote here (view `agent_trace_steps`), so they stand beside
-models, sessions and days only.
+Written is what the recorded ranges say, without lines that others had or of which only white space changed. Living is
+what `blame` finds of it now, or at a revision; a line counts once, however often it was copied. What is neither living
+nor changed is lost: deleted or rewritten by somebody, the AI included. Tokens and cost are those of the sessions that
+wrote here (view `agent_trace_steps`), so they stand beside models, sessions and days only.
 """
 
 from collections import defaultdict
@@ -12,15 +12,17 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import asyncpg
 import msgspec
 
-from agent_trace_sidecar.blame.blame import Asking, Line, placed
+from agent_trace_sidecar.blame.blame import Asking, Blame, Line, placed, projects_of
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError
 
 _WRITTEN: Final = """
-SELECT model_id, session_id, path, tool, recorded_at, end_line - start_line + 1 AS lines FROM agent_trace_ranges
+SELECT record_id, model_id, session_id, path, tool, recorded_at, end_line - start_line + 1 AS lines
+FROM agent_trace_ranges
 WHERE project = ANY($1::text[]) AND contributor = 'ai' AND method <> 'fallback' AND voided_at IS NULL
 """
 _SPENT: Final = """
@@ -28,7 +30,7 @@ SELECT model_id, finished_at, coalesce(input_tokens, 0) + coalesce(output_tokens
        + coalesce(cache_read_tokens, 0) + coalesce(cache_write_tokens, 0) AS tokens, coalesce(cost, 0) AS cost
 FROM agent_trace_steps WHERE session_id = $1
 """
-_FILES: Final = "SELECT DISTINCT path FROM agent_trace_file_states WHERE project = ANY($1::text[])"
+_FILES: Final = "SELECT DISTINCT path FROM agent_trace_file_states WHERE project = ANY($1::text[]) AND path <> ''"
 _NO_COST: Final = {"path", "tool"}
 """A step's tokens belong to no file and no tool."""
 
@@ -75,16 +77,22 @@ async def stats(connection: asyncpg.Connection, paths: Sequence[Path], revision:
     checkout = await placed(connection, places[0] / "x")
     chosen = _chosen(checkout, places) if paths else None
     commit = checkout.commit(revision) if revision is not None else None
-    projects = checkout.projects()
+    projects = await projects_of(connection, checkout)
     counted = _Counted(by)
-    for row in await connection.fetch(_WRITTEN, projects):
-        if _is_chosen(row["path"], chosen):
-            counted.written(row)
+    written = [row for row in await connection.fetch(_WRITTEN, projects) if _is_chosen(row["path"], chosen)]
+    for row in written:
+        counted.written(row, row["lines"])
     asking = Asking(connection, checkout, projects, commit)
     known = {row["path"] for row in await connection.fetch(_FILES, projects)}
     files = [path for path in await _files(asking, checkout, commit, known) if _is_chosen(path, chosen)]
+    unearned: dict[tuple[UUID, str], int] = {}
     for path in files:
-        counted.lives(path, await _blamed(asking, checkout, commit, path))
+        found = await _blamed(asking, checkout, commit, path)
+        if found is not None:
+            counted.lives(path, found.lines)
+            unearned.update(found.unearned)
+    for row in written if unearned else ():
+        counted.written(row, -unearned.pop((row["record_id"], row["path"]), 0))
     if by not in _NO_COST:
         for session in sorted(counted.sessions):
             for row in await connection.fetch(_SPENT, session):
@@ -121,11 +129,9 @@ def _content(checkout: Checkout, commit: str | None, path: str) -> bytes | None:
         return None
 
 
-async def _blamed(asking: Asking, checkout: Checkout, commit: str | None, path: str) -> list[Line]:
+async def _blamed(asking: Asking, checkout: Checkout, commit: str | None, path: str) -> Blame | None:
     content = _content(checkout, commit, path)
-    if content is None or b"\0" in content:
-        return []
-    return (await asking.about(path, content)).lines
+    return None if content is None or b"\0" in content else await asking.about(path, content)
 
 
 class _Counted:
@@ -138,11 +144,10 @@ class _Counted:
         self._seen: set[tuple[object, str | None, int | None]] = set()
         self.sessions: set[str] = set()
 
-    def written(self, row: asyncpg.Record) -> None:
-        """Take in a range."""
-        self._group(row["model_id"], row["session_id"], row["path"], row["tool"], row["recorded_at"]).written += row[
-            "lines"
-        ]
+    def written(self, row: asyncpg.Record, lines: int) -> None:
+        """Take in a range with so many lines."""
+        group = self._group(row["model_id"], row["session_id"], row["path"], row["tool"], row["recorded_at"])
+        group.written += lines
         if row["session_id"]:
             self.sessions.add(row["session_id"])
 

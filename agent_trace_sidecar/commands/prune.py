@@ -65,7 +65,10 @@ WHERE s.kind = 'instance' AND (r.key = $1 OR r.value = $1)
 _QUIET: Final = "kind IN ('file', 'stdin', 'instance') AND updated_at < $1"
 _FORGET_SOURCES: Final = "DELETE FROM agent_trace_sources WHERE source_id = ANY($1) AND kind = 'instance'"
 _FORGET_WORKTREES: Final = """
-UPDATE agent_trace_sources SET repositories = repositories - $2::text[] WHERE source_id = ANY($1) AND kind = 'instance'
+UPDATE agent_trace_sources
+SET repositories = repositories - $2::text[],
+    projects = (SELECT jsonb_object_agg(key, value) FROM jsonb_each_text(projects) WHERE NOT value = ANY($2::text[]))
+WHERE source_id = ANY($1) AND kind = 'instance'
 """
 
 

@@ -15,6 +15,8 @@ from agent_trace_sidecar.opencode.events import (
     Event,
     Hello,
     MessageSeen,
+    PermissionAsked,
+    PermissionReplied,
     RevertKept,
     Seen,
     SessionSeen,
@@ -45,6 +47,10 @@ class _Revert(msgspec.Struct, gc=False):
     part_id: str | None = msgspec.field(default=None, name="partID")
 
 
+class _Source(msgspec.Struct, gc=False):
+    id: str | None = None
+
+
 class _Data(msgspec.Struct, gc=False):
     """Of all the events that are read here; no two of them use a name for different things.
 
@@ -63,6 +69,9 @@ class _Data(msgspec.Struct, gc=False):
     model: _Model | None = None
     snapshot: str | None = None
     revert: _Revert | None = None
+    request_id: str | None = msgspec.field(default=None, name="requestID")
+    reply: msgspec.Raw = EMPTY
+    source: msgspec.Raw = EMPTY
 
 
 class _Bus(msgspec.Struct, gc=False):
@@ -85,6 +94,7 @@ class _HelloInput(msgspec.Struct, gc=False):
 
 _event_input: Final = msgspec.json.Decoder(_EventInput)
 _tool_input: Final = msgspec.json.Decoder(_ToolInput)
+_source: Final = msgspec.json.Decoder(_Source)
 _hello_input: Final = msgspec.json.Decoder(_HelloInput)
 _any_object: Final = msgspec.json.Decoder(dict[str, object])
 
@@ -150,15 +160,29 @@ def _meaning(name: str, data: _Data) -> Event | None:
         return None
     if data.message_id is not None:
         return _of_message(name, data, data.session_id, data.message_id)
+    if name in {"permission.asked", "permission.replied"}:
+        return _permission(name, data, data.session_id)
+    return _of_session(name, data, data.session_id)
+
+
+def _of_session(name: str, data: _Data, session_id: str) -> Event | None:
     if name == "session.created":
-        return SessionSeen(data.session_id, data.parent_id, data.version, data.project_id)
+        return SessionSeen(session_id, data.parent_id, data.version, data.project_id)
     if name == "session.revert.committed":
-        return RevertKept(data.session_id)
+        return RevertKept(session_id)
     if name in {"session.revert.staged", "session.revert.cleared"}:
         revert = data.revert
         undone = Undone(revert.message_id, revert.part_id) if revert and revert.message_id else None
-        return SessionSeen(data.session_id, None, None, None, undone)
+        return SessionSeen(session_id, None, None, None, undone)
     return None
+
+
+def _permission(name: str, data: _Data, session_id: str) -> Event | None:
+    if name == "permission.replied":
+        reply = bytes(data.reply)
+        return PermissionReplied(session_id, data.request_id, reply != b'"reject"') if data.request_id else None
+    call_id = _source.decode(data.source).id if len(data.source) else None
+    return PermissionAsked(session_id, data.id, call_id) if data.id and call_id else None
 
 
 def _of_message(name: str, data: _Data, session_id: str, message_id: str) -> Event | None:

@@ -27,6 +27,8 @@ _DONE_BYTES: Final = 10 * 1024
 _PROJECTS_BYTES: Final = 3 * 1024
 _ENDED_BYTES: Final = 8 * 1024
 _UNDONE_BYTES: Final = 2 * 1024
+_BEGUN_BYTES: Final = 5 * 1024
+_CREATED_BYTES: Final = 3 * 1024
 
 V = TypeVar("V")
 
@@ -156,13 +158,19 @@ class _Dump(msgspec.Struct):
     projects: list[tuple[str, str]] = []
     ended: list[tuple[str, Ended]] = []
     undone: list[tuple[str, Undo]] = []
+    began_ms: int | float = 0
+    begun: list[tuple[str, int]] = []
+    created: list[tuple[str, int | float]] = []
 
 
 class Session:
     """Everything that is known of one run of the shim; several OpenCode sessions share it."""
 
     __slots__ = (
+        "began_ms",
+        "begun",
         "calls",
+        "created",
         "directory",
         "done",
         "ended",
@@ -189,10 +197,17 @@ class Session:
         self.projects: Bounded[str] = Bounded(_PROJECTS_BYTES)
         self.ended: Bounded[Ended] = Bounded(_ENDED_BYTES)
         self.undone: Bounded[Undo] = Bounded(_UNDONE_BYTES)
+        self.began_ms: int | float = 0
+        """When the run's first event fired."""
+        self.begun: Bounded[int] = Bounded(_BEGUN_BYTES)
+        """Calls that have begun and not ended, by `call_key`."""
+        self.created: Bounded[int | float] = Bounded(_CREATED_BYTES)
+        """When a session was created."""
 
     def see(self, envelope: Envelope) -> None:
         """Note what every line carries."""
         self.sequence.see(envelope.seq)
+        self.began_ms = self.began_ms or envelope.at
         if envelope.lost > self.lost:
             self.lost = min(envelope.lost, 2**63 - 1)
         if envelope.directory is not None and envelope.directory != self.directory:
@@ -285,6 +300,9 @@ class Session:
                 list(self.projects),
                 list(self.ended),
                 list(self.undone),
+                self.began_ms,
+                list(self.begun),
+                list(self.created),
             )
         )
 
@@ -300,11 +318,17 @@ class Session:
             return session
         session.sequence, session.lost = saved.sequence, saved.lost
         session.version, session.directory = saved.version, saved.directory
-        for name in ("messages", "parents", "calls", "done", "projects", "ended", "undone"):
+        session.began_ms = saved.began_ms
+        for name in ("messages", "parents", "calls", "done", "projects", "ended", "undone", "begun", "created"):
             target = getattr(session, name)
             for key, value in getattr(saved, name):
                 target.put(key, value)
         return session
+
+
+def call_key(session_id: str | None, call_id: str | None) -> str:
+    """What a call is known by while it goes on."""
+    return _key(session_id or "", call_id or "")
 
 
 def _key(*parts: str) -> str:

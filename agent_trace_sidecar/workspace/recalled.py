@@ -19,7 +19,9 @@ from agent_trace_sidecar.opencode.events import CallDone, CallFailed, CallOpened
 from agent_trace_sidecar.opencode.wire import Envelope, Observed, VcsObserved
 from agent_trace_sidecar.records.content import Content, text_lines
 from agent_trace_sidecar.records.ranges import attributed, deleted, observed
-from agent_trace_sidecar.workspace.observer import place_of, root_of, texts_of
+from agent_trace_sidecar.workspace.copies import copied, with_moves
+from agent_trace_sidecar.workspace.observer import texts_of
+from agent_trace_sidecar.workspace.places import Place, place_inside, session_root
 from agent_trace_sidecar.workspace.revision import Revisions, git_dir
 from agent_trace_sidecar.workspace.rewrites import Rewrites
 from agent_trace_sidecar.workspace.snapshot import Snapshots, TreeChange
@@ -153,7 +155,7 @@ class Recaller:
         return None
 
     def _begin(self, envelope: Envelope, began: StepBegan) -> None:
-        root, plan = root_of(envelope), self._plan.steps.get(began.message_id, StepPlan())
+        root, plan = session_root(envelope), self._plan.steps.get(began.message_id, StepPlan())
         self._contents.pop(began.session_id, None)
         self._changes.pop(began.session_id, None)
         if root is None or not began.tree:
@@ -193,7 +195,7 @@ class Recaller:
         now = self._contents.setdefault(session_id, {})
         exact = not envelope.repaired
         for edit, place, old_place in _edits(envelope, done):
-            path, old_path = place[1], old_place[1] if old_place else None
+            path, old_path = place.path, old_place.path if old_place else None
             if any(self._secret(name) for name in (path, old_path) if name):
                 continue
             left[path] -= 1
@@ -220,11 +222,15 @@ class Recaller:
         if step is None or step.message_id != ended.message_id or not changes or not may_say_more(step):
             return None
         known = [one for one in changes if not any(self._secret(name) for name in (one.path, one.old_path) if name)]
+        known = with_moves(known)
         brought = self._rewrites.brought(step, known)
+        held = self._snapshots.ids(step.root, step.tree) if self._snapshots is not None else frozenset[str]()
+        copies = copied(step, known, held, self._rewrites.versions(step, known))
         facts = Facts(
             float(envelope.at),
             stamp_ms=lambda _: None,
             brought=lambda change: brought.get(change.path, frozenset()),
+            copied=lambda change: copies.get(change.key, frozenset()),
             judge=lambda path, lines: self._judged(path, list(lines)),
             rivals=list(self._steps.rivals(step)),
         )
@@ -245,7 +251,7 @@ class Recaller:
             return True
 
     def _revision(self, envelope: Envelope) -> VcsObserved | None:
-        root = root_of(envelope)
+        root = session_root(envelope)
         head = self._log(root).at(float(envelope.at)) if root is not None else ""
         return VcsObserved("git", head) if head else None
 
@@ -293,16 +299,16 @@ class _HeadLog:
         return Heads(self.at(began_ms - 1000), "", begin, end)
 
 
-def _edits(envelope: Envelope, done: CallDone) -> Iterator[tuple[FileEdit, tuple[Path, str], tuple[Path, str] | None]]:
+def _edits(envelope: Envelope, done: CallDone) -> Iterator[tuple[FileEdit, Place, Place | None]]:
     """The edits of a call inside the worktree, with their places."""
     try:
         edits = opencode.file_edits(envelope.api, done)
     except (ValueError, RecursionError):
         return
     for edit in edits:
-        place = place_of(envelope, edit.path)
+        place = place_inside(envelope, edit.path)
         if place is not None:
-            yield edit, place, place_of(envelope, edit.old_path) if edit.old_path else None
+            yield edit, place, place_inside(envelope, edit.old_path) if edit.old_path else None
 
 
 def _before(path: str, tree: TreeChange | None) -> list[bytes] | None:

@@ -9,12 +9,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from agent_trace_sidecar.opencode.wire import FileChange, VcsObserved
+from agent_trace_sidecar.opencode.wire import FileChange, Repository, VcsObserved
+from agent_trace_sidecar.workspace.places import Place
 
 MAX_STEPS: Final = 64
 """Sessions of one OpenCode at work at the same time."""
 MAX_CALLS: Final = 512
 """Calls of one step."""
+MAX_NEIGHBOURS: Final = 32
 MAX_FOREIGN: Final = 20_000
 MAX_CONTENT_BYTES: Final = 32 * 1024 * 1024
 """Contents that are kept of the calls of all open steps; without them a step is compared less closely."""
@@ -27,6 +29,10 @@ class Edited:
     change: FileChange
     before: bytes | None = None
     after: bytes | None = None
+    file: str = ""
+    """See `Place.file`."""
+    is_own: bool = True
+    """See `Place.is_own`."""
 
 
 @dataclass(slots=True)
@@ -37,6 +43,7 @@ class Call:
     tool: str
     silent: bool
     began_ms: float
+    """When it may have begun to write: after its hook, and after a person has permitted it."""
     ended_ms: float | None = None
     asked: frozenset[str] = frozenset()
     """Files that an edit-like call was told to change, before it has told what it did."""
@@ -44,25 +51,51 @@ class Call:
     """All texts of a silent call's arguments: a name in them tells which of several calls changed a file."""
     edited: list[Edited] = field(default_factory=list)
     vcs: VcsObserved | None = None
+    named: "dict[Place, Named]" = field(default_factory=dict)
+    """Files that a silent call's arguments name, as they stood before and after it."""
+    writes: bool = True
+    """False for a command that only reads."""
+    lingers: bool = False
+    """It may go on after it has ended: a command in the background."""
+
+    hooked_ms: float = 0.0
+    """When its hook fired: what it holds of files before it is of this time or later."""
 
     def names(self, path: str) -> bool:
         """Whether the call told of this file, or of moving it away."""
-        return any(path in (one.change.path, one.change.old_path) for one in self.edited)
+        return any(path in (one.change.path, one.change.old_path) for one in self.edited if one.is_own)
+
+
+@dataclass(slots=True)
+class Named:
+    """A file that a command names; a content is None where it is not known, and empty where there is no file."""
+
+    before: bytes | None
+    after: bytes | None = None
+    changed_ns: int = 0
 
 
 @dataclass(slots=True)
 class Step:
-    """A step that has begun; `tree` is OpenCode's snapshot before it."""
+    """A step that has begun; `tree` is OpenCode's snapshot before it, empty where it took none.
+
+    A snapshot holds the files below the folder that OpenCode works in, `scope` by its path from the root.
+    """
 
     session_id: str
     message_id: str
     root: str
     tree: str
     began_ms: float
+    scope: str = ""
     calls: dict[str, Call] = field(default_factory=dict)
     foreign: set[str] = field(default_factory=set)
     """Files that calls of other sessions have changed since the step began."""
+    neighbours: list[Call] = field(default_factory=list)
+    """Calls of other sessions' steps that have ended while calls of this one were at work."""
     heads: "Heads | None" = None
+    repository: Repository | None = None
+    """What `root` is, if its name is not its real one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +130,10 @@ class Steps:
     def close(self, session_id: str) -> Step | None:
         """A step ends."""
         step = self._open.pop(session_id, None)
+        for other in self._open.values() if step else ():
+            if step and other.root == step.root and any(call.ended_ms is None for call in other.calls.values()):
+                other.neighbours += [call for call in step.calls.values() if call.edited]
+                del other.neighbours[:-MAX_NEIGHBOURS]
         for call in step.calls.values() if step else ():
             self._content_bytes -= sum(map(_size, call.edited))
         return step
@@ -117,22 +154,26 @@ class Steps:
                 one.before = one.after = None
             self._content_bytes += _size(one)
             call.edited.append(one)
-        self.claim(step, [path for one in call.edited for path in (one.change.path, one.change.old_path) if path])
+        own = [one.change for one in call.edited if one.is_own]
+        self.claim(step, [path for change in own for path in (change.path, change.old_path) if path])
 
     def overlapping(self, session_id: str | None, call: Call) -> list[Call]:
-        """Calls of the same step that were at work at the same time and may have written the same files.
+        """Calls in the same folder, of any session, that were at work meanwhile and may have written the same files.
 
         A silent call is one of them only if it names such a file: a command that runs beside an edit has its own.
         """
         step = self.of(session_id)
         names = {path.rsplit("/", 1)[-1] for path in call.asked}
-        return [
+        others = [one for at in self._open.values() if step and at.root == step.root for one in at.calls.values()]
+        others += step.neighbours if step else []
+        found = [
             other
-            for other in (step.calls.values() if step else ())
+            for other in others
             if other is not call
-            and (other.ended_ms is None or other.ended_ms >= call.began_ms)
+            and (other.ended_ms is None or other.ended_ms >= call.hooked_ms)
             and (not call.asked.isdisjoint(other.asked) or any(name in other.command for name in names))
         ]
+        return sorted(found, key=lambda other: other.ended_ms or 0.0)
 
     def claim(self, step: Step, paths: Iterable[str]) -> None:
         """These files are this session's work: the open steps of the others leave them alone."""

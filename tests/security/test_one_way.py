@@ -36,6 +36,8 @@ ALLOWED = {
     # our own names of methods
     ("workspace/observer.py", "open"): "a step is opened",
     ("redaction/prescan.py", "which"): "a function of its own",
+    ("workspace/recalled.py", "open"): "as above; a call begins",
+    ("opencode/store.py", "sqlite3"): "the names of errors and rows; `limits.sqlite` connects",
     ("workspace/checkout.py", "subprocess"): "the type of what `processes.piped` returns",
     # what we carry ourselves
     ("commands/init.py", "read_text"): "the shim in this installation",

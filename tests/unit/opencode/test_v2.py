@@ -72,7 +72,13 @@ def ranges(built: list[Built]) -> list[dict[str, Any]]:
     """The ranges, likewise, under the tool's name in OpenCode 2."""
     rows: list[RangeRow] = [row for each in built for row in each.ranges]
     return [
-        {**row._asdict(), "record_id": None, "recorded_at": None, "tool": TOOLS.get(str(row.tool), row.tool)}
+        {
+            **row._asdict(),
+            "source_id": None,
+            "record_id": None,
+            "recorded_at": None,
+            "tool": TOOLS.get(str(row.tool), row.tool),
+        }
         for row in rows
     ]
 
