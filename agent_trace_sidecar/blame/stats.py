@@ -2,8 +2,9 @@
 
 Written is what the recorded ranges say, without lines that others had or of which only white space changed. Living is
 what `blame` finds of it now, or at a revision; a line counts once, however often it was copied. What is neither living
-nor changed is lost: deleted or rewritten by somebody, the AI included. Tokens and cost are those of the sessions that
-wrote here (view `agent_trace_steps`), so they stand beside models, sessions and days only.
+nor changed is lost: deleted or rewritten by somebody, the AI included. Tokens and cost are those of all sessions that
+worked in the repository (view `agent_trace_steps`), or, where paths are chosen, of those that wrote there. They stand
+beside models, sessions and days only.
 """
 
 from collections import defaultdict
@@ -27,9 +28,17 @@ WHERE project = ANY($1::text[]) AND contributor = 'ai' AND method <> 'fallback' 
 """
 _SPENT: Final = """
 SELECT model_id, finished_at, coalesce(input_tokens, 0) + coalesce(output_tokens, 0) + coalesce(reasoning_tokens, 0)
-       + coalesce(cache_read_tokens, 0) + coalesce(cache_write_tokens, 0) AS tokens, coalesce(cost, 0) AS cost
+       + coalesce(cache_read_tokens, 0) + coalesce(cache_write_tokens, 0) AS tokens, cost
 FROM agent_trace_steps WHERE session_id = $1
 """
+_SESSIONS: Final = """
+SELECT session_id FROM agent_trace_sessions
+WHERE worktree = $2 OR worktree IN (
+    SELECT worktree FROM agent_trace_file_states WHERE project = ANY($1::text[])
+    UNION SELECT worktree FROM agent_trace_ranges WHERE project = ANY($1::text[]) AND worktree IS NOT NULL
+)
+"""
+"""Those that worked in the repository, whether they wrote a line or not: what they cost is part of the answer."""
 _FILES: Final = "SELECT DISTINCT path FROM agent_trace_file_states WHERE project = ANY($1::text[]) AND path <> ''"
 _NO_COST: Final = {"path", "tool"}
 """A step's tokens belong to no file and no tool."""
@@ -94,6 +103,9 @@ async def stats(connection: asyncpg.Connection, paths: Sequence[Path], revision:
     for row in written if unearned else ():
         counted.written(row, -unearned.pop((row["record_id"], row["path"]), 0))
     if by not in _NO_COST:
+        if chosen is None:
+            sessions = await connection.fetch(_SESSIONS, projects, str(checkout.root))
+            counted.sessions |= {row["session_id"] for row in sessions}
         for session in sorted(counted.sessions):
             for row in await connection.fetch(_SPENT, session):
                 counted.spent(session, row)
@@ -169,7 +181,8 @@ class _Counted:
         """Take in a request to a model."""
         group = self._group(row["model_id"], session, None, None, row["finished_at"])
         group.tokens = (group.tokens or 0) + int(row["tokens"])
-        group.cost = float(Decimal(str(group.cost or 0)) + row["cost"])
+        if row["cost"] is not None:
+            group.cost = float(Decimal(str(group.cost or 0)) + row["cost"])
 
     def result(self, commit: str | None, files: int) -> Stats:
         """All of it."""
@@ -179,8 +192,9 @@ class _Counted:
             _finish(one)
             total.written, total.living = total.written + one.written, total.living + one.living
             total.changed += one.changed
+            if one.tokens is not None:
+                total.tokens = (total.tokens or 0) + one.tokens
             if one.cost is not None:
-                total.tokens = (total.tokens or 0) + (one.tokens or 0)
                 total.cost = float(Decimal(str(total.cost or 0)) + Decimal(str(one.cost)))
         _finish(total)
         authors = {name: self._authors[name] for name in ("ai", "mixed", "human", "unknown")}

@@ -88,6 +88,14 @@ class CallDone(msgspec.Struct, frozen=True, gc=False):
     metadata: msgspec.Raw
     title: str | None
     told: "Told | None" = None
+    background: str | None = None
+    """The name under which its command goes on after the call has ended."""
+
+
+class BackgroundEnded(msgspec.Struct, frozen=True, gc=False):
+    """A command that went on in the background has ended."""
+
+    name: str
 
 
 class CallFailed(msgspec.Struct, frozen=True, gc=False):
@@ -165,6 +173,7 @@ Event: TypeAlias = (
     | CallOpened
     | CallDone
     | CallFailed
+    | BackgroundEnded
     | PermissionAsked
     | PermissionReplied
     | StepBegan
@@ -184,6 +193,12 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
     event: Event | None = None
     note: str | None = None
     """Why a line that should have meant something did not."""
+    number: int | None = None
+    """The place of the event among the durable ones of its session, from 0; of OpenCode 2."""
+    skipped: int = 0
+    """Durable events of the session before this one that the shim has left out."""
+    unknown: int = 0
+    """How often the shim has seen this type of event, which it does not know; its content was not sent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -360,4 +360,12 @@ def _fields(session: StoredSession) -> dict[str, Any]:
         "title": session.title,
         "version": session.version,
         "time": {"created": session.created_ms, "updated": session.updated_ms},
+        **({"usage": _usage(session.usage)} if session.api == 2 else {}),  # noqa: PLR2004 - OpenCode 2
     }
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    """What a session has cost, in the words of `session.usage.updated`."""
+    cache = {"read": usage.cache_read, "write": usage.cache_write}
+    tokens = {"input": usage.input, "output": usage.output, "reasoning": usage.reasoning, "cache": cache}
+    return {"cost": usage.cost, "tokens": tokens}

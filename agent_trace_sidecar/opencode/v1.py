@@ -102,6 +102,7 @@ class _Properties(msgspec.Struct, gc=False):
 
 class _Bus(msgspec.Struct, gc=False):
     type: str
+    unknown: int = 0
     properties: _Properties = msgspec.field(default_factory=_Properties)
 
 
@@ -184,7 +185,12 @@ def _read(envelope: Envelope) -> Seen:
 
 
 def _bus_event(bus: _Bus) -> Seen:
-    name, properties = bus.type, bus.properties
+    if bus.unknown:
+        return Seen(bus.type, bus.properties.session_id, unknown=bus.unknown)
+    return _known_event(bus.type, bus.properties)
+
+
+def _known_event(name: str, properties: _Properties) -> Seen:
     session_id, message_id = properties.session_id, properties.message_id
     part, info = properties.part, properties.info
     if part is not None:

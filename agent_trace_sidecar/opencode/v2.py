@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from agent_trace_sidecar.opencode.events import (
+    BackgroundEnded,
     CallDone,
     CallFailed,
     CallOpened,
@@ -47,6 +48,31 @@ class _Revert(msgspec.Struct, gc=False):
     part_id: str | None = msgspec.field(default=None, name="partID")
 
 
+class _Metadata(msgspec.Struct, gc=False):
+    shell_id: str | None = msgspec.field(default=None, name="shellID")
+
+
+class _Payload(msgspec.Struct, gc=False):
+    metadata: _Metadata | None = None
+
+
+class _Item(msgspec.Struct, gc=False):
+    payload: _Payload | None = None
+
+
+class _Output(msgspec.Struct, gc=False):
+    shell_id: str | None = msgspec.field(default=None, name="shellID")
+    status: str | None = None
+
+
+class _Result(msgspec.Struct, gc=False):
+    output: msgspec.Raw = EMPTY
+
+
+class _Durable(msgspec.Struct, gc=False):
+    seq: int | None = None
+
+
 class _Source(msgspec.Struct, gc=False):
     id: str | None = None
 
@@ -69,6 +95,8 @@ class _Data(msgspec.Struct, gc=False):
     model: _Model | None = None
     snapshot: str | None = None
     revert: _Revert | None = None
+    inbox_id: str | None = msgspec.field(default=None, name="inboxID")
+    item: _Item | None = None
     request_id: str | None = msgspec.field(default=None, name="requestID")
     reply: msgspec.Raw = EMPTY
     source: msgspec.Raw = EMPTY
@@ -76,6 +104,9 @@ class _Data(msgspec.Struct, gc=False):
 
 class _Bus(msgspec.Struct, gc=False):
     type: str
+    durable: _Durable | None = None
+    skipped: int = 0
+    unknown: int = 0
     properties: _Data = msgspec.field(default_factory=_Data)
 
 
@@ -96,6 +127,8 @@ _event_input: Final = msgspec.json.Decoder(_EventInput)
 _tool_input: Final = msgspec.json.Decoder(_ToolInput)
 _source: Final = msgspec.json.Decoder(_Source)
 _hello_input: Final = msgspec.json.Decoder(_HelloInput)
+_result: Final = msgspec.json.Decoder(_Result)
+_output: Final = msgspec.json.Decoder(_Output)
 _any_object: Final = msgspec.json.Decoder(dict[str, object])
 
 
@@ -134,8 +167,11 @@ def _read(envelope: Envelope) -> Seen:
     event: Event | None = None
     if hook == "tool.execute.after" and given.tool:
         completed = given.status == "completed"
+        background = _background(given.result) if completed else None
         event = (
-            CallDone(given.tool, given.input, given.result, None) if completed else CallFailed(given.tool, given.input)
+            CallDone(given.tool, given.input, given.result, None, background=background)
+            if completed
+            else CallFailed(given.tool, given.input)
         )
     elif given.session_id and given.message_id and given.id:
         event = CallOpened(given.session_id, given.message_id, given.id)
@@ -148,14 +184,29 @@ def _bus_event(bus: _Bus) -> Seen:
     return Seen(
         name,
         data.session_id,
-        data.message_id,
+        data.message_id or data.inbox_id,
         data.id or data.call_id if is_call else None,
         data.name if is_call else None,
-        _meaning(name, data),
+        None if bus.unknown else _meaning(name, data),
+        number=bus.durable.seq if bus.durable else None,
+        skipped=max(0, bus.skipped),
+        unknown=max(0, bus.unknown),
     )
 
 
+def _background(result: msgspec.Raw) -> str | None:
+    """The shell that goes on after its call has ended."""
+    try:
+        output = _output.decode(_result.decode(result).output)
+    except (ValueError, RecursionError):
+        return None
+    return output.shell_id if output.status == "running" else None
+
+
 def _meaning(name: str, data: _Data) -> Event | None:
+    ended = _ended_shell(name, data)
+    if ended is not None:
+        return BackgroundEnded(ended)
     if data.session_id is None:
         return None
     if data.message_id is not None:
@@ -166,14 +217,21 @@ def _meaning(name: str, data: _Data) -> Event | None:
 
 
 def _of_session(name: str, data: _Data, session_id: str) -> Event | None:
-    if name == "session.created":
-        return SessionSeen(session_id, data.parent_id, data.version, data.project_id)
     if name == "session.revert.committed":
         return RevertKept(session_id)
-    if name in {"session.revert.staged", "session.revert.cleared"}:
+    if name in {"session.created", "session.updated", "session.revert.staged", "session.revert.cleared"}:
         revert = data.revert
         undone = Undone(revert.message_id, revert.part_id) if revert and revert.message_id else None
-        return SessionSeen(session_id, None, None, None, undone)
+        return SessionSeen(session_id, data.parent_id, data.version, data.project_id, undone)
+    return None
+
+
+def _ended_shell(name: str, data: _Data) -> str | None:
+    """The shell in the background that has ended: by its own event, or as the session is told of it."""
+    if name == "shell.exited":
+        return data.id
+    if name == "session.inbox.enqueued" and data.item and data.item.payload and data.item.payload.metadata:
+        return data.item.payload.metadata.shell_id
     return None
 
 

@@ -11,9 +11,11 @@ from typing import Final
 from uuid import UUID
 
 import msgspec
+from msgspec import structs
 
 from agent_trace_sidecar import opencode
 from agent_trace_sidecar.opencode.events import (
+    BackgroundEnded,
     CallDone,
     CallFailed,
     CallOpened,
@@ -37,7 +39,7 @@ from agent_trace_sidecar.records.ranges import attributed
 from agent_trace_sidecar.records.record import Call, Rows, record_id, record_rows, uncovered_row
 from agent_trace_sidecar.records.retold import is_history
 from agent_trace_sidecar.records.rows import Built, EventRow
-from agent_trace_sidecar.records.session import Ended, Message, Session, call_key
+from agent_trace_sidecar.records.session import Background, Ended, Message, Session, call_key
 from agent_trace_sidecar.records.times import MAX_AT_MS, moment
 from agent_trace_sidecar.records.trace import Vcs, model_id, relative_path
 from agent_trace_sidecar.records.undo import keep_undone, removal_voids, session_voids
@@ -114,6 +116,7 @@ class Builder:
         session = self._session(envelope.instance)
         session.see(envelope)
         seen = opencode.read(envelope)
+        session.count(seen)
         notes = [seen.note] if seen.note else []
         if envelope.observed and envelope.observed.late:
             notes.append("the repository was not observed: it did not answer in time")
@@ -177,6 +180,11 @@ class Builder:
             return
         if not (observed and observed.files) and not opencode.changes_files(envelope.api, done.tool):
             self._finish_unseen(session, envelope, done.tool, event)
+            if done.background and event.session_id and event.call_id:
+                ended = session.ended_call(event.session_id, event.message_id or "", event.call_id)
+                if ended is not None:
+                    kept = Background(ended, event.message_id)
+                    session.keep_background(event.session_id, event.call_id, kept)
             return
         message = session.messages.get(event.message_id or "") or Message()
         if not session.finish_call(event.session_id, event.message_id, event.call_id) or message.by_user:
@@ -206,7 +214,8 @@ class Builder:
     ) -> None:
         """Make the records of calls that said nothing themselves, and better those of calls that said it wrong.
 
-        They are records of the calls: their ids and times are those of the calls' own events.
+        They are records of the calls: their ids and times are those of the calls' own events. At a step's begin they
+        are of commands in the background, which were at work since the last one ended.
         """
         observed = envelope.observed or Observed()
         message_id = observed.message_id or step.message_id
@@ -214,6 +223,7 @@ class Builder:
             call, recorded = self._ended(session, envelope, (step.session_id, message_id, change.call_id), built.event)
             if call is None:
                 continue
+            _keep_background(session, step.session_id, change.call_id)
             if recorded:
                 built.refined.append((call.source_id, record_id(call.event_id), call.at))
             for rows in record_rows(replace(call, vcs=_vcs(change.vcs)), change.files):
@@ -232,7 +242,10 @@ class Builder:
     ) -> tuple[Call | None, bool]:
         """A call of a step that ends now, and whether it has a record."""
         session_id, message_id, call_id = ids
-        ended = session.ended_call(session_id, message_id, call_id)
+        background = session.background_call(session_id, call_id)
+        if background is not None and background.message_id:
+            message_id = background.message_id
+        ended = background.ended if background else session.ended_call(session_id, message_id, call_id)
         if ended is None:
             return None, False
         row = event._replace(
@@ -317,6 +330,7 @@ def _learn(session: Session, seen: Seen, root: str | None) -> str:
         case (
             CallDone()
             | CallFailed()
+            | BackgroundEnded()
             | PermissionAsked()
             | PermissionReplied()
             | StepBegan()
@@ -355,6 +369,14 @@ def _remember(session: Session, envelope: Envelope, event: EventRow, tool: str, 
         event_id, at_ms, source_id = earlier or (str(event.event_id), envelope.at, None)
         ended = Ended(event_id, at_ms, tool, recorded, source_id)
         session.end_call((event.session_id, event.message_id, event.call_id), ended)
+
+
+def _keep_background(session: Session, session_id: str, call_id: str) -> None:
+    """A command in the background has a record now, which its next one replaces."""
+    known = session.background_call(session_id, call_id)
+    if known is not None:
+        ended = structs.replace(known.ended, recorded=True)
+        session.keep_background(session_id, call_id, Background(ended, known.message_id))
 
 
 def _add(built: Built, rows: Rows) -> None:

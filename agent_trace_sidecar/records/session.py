@@ -11,6 +11,7 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
+from agent_trace_sidecar.opencode.events import Seen
 from agent_trace_sidecar.opencode.wire import Envelope
 
 STATE_VERSION: Final = 1
@@ -27,6 +28,9 @@ _DONE_BYTES: Final = 10 * 1024
 _PROJECTS_BYTES: Final = 3 * 1024
 _ENDED_BYTES: Final = 8 * 1024
 _UNDONE_BYTES: Final = 2 * 1024
+_BACKGROUND_BYTES: Final = 4 * 1024
+_STREAMS_BYTES: Final = 6 * 1024
+_UNKNOWN_BYTES: Final = 2 * 1024
 _BEGUN_BYTES: Final = 5 * 1024
 _CREATED_BYTES: Final = 3 * 1024
 
@@ -51,6 +55,38 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Its record is made already; what the step's end says replaces it."""
     source_id: str | None = None
     """The run whose record it is, if not this one."""
+
+
+class Background(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A call whose command goes on after it has ended: what its record is made of, also in later steps."""
+
+    ended: Ended
+    message_id: str | None
+
+
+class Stream(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Which of a session's durable events have come, by OpenCode's own numbers: of OpenCode 2."""
+
+    first: int
+    last: int
+    missing: int = 0
+    unexplained_usage: int = 0
+    """Reports of the session's usage since the last durable event that no step's end explains."""
+
+    def seen(self, number: int, skipped: int, *, ends_step: bool) -> "Stream":
+        """After a durable event with this number; `skipped` ones before it were left out by the shim.
+
+        What titles and compactions cost is a durable event that no plugin gets, but its report of usage is.
+        """
+        if number <= self.last:
+            return self
+        hole = max(0, number - self.last - 1 - skipped)
+        missing = self.missing + hole - min(hole, self.unexplained_usage)
+        return Stream(self.first, number, missing, -1 if ends_step else 0)
+
+    def used(self) -> "Stream":
+        """After a report of usage."""
+        return Stream(self.first, self.last, self.missing, self.unexplained_usage + 1)
 
 
 class Undo(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -161,12 +197,16 @@ class _Dump(msgspec.Struct):
     began_ms: int | float = 0
     begun: list[tuple[str, int]] = []
     created: list[tuple[str, int | float]] = []
+    background: list[tuple[str, Background]] = []
+    streams: list[tuple[str, Stream]] = []
+    unknown: list[tuple[str, int]] = []
 
 
 class Session:
     """Everything that is known of one run of the shim; several OpenCode sessions share it."""
 
     __slots__ = (
+        "background",
         "began_ms",
         "begun",
         "calls",
@@ -179,7 +219,9 @@ class Session:
         "parents",
         "projects",
         "sequence",
+        "streams",
         "undone",
+        "unknown",
         "version",
     )
 
@@ -197,6 +239,11 @@ class Session:
         self.projects: Bounded[str] = Bounded(_PROJECTS_BYTES)
         self.ended: Bounded[Ended] = Bounded(_ENDED_BYTES)
         self.undone: Bounded[Undo] = Bounded(_UNDONE_BYTES)
+        self.background: Bounded[Background] = Bounded(_BACKGROUND_BYTES)
+        self.streams: Bounded[Stream] = Bounded(_STREAMS_BYTES)
+        """By session."""
+        self.unknown: Bounded[int] = Bounded(_UNKNOWN_BYTES)
+        """Types of events that the shim does not know, and how often they came."""
         self.began_ms: int | float = 0
         """When the run's first event fired."""
         self.begun: Bounded[int] = Bounded(_BEGUN_BYTES)
@@ -267,6 +314,29 @@ class Session:
             if session == session_id and message in {message_id, ""}:
                 self.ended.drop(key)
 
+    def keep_background(self, session_id: str, call_id: str, call: Background) -> None:
+        """Remember a call beyond its step."""
+        self.background.put(_key(session_id, call_id), call)
+
+    def background_call(self, session_id: str, call_id: str) -> Background | None:
+        """A call whose command goes on, or went on, after its end."""
+        return self.background.get(_key(session_id, call_id))
+
+    def count(self, seen: Seen) -> None:
+        """Note an event's place among those of its session, and types that are not known."""
+        if seen.unknown:
+            self.unknown.put(seen.name[:100], max(seen.unknown, self.unknown.get(seen.name[:100]) or 0))
+        if seen.session_id is None:
+            return
+        stream = self.streams.get(seen.session_id)
+        if seen.number is not None and seen.number >= 0:
+            ends_step = seen.name in {"session.step.ended", "session.step.failed"}
+            first = max(0, seen.number - seen.skipped)
+            known = stream or Stream(first, first - 1)
+            self.streams.put(seen.session_id, known.seen(seen.number, seen.skipped, ends_step=ends_step))
+        elif stream is not None and seen.name == "session.usage.updated":
+            self.streams.put(seen.session_id, stream.used())
+
     def finish_call(self, session_id: str | None, message_id: str | None, call_id: str | None) -> bool:
         """Note that a call has had its outcome; False if it had it before.
 
@@ -303,6 +373,9 @@ class Session:
                 self.began_ms,
                 list(self.begun),
                 list(self.created),
+                list(self.background),
+                list(self.streams),
+                list(self.unknown),
             )
         )
 
@@ -319,11 +392,17 @@ class Session:
         session.sequence, session.lost = saved.sequence, saved.lost
         session.version, session.directory = saved.version, saved.directory
         session.began_ms = saved.began_ms
-        for name in ("messages", "parents", "calls", "done", "projects", "ended", "undone", "begun", "created"):
+        for name in _MAPS:
             target = getattr(session, name)
             for key, value in getattr(saved, name):
                 target.put(key, value)
         return session
+
+
+_MAPS: Final = (
+    "messages", "parents", "calls", "done", "projects", "ended", "undone", "begun", "created", "background",
+    "streams", "unknown",
+)  # fmt: skip
 
 
 def call_key(session_id: str | None, call_id: str | None) -> str:

@@ -20,6 +20,7 @@ import msgspec
 from agent_trace_sidecar import opencode
 from agent_trace_sidecar.limits import files
 from agent_trace_sidecar.opencode.events import (
+    BackgroundEnded,
     CallDone,
     CallFailed,
     FileEdit,
@@ -58,7 +59,14 @@ CLOCK_SLACK_NS: Final = 10_000_000
 """A file written less than this before the hook fired may as well have been written after: kernels stamp files with
 a clock that ticks every few milliseconds."""
 
-_HOOKS: Final = (b'"tool.execute.', b'"session.step.', b'"permission.', b'"session.created"')
+_HOOKS: Final = (
+    b'"tool.execute.',
+    b'"session.step.',
+    b'"permission.',
+    b'"session.created"',
+    b'"session.inbox.enqueued"',
+    b'"shell.exited"',
+)
 _PARTS: Final = (b'"status":"completed"', b'"status":"error"', b'"type":"step-', b'"type":"patch"')
 _Key = tuple[str | None, str | None]
 _NOTHING: Final = Observed()
@@ -135,9 +143,7 @@ class Observer:
             case StepBegan():
                 return self._begin(envelope, event)
             case StepEnded():
-                step = self._steps.close(event.session_id)
-                known = step is not None and step.message_id == event.message_id
-                return self._finisher.finish(self._steps, step, event.tree or "", at) if step and known else None
+                return self._end(event, at)
             case StepPatched():
                 step = self._steps.of(event.session_id)
                 if step is None or step.message_id != event.message_id or not self._steps.close(event.session_id):
@@ -145,21 +151,35 @@ class Observer:
                 return self._finisher.patched(self._steps, step, event.files, at)
             case CallDone() | CallFailed():
                 return self._ended(envelope, seen, event)
+            case BackgroundEnded(name):
+                self._steps.end_background(name, at)
             case SessionSeen(session_id, created_ms=created_ms) if created_ms is not None:
                 self._retold.created(session_id, created_ms)
-            case PermissionAsked(session_id, request_id, call_id):
-                self._asked[session_id, request_id] = call_id
-                _shorten(self._asked)
-            case PermissionReplied():
-                self._permit(envelope, event)
+            case PermissionAsked() | PermissionReplied():
+                self._permission(envelope, event)
             case _ if seen.name == "tool.execute.before" and seen.tool is not None:
                 self._remember(envelope, seen, seen.tool)
             case _:
                 pass
         return None
 
+    def _permission(self, envelope: Envelope, event: PermissionAsked | PermissionReplied) -> None:
+        if isinstance(event, PermissionReplied):
+            self._permit(envelope, event)
+            return
+        self._asked[event.session_id, event.request_id] = event.call_id
+        _shorten(self._asked)
+
+    def _end(self, event: StepEnded, at: float) -> Observed | None:
+        step = self._steps.close(event.session_id)
+        if step is None or step.message_id != event.message_id:
+            return None
+        if event.tree:
+            self._steps.remember(step, event.tree, at)
+        return self._finisher.finish(self._steps, step, event.tree or "", at)
+
     def _begin(self, envelope: Envelope, event: StepBegan) -> Observed | None:
-        """A step begins; one of the same session that had no end has its end here."""
+        """A step begins; one of the same session that had no end has its end here, and so has what lies between."""
         root = session_root(envelope)
         if root is None:
             return None
@@ -168,6 +188,9 @@ class Observer:
         saw = (
             self._finisher.finish(self._steps, last, event.tree or "", float(envelope.at)) if last and unended else None
         )
+        gap = self._steps.gap(event.session_id, event.message_id)
+        if saw is None and gap is not None and gap.root == str(root) and event.tree:
+            saw, last = self._finisher.finish(self._steps, gap, event.tree, float(envelope.at)), gap
         step = Step(event.session_id, event.message_id, str(root), event.tree or "", float(envelope.at))
         step.scope = (relative_path(".", envelope.worktree, envelope.directory) or "") if event.tree else ""
         step.repository = self._projects.repository(root)
@@ -274,6 +297,8 @@ class Observer:
             call = Call(seen.call_id or "", event.tool, silent, began, hooked_ms=began)
             self._steps.began(seen.session_id, call)
         call.ended_ms, call.vcs = float(envelope.at), self._revision(session_root(envelope))
+        if isinstance(event, CallDone) and event.background:
+            self._steps.keep_background(seen.session_id, call, event.background)
         if isinstance(event, CallFailed) or not edits:
             self._drop(key)
             self._look_again(call)

@@ -101,6 +101,7 @@ class Finisher:
         ]
         calls = allotted(step, known, self._facts(steps, step, known, finished_ms)) if known else []
         steps.claim(step, _claims(calls))
+        steps.note(calls, step)
         uncovered = tuple(self._uncovered(step, trees, named))
         return Observed(calls=tuple(_bounded(calls)), uncovered=uncovered) if calls or uncovered else None
 

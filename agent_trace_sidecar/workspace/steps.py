@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from agent_trace_sidecar.opencode.wire import FileChange, Repository, VcsObserved
+from agent_trace_sidecar.opencode.wire import CallChange, FileChange, Repository, VcsObserved
 from agent_trace_sidecar.workspace.places import Place
 
 MAX_STEPS: Final = 64
@@ -18,6 +18,8 @@ MAX_CALLS: Final = 512
 """Calls of one step."""
 MAX_NEIGHBOURS: Final = 32
 MAX_FOREIGN: Final = 20_000
+MAX_BACKGROUND: Final = 64
+"""Commands at work in the background at the same time."""
 MAX_CONTENT_BYTES: Final = 32 * 1024 * 1024
 """Contents that are kept of the calls of all open steps; without them a step is compared less closely."""
 
@@ -51,6 +53,8 @@ class Call:
     """All texts of a silent call's arguments: a name in them tells which of several calls changed a file."""
     edited: list[Edited] = field(default_factory=list)
     vcs: VcsObserved | None = None
+    background: str | None = None
+    """The name under which its command goes on after the call has ended; `ended_ms` is then the command's."""
     named: "dict[Place, Named]" = field(default_factory=dict)
     """Files that a silent call's arguments name, as they stood before and after it."""
     writes: bool = True
@@ -99,6 +103,15 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class _Last:
+    """A step that has ended while a command in the background goes on."""
+
+    step: Step
+    tree: str
+    at_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class Heads:
     """Where the repository stood when the step began: what git itself has written since can be told by it."""
 
@@ -115,11 +128,20 @@ class Steps:
     def __init__(self) -> None:
         self._open: OrderedDict[str, Step] = OrderedDict()
         self._content_bytes = 0
+        self._background: OrderedDict[str, tuple[str, Call]] = OrderedDict()
+        """Commands at work between steps: their sessions and calls, by name."""
+        self._ended: OrderedDict[str, _Last] = OrderedDict()
+        """Where the last step of each session with such commands ended."""
 
     def open(self, step: Step) -> None:
         """A step begins; one of the same session that never ended is forgotten."""
         self.close(step.session_id)
         self._open[step.session_id] = step
+        for name, (session_id, call) in list(self._background.items()):
+            if session_id == step.session_id and call.ended_ms is None:
+                step.calls[call.call_id] = call
+            elif session_id == step.session_id:
+                del self._background[name]
         while len(self._open) > MAX_STEPS:
             self.close(next(iter(self._open)))
 
@@ -137,6 +159,43 @@ class Steps:
         for call in step.calls.values() if step else ():
             self._content_bytes -= sum(map(_size, call.edited))
         return step
+
+    def keep_background(self, session_id: str | None, call: Call, name: str) -> None:
+        """A call has ended, and its command goes on."""
+        call.background, call.ended_ms = name, None
+        self._background[name] = (session_id or "", call)
+        while len(self._background) > MAX_BACKGROUND:
+            self._background.popitem(last=False)
+
+    def end_background(self, name: str, at_ms: float) -> None:
+        """A command that went on has ended."""
+        if name in self._background:
+            self._background[name][1].ended_ms = at_ms
+
+    def remember(self, step: Step, tree: str, at_ms: float) -> None:
+        """A step has ended with this tree: commands that go on may change files until the next one begins."""
+        self._ended.pop(step.session_id, None)
+        if any(session_id == step.session_id for session_id, _ in self._background.values()):
+            self._ended[step.session_id] = _Last(step, tree, at_ms)
+        while len(self._ended) > MAX_STEPS:
+            self._ended.popitem(last=False)
+
+    def gap(self, session_id: str, message_id: str) -> Step | None:
+        """What lies between the last step of a session and its next, if a command was at work meanwhile."""
+        last = self._ended.pop(session_id, None)
+        calls = {call.call_id: call for own, call in self._background.values() if own == session_id}
+        if last is None or not calls:
+            return None
+        gap = Step(session_id, message_id, last.step.root, last.tree, last.at_ms, calls=calls)
+        gap.scope, gap.repository, gap.heads = last.step.scope, last.step.repository, last.step.heads
+        return gap
+
+    def note(self, changes: Iterable[CallChange], step: Step) -> None:
+        """What was found of commands in the background stays theirs: their next records say it once more."""
+        for change in changes:
+            call = step.calls.get(change.call_id)
+            if call is not None and call.background:
+                call.edited = [Edited(one) for one in change.files]
 
     def began(self, session_id: str | None, call: Call) -> None:
         """A call begins."""
