@@ -105,6 +105,9 @@ def _runs(view: View, places: list[int]) -> Iterator[tuple[int, int]]:
 
 def _windows(text: bytes, places: list[int]) -> Iterator[tuple[int, int]]:
     """The stretches in which a value can begin, merged and in order: behind the places, and all of a short string."""
+    if all(len(string) <= LONGEST_NOTE for string in text.split(BREAK)):
+        yield 0, len(text)
+        return
     stretches = [(place, place + FARTHEST) for place in places]
     low = 0
     while low < len(text):
