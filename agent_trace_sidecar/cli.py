@@ -39,10 +39,13 @@ COMMANDS = {
     "prune": "Delete old rows, or the rows of a session, a repository or a user.",
     "redact": "Mask stored rows again after the rules have improved.",
     "status": "Show recording health. Exits 1 if unhealthy.",
+    "sessions": "List recorded sessions: title, time, model, calls, lines, cost.",
+    "usage": "Add up tokens and cost by day, model, repository, user, session or tool.",
+    "watch": "Show what is being recorded, as it is stored. Ctrl-C ends it.",
     "blame": "Show who wrote each line of a file.",
     "export": "Print stored records as Agent Trace JSON lines.",
     "dead-letters": "List events that could not be stored, or retry them.",
-    "backfill": "Store sessions from before the plugin, out of OpenCode's own database.",
+    "backfill": "Store sessions that were not recorded, from OpenCode's own database.",
     "reconcile": "Compare OpenCode's own store with what is recorded. Exits 1 if something is missing.",
     "import": "Store Agent Trace files of other tools, for blame and stats.",
     "stats": "Summarise AI-written lines: written, surviving, changed, lost, cost.",
@@ -64,6 +67,11 @@ def main(argv: "Sequence[str] | None" = None) -> int:
     """Run one command and return its exit code."""
     _guard_standard_descriptors()
     words = list(sys.argv[1:] if argv is None else argv)
+    if not words:
+        _parser(()).print_help()
+        return UsageError.code
+    if not words[0].startswith("-") and words[0] not in COMMANDS:
+        return _fail(_unknown(words[0]), UsageError.code)
     rest = words[1:] if words[:1] == ["psql"] else []  # psql's own options are not ours to understand
     given = _parser(words[:1]).parse_args(words[: len(words) - len(rest)])
     given.rest, given.whole_parser = rest, whole_parser
@@ -109,6 +117,14 @@ def _parser(called: "Sequence[str]") -> argparse.ArgumentParser:
         if name in called:
             _command(name).arguments(sub)
     return parser
+
+
+def _unknown(word: str) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - only a mistake needs it
+
+    found = get_close_matches(word, list(COMMANDS), 1)
+    meant = f" Did you mean {found[0]}?" if found else ""
+    return f"{word!r} is not a command.{meant} `{PROGRAM} --help` lists all."
 
 
 def _command(name: str) -> "Command":

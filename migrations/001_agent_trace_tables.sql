@@ -195,7 +195,8 @@ CREATE TABLE IF NOT EXISTS agent_trace_sources (
     updated_at timestamptz NOT NULL,
     container text,
     os_user text,
-    repositories jsonb
+    repositories jsonb,
+    projects jsonb
 );
 COMMENT ON TABLE agent_trace_sources IS
     'logs and how far each is stored, runs of OpenCode and what is known of them, and progress of long commands';
@@ -212,6 +213,8 @@ COMMENT ON COLUMN agent_trace_sources.container IS 'the container''s id, or the 
 COMMENT ON COLUMN agent_trace_sources.os_user IS 'the user of the operating system who recorded';
 COMMENT ON COLUMN agent_trace_sources.repositories IS
     'for each worktree the URL of its git remote without credentials, or null';
+COMMENT ON COLUMN agent_trace_sources.projects IS
+    'for each project that files were recorded under, and each that its worktree became, the worktree';
 
 -- A position may hold another line later, when a file was replaced or a disk has lost a part of a spool.
 CREATE TABLE IF NOT EXISTS agent_trace_dead_letters (

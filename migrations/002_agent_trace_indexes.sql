@@ -34,6 +34,9 @@ CREATE INDEX IF NOT EXISTS agent_trace_file_states_path ON agent_trace_file_stat
 -- Where in this project was this line written?
 CREATE INDEX IF NOT EXISTS agent_trace_file_states_keys ON agent_trace_file_states USING gin (line_keys);
 
+-- What else is this repository called?
+CREATE INDEX IF NOT EXISTS agent_trace_sources_projects ON agent_trace_sources USING gin (projects);
+
 -- What could not be stored lately?
 CREATE INDEX IF NOT EXISTS agent_trace_dead_letters_seen ON agent_trace_dead_letters (seen_at);
 

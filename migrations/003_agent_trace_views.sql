@@ -40,15 +40,32 @@ $$;
 COMMENT ON FUNCTION agent_trace_prompt(jsonb) IS 'the text of a message''s parts that a person has written';
 
 CREATE OR REPLACE VIEW agent_trace_prompts AS
-SELECT e.session_id, e.message_id, e.occurred_at AS asked_at,
-       agent_trace_prompt(e.payload #> '{output,parts}') AS prompt
-FROM agent_trace_events e
-WHERE e.event_name = 'chat.message' AND e.message_id IS NOT NULL;
+SELECT session_id, message_id, min(asked_at) AS asked_at,
+       coalesce(max(prompt) FILTER (WHERE part_id IS NULL),
+                string_agg(prompt, E'\n' ORDER BY part_id) FILTER (WHERE part_id IS NOT NULL)) AS prompt
+FROM (
+    SELECT e.session_id, e.message_id, e.occurred_at AS asked_at, NULL AS part_id,
+           agent_trace_prompt(e.payload #> '{output,parts}') AS prompt
+    FROM agent_trace_events e
+    WHERE e.event_name = 'chat.message'
+    UNION ALL
+    SELECT e.session_id, e.message_id, e.occurred_at, NULL, e.payload #>> '{input,event,properties,item,payload,text}'
+    FROM agent_trace_events e
+    WHERE e.event_name = 'session.inbox.enqueued' AND e.payload #>> '{input,event,properties,item,type}' = 'user'
+    UNION ALL
+    SELECT e.session_id, e.message_id, e.occurred_at, part.part ->> 'id', part.part ->> 'text'
+    FROM agent_trace_events e
+    CROSS JOIN LATERAL (SELECT e.payload #> '{input,event,properties,part}' AS part) part
+    WHERE e.event_name = 'message.part.updated' AND part.part ->> 'type' = 'text' AND part.part -> 'time' IS NULL
+      AND part.part ->> 'synthetic' IS DISTINCT FROM 'true'
+) asked
+WHERE message_id IS NOT NULL
+GROUP BY session_id, message_id;
 COMMENT ON VIEW agent_trace_prompts IS 'what a person, or the session that started a subagent, has asked for, masked';
 COMMENT ON COLUMN agent_trace_prompts.session_id IS 'OpenCode''s session';
 COMMENT ON COLUMN agent_trace_prompts.message_id IS 'the user''s message';
 COMMENT ON COLUMN agent_trace_prompts.asked_at IS 'when it was sent';
-COMMENT ON COLUMN agent_trace_prompts.prompt IS 'its text; null where it was no text, and for OpenCode 2';
+COMMENT ON COLUMN agent_trace_prompts.prompt IS 'its text; null where it was no text';
 
 CREATE OR REPLACE VIEW agent_trace_messages AS
 SELECT session_id, message_id, min(model_id) AS model_id, min(agent) AS agent,
@@ -191,16 +208,24 @@ CREATE OR REPLACE VIEW agent_trace_sessions AS
 SELECT s.session_id, s.parent_session_id, s.title, o.host, o.os_user, o.container, s.worktree,
        o.repositories ->> s.worktree AS repository, s.started_at, s.last_event_at, s.events, s.messages,
        coalesce(t.steps, 0) AS steps, coalesce(c.calls, 0) AS calls, coalesce(c.failed, 0) AS failed_calls,
-       t.input_tokens, t.output_tokens, t.reasoning_tokens, t.cache_read_tokens, t.cache_write_tokens, t.cost,
+       greatest(t.input_tokens, agent_trace_number(s.used #> '{tokens,input}')) AS input_tokens,
+       greatest(t.output_tokens, agent_trace_number(s.used #> '{tokens,output}')) AS output_tokens,
+       greatest(t.reasoning_tokens, agent_trace_number(s.used #> '{tokens,reasoning}')) AS reasoning_tokens,
+       greatest(t.cache_read_tokens, agent_trace_number(s.used #> '{tokens,cache,read}')) AS cache_read_tokens,
+       greatest(t.cache_write_tokens, agent_trace_number(s.used #> '{tokens,cache,write}')) AS cache_write_tokens,
+       greatest(t.cost, nullif(agent_trace_number(s.used -> 'cost'), 0)) AS cost,
        coalesce(r.records, 0) AS records, coalesce(r.files, 0) AS files, coalesce(r.ai_lines, 0) AS ai_lines,
        s.source_id, coalesce(t.unpriced_steps, 0) AS unpriced_steps
 FROM (
     SELECT e.session_id,
-           max(p.properties #>> '{info,parentID}') FILTER (WHERE e.event_name = 'session.created') AS parent_session_id,
+           max(coalesce(p.properties #>> '{info,parentID}', p.properties ->> 'parentID'))
+               FILTER (WHERE e.event_name IN ('session.created', 'session.updated')) AS parent_session_id,
            (max(ARRAY[t.at, coalesce(p.properties #>> '{info,title}', p.properties ->> 'title')])
                FILTER (WHERE e.event_name IN ('session.created', 'session.updated', 'session.renamed')))[2] AS title,
            (min(ARRAY[t.at, e.source_id::text]))[2]::uuid AS source_id,
            (min(ARRAY[t.at, e.payload ->> 'worktree']))[2] AS worktree,
+           -- OpenCode 2 reports what a session has cost so far, with titles and compactions.
+           (max(ARRAY[t.at, p.properties::text]) FILTER (WHERE e.event_name = 'session.usage.updated'))[2]::jsonb AS used,
            min(e.occurred_at) AS started_at, max(e.occurred_at) AS last_event_at, count(*) AS events,
            count(DISTINCT e.message_id) AS messages
     FROM agent_trace_events e
@@ -242,12 +267,13 @@ COMMENT ON COLUMN agent_trace_sessions.messages IS 'messages, also those that a 
 COMMENT ON COLUMN agent_trace_sessions.steps IS 'requests to a model, without those that a fork copied';
 COMMENT ON COLUMN agent_trace_sessions.calls IS 'tool calls that have ended, without those that a fork copied';
 COMMENT ON COLUMN agent_trace_sessions.failed_calls IS 'of these, calls that failed';
-COMMENT ON COLUMN agent_trace_sessions.input_tokens IS 'sum over its steps';
-COMMENT ON COLUMN agent_trace_sessions.output_tokens IS 'sum over its steps';
-COMMENT ON COLUMN agent_trace_sessions.reasoning_tokens IS 'sum over its steps';
-COMMENT ON COLUMN agent_trace_sessions.cache_read_tokens IS 'sum over its steps';
-COMMENT ON COLUMN agent_trace_sessions.cache_write_tokens IS 'sum over its steps';
-COMMENT ON COLUMN agent_trace_sessions.cost IS 'US dollars, sum over its priced steps; null where none has a price';
+COMMENT ON COLUMN agent_trace_sessions.input_tokens IS 'sum over its steps; of OpenCode 2 with titles and compactions';
+COMMENT ON COLUMN agent_trace_sessions.output_tokens IS 'sum over its steps; of OpenCode 2 with titles and compactions';
+COMMENT ON COLUMN agent_trace_sessions.reasoning_tokens IS 'sum over its steps; of OpenCode 2 with titles and compactions';
+COMMENT ON COLUMN agent_trace_sessions.cache_read_tokens IS 'sum over its steps; of OpenCode 2 with titles and compactions';
+COMMENT ON COLUMN agent_trace_sessions.cache_write_tokens IS 'sum over its steps; of OpenCode 2 with titles and compactions';
+COMMENT ON COLUMN agent_trace_sessions.cost IS
+    'US dollars, sum over its priced steps, of OpenCode 2 with titles and compactions; null where none has a price';
 COMMENT ON COLUMN agent_trace_sessions.records IS 'Agent Trace records whose lines count';
 COMMENT ON COLUMN agent_trace_sessions.files IS 'files with lines that count';
 COMMENT ON COLUMN agent_trace_sessions.ai_lines IS 'lines written by the AI, each as often as it was written';

@@ -53,14 +53,33 @@ const FORWARDED = new Map(
 // OpenCode 2 names them anew. Its hooks tell of calls; only those that the provider itself runs pass no hook.
 const FORWARDED_2 = new Map(
   `session.created session.deleted session.renamed session.forked session.moved session.agent.selected
-   session.model.selected session.input.admitted session.input.promoted session.inbox.delivered session.synthetic
-   session.execution.started session.execution.succeeded session.execution.failed session.execution.interrupted
-   session.step.started session.step.ended session.step.failed session.text.ended session.reasoning.ended
-   session.tool.input.started session.shell.started session.shell.ended session.skill.activated
-   session.compaction.ended session.retry.scheduled session.revert.staged session.revert.cleared
-   session.revert.committed file.edited todo.updated vcs.branch.updated permission.asked permission.replied`
+   session.model.selected session.input.admitted session.input.promoted session.inbox.enqueued session.inbox.delivered
+   session.inbox.cancelled session.synthetic session.execution.started session.execution.succeeded
+   session.execution.failed session.execution.interrupted session.step.started session.step.ended session.step.failed
+   session.text.ended session.reasoning.ended session.tool.input.started session.shell.started session.shell.ended
+   session.skill.activated session.compaction.ended session.compaction.failed session.retry.scheduled
+   session.revert.staged session.revert.cleared session.revert.committed session.message.content.updated
+   session.metadata.updated session.usage.updated shell.created shell.exited file.edited todo.updated
+   vcs.branch.updated permission.asked permission.replied permission.rejected form.created form.replied form.cancelled`
     .split(/\s+/)
     .map((type) => [type, always]),
+);
+FORWARDED_2.set("session.tool.progress", ({ metadata }) => metadata?.shellID !== undefined);
+// What is known and left out: no news for anybody. Any other type is counted, so that a new OpenCode's are noticed.
+const LEFT_OUT = new Set(
+  `message.part.delta session.status session.diff session.text.started session.text.delta session.reasoning.started
+   session.reasoning.delta session.tool.input.ended session.tool.input.delta session.tool.called session.tool.success
+   session.tool.failed session.tool.progress session.step.streamed session.instructions.updated
+   session.inbox.delivery.changed session.compaction.started session.compaction.delta session.usage.recorded
+   agent.updated catalog.updated command.updated config.updated file.watcher.updated global.disposed
+   installation.updated installation.update-available integration.updated location.shutdown lsp.updated
+   lsp.client.diagnostics
+   mcp.browser.open.failed mcp.prompts.changed mcp.resources.changed mcp.status.changed mcp.tools.changed model.updated
+   permission.updated plugin.added plugin.updated project.directories.updated project.updated provider.updated
+   pty.created pty.deleted pty.exited pty.updated question.asked question.rejected question.replied reference.updated
+   server.connected server.heartbeat server.instance.disposed skill.updated tui.command.execute tui.prompt.append
+   tui.session.select tui.toast.show websearch.updated workspace.failed workspace.ready workspace.status
+   worktree.failed worktree.ready`.split(/\s+/),
 );
 for (const end of ["called", "success", "failed"]) FORWARDED_2.set(`session.tool.${end}`, (data) => data.executed);
 FORWARDED.set("message.part.updated", ({ part }) => Object.hasOwn(PARTS, part.type) && PARTS[part.type](part));
@@ -112,9 +131,17 @@ function stateFolder() {
   return path.resolve("/", AGENT_TRACE_STATE_DIR?.trim() || path.join(base, PROGRAM));
 }
 
-/** How to start the sidecar that `init` was run from, for when none is on PATH. */
+/** How to start the sidecar that `init` was run from, for when none is on PATH; only from a file that is our user's. */
 function installed() {
-  return quietly(() => JSON.parse(fs.readFileSync(path.join(stateFolder(), "sidecar.json"), "utf8")).command);
+  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = fs.constants; // nor does a pipe of that name make OpenCode wait
+  const fd = fs.openSync(path.join(stateFolder(), "sidecar.json"), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  try {
+    const { uid, mode, size } = fs.fstatSync(fd);
+    const isOurs = uid === process.getuid() && (mode & 0o170022) === fs.constants.S_IFREG;
+    return isOurs && size < 65_536 ? JSON.parse(fs.readFileSync(fd, "utf8")).command : undefined;
+  } finally {
+    fs.closeSync(fd);
+  }
 }
 
 /** `uvx` fetches a program by its name: only when it is named as the command, and then of this very version. */
@@ -529,6 +556,17 @@ function packagedVersion() {
   return name.startsWith("opencode-") ? version : undefined;
 }
 
+const STRANGERS_MAX = 100;
+/** How often a type in neither table has come: said the first time, and whenever it has doubled. */
+const strangers = new Map();
+function stranger(type) {
+  if (typeof type !== "string" || LEFT_OUT.has(type) || type.startsWith("session.next.")) return undefined;
+  if (strangers.size >= STRANGERS_MAX && !strangers.has(type)) return undefined;
+  const count = (strangers.get(type) ?? 0) + 1;
+  strangers.set(type, count);
+  return (count & (count - 1)) === 0 ? { type: type.slice(0, 100), unknown: count } : undefined;
+}
+
 /** Takes a directory for this copy: how to send its lines, and how to give it back. Nothing if another copy has it. */
 function enter({ directory, worktree, project }, api, option, speak) {
   if ((shared.owners.get(directory) ?? thisCopy) !== thisCopy) return undefined;
@@ -582,7 +620,10 @@ function open({ client, project, directory, worktree }, option) {
   else hello();
   return {
     event: (input) => {
-      if (quietly(() => FORWARDED.get(input.event.type)?.(input.event.properties))) send("event", input);
+      const wants = quietly(() => FORWARDED.get(input.event.type));
+      const unknown = wants ? undefined : quietly(() => stranger(input.event.type));
+      if (unknown) send("event", { event: unknown });
+      else if (wants && quietly(() => wants(input.event.properties))) send("event", input);
     },
     "tool.execute.before": forward("tool.execute.before"),
     "tool.execute.after": forward("tool.execute.after"),
@@ -612,8 +653,45 @@ async function open2(ctx) {
     return ours;
   };
   const readable = (error) => ({ ...error, message: error.message }); // an Error's message is lost in JSON otherwise
+  // A session that was created before this plugin was up is asked for; OpenCode tells of it no second time.
+  const begun = new Set();
+  const introduce = (id) => {
+    if (!id || begun.has(id)) return;
+    begun.add(id);
+    const asked = quietly(() => ctx.session.get({ sessionID: id }));
+    const tell = (answer) => {
+      const info = answer?.data ?? answer;
+      const type = info?.time?.created >= performance.timeOrigin - 1000 ? "session.created" : "session.updated";
+      if (info?.id === id) send("event", { event: { type, asked: true, properties: { ...info, sessionID: id } } });
+    };
+    if (asked?.then) asked.then((answer) => quietly(() => tell(answer))).catch(() => {});
+  };
+  // Durable events of a session are numbered. `skipped` says how many were not sent since the last one that was.
+  const numbers = new Map();
+  const numbered = ({ durable, data }, sent) => {
+    const session = durable?.aggregateID ?? data?.sessionID;
+    if (durable === undefined) return undefined;
+    const before = numbers.get(session) ?? 0;
+    numbers.set(session, sent ? 0 : before + 1);
+    return before || undefined;
+  };
+  const forward = (event) => {
+    if (!quietly(() => isOurs(event))) return;
+    if (event.type === "session.created") begun.add(event.data?.sessionID);
+    else introduce(event.data?.sessionID);
+    const wants = FORWARDED_2.get(event.type);
+    const sent = Boolean(wants && quietly(() => wants(event.data)));
+    const skipped = quietly(() => numbered(event, sent));
+    if (sent) {
+      const { id, type, created, durable, location, data } = event;
+      send("event", { event: { id, type, created, durable, skipped, location, properties: data } });
+    } else if (!wants) {
+      const unknown = stranger(event.type);
+      if (unknown) send("event", { event: { ...unknown, properties: { sessionID: event.data?.sessionID } } });
+    }
+  };
   const hook = (name) => (event) => {
-    quietly(() => sessions.add(event.sessionID));
+    quietly(() => (sessions.add(event.sessionID), introduce(event.sessionID)));
     quietly(() => send(`tool.${name}`, event.error ? { ...event, error: readable(event.error) } : event));
   };
   const stopping = new AbortController();
@@ -621,8 +699,7 @@ async function open2(ctx) {
     while (!stopping.signal.aborted) {
       try {
         for await (const event of ctx.event.subscribe({ signal: stopping.signal })) {
-          const wanted = quietly(() => isOurs(event) && FORWARDED_2.get(event.type)?.(event.data));
-          if (wanted) send("event", { event: { id: event.id, type: event.type, properties: event.data } });
+          quietly(() => forward(event));
         }
       } catch {
         // OpenCode's server was reloaded: subscribe again

@@ -58,7 +58,7 @@ def align(old: bytes, new: bytes, is_weak: Callable[[int], bool]) -> list[Block]
         block
         for gap in gaps(blocks, *counts)
         if gap.old_start < gap.old_end and gap.new_start < gap.new_end
-        for block in _loose(old, new, gap)
+        for block in loosely(old, new, gap)
     ]
     if loose:
         blocks = _joined(sorted((*blocks, *loose)))
@@ -138,7 +138,7 @@ def _same_end(old: bytes, new: bytes, start: int) -> int:
     return size
 
 
-def _loose(old: bytes, new: bytes, gap: Gap) -> list[Block]:
+def loosely(old: bytes, new: bytes, gap: Gap) -> list[Block]:
     """Blocks of lines in a gap that are the same but for white space."""
     left = [one >> 32 for one in hashes(old, gap.old_start, gap.old_end)]
     right = [one >> 32 for one in hashes(new, gap.new_start, gap.new_end)]

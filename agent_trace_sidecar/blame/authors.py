@@ -43,7 +43,9 @@ class Human(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Nothing is known of the line, or what is known contradicts itself."""
+    """Nothing is known of the line, or what is known contradicts itself; `reason` is a key of `REASONS`."""
+
+    reason: str = "unseen"
 
 
 class Carried(NamedTuple):
@@ -56,7 +58,19 @@ class Carried(NamedTuple):
 Author: TypeAlias = Wrote | Carried | Human | Unknown
 
 HUMAN: Final = Human()
-UNKNOWN: Final = Unknown()
+GUESSED: Final = Unknown("guessed")
+HIDDEN: Final = Unknown("hidden")
+PARTIAL: Final = Unknown("partial")
+UNCOVERED: Final = Unknown("uncovered")
+UNSEEN: Final = Unknown()
+
+REASONS: Final = {
+    "guessed": "A range of method fallback covers it, which is a guess; --include-fallback believes it.",
+    "hidden": "It may hold a secret, so nothing of it was kept to know it by.",
+    "partial": "Only single lines of this file are known: its records are imported, or it was too long.",
+    "uncovered": "It appeared while a command ran that no snapshot covers.",
+    "unseen": "Nothing is recorded of this repository.",
+}
 
 
 def written(author: Author) -> Wrote | None:

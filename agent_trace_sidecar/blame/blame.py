@@ -5,8 +5,8 @@ explains are then looked for in all other files of the repository, by their hash
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol
 from uuid import UUID
@@ -15,15 +15,17 @@ import asyncpg
 import msgspec
 
 from agent_trace_sidecar.blame import store
-from agent_trace_sidecar.blame.authors import HUMAN, Author, Carried, Human, Wrote
+from agent_trace_sidecar.blame.authors import HUMAN, UNSEEN, Author, Carried, Human, Unknown, Wrote
+from agent_trace_sidecar.blame.boilerplate import is_boilerplate
+from agent_trace_sidecar.blame.evidence import Evidence, GitEvidence, common
 from agent_trace_sidecar.blame.history import History
 from agent_trace_sidecar.blame.rewrite import Kind, compare
-from agent_trace_sidecar.blame.versions import Version
 from agent_trace_sidecar.blame.weight import Weights
 from agent_trace_sidecar.records.content import text_lines
 from agent_trace_sidecar.records.fingerprints import (
     HASH_BYTES,
     KEY_TOKENS,
+    MAX_TOKENS,
     hashes_of,
     line_hashes,
     line_keys,
@@ -31,6 +33,7 @@ from agent_trace_sidecar.records.fingerprints import (
     loose_of,
 )
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, checkout_of
+from agent_trace_sidecar.workspace.identity import remote_url
 
 Contributor = Literal["ai", "human", "mixed", "unknown"]
 
@@ -72,6 +75,8 @@ class Line(msgspec.Struct, frozen=True):
     record_id: UUID | None = None
     origin_path: str | None = None
     origin_line: int | None = None
+    reason: str | None = None
+    """Why the line is unknown, see `authors.REASONS`."""
 
 
 class Blame(msgspec.Struct, frozen=True):
@@ -80,6 +85,8 @@ class Blame(msgspec.Struct, frozen=True):
     path: str
     text: list[bytes]
     lines: list[Line]
+    unearned: dict[tuple[UUID, str], int] = {}
+    """Lines in the ranges of a record and path that the record did not write, see `History.unearned`."""
 
 
 async def blame(
@@ -98,9 +105,8 @@ async def blame(
     """
     place = _true_place(file, is_there=revision is None)
     question = _question(await placed(connection, place), place, revision)
-    asking = Asking(
-        connection, question.checkout, question.projects, question.commit, include_fallback=include_fallback
-    )
+    projects = await projects_of(connection, question.checkout)
+    asking = Asking(connection, question.checkout, projects, question.commit, include_fallback=include_fallback)
     return await asking.about(question.path, question.content)
 
 
@@ -111,7 +117,6 @@ def _true_place(file: Path, *, is_there: bool) -> Path:
 
 class _Question(NamedTuple):
     checkout: Checkout
-    projects: list[str]
     commit: str | None
     path: str
     content: bytes
@@ -132,14 +137,25 @@ def _question(checkout: Checkout, place: Path, revision: str | None) -> _Questio
     try:
         commit = checkout.commit(revision) if revision is not None else None
         content = checkout.content(path, commit)
-        projects = checkout.projects()
     except CheckoutError as exc:
         raise BlameError(str(exc)) from None
     if content is None:
         raise BlameError(f"{path} does not exist" + (f" at {revision}." if revision else "."))
     if b"\0" in content[:_PROBE_BYTES]:
         raise BlameError(f"{path} is a binary file.")
-    return _Question(checkout, projects, commit, path, content)
+    return _Question(checkout, commit, path, content)
+
+
+async def projects_of(connection: asyncpg.Connection, checkout: Checkout) -> list[str]:
+    """Everything that recorded files of a checkout may be filed under.
+
+    Raises:
+        CheckoutError: git can't be run.
+    """
+    own = checkout.projects()
+    url = remote_url(checkout.root) if checkout.is_git else None
+    everywhere = url is not None and (checkout.is_shallow or not await store.is_watched(connection, own))
+    return own + await store.other_names(connection, own, url, everywhere=everywhere)
 
 
 class Contents(Protocol):
@@ -148,6 +164,10 @@ class Contents(Protocol):
     @property
     def root(self) -> Path:
         """Where the files are."""
+
+    @property
+    def checkout(self) -> Checkout:
+        """The checkout that is read."""
 
     def content(self, path: str, revision: str | None) -> bytes | None:
         """See `Checkout.content`."""
@@ -168,22 +188,26 @@ class Asking:
         self._connection, self._checkout = connection, checkout
         self._projects, self._commit = list(projects), commit
         self._include_fallback = include_fallback
+        self._git = checkout.checkout
+        self._uncovered: list[store.Uncovered] | None = None
+        self._watched = False
 
     async def about(self, path: str, content: bytes) -> Blame:
         """Say who wrote each line of a content."""
         text = text_lines(content)
         packed = line_hashes(text)
         stored = await self.changes([path])
-        version, known = self._explained(path, text, packed, stored, Weights())
-        searched = self._searched(text, packed, version.authors)
+        asked = _Asked(path, text, packed, Weights(), self._evidence({}, {}, path))
+        history, authors = self._explained(asked, stored)
+        searched = self._searched(text, packed, authors)
         found = await store.written_elsewhere(self._connection, searched, [path]) if searched else []
         if found:
-            weights = Weights()
-            _common(weights, found)
-            paths = [one.path for one in found[:_MAX_FILES]]
-            stored = await self.changes([path, *paths])
-            version, known = self._explained(path, text, packed, stored, weights)
-        return Blame(path, text, judged(text, version.authors, known=known))
+            stored = await self.changes([path, *(one.path for one in found[:_MAX_FILES])])
+            asked = asked._replace(weights=Weights(), evidence=await self._against(path, text, packed, stored))
+            self._learn_shared(asked, found)
+            history, authors = self._explained(asked, stored)
+        unearned = {key: count for key, count in history.unearned.items() if key[1] == path}
+        return Blame(path, text, judged(text, authors), unearned)
 
     async def may_hold(self, files: Iterable[tuple[str, bytes]]) -> list[str]:
         """Which files, of which nothing is recorded, may have recorded lines of others; given with their contents."""
@@ -205,18 +229,56 @@ class Asking:
 
     async def changes(self, paths: Sequence[str]) -> list[store.Stored]:
         """What was recorded of some files, and of those that they were moved from, oldest first."""
-        return await store.changes(self._connection, self._projects, paths, include_fallback=self._include_fallback)
+        if self._uncovered is None:
+            self._uncovered = await store.uncovered(self._connection, self._projects)
+            self._watched = await store.is_watched(self._connection, self._projects)
+        stored = await store.changes(self._connection, self._projects, paths, include_fallback=self._include_fallback)
+        return store.in_doubt(stored, paths[0], self._uncovered)
 
-    def _explained(
-        self, path: str, text: Sequence[bytes], packed: bytes, stored: Sequence[store.Stored], weights: Weights
-    ) -> tuple[Version, bool]:
-        """Replay the changes up to this content; the second is whether the file itself was ever seen."""
-        weights.learn_lines(hashes_of(packed), text)
-        history = History(weights, self._present(path, stored))
+    def _explained(self, asked: "_Asked", stored: Sequence[store.Stored]) -> tuple[History, list[Author]]:
+        """Replay the changes up to this content."""
+        path, packed = asked.path, asked.packed
+        asked.weights.learn_lines(hashes_of(packed), asked.text)
+        history = History(asked.weights, self._present(path, stored), asked.evidence)
         for one in stored:
             history.add(one.change)
         base = history.base_of(str(self._checkout.root), path, packed, newest=self._commit is None)
-        return history.explain(str(self._checkout.root), path, packed, base), base is not None
+        authors = history.explain(str(self._checkout.root), path, packed, base).authors
+        if base is None and not self._watched:
+            return history, [UNSEEN if isinstance(author, Human) else author for author in authors]
+        return history, list(authors)
+
+    def _evidence(self, texts: Mapping[int, bytes], revisions: Mapping[UUID, str | None], path: str) -> Evidence:
+        changed = self._changed(path) if texts and self._commit is None else None
+        return GitEvidence(self._git, texts, revisions=revisions, changed=changed)
+
+    def _changed(self, path: str) -> datetime | None:
+        try:
+            return datetime.fromtimestamp((self._checkout.root / path).stat().st_ctime, UTC)
+        except (OSError, ValueError, OverflowError):
+            return None
+
+    async def _against(
+        self, path: str, text: Sequence[bytes], packed: bytes, stored: Sequence[store.Stored]
+    ) -> Evidence:
+        """What speaks against lines that records of other files may explain."""
+        others = [one for one in stored if one.change.path != path and one.change.uncovered_at is None]
+        written = {
+            one >> 32 for other in others for span in other.change.spans for one in hashes_of(span.hashes or b"")
+        }
+        loose = [one >> 32 for one in hashes_of(packed)]
+        texts = {one: line for one, line in zip(loose, text, strict=True) if one in written and line_tokens(line)}
+        revisions = await store.revisions(self._connection, {one.record_id for one in others})
+        return self._evidence(texts, revisions, path)
+
+    def _learn_shared(self, asked: "_Asked", found: Sequence[store.Found]) -> None:
+        """What says nothing of where a line comes from: boilerplate, and what stands in many files."""
+        _common(asked.weights, found)
+        loose = [one >> 32 for one in hashes_of(asked.packed)]
+        asked.weights.shared(one for one, line in zip(loose, asked.text, strict=True) if is_boilerplate(line))
+        wanted = {loose_of(key) for one in found for key in one.keys}
+        texts = {one: line for one, line in zip(loose, asked.text, strict=True) if one in wanted}
+        asked.weights.shared(common(self._git, self._commit, texts, asked.path))
 
     def _present(self, path: str, stored: Iterable[store.Stored]) -> dict[str, frozenset[int]]:
         """What the other files hold now: a line that is still there has not moved from there."""
@@ -235,7 +297,7 @@ class Asking:
         own = b"".join(
             packed[at * HASH_BYTES : (at + 1) * HASH_BYTES]
             for at, author in enumerate(authors)
-            if not isinstance(author, Wrote | Carried) and line_tokens(text[at])[0] >= KEY_TOKENS
+            if not isinstance(author, Wrote | Carried) and len(line_tokens(text[at])) >= KEY_TOKENS
         )
         return [key for project in self._projects for key in line_keys(project, own[:_MAX_SEARCHED_BYTES], None)]
 
@@ -246,8 +308,18 @@ def _common(weights: Weights, found: Iterable[store.Found]) -> None:
     weights.common(loose for loose, count in counts.items() if count >= _MANY_FILES)
 
 
-def judged(text: Sequence[bytes], authors: Sequence[Author], *, known: bool) -> list[Line]:
-    """The answer for each line; `known` is whether the store knows the file at all."""
+class _Asked(NamedTuple):
+    """A file that is asked about, and what helps to tell."""
+
+    path: str
+    text: Sequence[bytes]
+    packed: bytes
+    weights: Weights
+    evidence: Evidence
+
+
+def judged(text: Sequence[bytes], authors: Sequence[Author]) -> list[Line]:
+    """The answer for each line."""
     lines: list[Line] = []
     at = 0
     while at < len(authors):
@@ -259,7 +331,7 @@ def judged(text: Sequence[bytes], authors: Sequence[Author], *, known: bool) -> 
             lines.extend(_replaced(author.instead_of, text[at:end], at + 1, authors))
             at = end
         else:
-            lines.append(_line(at + 1, author, known=known))
+            lines.append(_line(at + 1, author))
             at += 1
     return lines
 
@@ -268,29 +340,29 @@ def _replaced(instead_of: Sequence[Wrote], text: Sequence[bytes], first: int, au
     """New lines where recorded ones stood: a person's, unless they still have much of them."""
     here = {id(author.wrote if isinstance(author, Carried) else author) for author in authors}
     gone = [one for one in instead_of if id(one) not in here and one.tokens is not None]
-    found = compare([one.tokens or b"" for one in gone], [line_tokens(line)[1:] for line in text])
+    found = compare([one.tokens or b"" for one in gone], [line_tokens(line) for line in text])
     lines = []
     for number, one in enumerate(found, first):
         match one.kind:
-            case Kind.SAME:
+            case Kind.SAME if len(gone[one.old].tokens or b"") < MAX_TOKENS:
                 lines.append(_of(number, gone[one.old], "ai", _TRUST_WRAPPED))
-            case Kind.PARTLY:
+            case Kind.SAME | Kind.PARTLY:  # of a very long line the rest may be another
                 lines.append(_of(number, gone[one.old], "mixed", _TRUST_REWRITTEN))
             case Kind.OTHER:
                 lines.append(Line(number, "human", confidence=_CONFIDENCE_HUMAN))
     return lines
 
 
-def _line(number: int, author: Author, *, known: bool) -> Line:
+def _line(number: int, author: Author) -> Line:
     match author:
         case Wrote():
             return _of(number, author, "ai", 1.0)
         case Carried(wrote, trust):
             return _of(number, wrote, "ai", trust)
-        case Human() if known:
+        case Human():
             return Line(number, "human", confidence=_CONFIDENCE_HUMAN)
-        case _:
-            return Line(number, "unknown")
+        case Unknown(reason):
+            return Line(number, "unknown", reason=reason)
 
 
 def _of(number: int, wrote: Wrote, contributor: Contributor, trust: float) -> Line:

@@ -8,10 +8,26 @@ from elsewhere: moved, or back from another branch, a stash or another file.
 
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Final, NamedTuple
+from uuid import UUID
 
-from agent_trace_sidecar.blame.align import Gap, align, gaps, hashes
-from agent_trace_sidecar.blame.authors import HUMAN, UNKNOWN, Author, Human, Origin, Wrote, written
+from agent_trace_sidecar.blame.align import Block, Gap, align, gaps, hashes, loosely
+from agent_trace_sidecar.blame.authors import (
+    GUESSED,
+    HIDDEN,
+    HUMAN,
+    PARTIAL,
+    UNCOVERED,
+    UNSEEN,
+    Author,
+    Human,
+    Origin,
+    Unknown,
+    Wrote,
+    written,
+)
+from agent_trace_sidecar.blame.evidence import Evidence, Nothing
 from agent_trace_sidecar.blame.versions import Draft, Places, Version, carried, lost, matched_blocks, matched_in_place
 from agent_trace_sidecar.blame.weight import Weights
 from agent_trace_sidecar.records.fingerprints import HASH_BYTES, NO_HASH, hashes_of
@@ -36,6 +52,7 @@ _RETURNED: Final = 1.4
 """... when they stood somewhere else once, and stand nowhere in the file now."""
 _COPIED: Final = 3.0
 """... when they are still there too, so that they may be somebody's own."""
+_SNAPSHOT: Final = "snapshot"
 _TRUST_MOVED: Final = 0.97
 _TRUST_BACK: Final = 0.95
 _TRUST_ELSEWHERE: Final = 0.9
@@ -63,57 +80,81 @@ class Change(NamedTuple):
     before: bytes | None
     after: bytes | None
     spans: tuple[Span, ...]
+    uncovered_at: datetime | None = None
+    """Set where nothing is known but that from then on a command may have changed the file unseen."""
 
 
 class History:
     """What is known of some files; changes come in the order in which they were made."""
 
-    def __init__(self, weights: Weights, present: Mapping[str, frozenset[int]] | None = None) -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        present: Mapping[str, frozenset[int]] | None = None,
+        evidence: Evidence | None = None,
+    ) -> None:
         """Make an empty one.
 
         Args:
             weights: of lines.
             present: what other files hold now, as hashes without white space: what is there has not moved away.
+            evidence: what the repository can say against a claim.
         """
         self.weights = weights
+        self.unearned: Counter[tuple[UUID, str]] = Counter()
+        """Lines in the ranges of a record and path that it did not write: others had, or only white space changed."""
         self._present = present or {}
+        self._evidence = evidence or Nothing()
+        self._uncovered: dict[str, datetime] = {}
+        """Since when a file may have been changed unseen."""
         self.latest: dict[tuple[str, str], Version] = {}
         self._versions: list[Version] = []
-        self._exact: dict[bytes, Version] = {}
+        self._exact: dict[tuple[str, bytes], Version] = {}
         self._births: Places = {}
         self._people: dict[str, set[int]] = {}
         """The lines that people wrote, by path: they may have come back since."""
 
     def add(self, change: Change) -> None:
         """Take in a change."""
+        if change.uncovered_at is not None:
+            self._uncovered.setdefault(change.path, change.uncovered_at)
+            return
         if change.after is None:
             self._add_without_file(change)
             return
+        last = self.latest.get((change.worktree, change.path))
         before = self._before(change)
-        authors: list[Author] = [HUMAN] * (len(change.after) // HASH_BYTES)
-        guessed = [span for span in change.spans if span.excluded]
-        for span in guessed:
-            authors[span.start - 1 : span.end] = [UNKNOWN] * len(authors[span.start - 1 : span.end])
+        authors: list[Author | None] = [None] * (len(change.after) // HASH_BYTES)
+        for span in change.spans:
+            author = GUESSED if span.excluded else UNSEEN
+            authors[span.start - 1 : span.end] = [author] * len(authors[span.start - 1 : span.end])
+        stayed: dict[int, Author] = {}
         if before:
-            self._keep(before, change, authors)
-        version = Version(change.worktree, change.path, change.after, authors)
+            stayed = self._respaced(before, change, self._keep(before, change, authors))
+        settled = self._brought(change, before, authors)
+        if last is not None and last.packed != change.before:
+            stayed.update(self._told_by_others(last, change))
+        version = Version(change.worktree, change.path, change.after, settled)
         for span in change.spans:
             if not span.excluded:
-                self._write(version, span, authors)
+                self._write(version, span, settled, stayed)
         self._remember(version)
 
     def explain(self, worktree: str, path: str, packed: bytes, base: Version | None) -> Version:
         """Whose the lines of a content are that follows `base` after nobody knows what."""
-        known = self._exact.get(packed)
-        if known is not None and (known.path == path or sum(map(self.weights.of, known.hashes)) >= _COPIED):
+        known = self._exact.get((path, packed))
+        if known is not None:
             return Version(worktree, path, packed, known.authors)
         draft = Draft(path, packed, self.weights)
         if base:
             blocks = align(base.packed, packed, self.weights.is_weak)
             draft.follow(base, blocks, gaps(blocks, len(base.authors), len(draft.authors)))
+            if base.path != path:
+                draft.authors = [HUMAN if one and self._refused(one) else one for one in draft.authors]
             matched_blocks(draft, lost(base, draft.gaps), lambda _: _MOVED, _TRUST_MOVED)
         self._search(draft, base)
         theirs = self._people.setdefault(path, set())
+        self._doubt(path, base, draft)
         for gap in draft.gaps:
             _settle(base, gap, draft, theirs)
             lines = range(gap.new_start, gap.new_end)
@@ -164,17 +205,67 @@ class History:
     def _renamed(self, packed: bytes) -> Version | None:
         """The state of another file that this one must have been made from: most of both is the same."""
         near = self.nearest(packed)
-        if near is None:
+        if near is None or self._present.get(near.path):
             return None
         own = set(hashes_of(packed))
         shared = [one for one in own if one >> 32 in near.loose_set]
-        needed = _COPIED if self._present.get(near.path) else _RETURNED
-        if sum(map(self.weights.of, shared)) < needed:
+        if sum(map(self.weights.as_evidence, shared)) < _RETURNED:
             return None
         return near if len(shared) * 2 > max(len(own), len(near.loose_set)) else None
 
-    def _keep(self, before: Version, change: Change, authors: list[Author]) -> None:
-        """Give the lines outside of the ranges to whom they belonged before."""
+    def _brought(self, change: Change, before: Version | None, authors: list[Author | None]) -> list[Author]:
+        """Settle the lines that no range has and that did not stand there before: a command brought them back."""
+        if None in authors and before:
+            draft = Draft(change.path, change.after or b"", self.weights)
+            draft.authors = authors
+            self._search(draft, before)
+        return [author or HUMAN for author in authors]
+
+    def _respaced(self, before: Version, change: Change, kept: Sequence[Block]) -> dict[int, Author]:
+        """Lines of the ranges that are the lines they replace but for white space: they stay whose they were."""
+        after = change.after or b""
+        own = {at for span in change.spans if not span.excluded for at in range(span.start - 1, span.end)}
+        found: dict[int, Author] = {}
+        for gap in gaps(kept, len(before.authors), len(after) // HASH_BYTES):
+            if gap.old_start < gap.old_end and gap.new_start < gap.new_end:
+                for old, new, size in loosely(before.packed, after, gap):
+                    lines = hashes(after, new, new + size)
+                    if not all(map(self.weights.is_weak, lines)):
+                        found.update((new + at, before.authors[old + at]) for at in range(size) if new + at in own)
+        return found
+
+    def _told_by_others(self, last: Version, change: Change) -> dict[int, Author]:
+        """Lines that a snapshot has found new, and that the record of another call has had in between."""
+        after = change.after or b""
+        own = {at for one in change.spans if one.origin.method == _SNAPSHOT for at in range(one.start - 1, one.end)}
+        if not own:
+            return {}
+        mine = {span.origin.record_id for span in change.spans}
+        found: dict[int, Author] = {}
+        for old, new, size in align(last.packed, after, self.weights.is_weak):
+            for at in range(size):
+                wrote = written(last.authors[old + at])
+                if new + at in own and wrote is not None and wrote.origin.record_id not in mine:
+                    found[new + at] = last.authors[old + at]
+        return found
+
+    def _doubt(self, path: str, base: Version | None, draft: Draft) -> None:
+        """What has come while a command ran that no snapshot covers is nobody's; what git had before is a person's."""
+        reason: Unknown | None = None
+        since = self._uncovered.get(path)
+        if since is not None:
+            reason, known = UNCOVERED, self._evidence.lines_at(path, since)
+        elif base is not None and not base.is_whole:
+            reason, known = PARTIAL, frozenset[int]()
+        if reason is None:
+            return
+        for at, author in enumerate(draft.authors):
+            if author is None and draft.loose(at) not in known:
+                draft.authors[at] = reason
+
+    def _keep(self, before: Version, change: Change, authors: list[Author | None]) -> list[Block]:
+        """Give the lines outside of the ranges to whom they belonged before, and say which these are."""
+        stayed: list[Block] = []
         after = change.after or b""
         pieces, last = list[tuple[int, int]](), 0
         for span in sorted(change.spans):
@@ -192,14 +283,20 @@ class History:
                 if low < high:
                     at, origin = start + low - first, old + low - new
                     authors[at : at + high - low] = before.authors[origin : origin + high - low]
+                    stayed.append(Block(origin, at, high - low))
             first += max(0, end - start)
+        return stayed
 
-    def _write(self, version: Version, span: Span, authors: list[Author]) -> None:
-        """Give the lines of a range to its call."""
+    def _write(self, version: Version, span: Span, authors: list[Author], stayed: Mapping[int, Author]) -> None:
+        """Give the lines of a range to its call, but for those that stayed somebody's."""
         lines = range(span.start - 1, min(span.end, len(authors)))
         own = hashes(version.packed, lines.start, max(lines.start, lines.stop))
         for at, one, tokens in zip(lines, own, _padded(span.tokens, len(lines)), strict=True):
             self.weights.learn(one, tokens)
+            if at in stayed:
+                authors[at] = stayed[at]
+                self.unearned[span.origin.record_id, version.path] += 1
+                continue
             authors[at] = Wrote(span.origin, version.path, at + 1, one >> 32, tokens)
             self._born(version, at, one)
 
@@ -211,19 +308,20 @@ class History:
                 continue
             count = len(span.hashes) // len(NO_HASH)
             packed += NO_HASH + span.hashes
-            authors.append(UNKNOWN)
+            authors.append(PARTIAL)
             for at, (one, tokens) in enumerate(zip(hashes_of(span.hashes), _padded(span.tokens, count), strict=True)):
                 authors.append(Wrote(span.origin, change.path, span.start + at, one >> 32, tokens))
         if authors:
-            version = Version(change.worktree, change.path, packed, authors)
+            version = Version(change.worktree, change.path, packed, authors, is_whole=False)
             self._versions.append(version)
             for at, one in enumerate(version.hashes):
                 self._born(version, at, one)
 
     def _remember(self, version: Version) -> None:
+        self._uncovered.pop(version.path, None)
         self.latest[version.worktree, version.path] = version
         self._versions.append(version)
-        self._exact[version.packed] = version
+        self._exact[version.path, version.packed] = version
 
     def _born(self, version: Version, at: int, line_hash: int) -> None:
         """Remember where a line was written."""
@@ -250,13 +348,20 @@ class History:
             matched_in_place(draft, best, _BACK, _TRUST_BACK)
         if any(draft.loose(at) in self._births for at in draft.telling()):
             taken = draft.taken()
-            matched_blocks(draft, self._births, lambda author: self._needed(author, draft, taken), _TRUST_ELSEWHERE)
+            matched_blocks(
+                draft, self._births, lambda one: self._needed(one, draft, taken), _TRUST_ELSEWHERE, self._refused
+            )
 
     def _needed(self, author: Author, draft: Draft, taken: Container[int]) -> float:
         """The weight for a block found by a line of this author: more, if the line still stands elsewhere."""
         wrote = written(author)
         copied = wrote is not None and (id(wrote) in taken or self._stayed(wrote, draft))
         return _COPIED if copied else _RETURNED
+
+    def _refused(self, author: Author) -> bool:
+        """Whether a line can't be somewhere else because of this record: it was in the repository before."""
+        wrote = written(author)
+        return wrote is not None and self._evidence.stood(wrote)
 
     def _stayed(self, wrote: Wrote, draft: Draft) -> bool:
         """Whether a line of another file still stands there."""
@@ -282,7 +387,7 @@ def _see_blindly(base: Version, gap: Gap, draft: Draft) -> None:
         return
     for at, one, author in zip(range(gap.new_start, gap.new_end), there, base.authors[gap.old_start :], strict=False):
         if not one and draft.authors[at] is None:
-            draft.authors[at] = UNKNOWN if any(there) else carried(author, _TRUST_BLIND)
+            draft.authors[at] = HIDDEN if any(there) else carried(author, _TRUST_BLIND)
 
 
 def _instead(gone: Iterable[Author]) -> tuple[Wrote, ...]:

@@ -15,6 +15,9 @@ _PART: Final = 0.66
 _PART_WEIGHT: Final = 5
 _FIRST_WORD: Final = 128
 _MAX_CELLS: Final = 250_000
+_MAX_LONG: Final = 50_000
+"""Tokens, where there are too many for a table of all pairs."""
+_RUN: Final = 6
 
 
 class Kind(Enum):
@@ -88,8 +91,51 @@ def _with_empty(new: Sequence[bytes], found: list[Found]) -> list[Found]:
 
 
 def _common(old: bytes, new: bytes) -> dict[int, int]:
-    """The heaviest common subsequence of tokens: positions in `new` to positions in `old`."""
-    if not old or not new or len(old) * len(new) > _MAX_CELLS:
+    """A common subsequence of tokens: positions in `new` to positions in `old`; the heaviest, but for very long lines.
+
+    Equal beginnings and ends are taken as they are. What lies between them is compared as a whole where that is
+    affordable, else by its longest equal runs.
+    """
+    head = next(
+        (at for at, (one, two) in enumerate(zip(old, new, strict=False)) if one != two), min(len(old), len(new))
+    )
+    most = min(len(old), len(new)) - head
+    ends = zip(reversed(old), reversed(new), strict=False)
+    tail = next((at for at, (one, two) in enumerate(ends) if one != two or at == most), most)
+    pairs = {at: at for at in range(head)}
+    pairs.update({len(new) - at: len(old) - at for at in range(1, tail + 1)})
+    inner_old, inner_new = old[head : len(old) - tail], new[head : len(new) - tail]
+    if len(inner_old) * len(inner_new) <= _MAX_CELLS:
+        found = _heaviest(inner_old, inner_new)
+    else:
+        found = _longest_runs(inner_old, inner_new)
+    pairs.update({head + at: head + place for at, place in found.items()})
+    return pairs
+
+
+def _longest_runs(old: bytes, new: bytes) -> dict[int, int]:
+    """Runs of `_RUN` tokens and more that occur once on both sides, in order; nothing of what is too long for that."""
+    if max(len(old), len(new)) > _MAX_LONG:
+        return {}
+    seen_old, seen_new = (Counter(text[at : at + _RUN] for at in range(len(text) - _RUN + 1)) for text in (old, new))
+    where = {old[at : at + _RUN]: at for at in range(len(old) - _RUN + 1)}
+    pairs: dict[int, int] = {}
+    reached = at = 0
+    while at + _RUN <= len(new):
+        run = new[at : at + _RUN]
+        place = where.get(run, -1) if seen_new[run] == 1 == seen_old[run] else -1
+        if place < reached:
+            at += 1
+            continue
+        while at < len(new) and place < len(old) and new[at] == old[place]:
+            pairs[at] = place
+            at, place = at + 1, place + 1
+        reached = place
+    return pairs
+
+
+def _heaviest(old: bytes, new: bytes) -> dict[int, int]:
+    if not old or not new:
         return {}
     rows = [[0] * (len(new) + 1)]
     for one in reversed(old):

@@ -1,9 +1,10 @@
 """`stats`: what became of the lines that the AI wrote in a repository, and what they cost.
 
-Written is what the recorded ranges say. Living is what `blame` finds of it now, or at a revision; a line counts once,
-however often it was copied. What is neither living nor changed is lost: deleted or rewritten by somebody, the AI
-included. Tokens and cost are those of the sessions that wrote here (view `agent_trace_steps`), so they stand beside
-models, sessions and days only.
+Written is what the recorded ranges say, without lines that others had or of which only white space changed. Living is
+what `blame` finds of it now, or at a revision; a line counts once, however often it was copied. What is neither living
+nor changed is lost: deleted or rewritten by somebody, the AI included. Tokens and cost are those of all sessions that
+worked in the repository (view `agent_trace_steps`), or, where paths are chosen, of those that wrote there. They stand
+beside models, sessions and days only.
 """
 
 from collections import defaultdict
@@ -12,23 +13,33 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import asyncpg
 import msgspec
 
-from agent_trace_sidecar.blame.blame import Asking, Line, placed
+from agent_trace_sidecar.blame.blame import Asking, Blame, Line, placed, projects_of
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError
 
 _WRITTEN: Final = """
-SELECT model_id, session_id, path, tool, recorded_at, end_line - start_line + 1 AS lines FROM agent_trace_ranges
+SELECT record_id, model_id, session_id, path, tool, recorded_at, end_line - start_line + 1 AS lines
+FROM agent_trace_ranges
 WHERE project = ANY($1::text[]) AND contributor = 'ai' AND method <> 'fallback' AND voided_at IS NULL
 """
 _SPENT: Final = """
 SELECT model_id, finished_at, coalesce(input_tokens, 0) + coalesce(output_tokens, 0) + coalesce(reasoning_tokens, 0)
-       + coalesce(cache_read_tokens, 0) + coalesce(cache_write_tokens, 0) AS tokens, coalesce(cost, 0) AS cost
+       + coalesce(cache_read_tokens, 0) + coalesce(cache_write_tokens, 0) AS tokens, cost
 FROM agent_trace_steps WHERE session_id = $1
 """
-_FILES: Final = "SELECT DISTINCT path FROM agent_trace_file_states WHERE project = ANY($1::text[])"
+_SESSIONS: Final = """
+SELECT session_id FROM agent_trace_sessions
+WHERE worktree = $2 OR worktree IN (
+    SELECT worktree FROM agent_trace_file_states WHERE project = ANY($1::text[])
+    UNION SELECT worktree FROM agent_trace_ranges WHERE project = ANY($1::text[]) AND worktree IS NOT NULL
+)
+"""
+"""Those that worked in the repository, whether they wrote a line or not: what they cost is part of the answer."""
+_FILES: Final = "SELECT DISTINCT path FROM agent_trace_file_states WHERE project = ANY($1::text[]) AND path <> ''"
 _NO_COST: Final = {"path", "tool"}
 """A step's tokens belong to no file and no tool."""
 
@@ -75,17 +86,26 @@ async def stats(connection: asyncpg.Connection, paths: Sequence[Path], revision:
     checkout = await placed(connection, places[0] / "x")
     chosen = _chosen(checkout, places) if paths else None
     commit = checkout.commit(revision) if revision is not None else None
-    projects = checkout.projects()
+    projects = await projects_of(connection, checkout)
     counted = _Counted(by)
-    for row in await connection.fetch(_WRITTEN, projects):
-        if _is_chosen(row["path"], chosen):
-            counted.written(row)
+    written = [row for row in await connection.fetch(_WRITTEN, projects) if _is_chosen(row["path"], chosen)]
+    for row in written:
+        counted.written(row, row["lines"])
     asking = Asking(connection, checkout, projects, commit)
     known = {row["path"] for row in await connection.fetch(_FILES, projects)}
     files = [path for path in await _files(asking, checkout, commit, known) if _is_chosen(path, chosen)]
+    unearned: dict[tuple[UUID, str], int] = {}
     for path in files:
-        counted.lives(path, await _blamed(asking, checkout, commit, path))
+        found = await _blamed(asking, checkout, commit, path)
+        if found is not None:
+            counted.lives(path, found.lines)
+            unearned.update(found.unearned)
+    for row in written if unearned else ():
+        counted.written(row, -unearned.pop((row["record_id"], row["path"]), 0))
     if by not in _NO_COST:
+        if chosen is None:
+            sessions = await connection.fetch(_SESSIONS, projects, str(checkout.root))
+            counted.sessions |= {row["session_id"] for row in sessions}
         for session in sorted(counted.sessions):
             for row in await connection.fetch(_SPENT, session):
                 counted.spent(session, row)
@@ -121,11 +141,9 @@ def _content(checkout: Checkout, commit: str | None, path: str) -> bytes | None:
         return None
 
 
-async def _blamed(asking: Asking, checkout: Checkout, commit: str | None, path: str) -> list[Line]:
+async def _blamed(asking: Asking, checkout: Checkout, commit: str | None, path: str) -> Blame | None:
     content = _content(checkout, commit, path)
-    if content is None or b"\0" in content:
-        return []
-    return (await asking.about(path, content)).lines
+    return None if content is None or b"\0" in content else await asking.about(path, content)
 
 
 class _Counted:
@@ -138,11 +156,10 @@ class _Counted:
         self._seen: set[tuple[object, str | None, int | None]] = set()
         self.sessions: set[str] = set()
 
-    def written(self, row: asyncpg.Record) -> None:
-        """Take in a range."""
-        self._group(row["model_id"], row["session_id"], row["path"], row["tool"], row["recorded_at"]).written += row[
-            "lines"
-        ]
+    def written(self, row: asyncpg.Record, lines: int) -> None:
+        """Take in a range with so many lines."""
+        group = self._group(row["model_id"], row["session_id"], row["path"], row["tool"], row["recorded_at"])
+        group.written += lines
         if row["session_id"]:
             self.sessions.add(row["session_id"])
 
@@ -164,7 +181,8 @@ class _Counted:
         """Take in a request to a model."""
         group = self._group(row["model_id"], session, None, None, row["finished_at"])
         group.tokens = (group.tokens or 0) + int(row["tokens"])
-        group.cost = float(Decimal(str(group.cost or 0)) + row["cost"])
+        if row["cost"] is not None:
+            group.cost = float(Decimal(str(group.cost or 0)) + row["cost"])
 
     def result(self, commit: str | None, files: int) -> Stats:
         """All of it."""
@@ -174,8 +192,9 @@ class _Counted:
             _finish(one)
             total.written, total.living = total.written + one.written, total.living + one.living
             total.changed += one.changed
+            if one.tokens is not None:
+                total.tokens = (total.tokens or 0) + one.tokens
             if one.cost is not None:
-                total.tokens = (total.tokens or 0) + (one.tokens or 0)
                 total.cost = float(Decimal(str(total.cost or 0)) + Decimal(str(one.cost)))
         _finish(total)
         authors = {name: self._authors[name] for name in ("ai", "mixed", "human", "unknown")}

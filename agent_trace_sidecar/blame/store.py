@@ -1,5 +1,7 @@
 """Reads what the database knows of some files, as changes in the order in which they were made."""
 
+import re
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -11,12 +13,13 @@ import asyncpg
 from agent_trace_sidecar.blame.authors import Origin
 from agent_trace_sidecar.blame.history import Change, Span
 from agent_trace_sidecar.records.fingerprints import tokens_of
+from agent_trace_sidecar.records.record import UNCOVERED
 
 FALLBACK: Final = "fallback"
 """The method of ranges that are a guess; they count only when asked for."""
 
 _STATES: Final = """
-SELECT record_id, recorded_at, worktree, path, old_path, before_hashes, after_hashes
+SELECT record_id, recorded_at, worktree, path, old_path, kind, before_hashes, after_hashes
 FROM agent_trace_file_states WHERE project = ANY($1::text[]) AND path = ANY($2::text[])
 """
 _RANGES: Final = """
@@ -33,6 +36,27 @@ _WRITTEN: Final = """
 SELECT DISTINCT key FROM agent_trace_file_states, unnest(line_keys) AS key
 WHERE line_keys && $1::bigint[] AND key = ANY($1::bigint[])
 """
+_UNCOVERED: Final = """
+SELECT recorded_at, old_path FROM agent_trace_file_states
+WHERE project = ANY($1::text[]) AND path = '' ORDER BY recorded_at DESC LIMIT 10000
+"""
+_WORKTREES: Final = """
+SELECT DISTINCT p.value AS worktree FROM agent_trace_sources s, jsonb_each_text(s.projects) p
+WHERE s.projects ?| $1::text[] AND p.key = ANY($1::text[])
+"""
+_REPOSITORIES: Final = """
+SELECT DISTINCT r.key AS worktree, r.value AS url FROM agent_trace_sources s, jsonb_each_text(s.repositories) r
+WHERE s.kind = 'instance' AND r.value IS NOT NULL
+UNION SELECT DISTINCT p.value, '' FROM agent_trace_sources s, jsonb_each_text(s.projects) p WHERE s.kind = 'instance'
+"""
+_PROJECTS: Final = """
+SELECT DISTINCT p.key AS project FROM agent_trace_sources s, jsonb_each_text(s.projects) p
+WHERE s.kind = 'instance' AND p.value = ANY($1::text[])
+"""
+_WATCHED: Final = """
+SELECT true FROM agent_trace_file_states WHERE project = ANY($1::text[]) AND after_hashes IS NOT NULL LIMIT 1
+"""
+_REVISIONS: Final = "SELECT record_id, vcs_revision FROM agent_trace_records WHERE record_id = ANY($1::uuid[])"
 _PROJECT: Final = "SELECT project FROM agent_trace_file_states WHERE project = $1 LIMIT 1"
 _MAX_RENAMES: Final = 8
 
@@ -43,6 +67,17 @@ class Stored(NamedTuple):
     at: datetime
     record_id: UUID
     change: Change
+
+
+class Uncovered(NamedTuple):
+    """A call that may have changed any file unseen, but for those in the folder that a snapshot covers."""
+
+    at: datetime
+    covered: str | None
+
+    def reaches(self, path: str) -> bool:
+        """Whether it may have changed this file."""
+        return self.covered is None or not path.startswith(self.covered + "/")
 
 
 class Found(NamedTuple):
@@ -69,6 +104,51 @@ async def changes(
         states += fresh
         wanted = {row["old_path"] for row in fresh if row["old_path"]} - known
     return _in_order(_joined(states, ranges, include_fallback=include_fallback))
+
+
+async def other_names(
+    connection: asyncpg.Connection, projects: Sequence[str], url: str | None, *, everywhere: bool
+) -> list[str]:
+    """What else a repository was called when it was recorded: before its first commit, or where its history is whole.
+
+    Args:
+        connection: to the store.
+        projects: what it is called here.
+        url: of its remote.
+        everywhere: look for the URL too, which reads a row for each run of OpenCode.
+    """
+    worktrees = {row["worktree"] for row in await connection.fetch(_WORKTREES, projects)}
+    found = set(worktrees)
+    if url is not None and everywhere:
+        wanted = same_place(url)
+        rows = await connection.fetch(_REPOSITORIES)
+        places = {row["worktree"] for row in rows if wanted in {same_place(row["url"]), row["worktree"]}}
+        found |= places | {row["project"] for row in await connection.fetch(_PROJECTS, sorted(places | {wanted}))}
+    return sorted(found - set(projects))
+
+
+def same_place(url: str) -> str:
+    """A remote's URL without what may differ between two clones: scheme, user, port, `.git`, a slash at its end."""
+    bare = re.sub(r"^(?:[\w+.-]+://)?(?:[^/@]*@)?", "", url.strip())
+    bare = re.sub(r"^([\w.-]+):(?:\d+/)?(?!/)", r"\1/", bare)
+    return bare.rstrip("/").removesuffix(".git").rstrip("/")
+
+
+async def uncovered(connection: asyncpg.Connection, projects: Sequence[str]) -> list[Uncovered]:
+    """When calls may have changed any file of a project unseen, the youngest ones, oldest first."""
+    rows = await connection.fetch(_UNCOVERED, projects)
+    return [Uncovered(row["recorded_at"], row["old_path"]) for row in reversed(rows)]
+
+
+async def is_watched(connection: asyncpg.Connection, projects: Sequence[str]) -> bool:
+    """Whether a project's files were seen themselves: imported records alone only tell of lines."""
+    return await connection.fetchval(_WATCHED, projects) is not None
+
+
+async def revisions(connection: asyncpg.Connection, records: Iterable[UUID]) -> dict[UUID, str | None]:
+    """Where the repository stood at each of some records."""
+    rows = await connection.fetch(_REVISIONS, sorted(records))
+    return {row["record_id"]: row["vcs_revision"] for row in rows}
 
 
 async def recorded_project(connection: asyncpg.Connection, folders: Sequence[str]) -> str | None:
@@ -124,6 +204,8 @@ def _joined(
 def _stored(state: asyncpg.Record | None, rows: Sequence[asyncpg.Record], *, include_fallback: bool) -> Stored:
     live = [row for row in rows if not row["void"]]
     row = state or live[0]
+    if state and state["kind"] == UNCOVERED:
+        return doubt(state["recorded_at"], state["path"], state["worktree"])
     change = Change(
         worktree=state["worktree"] if state else "",
         path=row["path"],
@@ -133,6 +215,22 @@ def _stored(state: asyncpg.Record | None, rows: Sequence[asyncpg.Record], *, inc
         spans=tuple(_span(one, include_fallback=include_fallback) for one in live),
     )
     return Stored(row["recorded_at"], row["record_id"], change)
+
+
+def doubt(at: datetime, path: str, worktree: str) -> Stored:
+    """A call may have changed a file unseen."""
+    return Stored(at, UUID(int=0), Change(worktree, path, None, None, None, (), at))
+
+
+def in_doubt(stored: Sequence[Stored], path: str, calls: Sequence[Uncovered]) -> list[Stored]:
+    """The same with the calls that may have changed the file unseen: the first one after each of its states."""
+    reaching = [one.at for one in calls if one.reaches(path)]
+    if not reaching:
+        return list(stored)
+    seen = [one.at for one in stored if one.change.path == path and one.change.after is not None]
+    firsts = {bisect_right(reaching, at) for at in seen} | {0}
+    added = [doubt(reaching[at], path, "") for at in firsts if at < len(reaching)]
+    return sorted((*stored, *added), key=lambda one: one.at)
 
 
 def _span(row: asyncpg.Record, *, include_fallback: bool) -> Span:

@@ -16,8 +16,12 @@ _MAX_PLACES: Final = 40
 class Version:
     """A state of a file and whose its lines are."""
 
-    def __init__(self, worktree: str, path: str, packed: bytes, authors: Sequence[Author]) -> None:
+    def __init__(
+        self, worktree: str, path: str, packed: bytes, authors: Sequence[Author], *, is_whole: bool = True
+    ) -> None:
         self.worktree, self.path = worktree, path
+        self.is_whole = is_whole
+        """All of the file is here; else only the lines of a record of which the file is not known."""
         self.packed = packed
         """See `fingerprints.line_hashes`."""
         self.authors = authors
@@ -79,6 +83,10 @@ class Draft:
         """What some lines weigh together."""
         return sum(self.weights.of(self.hashes[at]) for at in lines)
 
+    def evidence(self, lines: Iterable[int]) -> float:
+        """What some lines weigh together where they are to come from another file."""
+        return sum(self.weights.as_evidence(self.hashes[at]) for at in lines)
+
 
 def matched_in_place(draft: Draft, version: Version, least: float, trust: float) -> None:
     """Settle the open lines that stand at their place in another state of the file, in runs of at least a weight."""
@@ -102,7 +110,13 @@ class _Found(NamedTuple):
     position: int
 
 
-def matched_blocks(draft: Draft, places: Places, needed: Callable[[Author], float], trust: float) -> None:
+def matched_blocks(
+    draft: Draft,
+    places: Places,
+    needed: Callable[[Author], float],
+    trust: float,
+    refused: Callable[[Author], bool] = lambda _: False,
+) -> None:
     """Settle blocks of open lines that stand somewhere else, the heaviest first where several begin at a line.
 
     Args:
@@ -110,14 +124,15 @@ def matched_blocks(draft: Draft, places: Places, needed: Callable[[Author], floa
         places: where lines may come from.
         needed: the weight that a block must have, asked for the line that it was found by.
         trust: how sure such a find is.
+        refused: whether a line can't have come from where it stands in another file.
     """
     for at in draft.telling():
         if draft.authors[at] is not None:
             continue
         good = []
         for version, where in places.get(draft.loose(at), ())[-_MAX_PLACES:]:
-            one = _block(draft, at, version, where)
-            if one.weight >= needed(version.authors[where]):
+            one = _block(draft, at, version, where, refused)
+            if one.size and one.weight >= needed(version.authors[where]):
                 good.append(one)
         if not good:
             continue
@@ -126,16 +141,26 @@ def matched_blocks(draft: Draft, places: Places, needed: Callable[[Author], floa
             draft.authors[best.start + offset] = carried(best.version.authors[best.position + offset], trust)
 
 
-def _block(draft: Draft, at: int, version: Version, position: int) -> _Found:
-    """The longest run of open lines around a line that stands there in the same order."""
+def _block(draft: Draft, at: int, version: Version, position: int, refused: Callable[[Author], bool]) -> _Found:
+    """The longest run of open lines around a line that stands there in the same order, up to one that is refused."""
     authors, there = draft.authors, version.loose
+    foreign = version.path != draft.path
+
+    def same(one: int, two: int) -> bool:
+        if authors[one] is not None or draft.loose(one) != there[two]:
+            return False
+        return not (foreign and refused(version.authors[two]))
+
+    if not same(at, position):
+        return _Found(0.0, at, 0, version, position)
     start, origin = at, position
-    while start and origin and authors[start - 1] is None and draft.loose(start - 1) == there[origin - 1]:
+    while start and origin and same(start - 1, origin - 1):
         start, origin = start - 1, origin - 1
     end, to = at + 1, position + 1
-    while end < len(authors) and to < len(there) and authors[end] is None and draft.loose(end) == there[to]:
+    while end < len(authors) and to < len(there) and same(end, to):
         end, to = end + 1, to + 1
-    return _Found(draft.weight(range(start, end)), start, end - start, version, origin)
+    weight = draft.evidence(range(start, end)) if foreign else draft.weight(range(start, end))
+    return _Found(weight, start, end - start, version, origin)
 
 
 def lost(version: Version, gaps: Iterable[Gap]) -> Places:

@@ -29,11 +29,12 @@ class Weights:
     def __init__(self) -> None:
         self._known: dict[int, float] = {}
         self._common: set[int] = set()
+        self._shared: set[int] = set()
 
     def learn_lines(self, hashes: Iterable[int], lines: Iterable[bytes]) -> None:
         """Take in lines whose text is known."""
         for one, line in zip(hashes, lines, strict=True):
-            self.learn(one, line_tokens(line)[1:])
+            self.learn(one, line_tokens(line))
 
     def learn(self, line_hash: int, tokens: bytes | None) -> None:
         """Take in a line whose tokens are known."""
@@ -51,6 +52,14 @@ class Weights:
             return 0.0
         weight = self._known.get(loose, _NOT_KNOWN)
         return min(weight, _OF_MANY) if loose in self._common else weight
+
+    def shared(self, loose: Iterable[int]) -> None:
+        """Take in lines, as above, that are common property of the repository."""
+        self._shared.update(loose)
+
+    def as_evidence(self, line_hash: int) -> float:
+        """What a line says of its coming from another file: nothing where everybody types it."""
+        return 0.0 if line_hash >> 32 in self._shared else self.of(line_hash)
 
     def is_weak(self, line_hash: int) -> bool:
         """Whether the line alone is no evidence."""

@@ -16,6 +16,7 @@ from agent_trace_sidecar.commands.common import CommandError, UsageError
 from agent_trace_sidecar.commands.output import say, say_json
 from agent_trace_sidecar.commands.progress import Counting
 from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.limits.files import open_regular
 from agent_trace_sidecar.opencode.store import ExportedSession, SessionSource, Store, StoreError, store_files
 from agent_trace_sidecar.pipeline.backfill import Backfill, Filled, Progress, Wanted
 from agent_trace_sidecar.postgres.address import AddressError
@@ -84,7 +85,7 @@ def exported(file: Path) -> SessionSource:
         CommandError: it can't be read, or is something else.
     """
     try:
-        with file.open("rb") as head:
+        with open_regular(file) as head:
             form = form_of(head.read(HEAD_BYTES))
         if form is Form.SQLITE:
             return Store(file)
@@ -178,5 +179,5 @@ def _since(text: str | None) -> datetime | None:
     try:
         since = datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"--since {text!r} is no ISO 8601 time, e.g. 2026-01-31T12:00:00Z.") from None
+        raise UsageError(f"--since {text!r} is not an ISO 8601 time, e.g. 2026-01-31T12:00:00Z.") from None
     return since if since.tzinfo else since.replace(tzinfo=UTC)

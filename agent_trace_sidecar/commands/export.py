@@ -3,13 +3,14 @@
 import argparse
 import json
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import asyncpg
 
-from agent_trace_sidecar.commands.common import CommandError, UsageError
+from agent_trace_sidecar.commands.chosen import moment, session_of
+from agent_trace_sidecar.commands.common import PROGRAM, CommandError
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import complain, say_json
 from agent_trace_sidecar.config import Config
@@ -35,24 +36,32 @@ class Chosen(NamedTuple):
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Which records."""
-    parser.add_argument("--session", metavar="ID", help="only records of this session")
-    parser.add_argument("--since", metavar="TIME", help="only records since this ISO 8601 time")
+    parser.add_argument(
+        "--session", metavar="SESSION", help="only records of this session: its id, a part of it, or latest"
+    )
+    parser.add_argument("--since", metavar="AGE", help="only records since, e.g. 30d, 36h or 2026-01-31T12:00Z")
     parser.add_argument("--revision", metavar="REV", help="only records made at this revision (full hash)")
     parser.add_argument("--range", metavar="A..B", help="only records made at these revisions, or at A itself")
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Print the records."""
-    chosen = Chosen(given.session, _since(given.since), _revisions(given))
+    since, revisions = moment("--since", given.since), _revisions(given)
 
     async def work(connection: asyncpg.Connection) -> int:
+        session = await session_of(connection, given.session) if given.session else None
+        chosen = Chosen(session, since, revisions)
         unread = 0
+        is_empty = True
         async for record in export(connection, chosen):
+            is_empty = False
             if isinstance(record, str):
                 say_json(record)
             else:
                 unread += 1
                 complain(f"a record can't be exported: {record}")
+        if is_empty:
+            raise CommandError(f"there is no such record: `{PROGRAM} sessions` lists what is recorded.")
         return 1 if unread else 0
 
     return with_database(config, work)
@@ -66,16 +75,6 @@ async def export(connection: asyncpg.Connection, chosen: Chosen) -> AsyncIterato
                 yield json.dumps(read_record(row[0]).document, ensure_ascii=False, separators=(",", ":"))
             except TraceError as exc:
                 yield exc
-
-
-def _since(text: str | None) -> datetime | None:
-    if not text:
-        return None
-    try:
-        since = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"--since {text!r} is not an ISO 8601 time, e.g. 2026-01-31T12:00:00Z.") from None
-    return since if since.tzinfo else since.replace(tzinfo=UTC)
 
 
 def _revisions(given: argparse.Namespace) -> list[str] | None:

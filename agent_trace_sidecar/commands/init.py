@@ -16,7 +16,14 @@ from agent_trace_sidecar.commands.database import database_place
 from agent_trace_sidecar.commands.output import say
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits import processes
-from agent_trace_sidecar.limits.files import FileRefusedError, read_part, state_folder, write_whole
+from agent_trace_sidecar.limits.files import (
+    FileRefusedError,
+    make_folders,
+    read_part,
+    remove_file,
+    state_folder,
+    write_whole,
+)
 
 PLUGIN: Final = Path(".opencode") / "plugins" / "agent-trace-sidecar.js"
 """`.js`: OpenCode does not look for `.mjs` there."""
@@ -56,7 +63,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
     """Write the shim, or remove it."""
     target = global_plugin(os.environ) if given.everywhere else given.folder / PLUGIN
     if given.remove:
-        removed = remove(target)
+        removed = remove(target, below=None if given.everywhere else given.folder)
         say(f"{target} removed. What is recorded stays." if removed else f"There is no {target}: nothing to remove.")
         return 0
     if given.everywhere:
@@ -111,7 +118,7 @@ def _write(target: Path, below: Path | None) -> str:
         before = read_part(target, len(shim) + 1)
         if before != shim or target.is_symlink():
             if below is None:
-                target.parent.mkdir(parents=True, exist_ok=True)
+                make_folders(target.parent)
             write_whole(target, shim, mode=0o644, below=below)
     except FileRefusedError as exc:
         raise CommandError(f"{target} can't be written: {exc.strerror}. Remove it, if the project is yours.") from None
@@ -120,14 +127,16 @@ def _write(target: Path, below: Path | None) -> str:
     return "is up to date" if before == shim else "updated" if before else "written"
 
 
-def remove(target: Path) -> bool:
+def remove(target: Path, *, below: Path | None) -> bool:
     """Remove a shim, and the folders that are empty then; whether there was one.
+
+    No link below the project's folder is followed.
 
     Raises:
         CommandError: it can't be removed.
     """
     try:
-        target.unlink()
+        remove_file(target, below=below)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as exc:

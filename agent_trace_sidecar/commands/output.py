@@ -36,6 +36,13 @@ def confirmed(question: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
+def dollars(cost: float | None, unpriced_steps: int) -> str:
+    """A cost for a person; steps without a price are not free."""
+    if cost is None:
+        return "no price" if unpriced_steps else ""
+    return f"{'> ' if unpriced_steps else ''}{cost:.4f}"
+
+
 def local_time(at: datetime) -> str:
     """A time for a person: of this machine's zone, which is named."""
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")

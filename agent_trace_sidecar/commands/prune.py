@@ -15,9 +15,10 @@ from uuid import UUID
 
 import asyncpg
 
+from agent_trace_sidecar.commands.chosen import session_of
 from agent_trace_sidecar.commands.common import CommandError, UsageError
 from agent_trace_sidecar.commands.database import with_database
-from agent_trace_sidecar.commands.output import overwrite, say
+from agent_trace_sidecar.commands.output import confirmed, local_time, overwrite, say
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits import SOURCES_KEEP
 from agent_trace_sidecar.postgres import partitions
@@ -65,7 +66,10 @@ WHERE s.kind = 'instance' AND (r.key = $1 OR r.value = $1)
 _QUIET: Final = "kind IN ('file', 'stdin', 'instance') AND updated_at < $1"
 _FORGET_SOURCES: Final = "DELETE FROM agent_trace_sources WHERE source_id = ANY($1) AND kind = 'instance'"
 _FORGET_WORKTREES: Final = """
-UPDATE agent_trace_sources SET repositories = repositories - $2::text[] WHERE source_id = ANY($1) AND kind = 'instance'
+UPDATE agent_trace_sources
+SET repositories = repositories - $2::text[],
+    projects = (SELECT jsonb_object_agg(key, value) FROM jsonb_each_text(projects) WHERE NOT value = ANY($2::text[]))
+WHERE source_id = ANY($1) AND kind = 'instance'
 """
 
 
@@ -76,7 +80,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """What to delete."""
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--older-than", metavar="AGE", help="delete everything older, e.g. 90d, 12w or 36h")
-    which.add_argument("--session", metavar="ID", help="erase this session and its subagents")
+    which.add_argument("--session", metavar="SESSION", help="erase this session and its subagents")
     which.add_argument(
         "--repository", metavar="URL", help="erase this repository: the URL of its remote, or a worktree"
     )
@@ -88,6 +92,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="AGE",
         help="also delete older event ids; a replay of older logs stores them again",
     )
+    parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--dry-run", action="store_true", help="only show what would be deleted")
 
 
@@ -304,6 +309,7 @@ class Asked(NamedTuple):
     repository: str | None
     user: str | None
     dry_run: bool
+    yes: bool
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> Self:
@@ -320,7 +326,9 @@ class Asked(NamedTuple):
             raise ValueError(
                 "--dedupe-older-than requires --older-than, and must not be shorter: ids outlive their events."
             )
-        return cls(older, gate, arguments.session, arguments.repository, arguments.user, arguments.dry_run)
+        return cls(
+            older, gate, arguments.session, arguments.repository, arguments.user, arguments.dry_run, arguments.yes
+        )
 
     async def work(self, connection: asyncpg.Connection) -> list[str]:
         """Do it, and say what was done, a line per table.
@@ -330,9 +338,12 @@ class Asked(NamedTuple):
         """
         said = _progress if sys.stderr.isatty() else _silence
         if self.older_than is None:
-            gone = await erase(connection, await self._belongings(connection), dry_run=self.dry_run, said=said)
+            belongings = await self._belongings(connection)
+            self._ask(_scope(belongings))
+            gone = await erase(connection, belongings, dry_run=self.dry_run, said=said)
             return [self._sentence(each) for each in gone]
         now = datetime.now(UTC)
+        self._ask(f"everything that was recorded before {local_time(now - self.older_than)}")
         gate_before = now - self.gate_older_than if self.gate_older_than is not None else None
         gone = await prune(
             connection,
@@ -348,9 +359,14 @@ class Asked(NamedTuple):
         made = await make_months(connection, now.date())
         return lines + [f"created {month}" for month in made.months] + made.notes
 
+    def _ask(self, what: str) -> None:
+        """Go on only if this may be deleted."""
+        if not (self.dry_run or self.yes or confirmed(f"Delete {what}?")):
+            raise CommandError("nothing was deleted.")
+
     async def _belongings(self, connection: asyncpg.Connection) -> Belongings:
         if self.session is not None:
-            return await of_session(connection, self.session)
+            return await of_session(connection, await session_of(connection, self.session))
         if self.repository is not None:
             return await of_repository(connection, self.repository)
         assert self.user is not None  # noqa: S101 - the parser requires one of them
@@ -360,6 +376,11 @@ class Asked(NamedTuple):
         verb = "would be deleted" if self.dry_run else "deleted"
         months = f", and whole months: {', '.join(gone.months)}" if gone.months else ""
         return f"{gone.table}: {gone.rows} rows {verb}{months}"
+
+
+def _scope(what: Belongings) -> str:
+    shown = f" ({', '.join(what.sessions[:3])}{', ...' if len(what.sessions) > 3 else ''})" if what.sessions else ""  # noqa: PLR2004 - enough to recognise
+    return f"all that is recorded of {len(what.sessions)} sessions{shown}"
 
 
 def _age(option: str, text: str | None) -> timedelta | None:

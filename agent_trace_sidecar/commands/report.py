@@ -10,6 +10,7 @@ from typing import Final
 
 import asyncpg
 
+from agent_trace_sidecar.commands.chosen import session_of
 from agent_trace_sidecar.commands.common import CommandError, UsageError
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import say
@@ -33,7 +34,11 @@ _DAYS: Final = {"d": 1, "w": 7}
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What to show, and where to write it."""
-    parser.add_argument("--session", metavar="ID", help="a session with its subagents, as a time line")
+    parser.add_argument(
+        "--session",
+        metavar="SESSION",
+        help="a session with its subagents, as a time line: its id, a part of it, or latest",
+    )
     parser.add_argument(
         "--since", metavar="AGE", help="report on a period, e.g. 30d; --repo adds a checkout recorded elsewhere"
     )
@@ -100,7 +105,9 @@ def _page(config: Config, given: argparse.Namespace, said: Said) -> Page:
 
     async def work(connection: asyncpg.Connection) -> Page:
         if given.session is not None:
-            return session_page(await session.gather(connection, given.session, said), contents=contents)
+            return session_page(
+                await session.gather(connection, await session_of(connection, given.session), said), contents=contents
+            )
         if given.since is not None:
             first = _first_day(given.since)
             return since_page(await since.gather(connection, first, folder, said), datetime.now(UTC))

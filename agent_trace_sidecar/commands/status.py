@@ -21,6 +21,7 @@ from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.postgres.database import has_data
 from agent_trace_sidecar.postgres.explain import wrong
 from agent_trace_sidecar.postgres.migrate import schema_version
+from agent_trace_sidecar.postgres.streams import Streams, streams
 from agent_trace_sidecar.records.build import Builder, BuildSettings
 from agent_trace_sidecar.spool.folders import SPOOL_FOLDER, extent, is_owned, segments, spool_folders, trouble
 from agent_trace_sidecar.spool.segments import lines_after
@@ -98,6 +99,7 @@ class Stored(msgspec.Struct, frozen=True):
     lost: int = 0
     dead_letters: dict[str, int] = {}
     sources: tuple[Source, ...] = ()
+    streams: Streams = Streams()
     problems: tuple[str, ...] = ()
     """Encoding, row-level security and settings of the user that keep events from being stored or read."""
 
@@ -181,6 +183,7 @@ async def from_database(connection: asyncpg.Connection, version: str | None) -> 
         int(lost["lost"]),
         dead_letters=dead,
         sources=sources,
+        streams=await streams(connection),
     )
 
 
@@ -319,8 +322,20 @@ def _stored_text(stored: Stored) -> Iterator[str]:
     yield f"events   {stored.read} read = {stored.stored} stored + {stored.duplicate} duplicate + {stored.dead} dead"
     for reason, number in stored.dead_letters.items():
         yield f"  dead   {number} {reason}"
+    yield from _stream_text(stored.streams)
     if stored.dead_letters:
         yield "  `agent-trace-sidecar dead-letters` lists them; after a fix, `agent-trace-sidecar dead-letters retry`"
+
+
+def _stream_text(found: Streams) -> Iterator[str]:
+    if found.sessions:
+        whole = found.sessions - len(found.incomplete)
+        yield f"streams  {found.sessions} sessions of OpenCode 2, {whole} complete by OpenCode's own numbers"
+    for session, number in found.incomplete.items():
+        yield f"  {session}  {number} events missing; `agent-trace-sidecar reconcile --session {session}` compares"
+    if found.unknown:
+        named = ", ".join(f"{name} ({count})" for name, count in found.unknown.items())
+        yield f"unknown  event types of a newer OpenCode, counted and not stored: {named}"
 
 
 def _spool_text(status: Status) -> Iterator[str]:

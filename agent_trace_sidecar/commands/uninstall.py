@@ -39,8 +39,8 @@ def run(config: Config, given: argparse.Namespace) -> int:
         _check_unused(state)
         if not given.yes and state.exists() and not confirmed(f"Delete {state} and everything that is stored there?"):
             raise CommandError("nothing was removed.")
-    for target in (given.folder / PLUGIN, global_plugin(os.environ)):
-        say(f"{target} {'removed' if remove(target) else 'is not there'}.")
+    for target, below in ((given.folder / PLUGIN, given.folder), (global_plugin(os.environ), None)):
+        say(f"{target} {'removed' if remove(target, below=below) else 'is not there'}.")
     if given.data:
         _delete(state)
         say(f"{state} deleted.")

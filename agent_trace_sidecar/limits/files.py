@@ -219,6 +219,21 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o600, below: Path | Non
         os.close(folder)
 
 
+def remove_file(path: Path, *, below: Path | None = None) -> None:
+    """Remove a file or a link; with `below` as for `write_whole`, no link is followed on the way.
+
+    Raises:
+        FileNotFoundError: there is none.
+        NotRegularError: a link is on the way to it.
+        OSError: it can't be removed.
+    """
+    folder = _folder(path.parent) if below is None else _folder_below(below, path.parent, make=False)
+    try:
+        os.unlink(path.name, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
 def private_folder(path: Path) -> None:
     """Make sure that a folder is there, is ours and is closed to others; a name in /tmp may have been taken.
 
@@ -227,7 +242,7 @@ def private_folder(path: Path) -> None:
         ForeignError: it belongs to another user.
         OSError: it can't be made.
     """
-    _make_folders(path)
+    make_folders(path)
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode):
         raise NotRegularError("it is not a folder", path)
@@ -244,7 +259,7 @@ def state_folder(path: Path) -> None:
         ForeignError: it belongs to another user.
         OSError: it can't be made.
     """
-    _make_folders(path)
+    make_folders(path)
     status = path.stat()
     if status.st_uid == os.geteuid():
         if status.st_mode & _OTHERS_WRITE:
@@ -253,7 +268,7 @@ def state_folder(path: Path) -> None:
         raise ForeignError("it belongs to another user", path)
 
 
-def _make_folders(path: Path) -> None:
+def make_folders(path: Path) -> None:
     """Make a folder and those above it, closed to others."""
     for folder in (*reversed(path.parents), path):
         with contextlib.suppress(FileExistsError):
@@ -266,18 +281,19 @@ def _folder(path: StrPath, within: int | None = None) -> int:
     return os.open(path, flags if within is None else flags | os.O_NOFOLLOW, dir_fd=within)
 
 
-def _folder_below(top: Path, path: Path) -> int:
+def _folder_below(top: Path, path: Path, *, make: bool = True) -> int:
     """Open a folder step by step from `top` on, making what is missing."""
     at = _folder(top)
     try:
         for name in path.relative_to(top).parts:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(name, 0o755, dir_fd=at)
+            if make:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(name, 0o755, dir_fd=at)
             try:
                 inner = _folder(name, within=at)
             except OSError as exc:
                 if exc.errno in {errno.ELOOP, errno.ENOTDIR}:
-                    raise NotRegularError(f"{name} in it is a link or no folder", path) from None
+                    raise NotRegularError(f"{name} in it is a link, or not a folder", path) from None
                 raise
             os.close(at)
             at = inner

@@ -177,7 +177,7 @@ def _popen(
 
 def _checked(command: Command) -> list[str]:
     if not os.path.isabs(command[0]):  # noqa: PTH117 - takes both kinds
-        raise ValueError(f"{command[0]} is no absolute path")  # a mistake of ours: `find` was left out
+        raise ValueError(f"{command[0]} is not an absolute path")  # a mistake of ours: `find` was left out
     return list(map(str, command))
 
 

@@ -1,4 +1,4 @@
-"""The one way to ask a SQLite database that somebody else made.
+"""The one way to query a SQLite database that somebody else made.
 
 SQLite believes a file: a view may compute for ever, a generated column or an index may call any function, a journal
 beside it may be a pipe. So: a regular file, taken as unchangeable (then SQLite opens nothing beside it, and takes no
@@ -9,10 +9,18 @@ import os
 import stat
 import time
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+from agent_trace_sidecar.limits.files import open_regular
+
+if TYPE_CHECKING:
+    import sqlite3
+
 QUERY_S: Final = 0.2
+_BUSY_S: Final = 10.0
+"""How long to wait for a writer of a database that its owner uses."""
+_PRAGMAS: Final = ("trusted_schema = OFF", "query_only = ON", "mmap_size = 0", "cell_size_check = ON")
 _STEPS: Final = 1000
 """Instructions of SQLite's machine between two looks at the clock."""
 _MAX_VALUE_BYTES: Final = 1024 * 1024
@@ -37,7 +45,7 @@ def first_row(database: Path, table: str, query: str, *, timeout_s: float = QUER
         try:
             connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE_BYTES)
             connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
-            for pragma in ("trusted_schema = OFF", "query_only = ON", "mmap_size = 0", "cell_size_check = ON"):
+            for pragma in _PRAGMAS:
                 connection.execute(f"PRAGMA {pragma}")
             connection.set_authorizer(_only_tables)
             known = connection.execute(_IS_TABLE, (table,)).fetchone()
@@ -47,6 +55,32 @@ def first_row(database: Path, table: str, query: str, *, timeout_s: float = QUER
     except (sqlite3.Error, UnicodeError):
         return None
     return row if _stamp(database) == before else None
+
+
+def connect_read_only(database: Path) -> "sqlite3.Connection":
+    """A database that its owner may be writing: a regular file, of whose views and triggers nothing is believed.
+
+    Raises:
+        sqlite3.Error: it can't be opened.
+        OSError: it is no regular file.
+    """
+    import sqlite3  # noqa: PLC0415 - as above
+
+    open_regular(database).close()
+    uri = f"file:{quote(os.path.abspath(database))}?mode=ro"  # noqa: PTH100 - follows nothing
+    connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+    for pragma in _PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}")
+    connection.set_authorizer(_no_views)
+    return connection
+
+
+def _no_views(action: int, _: str | None, __: str | None, ___: str | None, inside: str | None) -> int:
+    """Everything that a read-only connection may, but nothing by way of a view or a trigger, and no other file."""
+    import sqlite3  # noqa: PLC0415 - as above
+
+    denied = inside is not None or action == sqlite3.SQLITE_ATTACH
+    return sqlite3.SQLITE_DENY if denied else sqlite3.SQLITE_OK
 
 
 def _only_tables(action: int, _: str | None, __: str | None, ___: str | None, inside: str | None) -> int:

@@ -11,6 +11,12 @@ class _BeforeOutput(msgspec.Struct):
     args: msgspec.Raw = msgspec.Raw()
 
 
+class _Command(msgspec.Struct):
+    workdir: str | None = None
+    background: bool | None = None
+
+
+_command = msgspec.json.Decoder(_Command)
 _before_output = msgspec.json.Decoder(_BeforeOutput)
 
 
@@ -59,3 +65,20 @@ def named_paths(api: int, tool: str, args: msgspec.Raw) -> tuple[str, ...]:
     if api == 2:  # noqa: PLR2004 - OpenCode 2
         return v2_tools.named_paths(tool, args)
     return v1_tools.named_paths(tool, args) if api == 1 else ()
+
+
+def working_folder(args: msgspec.Raw) -> str | None:
+    """The folder that a command runs in, if it names one."""
+    return _decoded(args).workdir
+
+
+def in_background(args: msgspec.Raw) -> bool:
+    """Whether a command is to run on after its call has ended."""
+    return bool(_decoded(args).background)
+
+
+def _decoded(args: msgspec.Raw) -> _Command:
+    try:
+        return _command.decode(args) if len(args) else _Command()
+    except (ValueError, RecursionError):
+        return _Command()

@@ -28,6 +28,8 @@ class SessionSeen(msgspec.Struct, frozen=True, gc=False):
     project_id: str | None = None
     undone: "Undone | None" = None
     """From where on the session is undone at the moment."""
+    created_ms: float | None = None
+    """When it was created, in milliseconds since the epoch."""
 
 
 class Undone(msgspec.Struct, frozen=True, gc=False):
@@ -85,6 +87,15 @@ class CallDone(msgspec.Struct, frozen=True, gc=False):
     args: msgspec.Raw
     metadata: msgspec.Raw
     title: str | None
+    told: "Told | None" = None
+    background: str | None = None
+    """The name under which its command goes on after the call has ended."""
+
+
+class BackgroundEnded(msgspec.Struct, frozen=True, gc=False):
+    """A command that went on in the background has ended."""
+
+    name: str
 
 
 class CallFailed(msgspec.Struct, frozen=True, gc=False):
@@ -92,6 +103,46 @@ class CallFailed(msgspec.Struct, frozen=True, gc=False):
 
     tool: str
     args: msgspec.Raw = msgspec.Raw()
+    told: "Told | None" = None
+
+
+class Told(msgspec.Struct, frozen=True, gc=False):
+    """Where a call is told of by a part of a message, not by its hook: a part may be of a call that ended long ago.
+
+    OpenCode sends a part again when a session is forked or pruned, or the part is edited.
+    """
+
+    ended_ms: float | None = None
+    """When the call ended, in milliseconds since the epoch."""
+    compacted: bool = False
+    """Its output was pruned since."""
+
+
+class PermissionAsked(msgspec.Struct, frozen=True, gc=False):
+    """A call waits until a person permits it."""
+
+    session_id: str
+    request_id: str
+    call_id: str
+
+
+class PermissionReplied(msgspec.Struct, frozen=True, gc=False):
+    """A person has answered."""
+
+    session_id: str
+    request_id: str
+    allowed: bool
+
+
+class StepPatched(msgspec.Struct, frozen=True, gc=False):
+    """What the answer changed, as OpenCode lists it; the only end of a step that was aborted."""
+
+    session_id: str
+    message_id: str
+    tree: str
+    """The snapshot before the step."""
+    files: tuple[str, ...]
+    """Absolute paths."""
 
 
 class StepBegan(msgspec.Struct, frozen=True, gc=False):
@@ -122,8 +173,12 @@ Event: TypeAlias = (
     | CallOpened
     | CallDone
     | CallFailed
+    | BackgroundEnded
+    | PermissionAsked
+    | PermissionReplied
     | StepBegan
     | StepEnded
+    | StepPatched
 )
 
 
@@ -138,6 +193,12 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
     event: Event | None = None
     note: str | None = None
     """Why a line that should have meant something did not."""
+    number: int | None = None
+    """The place of the event among the durable ones of its session, from 0; of OpenCode 2."""
+    skipped: int = 0
+    """Durable events of the session before this one that the shim has left out."""
+    unknown: int = 0
+    """How often the shim has seen this type of event, which it does not know; its content was not sent."""
 
 
 @dataclass(frozen=True, slots=True)

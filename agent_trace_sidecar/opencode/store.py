@@ -17,10 +17,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, Self
-from urllib.parse import quote
 
 import msgspec
 
+from agent_trace_sidecar.limits.files import read_whole
+from agent_trace_sidecar.limits.sqlite import connect_read_only
 from agent_trace_sidecar.opencode.told import Told, left_out, told_by_events, told_by_message, told_by_messages
 
 
@@ -87,6 +88,7 @@ _NEEDED: Final[Mapping[str, frozenset[str]]] = {
 }
 """The tables that are read, and what is read of them: a table that lacks it is of a version that is not known."""
 _USAGE: Final = ("tokens_input", "tokens_output", "tokens_reasoning", "tokens_cache_read", "tokens_cache_write", "cost")
+_MAX_EXPORT_BYTES: Final = 1024 * 1024 * 1024
 _NAME: Final = re.compile(r"opencode(?:-[\w.-]+)?\.db")
 
 
@@ -212,10 +214,9 @@ class Store:
         )
 
     def _opened(self) -> sqlite3.Connection:
-        uri = f"file:{quote(str(self.path.absolute()))}?mode=ro"
         try:
-            connection = sqlite3.connect(uri, uri=True, timeout=10, isolation_level=None, check_same_thread=False)
-        except sqlite3.Error as exc:
+            connection = connect_read_only(self.path)
+        except (sqlite3.Error, OSError) as exc:
             raise self._unreadable(exc) from None
         connection.row_factory = sqlite3.Row
         connection.text_factory = lambda data: data.decode(errors="replace")
@@ -250,7 +251,7 @@ class Store:
                 )
         return found
 
-    def _unreadable(self, exc: sqlite3.Error) -> StoreError:
+    def _unreadable(self, exc: Exception) -> StoreError:
         return StoreError(f"{self.path} can't be read: {exc}.")
 
 
@@ -272,7 +273,7 @@ class ExportedSession:
             OSError: it can't be read.
         """
         self.label = str(path)
-        text = path.read_bytes()
+        text = read_whole(path, _MAX_EXPORT_BYTES).data
         try:
             self._export = msgspec.json.decode(text[max(0, text.find(b"{")) :], type=_Export)
             self._session = self._read()
@@ -280,7 +281,7 @@ class ExportedSession:
             raise StoreError(f"{path} was not written by `opencode export`: {exc}.") from None
         except (ValueError, RecursionError):
             hint = "write it with `opencode export ID > FILE`, as a pipe may cut it off"
-            raise StoreError(f"{path} is no JSON document: {hint}.") from None
+            raise StoreError(f"{path} is not a JSON document: {hint}.") from None
 
     def sessions(self) -> Iterator[StoredSession]:
         """The one session."""
@@ -359,4 +360,12 @@ def _fields(session: StoredSession) -> dict[str, Any]:
         "title": session.title,
         "version": session.version,
         "time": {"created": session.created_ms, "updated": session.updated_ms},
+        **({"usage": _usage(session.usage)} if session.api == 2 else {}),  # noqa: PLR2004 - OpenCode 2
     }
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    """What a session has cost, in the words of `session.usage.updated`."""
+    cache = {"read": usage.cache_read, "write": usage.cache_write}
+    tokens = {"input": usage.input, "output": usage.output, "reasoning": usage.reasoning, "cache": cache}
+    return {"cost": usage.cost, "tokens": tokens}

@@ -86,6 +86,8 @@ class _Properties(msgspec.Struct):
     time: float | None = None
     part: _Part | None = None
     info: _Info | None = None
+    cost: Any = None
+    tokens: Any = None
 
 
 class _Bus(msgspec.Struct):
@@ -140,6 +142,9 @@ def _content_keys(name: str, data: _Properties) -> Iterator[str]:
         yield f"{name}:{data.assistant_id}:{data.id or data.call_id or ''}:{place}"
     elif data.inbox_id is not None:
         yield f"{name}:{data.inbox_id}"
+    elif name == "session.usage.updated" and isinstance(data.tokens, dict):
+        used = [data.tokens.get(kind) for kind in ("input", "output", "reasoning")]
+        yield f"{name}:{data.session_id}:{used}:{float(data.cost or 0):.9g}"
     elif data.id is not None and data.session_id is not None:
         yield f"{name}:{data.id}"
 
@@ -346,15 +351,19 @@ def told_by_messages(session: Mapping[str, Any], rows: Iterable[Row]) -> Iterato
     """
     own = {"sessionID": session["id"]}
     data = {name: session[name] for name in ("projectID", "parentID", "title", "version") if name in session}
-    created = float(session["time"]["created"])
+    created = last = float(session["time"]["created"])
     yield _event("session.created", {**own, "location": {"directory": session["directory"]}, **data}, created, "other")
     for row in rows:
         message = _data(row)
         time = message.get("time") if isinstance(message.get("time"), dict) else {}
         at = float((time or {}).get("created") or row["time_created"] or created)
+        last = max(last, at)
         reader = _MESSAGES.get(row["type"])
         if reader is not None:
             yield from reader(own, row["id"], message, at)
+    if "usage" in session:
+        last = max(last, float(session["time"]["updated"]))
+        yield _event("session.usage.updated", {**own, **session["usage"]}, last, "other")
 
 
 def _prompt(own: Fields, message_id: str, message: Fields, at: float) -> Iterator[Told]:

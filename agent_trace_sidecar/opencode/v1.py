@@ -17,10 +17,14 @@ from agent_trace_sidecar.opencode.events import (
     Hello,
     MessageRemoved,
     MessageSeen,
+    PermissionAsked,
+    PermissionReplied,
     Seen,
     SessionSeen,
     StepBegan,
     StepEnded,
+    StepPatched,
+    Told,
     Undone,
     UserCommand,
 )
@@ -29,11 +33,18 @@ from agent_trace_sidecar.opencode.wire import EMPTY, Envelope
 _USER_COMMAND: Final = b'"The following tool was executed by the user"'
 
 
+class _Time(msgspec.Struct, gc=False):
+    created: float | None = None
+    end: float | None = None
+    compacted: float | None = None
+
+
 class _State(msgspec.Struct, gc=False):
     status: str | None = None
     input: msgspec.Raw = EMPTY
     metadata: msgspec.Raw = EMPTY
     title: str | None = None
+    time: _Time | None = None
 
 
 class _Part(msgspec.Struct, gc=False):
@@ -47,6 +58,8 @@ class _Part(msgspec.Struct, gc=False):
     synthetic: bool | None = None
     snapshot: str | None = None
     text: msgspec.Raw = EMPTY
+    hash: str | None = None
+    files: msgspec.Raw = EMPTY
 
 
 class _Revert(msgspec.Struct, gc=False):
@@ -68,6 +81,11 @@ class _Info(msgspec.Struct, gc=False):
     mode: str | None = None
     project_id: str | None = msgspec.field(default=None, name="projectID")
     revert: _Revert | None = None
+    time: _Time | None = None
+
+
+class _Call(msgspec.Struct, gc=False):
+    call_id: str | None = msgspec.field(default=None, name="callID")
 
 
 class _Properties(msgspec.Struct, gc=False):
@@ -76,10 +94,15 @@ class _Properties(msgspec.Struct, gc=False):
     part_id: str | None = msgspec.field(default=None, name="partID")
     info: _Info | None = None
     part: _Part | None = None
+    id: str | None = None
+    request_id: str | None = msgspec.field(default=None, name="requestID")
+    reply: msgspec.Raw = EMPTY
+    tool: msgspec.Raw = EMPTY
 
 
 class _Bus(msgspec.Struct, gc=False):
     type: str
+    unknown: int = 0
     properties: _Properties = msgspec.field(default_factory=_Properties)
 
 
@@ -121,6 +144,8 @@ class _ChatOutput(msgspec.Struct, gc=False):
 _event_input = msgspec.json.Decoder(_EventInput)
 _tool_input = msgspec.json.Decoder(_ToolInput)
 _tool_output = msgspec.json.Decoder(_ToolOutput)
+_call = msgspec.json.Decoder(_Call)
+_paths = msgspec.json.Decoder(tuple[str, ...])
 _hello_input = msgspec.json.Decoder(_HelloInput)
 _chat_output = msgspec.json.Decoder(_ChatOutput)
 
@@ -160,7 +185,12 @@ def _read(envelope: Envelope) -> Seen:
 
 
 def _bus_event(bus: _Bus) -> Seen:
-    name, properties = bus.type, bus.properties
+    if bus.unknown:
+        return Seen(bus.type, bus.properties.session_id, unknown=bus.unknown)
+    return _known_event(bus.type, bus.properties)
+
+
+def _known_event(name: str, properties: _Properties) -> Seen:
     session_id, message_id = properties.session_id, properties.message_id
     part, info = properties.part, properties.info
     if part is not None:
@@ -175,29 +205,51 @@ def _bus_event(bus: _Bus) -> Seen:
             return Seen(name, session_id, event=_session_event(info, session_id))
     if name in {"message.removed", "message.part.removed"} and session_id and message_id:
         return Seen(name, session_id, message_id, event=MessageRemoved(session_id, message_id, properties.part_id))
+    if name in {"permission.asked", "permission.replied"} and session_id:
+        return Seen(name, session_id, message_id, event=_permission_event(name, properties, session_id))
     return Seen(name, session_id, message_id)
+
+
+def _permission_event(name: str, properties: _Properties, session_id: str) -> Event | None:
+    if name == "permission.replied" and properties.request_id:
+        return PermissionReplied(session_id, properties.request_id, bytes(properties.reply) != b'"reject"')
+    call_id = _call.decode(properties.tool).call_id if len(properties.tool) else None
+    return PermissionAsked(session_id, properties.id, call_id) if properties.id and call_id else None
 
 
 def _session_event(info: _Info, session_id: str) -> SessionSeen:
     revert = info.revert
     undone = Undone(revert.message_id, revert.part_id) if revert and revert.message_id else None
-    return SessionSeen(session_id, info.parent_id, info.version, info.project_id, undone)
+    created_ms = info.time.created if info.time else None
+    return SessionSeen(session_id, info.parent_id, info.version, info.project_id, undone, created_ms)
 
 
 def _part_event(part: _Part, session_id: str | None, message_id: str | None) -> Event | None:
     if part.type == "tool" and part.tool and part.state is not None:
-        if part.state.status == "completed":
-            return CallDone(part.tool, part.state.input, part.state.metadata, part.state.title)
-        if part.state.status == "error":
-            return CallFailed(part.tool, part.state.input)
-        if session_id and message_id and part.call_id:
+        outcome = _outcome(part.tool, part.state)
+        if outcome is None and session_id and message_id and part.call_id:
             return CallOpened(session_id, message_id, part.call_id, part.id)
-    elif part.type in {"step-start", "step-finish"} and session_id and message_id:
+        return outcome
+    if part.type in {"step-start", "step-finish"} and session_id and message_id:
         step = StepBegan if part.type == "step-start" else StepEnded
         return step(session_id, message_id, part.snapshot)
-    elif part.type == "text" and part.synthetic and message_id and bytes(part.text) == _USER_COMMAND:
+    if part.type == "patch" and session_id and message_id and part.hash:
+        return StepPatched(session_id, message_id, part.hash, _paths.decode(part.files) if len(part.files) else ())
+    if part.type == "text" and part.synthetic and message_id and bytes(part.text) == _USER_COMMAND:
         return UserCommand(message_id)
     return None
+
+
+def _outcome(tool: str, state: _State) -> CallDone | CallFailed | None:
+    time = state.time or _Time()
+    told = Told(time.end, time.compacted is not None)
+    match state.status:
+        case "completed":
+            return CallDone(tool, state.input, state.metadata, state.title, told)
+        case "error":
+            return CallFailed(tool, state.input, told)
+        case _:
+            return None
 
 
 def _message_event(info: _Info) -> MessageSeen | None:

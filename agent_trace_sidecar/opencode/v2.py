@@ -9,12 +9,15 @@ from typing import Final
 import msgspec
 
 from agent_trace_sidecar.opencode.events import (
+    BackgroundEnded,
     CallDone,
     CallFailed,
     CallOpened,
     Event,
     Hello,
     MessageSeen,
+    PermissionAsked,
+    PermissionReplied,
     RevertKept,
     Seen,
     SessionSeen,
@@ -45,6 +48,35 @@ class _Revert(msgspec.Struct, gc=False):
     part_id: str | None = msgspec.field(default=None, name="partID")
 
 
+class _Metadata(msgspec.Struct, gc=False):
+    shell_id: str | None = msgspec.field(default=None, name="shellID")
+
+
+class _Payload(msgspec.Struct, gc=False):
+    metadata: _Metadata | None = None
+
+
+class _Item(msgspec.Struct, gc=False):
+    payload: _Payload | None = None
+
+
+class _Output(msgspec.Struct, gc=False):
+    shell_id: str | None = msgspec.field(default=None, name="shellID")
+    status: str | None = None
+
+
+class _Result(msgspec.Struct, gc=False):
+    output: msgspec.Raw = EMPTY
+
+
+class _Durable(msgspec.Struct, gc=False):
+    seq: int | None = None
+
+
+class _Source(msgspec.Struct, gc=False):
+    id: str | None = None
+
+
 class _Data(msgspec.Struct, gc=False):
     """Of all the events that are read here; no two of them use a name for different things.
 
@@ -63,10 +95,18 @@ class _Data(msgspec.Struct, gc=False):
     model: _Model | None = None
     snapshot: str | None = None
     revert: _Revert | None = None
+    inbox_id: str | None = msgspec.field(default=None, name="inboxID")
+    item: _Item | None = None
+    request_id: str | None = msgspec.field(default=None, name="requestID")
+    reply: msgspec.Raw = EMPTY
+    source: msgspec.Raw = EMPTY
 
 
 class _Bus(msgspec.Struct, gc=False):
     type: str
+    durable: _Durable | None = None
+    skipped: int = 0
+    unknown: int = 0
     properties: _Data = msgspec.field(default_factory=_Data)
 
 
@@ -85,7 +125,10 @@ class _HelloInput(msgspec.Struct, gc=False):
 
 _event_input: Final = msgspec.json.Decoder(_EventInput)
 _tool_input: Final = msgspec.json.Decoder(_ToolInput)
+_source: Final = msgspec.json.Decoder(_Source)
 _hello_input: Final = msgspec.json.Decoder(_HelloInput)
+_result: Final = msgspec.json.Decoder(_Result)
+_output: Final = msgspec.json.Decoder(_Output)
 _any_object: Final = msgspec.json.Decoder(dict[str, object])
 
 
@@ -124,8 +167,11 @@ def _read(envelope: Envelope) -> Seen:
     event: Event | None = None
     if hook == "tool.execute.after" and given.tool:
         completed = given.status == "completed"
+        background = _background(given.result) if completed else None
         event = (
-            CallDone(given.tool, given.input, given.result, None) if completed else CallFailed(given.tool, given.input)
+            CallDone(given.tool, given.input, given.result, None, background=background)
+            if completed
+            else CallFailed(given.tool, given.input)
         )
     elif given.session_id and given.message_id and given.id:
         event = CallOpened(given.session_id, given.message_id, given.id)
@@ -138,27 +184,63 @@ def _bus_event(bus: _Bus) -> Seen:
     return Seen(
         name,
         data.session_id,
-        data.message_id,
+        data.message_id or data.inbox_id,
         data.id or data.call_id if is_call else None,
         data.name if is_call else None,
-        _meaning(name, data),
+        None if bus.unknown else _meaning(name, data),
+        number=bus.durable.seq if bus.durable else None,
+        skipped=max(0, bus.skipped),
+        unknown=max(0, bus.unknown),
     )
 
 
+def _background(result: msgspec.Raw) -> str | None:
+    """The shell that goes on after its call has ended."""
+    try:
+        output = _output.decode(_result.decode(result).output)
+    except (ValueError, RecursionError):
+        return None
+    return output.shell_id if output.status == "running" else None
+
+
 def _meaning(name: str, data: _Data) -> Event | None:
+    ended = _ended_shell(name, data)
+    if ended is not None:
+        return BackgroundEnded(ended)
     if data.session_id is None:
         return None
     if data.message_id is not None:
         return _of_message(name, data, data.session_id, data.message_id)
-    if name == "session.created":
-        return SessionSeen(data.session_id, data.parent_id, data.version, data.project_id)
+    if name in {"permission.asked", "permission.replied"}:
+        return _permission(name, data, data.session_id)
+    return _of_session(name, data, data.session_id)
+
+
+def _of_session(name: str, data: _Data, session_id: str) -> Event | None:
     if name == "session.revert.committed":
-        return RevertKept(data.session_id)
-    if name in {"session.revert.staged", "session.revert.cleared"}:
+        return RevertKept(session_id)
+    if name in {"session.created", "session.updated", "session.revert.staged", "session.revert.cleared"}:
         revert = data.revert
         undone = Undone(revert.message_id, revert.part_id) if revert and revert.message_id else None
-        return SessionSeen(data.session_id, None, None, None, undone)
+        return SessionSeen(session_id, data.parent_id, data.version, data.project_id, undone)
     return None
+
+
+def _ended_shell(name: str, data: _Data) -> str | None:
+    """The shell in the background that has ended: by its own event, or as the session is told of it."""
+    if name == "shell.exited":
+        return data.id
+    if name == "session.inbox.enqueued" and data.item and data.item.payload and data.item.payload.metadata:
+        return data.item.payload.metadata.shell_id
+    return None
+
+
+def _permission(name: str, data: _Data, session_id: str) -> Event | None:
+    if name == "permission.replied":
+        reply = bytes(data.reply)
+        return PermissionReplied(session_id, data.request_id, reply != b'"reject"') if data.request_id else None
+    call_id = _source.decode(data.source).id if len(data.source) else None
+    return PermissionAsked(session_id, data.id, call_id) if data.id and call_id else None
 
 
 def _of_message(name: str, data: _Data, session_id: str, message_id: str) -> Event | None:

@@ -39,6 +39,16 @@ class LineRange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """See `fingerprints.packed_tokens`, as hex text."""
 
 
+class Repository(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What a file belongs to, where that is not the session's own repository as the session names it."""
+
+    root: str
+    """The absolute path of its worktree, or of a folder without a repository; no link is in it."""
+    project: str
+    """See `rows.FileStateRow.project`."""
+    vcs: VcsObserved | None = None
+
+
 class FileChange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What happened to one file; the paths are relative to the worktree, with forward slashes."""
 
@@ -54,6 +64,8 @@ class FileChange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     is not known or the file is too long."""
     after_hashes: str | None = None
     """The same right after the change; empty where there is no file any more."""
+    repository: Repository | None = None
+    """Whose file it is, if not the session's."""
 
 
 class CallChange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -65,6 +77,17 @@ class CallChange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Where the repository stood when the call ended."""
 
 
+class Uncovered(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A call that may have written files of which nothing can be told, since no snapshot covers them."""
+
+    call_id: str
+    path: str = ""
+    """The one file that it names; all of the folder without one."""
+    covered: str | None = None
+    """The part of the folder that a snapshot covers, if there is one."""
+    repository: Repository | None = None
+
+
 class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the sidecar saw in the user's repository when the line arrived; written into the spool beside the line."""
 
@@ -73,6 +96,10 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     """On a finished tool call: what the call changed."""
     calls: tuple[CallChange, ...] = ()
     """On a finished step: those of its calls of which the snapshots say more than the calls did themselves."""
+    uncovered: tuple[Uncovered, ...] = ()
+    """On a finished step: those of its calls that may have written what nobody has seen."""
+    message_id: str | None = None
+    """The message whose step `calls` and `uncovered` are of, where that is not the line's own."""
     known: bool = False
     """The event is stored already: it is told once more for what follows from it."""
     recorded: tuple[str, float, str] | None = None

@@ -176,7 +176,7 @@ def by_sqlstate(code: str, *, names_a_rule: bool) -> Verdict:
     if code in _WHOLE:
         return _WHOLE[code]
     if code in _ROW_CODES or code[:2] in ("22", "54"):
-        return Verdict(Fate.ROW, code, "A value was refused by the database.")
+        return Verdict(Fate.ROW, code, "The database refused a value.")
     for known in (code, code[:2]):
         if known in _OPERATOR_HINTS:
             return Verdict(Fate.OPERATOR, code, _OPERATOR_HINTS[known])

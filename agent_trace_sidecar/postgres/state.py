@@ -18,16 +18,17 @@ from agent_trace_sidecar.workspace.identity import Identity
 # `epoch` is the state's version: who has built on an older one changes nothing, and gets no row back.
 _SAVE: Final = """
 INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, opened_at, updated_at, container,
-                                 os_user, repositories)
-SELECT id, 'instance', $5, version, seq, state, $6, $6, $7, $8, repositories
-FROM unnest($1::uuid[], $2::bigint[], $3::jsonb[], $4::jsonb[], $9::bigint[])
-    AS s (id, seq, state, repositories, version)
+                                 os_user, repositories, projects)
+SELECT id, 'instance', $5, version, seq, state, $6, $6, $7, $8, repositories, projects
+FROM unnest($1::uuid[], $2::bigint[], $3::jsonb[], $4::jsonb[], $9::bigint[], $10::jsonb[])
+    AS s (id, seq, state, repositories, version, projects)
 ON CONFLICT (source_id) DO UPDATE
 SET position = excluded.position, state = excluded.state, updated_at = excluded.updated_at, epoch = excluded.epoch,
     container = coalesce(agent_trace_sources.container, excluded.container),
     os_user = coalesce(agent_trace_sources.os_user, excluded.os_user),
     repositories = coalesce(excluded.repositories, '{}') || coalesce(agent_trace_sources.repositories, '{}')
-        || jsonb_strip_nulls(coalesce(excluded.repositories, '{}'))
+        || jsonb_strip_nulls(coalesce(excluded.repositories, '{}')),
+    projects = coalesce(agent_trace_sources.projects, '{}') || coalesce(excluded.projects, '{}')
 WHERE agent_trace_sources.epoch = excluded.epoch - 1
 RETURNING source_id
 """
@@ -57,8 +58,21 @@ async def save(connection: asyncpg.Connection, batch: Batch, host: str, who: Ide
     states = [batch.states[i].data.decode() for i in ids]
     versions = [batch.states[i].version for i in ids]
     places = [msgspec.json.encode(who.repositories(batch.worktrees.get(i, ()))).decode() for i in ids]
+    projects = _projects(batch, who)
+    named = [msgspec.json.encode(projects.get(i, {})).decode() for i in ids]
     saved = await connection.fetch(
-        _SAVE, ids, seqs, states, places, host, batch.at, who.container, who.os_user, versions
+        _SAVE, ids, seqs, states, places, host, batch.at, who.container, who.os_user, versions, named
     )
     if len(saved) != len(ids):
         raise StaleError
+
+
+def _projects(batch: Batch, who: Identity) -> dict[UUID, dict[str, str]]:
+    """What the worktrees of the batch's files are called, by run: the names filed under, and those they have by now."""
+    found: dict[UUID, dict[str, str]] = {}
+    for item in batch.items:
+        for row in item.built.states:
+            found.setdefault(row.source_id, {})[row.project] = row.worktree
+    for known in found.values():
+        known.update(who.projects(set(known.values())))
+    return found

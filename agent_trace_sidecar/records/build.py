@@ -11,9 +11,11 @@ from typing import Final
 from uuid import UUID
 
 import msgspec
+from msgspec import structs
 
 from agent_trace_sidecar import opencode
 from agent_trace_sidecar.opencode.events import (
+    BackgroundEnded,
     CallDone,
     CallFailed,
     CallOpened,
@@ -21,18 +23,23 @@ from agent_trace_sidecar.opencode.events import (
     Hello,
     MessageRemoved,
     MessageSeen,
+    PermissionAsked,
+    PermissionReplied,
     RevertKept,
     Seen,
     SessionSeen,
     StepBegan,
     StepEnded,
+    StepPatched,
+    Told,
     UserCommand,
 )
-from agent_trace_sidecar.opencode.wire import Envelope, FileChange, VcsObserved
+from agent_trace_sidecar.opencode.wire import Envelope, FileChange, Observed, VcsObserved
 from agent_trace_sidecar.records.ranges import attributed
-from agent_trace_sidecar.records.record import Call, Rows, record_id, record_rows
+from agent_trace_sidecar.records.record import Call, Rows, record_id, record_rows, uncovered_row
+from agent_trace_sidecar.records.retold import is_history
 from agent_trace_sidecar.records.rows import Built, EventRow
-from agent_trace_sidecar.records.session import Ended, Message, Session
+from agent_trace_sidecar.records.session import Background, Ended, Message, Session, call_key
 from agent_trace_sidecar.records.times import MAX_AT_MS, moment
 from agent_trace_sidecar.records.trace import Vcs, model_id, relative_path
 from agent_trace_sidecar.records.undo import keep_undone, removal_voids, session_voids
@@ -109,6 +116,7 @@ class Builder:
         session = self._session(envelope.instance)
         session.see(envelope)
         seen = opencode.read(envelope)
+        session.count(seen)
         notes = [seen.note] if seen.note else []
         if envelope.observed and envelope.observed.late:
             notes.append("the repository was not observed: it did not answer in time")
@@ -137,11 +145,14 @@ class Builder:
 
     def _follow(self, session: Session, envelope: Envelope, event: Event, built: Built, notes: list[str]) -> None:
         """Make the records, or void the ranges, that an event calls for."""
-        if isinstance(event, CallDone):
-            self._attribute(session, envelope, event, built, notes)
-        elif isinstance(event, CallFailed):
-            self._finish_unseen(session, envelope, event.tool, built.event)
-        elif isinstance(event, StepEnded):
+        if isinstance(event, CallDone | CallFailed):
+            if self._is_history(session, envelope, event.told, built.event):
+                return
+            if isinstance(event, CallDone):
+                self._attribute(session, envelope, event, built, notes)
+            else:
+                self._finish_unseen(session, envelope, event.tool, built.event)
+        elif isinstance(event, StepBegan | StepEnded | StepPatched):
             self._end_step(session, envelope, event, built)
         elif isinstance(event, SessionSeen):
             built.voids.extend(session_voids(session, event, envelope.at))
@@ -152,6 +163,15 @@ class Builder:
         if session.sequence.missing and any(record.model_id is None for record in built.records):
             notes.append("unknown model: earlier events are missing, or arrive later")
 
+    def _is_history(self, session: Session, envelope: Envelope, told: Told | None, event: EventRow) -> bool:
+        """Whether a call that ended before is told of again; else it has ended now."""
+        key = call_key(event.session_id, event.call_id)
+        since = max(session.began_ms, session.created.get(event.session_id or "") or 0.0)
+        if is_history(told, envelope.at, begun=session.begun.get(key) is not None, since_ms=since):
+            return True
+        session.begun.drop(key)
+        return False
+
     def _attribute(self, session: Session, envelope: Envelope, done: CallDone, built: Built, notes: list[str]) -> None:
         """Make the record of a finished call, once for each call, if it changed files and was the AI's."""
         event, observed = built.event, envelope.observed
@@ -160,6 +180,11 @@ class Builder:
             return
         if not (observed and observed.files) and not opencode.changes_files(envelope.api, done.tool):
             self._finish_unseen(session, envelope, done.tool, event)
+            if done.background and event.session_id and event.call_id:
+                ended = session.ended_call(event.session_id, event.message_id or "", event.call_id)
+                if ended is not None:
+                    kept = Background(ended, event.message_id)
+                    session.keep_background(event.session_id, event.call_id, kept)
             return
         message = session.messages.get(event.message_id or "") or Message()
         if not session.finish_call(event.session_id, event.message_id, event.call_id) or message.by_user:
@@ -170,9 +195,9 @@ class Builder:
             notes.append(f"{done.tool} with invalid arguments: no record")
             return
         call = self._call(session, envelope, event, done.tool)
-        rows = record_rows(replace(call, vcs=_vcs(observed.vcs if observed else None)), changes)
-        _remember(session, envelope, event, done.tool, recorded=rows is not None)
-        if rows is not None:
+        found = list(record_rows(replace(call, vcs=_vcs(observed.vcs if observed else None)), changes))
+        _remember(session, envelope, event, done.tool, recorded=bool(found))
+        for rows in found:
             _add(built, rows)
 
     def _finish_unseen(self, session: Session, envelope: Envelope, tool: str, event: EventRow) -> None:
@@ -184,26 +209,54 @@ class Builder:
         if session.finish_call(event.session_id, event.message_id, event.call_id) and not message.by_user:
             _remember(session, envelope, event, tool, recorded=known)
 
-    def _end_step(self, session: Session, envelope: Envelope, step: StepEnded, built: Built) -> None:
+    def _end_step(
+        self, session: Session, envelope: Envelope, step: StepBegan | StepEnded | StepPatched, built: Built
+    ) -> None:
         """Make the records of calls that said nothing themselves, and better those of calls that said it wrong.
 
-        They are records of the calls: their ids and times are those of the calls' own events.
+        They are records of the calls: their ids and times are those of the calls' own events. At a step's begin they
+        are of commands in the background, which were at work since the last one ended.
         """
-        for change in envelope.observed.calls if envelope.observed else ():
-            ended = session.ended_call(step.session_id, step.message_id, change.call_id)
-            if ended is None:
+        observed = envelope.observed or Observed()
+        message_id = observed.message_id or step.message_id
+        for change in observed.calls:
+            call, recorded = self._ended(session, envelope, (step.session_id, message_id, change.call_id), built.event)
+            if call is None:
                 continue
-            at = moment(ended.at_ms)
-            row = built.event._replace(event_id=UUID(ended.event_id), occurred_at=at, call_id=_column(change.call_id))
-            if ended.source_id is not None:
-                row = row._replace(source_id=UUID(ended.source_id))
-            call = self._call(session, envelope, row, ended.tool)
-            rows = record_rows(replace(call, vcs=_vcs(change.vcs)), change.files)
-            if ended.recorded:
-                built.refined.append((row.source_id, record_id(call.event_id), at))
-            if rows is not None:
+            _keep_background(session, step.session_id, change.call_id)
+            if recorded:
+                built.refined.append((call.source_id, record_id(call.event_id), call.at))
+            for rows in record_rows(replace(call, vcs=_vcs(change.vcs)), change.files):
+                if rows.record.record_id != record_id(call.event_id):
+                    built.refined.append((call.source_id, rows.record.record_id, call.at))
                 _add(built, rows)
-        session.end_step(step.session_id, step.message_id)
+        for one in observed.uncovered:
+            call, _ = self._ended(session, envelope, (step.session_id, message_id, one.call_id), built.event)
+            if call is not None:
+                built.states.append(uncovered_row(call, one))
+        if isinstance(step, StepEnded) or observed.calls or observed.uncovered:
+            session.end_step(step.session_id, message_id)
+
+    def _ended(
+        self, session: Session, envelope: Envelope, ids: tuple[str, str, str], event: EventRow
+    ) -> tuple[Call | None, bool]:
+        """A call of a step that ends now, and whether it has a record."""
+        session_id, message_id, call_id = ids
+        background = session.background_call(session_id, call_id)
+        if background is not None and background.message_id:
+            message_id = background.message_id
+        ended = background.ended if background else session.ended_call(session_id, message_id, call_id)
+        if ended is None:
+            return None, False
+        row = event._replace(
+            event_id=UUID(ended.event_id),
+            occurred_at=moment(ended.at_ms),
+            message_id=_column(message_id),
+            call_id=_column(call_id),
+        )
+        if ended.source_id is not None:
+            row = row._replace(source_id=UUID(ended.source_id))
+        return self._call(session, envelope, row, ended.tool), ended.recorded
 
     def _call(self, session: Session, envelope: Envelope, row: EventRow, tool: str) -> Call:
         """What is known of the call whose event this is."""
@@ -262,7 +315,9 @@ def _learn(session: Session, seen: Seen, root: str | None) -> str:
             session.messages.put(message_id, Message(by_user=True))
         case CallOpened(session_id, message_id, call_id, part_id):
             session.open_call(session_id, message_id, call_id, part_id)
-        case SessionSeen(session_id, parent_id, version, project):
+        case SessionSeen(session_id, parent_id, version, project, created_ms=created_ms):
+            if created_ms is not None:
+                session.created.put(session_id, created_ms)
             session.set_version(version)
             session.set_project(root, project)
             if parent_id:
@@ -270,7 +325,21 @@ def _learn(session: Session, seen: Seen, root: str | None) -> str:
         case Hello(version, project):
             session.set_version(version)
             session.set_project(root, project)
-        case CallDone() | CallFailed() | StepEnded() | MessageRemoved() | RevertKept() | None:
+        case None if seen.name == "tool.execute.before":
+            session.begun.put(call_key(seen.session_id, seen.call_id), 1)
+        case (
+            CallDone()
+            | CallFailed()
+            | BackgroundEnded()
+            | PermissionAsked()
+            | PermissionReplied()
+            | StepBegan()
+            | StepEnded()
+            | StepPatched()
+            | MessageRemoved()
+            | RevertKept()
+            | None
+        ):
             pass
     return seen.name
 
@@ -300,6 +369,14 @@ def _remember(session: Session, envelope: Envelope, event: EventRow, tool: str, 
         event_id, at_ms, source_id = earlier or (str(event.event_id), envelope.at, None)
         ended = Ended(event_id, at_ms, tool, recorded, source_id)
         session.end_call((event.session_id, event.message_id, event.call_id), ended)
+
+
+def _keep_background(session: Session, session_id: str, call_id: str) -> None:
+    """A command in the background has a record now, which its next one replaces."""
+    known = session.background_call(session_id, call_id)
+    if known is not None:
+        ended = structs.replace(known.ended, recorded=True)
+        session.keep_background(session_id, call_id, Background(ended, known.message_id))
 
 
 def _add(built: Built, rows: Rows) -> None:

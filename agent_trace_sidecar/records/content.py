@@ -12,7 +12,7 @@ from typing import Final
 from agent_trace_sidecar.opencode.wire import LineRange
 from agent_trace_sidecar.records.fingerprints import NO_HASH, line_hash, packed_tokens
 
-MAX_VECTOR_LINES: Final = 20_000
+MAX_VECTOR_LINES: Final = 40_000
 """Of a longer file only the changed lines' hashes are kept, not those of all its lines."""
 _BLOCK_LINES: Final = 128
 _MAX_SECRETS: Final = 40

@@ -1,6 +1,7 @@
 """What is kept of a line instead of its text, so that it is known again later; pure.
 
 A line's hash is 8 bytes: 4 of its text without any white space, and 4 of the line as it is without its line ending.
+A byte order mark is no part of either.
 A line that was only indented anew, aligned or given another line ending has the same first half; both halves
 together tell two lines of a large store apart. Many lines are one `bytes`, 8 for each.
 
@@ -19,12 +20,15 @@ from hashlib import blake2s
 from typing import Final
 
 HASH_BYTES: Final = 8
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 NO_HASH: Final = bytes(HASH_BYTES)
 """Stands for a line that may hold a secret: it equals no line, not even another one of its kind."""
-MAX_TOKENS: Final = 60
-"""Of a longer line only the first ones are kept."""
+MAX_TOKENS: Final = 1000
+"""Of a longer line only the first ones are kept: of those beyond them nothing is known."""
 UNKNOWN_TOKENS: Final = 255
 """Stands in the place of the count where a line's tokens are not known."""
+_LONG: Final = 254
+"""Stands there where two more bytes hold the count."""
 KEY_TOKENS: Final = 3
 """Lines with fewer tokens stand in too many files to tell where they come from."""
 
@@ -35,7 +39,7 @@ _TOKEN: Final = re.compile(rb"[A-Za-z0-9\x80-\xff]+|[^\sA-Za-z0-9\x80-\xff'\"`,;
 
 def line_hash(line: bytes) -> bytes:
     """The hash of one line; its ending does not matter."""
-    bare = line.removesuffix(b"\r")
+    bare = line.removesuffix(b"\r").removeprefix(BYTE_ORDER_MARK)
     loose, exact = _half(b"".join(bare.split())), _half(bare)
     return loose + exact
 
@@ -52,14 +56,19 @@ def hashes_of(packed: bytes) -> list[int]:
 
 
 def line_tokens(line: bytes) -> bytes:
-    """The tokens of one line as their number and a byte for each, from 128 on for words."""
-    tokens = bytes(map(_token_byte, _TOKEN.findall(line)[:MAX_TOKENS]))
-    return bytes((len(tokens),)) + tokens
+    """The tokens of one line, a byte for each, from 128 on for words."""
+    found = _TOKEN.findall(line.removeprefix(BYTE_ORDER_MARK))
+    return bytes(map(_token_byte, found[:MAX_TOKENS]))
 
 
 def packed_tokens(lines: Iterable[bytes | None]) -> bytes:
-    """The tokens of many lines, one after the other; None for a line that may hold a secret."""
-    return b"".join(bytes((UNKNOWN_TOKENS,)) if line is None else line_tokens(line) for line in lines)
+    """The tokens of many lines, one after the other, each after its number; None for a line that may hold a secret."""
+    return b"".join(bytes((UNKNOWN_TOKENS,)) if line is None else _counted(line_tokens(line)) for line in lines)
+
+
+def _counted(tokens: bytes) -> bytes:
+    count = len(tokens)
+    return (bytes((count,)) if count < _LONG else bytes((_LONG,)) + count.to_bytes(2, "big")) + tokens
 
 
 def tokens_of(packed: bytes) -> Iterator[bytes | None]:
@@ -70,9 +79,12 @@ def tokens_of(packed: bytes) -> Iterator[bytes | None]:
         at += 1
         if count == UNKNOWN_TOKENS:
             yield None
-        else:
-            yield packed[at : at + count]
-            at += count
+            continue
+        if count == _LONG:
+            count = int.from_bytes(packed[at : at + 2], "big")
+            at += 2
+        yield packed[at : at + count]
+        at += count
 
 
 def line_keys(project: str, hashes: bytes, tokens: bytes | None) -> list[int]:

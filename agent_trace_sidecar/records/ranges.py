@@ -139,7 +139,9 @@ def _seen(edit: FileEdit, before: Sequence[bytes] | None, lines: Sequence[bytes]
         return _Found("content", _whole(len(lines)), exact=True)
     diffs = _parsed(edit)
     if before is not None and (len(diffs) == 1 or edit.content is not None):
-        if diffs and explains(diffs[0], before, lines):
+        # Where it fits the file alone, somebody else has written between the look before and the call.
+        fits = diffs and (explains(diffs[0], before, lines) or (added(diffs[0]) and shown(diffs[0], lines)))
+        if fits:
             return told._replace(exact=True)
         own = alone or (edit.content is not None and text_lines(edit.content.encode()) == lines)
         changes = compared(before, lines) if before != lines and own else None

@@ -4,13 +4,13 @@ The record says which lines; what the specification has no word for (deletions, 
 metadata under `io.opencode.`. No argument and no output of a tool is repeated in a record.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID, uuid5
 
-from agent_trace_sidecar.opencode.wire import FileChange
+from agent_trace_sidecar.opencode.wire import FileChange, Repository, Uncovered
 from agent_trace_sidecar.records.fingerprints import line_keys
 from agent_trace_sidecar.records.ranges import sound
 from agent_trace_sidecar.records.rows import FileStateRow, RangeRow, RecordRow
@@ -29,6 +29,9 @@ from agent_trace_sidecar.records.trace import (
 
 RECORD_NAMESPACE: Final = UUID("6ba9b2b6-34a4-5f0e-9c39-2f3e4f1f7d11")
 """A record's id is uuid5 of its event's id in this namespace: the same event gives the same record, always."""
+
+UNCOVERED: Final = "uncovered"
+"""The kind of a row that says: from here on, until the file is seen again, a call may have changed it unseen."""
 
 CONTRIBUTOR: Final = "ai"
 """Only calls that a model made come here."""
@@ -72,12 +75,46 @@ class Rows(NamedTuple):
     states: list[FileStateRow]
 
 
-def record_rows(call: Call, changes: Iterable[FileChange]) -> Rows | None:
-    """The rows of a call's record; None if the call changed nothing that can be said."""
-    files = _by_path(changes)
-    if not any(one.ranges or one.deleted or one.kind in {"delete", "move"} for one in files):
-        return None
-    own_id = record_id(call.event_id)
+def record_rows(call: Call, changes: Iterable[FileChange]) -> Iterator[Rows]:
+    """The rows of a call's records: one for each repository in which it changed something that can be said."""
+    own: dict[Repository | None, list[FileChange]] = {}
+    for change in changes:
+        own.setdefault(change.repository, []).append(change)
+    for repository, changed in own.items():
+        files = _by_path(changed)
+        if any(one.ranges or one.deleted or one.kind in {"delete", "move"} for one in files):
+            yield _rows(_placed(call, repository), record_id(call.event_id, repository), files)
+
+
+def uncovered_row(call: Call, one: Uncovered) -> FileStateRow:
+    """What says that a call may have changed a file, or with an empty path any file, without anybody seeing it."""
+    placed = _placed(call, one.repository)
+    return FileStateRow(
+        source_id=call.source_id,
+        record_id=uuid5(record_id(call.event_id, one.repository), UNCOVERED),  # its own: the call may have a record too
+        recorded_at=call.at,
+        project=placed.project or "",
+        worktree=placed.worktree or "",
+        path=one.path,
+        old_path=one.covered,
+        kind=UNCOVERED,
+        before_hashes=None,
+        after_hashes=None,
+        line_keys=[],
+    )
+
+
+def _placed(call: Call, repository: Repository | None) -> Call:
+    """The same call as one of the repository whose files it changed."""
+    if repository is None:
+        return call
+    vcs = call.vcs
+    if repository.vcs is not None:
+        vcs = Vcs(repository.vcs.type, repository.vcs.revision)  # type: ignore[arg-type]
+    return replace(call, worktree=repository.root, project=repository.project, vcs=vcs)
+
+
+def _rows(call: Call, own_id: UUID, files: list[FileChange]) -> Rows:
     record = TraceRecord(
         version=call.spec_version,
         id=own_id,
@@ -105,9 +142,9 @@ def record_rows(call: Call, changes: Iterable[FileChange]) -> Rows | None:
     return Rows(row, list(_range_rows(call, own_id, files)), list(_state_rows(call, own_id, files)))
 
 
-def record_id(event_id: UUID) -> UUID:
-    """The id of the record that an event gives."""
-    return uuid5(RECORD_NAMESPACE, str(event_id))
+def record_id(event_id: UUID, repository: Repository | None = None) -> UUID:
+    """The id of the record that an event gives, in another repository than the session's if one is named."""
+    return uuid5(RECORD_NAMESPACE, f"{event_id}\n{repository.root}" if repository else str(event_id))
 
 
 def _range_rows(call: Call, own_id: UUID, files: list[FileChange]) -> Iterable[RangeRow]:

@@ -11,6 +11,7 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
+from agent_trace_sidecar.opencode.events import Seen
 from agent_trace_sidecar.opencode.wire import Envelope
 
 STATE_VERSION: Final = 1
@@ -27,6 +28,11 @@ _DONE_BYTES: Final = 10 * 1024
 _PROJECTS_BYTES: Final = 3 * 1024
 _ENDED_BYTES: Final = 8 * 1024
 _UNDONE_BYTES: Final = 2 * 1024
+_BACKGROUND_BYTES: Final = 4 * 1024
+_STREAMS_BYTES: Final = 6 * 1024
+_UNKNOWN_BYTES: Final = 2 * 1024
+_BEGUN_BYTES: Final = 5 * 1024
+_CREATED_BYTES: Final = 3 * 1024
 
 V = TypeVar("V")
 
@@ -49,6 +55,38 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Its record is made already; what the step's end says replaces it."""
     source_id: str | None = None
     """The run whose record it is, if not this one."""
+
+
+class Background(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A call whose command goes on after it has ended: what its record is made of, also in later steps."""
+
+    ended: Ended
+    message_id: str | None
+
+
+class Stream(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Which of a session's durable events have come, by OpenCode's own numbers: of OpenCode 2."""
+
+    first: int
+    last: int
+    missing: int = 0
+    unexplained_usage: int = 0
+    """Reports of the session's usage since the last durable event that no step's end explains."""
+
+    def seen(self, number: int, skipped: int, *, ends_step: bool) -> "Stream":
+        """After a durable event with this number; `skipped` ones before it were left out by the shim.
+
+        What titles and compactions cost is a durable event that no plugin gets, but its report of usage is.
+        """
+        if number <= self.last:
+            return self
+        hole = max(0, number - self.last - 1 - skipped)
+        missing = self.missing + hole - min(hole, self.unexplained_usage)
+        return Stream(self.first, number, missing, -1 if ends_step else 0)
+
+    def used(self) -> "Stream":
+        """After a report of usage."""
+        return Stream(self.first, self.last, self.missing, self.unexplained_usage + 1)
 
 
 class Undo(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -156,13 +194,23 @@ class _Dump(msgspec.Struct):
     projects: list[tuple[str, str]] = []
     ended: list[tuple[str, Ended]] = []
     undone: list[tuple[str, Undo]] = []
+    began_ms: int | float = 0
+    begun: list[tuple[str, int]] = []
+    created: list[tuple[str, int | float]] = []
+    background: list[tuple[str, Background]] = []
+    streams: list[tuple[str, Stream]] = []
+    unknown: list[tuple[str, int]] = []
 
 
 class Session:
     """Everything that is known of one run of the shim; several OpenCode sessions share it."""
 
     __slots__ = (
+        "background",
+        "began_ms",
+        "begun",
         "calls",
+        "created",
         "directory",
         "done",
         "ended",
@@ -171,7 +219,9 @@ class Session:
         "parents",
         "projects",
         "sequence",
+        "streams",
         "undone",
+        "unknown",
         "version",
     )
 
@@ -189,10 +239,22 @@ class Session:
         self.projects: Bounded[str] = Bounded(_PROJECTS_BYTES)
         self.ended: Bounded[Ended] = Bounded(_ENDED_BYTES)
         self.undone: Bounded[Undo] = Bounded(_UNDONE_BYTES)
+        self.background: Bounded[Background] = Bounded(_BACKGROUND_BYTES)
+        self.streams: Bounded[Stream] = Bounded(_STREAMS_BYTES)
+        """By session."""
+        self.unknown: Bounded[int] = Bounded(_UNKNOWN_BYTES)
+        """Types of events that the shim does not know, and how often they came."""
+        self.began_ms: int | float = 0
+        """When the run's first event fired."""
+        self.begun: Bounded[int] = Bounded(_BEGUN_BYTES)
+        """Calls that have begun and not ended, by `call_key`."""
+        self.created: Bounded[int | float] = Bounded(_CREATED_BYTES)
+        """When a session was created."""
 
     def see(self, envelope: Envelope) -> None:
         """Note what every line carries."""
         self.sequence.see(envelope.seq)
+        self.began_ms = self.began_ms or envelope.at
         if envelope.lost > self.lost:
             self.lost = min(envelope.lost, 2**63 - 1)
         if envelope.directory is not None and envelope.directory != self.directory:
@@ -252,6 +314,29 @@ class Session:
             if session == session_id and message in {message_id, ""}:
                 self.ended.drop(key)
 
+    def keep_background(self, session_id: str, call_id: str, call: Background) -> None:
+        """Remember a call beyond its step."""
+        self.background.put(_key(session_id, call_id), call)
+
+    def background_call(self, session_id: str, call_id: str) -> Background | None:
+        """A call whose command goes on, or went on, after its end."""
+        return self.background.get(_key(session_id, call_id))
+
+    def count(self, seen: Seen) -> None:
+        """Note an event's place among those of its session, and types that are not known."""
+        if seen.unknown:
+            self.unknown.put(seen.name[:100], max(seen.unknown, self.unknown.get(seen.name[:100]) or 0))
+        if seen.session_id is None:
+            return
+        stream = self.streams.get(seen.session_id)
+        if seen.number is not None and seen.number >= 0:
+            ends_step = seen.name in {"session.step.ended", "session.step.failed"}
+            first = max(0, seen.number - seen.skipped)
+            known = stream or Stream(first, first - 1)
+            self.streams.put(seen.session_id, known.seen(seen.number, seen.skipped, ends_step=ends_step))
+        elif stream is not None and seen.name == "session.usage.updated":
+            self.streams.put(seen.session_id, stream.used())
+
     def finish_call(self, session_id: str | None, message_id: str | None, call_id: str | None) -> bool:
         """Note that a call has had its outcome; False if it had it before.
 
@@ -285,6 +370,12 @@ class Session:
                 list(self.projects),
                 list(self.ended),
                 list(self.undone),
+                self.began_ms,
+                list(self.begun),
+                list(self.created),
+                list(self.background),
+                list(self.streams),
+                list(self.unknown),
             )
         )
 
@@ -300,11 +391,23 @@ class Session:
             return session
         session.sequence, session.lost = saved.sequence, saved.lost
         session.version, session.directory = saved.version, saved.directory
-        for name in ("messages", "parents", "calls", "done", "projects", "ended", "undone"):
+        session.began_ms = saved.began_ms
+        for name in _MAPS:
             target = getattr(session, name)
             for key, value in getattr(saved, name):
                 target.put(key, value)
         return session
+
+
+_MAPS: Final = (
+    "messages", "parents", "calls", "done", "projects", "ended", "undone", "begun", "created", "background",
+    "streams", "unknown",
+)  # fmt: skip
+
+
+def call_key(session_id: str | None, call_id: str | None) -> str:
+    """What a call is known by while it goes on."""
+    return _key(session_id or "", call_id or "")
 
 
 def _key(*parts: str) -> str:

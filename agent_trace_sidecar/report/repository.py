@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from agent_trace_sidecar.blame.authors import Origin
-from agent_trace_sidecar.blame.blame import Asking, Blame, Line, placed
+from agent_trace_sidecar.blame.blame import Asking, Blame, Line, placed, projects_of
 from agent_trace_sidecar.blame.lineage import Trail, lineage
 from agent_trace_sidecar.blame.weight import Weights
 from agent_trace_sidecar.records.fingerprints import hashes_of, line_hashes
@@ -29,7 +29,7 @@ MAX_LINES: Final = 200_000
 MAX_FILE_LINES: Final = 20_000
 MAX_FILE_BYTES: Final = 2 * 1024 * 1024
 
-KNOWN: Final = "SELECT DISTINCT path FROM agent_trace_file_states WHERE project = ANY($1::text[])"
+KNOWN: Final = "SELECT DISTINCT path FROM agent_trace_file_states WHERE project = ANY($1::text[]) AND path <> ''"
 
 
 class ReportError(Exception):
@@ -86,7 +86,7 @@ async def gather(
     """
     checkout = await placed(connection, folder / "x")
     commit = checkout.commit(revision) if revision is not None else None
-    projects = checkout.projects()
+    projects = await projects_of(connection, checkout)
     with ManyFiles(checkout, commit) as contents:
         asking = Asking(connection, contents, projects, commit)
         known = {row["path"] for row in await connection.fetch(KNOWN, projects)}

@@ -20,7 +20,7 @@ _SPOKEN_CHARS: Final = 4_000
 """Of a prompt or an answer; the rest is in the database."""
 
 _NAMES: Final = {
-    "prompt": "Asked",
+    "prompt": "Prompt",
     "text": "Answer",
     "thinking": "Thinking",
     "call": "Call",
@@ -62,8 +62,8 @@ def _summary(found: Session, everything: list[Item]) -> tuple[Html, ...]:
     models = sorted({item.title.partition(" · ")[0] for item in everything if item.kind == "step"})
     lasted = _span(root.started_at, root.last_event_at)
     pairs = [
-        fact("Began", root.started_at.strftime("%Y-%m-%d %H:%M UTC") if root.started_at else "unknown"),
-        fact("Took", lasted),
+        fact("Started", root.started_at.strftime("%Y-%m-%d %H:%M UTC") if root.started_at else "unknown"),
+        fact("Duration", lasted),
         fact("Model", ", ".join(models) or "unknown"),
         fact("Cost", money(sum(costs)) if costs else "unknown"),
         fact("Tokens", f"{sum(one.tokens for one in everyone):,}"),

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from agent_trace_sidecar.blame.blame import Asking, placed
+from agent_trace_sidecar.blame.blame import Asking, placed, projects_of
 from agent_trace_sidecar.report.repository import KNOWN, Said, content_of, searched
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, ManyFiles, checkout_of
 
@@ -174,7 +174,7 @@ async def _living(
 ) -> tuple[Counter[tuple[str, str]], list[str]]:
     """Count the lines of a checkout that stand, by day of writing and model; each once, however often it was copied."""
     lines, seen = Counter[tuple[str, str]](), set()
-    projects = checkout.projects()
+    projects = await projects_of(connection, checkout)
     known = {row["path"] for row in await connection.fetch(KNOWN, projects)}
     with ManyFiles(checkout, None) as contents:
         asking = Asking(connection, contents, projects, None)

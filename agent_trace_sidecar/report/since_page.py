@@ -93,7 +93,7 @@ def _surviving(found: Since, until: datetime) -> Html:
     stands = [sum(count for (own, _), count in living.items() if own == day) for day in days]
     all_written = [sum(count for (own, _), count in written.items() if own == day) for day in days]
     gone = [max(0, one - two) for one, two in zip(all_written, stands, strict=True)]
-    return figure.html(day_bars(days, {"surviving": stands, "gone": gone}, "lines", ("s0", "quiet")), "surviving")
+    return figure.html(day_bars(days, {"surviving": stands, "lost": gone}, "lines", ("s0", "quiet")), "surviving")
 
 
 def _there(found: Since) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:

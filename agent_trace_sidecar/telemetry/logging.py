@@ -9,7 +9,9 @@ it brings whatever it finds for colours and tracebacks.
 
 import os
 import select
-from collections.abc import MutableMapping
+import sys
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Final, Protocol
 
@@ -60,6 +62,19 @@ def try_write(fd: int, data: bytes) -> bool:
         return False
 
 
+@contextmanager
+def _without(module: str) -> Iterator[None]:
+    """Hide a module that is not loaded yet: structlog would load rich for its tracebacks, which we do not print."""
+    hidden = module not in sys.modules
+    if hidden:
+        sys.modules[module] = None  # type: ignore[assignment] # Python's way to say that there is none
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules[module]
+
+
 class _Late:
     """A logger that is made when it is used."""
 
@@ -77,7 +92,8 @@ class _Late:
 
     @cached_property
     def _made(self) -> Logger:
-        import structlog  # noqa: PLC0415 - see the top of the file
+        with _without("rich"):
+            import structlog  # noqa: PLC0415 - see the top of the file
 
         bound: Logger = structlog.wrap_logger(
             self._writer,

@@ -4,6 +4,7 @@ Content is read through git's own plumbing, without its filters, text conversion
 """
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
@@ -38,6 +39,11 @@ class Checkout(NamedTuple):
     root: Path
     is_git: bool
 
+    @property
+    def checkout(self) -> "Checkout":
+        """Itself, as `ManyFiles` has it."""
+        return self
+
     def relative(self, file: Path) -> str:
         """The file's path from the root, with forward slashes."""
         return file.relative_to(self.root).as_posix()
@@ -53,6 +59,12 @@ class Checkout(NamedTuple):
             return [kept, *places]
         roots = self._git("rev-list", "--max-parents=0", "--all").decode(errors="replace").split()
         return [*sorted(roots), *places]
+
+    @property
+    def is_shallow(self) -> bool:
+        """Whether the history is cut off, so that the first commit is not known."""
+        folder = common_dir(self.root) if self.is_git else None
+        return folder is not None and (folder / "shallow").exists()
 
     def content(self, path: str, revision: str | None) -> bytes | None:
         """A file's bytes at a revision, in the worktree without one; None where there is no such file inside of it.
@@ -137,24 +149,59 @@ class Checkout(NamedTuple):
             return None
         return found or None
 
+    def has(self, revision: str) -> bool:
+        """Whether git has this commit."""
+        try:
+            return bool(self.commit(revision))
+        except CheckoutError:
+            return False
+
+    def search(self, texts: Sequence[bytes], revision: str | None, but: str) -> dict[str, list[bytes]] | None:
+        """The lines of all files that hold one of some texts, by path; None where git can't tell.
+
+        Args:
+            texts: lines; blanks at their ends don't matter.
+            revision: where to search; the files as they stand without one.
+            but: a file that is left out.
+        """
+        wanted = b"".join({text.strip() + b"\n" for text in texts if text.strip()})
+        if not wanted:
+            return {}
+        where = (revision,) if revision else ()
+        options = ("-I", "-F", "-z", "--full-name", "--no-line-number", "--no-column", "--no-color", "-f", "-")
+        untracked = () if revision else ("--untracked",)
+        paths = (":(top)", f":(top,exclude,literal){but}")
+        try:
+            output = self._git("grep", *untracked, *options, *where, "--", *paths, given=wanted, fine=(0, 1))
+        except CheckoutError:
+            return None
+        found: dict[str, list[bytes]] = {}
+        for line in output.split(b"\n"):
+            name, separator, text = line.partition(b"\0")
+            if separator:
+                path = name.decode(errors="replace").removeprefix(f"{revision}:" if revision else "")
+                found.setdefault(path, []).append(text)
+        return found
+
     def files(self, revision: str | None) -> list[str]:
         """The paths of all files at a revision; of the worktree without one, but for those that git ignores."""
         here = ("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate")
         listing = ("ls-tree", "-r", "-z", "--name-only", "--full-tree", revision) if revision else here
         return [name for name in self._git(*listing).decode(errors="replace").split("\0") if name]
 
-    def _git(self, *arguments: str) -> bytes:
+    def _git(self, *arguments: str, given: bytes = b"", fine: Sequence[int] = (0,)) -> bytes:
         try:
             done = processes.run(
                 _command(*arguments),
                 cwd=self.root,
                 env=_environment(),
+                given=given,
                 timeout_s=_TIMEOUT_S,
                 max_bytes=_MAX_OUTPUT_BYTES,
             )
         except processes.ProcessError as exc:
             raise CheckoutError(f"git {arguments[0]} {exc}.") from None
-        if done.code:
+        if done.code not in fine:
             raise _GitError(f"git {arguments[0]} failed.")
         return done.output
 
@@ -164,7 +211,7 @@ class ManyFiles:
 
     def __init__(self, checkout: Checkout, revision: str | None) -> None:
         self.root = checkout.root
-        self._checkout, self.revision = checkout, revision
+        self.checkout, self.revision = checkout, revision
         self._git: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -180,7 +227,7 @@ class ManyFiles:
             CheckoutError: it can't be read.
         """
         if revision is None or revision != self.revision or "\n" in path:
-            return self._checkout.content(path, revision)
+            return self.checkout.content(path, revision)
         git = self._git = self._git or self._started()
         assert git.stdin is not None  # noqa: S101 - asked for below
         assert git.stdout is not None  # noqa: S101 - as above

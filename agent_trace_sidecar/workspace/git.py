@@ -6,6 +6,7 @@ takes part.
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,21 @@ def run(git_dir: Path, *args: str, given: bytes = b"", timeout_s: float, max_byt
     except processes.ProcessError:
         return None
     return done.output if done.code == 0 else None
+
+
+def blobs(output: bytes) -> Iterator[tuple[str, bytes]]:
+    """The answers of `git cat-file --batch`; an empty id where there is no such file."""
+    at = 0
+    while at < len(output):
+        end = output.index(b"\n", at)
+        words = output[at:end].split(b" ")
+        at = end + 1
+        if len(words) == 3 and words[2].isdigit():  # noqa: PLR2004 - id, type, size
+            size = int(words[2])
+            yield words[0].decode(), output[at : at + size]
+            at += size + 1
+        else:
+            yield "", b""
 
 
 def _environment(git_dir: Path) -> dict[str, str]:

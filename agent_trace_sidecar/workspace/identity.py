@@ -17,6 +17,7 @@ from typing import Final
 from agent_trace_sidecar.limits import IDENTITY_S
 from agent_trace_sidecar.limits.files import read_part, read_small
 from agent_trace_sidecar.limits.watchdog import LateError, Watchdog
+from agent_trace_sidecar.workspace.places import Projects
 from agent_trace_sidecar.workspace.revision import common_dir
 from agent_trace_sidecar.workspace.scope import everywhere
 
@@ -47,12 +48,33 @@ class Identity:
         self._recorder = recorder
         self._allows = allows
         self._watchdog: Watchdog[str | None] = Watchdog(IDENTITY_S)
+        self._names: Watchdog[str | None] = Watchdog(IDENTITY_S)
+        self._known = Projects()
         self._urls: dict[str, tuple[float, str | None]] = {}
 
     def repositories(self, worktrees: Iterable[str]) -> dict[str, str | None]:
         """The URL of each worktree, None where there is none or it can't be seen from here; a bounded number."""
         short = (worktree for worktree in worktrees if 0 < len(worktree) <= _MAX_PATH_CHARS)
         return {worktree: self._url(worktree) for worktree in sorted(short)[:_MAX_WORKTREES]}
+
+    def projects(self, worktrees: Iterable[str]) -> dict[str, str]:
+        """The worktrees by what they are called now, see `rows.FileStateRow.project`; those that can't be seen are not.
+
+        A repository has another name before its first commit, so that is looked at each time.
+        """
+        found = {}
+        for worktree in sorted(worktrees)[:_MAX_WORKTREES] if self._recorder else ():
+            try:
+                name = self._names.call(worktree, partial(self._read_name, Path(worktree)))
+            except LateError:
+                continue
+            if name is not None:
+                found[name] = worktree
+        return found
+
+    def _read_name(self, root: Path) -> str | None:
+        allowed = root.is_absolute() and self._allows(root)
+        return self._known.name(root) if allowed and (root / ".git").exists() else None
 
     def _url(self, worktree: str) -> str | None:
         if not self._recorder:

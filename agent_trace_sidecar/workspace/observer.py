@@ -7,33 +7,50 @@ A line that tells of none of this costs one look at its bytes. For the others th
 looked at in time is left to what the tool says of itself.
 """
 
+import math
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from agent_trace_sidecar import opencode
 from agent_trace_sidecar.limits import files
-from agent_trace_sidecar.opencode.events import CallDone, CallFailed, FileEdit, Seen, StepBegan, StepEnded
-from agent_trace_sidecar.opencode.wire import Envelope, Observed, VcsObserved, parse
+from agent_trace_sidecar.opencode.events import (
+    BackgroundEnded,
+    CallDone,
+    CallFailed,
+    FileEdit,
+    PermissionAsked,
+    PermissionReplied,
+    Seen,
+    SessionSeen,
+    StepBegan,
+    StepEnded,
+    StepPatched,
+)
+from agent_trace_sidecar.opencode.wire import Envelope, Observed, Repository, VcsObserved, parse
 from agent_trace_sidecar.records.content import Content, text_lines
 from agent_trace_sidecar.records.ranges import attributed, deleted, observed
+from agent_trace_sidecar.records.retold import Retold
 from agent_trace_sidecar.records.trace import relative_path
+from agent_trace_sidecar.workspace import commands
+from agent_trace_sidecar.workspace.places import Place, Projects, place_of, session_root
 from agent_trace_sidecar.workspace.revision import Revisions
 from agent_trace_sidecar.workspace.rewrites import Rewrites
 from agent_trace_sidecar.workspace.scope import everywhere
 from agent_trace_sidecar.workspace.step_attribution import may_say_more
 from agent_trace_sidecar.workspace.step_end import Finisher
-from agent_trace_sidecar.workspace.steps import Call, Edited, Step, Steps
+from agent_trace_sidecar.workspace.steps import Call, Edited, Named, Step, Steps
 from agent_trace_sidecar.workspace.vcs import Repositories
 
 HEAD_BYTES: Final = 16 * 1024
 """The shim writes `hook`, two paths and the event's type into a line's first bytes."""
 BUDGET_S: Final = 0.25
-"""How long the files of one call may be looked at; the shim's pipe waits meanwhile."""
+"""Processor time in which the files of one call may be looked at; the shim's pipe waits meanwhile."""
 MAX_BEFORE_BYTES: Final = 16 * 1024 * 1024
 """Contents that are kept for calls that have begun; the oldest give way."""
 MAX_CALLS: Final = 512
@@ -42,10 +59,17 @@ CLOCK_SLACK_NS: Final = 10_000_000
 """A file written less than this before the hook fired may as well have been written after: kernels stamp files with
 a clock that ticks every few milliseconds."""
 
-_HOOKS: Final = (b'"tool.execute.', b'"session.step.')
-_PARTS: Final = (b'"status":"completed"', b'"status":"error"', b'"type":"step-')
+_HOOKS: Final = (
+    b'"tool.execute.',
+    b'"session.step.',
+    b'"permission.',
+    b'"session.created"',
+    b'"session.inbox.enqueued"',
+    b'"shell.exited"',
+)
+_PARTS: Final = (b'"status":"completed"', b'"status":"error"', b'"type":"step-', b'"type":"patch"')
 _Key = tuple[str | None, str | None]
-_Place = tuple[Path, str]
+_NOTHING: Final = Observed()
 
 
 class Observer:
@@ -56,7 +80,7 @@ class Observer:
         is_secret: Callable[[str], bool],
         *,
         is_secret_path: Callable[[str], bool] = lambda _: False,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.thread_time,
         data_home: Path | None = None,
         allows: Callable[[Path], bool] = everywhere,
     ) -> None:
@@ -65,7 +89,7 @@ class Observer:
         Args:
             is_secret: whether a text may hold a secret; such a line gets no hash.
             is_secret_path: whether a file is secret as a whole by its path, e.g. `.env`; no line of it gets a hash.
-            clock: seconds that only go forward, for the time budget.
+            clock: seconds of processor time of the calling thread, for the budget: a busy machine costs no lines.
             data_home: where OpenCode keeps its data, if not where the environment says.
             allows: whether a worktree may be looked at.
         """
@@ -77,8 +101,13 @@ class Observer:
         self._repositories = Repositories(revisions)
         self._rewrites = Rewrites(revisions)
         self._steps = Steps()
-        self._finisher = Finisher(data_home, self._rewrites, self._judged, self._secret)
-        self._before: OrderedDict[_Key, dict[_Place, bytes]] = OrderedDict()
+        self._finisher = Finisher(
+            data_home, self._rewrites, self._judged, self._secret, clock=clock, repository=self._repository
+        )
+        self._projects = Projects()
+        self._retold = Retold()
+        self._asked: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._before: OrderedDict[_Key, dict[Place, bytes]] = OrderedDict()
         self._before_bytes = 0
         self._seen: OrderedDict[_Key, None] = OrderedDict()
 
@@ -104,53 +133,137 @@ class Observer:
 
     def look(self, envelope: Envelope, seen: Seen) -> bytes | None:
         """As `observe`, for what `worth_a_look` has found."""
-        root = root_of(envelope)
+        root = session_root(envelope)
         saw = self._observe(envelope, seen) if root and self._allows(root) else None
-        return msgspec.json.encode(saw) if saw and (saw.vcs or saw.files or saw.calls) else None
+        return msgspec.json.encode(saw) if saw and saw != _NOTHING else None
 
     def _observe(self, envelope: Envelope, seen: Seen) -> Observed | None:
-        event = seen.event
-        if isinstance(event, StepBegan):
-            self._begin(envelope, event)
-        elif isinstance(event, StepEnded):
-            step = self._steps.close(event.session_id)
-            if step is not None and step.message_id == event.message_id and event.tree:
-                return self._finisher.finish(self._steps, step, event.tree, float(envelope.at))
-        elif seen.name == "tool.execute.before" and seen.tool is not None:
-            self._remember(envelope, seen, seen.tool)
-        elif isinstance(event, CallDone | CallFailed):
-            return self._ended(envelope, seen, event)
+        event, at = seen.event, float(envelope.at)
+        match event:
+            case StepBegan():
+                return self._begin(envelope, event)
+            case StepEnded():
+                return self._end(event, at)
+            case StepPatched():
+                step = self._steps.of(event.session_id)
+                if step is None or step.message_id != event.message_id or not self._steps.close(event.session_id):
+                    return None
+                return self._finisher.patched(self._steps, step, event.files, at)
+            case CallDone() | CallFailed():
+                return self._ended(envelope, seen, event)
+            case BackgroundEnded(name):
+                self._steps.end_background(name, at)
+            case SessionSeen(session_id, created_ms=created_ms) if created_ms is not None:
+                self._retold.created(session_id, created_ms)
+            case PermissionAsked() | PermissionReplied():
+                self._permission(envelope, event)
+            case _ if seen.name == "tool.execute.before" and seen.tool is not None:
+                self._remember(envelope, seen, seen.tool)
+            case _:
+                pass
         return None
 
-    def _begin(self, envelope: Envelope, event: StepBegan) -> None:
-        root = root_of(envelope)
-        if root is not None and event.tree:
-            step = Step(event.session_id, event.message_id, str(root), event.tree, float(envelope.at))
-            step.heads = self._rewrites.heads(root)
-            self._steps.open(step)
+    def _permission(self, envelope: Envelope, event: PermissionAsked | PermissionReplied) -> None:
+        if isinstance(event, PermissionReplied):
+            self._permit(envelope, event)
+            return
+        self._asked[event.session_id, event.request_id] = event.call_id
+        _shorten(self._asked)
+
+    def _end(self, event: StepEnded, at: float) -> Observed | None:
+        step = self._steps.close(event.session_id)
+        if step is None or step.message_id != event.message_id:
+            return None
+        if event.tree:
+            self._steps.remember(step, event.tree, at)
+        return self._finisher.finish(self._steps, step, event.tree or "", at)
+
+    def _begin(self, envelope: Envelope, event: StepBegan) -> Observed | None:
+        """A step begins; one of the same session that had no end has its end here, and so has what lies between."""
+        root = session_root(envelope)
+        if root is None:
+            return None
+        last = self._steps.close(event.session_id)
+        unended = last is not None and last.message_id != event.message_id and last.calls
+        saw = (
+            self._finisher.finish(self._steps, last, event.tree or "", float(envelope.at)) if last and unended else None
+        )
+        gap = self._steps.gap(event.session_id, event.message_id)
+        if saw is None and gap is not None and gap.root == str(root) and event.tree:
+            saw, last = self._finisher.finish(self._steps, gap, event.tree, float(envelope.at)), gap
+        step = Step(event.session_id, event.message_id, str(root), event.tree or "", float(envelope.at))
+        step.scope = (relative_path(".", envelope.worktree, envelope.directory) or "") if event.tree else ""
+        step.repository = self._projects.repository(root)
+        step.heads = self._rewrites.heads(root)
+        self._steps.open(step)
+        return msgspec.structs.replace(saw, message_id=last.message_id) if saw and last else None
 
     def _remember(self, envelope: Envelope, seen: Seen, tool: str) -> None:
         """Keep what the call's files hold, if it is certain that the call has not written them yet."""
         key = (seen.session_id, seen.call_id)
         self._seen.pop(key, None)  # the same call id in a later turn is another call
         self._drop(key)
-        call = Call(seen.call_id or "", tool, opencode.may_change_unseen(envelope.api, tool), float(envelope.at))
+        self._retold.begins(seen.session_id, seen.call_id)
+        at = float(envelope.at)
+        call = Call(seen.call_id or "", tool, opencode.may_change_unseen(envelope.api, tool), at, hooked_ms=at)
         try:
             args = opencode.before_args(envelope)
             named = opencode.named_paths(envelope.api, tool, args)
             call.command = texts_of(args) if call.silent else ""
         except (ValueError, RecursionError):
             return
-        places = [place for place in (place_of(envelope, name) for name in named) if place]
-        call.asked = frozenset(relative for _, relative in places)
+        places = [place for place in (self._place(envelope, name) for name in named) if place]
+        call.asked = frozenset(place.file for place in places)
+        if call.silent:
+            call.writes = not commands.only_reads(_command(args) or call.command)
+            call.lingers = commands.lingers(call.command) or opencode.in_background(args)
+            places = list(self._named(envelope, call, args)) if call.writes else []
         self._steps.began(seen.session_id, call)
         if places:
             self._keep(key, places, envelope.at)
+        if call.silent:
+            kept = self._before.get(key, {})
+            call.named = {place: Named(kept.get(place)) for place in places}
 
-    def _keep(self, key: _Key, places: list[_Place], at: float) -> None:
+    def _named(self, envelope: Envelope, call: Call, args: msgspec.Raw) -> Iterator[Place]:
+        """Files that the text of a command may name: those that exist, and names that may come to exist."""
+        folder = opencode.working_folder(args)
+        found: dict[str, Place] = {}
+        for inner, word in commands.names(call.command):
+            if len(found) >= commands.MAX_NAMES:
+                break
+            base = os.path.join(folder or "", inner or "") or None  # noqa: PTH118 - both may be absolute
+            place = self._place(envelope, word, base)
+            if place is None or place.file in found or place.path.startswith((".git/", ".opencode/")):
+                continue
+            exists = os.path.isfile(place.file)  # noqa: PTH113 - a text
+            parent = os.path.isdir(os.path.dirname(place.file))  # noqa: PTH112, PTH120 - as above
+            if exists or (parent and commands.looks_like_a_path(word) and not os.path.lexists(place.file)):
+                found[place.file] = place
+        yield from found.values()
+
+    def _permit(self, envelope: Envelope, event: PermissionReplied) -> None:
+        """A person has answered: the call begins to work now, or never; what its files hold is looked at again."""
+        call_id = self._asked.pop((event.session_id, event.request_id), None)
+        step = self._steps.of(event.session_id)
+        call = step.calls.get(call_id) if step and call_id else None
+        if call is None or call.ended_ms is not None:
+            return
+        call.began_ms = float(envelope.at) if event.allowed else math.inf
+        key = (event.session_id, call_id)
+        before = self._drop(key)
+        if before:
+            self._keep(key, list(before), envelope.at)
+            now = self._before.get(key, {})
+            call.named = {place: Named(now.get(place)) for place in call.named}
+            if not call.silent:  # it may have written already; what it says of itself tells then
+                self._before[key] = before | now
+                self._before_bytes += sum(len(content) for place, content in before.items() if place not in now)
+
+    def _keep(self, key: _Key, places: list[Place], at: float) -> None:
         deadline = self._clock() + BUDGET_S
         fired_ns = int(min(max(at, 0), 2**53)) * 1_000_000
-        kept = {}
+        kept: dict[Place, bytes] = {}
         for place in places:
             content = _read(place) if self._clock() < deadline else None
             if content is not None and content.written_ns < fired_ns - CLOCK_SLACK_NS:
@@ -160,7 +273,7 @@ class Observer:
         while self._before and (self._before_bytes > MAX_BEFORE_BYTES or len(self._before) > MAX_CALLS):
             self._drop(next(iter(self._before)))
 
-    def _drop(self, key: _Key) -> dict[_Place, bytes]:
+    def _drop(self, key: _Key) -> dict[Place, bytes]:
         kept = self._before.pop(key, {})
         self._before_bytes -= sum(map(len, kept.values()))
         return kept
@@ -172,21 +285,35 @@ class Observer:
         silent = opencode.may_change_unseen(envelope.api, event.tool)
         if key in self._seen or not (edits or silent):
             return None
+        if self._retold.is_retold(seen.session_id, seen.call_id, event.told, float(envelope.at)):
+            return None
+        self._retold.ends(seen.session_id, seen.call_id)
         self._seen[key] = None
-        while len(self._seen) > MAX_CALLS:
-            self._seen.popitem(last=False)
+        _shorten(self._seen)
         step = self._steps.of(seen.session_id)
         call = step.calls.get(seen.call_id or "") if step else None
         if call is None:
-            call = Call(seen.call_id or "", event.tool, silent, step.began_ms if step else float(envelope.at))
+            began = step.began_ms if step else float(envelope.at)
+            call = Call(seen.call_id or "", event.tool, silent, began, hooked_ms=began)
             self._steps.began(seen.session_id, call)
-        call.ended_ms, call.vcs = float(envelope.at), self._revision(envelope)
+        call.ended_ms, call.vcs = float(envelope.at), self._revision(session_root(envelope))
+        if isinstance(event, CallDone) and event.background:
+            self._steps.keep_background(seen.session_id, call, event.background)
         if isinstance(event, CallFailed) or not edits:
             self._drop(key)
+            self._look_again(call)
             return None
         edited = list(self._look(envelope, seen, event, call))
         self._steps.edited(seen.session_id, call, edited)
         return Observed(call.vcs, tuple(one.change for one in edited))
+
+    def _look_again(self, call: Call) -> None:
+        """What the files that a command names hold after it."""
+        deadline = self._clock() + BUDGET_S
+        for place, named in call.named.items():
+            content = _read(place) if named.before is not None and self._clock() < deadline else None
+            if content is not None and content.data != named.before:
+                named.after, named.changed_ns = content.data, content.changed_ns
 
     def _look(self, envelope: Envelope, seen: Seen, done: CallDone, call: Call) -> Iterator[Edited]:
         before = self._drop((seen.session_id, seen.call_id))
@@ -197,33 +324,53 @@ class Observer:
             return
         others = self._steps.overlapping(seen.session_id, call)
         for edit in edits:
-            place = place_of(envelope, edit.path)
-            old_place = place_of(envelope, edit.old_path) if edit.old_path else None
-            if place is None or any(self._secret(one[1]) for one in (place, old_place) if one):
-                continue  # outside the worktree, or its very name may hold a secret
-            old = _latest(others, (old_place or place)[1], before.get(old_place or place))
-            yield self._changed(edit, place, old_place, old, deadline, alone=not others)
+            place = self._place(envelope, edit.path)
+            old_place = self._place(envelope, edit.old_path) if edit.old_path else None
+            if place is None or any(self._secret(one.path) for one in (place, old_place) if one):
+                continue  # it has no place, or its very name may hold a secret
+            if old_place and old_place.root != place.root:
+                old_place = None  # moved from one repository to another
+            old = _latest(others, (old_place or place).file, before.get(old_place or place))
+            edited = self._changed(edit, place, old_place, old, deadline, alone=not others)
+            edited.file, edited.is_own = place.file, place.is_own
+            yield self._filed(edited, place)
+
+    def _filed(self, edited: Edited, place: Place) -> Edited:
+        """The same with the repository that the file belongs to, if that is not the session's."""
+        repository = self._repository(place)
+        if repository is not None:
+            edited.change = msgspec.structs.replace(edited.change, repository=repository)
+        return edited
+
+    def _repository(self, place: Place) -> Repository | None:
+        if place.is_own:
+            return self._projects.repository(place.root)
+        return Repository(str(place.root), self._projects.name(place.root), self._revision(place.root))
+
+    def _place(self, envelope: Envelope, name: str, folder: str | None = None) -> Place | None:
+        place = place_of(envelope, name, folder)
+        return place if place and (place.is_own or self._allows(place.root)) else None
 
     def _changed(
         self,
         edit: FileEdit,
-        place: _Place,
-        old_place: _Place | None,
+        place: Place,
+        old_place: Place | None,
         old: bytes | None,
         deadline: float,
         *,
         alone: bool,
     ) -> Edited:
         """What one edit did to its file."""
-        old_path = old_place[1] if old_place else None
-        known = self._judged((old_place or place)[1], text_lines(old), deadline) if old is not None else None
+        old_path = old_place.path if old_place else None
+        known = self._judged((old_place or place).path, text_lines(old), deadline) if old is not None else None
         if edit.kind == "delete" and known is not None:
-            return Edited(deleted(place[1], known), old, b"")
+            return Edited(deleted(place.path, known), old, b"")
         content = _read(place) if edit.kind != "delete" and self._clock() < deadline else None
         if content is None or not content.written_ns:
-            return Edited(attributed(edit, place[1], old_path, exact_text=False), old, None)
-        after = self._judged(place[1], text_lines(content.data), deadline)
-        change = observed(edit, place[1], old_path, before=known, after=after, alone=alone)
+            return Edited(attributed(edit, place.path, old_path, exact_text=False), old, None)
+        after = self._judged(place.path, text_lines(content.data), deadline)
+        change = observed(edit, place.path, old_path, before=known, after=after, alone=alone)
         return Edited(change, old, content.data)
 
     def _judged(self, path: str, lines: list[bytes], deadline: float | None = None) -> Content:
@@ -237,8 +384,7 @@ class Observer:
         except Exception:  # noqa: BLE001 - fails closed: a text that no rule could judge counts as a secret
             return True
 
-    def _revision(self, envelope: Envelope) -> VcsObserved | None:
-        root = root_of(envelope)
+    def _revision(self, root: Path | None) -> VcsObserved | None:
         try:
             return self._repositories.of(root) if root else None
         except (OSError, ValueError):
@@ -257,7 +403,7 @@ def worth_a_look(line: bytes) -> tuple[Envelope, Seen] | None:
         return None
     seen = opencode.read(envelope)
     match seen.event:
-        case StepBegan() | StepEnded():
+        case StepBegan() | StepEnded() | StepPatched() | PermissionAsked() | PermissionReplied() | SessionSeen():
             return envelope, seen
         case CallDone(tool=tool) | CallFailed(tool=tool):
             changes = opencode.changes_files(envelope.api, tool) or opencode.may_change_unseen(envelope.api, tool)
@@ -266,25 +412,11 @@ def worth_a_look(line: bytes) -> tuple[Envelope, Seen] | None:
             return (envelope, seen) if seen.name == "tool.execute.before" and seen.tool is not None else None
 
 
-def root_of(envelope: Envelope) -> Path | None:
-    """The worktree; the directory where there is no repository (OpenCode then says "/")."""
-    worktree = envelope.worktree
-    name = worktree if worktree and worktree != "/" else envelope.directory
-    root = Path(name) if name else None
-    return root if root is not None and root.is_absolute() else None
-
-
-def place_of(envelope: Envelope, name: str) -> _Place | None:
-    """A file by its root and its path from there; None outside of it."""
-    root, relative = root_of(envelope), relative_path(name, envelope.worktree, envelope.directory)
-    return (root, relative) if root and relative else None
-
-
 def _latest(others: list[Call], path: str, before: bytes | None) -> bytes | None:
     """What a file held right before a call: what a call at work at the same time has left of it, if one was done."""
     for other in reversed(others):
         for one in other.edited:
-            if one.change.path == path:
+            if one.file == path:
                 return one.after
     return before
 
@@ -304,8 +436,20 @@ def texts_of(args: msgspec.Raw) -> str:
     return "\n".join(found)[:MAX_COMMAND_CHARS]
 
 
-def _read(place: _Place) -> files.Content | None:
+def _command(args: msgspec.Raw) -> str | None:
+    """The command line, where the call has one."""
+    value = msgspec.json.decode(args) if len(args) else None
+    command = value.get("command") if isinstance(value, dict) else None
+    return command if isinstance(command, str) else None
+
+
+def _shorten(known: OrderedDict[Any, Any]) -> None:
+    while len(known) > MAX_CALLS:
+        known.popitem(last=False)
+
+
+def _read(place: Place) -> files.Content | None:
     try:
-        return files.read_inside(*place)
+        return files.read_inside(place.root, place.path)
     except (OSError, ValueError):
         return None

@@ -15,11 +15,22 @@ from typing import Final, NamedTuple
 
 from agent_trace_sidecar import opencode
 from agent_trace_sidecar.limits.files import read_part
-from agent_trace_sidecar.opencode.events import CallDone, CallFailed, CallOpened, FileEdit, Seen, StepBegan, StepEnded
+from agent_trace_sidecar.opencode.events import (
+    BackgroundEnded,
+    CallDone,
+    CallFailed,
+    CallOpened,
+    FileEdit,
+    Seen,
+    StepBegan,
+    StepEnded,
+)
 from agent_trace_sidecar.opencode.wire import Envelope, Observed, VcsObserved
 from agent_trace_sidecar.records.content import Content, text_lines
 from agent_trace_sidecar.records.ranges import attributed, deleted, observed
-from agent_trace_sidecar.workspace.observer import place_of, root_of, texts_of
+from agent_trace_sidecar.workspace.copies import copied, with_moves
+from agent_trace_sidecar.workspace.observer import texts_of
+from agent_trace_sidecar.workspace.places import Place, place_inside, session_root
 from agent_trace_sidecar.workspace.revision import Revisions, git_dir
 from agent_trace_sidecar.workspace.rewrites import Rewrites
 from agent_trace_sidecar.workspace.snapshot import Snapshots, TreeChange
@@ -141,7 +152,9 @@ class Recaller:
         """What can be said of an event; None where nothing can."""
         match seen.event:
             case StepBegan() as began:
-                self._begin(envelope, began)
+                return self._begin(envelope, began)
+            case BackgroundEnded(name):
+                self._steps.end_background(name, float(envelope.at))
             case StepEnded() as ended:
                 return self._end(envelope, ended)
             case CallOpened() as opened:
@@ -152,17 +165,23 @@ class Recaller:
                 pass
         return None
 
-    def _begin(self, envelope: Envelope, began: StepBegan) -> None:
-        root, plan = root_of(envelope), self._plan.steps.get(began.message_id, StepPlan())
+    def _begin(self, envelope: Envelope, began: StepBegan) -> Observed | None:
+        root, plan = session_root(envelope), self._plan.steps.get(began.message_id, StepPlan())
         self._contents.pop(began.session_id, None)
         self._changes.pop(began.session_id, None)
         if root is None or not began.tree:
-            return
+            return None
+        gap = self._steps.gap(began.session_id, began.message_id)
+        found = None
+        if gap is not None and gap.root == str(root) and self._snapshots is not None and gap.tree != began.tree:
+            changes = self._snapshots.compare(gap.root, gap.tree, began.tree) or []
+            found = self._allotted(gap, changes, float(envelope.at))
         step = Step(began.session_id, began.message_id, str(root), began.tree, float(envelope.at))
         step.heads = self._log(root).heads(step.began_ms, plan.ended_ms)
         self._steps.open(step)
         if plan.after and plan.after != began.tree and self._snapshots is not None and (plan.named or plan.silent):
             self._changes[began.session_id] = self._snapshots.compare(step.root, began.tree, plan.after) or []
+        return found
 
     def _call(self, envelope: Envelope, seen: Seen, outcome: CallDone | CallFailed) -> Observed | None:
         edits = opencode.changes_files(envelope.api, outcome.tool)
@@ -178,6 +197,8 @@ class Recaller:
         except (ValueError, RecursionError):
             call.command = ""
         self._steps.began(seen.session_id, call)
+        if isinstance(outcome, CallDone) and outcome.background:
+            self._steps.keep_background(seen.session_id, call, outcome.background)
         recorded = self._records.get((message_id, call.call_id))
         if isinstance(outcome, CallFailed) or not edits:
             return Observed(recorded=recorded) if recorded else None
@@ -193,7 +214,7 @@ class Recaller:
         now = self._contents.setdefault(session_id, {})
         exact = not envelope.repaired
         for edit, place, old_place in _edits(envelope, done):
-            path, old_path = place[1], old_place[1] if old_place else None
+            path, old_path = place.path, old_place.path if old_place else None
             if any(self._secret(name) for name in (path, old_path) if name):
                 continue
             left[path] -= 1
@@ -217,14 +238,25 @@ class Recaller:
         step = self._steps.close(ended.session_id)
         changes = self._changes.pop(ended.session_id, [])
         self._contents.pop(ended.session_id, None)
-        if step is None or step.message_id != ended.message_id or not changes or not may_say_more(step):
+        if step is None or step.message_id != ended.message_id:
+            return None
+        if ended.tree:
+            self._steps.remember(step, ended.tree, float(envelope.at))
+        return self._allotted(step, changes, float(envelope.at))
+
+    def _allotted(self, step: Step, changes: Sequence[TreeChange], at_ms: float) -> Observed | None:
+        if not changes or not may_say_more(step):
             return None
         known = [one for one in changes if not any(self._secret(name) for name in (one.path, one.old_path) if name)]
+        known = with_moves(known)
         brought = self._rewrites.brought(step, known)
+        held = self._snapshots.ids(step.root, step.tree) if self._snapshots is not None else frozenset[str]()
+        copies = copied(step, known, held, self._rewrites.versions(step, known))
         facts = Facts(
-            float(envelope.at),
+            at_ms,
             stamp_ms=lambda _: None,
             brought=lambda change: brought.get(change.path, frozenset()),
+            copied=lambda change: copies.get(change.key, frozenset()),
             judge=lambda path, lines: self._judged(path, list(lines)),
             rivals=list(self._steps.rivals(step)),
         )
@@ -232,6 +264,7 @@ class Recaller:
         self._steps.claim(
             step, [path for call in calls for one in call.files for path in (one.path, one.old_path) if path]
         )
+        self._steps.note(calls, step)
         return Observed(calls=tuple(calls)) if calls else None
 
     def _judged(self, path: str, lines: list[bytes]) -> Content:
@@ -245,7 +278,7 @@ class Recaller:
             return True
 
     def _revision(self, envelope: Envelope) -> VcsObserved | None:
-        root = root_of(envelope)
+        root = session_root(envelope)
         head = self._log(root).at(float(envelope.at)) if root is not None else ""
         return VcsObserved("git", head) if head else None
 
@@ -293,16 +326,16 @@ class _HeadLog:
         return Heads(self.at(began_ms - 1000), "", begin, end)
 
 
-def _edits(envelope: Envelope, done: CallDone) -> Iterator[tuple[FileEdit, tuple[Path, str], tuple[Path, str] | None]]:
+def _edits(envelope: Envelope, done: CallDone) -> Iterator[tuple[FileEdit, Place, Place | None]]:
     """The edits of a call inside the worktree, with their places."""
     try:
         edits = opencode.file_edits(envelope.api, done)
     except (ValueError, RecursionError):
         return
     for edit in edits:
-        place = place_of(envelope, edit.path)
+        place = place_inside(envelope, edit.path)
         if place is not None:
-            yield edit, place, place_of(envelope, edit.old_path) if edit.old_path else None
+            yield edit, place, place_inside(envelope, edit.old_path) if edit.old_path else None
 
 
 def _before(path: str, tree: TreeChange | None) -> list[bytes] | None:

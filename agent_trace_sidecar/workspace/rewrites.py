@@ -8,7 +8,7 @@ made is no such version.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -19,7 +19,7 @@ from agent_trace_sidecar.workspace.revision import Revisions, common_dir, git_di
 from agent_trace_sidecar.workspace.snapshot import TreeChange
 from agent_trace_sidecar.workspace.steps import Heads, Step
 
-TIMEOUT_S: Final = 1.0
+TIMEOUT_S: Final = 4.0
 MAX_BYTES: Final = 16 * 1024 * 1024
 MAX_QUERIES: Final = 5000
 _MAX_LOG_BYTES: Final = 256 * 1024
@@ -29,6 +29,7 @@ _COMMAND: Final = re.compile(
     r"\bgit\b[^\n;&|]*?\b(?:checkout|switch|restore|reset|stash|pull|merge|rebase|cherry-pick|revert|am|clean|bisect)\b"
     r"[^\n;&|]*"
 )
+_GIT: Final = re.compile(r"\bgit\b")
 _ENTRY: Final = re.compile(
     r"([0-9a-f]{40,64}) ([0-9a-f]{40,64}) [^\t\n]*\t"
     r"(checkout|switch|reset|pull|merge|rebase|cherry-pick|revert|am|commit)\b"
@@ -71,6 +72,50 @@ class Rewrites:
         if own is None or step.heads is None or not (asked or any(found[3] != "commit" for found in entries)):
             return {}
         return _lines(own, _sources(step.heads, entries, asked), changes)
+
+    def tracked(self, step: Step, paths: Sequence[str]) -> set[str]:
+        """Those of some files that the last commit before the step has."""
+        try:
+            own = git_dir(Path(step.root))
+        except (OSError, ValueError):
+            return set()
+        if own is None or step.heads is None or not step.heads.head:
+            return set()
+        named = [path for path in paths if "\n" not in path]
+        given = "".join(f"{step.heads.head}:{path}\n" for path in named).encode(errors="surrogateescape")
+        output = git.run(own, "cat-file", "--batch-check", given=given, timeout_s=TIMEOUT_S, max_bytes=MAX_BYTES)
+        answers = output.split(b"\n") if output is not None else []
+        return {path for path, answer in zip(named, answers, strict=False) if answer.split()[1:2] == [b"blob"]}
+
+    def versions(self, step: Step, changes: Sequence[TreeChange]) -> dict[str, list[list[bytes]]]:
+        """Contents that git has of changed files, by `TreeChange.key`: of the last commits, and of those named."""
+        try:
+            own = git_dir(Path(step.root))
+            log = _grown(own / "logs" / "HEAD", step.heads) if own and step.heads else ""
+        except (OSError, ValueError):
+            return {}
+        mine = [change for change in changes if "\n" not in change.path and (not change.place or change.place.is_own)]
+        if own is None or step.heads is None or not step.heads.head or not mine:
+            return {}
+        asked = [call.command for call in step.calls.values() if call.silent and _GIT.search(call.command)]
+        back = [f"{step.heads.head}~{at}" for at in range(1, _MAX_REVISIONS)] if asked else []
+        named = [word.partition(":")[0] for words in asked for word in words.split() if _REVISION.match(word)]
+        made = [found[2] for found in _ENTRY.finditer(log) if found[3] == "commit"][-_MAX_REVISIONS:]
+        revisions = [*made, step.heads.head, *back, *dict.fromkeys(named[:_MAX_REVISIONS])]
+        queries = [f"{revision}:{change.path}" for change in mine for revision in revisions]
+        if len(queries) > MAX_QUERIES:
+            return {}
+        given = "".join(f"{query}\n" for query in queries).encode(errors="surrogateescape")
+        output = git.run(own, "cat-file", "--batch", given=given, timeout_s=TIMEOUT_S, max_bytes=MAX_BYTES)
+        answers = git.blobs(output) if output is not None else iter(())
+        found: dict[str, list[list[bytes]]] = {}
+        for change in mine:
+            blobs = [next(answers, ("", b"")) for _ in revisions]
+            own_work = {blob for blob, _ in blobs[: len(made)]}
+            found[change.key] = [
+                text_lines(data) for blob, data in dict(blobs).items() if blob and blob not in own_work
+            ]
+        return found
 
 
 def _grown(log: Path, heads: Heads) -> str:
@@ -122,7 +167,7 @@ def _lines(folder: Path, sources: _Sources, changes: Sequence[TreeChange]) -> di
     )
     if output is None:  # not known: then nothing of it is anyone's
         return {change.path: _everything(change) for change in changes}
-    answers = _blobs(output)
+    answers = git.blobs(output)
     trees = [next(answers, ("", b""))[0] for _ in sources.removed]
     found: dict[str, frozenset[bytes]] = {}
     for change in named:
@@ -151,18 +196,3 @@ def _brought(change: TreeChange, versions: Iterable[bytes]) -> frozenset[bytes]:
     both = {line.removesuffix(b"\r") for line in lines}
     markers = {line for line in change.after or () if line.startswith(_MARKERS)}
     return frozenset(lines | both | {line + b"\r" for line in both} | markers)
-
-
-def _blobs(output: bytes) -> Iterator[tuple[str, bytes]]:
-    """The answers of `git cat-file --batch`; an empty id where there is no such file."""
-    at = 0
-    while at < len(output):
-        end = output.index(b"\n", at)
-        words = output[at:end].split(b" ")
-        at = end + 1
-        if len(words) == 3 and words[2].isdigit():  # noqa: PLR2004 - id, type, size
-            size = int(words[2])
-            yield words[0].decode(), output[at : at + size]
-            at += size + 1
-        else:
-            yield "", b""

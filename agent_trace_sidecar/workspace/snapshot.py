@@ -12,17 +12,24 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from agent_trace_sidecar.records.diffs import Change
+from agent_trace_sidecar.opencode.wire import Repository
+from agent_trace_sidecar.records.content import text_lines
+from agent_trace_sidecar.records.diffs import Change, compared
 from agent_trace_sidecar.workspace import git
+from agent_trace_sidecar.workspace.places import Place
 
-TIMEOUT_S: Final = 2.0
-"""The shim's pipe waits meanwhile, and OpenCode does not: the shim keeps what the pipe does not take."""
+TIMEOUT_S: Final = 4.0
+"""On the clock, for a git that hangs; its work is bounded by its output. The shim's pipe waits meanwhile, and OpenCode
+does not: the shim keeps what the pipe does not take."""
 MAX_OUTPUT_BYTES: Final = 24 * 1024 * 1024
 MAX_FILES: Final = 2000
 """A step that changed more of them generated or installed something; it is not looked at."""
 BIG_FILE: Final = "2m"
 """Larger files count as binary: no lines of theirs are told."""
 
+_LISTED: Final = 3
+"""Mode, type, and id with path, of an entry of `git ls-tree`."""
+_PROBE_BYTES: Final = 8000
 _MAX_FOLDERS: Final = 4
 _TREE: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _HUNK: Final = re.compile(rb"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@")
@@ -60,6 +67,17 @@ class TreeChange(NamedTuple):
     after: list[bytes] | None
     changes: tuple[Change, ...] | None
     """Between the two contents, if these are known."""
+    place: Place | None = None
+    """Set where no snapshot holds the file and it was looked at itself."""
+    changed_ms: float | None = None
+    """When that file was last changed."""
+    repository: Repository | None = None
+    """What it belongs to, if not the session's repository by the session's name."""
+
+    @property
+    def key(self) -> str:
+        """One name for one file."""
+        return self.place.file if self.place else self.path
 
 
 class _Raw(NamedTuple):
@@ -89,6 +107,33 @@ class Snapshots:
             if output is not None:
                 self._found[worktree] = folder
                 return parse(output)
+        return None
+
+    def ids(self, worktree: str, tree: str) -> frozenset[str]:
+        """The ids of all contents in a tree; none where it can't be found."""
+        if not _TREE.fullmatch(tree):
+            return frozenset()
+        for folder in self._folders(worktree):
+            command = ("ls-tree", "-r", "-z", tree)
+            output = git.run(folder, *command, timeout_s=TIMEOUT_S, max_bytes=MAX_OUTPUT_BYTES)
+            if output is not None:
+                entries = (entry.split(b" ", 2) for entry in output.split(b"\0") if entry)
+                return frozenset(entry[2].partition(b"\t")[0].decode() for entry in entries if len(entry) == _LISTED)
+        return frozenset()
+
+    def contents(self, worktree: str, tree: str, paths: Sequence[str]) -> dict[str, bytes] | None:
+        """What some files hold in a tree, those that are there; None where the tree can't be found."""
+        named = [path for path in paths if "\n" not in path]
+        if not _TREE.fullmatch(tree):
+            return None
+        asked = "".join(f"{tree}:{path}\n" for path in named).encode(errors="surrogateescape")
+        for folder in self._folders(worktree):
+            command = ("cat-file", "--batch")
+            given = f"{tree}\n".encode() + asked
+            output = git.run(folder, *command, given=given, timeout_s=TIMEOUT_S, max_bytes=MAX_OUTPUT_BYTES)
+            answers = list(git.blobs(output)) if output is not None else []
+            if answers and answers[0][0]:
+                return {path: data for path, (blob, data) in zip(named, answers[1:], strict=True) if blob}
         return None
 
     def _folders(self, worktree: str) -> Iterator[Path]:
@@ -205,6 +250,27 @@ def _trimmed(before: Sequence[bytes], after: Sequence[bytes], old: int, new: int
     gone, come = len(before) - tail - old, len(after) - tail - new
     if gone or come:
         yield Change(old + 1, gone, new + 1, ("",) * come)
+
+
+def change_of(place: Place, before: bytes, after: bytes, changed_ns: int) -> TreeChange:
+    """A file that was looked at itself, as if two trees held it; no content is no file."""
+    status = "A" if not before else "D" if not after else "M"
+    binary = b"\0" in before[:_PROBE_BYTES] or b"\0" in after[:_PROBE_BYTES]
+    old, new = text_lines(before), text_lines(after)
+    changes = None if binary else compared(old, new)
+    known = changes is not None
+    return TreeChange(
+        place.path,
+        None,
+        status,
+        blob_id(before),
+        blob_id(after),
+        old if known else None,
+        new if known else None,
+        changes,
+        place,
+        changed_ns / 1e6 if changed_ns else None,
+    )
 
 
 def blob_id(data: bytes) -> str:

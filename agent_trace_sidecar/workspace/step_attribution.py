@@ -41,6 +41,8 @@ class Facts(NamedTuple):
     brought: Callable[[TreeChange], frozenset[bytes]]
     """The lines of versions of the file that a git command of this step brought back."""
     judge: Judge
+    copied: Callable[[TreeChange], frozenset[int]] = lambda _: frozenset()
+    """The numbers of lines that a command of this step brought from another file or version."""
     rivals: Sequence[Call] = ()
 
 
@@ -55,11 +57,12 @@ def allotted(step: Step, changes: Iterable[TreeChange], facts: Facts) -> list[Ca
     silent = any(call.silent for call in calls)
     found: dict[str, list[FileChange]] = {}
     for tree in _as_named(calls, changes):
-        edits = [(call, one) for call in calls for one in call.edited if one.change.path == tree.path]
-        if edits or any(call.names(tree.path) for call in calls):
+        edits = [(call, one) for call in calls for one in call.edited if one.is_own and one.change.path == tree.path]
+        if tree.place is None and (edits or any(call.names(tree.path) for call in calls)):
             owner, change = _named(step, edits, tree, facts) if edits else (None, None)
         else:
-            owner = _owner(step, tree, facts) if silent and tree.path not in step.foreign else None
+            foreign = tree.place is None and tree.path in step.foreign
+            owner = _owner(step, tree, facts) if silent and not foreign else None
             change = _file_change(tree, facts) if owner else None
         if owner and change:
             found.setdefault(owner.call_id, []).append(change)
@@ -70,9 +73,14 @@ def allotted(step: Step, changes: Iterable[TreeChange], facts: Facts) -> list[Ca
 
 def _whole(call: Call, found: Iterable[FileChange]) -> tuple[FileChange, ...]:
     """Everything that a call changed: what it told itself, and in its place what was found."""
-    files = {one.change.path: one.change for one in call.edited}
-    files.update((change.path, change) for change in found)
+    files = {_file(one.change): one.change for one in call.edited}
+    files.update((_file(change), change) for change in found)
     return tuple(files.values())
+
+
+def _file(change: FileChange) -> tuple[str, str]:
+    """One name for one file."""
+    return change.repository.root if change.repository else "", change.path
 
 
 def _named(
@@ -81,6 +89,8 @@ def _named(
     """A file that calls named: mend what the only one said of it, or find what none of them has written."""
     silent = any(call.silent for call in step.calls.values())
     call, one = edits[0]
+    if tree.path in step.foreign:
+        return None, None  # the snapshot holds the work of another session too
     if len(edits) == 1 and _is_unsure(one):
         stamp = facts.stamp_ms(tree) if silent else None
         own = not silent or (stamp is not None and _within(call, stamp, facts))
@@ -137,7 +147,8 @@ def _rest(tree: TreeChange, edits: Sequence[Edited], facts: Facts) -> FileChange
     if moved is None:
         return None
     taken = {at for start, end in carried(mine, moved) for at in range(start, end + 1)}
-    brought, after = facts.brought(tree), tree.after
+    brought, elsewhere, after = facts.brought(tree), facts.copied(tree), tree.after
+    taken |= elsewhere
     left = _kept(added(tree.changes), lambda at: at not in taken and after[at - 1] not in brought)
     if not left:
         return None
@@ -150,6 +161,7 @@ def _rest(tree: TreeChange, edits: Sequence[Edited], facts: Facts) -> FileChange
         tuple(removed(moved)),
         before_hashes=facts.judge(tree.path, last).vector(),
         after_hashes=new.vector(),
+        repository=tree.repository,
     )
 
 
@@ -188,6 +200,9 @@ def _file_change(tree: TreeChange, facts: Facts) -> FileChange | None:
         grown = _kept(grown, lambda at: lines[at - 1] not in brought)
         if not grown:
             return None
+    elsewhere = facts.copied(tree)
+    if elsewhere:
+        grown = _kept(grown, lambda at: at not in elsewhere)
     return FileChange(
         tree.path,
         kind,
@@ -196,6 +211,7 @@ def _file_change(tree: TreeChange, facts: Facts) -> FileChange | None:
         tuple(gone),
         before_hashes="" if kind == "add" else before.vector() if before else None,
         after_hashes="" if kind == "delete" else after.vector() if after else None,
+        repository=tree.repository,
     )
 
 

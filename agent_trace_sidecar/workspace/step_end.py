@@ -1,25 +1,27 @@
-"""The end of a step: what OpenCode's snapshots say has changed, given to the step's calls.
+"""The end of a step: what has changed, given to the step's calls.
 
-Gathers the facts that `allot` decides by: the two trees' difference, when each file was last changed, and what git
-itself has brought.
+OpenCode's snapshots tell, and where they don't reach, the files themselves that a command names. Gathers the facts that
+`step_attribution` decides by: the differences, when each file was last changed, and what was brought from elsewhere.
+What may have been written unseen is said as well.
 """
 
 import os
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from agent_trace_sidecar.limits import files
-from agent_trace_sidecar.opencode.wire import CallChange, FileChange, Observed
+from agent_trace_sidecar.opencode.wire import CallChange, FileChange, Observed, Repository, Uncovered
 from agent_trace_sidecar.records.content import Content, text_lines
+from agent_trace_sidecar.workspace.copies import copied, with_moves
+from agent_trace_sidecar.workspace.places import Place
 from agent_trace_sidecar.workspace.rewrites import Rewrites
-from agent_trace_sidecar.workspace.snapshot import Snapshots, TreeChange, blob_id
+from agent_trace_sidecar.workspace.snapshot import MAX_FILES, Snapshots, TreeChange, blob_id, change_of
 from agent_trace_sidecar.workspace.step_attribution import Facts, allotted, may_say_more
 from agent_trace_sidecar.workspace.steps import Call, Step, Steps
 
 LOOK_S: Final = 0.5
-"""How long the files of a step may be looked at, after git has told which they are."""
+"""Processor time in which the files of a step may be looked at, after git has told which they are."""
 MAX_HASHES_BYTES: Final = 2 * 1024 * 1024
 """Of hashes of whole files in one line; files beyond it have only those of their changed lines."""
 
@@ -33,53 +35,152 @@ class Finisher:
         rewrites: Rewrites,
         judged: Callable[[str, list[bytes], float], Content],
         secret: Callable[[str], bool],
+        *,
+        clock: Callable[[], float],
+        repository: Callable[[Place], Repository | None],
     ) -> None:
         """Make one.
 
         Args:
             data_home: where OpenCode keeps its data, if not where the environment says.
-            rewrites: tells what git brought.
-            judged: makes a content of a path's lines until a time of `time.monotonic`.
+            rewrites: tells what git and commands brought.
+            judged: makes a content of a path's lines until a time of the clock.
             secret: whether a file's very name may hold a secret.
+            clock: seconds of processor time.
+            repository: what a file that no snapshot holds belongs to.
         """
         self._snapshots = Snapshots(data_home)
         self._rewrites = rewrites
         self._judged = judged
         self._secret = secret
+        self._clock = clock
+        self._repository = repository
 
     def finish(self, steps: Steps, step: Step, tree: str, finished_ms: float) -> Observed | None:
-        """What the calls of a step did, where the snapshots say more than the calls; None where they don't."""
-        if tree == step.tree or not may_say_more(step):  # a git process for each step would cost more than the rest
+        """What the calls of a step did, where more is known than the calls say; None where it is not."""
+        if not may_say_more(step):  # a git process for each step would cost more than the rest
             return None
-        changes = self._snapshots.compare(step.root, step.tree, tree)
-        if not changes:
+        if tree and tree == step.tree:
+            return self._result(steps, step, [], finished_ms)
+        return self._result(steps, step, self._snapshots.compare(step.root, step.tree, tree), finished_ms)
+
+    def patched(self, steps: Steps, step: Step, listed: Sequence[str], finished_ms: float) -> Observed | None:
+        """The same for a step that was aborted: the files that OpenCode lists hold now what they held at its end."""
+        if not may_say_more(step):
             return None
+        prefix = step.root.rstrip("/") + "/"
+        paths = [file.removeprefix(prefix) for file in listed if file.startswith(prefix)][:MAX_FILES]
+        before = self._snapshots.contents(step.root, step.tree, paths)
+        if before is None:
+            return self._result(steps, step, None, finished_ms)
+        known = ((Place(Path(step.root), path), _content(Path(step.root), path)) for path in paths)
+        changes = [
+            change_of(place, before.get(place.path, b""), now.data, now.changed_ns) for place, now in known if now
+        ]
+        changes = [change._replace(place=None) for change in changes if change.old_id != change.new_id]
+        return self._result(steps, step, changes, finished_ms)
+
+    def _result(
+        self, steps: Steps, step: Step, trees: Sequence[TreeChange] | None, finished_ms: float
+    ) -> Observed | None:
         root = Path(step.root)
+        changes = [
+            _with_moved(root, change)._replace(repository=step.repository)
+            for change in trees or ()
+            if change.status != "D" or not os.path.lexists(root / change.path)  # git ignores it from now on
+        ]
+        covered = {path for one in changes for path in (one.path, one.old_path) if path}
+        changes = with_moves(changes)
+        named = [one._replace(repository=self._repository(one.place)) for one in _named(step, covered) if one.place]
+        if trees is not None:
+            named = self._kept(step, trees, named)
         known = [
-            _with_moved(root, change)
-            for change in changes
+            change
+            for change in (*changes, *named)
             if not any(self._secret(path) for path in (change.path, change.old_path) if path)
         ]
-        calls = allotted(step, known, self._facts(steps, step, known, finished_ms))
+        calls = allotted(step, known, self._facts(steps, step, known, finished_ms)) if known else []
         steps.claim(step, _claims(calls))
-        return Observed(calls=tuple(_bounded(calls))) if calls else None
+        steps.note(calls, step)
+        uncovered = tuple(self._uncovered(step, trees, named))
+        return Observed(calls=tuple(_bounded(calls)), uncovered=uncovered) if calls or uncovered else None
 
     def _facts(self, steps: Steps, step: Step, changes: Sequence[TreeChange], finished_ms: float) -> Facts:
         root = Path(step.root)
-        deadline = time.monotonic() + LOOK_S
+        deadline = self._clock() + LOOK_S
         brought = self._rewrites.brought(step, changes)
+        copies = self._copied(step, changes)
         rivals: list[Call] = list(steps.rivals(step))
         return Facts(
             finished_ms,
-            stamp_ms=lambda change: _stamp_ms(root, change) if time.monotonic() < deadline else None,
-            brought=lambda change: brought.get(change.path, frozenset()),
+            stamp_ms=lambda change: _stamp_ms(root, change) if self._clock() < deadline else None,
+            brought=lambda change: brought.get(change.key, frozenset()),
+            copied=lambda change: copies.get(change.key, frozenset()),
             judge=lambda path, lines: self._judged(path, list(lines), deadline),
             rivals=rivals,
         )
 
+    def _copied(self, step: Step, changes: Sequence[TreeChange]) -> dict[str, frozenset[int]]:
+        """The lines that a command brought from elsewhere."""
+        if not any(call.silent and call.writes for call in step.calls.values()):
+            return {}
+        fresh = [one for one in changes if one.after and any(change.new_count for change in one.changes or ())]
+        if not fresh:
+            return {}
+        return copied(step, changes, self._snapshots.ids(step.root, step.tree), self._rewrites.versions(step, fresh))
+
+    def _uncovered(
+        self, step: Step, trees: Sequence[TreeChange] | None, named: Sequence[TreeChange]
+    ) -> Iterator[Uncovered]:
+        """Calls that may have written what nobody has seen."""
+        writing = [call for call in step.calls.values() if call.silent and call.writes]
+        blind = trees is None or (not trees and bool(writing) and self._stands_still(step, named))
+        for call in writing:
+            if blind:
+                yield Uncovered(call.call_id, repository=step.repository)
+            elif step.scope:
+                yield Uncovered(call.call_id, covered=step.scope, repository=step.repository)
+            for place in call.named if call.lingers else ():
+                yield Uncovered(call.call_id, place.path, repository=self._repository(place))
+
+    def _kept(self, step: Step, trees: Sequence[TreeChange], named: Sequence[TreeChange]) -> list[TreeChange]:
+        """The files of which the snapshots should tell and don't, but for those that git ignores and does not track."""
+        prefix = step.scope + "/" if step.scope else ""
+        silent = [one.path for one in named if one.place and one.place.is_own and one.path.startswith(prefix)]
+        if not silent:
+            return list(named)
+        held = self._snapshots.contents(step.root, step.tree, silent) or {}
+        if held and not trees:
+            return list(named)  # OpenCode could not take another snapshot
+        tracked = self._rewrites.tracked(step, silent) | held.keys()
+        return [one for one in named if one.path not in silent or one.path in tracked]
+
+    def _stands_still(self, step: Step, named: Sequence[TreeChange]) -> bool:
+        """Whether a file of the snapshot has changed and the snapshot has not: OpenCode could not take another one."""
+        own = [one.path for one in named if one.place and one.place.is_own and one.status != "A"]
+        held = self._snapshots.contents(step.root, step.tree, own) if own else None
+        return bool(held)
+
+
+def _named(step: Step, covered: set[str]) -> Iterator[TreeChange]:
+    """The files that commands name, that have changed, and that no snapshot tells of."""
+    found: dict[Place, tuple[bytes, bytes, int]] = {}
+    for call in step.calls.values():
+        for place, named in call.named.items():
+            if named.before is None or named.after is None or (place.is_own and place.path in covered):
+                continue
+            first = found[place][0] if place in found else named.before
+            found[place] = (first, named.after, named.changed_ns)
+    edited = {one.file for call in step.calls.values() for one in call.edited}
+    for place, (before, after, changed_ns) in found.items():
+        if place.file not in edited and before != after:
+            yield change_of(place, before, after, changed_ns)
+
 
 def _stamp_ms(root: Path, change: TreeChange) -> float | None:
     """When a file was last changed, if it holds what the second tree says."""
+    if change.place:
+        return change.changed_ms
     content = _content(root, change.path) if change.status != "D" else None
     known = content is not None and blob_id(content.data) == change.new_id
     return content.changed_ns / 1e6 if known and content is not None else None
@@ -106,7 +207,8 @@ def _content(root: Path, path: str) -> files.Content | None:
 
 
 def _claims(calls: Iterable[CallChange]) -> Iterable[str]:
-    return [path for call in calls for one in call.files for path in (one.path, one.old_path) if path]
+    own = [one for call in calls for one in call.files if one.repository is None]
+    return [path for one in own for path in (one.path, one.old_path) if path]
 
 
 def _bounded(calls: Iterable[CallChange]) -> Iterable[CallChange]:
@@ -121,4 +223,4 @@ def _bounded(calls: Iterable[CallChange]) -> Iterable[CallChange]:
 
 
 def _without_hashes(one: FileChange) -> FileChange:
-    return FileChange(one.path, one.kind, one.old_path, one.ranges, one.deleted)
+    return FileChange(one.path, one.kind, one.old_path, one.ranges, one.deleted, repository=one.repository)

@@ -9,13 +9,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from agent_trace_sidecar.opencode.wire import FileChange, VcsObserved
+from agent_trace_sidecar.opencode.wire import CallChange, FileChange, Repository, VcsObserved
+from agent_trace_sidecar.workspace.places import Place
 
 MAX_STEPS: Final = 64
 """Sessions of one OpenCode at work at the same time."""
 MAX_CALLS: Final = 512
 """Calls of one step."""
+MAX_NEIGHBOURS: Final = 32
 MAX_FOREIGN: Final = 20_000
+MAX_BACKGROUND: Final = 64
+"""Commands at work in the background at the same time."""
 MAX_CONTENT_BYTES: Final = 32 * 1024 * 1024
 """Contents that are kept of the calls of all open steps; without them a step is compared less closely."""
 
@@ -27,6 +31,10 @@ class Edited:
     change: FileChange
     before: bytes | None = None
     after: bytes | None = None
+    file: str = ""
+    """See `Place.file`."""
+    is_own: bool = True
+    """See `Place.is_own`."""
 
 
 @dataclass(slots=True)
@@ -37,6 +45,7 @@ class Call:
     tool: str
     silent: bool
     began_ms: float
+    """When it may have begun to write: after its hook, and after a person has permitted it."""
     ended_ms: float | None = None
     asked: frozenset[str] = frozenset()
     """Files that an edit-like call was told to change, before it has told what it did."""
@@ -44,25 +53,62 @@ class Call:
     """All texts of a silent call's arguments: a name in them tells which of several calls changed a file."""
     edited: list[Edited] = field(default_factory=list)
     vcs: VcsObserved | None = None
+    background: str | None = None
+    """The name under which its command goes on after the call has ended; `ended_ms` is then the command's."""
+    named: "dict[Place, Named]" = field(default_factory=dict)
+    """Files that a silent call's arguments name, as they stood before and after it."""
+    writes: bool = True
+    """False for a command that only reads."""
+    lingers: bool = False
+    """It may go on after it has ended: a command in the background."""
+
+    hooked_ms: float = 0.0
+    """When its hook fired: what it holds of files before it is of this time or later."""
 
     def names(self, path: str) -> bool:
         """Whether the call told of this file, or of moving it away."""
-        return any(path in (one.change.path, one.change.old_path) for one in self.edited)
+        return any(path in (one.change.path, one.change.old_path) for one in self.edited if one.is_own)
+
+
+@dataclass(slots=True)
+class Named:
+    """A file that a command names; a content is None where it is not known, and empty where there is no file."""
+
+    before: bytes | None
+    after: bytes | None = None
+    changed_ns: int = 0
 
 
 @dataclass(slots=True)
 class Step:
-    """A step that has begun; `tree` is OpenCode's snapshot before it."""
+    """A step that has begun; `tree` is OpenCode's snapshot before it, empty where it took none.
+
+    A snapshot holds the files below the folder that OpenCode works in, `scope` by its path from the root.
+    """
 
     session_id: str
     message_id: str
     root: str
     tree: str
     began_ms: float
+    scope: str = ""
     calls: dict[str, Call] = field(default_factory=dict)
     foreign: set[str] = field(default_factory=set)
     """Files that calls of other sessions have changed since the step began."""
+    neighbours: list[Call] = field(default_factory=list)
+    """Calls of other sessions' steps that have ended while calls of this one were at work."""
     heads: "Heads | None" = None
+    repository: Repository | None = None
+    """What `root` is, if its name is not its real one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """A step that has ended while a command in the background goes on."""
+
+    step: Step
+    tree: str
+    at_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +128,20 @@ class Steps:
     def __init__(self) -> None:
         self._open: OrderedDict[str, Step] = OrderedDict()
         self._content_bytes = 0
+        self._background: OrderedDict[str, tuple[str, Call]] = OrderedDict()
+        """Commands at work between steps: their sessions and calls, by name."""
+        self._ended: OrderedDict[str, _Last] = OrderedDict()
+        """Where the last step of each session with such commands ended."""
 
     def open(self, step: Step) -> None:
         """A step begins; one of the same session that never ended is forgotten."""
         self.close(step.session_id)
         self._open[step.session_id] = step
+        for name, (session_id, call) in list(self._background.items()):
+            if session_id == step.session_id and call.ended_ms is None:
+                step.calls[call.call_id] = call
+            elif session_id == step.session_id:
+                del self._background[name]
         while len(self._open) > MAX_STEPS:
             self.close(next(iter(self._open)))
 
@@ -97,9 +152,50 @@ class Steps:
     def close(self, session_id: str) -> Step | None:
         """A step ends."""
         step = self._open.pop(session_id, None)
+        for other in self._open.values() if step else ():
+            if step and other.root == step.root and any(call.ended_ms is None for call in other.calls.values()):
+                other.neighbours += [call for call in step.calls.values() if call.edited]
+                del other.neighbours[:-MAX_NEIGHBOURS]
         for call in step.calls.values() if step else ():
             self._content_bytes -= sum(map(_size, call.edited))
         return step
+
+    def keep_background(self, session_id: str | None, call: Call, name: str) -> None:
+        """A call has ended, and its command goes on."""
+        call.background, call.ended_ms = name, None
+        self._background[name] = (session_id or "", call)
+        while len(self._background) > MAX_BACKGROUND:
+            self._background.popitem(last=False)
+
+    def end_background(self, name: str, at_ms: float) -> None:
+        """A command that went on has ended."""
+        if name in self._background:
+            self._background[name][1].ended_ms = at_ms
+
+    def remember(self, step: Step, tree: str, at_ms: float) -> None:
+        """A step has ended with this tree: commands that go on may change files until the next one begins."""
+        self._ended.pop(step.session_id, None)
+        if any(session_id == step.session_id for session_id, _ in self._background.values()):
+            self._ended[step.session_id] = _Last(step, tree, at_ms)
+        while len(self._ended) > MAX_STEPS:
+            self._ended.popitem(last=False)
+
+    def gap(self, session_id: str, message_id: str) -> Step | None:
+        """What lies between the last step of a session and its next, if a command was at work meanwhile."""
+        last = self._ended.pop(session_id, None)
+        calls = {call.call_id: call for own, call in self._background.values() if own == session_id}
+        if last is None or not calls:
+            return None
+        gap = Step(session_id, message_id, last.step.root, last.tree, last.at_ms, calls=calls)
+        gap.scope, gap.repository, gap.heads = last.step.scope, last.step.repository, last.step.heads
+        return gap
+
+    def note(self, changes: Iterable[CallChange], step: Step) -> None:
+        """What was found of commands in the background stays theirs: their next records say it once more."""
+        for change in changes:
+            call = step.calls.get(change.call_id)
+            if call is not None and call.background:
+                call.edited = [Edited(one) for one in change.files]
 
     def began(self, session_id: str | None, call: Call) -> None:
         """A call begins."""
@@ -117,22 +213,26 @@ class Steps:
                 one.before = one.after = None
             self._content_bytes += _size(one)
             call.edited.append(one)
-        self.claim(step, [path for one in call.edited for path in (one.change.path, one.change.old_path) if path])
+        own = [one.change for one in call.edited if one.is_own]
+        self.claim(step, [path for change in own for path in (change.path, change.old_path) if path])
 
     def overlapping(self, session_id: str | None, call: Call) -> list[Call]:
-        """Calls of the same step that were at work at the same time and may have written the same files.
+        """Calls in the same folder, of any session, that were at work meanwhile and may have written the same files.
 
         A silent call is one of them only if it names such a file: a command that runs beside an edit has its own.
         """
         step = self.of(session_id)
         names = {path.rsplit("/", 1)[-1] for path in call.asked}
-        return [
+        others = [one for at in self._open.values() if step and at.root == step.root for one in at.calls.values()]
+        others += step.neighbours if step else []
+        found = [
             other
-            for other in (step.calls.values() if step else ())
+            for other in others
             if other is not call
-            and (other.ended_ms is None or other.ended_ms >= call.began_ms)
+            and (other.ended_ms is None or other.ended_ms >= call.hooked_ms)
             and (not call.asked.isdisjoint(other.asked) or any(name in other.command for name in names))
         ]
+        return sorted(found, key=lambda other: other.ended_ms or 0.0)
 
     def claim(self, step: Step, paths: Iterable[str]) -> None:
         """These files are this session's work: the open steps of the others leave them alone."""

@@ -325,6 +325,30 @@ test("the launch order", async (t) => {
   }
 });
 
+const REFUSED = {
+  "others may write it": (file) => fs.chmodSync(file, 0o666),
+  "a link": (file) => (fs.renameSync(file, `${file}.x`), fs.symlinkSync(`${file}.x`, file)),
+  "a pipe": (file) => (fs.unlinkSync(file), execFileSync(MKFIFO, [file])),
+  "no JSON": (file) => fs.writeFileSync(file, "{"),
+};
+
+test("the command that init has left is run only from a file of our user's own", async (t) => {
+  for (const [why, spoil] of [["ours", () => {}], ...Object.entries(REFUSED)]) {
+    const { folder, open, starts } = await shim(t, { AGENT_TRACE_SIDECAR: undefined });
+    process.env.PATH = programs(folder, { own: "ack", python3: "ack" });
+    const before = process.env.AGENT_TRACE_STATE_DIR;
+    process.env.AGENT_TRACE_STATE_DIR = folder;
+    const command = JSON.stringify({ command: [path.join(process.env.PATH, "own"), "run"] });
+    fs.writeFileSync(path.join(folder, "sidecar.json"), command, { mode: 0o600 });
+    spoil(path.join(folder, "sidecar.json"));
+    await open("/p");
+    await eventually(() => starts().length, why);
+    assert.equal(starts()[0].argv[2], why === "ours" ? "own" : "python3", why);
+    if (before === undefined) delete process.env.AGENT_TRACE_STATE_DIR;
+    else process.env.AGENT_TRACE_STATE_DIR = before;
+  }
+});
+
 test("with no sidecar the user is told once, by log and toast, and the state folder keeps it", async (t) => {
   const { folder, open, logged, toasts, failures, starts } = await shim(t, { AGENT_TRACE_SIDECAR: undefined });
   process.env.PATH = programs(folder, { uvx: "ack", python3: "exit" });

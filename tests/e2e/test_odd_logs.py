@@ -169,7 +169,7 @@ def test_a_user_without_a_name_and_a_home_records(server: OwnServer, folders: tu
     given = {"AGENT_TRACE_STATE_DIR": str(state), "AGENT_TRACE_DATABASE_URL": str(server.tcp_url)}
     assert bare(["run"], closed, given, RECORDING).returncode == 0
     assert counts(server.url) == (LINES, 0)
-    for words in (["status"], ["export"], ["prune", "--older-than", "9000d"]):
+    for words in (["status"], ["export"], ["prune", "--older-than", "9000d", "--yes"]):
         done = bare(words, closed, given)
         assert done.returncode == 0, done.stderr
 

@@ -54,8 +54,8 @@ def test_the_page_alone_says_who_wrote_a_line_in_which_session_and_what_it_cost(
     assert told["Model"] == "anthropic/claude-sonnet-4-5"
     assert told["Session"] == "Discounts for the price list"
     assert told["Session id"] == session["session_id"]
-    assert float(re.findall(r"\$([0-9.]+)", told["It cost"])[0]) == pytest.approx(float(session["cost"]))
-    assert told["Asked"] == '"Add discounts to the price list, with tests."'
+    assert float(re.findall(r"\$([0-9.]+)", told["Session cost"])[0]) == pytest.approx(float(session["cost"]))
+    assert told["Prompt"] == '"Add discounts to the price list, with tests."'
     assert told["Tool"] == "edit"
 
 
@@ -79,8 +79,8 @@ def test_a_subagents_line_names_the_session_that_started_it(browser: Browser, re
         page.evaluate("location.hash = '#tests/test_prices.py:1'")
         told = facts(page)
         assert told["Subagent of"] == "Discounts for the price list"
-        assert "$" in told["That cost"]
-        assert told["Asked"] == "Write the tests"
+        assert "$" in told["Parent session cost"]
+        assert told["Prompt"] == "Write the tests"
 
 
 def test_filters_leave_what_was_asked_for_and_say_how_much(browser: Browser, repository: Path) -> None:

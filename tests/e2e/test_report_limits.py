@@ -119,7 +119,7 @@ def test_nothing_of_a_hostile_repository_runs(browser: Browser, hostile: tuple[P
         told = facts(page)
         assert HOSTILE[0] in told["Session"]
         assert HOSTILE[0] in told["Model"]
-        assert HOSTILE[0] in told["Asked"]
+        assert HOSTILE[0] in told["Prompt"]
         assert page.violations() == []
         ran_nothing(page)
 

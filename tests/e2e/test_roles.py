@@ -163,7 +163,7 @@ def test_a_reader_reads_and_cannot_write(roles: Roles, tmp_path: Path) -> None:
 def test_the_owner_migrates_and_prunes(roles: Roles, tmp_path: Path) -> None:
     """And needs no more than its tables for it."""
     assert command(tmp_path, roles.url("owner"), "migrate").stdout == "the tables are up to date\n"
-    done = command(tmp_path, roles.url("owner"), "prune", "--older-than", "90d")
+    done = command(tmp_path, roles.url("owner"), "prune", "--older-than", "90d", "--yes")
     assert done.returncode == 0, done.stderr
 
 

@@ -187,7 +187,7 @@ def test_a_publication_of_all_tables_lets_everything_be_stored_undone_and_pruned
     """Rows that are published can only be changed in tables with a key."""
     execute(migrated_url, "CREATE PUBLICATION everything FOR ALL TABLES")
     logs = [str(path) for path in sorted((DATA / "recordings").glob("*.jsonl"))]
-    for words in (("replay", *logs), ("prune", "--older-than", "1h", "--dedupe-older-than", "1h")):
+    for words in (("replay", *logs), ("prune", "--older-than", "1h", "--dedupe-older-than", "1h", "--yes")):
         done = run(tmp_path, migrated_url, *words)
         assert done.returncode == 0, done.stderr
     assert json.loads(run(tmp_path, migrated_url, "status", "--json").stdout)["healthy"]

@@ -109,7 +109,7 @@ def test_every_command_works_through_a_pooler(database_url: str, tmp_path: Path)
             ("export",),
             ("redact", "--stored"),
             ("dead-letters", "retry"),
-            ("prune", "--older-than", "90d"),
+            ("prune", "--older-than", "90d", "--yes"),
             ("blame", str(tmp_path / "a.txt")),
             ("stats",),
         ):

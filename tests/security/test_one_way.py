@@ -36,11 +36,14 @@ ALLOWED = {
     # our own names of methods
     ("workspace/observer.py", "open"): "a step is opened",
     ("redaction/prescan.py", "which"): "a function of its own",
+    ("workspace/recalled.py", "open"): "as above; a call begins",
+    ("opencode/store.py", "sqlite3"): "the names of errors and rows; `limits.sqlite` connects",
     ("workspace/checkout.py", "subprocess"): "the type of what `processes.piped` returns",
     # what we carry ourselves
     ("commands/init.py", "read_text"): "the shim in this installation",
     ("postgres/migrate.py", "read_text"): "the migrations in this installation",
     ("report/page.py", "read_text"): "the style sheet in this installation",
+    ("blame/boilerplate.py", "read_text"): "the list of common lines in this installation",
     ("redaction/rules.py", "read_text"): "the rules in this installation",
     ("redaction/rules.py", "read_bytes"): "as above",
     ("commands/demo.py", "read_bytes"): "the recordings in this installation",

@@ -1,6 +1,5 @@
 """Programs are ours and the user's, never the project's: where they are found, what they know, what git may run."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_trace_sidecar.commands.init import shim_source
+from agent_trace_sidecar.commands.init import own_command
 from agent_trace_sidecar.limits import processes
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, ManyFiles
 from tests.support.sidecar import sidecar_env
@@ -95,7 +94,7 @@ def test_a_program_that_does_not_end_is_ended(tmp_path: Path, body: str | None, 
 
 def test_a_command_by_its_name_alone_is_a_mistake_of_ours(tmp_path: Path) -> None:
     """What was not looked up would be looked up in the working directory as well."""
-    with pytest.raises(ValueError, match="no absolute path"):
+    with pytest.raises(ValueError, match="not an absolute path"):
         processes.run(["git"], cwd=tmp_path, env={}, timeout_s=1, max_bytes=1)
 
 
@@ -162,13 +161,12 @@ def test_the_trap_is_one(tmp_path: Path, trap: tuple[Path, str]) -> None:
 
 
 def test_the_command_of_an_installation_imports_nothing_of_the_project(tmp_path: Path) -> None:
-    """What `init` writes into the shim, started in a project with a package of our name."""
+    """What `init` leaves for the shim, started in a project with a package of our name."""
     package = tmp_path / "agent_trace_sidecar"
     package.mkdir()
     for name in ("__init__", "__main__"):
         (package / f"{name}.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')\n")
-    line = next(line for line in shim_source().splitlines() if line.startswith("const INSTALLED = "))
-    command = json.loads(line.removeprefix("const INSTALLED = ").removesuffix(";"))
+    command = [*own_command(), "run"]
     isolated = [sys.executable, "-I", "-m", "agent_trace_sidecar", "run"]
     env = {**sidecar_env(tmp_path / "state", "postgresql://nobody@127.0.0.1:1/none"), "PYTHONPATH": "."}
     for words, folder in ((command, Path("/")), (isolated, tmp_path)):  # the shim starts either in `/`

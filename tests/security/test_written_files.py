@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent_trace_sidecar.commands.common import CommandError
-from agent_trace_sidecar.commands.init import PLUGIN, init
+from agent_trace_sidecar.commands.init import PLUGIN, init, remove
 from agent_trace_sidecar.limits.files import (
     ForeignError,
     NotRegularError,
@@ -51,6 +51,20 @@ def test_init_follows_no_link_of_the_project(tmp_path: Path, link: Path, exists:
         assert elsewhere.read_text() == "precious" if exists else not elsewhere.exists()
     else:
         assert not exists or list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize("link", [PLUGIN.parent, PLUGIN.parent.parent])
+def test_removing_the_shim_follows_no_link_of_the_project(tmp_path: Path, link: Path) -> None:
+    """A file of its name elsewhere is not the project's."""
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    target = elsewhere / PLUGIN.relative_to(link)
+    target.parent.mkdir(parents=True)
+    target.write_text("precious")
+    (project / link).parent.mkdir(parents=True)
+    (project / link).symlink_to(elsewhere)
+    with pytest.raises(CommandError, match="link"):
+        remove(project / PLUGIN, below=project)
+    assert target.read_text() == "precious"
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])

@@ -52,6 +52,7 @@ _OFFLINE = {
     "OPENCODE_DISABLE_DEFAULT_PLUGINS": "1",
     "npm_config_offline": "true",  # without it a configured plugin costs over a minute
     "NO_PROXY": "127.0.0.1,localhost",
+    "AGENT_TRACE_PG_LINGER_S": "0",  # nothing outlives a test
 }
 _ESCAPES = re.compile(r"\x1b\][^\x07\x1b]*(\x07|\x1b\\)|\x1b[P_^][^\x1b]*\x1b\\|\x1b\[[0-?]*[ -/]*[@-~]|\x1b.")
 _MODELS = {"fake": "m1", "openai": "gpt-5-x", "anthropic": "claude-x"}

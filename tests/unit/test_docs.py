@@ -166,7 +166,7 @@ def test_the_layers_are_documented_as_the_import_contract_has_them() -> None:
     tree = section(DOCS / "architecture.md", "The tree")
     for layer, package in re.findall(r"^\| (\d+) \| `(\w+)` \|", tree, re.MULTILINE):
         documented.setdefault(layer, set()).add(package)
-    assert list(documented.values()) == [set(layer.split(" | ")) for layer in contracts[0]["layers"]]
+    assert list(documented.values()) == [set(re.split(" [|:] ", layer)) for layer in contracts[0]["layers"]]
 
 
 # -- tables ----------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ _AT_NEED = (
     "structlog",
     "rich",
     "sqlite3",
-    "tqdm",
     "pygments",
     "shtab",
     "kingfisher",

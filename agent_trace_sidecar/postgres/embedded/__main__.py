@@ -8,8 +8,11 @@ Started by `EmbeddedPostgres`, from which it inherits LOCK, its descriptor of `k
 import sys
 import time
 from pathlib import Path
+from typing import Final
 
 from agent_trace_sidecar.postgres.embedded import EmbeddedError, EmbeddedPostgres
+
+_LOOK_S: Final = 5.0
 
 
 def main(state_dir: str, seconds: str, lock: str) -> int:
@@ -22,7 +25,14 @@ def main(state_dir: str, seconds: str, lock: str) -> int:
             wait_s = float(seconds)  # the folder may be gone: the next look tells
         if wait_s is None:
             return 0
-        time.sleep(wait_s)
+        _sleep(wait_s, server.root)
+
+
+def _sleep(seconds: float, folder: Path) -> None:
+    """Wait; not longer than the folder is there."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0 and folder.is_dir():
+        time.sleep(min(left, _LOOK_S))
 
 
 if __name__ == "__main__":

@@ -135,14 +135,14 @@ function factsOf(call, info, moved) {
   add("Session", session.title || call.session || "unknown");
   if (session.title) add("Session id", call.session);
   if (session.parent) add("Subagent of", (parent && parent.title) || session.parent);
-  add("It cost", session.cost && `${session.cost}, ${session.tokens.toLocaleString("en")} tokens`);
-  if (parent) add("That cost", `${parent.cost}, ${parent.tokens.toLocaleString("en")} tokens`);
-  add("Asked", call.prompt);
+  add("Session cost", session.cost && `${session.cost}, ${session.tokens.toLocaleString("en")} tokens`);
+  if (parent) add("Parent session cost", `${parent.cost}, ${parent.tokens.toLocaleString("en")} tokens`);
+  add("Prompt", call.prompt);
   add("Tool", call.tool);
-  add("When", `${call.at} UTC`);
+  add("Time", `${call.at} UTC`);
   add("Recorded by", session.user);
-  add("Written as", moved);
-  add("Known by", `${call.method}, confidence ${Math.round(info.confidence * 100)} %`);
+  add("Written at", moved);
+  add("Evidence", `${call.method}, confidence ${Math.round(info.confidence * 100)} %`);
   return facts;
 }
 

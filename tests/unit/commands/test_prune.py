@@ -166,11 +166,11 @@ def test_a_log_that_was_pruned_is_stored_once_when_it_is_replayed(migrated_url: 
 
     recording = str(DATA / "recordings" / "apply-patch.jsonl")
     assert "51 stored" in run("replay", recording)
-    assert "agent_trace_sources: 0 rows deleted" in run("prune", "--older-than", "1h")
+    assert "agent_trace_sources: 0 rows deleted" in run("prune", "--yes", "--older-than", "1h")
     execute(migrated_url, "UPDATE agent_trace_sources SET updated_at = '2020-01-01'")
-    assert "agent_trace_sources: 2 rows deleted" in run("prune", "--older-than", "1h")
+    assert "agent_trace_sources: 2 rows deleted" in run("prune", "--yes", "--older-than", "1h")
     assert "51 events read, 0 stored, 51 duplicate" in run("replay", recording)
-    assert "agent_trace_sources: 0 rows deleted" in run("prune", "--older-than", "90d")
+    assert "agent_trace_sources: 0 rows deleted" in run("prune", "--yes", "--older-than", "90d")
     (row,) = fetch(
         migrated_url, "SELECT state->'sequence'->>'missing' AS n FROM agent_trace_sources WHERE kind = 'instance'"
     )
@@ -261,7 +261,7 @@ def test_the_command_says_what_it_did(migrated_url: str, options: list[str], cod
 
     asyncio.run(fill())
     done = subprocess.run(
-        [sys.executable, "-m", "agent_trace_sidecar", "prune", *options],
+        [sys.executable, "-m", "agent_trace_sidecar", "prune", "--yes", *options],
         env={**os.environ, "DATABASE_URL": migrated_url},
         capture_output=True,
         text=True,

@@ -16,6 +16,7 @@ from agent_trace_sidecar.opencode.events import (
     MessageSeen,
     Seen,
     SessionSeen,
+    Told,
     UserCommand,
 )
 from agent_trace_sidecar.opencode.v1_tools import FILE_TOOLS, SILENT_TOOLS, UNSEEN_TOOLS
@@ -50,7 +51,7 @@ LINES = [
     (
         "failed part",
         SHIM.part("edit", {"status": "error", "input": {}, "error": "no"}),
-        Seen("message.part.updated", SESSION, MESSAGE, CALL, "edit", CallFailed("edit", msgspec.Raw(b"{}"))),
+        Seen("message.part.updated", SESSION, MESSAGE, CALL, "edit", CallFailed("edit", msgspec.Raw(b"{}"), Told())),
     ),
     (
         "user's command",

@@ -72,7 +72,13 @@ def ranges(built: list[Built]) -> list[dict[str, Any]]:
     """The ranges, likewise, under the tool's name in OpenCode 2."""
     rows: list[RangeRow] = [row for each in built for row in each.ranges]
     return [
-        {**row._asdict(), "record_id": None, "recorded_at": None, "tool": TOOLS.get(str(row.tool), row.tool)}
+        {
+            **row._asdict(),
+            "source_id": None,
+            "record_id": None,
+            "recorded_at": None,
+            "tool": TOOLS.get(str(row.tool), row.tool),
+        }
         for row in rows
     ]
 
@@ -187,7 +193,8 @@ def test_events_of_other_directories_and_of_other_kinds_are_left_out(tmp_path: P
     script = {"location": {"directory": "/p", "project": {"id": "x", "directory": "/p"}}, "app": {}, "steps": steps}
     lines, _ = play(tmp_path, script)
     kinds = [json.loads(line)["input"]["event"]["type"] for line in lines[1:-1]]
-    assert kinds == ["session.created", "session.tool.success", "session.execution.interrupted"]
+    wanted = ["session.created", "session.tool.success", "session.usage.updated", "session.execution.interrupted"]
+    assert kinds == wanted
 
 
 def test_it_is_silent_when_it_is_switched_off(tmp_path: Path) -> None:

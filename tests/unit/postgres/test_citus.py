@@ -146,16 +146,16 @@ def do_everything(folder: Path, url: str) -> None:
     run("export")
     run("import", folder / "theirs.jsonl")
     run("redact", "--stored")
-    run("prune", "--older-than", "9000d", "--dedupe-older-than", "9000d")
+    run("prune", "--yes", "--older-than", "9000d", "--dedupe-older-than", "9000d")
     execute(
         url,
         "UPDATE agent_trace_sources SET os_user = 'anna', repositories = '{\"/w\": \"https://example.com/r\"}' "
         "WHERE kind = 'instance'",
     )
     run("prune", "--session", session, "--dry-run")
-    run("prune", "--session", session)
-    run("prune", "--repository", "https://example.com/r")
-    run("prune", "--user", "anna")
+    run("prune", "--yes", "--session", session)
+    run("prune", "--yes", "--repository", "https://example.com/r")
+    run("prune", "--yes", "--user", "anna")
 
 
 async def mend_and_make_months(url: str) -> None:

@@ -79,7 +79,8 @@ CASES: list[tuple[str, list[str | dict[str, str | None]], Lines]] = [
     ("git cherry-pick side", ["cherry-pick side"], {}),
     ("git reset --hard side", ["reset -q --hard side"], {}),
     ("make update", ["checkout -q side"], {}),
-    ("cat a.txt > b.txt", [{"b.txt": "one\ntwo\nthree\n"}], {"b.txt": [1, 2, 3]}),
+    ("cat a.txt > b.txt", [{"b.txt": "one\ntwo\nthree\n"}], {"b.txt": []}),
+    ("cat a.txt > b.txt; echo four >> b.txt", [{"b.txt": "one\ntwo\nthree\nfour\n"}], {"b.txt": [1, 2, 3, 4]}),
     ("git revert HEAD~0", [{"new.txt": "x\n"}, "add -A", "commit -qm x", "revert --no-edit HEAD"], {}),
 ]
 

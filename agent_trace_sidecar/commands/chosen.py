@@ -1,0 +1,81 @@
+"""How every command reads which session and which period is meant."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import asyncpg
+
+from agent_trace_sidecar.commands.common import PROGRAM, CommandError, UsageError
+
+LATEST: Final = "latest"
+_AGE: Final = re.compile(r"([1-9][0-9]{0,4})([hdw])")
+_HOURS: Final = {"h": 1, "d": 24, "w": 7 * 24}
+_SHOWN: Final = 5
+
+_LAST: Final = """
+SELECT session_id FROM agent_trace_events WHERE session_id IS NOT NULL ORDER BY occurred_at DESC LIMIT 1
+"""
+_PARENT: Final = "SELECT parent_session_id FROM agent_trace_sessions WHERE session_id = $1"
+_EXACT: Final = """
+SELECT EXISTS (SELECT FROM agent_trace_events WHERE session_id = $1)
+    OR EXISTS (SELECT FROM agent_trace_records WHERE session_id = $1)
+"""
+_PART: Final = """
+SELECT session_id FROM agent_trace_events WHERE strpos(session_id, $1) > 0
+UNION SELECT session_id FROM agent_trace_records WHERE strpos(session_id, $1) > 0
+ORDER BY session_id LIMIT $2
+"""
+
+
+async def session_of(connection: asyncpg.Connection, text: str) -> str:
+    """The id of a recorded session.
+
+    Args:
+        connection: to the database.
+        text: its id, any part that only this id has, or `latest`: the one with the last event, or whose subagent has.
+
+    Raises:
+        CommandError: no session or several are meant.
+    """
+    if text == LATEST:
+        return await _latest(connection)
+    if await connection.fetchval(_EXACT, text):
+        return text
+    found = [row["session_id"] for row in await connection.fetch(_PART, text, _SHOWN + 1)] if text else []
+    if len(found) == 1:
+        return str(found[0])
+    if not found:
+        raise CommandError(f"no recorded session has {text!r} in its id: `{PROGRAM} sessions` lists them.")
+    more = ", ..." if len(found) > _SHOWN else ""
+    raise CommandError(
+        f"{text!r} is part of several sessions' ids: {', '.join(found[:_SHOWN])}{more}. Give more of one."
+    )
+
+
+async def _latest(connection: asyncpg.Connection) -> str:
+    session: str | None = await connection.fetchval(_LAST)
+    if session is None:
+        raise CommandError(f"no session is recorded yet: `{PROGRAM} status` shows whether this project is recorded.")
+    seen = {session}
+    while (parent := await connection.fetchval(_PARENT, session)) and parent not in seen:
+        session = str(parent)
+        seen.add(session)
+    return session
+
+
+def moment(option: str, text: str | None) -> datetime | None:
+    """When a period begins: an age (36h, 30d, 12w), a date or an ISO 8601 time; without a zone it is UTC.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    if not text:
+        return None
+    try:
+        if age := _AGE.fullmatch(text):
+            return datetime.now(UTC) - timedelta(hours=int(age[1]) * _HOURS[age[2]])
+        at = datetime.fromisoformat(text)
+    except (ValueError, OverflowError):
+        raise UsageError(f"{option} {text!r} is neither an age nor a time, e.g. 30d, 36h or 2026-01-31.") from None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)

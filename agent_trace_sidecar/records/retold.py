@@ -1,0 +1,67 @@
+"""Whether a part of a message tells of a call anew, or of one that ended long ago; pure.
+
+OpenCode sends the parts of old calls again: when a session is forked or pruned, when a part is edited, when history is
+imported. Nothing of that is work. A part stands for the end of a call only if the call was seen to begin, or if it
+ended when the part was sent, in this run and after the session was created. What a hook says is never history.
+"""
+
+from typing import Final
+
+import msgspec
+
+from agent_trace_sidecar.opencode.events import Told
+
+LATE_MS: Final = 1000.0
+"""A part is sent when its call ends, by the same process: later than this it is sent again."""
+MAX_KEPT: Final = 512
+
+
+def is_history(told: Told | None, at_ms: float, *, begun: bool, since_ms: float) -> bool:
+    """Whether a call's outcome is told again.
+
+    Args:
+        told: what the part says of the call's time; None where a hook tells.
+        at_ms: when it is told.
+        begun: the call was seen to begin, and not seen to end.
+        since_ms: when the session was created, or this run began.
+    """
+    if told is None:
+        return False
+    if told.compacted:
+        return True
+    if begun:
+        return False
+    return told.ended_ms is not None and (told.ended_ms < since_ms or at_ms - told.ended_ms > LATE_MS)
+
+
+class Retold(msgspec.Struct):
+    """What must be remembered to tell; the oldest entries give way."""
+
+    begun: dict[str, int] = {}
+    since: dict[str, float] = {}
+
+    def begins(self, session_id: str | None, call_id: str | None) -> None:
+        """A call's hook has fired."""
+        key = f"{session_id}\n{call_id}"
+        self.begun.pop(key, None)
+        self.begun[key] = 1
+        _shorten(self.begun)
+
+    def ends(self, session_id: str | None, call_id: str | None) -> None:
+        """A call has had its outcome."""
+        self.begun.pop(f"{session_id}\n{call_id}", None)
+
+    def created(self, session_id: str, at_ms: float) -> None:
+        """A session says when it was created."""
+        self.since[session_id] = at_ms
+        _shorten(self.since)
+
+    def is_retold(self, session_id: str | None, call_id: str | None, told: Told | None, at_ms: float) -> bool:
+        """See `is_history`."""
+        begun = f"{session_id}\n{call_id}" in self.begun
+        return is_history(told, at_ms, begun=begun, since_ms=self.since.get(session_id or "", 0.0))
+
+
+def _shorten(known: dict[str, int] | dict[str, float]) -> None:
+    while len(known) > MAX_KEPT:
+        del known[next(iter(known))]

@@ -1,0 +1,137 @@
+"""Lines that a command brought from elsewhere instead of writing them; pure.
+
+By `cp`, `mv`, `git show HEAD~1:file > file`, `git apply -R` or a script: what counts is that the text was there before.
+Lines are brought where a source has them one after the other: all that is new in the file, or a run with at least
+`LEAST` lines that say something. Sources are the files that the step took away or changed, the files that a command
+names, all files of the step's first snapshot with the very same content, and versions of the file itself that git has.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from agent_trace_sidecar.records.diffs import added, compared
+from agent_trace_sidecar.records.fingerprints import KEY_TOKENS, line_tokens
+from agent_trace_sidecar.workspace.snapshot import TreeChange
+from agent_trace_sidecar.workspace.steps import Step
+
+LEAST: Final = 3
+MAX_LINES: Final = 200_000
+"""Of all sources of one step: of a command that moves more than that about, nothing is called brought."""
+_MAX_PLACES: Final = 20
+_MOVED: Final = 0.5
+"""The part of a file that is gone that a new file must hold for being the same one moved."""
+
+Lines = Sequence[bytes]
+
+
+def with_moves(changes: Iterable[TreeChange]) -> list[TreeChange]:
+    """The changes with a file that is gone and a new one that has most of its lines made one that moved."""
+    found = list(changes)
+    gone = [one for one in found if one.status == "D" and one.before and one.place is None]
+    for fresh in [one for one in found if one.status == "A" and one.after and one.place is None]:
+        best = max(gone, key=lambda one: _shared(one.before or (), fresh.after or ()), default=None)
+        if best is None or _shared(best.before or (), fresh.after or ()) < _MOVED * len(best.before or ()):
+            continue
+        between = compared(best.before or (), fresh.after or ())
+        if between is None:
+            continue
+        gone.remove(best)
+        moved = fresh._replace(old_path=best.path, status="R", old_id=best.old_id, before=best.before, changes=between)
+        found = [moved if one is fresh else one for one in found if one is not best]
+    return found
+
+
+def copied(
+    step: Step, changes: Sequence[TreeChange], held: frozenset[str], versions: Mapping[str, Sequence[Lines]]
+) -> dict[str, frozenset[int]]:
+    """The numbers of the lines in each changed file that were brought, by `TreeChange.key`.
+
+    Args:
+        step: whose commands name files.
+        changes: what has changed.
+        held: the ids of all contents in the step's first snapshot.
+        versions: contents that git has of a changed file, by its key.
+    """
+    named = [
+        (place.file, one.before.split(b"\n"))
+        for call in step.calls.values()
+        if call.silent
+        for place, one in call.named.items()
+        if one.before
+    ]
+    before = [(one.key, one.before) for one in changes if one.before]
+    if sum(len(lines) for _, lines in (*named, *before)) > MAX_LINES:
+        return {}
+    found = {}
+    for change in changes:
+        fresh = [at for start, end in added(change.changes or ()) for at in range(start, end + 1)]
+        after = change.after or ()
+        alone = len([at for at in fresh if after[at - 1].strip()]) == 1 and not any(map(_tells, after))
+        if change.new_id in held and not alone:  # a file of one word may be like another by chance
+            found[change.key] = frozenset(fresh)
+            continue
+        file = f"{step.root.rstrip('/')}/{change.path}" if change.place is None else change.key
+        own = _without(change.before or (), (lines for name, lines in named if name == file))
+        others = [lines for name, lines in named if name != file] + [
+            lines for name, lines in before if name != change.key
+        ]
+        earlier = [*own, *_without(change.before or (), versions.get(change.key, ()))]
+        brought = _brought(after, fresh, others, earlier)
+        if brought:
+            found[change.key] = frozenset(brought)
+    return found
+
+
+def _without(before: Lines, sources: Iterable[Lines]) -> Iterator[Lines]:
+    """Versions of the file itself: what stands there anyway was not brought from them."""
+    there = set(before)
+    for source in sources:
+        yield [line if line not in there else b"" for line in source]
+
+
+def _brought(after: Lines, fresh: Sequence[int], others: Iterable[Lines], own: Iterable[Lines]) -> set[int]:
+    """The fresh lines that other files have, or versions of the file itself."""
+    wanted = {at for at in fresh if after[at - 1].strip()}
+    found: set[int] = set()
+    for source, is_own in (*((one, False) for one in others), *((one, True) for one in own)):
+        places: dict[bytes, list[int]] = defaultdict(list)
+        for at, line in enumerate(source):
+            places[_bare(line)].append(at)
+        left = set(fresh) - found
+        for at in sorted(wanted - found):
+            if at in found:
+                continue
+            runs = (_run(after, source, at, place, left) for place in places[_bare(after[at - 1])][:_MAX_PLACES])
+            run = max(runs, key=len, default=range(0))
+            telling = sum(1 for one in run if _tells(after[one - 1]))
+            everything = bool(run) and wanted.issubset(run)
+            whole = everything and len(run) >= sum(1 for line in source if line.strip())
+            if telling >= LEAST or (everything and (telling or is_own or whole)):
+                found.update(run)
+    return found
+
+
+def _run(after: Lines, source: Lines, at: int, place: int, fresh: set[int]) -> range:
+    """The fresh lines around one that stand in a source in the same order."""
+    start, origin = at, place
+    while start - 1 in fresh and origin and _bare(after[start - 2]) == _bare(source[origin - 1]):
+        start, origin = start - 1, origin - 1
+    end, to = at, place
+    while end + 1 in fresh and to + 1 < len(source) and _bare(after[end]) == _bare(source[to + 1]):
+        end, to = end + 1, to + 1
+    return range(start, end + 1)
+
+
+def _tells(line: bytes) -> bool:
+    return len(line_tokens(line)) >= KEY_TOKENS
+
+
+def _bare(line: bytes) -> bytes:
+    return line.removesuffix(b"\r")
+
+
+def _shared(before: Lines, after: Lines) -> int:
+    """How many lines that say something two files have in common."""
+    there = set(after)
+    return sum(1 for line in before if line in there and (line.strip() or len(before) < LEAST))

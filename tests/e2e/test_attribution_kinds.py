@@ -1,0 +1,470 @@
+"""Where people and the AI meet: every kind of situation of docs/attribution.md, with a real OpenCode.
+
+One server records all projects into one database. `letters` is what `blame` says: a(i), h(uman), m(ixed), u(nknown).
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.test_attribution import Project, Site, Store, bash, edit, write
+from tests.support.fake_model import Call, Step, fake_model
+from tests.support.opencode import SHIM, Server, opencode
+from tests.support.postgres import PostgresServers
+from tests.support.waiting import eventually
+
+HEADER = "".join(f"# {text}\n" for text in ("Copyright the authors", "Licensed under MIT", "See LICENSE", "All rights"))
+IMPORTS = "".join(f"from package.module{at} import name{at}\n" for at in range(8))
+LOGGING = "import logging\n\nlogger = logging.getLogger(__name__)\nlogger.setLevel(logging.INFO)\n"
+PLUGIN = {".gitignore": "ignored/\n"}
+
+
+@pytest.fixture(scope="module", name="site")
+def _site(postgres_servers: PostgresServers) -> Iterator[Site]:
+    """A server for all tests of this file; it asks before commands and edits that say so."""
+    with fake_model() as model, postgres_servers.database(migrated=True) as url, opencode(model) as oc:
+        oc.env["AGENT_TRACE_DATABASE_URL"] = url
+        oc.env["AGENT_TRACE_SIDECAR"] = f"'{sys.executable}' -m agent_trace_sidecar run"
+        oc.env["AGENT_TRACE_STATE_DIR"] = str(oc.folder / "state")
+        oc.config["permission"] = {
+            "bash": {"*": "allow", "ask *": "ask", "true asked*": "ask"},
+            "edit": {"*": "allow", "*asked*": "ask"},
+            "external_directory": "allow",
+        }
+        store = Store(url)
+        with closing(store), oc.serve() as server:
+            yield Site(oc, model, server, store)
+
+
+def begun(site: Site, name: str, files: dict[str, str]) -> Project:
+    """A recorded repository with these files of a person."""
+    return site.project(name, PLUGIN | files)
+
+
+def asked(site: Site, *arguments: str, cwd: Path, given: bytes | None = None) -> str:
+    """What a command of ours prints."""
+    command = [sys.executable, "-m", "agent_trace_sidecar", *arguments]
+    env = os.environ | {"AGENT_TRACE_DATABASE_URL": site.oc.env["AGENT_TRACE_DATABASE_URL"]}
+    done = subprocess.run(command, cwd=cwd, env=env, input=given, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
+
+
+def lines(site: Site, file: Path, *options: str) -> list[dict[str, Any]]:
+    """What `blame` says of each line."""
+    answer: list[dict[str, Any]] = json.loads(asked(site, "blame", str(file), "--json", *options, cwd=file.parent))
+    return answer
+
+
+def letters(project: Project, path: str, *options: str) -> str:
+    """The same in a letter for each line."""
+    return "".join(one["contributor"][0] for one in lines(project.site, project.folder / path, *options))
+
+
+def counted(project: Project) -> dict[str, Any]:
+    """What `stats` says of all."""
+    answer: dict[str, Any] = json.loads(asked(project.site, "stats", "--json", cwd=project.folder))
+    return answer
+
+
+def append(project: Project, path: str, text: str) -> None:
+    """A person writes at the end of a file."""
+    with (project.folder / path).open("a") as file:
+        file.write(text)
+
+
+@contextmanager
+def answering(project: Project, meanwhile: Callable[[], None]) -> Iterator[None]:
+    """Permit what is asked, once something was done meanwhile."""
+    server, folder = project.site.server, project.folder
+
+    def answer() -> None:
+        eventually(lambda: server.request("GET", "/permission", folder), 20, "a permission is asked")
+        meanwhile()
+        for one in server.request("GET", "/permission", folder):
+            server.request("POST", f"/permission/{one['id']}/reply", folder, {"reply": "once"})
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+# -- text that people and the AI both type ---------------------------------------------------------------------------
+
+
+def test_a_line_that_stood_before_the_record_is_no_copy_of_it(site: Site) -> None:
+    """Licence header, imports, logger: in files of before, and in one that a person writes afterwards."""
+    files = {f"h{at}.py": text + f"hu{at} = 1\n" for at, text in enumerate((HEADER, IMPORTS, LOGGING))}
+    project = begun(site, "shared", files)
+    append(project, "untracked.py", HEADER + "mine = 1\n")
+    project.prompt(
+        "sharedwork",
+        Step([write(f"a{at}.py", text + f"ai{at} = 1\n") for at, text in enumerate((HEADER, IMPORTS, LOGGING))]),
+    )
+    append(project, "later.py", HEADER + "later = 1\n")
+    assert {path: letters(project, path) for path in (*files, "untracked.py", "later.py")} == {
+        "h0.py": "hhhhh",
+        "h1.py": "hhhhhhhhh",
+        "h2.py": "hhhhh",
+        "untracked.py": "hhhhh",
+        "later.py": "hhhhh",
+    }
+    assert letters(project, "a1.py") == "a" * 9
+
+
+def test_boilerplate_that_the_ai_typed_first_is_nobodys_evidence(site: Site) -> None:
+    """A person's file with the same header and imports is the person's; a copied function is not."""
+    function = (
+        "def total(prices):\n    result = 0\n    for price in prices:\n        result += price\n    return result\n"
+    )
+    project = begun(site, "first", {"old.py": "old = 1\n"})
+    project.prompt("firstwork", Step([write("a.py", HEADER + IMPORTS + LOGGING + function)]))
+    append(project, "header.py", HEADER + "mine = 1\n")
+    append(project, "imports.py", IMPORTS + "mine = 1\n")
+    append(project, "logs.py", LOGGING + "mine = 1\n")
+    append(project, "copy.py", "mine = 1\n" + function)
+    found = {path: letters(project, path) for path in ("header.py", "imports.py", "logs.py", "copy.py", "old.py")}
+    assert found == {
+        "header.py": "hhhhh",
+        "imports.py": "hhhhhhhhh",
+        "logs.py": "hhhhh",
+        "copy.py": "haaaaa",
+        "old.py": "h",
+    }
+
+
+# -- waiting for permission ------------------------------------------------------------------------------------------
+
+
+def test_what_a_person_types_before_permitting_a_command_is_the_persons(site: Site) -> None:
+    """The call begins to work when it is permitted."""
+    project = begun(site, "asking", {"a.py": "hu1\n"})
+    with answering(project, lambda: append(project, "a.py", "hu2\n")):
+        project.prompt("askingwork", Step([bash("true asked; echo ai > c.py")]))
+    assert project.spans() == {("c.py", 1, 1, "bash", "snapshot")}
+    assert (letters(project, "a.py"), letters(project, "c.py")) == ("hh", "a")
+
+
+# -- history told again ----------------------------------------------------------------------------------------------
+
+
+def test_a_fork_tells_history_and_makes_no_record(site: Site) -> None:
+    """Of a fork, and of a fork of that."""
+    project = begun(site, "fork", {"a.py": "hu1\n"})
+    project.prompt(
+        "forkwork",
+        Step(
+            [
+                Call("read", {"filePath": "a.py"}),
+                edit("a.py", "hu1", "hu1\nai1"),
+                write("n.py", "n1\nn2\n"),
+                bash("echo b > b.py"),
+            ]
+        ),
+    )
+    first = project.session
+    for number in range(2):
+        forked = site.server.request("POST", f"/session/{project.session}/fork", project.folder, {})
+        project.session = forked["id"]
+        project.prompt(f"infork{number}x", Step([write(f"f{number}.py", "f\n")]))
+    found = {(row["path"], row["start_line"], row["end_line"], row["session_id"] == first) for row in project.ranges()}
+    assert found == {
+        ("a.py", 2, 2, True),
+        ("n.py", 1, 2, True),
+        ("b.py", 1, 1, True),
+        ("f0.py", 1, 1, False),
+        ("f1.py", 1, 1, False),
+    }
+    total = counted(project)["total"]
+    assert (total["written"], total["living"], total["lost"]) == (6, 6, 0)
+
+
+# -- white space only ------------------------------------------------------------------------------------------------
+
+
+def test_who_changes_white_space_alone_takes_no_line_over(site: Site) -> None:
+    """Line endings and indentation by commands, indentation by an edit that adds a line."""
+    code = "def f(x):\n    if x:\n        return compute(x)\n    return other(x)\n"
+    project = begun(site, "blanks", {"crlf.py": code.replace("\n", "\r\n"), "tabs.py": code, "nest.py": code})
+    project.prompt(
+        "blankswork",
+        Step([bash("sed -i 's/\\r$//' crlf.py; sed -i 's/    /\\t/g' tabs.py")]),
+        Step(
+            [
+                edit(
+                    "nest.py",
+                    "    if x:\n        return compute(x)\n",
+                    "    while ready():\n        if x:\n            return compute(x)\n",
+                )
+            ]
+        ),
+    )
+    assert (letters(project, "crlf.py"), letters(project, "tabs.py")) == ("hhhh", "hhhh")
+    assert letters(project, "nest.py") == "hahhh"
+
+
+# -- what git or cp brings -------------------------------------------------------------------------------------------
+
+
+def test_what_a_command_brings_is_not_written_by_it(site: Site) -> None:
+    """From an older revision, by copying a person's file there and back, by a patch taken back, by a move."""
+    text = "".join(f"value_{at} = compute({at}) + offset\n" for at in range(8))
+    project = begun(
+        site,
+        "brought",
+        {"f.py": text, "g.py": text.replace("value", "other"), "Case.py": text.replace("value", "case")},
+    )
+    append(project, "f.py", "second_version = True\n")
+    site.oc.git(project.folder, "commit", "-qam", "Second")
+    more = "".join(f"made_{at} = build({at}, 'x')\n" for at in range(18))
+    project.prompt(
+        "broughtwork",
+        Step([bash("git show HEAD~1:f.py > f.py")]),
+        Step([bash("cp g.py g.bak; echo spoiled > g.py")]),
+        Step([bash("mv g.bak g.py; cp g.py copied.py; git show HEAD > /dev/null")]),
+        Step([bash(f'git mv Case.py case.py; printf "{more}" >> case.py')]),
+        Step([bash("git show HEAD > ignored/p.diff; git apply ignored/p.diff; git apply -R ignored/p.diff")]),
+        Step([bash("cp g.py extended.py; echo 'extra = extended(1, 2)' >> extended.py")]),
+    )
+    found = {path: letters(project, path) for path in ("f.py", "g.py", "copied.py", "case.py", "extended.py")}
+    assert found == {
+        "f.py": "h" * 8,
+        "g.py": "h" * 8,
+        "copied.py": "h" * 8,
+        "case.py": "h" * 8 + "a" * 18,
+        "extended.py": "h" * 8 + "a",
+    }
+
+
+# -- two writers on one file -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def apart(site: Site, server: Server | None = None) -> Iterator[Site]:
+    """The same with a connection of its own, for another thread."""
+    with closing(Store(site.oc.env["AGENT_TRACE_DATABASE_URL"])) as store:
+        yield Site(site.oc, site.model, server or site.server, store)
+
+
+def has_begun(site: Site, project: Project) -> bool:
+    """Whether a call of the session has begun."""
+    query = "SELECT 1 FROM agent_trace_events WHERE event_name = 'tool.execute.before' AND session_id = $1"
+    return bool(project.session and site.store.rows(query, project.session))
+
+
+def test_two_sessions_that_wait_for_one_file_have_each_their_own_line(site: Site) -> None:
+    """The second has begun before the first one's edit is permitted."""
+    project = begun(site, "two", {"asked.py": "".join(f"line_{at} = {at}\n" for at in range(20))})
+    session = site.server.session(project.folder)
+
+    def second() -> None:
+        with apart(site) as own:
+            other = Project(own, project.folder, session)
+            other.prompt("secondwork", Step([edit("asked.py", "line_15 = 15\n", "line_15 = 15\nsecond = 2\n")]))
+
+    thread = threading.Thread(target=second)
+
+    def meanwhile() -> None:
+        thread.start()
+        with apart(site) as own:
+            eventually(lambda: has_begun(own, Project(own, project.folder, session)), 20, "the second has begun")
+
+    with answering(project, meanwhile):
+        project.prompt("firstofwork", Step([edit("asked.py", "line_5 = 5\n", "line_5 = 5\nfirst = 1\n")]))
+    with answering(project, lambda: None):
+        thread.join()
+    found = {(row["start_line"], row["end_line"], row["session_id"] == project.session) for row in project.ranges()}
+    assert found == {(7, 7, True), (18, 18, False)}
+
+
+def test_two_processes_in_one_folder_count_a_line_once(site: Site) -> None:
+    """The snapshot of one holds what the other one's write made: the tool's own word decides."""
+    project = begun(site, "processes", {"a.py": "hu1\n"})
+    wait = "until test -e b.py; do sleep 0.1; done; sleep 0.2; echo x > c.py"
+    session = site.server.session(project.folder)
+
+    def first() -> None:
+        with apart(site) as own:
+            Project(own, project.folder, session).prompt("slowsilent", Step([bash(wait)]))
+
+    thread = threading.Thread(target=first)
+    with site.oc.serve() as server, apart(site, server) as own:
+        thread.start()
+        eventually(lambda: has_begun(own, Project(own, project.folder, session)), 20, "the command has begun")
+        Project(own, project.folder, "").prompt("otherwrite", Step([write("b.py", "b1\nb2\n")]))
+        thread.join()
+    found = lines(site, project.folder / "b.py")
+    assert {(one["contributor"], one["tool"]) for one in found} == {("ai", "write")}
+    assert counted(project)["total"]["written"] == 3
+
+
+# -- the file's own repository ---------------------------------------------------------------------------------------
+
+
+def test_a_file_is_filed_under_its_own_repository(site: Site) -> None:
+    """An inner repository, a linked worktree inside and outside, a link to a folder, and a folder without git."""
+    project = begun(site, "outer", {"o.py": "o\n"})
+    inner = project.folder / "inner"
+    inner.mkdir()
+    (inner / "i.py").write_text("hu1\n")
+    for command in (("init", "-q", "-b", "main"), ("add", "-A"), ("commit", "-qm", "Inner")):
+        site.oc.git(inner, *command)
+    outside = site.oc.folder / "outside"
+    site.oc.git(project.folder, "worktree", "add", "-q", "-b", "wt", str(outside))
+    site.oc.git(project.folder, "worktree", "add", "-q", "-b", "wt2", str(project.folder / "wt2"))
+    link = site.oc.folder / "link"
+    link.symlink_to(project.folder)
+    plain = site.oc.folder / "plain_outside"
+    plain.mkdir()
+    project.prompt(
+        "outerwork",
+        Step([edit("inner/i.py", "hu1\n", "hu1\nai1\n")]),
+        Step([write(str(outside / "w.py"), "w\n"), write(str(project.folder / "wt2" / "w2.py"), "w2\n")]),
+        Step([edit(str(link / "o.py"), "o\n", "o\nai\n"), write(str(plain / "p.py"), "p\n")]),
+        Step([bash("echo ai2 >> inner/i.py; echo ai >> " + str(plain / "q.py"))]),
+    )
+    assert letters(project, "inner/i.py") == "haa"
+    assert letters(project, "o.py") == "ha"
+    found = {
+        str(file): "".join(one["contributor"][0] for one in lines(site, file))
+        for file in (outside / "w.py", project.folder / "wt2" / "w2.py", plain / "p.py", plain / "q.py")
+    }
+    assert set(found.values()) == {"a"}, found
+
+
+# -- commands that the snapshots miss --------------------------------------------------------------------------------
+
+
+def test_what_a_command_writes_outside_of_the_snapshots_is_never_a_persons(site: Site) -> None:
+    """Beside the session's folder, in a tracked file that git ignores, and where OpenCode can take no snapshot."""
+    project = begun(
+        site,
+        "missed",
+        {
+            "pkg/a/f.py": "hu\n",
+            "pkg/b/g.py": "hu\n",
+            "pkg/b/unnamed.py": "hu\n",
+            "pkg/a/run.sh": "echo ai >> ../b/unnamed.py\n",
+        },
+    )
+    sub = Project(site, project.folder / "pkg" / "a", "")
+    sub.prompt("missedwork", Step([bash("echo ai >> ../b/g.py"), bash("sh run.sh")]))
+    assert letters(project, "pkg/b/g.py") == "ha"
+    sub.prompt("missededit", Step([edit(str(project.folder / "pkg/b/unnamed.py"), "hu\n", "hu\nai2\n")]))
+    assert letters(project, "pkg/b/unnamed.py") == "hau"
+
+
+def test_a_tracked_file_that_git_ignores_and_a_repository_without_a_commit(site: Site) -> None:
+    """OpenCode's snapshots don't hold the one, and stand still because of the other."""
+    project = begun(site, "still", {"t.py": "hu\n", "a.py": "hu\n", "b.py": "hu\n"})
+    (project.folder / ".gitignore").write_text("t.py\n")
+    site.oc.git(project.folder, "commit", "-qam", "Ignore")
+    project.prompt("ignoredwork", Step([bash("echo ai >> t.py")]))
+    assert letters(project, "t.py") == "ha"
+    site.oc.git(project.folder, "init", "-q", "nested")
+    project.prompt("stillwork", Step([bash("echo ai >> a.py; echo i > nested/i.py; cat a.py >> b.py")]))
+    assert letters(project, "a.py") == "ha"
+
+
+def test_an_aborted_turn_and_a_command_in_the_background(site: Site) -> None:
+    """The first has no end but a list of files; of the second nobody can tell who writes later."""
+    project = begun(site, "abort", {"a.py": "hu\n", "b.py": "hu\n"})
+    project.prompt("hellowork", Step(text="Hello."))
+    site.model.script("abortwork", Step([bash("sh -c 'echo ai >> a.py'; echo n > n.py; sleep 30")]))
+    thread = threading.Thread(target=lambda: site.server.prompt(project.folder, project.session, "do abortwork"))
+    thread.start()
+    eventually((project.folder / "n.py").exists, 20, "the command is at work")
+    site.server.request("POST", f"/session/{project.session}/abort", project.folder, {})
+    thread.join()
+    project.prompt(
+        "backwork",
+        Step(
+            [
+                bash(
+                    "(until test -e ignored/go; do sleep 0.1; done; echo late >> b.py; touch ignored/gone) "
+                    ">/dev/null 2>&1 &"
+                )
+            ]
+        ),
+    )
+    (project.folder / "ignored" / "go").touch()
+    eventually((project.folder / "ignored" / "gone").exists, 20, "the command in the background has written")
+    assert (letters(project, "a.py"), letters(project, "n.py"), letters(project, "b.py")) == ("ha", "a", "hu")
+    assert lines(site, project.folder / "b.py")[1]["reason"]
+
+
+# -- a repository by another name ------------------------------------------------------------------------------------
+
+
+def test_a_shallow_clone_and_a_clone_of_a_repository_born_later_know_everything(site: Site) -> None:
+    """What CI makes, and what was recorded before the first commit."""
+    project = begun(site, "origin", {"a.py": "hu\n"})
+    project.prompt("originwork", Step([write("n.py", "n1\nn2\n"), edit("a.py", "hu\n", "hu\nai\n")]))
+    site.oc.git(project.folder, "add", "-A")
+    site.oc.git(project.folder, "commit", "-qm", "AI")
+    site.oc.git(project.folder, "commit", "-q", "--allow-empty", "-m", "More")
+    shallow = site.oc.folder / "shallow"
+    site.oc.git(site.oc.folder, "clone", "-q", "--depth", "1", f"file://{project.folder}", str(shallow))
+    clone = Project(site, shallow, "")
+    assert (letters(clone, "n.py"), letters(clone, "a.py")) == ("aa", "ha")
+    assert counted(clone)["total"]["living"] == 3
+
+    unborn = site.oc.project("unborn", {"x.py": "hu\n"}, commit=False)
+    site.oc.add_plugin(unborn, SHIM)
+    site.oc.git(unborn, "init", "-q", "-b", "main")
+    early = Project(site, unborn, "")
+    early.prompt("unbornwork", Step([write("n.py", "n1\nn2\n")]))
+    site.oc.git(unborn, "add", "-A")
+    site.oc.git(unborn, "commit", "-qm", "First")
+    early.prompt("bornwork", Step([write("m.py", "m1\n")]))
+    site.oc.git(unborn, "add", "-A")
+    site.oc.git(unborn, "commit", "-qm", "Second")
+    site.oc.git(site.oc.folder, "clone", "-q", str(unborn), str(site.oc.folder / "born"))
+    born = Project(site, site.oc.folder / "born", "")
+    assert (letters(born, "n.py"), letters(born, "m.py"), letters(early, "n.py")) == ("aa", "a", "aa")
+
+
+# -- long lines, byte order marks, busy machines ---------------------------------------------------------------------
+
+
+def test_a_long_line_and_a_byte_order_mark(site: Site) -> None:
+    """A person replaces the last of eighty calls; an editor takes the mark away."""
+    calls = "; ".join(f"call_{at}(argument_{at})" for at in range(80))
+    huge = ";".join(f"f{at}(x{at})" for at in range(3000))
+    project = begun(site, "long", {"o.py": "o\n"})
+    project.prompt(
+        "longwork",
+        Step(
+            [
+                write("l.py", calls + "\nsecond = 2\n"),
+                write("m.js", huge + "\n"),
+                write("b.py", "\ufefffirst = 1\nsecond = 2\n"),
+            ]
+        ),
+    )
+    (project.folder / "l.py").write_text(calls.replace("call_79(argument_79)", "mine(other)") + "\nsecond = 2\n")
+    (project.folder / "m.js").write_text(huge.replace("f1500(x1500)", "mine(other)") + "\n")
+    (project.folder / "b.py").write_text("first = 1\nsecond = 2\n")
+    assert (letters(project, "l.py"), letters(project, "m.js"), letters(project, "b.py")) == ("ma", "m", "aa")
+
+
+def test_a_large_file_edited_beside_others_is_known(site: Site) -> None:
+    """Nine calls at once, one of them on 25,000 lines."""
+    text = "".join(f"value_{at} = {at}\n" for at in range(25_000))
+    project = begun(site, "busy", {"big.py": text})
+    calls = [write(f"w{at}.py", f"w{at} = 1\n") for at in range(8)]
+    project.prompt("busywork", Step([*calls, edit("big.py", "value_20000 = 20000\n", "value_20000 = 0\n")]))
+    found = lines(site, project.folder / "big.py")
+    assert {one["line"] for one in found if one["contributor"] == "ai"} == {20_001}
+    assert {one["contributor"] for one in found} == {"ai", "human"}

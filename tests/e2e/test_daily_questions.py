@@ -1,0 +1,225 @@
+"""Which sessions there were, what they did and what they cost: as a person asks, on a terminal and in a pipe."""
+
+import csv
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.postgres import PostgresServers, execute, fetch
+from tests.support.terminal import on_terminal
+from tests.support.waiting import eventually, patient
+
+RECORDINGS = Path(__file__).parents[1] / "data" / "recordings"
+SESSION_FIELDS = {
+    "session_id", "title", "started_at", "model_id", "repository", "user", "calls", "lines_written", "cost",
+}  # fmt: skip
+USAGE_FIELDS = {
+    "name", "sessions", "steps", "input_tokens", "output_tokens", "reasoning_tokens", "cache_read_tokens",
+    "cache_write_tokens", "cost", "unpriced_steps",
+}  # fmt: skip
+WITH_SUBAGENT = "ses_dfe28bfd2ffe0zFr5mI1LfPtej"
+UNPRICED = "ses_dfe2fe554ffed7CPsiH867SoIO"
+GROUPS = ("day", "week", "month", "model", "repository", "user", "session", "tool")
+
+
+@pytest.fixture(scope="module", name="settings")
+def _settings(postgres_servers: PostgresServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A database with all recordings in it; nobody changes it."""
+    with postgres_servers.database(migrated=True) as url:
+        settings = {
+            "AGENT_TRACE_DATABASE_URL": url,
+            "AGENT_TRACE_STATE_DIR": str(tmp_path_factory.mktemp("state")),
+            "TZ": "Asia/Tokyo",
+        }
+        assert asked("replay", *map(str, sorted(RECORDINGS.glob("*.jsonl"))), **settings).returncode == 0
+        yield settings
+
+
+def asked(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run one command in a pipe."""
+    words = [sys.executable, "-m", "agent_trace_sidecar", *args]
+    return subprocess.run(
+        words, env={**os.environ, **env}, capture_output=True, text=True, timeout=patient(60), check=False
+    )
+
+
+def found(*args: str, **env: str) -> Any:  # noqa: ANN401 - JSON
+    """What a command prints as JSON."""
+    done = asked(*args, "--json", **env)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_sessions_are_listed_with_what_they_did_and_cost(settings: dict[str, str]) -> None:
+    """The latest first; no price is null, and times are UTC in JSON."""
+    sessions = found("sessions", **settings)
+    assert all(set(one) >= SESSION_FIELDS for one in sessions)
+    assert [one["started_at"] for one in sessions] == sorted((one["started_at"] for one in sessions), reverse=True)
+    known = {one["session_id"]: one for one in sessions}
+    assert known[UNPRICED]["title"] == "Demo session title"
+    assert (known[UNPRICED]["cost"], known[UNPRICED]["calls"], known[UNPRICED]["lines_written"]) == (None, 8, 13)
+    assert known[UNPRICED]["model_id"] == "mock/gpt-4o"
+    assert known[UNPRICED]["started_at"].startswith("2026-11-22T05:52:2")
+    assert known[UNPRICED]["started_at"].endswith("Z")
+    assert known[WITH_SUBAGENT]["cost"] == pytest.approx(0.0042)
+    piped = asked("sessions", **settings).stdout
+    assert UNPRICED in piped
+    assert "started (JST)" in piped
+    assert "2026-11-22 14:52" in piped
+    assert "\x1b" not in piped
+
+
+@pytest.mark.parametrize(
+    ("options", "number"),
+    [
+        (("--model", "sonnet"), 3),
+        (("--search", "MATH HELPERS"), 1),
+        (("--search", "Demo session"), 1),
+        (("--repository", "/home/dev/project"), 6),
+        (("--repository", "elsewhere"), 0),
+        (("--user", "nobody"), 0),
+        (("--since", "2026-11-22T06:01:00Z"), 1),
+        (("--limit", "2"), 2),
+    ],
+)
+def test_sessions_are_searched(settings: dict[str, str], options: tuple[str, ...], number: int) -> None:
+    """By time, repository, user, model and text; a person is told when there is none."""
+    assert len(found("sessions", *options, **settings)) == number
+    done = asked("sessions", *options, **settings)
+    assert done.returncode == (0 if number else 1)
+    assert number or "no recorded session matches" in done.stderr
+
+
+def test_every_way_to_ask_for_the_cost_gives_the_same_figure(settings: dict[str, str]) -> None:
+    """Usage in each grouping and as CSV, sessions, stats and SQL."""
+    url = settings["AGENT_TRACE_DATABASE_URL"]
+    (row,) = fetch(url, "SELECT count(*) AS steps, sum(cost) AS cost FROM agent_trace_steps")
+    (views,) = fetch(
+        url,
+        "SELECT (SELECT sum(cost) FROM agent_trace_sessions) AS sessions,"
+        " (SELECT sum(cost) FROM agent_trace_usage_by_day) AS days",
+    )
+    assert row["cost"] == views["sessions"] == views["days"] == Decimal("0.006")
+    for by in GROUPS:
+        rows = found("usage", "--by", by, **settings)
+        assert all(set(one) >= USAGE_FIELDS | {by} for one in rows)
+        assert sum(one["steps"] for one in rows) == row["steps"], by
+        assert sum(one["cost"] or 0 for one in rows) == pytest.approx(0.006), by
+        assert sum(one["unpriced_steps"] for one in rows) == 10, by
+    priced = {one["name"]: one["cost"] for one in found("usage", "--by", "model", **settings)}
+    assert priced["mock/gpt-4o"] is None
+    table = list(csv.DictReader(io.StringIO(asked("usage", "--by", "model", "--csv", **settings).stdout)))
+    assert {one["model"]: one["cost"] for one in table}["mock/gpt-4o"] == ""
+    assert sum(float(one["cost"] or 0) for one in found("sessions", **settings)) == pytest.approx(0.006)
+
+
+def test_stats_counts_sessions_that_wrote_no_line(settings: dict[str, str], tmp_path: Path) -> None:
+    """As usage does: they worked in the repository too."""
+    log = (RECORDINGS / "subagent-overwrite-crlf-unicode-commit.jsonl").read_text()
+    log += (RECORDINGS / "slash-command.jsonl").read_text()
+    project = tmp_path / "project"
+    project.mkdir()
+    moved = tmp_path / "moved.jsonl"
+    moved.write_text(log.replace("/home/dev/project", str(project)))
+    with_own = {**settings, "AGENT_TRACE_DATABASE_URL": settings["AGENT_TRACE_DATABASE_URL"]}
+    url = with_own["AGENT_TRACE_DATABASE_URL"]
+    execute(url, "CREATE SCHEMA IF NOT EXISTS apart")
+    with_own["AGENT_TRACE_DATABASE_URL"] = url + "&options=-csearch_path%3Dapart"
+    assert asked("replay", str(moved), **with_own).returncode == 0
+    words = [sys.executable, "-m", "agent_trace_sidecar", "stats", "--json"]
+    done = subprocess.run(
+        words, cwd=project, env={**os.environ, **with_own}, capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout)["total"]["cost"] == pytest.approx(0.006)
+    assert sum(one["cost"] or 0 for one in found("usage", **with_own)) == pytest.approx(0.006)
+    execute(url, "DROP SCHEMA apart CASCADE")
+
+
+def test_tables_fit_a_terminal_of_80_columns(settings: dict[str, str]) -> None:
+    """Numbers are never cut; in a pipe nothing is."""
+    for words in (("sessions",), *(("usage", "--by", by) for by in GROUPS)):
+        text = on_terminal([sys.executable, "-m", "agent_trace_sidecar", *words], {**os.environ, **settings})
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
+        assert max(map(len, lines)) <= 80, text
+        assert "cost $" in text
+        assert "0.00" in text
+        assert "\x1b[1m" in text
+
+
+@pytest.mark.parametrize("part", ["CPsiH", UNPRICED])
+def test_a_part_of_an_id_is_enough(settings: dict[str, str], part: str) -> None:
+    """Where it is only one's; else the candidates are named."""
+    records = asked("export", "--session", part, **settings).stdout.splitlines()
+    assert len(records) == len(asked("export", "--session", UNPRICED, **settings).stdout.splitlines()) > 0
+    dry = asked("prune", "--session", part, "--dry-run", **settings)
+    assert "agent_trace_events: 142 rows would be deleted" in dry.stdout
+    several = asked("export", "--session", "ses_", **settings)
+    assert (several.returncode, "part of several" in several.stderr) == (1, True)
+    none = asked("report", "--session", "nowhere", **settings)
+    assert (none.returncode, "`agent-trace-sidecar sessions` lists them" in none.stderr) == (1, True)
+
+
+def test_latest_is_the_session_with_the_last_event(settings: dict[str, str], tmp_path: Path) -> None:
+    """For every command."""
+    page = tmp_path / "page.html"
+    done = asked("report", "--session", "latest", "--output", str(page), **settings)
+    assert done.returncode == 0, done.stderr
+    latest = max(found("sessions", **settings), key=lambda one: one["last_event_at"])
+    assert latest["session_id"] in page.read_text()
+
+
+def test_watch_shows_a_session_until_ctrl_c(settings: dict[str, str], tmp_path: Path) -> None:
+    """Prompt, calls, lines and steps."""
+    out = tmp_path / "out"
+    words = [sys.executable, "-u", "-m", "agent_trace_sidecar", "watch", "CPsiH"]
+    with out.open("w") as stream, subprocess.Popen(words, env={**os.environ, **settings}, stdout=stream) as process:
+        eventually(lambda: "idle" in out.read_text(), 30, "the session is shown")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(patient(20)) == 0
+    text = out.read_text()
+    for line in ("prompt  ", "call    write src/app.py", "failed  edit", "6 lines of src/app.py", "no price"):
+        assert line in text
+
+
+def test_nothing_recorded_is_said_with_what_to_do(migrated_url: str, tmp_path: Path) -> None:
+    """And exit code 1; programs get an empty list."""
+    settings = {"AGENT_TRACE_DATABASE_URL": migrated_url, "AGENT_TRACE_STATE_DIR": str(tmp_path)}
+    for name in ("sessions", "usage"):
+        done = asked(name, **settings)
+        assert (done.returncode, done.stdout, "agent-trace-sidecar status" in done.stderr) == (1, "", True)
+        assert found(name, **settings) == []
+    for words in (("export",), ("export", "--session", "latest"), ("watch", "latest")):
+        done = asked(*words, **settings)
+        assert (done.returncode, done.stdout, "agent-trace-sidecar" in done.stderr) == (1, "", True)
+
+
+def test_prune_asks_first(migrated_url: str, tmp_path: Path) -> None:
+    """On a terminal; elsewhere it needs --yes."""
+    settings = {"AGENT_TRACE_DATABASE_URL": migrated_url, "AGENT_TRACE_STATE_DIR": str(tmp_path)}
+    asked("replay", str(RECORDINGS / "basic-edit-write-bash.jsonl"), **settings)
+    words = [sys.executable, "-m", "agent_trace_sidecar", "prune", "--session", "latest"]
+    piped = asked("prune", "--session", "latest", **settings)
+    assert (piped.returncode, "--yes" in piped.stderr) == (1, True)
+    assert "nothing was deleted" in on_terminal(words, {**os.environ, **settings}, typed="n\n")
+    count = "SELECT count(*) AS n FROM agent_trace_events"
+    assert fetch(migrated_url, count)[0]["n"] == 150
+    assert "142 rows deleted" in on_terminal(words, {**os.environ, **settings}, typed="y\n")
+    assert fetch(migrated_url, count)[0]["n"] == 8, "those of no session stay"
+
+
+def test_a_bare_command_prints_help_and_a_mistyped_one_gets_a_suggestion() -> None:
+    """Both with exit code 2."""
+    bare = asked()
+    assert (bare.returncode, "sessions" in bare.stdout) == (2, True)
+    done = asked("sesions")
+    assert (done.returncode, "Did you mean sessions?" in done.stderr) == (2, True)
