@@ -102,7 +102,7 @@ class Checker:
         try:
             document = msgspec.json.decode(text)
         except (ValueError, RecursionError) as exc:
-            yield "error", "$", f"no JSON: {exc}"
+            yield "error", "$", f"not JSON: {exc}"
             return
         yield from (("error", where, problem) for where, problem in self._by_schema(document))
         try:
@@ -130,7 +130,7 @@ class Checker:
         assert self._checkout is not None  # noqa: S101 - as above
         revision = record.vcs.revision if record.vcs else None
         if revision and self._checkout.is_git and self._checkout.commit_time(revision) is None:
-            yield "warning", "$.vcs.revision", f"{revision} is no commit of this repository"
+            yield "warning", "$.vcs.revision", f"{revision} is not a commit of this repository"
         for at, file in enumerate(record.files):
             where = f"$.files[{at}]"
             path = self._locator.path(file.path, revision)
@@ -153,7 +153,7 @@ class Checker:
         if located is None and span.content_hash is None:
             yield "warning", place, f"{lines}: no version of the file has such lines that this record may have added"
         elif located is not None and located.end != span.end_line:
-            yield "error", f"{place}.end_line", f"{lines}: the last line is one too high"
+            yield "error", f"{place}.end_line", f"{lines}: end_line is one higher than the last line"
         elif located is not None and not located.spans:
             yield "warning", place, f"{lines}: these lines stood there before"
 
@@ -168,7 +168,7 @@ def _by_itself(reading: Reading) -> Iterator[tuple[str, str, str]]:
     for at, file in enumerate(record.files):
         where = f"$.files[{at}]"
         if "\\" in file.path or file.path.startswith(("/", "./")) or ".." in file.path.split("/"):
-            yield "error", f"{where}.path", f"{file.path!r} is no relative path with forward slashes"
+            yield "error", f"{where}.path", f"{file.path!r} is not a relative path with forward slashes"
         for of, conversation in enumerate(file.conversations):
             last = 0
             for number, span in enumerate(conversation.ranges):
