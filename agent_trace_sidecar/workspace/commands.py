@@ -98,7 +98,7 @@ def names(command: str) -> Iterator[tuple[str | None, str]]:
     seen: dict[tuple[str | None, str], None] = {}
     quoted = (next(filter(None, found.groups())) for found in _QUOTED.finditer(command))
     words = (found[0].strip("\\") for found in _WORDS.finditer(command))
-    for word in [*quoted, *words][:_MAX_WORDS]:
+    for word in [*islice(words, _MAX_WORDS), *islice(quoted, _MAX_WORDS)]:
         name = word.partition(":")[2] or word if word.count(":") == 1 else word
         if not name or name.startswith("-") or name in {".", "..", "/"}:
             continue
