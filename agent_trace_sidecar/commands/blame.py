@@ -11,6 +11,7 @@ import asyncpg
 import msgspec
 
 from agent_trace_sidecar.blame.blame import Blame, BlameError, Line, blame
+from agent_trace_sidecar.commands.chosen import check_recorded
 from agent_trace_sidecar.commands.common import CommandError
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import say, say_json
@@ -38,7 +39,10 @@ def run(config: Config, given: argparse.Namespace) -> int:
     """Show who wrote each line of the file."""
 
     async def work(connection: asyncpg.Connection) -> Blame:
-        return await blame(connection, given.file, given.rev, include_fallback=given.include_fallback)
+        found = await blame(connection, given.file, given.rev, include_fallback=given.include_fallback)
+        if not given.json:
+            await check_recorded(connection, given.file.resolve())
+        return found
 
     try:
         found = with_database(config, work)
