@@ -48,6 +48,7 @@ COMMANDS = {
     "backfill": "Store sessions that were not recorded, from OpenCode's own database.",
     "reconcile": "Compare OpenCode's own store with what is recorded. Exits 1 if something is missing.",
     "import": "Store Agent Trace files of other tools, for blame and stats.",
+    "validate": "Check Agent Trace files against the schema, and against the repository. Exits 1 on errors.",
     "stats": "Summarise AI-written lines: written, surviving, changed, lost, cost.",
     "report": "Write an HTML page that shows who wrote what. It makes no network requests.",
     "init": "Install the shim into a project, so that OpenCode records there.",

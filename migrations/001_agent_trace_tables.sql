@@ -163,8 +163,10 @@ COMMENT ON COLUMN agent_trace_file_states.recorded_at IS 'the record''s time';
 COMMENT ON COLUMN agent_trace_file_states.project IS 'as in agent_trace_ranges';
 COMMENT ON COLUMN agent_trace_file_states.worktree IS 'as in agent_trace_ranges';
 COMMENT ON COLUMN agent_trace_file_states.path IS 'the file after the change';
-COMMENT ON COLUMN agent_trace_file_states.old_path IS 'the file before the change, where it was moved';
-COMMENT ON COLUMN agent_trace_file_states.kind IS 'add, update, delete or move';
+COMMENT ON COLUMN agent_trace_file_states.old_path IS
+    'the file before the change, where it was moved; of kind uncovered the folder that a snapshot covers all the same';
+COMMENT ON COLUMN agent_trace_file_states.kind IS
+    'add, update, delete or move; uncovered where a call may have changed the file, or with an empty path any, unseen';
 COMMENT ON COLUMN agent_trace_file_states.before_hashes IS
     'as agent_trace_ranges.line_hashes, of all lines before; empty: there was no file, null: not known';
 COMMENT ON COLUMN agent_trace_file_states.after_hashes IS 'the same after the change';

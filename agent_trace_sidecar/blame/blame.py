@@ -87,10 +87,23 @@ class Blame(msgspec.Struct, frozen=True):
     lines: list[Line]
     unearned: dict[tuple[UUID, str], int] = {}
     """Lines in the ranges of a record and path that the record did not write, see `History.unearned`."""
+    root: Path | None = None
+    """The repository's worktree."""
+    titles: dict[str, str] = {}
+    """Of the sessions that the lines are from."""
+    is_recorded: bool = True
+    """Something is recorded of the repository."""
+    is_shallow: bool = False
+    """Its history is cut off, so that it may be recorded under a name that is not known here."""
 
 
 async def blame(
-    connection: asyncpg.Connection, file: Path, revision: str | None = None, *, include_fallback: bool = False
+    connection: asyncpg.Connection,
+    file: Path,
+    revision: str | None = None,
+    *,
+    contents: bytes | None = None,
+    include_fallback: bool = False,
 ) -> Blame:
     """Say who wrote the lines of a file.
 
@@ -98,16 +111,25 @@ async def blame(
         connection: to the store.
         file: where the file is, or was at the revision.
         revision: what the user calls it; None for the file as it stands.
+        contents: what the file is to hold instead, as of an editor's buffer that is not saved.
         include_fallback: believe ranges that are a guess.
 
     Raises:
         BlameError: there is no such file, or it has no lines.
     """
     place = _true_place(file, is_there=revision is None)
-    question = _question(await placed(connection, place), place, revision)
+    question = _question(await placed(connection, place), place, revision, contents)
     projects = await projects_of(connection, question.checkout)
     asking = Asking(connection, question.checkout, projects, question.commit, include_fallback=include_fallback)
-    return await asking.about(question.path, question.content)
+    found = await asking.about(question.path, question.content)
+    sessions = {line.session_id for line in found.lines if line.session_id}
+    return msgspec.structs.replace(
+        found,
+        root=question.checkout.root,
+        titles=await store.titles(connection, sorted(sessions)),
+        is_recorded=asking.is_recorded,
+        is_shallow=question.checkout.is_shallow,
+    )
 
 
 def _true_place(file: Path, *, is_there: bool) -> Path:
@@ -131,12 +153,12 @@ async def placed(connection: asyncpg.Connection, place: Path) -> Checkout:
     return Checkout(Path(root), is_git=False) if root else checkout
 
 
-def _question(checkout: Checkout, place: Path, revision: str | None) -> _Question:
+def _question(checkout: Checkout, place: Path, revision: str | None, contents: bytes | None) -> _Question:
     """What the repository says before the store is asked."""
     path = checkout.relative(place)
     try:
         commit = checkout.commit(revision) if revision is not None else None
-        content = checkout.content(path, commit)
+        content = contents if contents is not None else checkout.content(path, commit)
     except CheckoutError as exc:
         raise BlameError(str(exc)) from None
     if content is None:
@@ -208,6 +230,11 @@ class Asking:
             history, authors = self._explained(asked, stored)
         unearned = {key: count for key, count in history.unearned.items() if key[1] == path}
         return Blame(path, text, judged(text, authors), unearned)
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether anything is recorded of the repository; known once a file was asked about."""
+        return self._watched
 
     async def may_hold(self, files: Iterable[tuple[str, bytes]]) -> list[str]:
         """Which files, of which nothing is recorded, may have recorded lines of others; given with their contents."""

@@ -56,6 +56,15 @@ WHERE s.kind = 'instance' AND p.value = ANY($1::text[])
 _WATCHED: Final = """
 SELECT true FROM agent_trace_file_states WHERE project = ANY($1::text[]) AND after_hashes IS NOT NULL LIMIT 1
 """
+_TITLES: Final = """
+SELECT DISTINCT ON (session_id) session_id, title
+FROM agent_trace_events e
+CROSS JOIN LATERAL (SELECT e.payload #> '{input,event,properties}' AS properties) p
+CROSS JOIN LATERAL (SELECT coalesce(p.properties #>> '{info,title}', p.properties ->> 'title') AS title) t
+WHERE session_id = ANY($1::text[]) AND event_name IN ('session.created', 'session.updated', 'session.renamed')
+  AND title <> ''
+ORDER BY session_id, occurred_at DESC
+"""
 _REVISIONS: Final = "SELECT record_id, vcs_revision FROM agent_trace_records WHERE record_id = ANY($1::uuid[])"
 _PROJECT: Final = "SELECT project FROM agent_trace_file_states WHERE project = $1 LIMIT 1"
 _MAX_RENAMES: Final = 8
@@ -143,6 +152,12 @@ async def uncovered(connection: asyncpg.Connection, projects: Sequence[str]) -> 
 async def is_watched(connection: asyncpg.Connection, projects: Sequence[str]) -> bool:
     """Whether a project's files were seen themselves: imported records alone only tell of lines."""
     return await connection.fetchval(_WATCHED, projects) is not None
+
+
+async def titles(connection: asyncpg.Connection, sessions: Sequence[str]) -> dict[str, str]:
+    """The titles of some sessions, as they were last; one that has none is left out."""
+    rows = await connection.fetch(_TITLES, sessions) if sessions else []
+    return {row["session_id"]: row["title"] for row in rows if row["title"]}
 
 
 async def revisions(connection: asyncpg.Connection, records: Iterable[UUID]) -> dict[UUID, str | None]:

@@ -1,9 +1,10 @@
-"""The answer of `blame` for people: a line of text for each line of the file, like `git blame`; pure."""
+"""`blame`: who wrote each line of a file, for people, for programs that read `git blame --porcelain`, and as JSON."""
 
 import argparse
 import os
 import sys
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
@@ -11,17 +12,18 @@ import asyncpg
 import msgspec
 
 from agent_trace_sidecar.blame.blame import Blame, BlameError, Line, blame
-from agent_trace_sidecar.commands.chosen import check_recorded
-from agent_trace_sidecar.commands.common import CommandError
+from agent_trace_sidecar.commands.common import CommandError, UsageError
 from agent_trace_sidecar.commands.database import with_database
-from agent_trace_sidecar.commands.output import say, say_json
+from agent_trace_sidecar.commands.output import complain, local_time, page, say, say_json
+from agent_trace_sidecar.commands.porcelain import porcelain
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits.text import printable
+from agent_trace_sidecar.workspace.checkout import MAX_FILE_BYTES
 
 _COLOURS: Final = {"ai": "\x1b[36m", "mixed": "\x1b[35m", "human": "", "unknown": "\x1b[2m"}
 _RESET: Final = "\x1b[0m"
 _MODEL_CHARS: Final = 24
-_SESSION_CHARS: Final = 12
+_TITLE_CHARS: Final = 28
 _TOOL_CHARS: Final = 11
 
 
@@ -29,7 +31,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """The file, and at which revision."""
     parser.add_argument("file", metavar="FILE", type=Path, help="file of a repository")
     parser.add_argument("--rev", metavar="REV", help="revision of the file (default: the working tree)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--contents", metavar="-", choices=["-"], help="read the file's contents from stdin")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--porcelain", action="store_true", help="print the format of git blame --porcelain")
     parser.add_argument(
         "--include-fallback", action="store_true", help="include ranges whose only evidence is that the file changed"
     )
@@ -37,23 +42,45 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Show who wrote each line of the file."""
+    contents = _contents() if given.contents else None
+    if contents is not None and given.rev is not None:
+        raise UsageError("--contents and --rev exclude each other.")
 
     async def work(connection: asyncpg.Connection) -> Blame:
-        found = await blame(connection, given.file, given.rev, include_fallback=given.include_fallback)
-        if not given.json:
-            await check_recorded(connection, given.file.resolve())
-        return found
+        fallback = given.include_fallback
+        return await blame(connection, given.file, given.rev, contents=contents, include_fallback=fallback)
 
     try:
         found = with_database(config, work)
     except BlameError as exc:
         raise CommandError(str(exc)) from None
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     if given.json:
         say_json(as_json(found))
+    elif given.porcelain:
+        say(*porcelain(found, given.rev, contents))
     else:
-        say(*as_text(found, colour=colour))
+        page(list(as_text(found, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))))
+    if not found.is_recorded and not given.json:
+        complain(_hint(found))
     return 0
+
+
+def _contents() -> bytes:
+    """The file as somebody has it in an editor.
+
+    Raises:
+        CommandError: it is too large.
+    """
+    contents = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+    if len(contents) > MAX_FILE_BYTES:
+        raise CommandError(f"stdin is larger than {MAX_FILE_BYTES >> 20} MiB.")
+    return contents
+
+
+def _hint(found: Blame) -> str:
+    if found.is_shallow:
+        return "nothing is recorded of this shallow clone: run `git fetch --unshallow` to know its first commit."
+    return "nothing is recorded of this repository: run `agent-trace-sidecar init` in it."
 
 
 def as_json(found: Blame) -> str:
@@ -62,26 +89,29 @@ def as_json(found: Blame) -> str:
 
 
 def as_text(found: Blame, *, colour: bool) -> Iterator[str]:
-    """Yield the lines: who, session, tool, time, number and text."""
-    rows = [_row(line) for line in found.lines]
+    """Yield the lines: who, session, tool, time, number and text; only the first of equal neighbours says who."""
+    rows = [_row(line, found.titles) for line in found.lines]
     widths = [max((len(row[at]) for row in rows), default=0) for at in range(4)]
     digits = len(str(len(rows)))
-    for line, row, text in zip(found.lines, rows, found.text, strict=True):
+    numbered = zip(found.lines, rows, found.text, strict=True)
+    for row, group in groupby(numbered, key=lambda one: one[1]):
         who = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width)
-        before = _COLOURS[line.contributor] if colour else ""
-        after = _RESET if before else ""
-        shown = text.removesuffix(b"\r").decode(errors="replace")
-        yield f"{before}{who}{after}  {line.line:>{digits}}) {printable(shown)}"
+        for line, _, text in group:
+            before = _COLOURS[line.contributor] if colour else ""
+            shown = text.removesuffix(b"\r").decode(errors="replace")
+            yield f"{before}{who}{_RESET if before else ''}  {line.line:>{digits}}) {printable(shown)}"
+            who = " " * len(who)
 
 
-def _row(line: Line) -> tuple[str, str, str, str]:
+def _row(line: Line, titles: dict[str, str]) -> tuple[str, str, str, str]:
     if line.record_id is None:
         return line.contributor, "", "", ""
     model = (line.model_id or "").rpartition("/")[2]
     who = f"{line.contributor} {_short(model, _MODEL_CHARS)}".rstrip()
-    session = (line.session_id or "")[-_SESSION_CHARS:]
-    at = line.at.strftime("%Y-%m-%d %H:%M") if line.at else ""
-    return printable(who), printable(session), printable(_short(line.tool or "", _TOOL_CHARS)), at
+    session = titles.get(line.session_id or "", line.session_id or "")
+    at = local_time(line.at) if line.at else ""
+    tool = _short(line.tool or "", _TOOL_CHARS)
+    return printable(who), printable(_short(session, _TITLE_CHARS)), printable(tool), at
 
 
 def _short(text: str, most: int) -> str:

@@ -1,10 +1,15 @@
 """How all commands print: foreign text can neither begin a line of its own nor command the terminal."""
 
+import os
+import shlex
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
 from datetime import datetime
 
 from agent_trace_sidecar.commands.common import PROGRAM, CommandError
+from agent_trace_sidecar.limits import processes
 from agent_trace_sidecar.limits.text import printable_json, printable_line
 
 
@@ -12,6 +17,20 @@ def say(*lines: str) -> None:
     """Print lines; a newline in one of them is foreign."""
     for line in lines:
         print(printable_line(line))
+
+
+def page(lines: Sequence[str]) -> None:
+    """Print lines, on a terminal through the user's pager, by default `less`."""
+    command = shlex.split(os.environ.get("PAGER") or "less") if sys.stdout.isatty() else []
+    program = processes.find(command[0]) if command else None
+    if program is None:
+        say(*lines)
+        return
+    with tempfile.NamedTemporaryFile("w", prefix="agent-trace-", suffix=".txt") as file:
+        file.writelines(f"{printable_line(line)}\n" for line in lines)
+        file.flush()
+        env = processes.environment("LESS*", "TERM", "COLUMNS", "LINES")
+        processes.interact([program, *command[1:], file.name], env={"LESS": "FRX"} | env)
 
 
 def say_json(document: str) -> None:

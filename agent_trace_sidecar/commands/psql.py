@@ -16,6 +16,8 @@ _FOR_PSQL: Final = (
     "EDITOR",
     "VISUAL",
     "INPUTRC",
+    "SHELL",
+    "KRB5*",
     "COLUMNS",
     "LINES",
     "COLORTERM",

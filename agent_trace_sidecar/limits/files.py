@@ -179,13 +179,22 @@ def _read(fd: int, max_bytes: int) -> bytes:
 # -- writing ---------------------------------------------------------------------------------------------------
 
 
-def write_whole(path: Path, data: bytes, *, mode: int = 0o600, below: Path | None = None, durable: bool = True) -> None:
+def write_whole(
+    path: Path,
+    data: bytes,
+    *,
+    mode: int = 0o600,
+    owner: int | None = None,
+    below: Path | None = None,
+    durable: bool = True,
+) -> None:
     """Put a file with these bytes in the place of whatever regular file or link has its name: all of it or nothing.
 
     Args:
         path: the file.
         data: its content.
         mode: its mode, whatever the umask.
+        owner: the number of the user whose it is, where not ours; never that of what was there before.
         below: a folder of somebody else's above it: from there on missing folders are made, and no link is followed
             or replaced.
         durable: whether it survives a crash of the machine.
@@ -196,7 +205,7 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o600, below: Path | Non
     """
     folder = _folder(path.parent) if below is None else _folder_below(below, path.parent)
     try:
-        owner = _replaceable(folder, path, links=below is None)
+        _check_replaceable(folder, path, links=below is None)
         draft = f".{path.name[:100]}.{os.urandom(8).hex()}"
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
         try:
@@ -204,8 +213,8 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o600, below: Path | Non
                 file.write(data)
                 file.flush()
                 os.fchmod(fd, mode)
-                if owner is not None and os.geteuid() == 0:
-                    os.fchown(fd, *owner)
+                if owner is not None:
+                    os.fchown(fd, owner, -1)
                 if durable:
                     os.fsync(fd)
             os.rename(draft, path.name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -303,20 +312,18 @@ def _folder_below(top: Path, path: Path, *, make: bool = True) -> int:
     return at
 
 
-def _replaceable(folder: int, path: Path, *, links: bool) -> tuple[int, int] | None:
-    """User and group of the file that is there already; None where there is none.
+def _check_replaceable(folder: int, path: Path, *, links: bool) -> None:
+    """See that nothing is there already that must not be replaced.
 
     Raises:
-        NotRegularError: what is there must not be replaced.
+        NotRegularError: something is.
     """
     try:
         status = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
-        return None
+        return
     if stat.S_ISLNK(status.st_mode):
         if not links:
             raise NotRegularError("it is a link", path)
-        return None
-    if not stat.S_ISREG(status.st_mode):
+    elif not stat.S_ISREG(status.st_mode):
         raise NotRegularError(_NOT_REGULAR, path)
-    return status.st_uid, status.st_gid

@@ -1,17 +1,22 @@
 """Rows into their tables, by COPY: the way in which every row is written."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from typing import Any
 
 import asyncpg
 
 from agent_trace_sidecar.postgres import updates as mending
+from agent_trace_sidecar.postgres.binary_copy import event_rows
 from agent_trace_sidecar.records.rows import EventRow, FileStateRow, Item, RangeRow, RecordRow, Void
 
 
 async def copy_items(connection: asyncpg.Connection, items: Sequence[Item], voids: Sequence[Void] = ()) -> None:
     """COPY the rows of these lines into their tables, then undo what they and `voids` say."""
-    await copy(connection, "agent_trace_events", EventRow._fields, [i.built.event for i in items])
+    if items:
+        await copy_encoded(
+            connection, "agent_trace_events", event_rows([i.built.event for i in items]), EventRow._fields
+        )
     latest = mending.latest(items)
     await mending.drop_refined(connection, items)
     await copy(connection, "agent_trace_records", RecordRow._fields, [row for built in latest for row in built.records])
@@ -20,6 +25,11 @@ async def copy_items(connection: asyncpg.Connection, items: Sequence[Item], void
         connection, "agent_trace_file_states", FileStateRow._fields, [row for built in latest for row in built.states]
     )
     await mending.undo(connection, items, voids)
+
+
+async def copy_encoded(connection: asyncpg.Connection, table: str, data: bytes, columns: Sequence[str]) -> None:
+    """COPY rows that are encoded already, see `binary_copy`."""
+    await connection.copy_to_table(table, source=BytesIO(data), columns=columns, format="binary")
 
 
 async def copy(

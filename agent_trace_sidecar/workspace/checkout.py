@@ -149,6 +149,16 @@ class Checkout(NamedTuple):
             return None
         return found or None
 
+    def blamed(self, path: str, revision: str | None, contents: bytes | None) -> bytes:
+        """What `git blame --porcelain` says of a file.
+
+        Raises:
+            CheckoutError: git says nothing of it.
+        """
+        where = (self.commit(revision),) if revision else ()
+        given = ("--contents", "-") if contents is not None else ()
+        return self._git("blame", "--porcelain", *given, *where, "--", path, given=contents or b"")
+
     def has(self, revision: str) -> bool:
         """Whether git has this commit."""
         try:

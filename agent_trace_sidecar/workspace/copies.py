@@ -61,6 +61,9 @@ def copied(
         if one.before
     ]
     before = [(one.key, one.before) for one in changes if one.before]
+    # A block that moves from one file that stays to another is work; whose the lines are is `blame`'s to say.
+    shorter = [one.key for one in changes if one.status == "M" and any(gone.old_count for gone in one.changes or ())]
+    rewritten = {*shorter, *(f"{step.root.rstrip('/')}/{key}" for key in shorter)}
     if sum(len(lines) for _, lines in (*named, *before)) > MAX_LINES:
         return {}
     found = {}
@@ -71,10 +74,12 @@ def copied(
         if change.new_id in held and not alone:  # a file of one word may be like another by chance
             found[change.key] = frozenset(fresh)
             continue
-        file = f"{step.root.rstrip('/')}/{change.path}" if change.place is None else change.key
+        file = change.key if change.place else f"{step.root.rstrip('/')}/{change.path}"
         own = _without(change.before or (), (lines for name, lines in named if name == file))
-        others = [lines for name, lines in named if name != file] + [
-            lines for name, lines in before if name != change.key
+        others = [
+            lines
+            for name, lines in (*named, *before)
+            if name not in {file, change.key} and not (change.status == "M" and name in rewritten)
         ]
         earlier = [*own, *_without(change.before or (), versions.get(change.key, ()))]
         brought = _brought(after, fresh, others, earlier)

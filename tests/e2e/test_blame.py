@@ -1,5 +1,10 @@
 """Who wrote this line, in the situations that other tools get wrong; real git, real rows, a real Postgres."""
 
+import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -324,3 +329,49 @@ def test_a_file_of_two_lines_like_one_of_the_ai_is_nobodys(project: Project) -> 
     project.ai_write("a/__init__.py", '"""Package."""', "__all__ = []")
     project.write("b/__init__.py", '"""Package."""', "__all__ = []")
     assert "a" not in project.authors("b/__init__.py")
+
+
+def command(project: Project, *arguments: str, given: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+    """Run `blame`."""
+    program = [sys.executable, "-m", "agent_trace_sidecar", "blame", *arguments]
+    env = os.environ | {"AGENT_TRACE_DATABASE_URL": project.url, "TZ": "Asia/Tokyo"}
+    return subprocess.run(program, cwd=project.root, env=env, input=given, capture_output=True, check=True)
+
+
+def test_blame_for_people_names_a_call_once_and_its_time_with_the_zone(project: Project) -> None:
+    """Equal neighbours stand together; a line of a person's begins a new group."""
+    project.ai_write("a.py", *AI_FUNCTION)
+    project.write("a.py", *AI_FUNCTION[:2], "mine = 1", *AI_FUNCTION[2:])
+    shown = command(project, "a.py").stdout.decode().splitlines()
+    assert [line.split()[0] for line in shown] == ["ai", "2)", "human", "ai", "5)", "6)"]
+    assert "claude-x" in shown[0]
+    assert " JST " in shown[0]
+    assert shown[2].endswith("3) mine = 1")
+
+
+def test_blame_of_an_unsaved_buffer_is_of_what_stdin_holds(project: Project) -> None:
+    """The file on disk is as it was."""
+    project.ai_write("a.py", *AI_FUNCTION)
+    buffer = "\n".join(("typed = 1", *AI_FUNCTION, "")).encode()
+    found = json.loads(command(project, "a.py", "--contents", "-", "--json", given=buffer).stdout)
+    assert "".join(line["contributor"][0] for line in found) == "haaaaa"
+    assert project.authors("a.py") == "aaaaa"
+
+
+def test_porcelain_is_gits_format_with_the_ais_records_as_commits(project: Project) -> None:
+    """A person's line has git's own commit; what is known of a commit is told once."""
+    project.ai_edit("human.py", "    return best\n", "    print(best, 'is it')\n    return best\n")
+    head = project.git("rev-parse", "HEAD")
+    out = command(project, "human.py", "--porcelain").stdout.decode().split("\n")
+    headers = [line.split() for line in out if re.fullmatch(r"[0-9a-f]{40} \d+ \d+ \d+", line)]
+    assert [header[0] == head for header in headers] == [True] * 4 + [False, True]
+    assert [int(header[2]) for header in headers] == [1, 2, 3, 4, 5, 6]
+    assert [line for line in out if line.startswith("author ")] == ["author t@example.org", "author anthropic/claude-x"]
+    assert [line[1:] for line in out if line.startswith("\t")] == project.read("human.py")
+
+
+def test_a_hint_says_that_nothing_is_recorded(project: Project) -> None:
+    """On stderr, so that what reads the lines is not disturbed."""
+    done = command(project, "human.py")
+    assert b"nothing is recorded of this repository" in done.stderr
+    assert done.stdout.splitlines()[0].split() == [b"unknown", b"1)", b"def", b"largest(prices):"]

@@ -225,9 +225,7 @@ def test_a_bare_command_prints_help_and_a_mistyped_one_gets_a_suggestion() -> No
     assert (done.returncode, "Did you mean sessions?" in done.stderr) == (2, True)
 
 
-@pytest.mark.parametrize(
-    "words", [("blame", "a.txt"), ("stats",), ("report", "--repo", "."), ("report", "--since", "1d")]
-)
+@pytest.mark.parametrize("words", [("stats",), ("report", "--repo", "."), ("report", "--since", "1d")])
 def test_a_repository_of_which_nothing_is_recorded_is_named(
     migrated_url: str, tmp_path: Path, words: tuple[str, ...]
 ) -> None:

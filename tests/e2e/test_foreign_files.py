@@ -360,3 +360,35 @@ def test_a_file_for_another_command_is_said_to_be_one(tool: Tool, tmp_path: Path
     file = tmp_path / "other"
     file.write_text(head + "\n")
     assert f"agent-trace-sidecar {command}" in tool.run("import", str(file), code=1)
+
+
+def test_validate_checks_files_by_the_schema_and_beyond(project: Project, tool: Tool) -> None:
+    """Each problem with its line and field; exit code 1 on errors."""
+    commit(project, "a.ts", WIN)
+    right = tool.record("a.ts", span(1, 2, content_hash=f"murmur3:{murmur3(chr(10).join(WIN[:2]).encode())}"))
+    assert "1 records: 0 errors, 0 warnings" in tool.run("validate", tool.write(right))
+    wrong = [
+        {**right, "id": str(uuid4()), "timestamp": 5},
+        right,
+        right,
+        tool.record("a.ts", span(1, 2, content_hash="murmur3:00000000")),
+        tool.record("/elsewhere/a.ts", span(1, 2)),
+        tool.record("a.ts", span(1, 5)),
+        tool.record("a.ts", span(1, 99)),
+        tool.record("a.ts", span(1, 1), vcs={"type": "git", "revision": "0" * 40}),
+    ]
+    found = json.loads(tool.run("validate", "--json", tool.write(*wrong), code=1))
+    said = {(one["number"], one["level"], one["where"]) for one in found["problems"]}
+    place = "$.files[0].conversations[0].ranges[0]"
+    assert said >= {
+        (1, "error", "$.timestamp"),
+        (3, "error", "$.id"),
+        (4, "error", f"{place}.content_hash"),
+        (5, "error", "$.files[0].path"),
+        (6, "error", f"{place}.end_line"),
+        (7, "warning", place),
+        (8, "warning", "$.vcs.revision"),
+    }
+    assert found["records"] == len(wrong)
+    assert not any(one["number"] == 2 for one in found["problems"])
+    assert "line" not in tool.run("validate", "--no-repository", tool.write(right))

@@ -310,6 +310,27 @@ def test_tail_looks_only_at_worktrees_that_its_operator_named(migrated_url: str,
     }
 
 
+@pytest.mark.skipif("os.geteuid() != 0", reason="only root can give files to others")
+def test_tail_reads_no_repository_for_a_file_of_another_user(migrated_url: str, tmp_path: Path) -> None:
+    """Whoever writes a log file would learn by its rows what only the user of `tail` may read."""
+    logs, project = tmp_path / "logs", tmp_path / "project"
+    logs.mkdir()
+    git_repository(project)
+    args = {"filePath": str(project / "a.txt"), "oldString": "a", "newString": "b"}
+    shim = Shim(str(project), at=round(time.time() * 1000))
+    filediff = {"filediff": {"file": "a.txt", "before": "a\n", "after": "b\n"}}
+    for name, owner in (("mine", 0), ("theirs", 65534)):
+        (logs / name).write_bytes(shim.after("edit", args, filediff, call=name) + b"\n")
+        os.chown(logs / name, owner, owner)
+        (logs / name).rename(logs / f"{name}.jsonl")
+    env = sidecar_env(tmp_path / "state", migrated_url, flush_ms="50")
+    with tailing(env, tmp_path / "said", logs) as tail:
+        eventually(lambda: fetch(migrated_url, "SELECT count(*) AS n FROM agent_trace_records")[0]["n"] == 2, 20)
+        assert tail.stop() == 0
+    query = "SELECT e.call_id, r.vcs_revision FROM agent_trace_records r JOIN agent_trace_events e USING (event_id)"
+    assert {row[0]: row[1] for row in fetch(migrated_url, query)} == {"mine": SHA, "theirs": None}
+
+
 def test_a_worktree_of_another_user_is_not_ours(tmp_path: Path) -> None:
     """The default of `tail`: what its user owns."""
     assert own(tmp_path)

@@ -43,6 +43,7 @@ ALLOWED = {
     ("commands/init.py", "read_text"): "the shim in this installation",
     ("postgres/migrate.py", "read_text"): "the migrations in this installation",
     ("report/page.py", "read_text"): "the style sheet in this installation",
+    ("blame/boilerplate.py", "read_text"): "the list of common lines in this installation",
     ("redaction/rules.py", "read_text"): "the rules in this installation",
     ("redaction/rules.py", "read_bytes"): "as above",
     ("commands/demo.py", "read_bytes"): "the recordings in this installation",

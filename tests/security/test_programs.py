@@ -94,7 +94,7 @@ def test_a_program_that_does_not_end_is_ended(tmp_path: Path, body: str | None, 
 
 def test_a_command_by_its_name_alone_is_a_mistake_of_ours(tmp_path: Path) -> None:
     """What was not looked up would be looked up in the working directory as well."""
-    with pytest.raises(ValueError, match="no absolute path"):
+    with pytest.raises(ValueError, match="not an absolute path"):
         processes.run(["git"], cwd=tmp_path, env={}, timeout_s=1, max_bytes=1)
 
 

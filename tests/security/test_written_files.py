@@ -180,6 +180,16 @@ def test_a_folder_of_another_user_is_not_used(tmp_path: Path) -> None:
 
 
 @as_root
+def test_a_page_in_the_place_of_another_users_file_is_ours(tmp_path: Path) -> None:
+    """Whoever made a file of its name beforehand may not read it."""
+    (tmp_path / "page.html").write_text("theirs")
+    os.chown(tmp_path / "page.html", NOBODY, NOBODY)
+    write_whole(tmp_path / "page.html", b"page")
+    status = (tmp_path / "page.html").stat()
+    assert (status.st_uid, status.st_mode & 0o777) == (0, 0o600)
+
+
+@as_root
 def test_another_user_can_neither_read_nor_take_the_place_of_a_spool(tmp_path: Path) -> None:
     """Tried as that user, in a state folder that all may write, as a container's volume is."""
     tmp_path.chmod(0o755)

@@ -38,7 +38,7 @@ class Project:
 
     def __init__(self, root: Path, url: str, *, with_git: bool = True) -> None:
         """Begin in a repository or a new folder; without git OpenCode names no project."""
-        self.root, self._url = root, url
+        self.root, self.url = root, url
         root.mkdir(parents=True, exist_ok=True)
         if with_git and not (root / ".git").exists():
             self.git("init", "-q")
@@ -113,7 +113,7 @@ class Project:
         return "".join(line.contributor[0] for line in self.blame(path, revision))
 
     async def _blame(self, path: str, revision: str | None) -> list[Line]:
-        connection = await asyncpg.connect(self._url, statement_cache_size=0)
+        connection = await asyncpg.connect(self.url, statement_cache_size=0)
         try:
             return (await blame(connection, self.root / path, revision)).lines
         finally:
@@ -146,7 +146,7 @@ class Project:
         asyncio.run(self._store(built))
 
     async def _store(self, built: list[Built]) -> None:
-        connection = await asyncpg.connect(self._url, statement_cache_size=0)
+        connection = await asyncpg.connect(self.url, statement_cache_size=0)
         try:
             await copy_items(connection, [Item(one, b"", 0) for one in built])
         finally:

@@ -61,4 +61,4 @@ def disown_pid_file(data: Path) -> None:
     file = data / "postmaster.pid"
     text = read_part(file, _MAX_BYTES)
     if text:
-        write_whole(file, b"%d\n%b" % (os.getpid(), text.partition(b"\n")[2]))
+        write_whole(file, b"%d\n%b" % (os.getpid(), text.partition(b"\n")[2]), owner=data.stat().st_uid)

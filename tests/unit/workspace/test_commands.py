@@ -1,0 +1,53 @@
+"""What the text of a command says of files."""
+
+import pytest
+
+from agent_trace_sidecar.workspace import commands
+
+READS = ("ls -l", "cat a.py | head -3", "git status && git log -1", "grep -rn x . 2>/dev/null", "cd lib; cat x", "pwd")
+WRITES = (
+    "echo x > a",
+    "cat a >> b",
+    "sed -i s/a/b/ c",
+    "git checkout a",
+    "python x.py",
+    "make",
+    "cat $(make)",
+    "env make",
+)
+
+
+@pytest.mark.parametrize("command", READS)
+def test_a_command_that_only_reads_writes_nothing(command: str) -> None:
+    """It leaves no doubt about any line."""
+    assert commands.only_reads(command)
+
+
+@pytest.mark.parametrize("command", WRITES)
+def test_any_other_command_may_write(command: str) -> None:
+    """What is not known may do anything."""
+    assert not commands.only_reads(command)
+
+
+@pytest.mark.parametrize(
+    ("command", "lingers"),
+    [("sleep 9 &", True), ("nohup make", True), ("a && b", False), ("make > log 2>&1", False), ("make &> log", False)],
+)
+def test_a_command_in_the_background_goes_on(command: str, lingers: bool) -> None:
+    """Two ampersands are something else, and so is a redirection."""
+    assert commands.lingers(command) == lingers
+
+
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        ("echo ai >> ../b/g.py", (None, "../b/g.py")),
+        ("python3 -c \"open('py.txt','w').write('p')\"", (None, "py.txt")),
+        ("cd lib && sed -i s/a/b/ x.py", ("lib", "x.py")),
+        ("git show HEAD~1:src/f.py > f.py", (None, "src/f.py")),
+        ("cat 'a file.txt'", (None, "a file.txt")),
+    ],
+)
+def test_names_of_files_are_found_in_a_command(command: str, named: tuple[str | None, str]) -> None:
+    """Wherever they stand."""
+    assert named in list(commands.names(command))
