@@ -36,6 +36,15 @@ WHERE NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = 'agent_trac
 SELECT create_distributed_table('agent_trace_file_states', 'source_id', colocate_with => 'agent_trace_dedupe')
 WHERE NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = 'agent_trace_file_states'::regclass);
 
+SELECT create_distributed_table('agent_trace_usage', 'source_id', colocate_with => 'agent_trace_dedupe')
+WHERE NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = 'agent_trace_usage'::regclass);
+
+SELECT create_distributed_table('agent_trace_ended_calls', 'source_id', colocate_with => 'agent_trace_dedupe')
+WHERE NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = 'agent_trace_ended_calls'::regclass);
+
+SELECT create_distributed_table('agent_trace_masked', 'source_id', colocate_with => 'agent_trace_dedupe')
+WHERE NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = 'agent_trace_masked'::regclass);
+
 SELECT create_distributed_table('agent_trace_sources', 'source_id', colocate_with => 'agent_trace_dedupe')
 WHERE NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = 'agent_trace_sources'::regclass);
 

@@ -83,10 +83,14 @@ BEGIN
             ('agent_trace_ranges',
              'INSERT, DELETE, SELECT (source_id, record_id, recorded_at, session_id, voided_at), UPDATE (voided_at)'),
             ('agent_trace_file_states', 'INSERT, DELETE, SELECT (source_id, record_id, recorded_at)'),
+            ('agent_trace_usage', 'INSERT'),
+            ('agent_trace_ended_calls', 'INSERT'),
+            ('agent_trace_masked', 'INSERT'),
             ('agent_trace_dedupe', 'SELECT, INSERT'),
             ('agent_trace_sources', 'SELECT, INSERT, UPDATE'),
-            -- For `status`, which is also the image's health check: how many dead letters of which kind.
-            ('agent_trace_dead_letters', 'INSERT, SELECT (source_id, position, reason, seen_at)')
+            -- For `status`, which is also the image's health check: how many dead letters and masked secrets of which kind.
+            ('agent_trace_dead_letters', 'INSERT, SELECT (source_id, position, reason, seen_at)'),
+            ('agent_trace_secrets_by_day', 'SELECT')
         ) AS t (name, rights)
         WHERE to_regclass(t.name) IS NOT NULL
     LOOP

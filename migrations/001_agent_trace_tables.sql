@@ -172,6 +172,85 @@ COMMENT ON COLUMN agent_trace_file_states.before_hashes IS
 COMMENT ON COLUMN agent_trace_file_states.after_hashes IS 'the same after the change';
 COMMENT ON COLUMN agent_trace_file_states.line_keys IS 'keys of the record''s lines, by project: find lines that moved';
 
+-- What figures by day are summed from, written with the event: narrow rows, so that nothing reads payloads for them.
+CREATE TABLE IF NOT EXISTS agent_trace_usage (
+    source_id uuid NOT NULL,
+    event_id uuid NOT NULL,
+    finished_at timestamptz NOT NULL,
+    session_id text,
+    message_id text,
+    part_id text NOT NULL,
+    model_id text,
+    agent text,
+    input_tokens numeric,
+    output_tokens numeric,
+    reasoning_tokens numeric,
+    cache_read_tokens numeric,
+    cache_write_tokens numeric,
+    cost numeric,
+    PRIMARY KEY (source_id, event_id)
+);
+COMMENT ON TABLE agent_trace_usage IS
+    'events that end a request to a model, without copies in forks; sent twice, it has the same part_id';
+COMMENT ON COLUMN agent_trace_usage.source_id IS 'the run of OpenCode';
+COMMENT ON COLUMN agent_trace_usage.event_id IS 'the event';
+COMMENT ON COLUMN agent_trace_usage.finished_at IS 'when the step ended';
+COMMENT ON COLUMN agent_trace_usage.session_id IS 'OpenCode''s session';
+COMMENT ON COLUMN agent_trace_usage.message_id IS 'the message that the model wrote';
+COMMENT ON COLUMN agent_trace_usage.part_id IS 'OpenCode''s id of the step: count it once';
+COMMENT ON COLUMN agent_trace_usage.model_id IS 'provider/model; null where it is not known';
+COMMENT ON COLUMN agent_trace_usage.agent IS 'OpenCode''s agent, e.g. build or plan';
+COMMENT ON COLUMN agent_trace_usage.input_tokens IS 'tokens of the request that no cache had';
+COMMENT ON COLUMN agent_trace_usage.output_tokens IS 'tokens of the answer';
+COMMENT ON COLUMN agent_trace_usage.reasoning_tokens IS 'tokens of reasoning';
+COMMENT ON COLUMN agent_trace_usage.cache_read_tokens IS 'tokens of the request that a cache had';
+COMMENT ON COLUMN agent_trace_usage.cache_write_tokens IS 'tokens that were written to a cache';
+COMMENT ON COLUMN agent_trace_usage.cost IS 'US dollars; null without a price';
+
+CREATE TABLE IF NOT EXISTS agent_trace_ended_calls (
+    source_id uuid NOT NULL,
+    event_id uuid NOT NULL,
+    finished_at timestamptz NOT NULL,
+    session_id text,
+    message_id text,
+    part_id text NOT NULL,
+    tool text NOT NULL,
+    status text NOT NULL,
+    seconds numeric,
+    PRIMARY KEY (source_id, event_id)
+);
+COMMENT ON TABLE agent_trace_ended_calls IS
+    'events that end a tool call, without copies in forks; sent twice, it has the same part_id';
+COMMENT ON COLUMN agent_trace_ended_calls.source_id IS 'the run of OpenCode';
+COMMENT ON COLUMN agent_trace_ended_calls.event_id IS 'the event';
+COMMENT ON COLUMN agent_trace_ended_calls.finished_at IS 'when the call''s end was published';
+COMMENT ON COLUMN agent_trace_ended_calls.session_id IS 'OpenCode''s session';
+COMMENT ON COLUMN agent_trace_ended_calls.message_id IS 'the message that called';
+COMMENT ON COLUMN agent_trace_ended_calls.part_id IS 'OpenCode''s id of the call''s part: count it once';
+COMMENT ON COLUMN agent_trace_ended_calls.tool IS 'the tool, e.g. edit or bash';
+COMMENT ON COLUMN agent_trace_ended_calls.status IS 'completed or error';
+COMMENT ON COLUMN agent_trace_ended_calls.seconds IS 'from start to end as OpenCode measured it';
+
+CREATE TABLE IF NOT EXISTS agent_trace_masked (
+    source_id uuid NOT NULL,
+    event_id uuid NOT NULL,
+    rule text NOT NULL,
+    occurred_at timestamptz NOT NULL,
+    session_id text,
+    call_id text,
+    masked bigint NOT NULL,
+    PRIMARY KEY (source_id, event_id, rule)
+);
+COMMENT ON TABLE agent_trace_masked IS
+    'secrets that were masked in an event, by rule';
+COMMENT ON COLUMN agent_trace_masked.source_id IS 'the run of OpenCode';
+COMMENT ON COLUMN agent_trace_masked.event_id IS 'the event';
+COMMENT ON COLUMN agent_trace_masked.rule IS 'the redaction rule';
+COMMENT ON COLUMN agent_trace_masked.occurred_at IS 'the event''s time';
+COMMENT ON COLUMN agent_trace_masked.session_id IS 'OpenCode''s session';
+COMMENT ON COLUMN agent_trace_masked.call_id IS 'the tool call, whose events repeat what they hold';
+COMMENT ON COLUMN agent_trace_masked.masked IS 'how many secrets';
+
 -- Partitioned by the time in the UUIDv7. What is no UUIDv7 is stored where its value falls.
 CREATE TABLE IF NOT EXISTS agent_trace_dedupe (
     source_id uuid NOT NULL,

@@ -34,6 +34,11 @@ CREATE INDEX IF NOT EXISTS agent_trace_file_states_path ON agent_trace_file_stat
 -- Where in this project was this line written?
 CREATE INDEX IF NOT EXISTS agent_trace_file_states_keys ON agent_trace_file_states USING gin (line_keys);
 
+-- What did this session use and call, each part once?
+CREATE INDEX IF NOT EXISTS agent_trace_usage_part ON agent_trace_usage (session_id, message_id, part_id, finished_at);
+CREATE INDEX IF NOT EXISTS agent_trace_ended_calls_part
+    ON agent_trace_ended_calls (session_id, message_id, part_id, finished_at);
+
 -- What else is this repository called?
 CREATE INDEX IF NOT EXISTS agent_trace_sources_projects ON agent_trace_sources USING gin (projects);
 

@@ -1,5 +1,6 @@
 -- Views for people and dashboards: what was called, what it cost, who wrote how much. They read the events as OpenCode
--- 1 and 2 send them; what an event does not say is null here.
+-- 1 and 2 send them; what an event does not say is null here. Figures by day and session are sums over narrow tables that
+-- are written with the events: agent_trace_usage, agent_trace_ended_calls and agent_trace_masked.
 -- Run by `agent-trace-sidecar migrate`, or as it is: psql -f 003_agent_trace_views.sql
 --
 -- OpenCode publishes parts of messages again: a fork copies all of its parent's under new ids, and a part may be sent
@@ -240,11 +241,19 @@ LEFT JOIN (
            sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens,
            sum(reasoning_tokens) AS reasoning_tokens, sum(cache_read_tokens) AS cache_read_tokens,
            sum(cache_write_tokens) AS cache_write_tokens, sum(cost) AS cost
-    FROM agent_trace_steps WHERE session_id IS NOT NULL GROUP BY session_id
+    FROM (
+        SELECT DISTINCT ON (session_id, message_id, part_id) * FROM agent_trace_usage
+        ORDER BY session_id, message_id, part_id, finished_at
+    ) once
+    WHERE session_id IS NOT NULL GROUP BY session_id
 ) t ON t.session_id = s.session_id
 LEFT JOIN (
     SELECT session_id, count(*) AS calls, count(*) FILTER (WHERE status = 'error') AS failed
-    FROM agent_trace_calls WHERE session_id IS NOT NULL GROUP BY session_id
+    FROM (
+        SELECT DISTINCT ON (session_id, message_id, part_id) * FROM agent_trace_ended_calls
+        ORDER BY session_id, message_id, part_id, finished_at
+    ) once
+    WHERE session_id IS NOT NULL GROUP BY session_id
 ) c ON c.session_id = s.session_id
 LEFT JOIN (
     SELECT session_id, count(DISTINCT record_id) AS records, count(DISTINCT path) AS files,
@@ -327,7 +336,11 @@ CREATE OR REPLACE VIEW agent_trace_calls_by_day AS
 SELECT (finished_at AT TIME ZONE 'UTC')::date AS day, tool, count(*) AS calls,
        count(*) FILTER (WHERE status = 'error') AS failed, round(avg(seconds), 3) AS mean_seconds,
        max(seconds) AS max_seconds
-FROM agent_trace_calls GROUP BY 1, 2;
+FROM (
+    SELECT DISTINCT ON (session_id, message_id, part_id) * FROM agent_trace_ended_calls
+    ORDER BY session_id, message_id, part_id, finished_at
+) once
+GROUP BY 1, 2;
 COMMENT ON VIEW agent_trace_calls_by_day IS 'tool calls and failures by day (UTC) and tool';
 COMMENT ON COLUMN agent_trace_calls_by_day.day IS 'day of the call''s end (UTC)';
 COMMENT ON COLUMN agent_trace_calls_by_day.tool IS 'the tool, e.g. edit or bash';
@@ -342,7 +355,11 @@ SELECT (finished_at AT TIME ZONE 'UTC')::date AS day, model_id, count(*) AS step
        sum(reasoning_tokens) AS reasoning_tokens, sum(cache_read_tokens) AS cache_read_tokens,
        sum(cache_write_tokens) AS cache_write_tokens, sum(cost) AS cost,
        count(*) FILTER (WHERE cost IS NULL) AS unpriced_steps
-FROM agent_trace_steps GROUP BY 1, 2;
+FROM (
+    SELECT DISTINCT ON (session_id, message_id, part_id) * FROM agent_trace_usage
+    ORDER BY session_id, message_id, part_id, finished_at
+) once
+GROUP BY 1, 2;
 COMMENT ON VIEW agent_trace_usage_by_day IS 'tokens and cost by day (UTC) and model';
 COMMENT ON COLUMN agent_trace_usage_by_day.day IS 'day of the step''s end (UTC)';
 COMMENT ON COLUMN agent_trace_usage_by_day.model_id IS 'provider/model; null where it is not known';
@@ -359,13 +376,9 @@ COMMENT ON COLUMN agent_trace_usage_by_day.unpriced_steps IS 'steps without a pr
 CREATE OR REPLACE VIEW agent_trace_secrets_by_day AS
 SELECT day, rule, sum(masked) AS masked, sum(events)::bigint AS events
 FROM (
-    SELECT (e.occurred_at AT TIME ZONE 'UTC')::date AS day, masked.key AS rule,
-           max(agent_trace_number(masked.value)) AS masked, count(*) AS events
-    FROM agent_trace_events e
-    CROSS JOIN LATERAL jsonb_each(
-        CASE WHEN jsonb_typeof(e.payload -> 'redacted') = 'object' THEN e.payload -> 'redacted' END
-    ) masked
-    GROUP BY 1, 2, e.session_id, coalesce(e.call_id, e.event_id::text)
+    SELECT (occurred_at AT TIME ZONE 'UTC')::date AS day, rule, max(masked) AS masked, count(*) AS events
+    FROM agent_trace_masked
+    GROUP BY 1, 2, session_id, coalesce(call_id, event_id::text)
 ) calls
 GROUP BY 1, 2;
 COMMENT ON VIEW agent_trace_secrets_by_day IS 'secrets masked by day (UTC) and rule';

@@ -35,6 +35,9 @@ _PLACES: Final = {
     "agent_trace_ranges": "recorded_at",
     "agent_trace_records": "recorded_at",
     "agent_trace_dead_letters": "seen_at",
+    "agent_trace_usage": "finished_at",
+    "agent_trace_ended_calls": "finished_at",
+    "agent_trace_masked": "occurred_at",
     "agent_trace_events": "occurred_at",
 }
 """What grows, with its clock. What says whose a row is goes after what only it can tell of: events go last."""
@@ -243,7 +246,7 @@ def _condition(table: str, what: Belongings) -> tuple[str, list[object]]:
         return f"(source_id, record_id) IN ({mine}) OR ({of_sources})", [what.sessions, what.sources, what.worktrees]
     if table == "agent_trace_ranges":
         return f"session_id = ANY($1::text[]) OR ({of_sources})", [what.sessions, what.sources, what.worktrees]
-    sources = what.sources if what.worktrees is None else []  # a record names no worktree
+    sources = what.sources if what.worktrees is None else []  # these rows name no worktree
     return "session_id = ANY($1::text[]) OR source_id = ANY($2::uuid[])", [what.sessions, sources]
 
 

@@ -8,7 +8,8 @@ next call.
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid5
@@ -20,6 +21,7 @@ from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import overwrite, say
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.pipeline.daemon import make_redactor
+from agent_trace_sidecar.records.fingerprints import HASH_BYTES, NO_HASH, line_hash, loose_of
 from agent_trace_sidecar.redaction import Redactor
 from agent_trace_sidecar.telemetry import logging as log
 
@@ -30,31 +32,61 @@ class _Table(NamedTuple):
     name: str
     keys: tuple[tuple[str, str], ...]
     """Columns of the primary key and their types, in order."""
-    column: str
-    kind: str
+    columns: tuple[tuple[str, str], ...]
+    """Columns that may hold text, and their types."""
+    hashes: tuple[str, ...] = ()
+    """Columns with hashes of lines, see `records.fingerprints`."""
+
+
+_SOURCE: Final = ("source_id", "uuid")
+_RECORD: Final = (_SOURCE, ("record_id", "uuid"), ("recorded_at", "timestamptz"))
+
+
+def _texts(names: str) -> tuple[tuple[str, str], ...]:
+    return tuple((name, "text") for name in names.split())
 
 
 _TABLES: Final = (
     _Table(
         "agent_trace_events",
-        (("source_id", "uuid"), ("event_id", "uuid"), ("occurred_at", "timestamptz")),
-        "payload",
-        "jsonb",
+        (_SOURCE, ("event_id", "uuid"), ("occurred_at", "timestamptz")),
+        (("payload", "jsonb"), *_texts("session_id message_id call_id event_name tool")),
     ),
     _Table(
         "agent_trace_records",
-        (("source_id", "uuid"), ("record_id", "uuid"), ("recorded_at", "timestamptz")),
-        "record",
-        "jsonb",
+        _RECORD,
+        (("record", "jsonb"), *_texts("session_id spec_version vcs_type vcs_revision tool_name tool_version model_id")),
     ),
     _Table(
         "agent_trace_dead_letters",
-        (("source_id", "uuid"), ("position", "bigint"), ("seen_at", "timestamptz")),
-        "line",
-        "bytea",
+        (_SOURCE, ("position", "bigint"), ("seen_at", "timestamptz")),
+        (("line", "bytea"), *_texts("reason error")),
+    ),
+    _Table(
+        "agent_trace_ranges",
+        (*_RECORD, ("ordinal", "integer")),
+        _texts("project worktree path content_hash model_id session_id message_id call_id tool"),
+        ("line_hashes",),
+    ),
+    _Table(
+        "agent_trace_file_states",
+        (*_RECORD, ("path", "text")),
+        _texts("project worktree path old_path"),
+        ("before_hashes", "after_hashes"),
+    ),
+    _Table(
+        "agent_trace_sources",
+        (_SOURCE,),
+        (("state", "jsonb"), ("repositories", "jsonb"), ("projects", "jsonb"), *_texts("host container os_user")),
     ),
 )
+"""In this order: what the events show of lines with secrets takes their hashes out of the others."""
+_ALWAYS_NAMED: Final = 3
+"""The first tables are reported also where nothing was masked."""
+_MAX_HASHES: Final = 20_000
+"""Hashes of lines with secrets that are kept while the command runs."""
 
+_FORGET: Final = "DELETE FROM agent_trace_sources WHERE source_id = $1"
 _LOAD: Final = "SELECT state::text FROM agent_trace_sources WHERE source_id = $1"
 _SAVE: Final = """
 INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, opened_at, updated_at)
@@ -107,17 +139,54 @@ async def redact_stored(
         progress: is told, after each batch, the table and how many of its rows were looked at in this run.
     """
     changed = {}
-    for table in _TABLES:
-        changed[table.name] = await _table(connection, redactor, table, batch_rows, progress)
+    place = uuid5(_NAMESPACE, "hashes")
+    lines = _Lines(await _resume(connection, place, redactor.version) or [])
+    for number, table in enumerate(_TABLES):
+        rows = await _table(connection, redactor, table, batch_rows, progress, lines)
+        if rows or number < _ALWAYS_NAMED:
+            changed[table.name] = rows
+    await connection.execute(_FORGET, place)
     return changed
 
 
-async def _table(
+class _Lines:
+    """Hashes of lines that hold a secret by today's rules."""
+
+    def __init__(self, known: Iterable[str]) -> None:
+        self.hashes = {bytes.fromhex(one) for one in known}
+        self.fresh = False
+
+    def learn(self, old: object, new: object) -> None:
+        """Take note of the lines of texts that were masked."""
+        if isinstance(old, dict) and isinstance(new, dict):
+            for name, value in old.items():
+                self.learn(value, new.get(name))
+        elif isinstance(old, list) and isinstance(new, list):
+            for one, two in zip(old, new, strict=False):
+                self.learn(one, two)
+        elif isinstance(old, str) and old != new:
+            kept = set(new.split("\n")) if isinstance(new, str) else set()
+            found = {line_hash(line.encode(errors="replace")) for line in old.split("\n") if line not in kept}
+            found -= self.hashes
+            if found and len(self.hashes) < _MAX_HASHES:
+                self.hashes |= found
+                self.fresh = True
+
+    def without(self, packed: bytes | None) -> bytes | None:
+        """The hashes of a column without those of such lines; the same where there is none."""
+        if not packed or not self.hashes:
+            return packed
+        parts = [packed[at : at + HASH_BYTES] for at in range(0, len(packed), HASH_BYTES)]
+        return b"".join(NO_HASH if one in self.hashes else one for one in parts)
+
+
+async def _table(  # noqa: PLR0917 - private
     connection: asyncpg.Connection,
     redactor: Redactor,
     table: _Table,
     batch_rows: int,
     progress: Callable[[str, int], None],
+    lines: _Lines,
 ) -> int:
     place = uuid5(_NAMESPACE, table.name)
     after = await _resume(connection, place, redactor.version)
@@ -125,15 +194,19 @@ async def _table(
     while True:
         async with connection.transaction():
             rows = await connection.fetch(_select(table, first=after is None), *(after or ()), batch_rows)
-            edits = [
-                (*tuple(row.values())[:-1], new) for row in rows if (new := _masked(redactor, table, row)) is not None
-            ]
-            if edits:
-                await connection.executemany(_update(table), edits)
+            keys = [[str(row[f"key_{name}"]) for name, _ in table.keys] for row in rows]
+            for key, row in zip(keys, rows, strict=True):
+                edits = _masked(redactor, table, row, lines)
+                if edits:
+                    await connection.execute(_update(table, list(edits)), *key, *edits.values())
+                    changed += 1
             seen += len(rows)
-            changed += len(edits)
-            after = [str(value) for value in tuple(rows[-1].values())[:-1]] if len(rows) == batch_rows else None
+            after = keys[-1] if len(rows) == batch_rows else None
             await _remember(connection, place, redactor.version, after, seen)
+            if lines.fresh:
+                known = sorted(one.hex() for one in lines.hashes)
+                await _remember(connection, uuid5(_NAMESPACE, "hashes"), redactor.version, known, len(known))
+                lines.fresh = False
         progress(table.name, seen)
         if after is None:
             return changed
@@ -154,29 +227,70 @@ async def _remember(
     await connection.execute(_SAVE, place, seen, state, datetime.now(UTC))
 
 
-def _masked(redactor: Redactor, table: _Table, row: asyncpg.Record) -> Any:  # noqa: ANN401 - text or bytes by column
-    """The row's new value, or None when it stays as it is."""
-    old = row[table.column]
-    raw = old if isinstance(old, bytes) else str(old).encode()
+def _masked(redactor: Redactor, table: _Table, row: asyncpg.Record, lines: _Lines) -> dict[str, Any]:
+    """The row's new values, by column; none where it stays as it is."""
+    edits: dict[str, Any] = {}
+    texts = {name: row[name] for name, kind in table.columns if kind == "text" and row[name] is not None}
+    for name, kind in table.columns:
+        if kind != "text" and row[name] is not None:
+            _mask_whole(redactor, name, row[name], edits, lines)
+    edits |= _masked_texts(redactor, texts)
+    for name in table.hashes:
+        kept = lines.without(row[name])
+        if kept != row[name]:
+            edits[name] = kept
+    if "line_hashes" in edits:
+        edits |= {"content_hash": None, "line_tokens": None}
+    elif edits.keys() & {"before_hashes", "after_hashes"}:
+        loose = {int.from_bytes(one[:4], "big") for one in lines.hashes}
+        edits["line_keys"] = [key for key in row["line_keys"] if loose_of(key) not in loose]
+    return edits
+
+
+def _mask_whole(redactor: Redactor, name: str, old: str | bytes, edits: dict[str, Any], lines: _Lines) -> None:
+    """A column that holds a document or a line."""
+    raw = old if isinstance(old, bytes) else old.encode()
     new = redactor.stored(raw)
     if new == raw:
-        return None
-    return new if isinstance(old, bytes) else new.decode()
+        return
+    edits[name] = new if isinstance(old, bytes) else new.decode()
+    with suppress(ValueError):
+        lines.learn(json.loads(raw), json.loads(new))
+
+
+def _masked_texts(redactor: Redactor, texts: dict[str, str]) -> dict[str, str]:
+    """Short columns, looked at together."""
+    if not texts:
+        return {}
+    raw = json.dumps(list(texts.values())).encode()
+    new = redactor.stored(raw)
+    if new == raw:
+        return {}
+    found = json.loads(new)
+    if not isinstance(found, list) or len(found) != len(texts):
+        return dict.fromkeys(texts, "[REDACTED]")  # the redactor has withheld them
+    return {name: value for (name, old), value in zip(texts.items(), found, strict=True) if value != old}
 
 
 def _select(table: _Table, *, first: bool) -> str:
     names = ", ".join(name for name, _ in table.keys)
-    texts = ", ".join(f"{name}::text AS {name}" for name, _ in table.keys)
-    value = table.column if table.kind == "bytea" else f"{table.column}::text AS {table.column}"
+    keys = ", ".join(f"{name}::text AS key_{name}" for name, _ in table.keys)
+    values = [f"{name}::text AS {name}" if kind == "jsonb" else name for name, kind in table.columns]
+    more = ["line_keys"] if "before_hashes" in table.hashes else []
     bounds = ", ".join(f"${n}::text::{kind}" for n, (_, kind) in enumerate(table.keys, 1))
     where = "" if first else f"WHERE ({names}) > ({bounds})"
     limit = 1 if first else len(table.keys) + 1
     order = ", ".join(f"{table.name}.{name}" for name, _ in table.keys)
-    return f"SELECT {texts}, {value} FROM {table.name} {where} ORDER BY {order} LIMIT ${limit}"  # noqa: S608 - constants
+    chosen = ", ".join([keys, *values, *table.hashes, *more])
+    return f"SELECT {chosen} FROM {table.name} {where} ORDER BY {order} LIMIT ${limit}"  # noqa: S608 - constants
 
 
-def _update(table: _Table) -> str:
+_CASTS: Final = {"jsonb": "::text::jsonb"}
+
+
+def _update(table: _Table, columns: Sequence[str]) -> str:
     where = " AND ".join(f"{name} = ${n}::text::{kind}" for n, (name, kind) in enumerate(table.keys, 1))
-    last = len(table.keys) + 1
-    value = f"${last}" if table.kind == "bytea" else f"${last}::text::{table.kind}"
-    return f"UPDATE {table.name} SET {table.column} = {value} WHERE {where}"  # noqa: S608 - constants
+    kinds = dict(table.columns)
+    first = len(table.keys) + 1
+    values = ", ".join(f"{name} = ${n}{_CASTS.get(kinds.get(name, ''), '')}" for n, name in enumerate(columns, first))
+    return f"UPDATE {table.name} SET {values} WHERE {where}"  # noqa: S608 - constants

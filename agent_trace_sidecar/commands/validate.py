@@ -102,7 +102,7 @@ class Checker:
         try:
             document = msgspec.json.decode(text)
         except (ValueError, RecursionError) as exc:
-            yield "error", "$", f"no JSON: {exc}"
+            yield "error", "$", f"not JSON: {exc}"
             return
         yield from (("error", where, problem) for where, problem in self._by_schema(document))
         try:
@@ -153,7 +153,7 @@ class Checker:
         if located is None and span.content_hash is None:
             yield "warning", place, f"{lines}: no version of the file has such lines that this record may have added"
         elif located is not None and located.end != span.end_line:
-            yield "error", f"{place}.end_line", f"{lines}: the last line is one too high"
+            yield "error", f"{place}.end_line", f"{lines}: end_line is one higher than the last line"
         elif located is not None and not located.spans:
             yield "warning", place, f"{lines}: these lines stood there before"
 

@@ -63,6 +63,7 @@ class MessageSeen(msgspec.Struct, frozen=True, gc=False):
     agent: str | None
     parent_id: str | None
     """The user message that an assistant message answers."""
+    completed_ms: int | float | None = None
 
 
 class UserCommand(msgspec.Struct, frozen=True, gc=False):

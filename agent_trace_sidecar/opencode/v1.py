@@ -35,6 +35,7 @@ _USER_COMMAND: Final = b'"The following tool was executed by the user"'
 
 class _Time(msgspec.Struct, gc=False):
     created: float | None = None
+    completed: float | None = None
     end: float | None = None
     compacted: float | None = None
 
@@ -255,7 +256,8 @@ def _outcome(tool: str, state: _State) -> CallDone | CallFailed | None:
 def _message_event(info: _Info) -> MessageSeen | None:
     if not info.id:
         return None
-    return MessageSeen(info.id, info.role, info.provider, info.model_id, info.agent or info.mode, info.parent_id)
+    agent, completed = info.agent or info.mode, info.time.completed if info.time else None
+    return MessageSeen(info.id, info.role, info.provider, info.model_id, agent, info.parent_id, completed)
 
 
 def _lenient(envelope: Envelope) -> Seen:

@@ -3,6 +3,7 @@
 A tool that is in neither table changes files unseen, so a test holds every tool of the recordings against them.
 """
 
+import difflib
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
@@ -15,6 +16,7 @@ Fields: TypeAlias = dict[str, Any]
 
 _FILE_HEADER: Final = re.compile(r"^--- (?:a/)?([^\t\n]*).*\n\+\+\+ (?:b/)?([^\t\n]*).*\n(?=@@ )", re.MULTILINE)
 _PATCH_VERB: Final = re.compile(r"^\*\*\* (Add|Update|Delete) File: (.+)", re.MULTILINE)
+_MAX_COMPARED_LINES: Final = 5000
 _KINDS: Final[dict[str, FileKind]] = {
     "add": "add",
     "update": "update",
@@ -188,7 +190,18 @@ def named_paths(tool: str, args: msgspec.Raw) -> tuple[str, ...]:
 
 
 def _diff(metadata: Fields) -> str | None:
-    return _text(_fields(metadata.get("filediff")), "patch") or _text(metadata, "diff")
+    found = _fields(metadata.get("filediff"))
+    return _text(found, "patch") or _text(metadata, "diff") or _compared(_text(found, "before"), _text(found, "after"))
+
+
+def _compared(before: str | None, after: str | None) -> str | None:
+    """A diff of the two contents, which is all that OpenCode 0.15 tells; None for files too long to compare."""
+    if before is None or after is None:
+        return None
+    old, new = (text.removesuffix("\n").split("\n") if text else [] for text in (before, after))
+    if max(len(old), len(new)) > _MAX_COMPARED_LINES:
+        return None
+    return "\n".join(difflib.unified_diff(old, new, "a", "b", n=0, lineterm="")) + "\n"
 
 
 def _decoded(raw: msgspec.Raw) -> object:

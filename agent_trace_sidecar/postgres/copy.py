@@ -8,7 +8,17 @@ import asyncpg
 
 from agent_trace_sidecar.postgres import updates as mending
 from agent_trace_sidecar.postgres.binary_copy import event_rows
-from agent_trace_sidecar.records.rows import EventRow, FileStateRow, Item, RangeRow, RecordRow, Void
+from agent_trace_sidecar.records.rows import (
+    CallRow,
+    EventRow,
+    FileStateRow,
+    Item,
+    MaskedRow,
+    RangeRow,
+    RecordRow,
+    StepRow,
+    Void,
+)
 
 
 async def copy_items(connection: asyncpg.Connection, items: Sequence[Item], voids: Sequence[Void] = ()) -> None:
@@ -24,6 +34,9 @@ async def copy_items(connection: asyncpg.Connection, items: Sequence[Item], void
     await copy(
         connection, "agent_trace_file_states", FileStateRow._fields, [row for built in latest for row in built.states]
     )
+    await copy(connection, "agent_trace_usage", StepRow._fields, [row for i in items for row in i.built.steps])
+    await copy(connection, "agent_trace_ended_calls", CallRow._fields, [row for i in items for row in i.built.calls])
+    await copy(connection, "agent_trace_masked", MaskedRow._fields, [row for i in items for row in i.built.masked])
     await mending.undo(connection, items, voids)
 
 

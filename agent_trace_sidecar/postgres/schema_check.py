@@ -11,6 +11,7 @@ FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
 WHERE a.attnum > 0 AND NOT a.attisdropped AND c.oid = ANY (
     ARRAY[to_regclass('agent_trace_events'), to_regclass('agent_trace_records'), to_regclass('agent_trace_ranges'),
           to_regclass('agent_trace_file_states'), to_regclass('agent_trace_dead_letters'),
+          to_regclass('agent_trace_usage'), to_regclass('agent_trace_ended_calls'), to_regclass('agent_trace_masked'),
           to_regclass('agent_trace_dedupe'), to_regclass('agent_trace_sources')]::oid[])
 """
 _TYPES: Final = {
@@ -25,6 +26,13 @@ _TYPES: Final = {
     "line_hashes bytea, line_tokens bytea",
     "agent_trace_file_states": "source_id uuid, record_id uuid, recorded_at timestamp with time zone, project text, "
     "worktree text, path text, old_path text, kind text, before_hashes bytea, after_hashes bytea, line_keys bigint[]",
+    "agent_trace_usage": "source_id uuid, event_id uuid, finished_at timestamp with time zone, session_id text, "
+    "message_id text, part_id text, model_id text, agent text, input_tokens numeric, output_tokens numeric, "
+    "reasoning_tokens numeric, cache_read_tokens numeric, cache_write_tokens numeric, cost numeric",
+    "agent_trace_ended_calls": "source_id uuid, event_id uuid, finished_at timestamp with time zone, session_id text, "
+    "message_id text, part_id text, tool text, status text, seconds numeric",
+    "agent_trace_masked": "source_id uuid, event_id uuid, rule text, occurred_at timestamp with time zone, "
+    "session_id text, call_id text, masked bigint",
     "agent_trace_dead_letters": "source_id uuid, position bigint, reason text, error text, line bytea, "
     "seen_at timestamp with time zone",
     "agent_trace_dedupe": "source_id uuid, event_id uuid, seen_at timestamp with time zone",

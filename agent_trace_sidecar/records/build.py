@@ -43,6 +43,7 @@ from agent_trace_sidecar.records.session import Background, Ended, Message, Sess
 from agent_trace_sidecar.records.times import MAX_AT_MS, moment
 from agent_trace_sidecar.records.trace import Vcs, model_id, relative_path
 from agent_trace_sidecar.records.undo import keep_undone, removal_voids, session_voids
+from agent_trace_sidecar.records.usage import count
 
 MAX_COLUMN_CHARS: Final = 500
 """OpenCode's ids have 30 characters. What is longer is no id and would not fit into an index; the payload has it."""
@@ -136,6 +137,7 @@ class Builder:
                 _payload(envelope, notes),
             )
         )
+        count(session, envelope, built)
         if seen.event is not None:
             known = len(notes)
             self._follow(session, envelope, seen.event, built, notes)
@@ -309,7 +311,8 @@ def _learn(session: Session, seen: Seen, root: str | None) -> str:
             parent = session.messages.get(message.parent_id) if message.parent_id else None
             by_user = bool((known and known.by_user) or (parent and parent.by_user))
             model = model_id(message.provider, message.model)
-            session.messages.put(message.message_id, Message(model, message.agent, by_user))
+            completed = message.completed_ms or (known.completed_ms if known else None)
+            session.messages.put(message.message_id, Message(model, message.agent, by_user, completed))
             return "message.created" if known is None and seen.name == "message.updated" else seen.name
         case UserCommand(message_id):
             session.messages.put(message_id, Message(by_user=True))

@@ -6,6 +6,7 @@ from the same line is the same row.
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
@@ -103,6 +104,51 @@ class RecordRow(NamedTuple):
     """The canonical Agent Trace record as JSON text."""
 
 
+class StepRow(NamedTuple):
+    """One row of `agent_trace_usage`; the fields are its columns, in order."""
+
+    source_id: UUID
+    event_id: UUID
+    finished_at: datetime
+    session_id: str | None
+    message_id: str | None
+    part_id: str
+    model_id: str | None
+    agent: str | None
+    input_tokens: Decimal | None
+    output_tokens: Decimal | None
+    reasoning_tokens: Decimal | None
+    cache_read_tokens: Decimal | None
+    cache_write_tokens: Decimal | None
+    cost: Decimal | None
+
+
+class CallRow(NamedTuple):
+    """One row of `agent_trace_ended_calls`; the fields are its columns, in order."""
+
+    source_id: UUID
+    event_id: UUID
+    finished_at: datetime
+    session_id: str | None
+    message_id: str | None
+    part_id: str
+    tool: str
+    status: str
+    seconds: Decimal | None
+
+
+class MaskedRow(NamedTuple):
+    """One row of `agent_trace_masked`; the fields are its columns, in order."""
+
+    source_id: UUID
+    event_id: UUID
+    rule: str
+    occurred_at: datetime
+    session_id: str | None
+    call_id: str | None
+    masked: int
+
+
 class Void(NamedTuple):
     """Undoing, or undoing that: what becomes of the ranges that a session's messages have made up to a time.
 
@@ -142,6 +188,9 @@ class Built(msgspec.Struct):
     refined: list[tuple[UUID, UUID, datetime]] = []
     """Records whose earlier rows go before the ones above come: `source_id`, `record_id` and `recorded_at` stay."""
     voids: list[Void] = []
+    steps: list[StepRow] = []
+    calls: list[CallRow] = []
+    masked: list[MaskedRow] = []
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):

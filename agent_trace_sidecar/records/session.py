@@ -33,6 +33,7 @@ _STREAMS_BYTES: Final = 6 * 1024
 _UNKNOWN_BYTES: Final = 2 * 1024
 _BEGUN_BYTES: Final = 5 * 1024
 _CREATED_BYTES: Final = 3 * 1024
+_STARTS_BYTES: Final = 2 * 1024
 
 V = TypeVar("V")
 
@@ -43,6 +44,8 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     model_id: str | None = None
     agent: str | None = None
     by_user: bool = False
+    completed_ms: int | float | None = None
+    """When it was completed: what is published of it later is a copy, or sent twice."""
 
 
 class Ended(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -200,6 +203,7 @@ class _Dump(msgspec.Struct):
     background: list[tuple[str, Background]] = []
     streams: list[tuple[str, Stream]] = []
     unknown: list[tuple[str, int]] = []
+    starts: list[tuple[str, int | float]] = []
 
 
 class Session:
@@ -219,6 +223,7 @@ class Session:
         "parents",
         "projects",
         "sequence",
+        "starts",
         "streams",
         "undone",
         "unknown",
@@ -250,6 +255,8 @@ class Session:
         """Calls that have begun and not ended, by `call_key`."""
         self.created: Bounded[int | float] = Bounded(_CREATED_BYTES)
         """When a session was created."""
+        self.starts: Bounded[int | float] = Bounded(_STARTS_BYTES)
+        """When OpenCode 2 started a call; version 1 says it at the call's end."""
 
     def see(self, envelope: Envelope) -> None:
         """Note what every line carries."""
@@ -376,6 +383,7 @@ class Session:
                 list(self.background),
                 list(self.streams),
                 list(self.unknown),
+                list(self.starts),
             )
         )
 
@@ -401,7 +409,7 @@ class Session:
 
 _MAPS: Final = (
     "messages", "parents", "calls", "done", "projects", "ended", "undone", "begun", "created", "background",
-    "streams", "unknown",
+    "streams", "unknown", "starts",
 )  # fmt: skip
 
 

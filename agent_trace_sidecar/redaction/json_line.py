@@ -42,6 +42,7 @@ _ENVELOPE: Final = frozenset(
 _ID: Final = re.compile(
     rb"(?:msg|prt|ses|evt|call|per|que|toolu)_[A-Za-z0-9_]{1,40}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 )
+_ID_KEYS: Final = (b"id", b"ID", b"Id", b"instance", b"hook")
 _HOOK: Final = re.compile(rb"[a-z.]{1,40}")
 
 
@@ -118,17 +119,18 @@ class _Layout:
         self._bodies: list[bytes] = []
         size = len(BORDER)
         key, kind = b"", Kind.NONE
-        for match in _TOKEN.finditer(raw):
+        plain = raw.isascii() and b"\\" not in raw
+        for index, match in enumerate(_TOKEN.finditer(raw)):
             body, colon = match.groups()
-            if b"\\" in body or not body.isascii():
+            if not plain and (b"\\" in body or not body.isascii()):
                 body = open_(body)
             self._tokens.append(match.span(1))
             self._bases.append(size)
             self._bodies.append(body)
             if colon:
-                self._names.add(len(self._bases) - 1)
+                self._names.add(index)
                 if body in _ENVELOPE:
-                    self._fixed.add(len(self._bases) - 1)
+                    self._fixed.add(index)
                 key, kind = body, kind_of(body)
                 if kind is Kind.PASSWORD and (number := _NUMBER.match(raw, match.end())):
                     self.numbers.append(number.span(1))
@@ -137,8 +139,8 @@ class _Layout:
                     self.keyed.append(Span(size, size + len(body), "assignment"))
                 elif kind is Kind.NONE and is_key_of(key, body):
                     self.keyed.append(Span(size, size + len(body), "near-provider"))
-                if _is_id(key, body):
-                    self._fixed.add(len(self._bases) - 1)
+                if key.endswith(_ID_KEYS) and _is_id(key, body):
+                    self._fixed.add(index)
                 if key in _FILE_KEYS:
                     self._file(key, body, size)
             size += len(body) + len(BORDER)
@@ -201,7 +203,7 @@ def _is_id(key: bytes, body: bytes) -> bool:
     """Whether a member is the hook, or an id of the wire's or of OpenCode's."""
     if key == b"hook":
         return _HOOK.fullmatch(body) is not None
-    return (key.endswith((b"id", b"ID", b"Id")) or key == b"instance") and _ID.fullmatch(body) is not None
+    return _ID.fullmatch(body) is not None
 
 
 def is_json(raw: bytes) -> bool:

@@ -15,6 +15,7 @@ from agent_trace_sidecar.redaction.rules import Gates, Words
 from agent_trace_sidecar.redaction.spans import reach_back
 
 G: Final = Gates("judge", text=True)
+B: Final = Gates("runs")
 W: Final = Words("judge")
 
 
@@ -32,24 +33,38 @@ class Form(enum.Enum):
 
 
 LONGEST: Final = 4096
-_LONG: Final = 16
-_RATHER: Final = -3.0
-_NOISY: Final = 2.6
-
+"""Bytes of a value; what is longer is data."""
+_SHORTEST: Final = {Kind.PASSWORD: 4, Kind.TOKEN: 6, Kind.KEY: 16}
+_SHORTEST_CHOSEN: Final = 5
+_LONGEST_PIN: Final = 40
+_LONGEST_PLACEHOLDER: Final = 30
 _FEWEST_LETTERS: Final = 4
 """Of a word, without those that speak of passwords."""
-_SHORTEST_CHOSEN: Final = 5
+_RATHER: Final = -3.0
+"""Log odds of randomness that suffice beside a name that promises a secret ..."""
+_SURE: Final = 1.0
+"""... and where nothing but a word near it does."""
+_NOISY: Final = 2.6
+"""Bits per character of a value with marks in it."""
+_LONG: Final = 16
+_SURELY: Final = 20
+"""Characters; a run of one case that is shorter may be a serial number."""
+_THING_REACH: Final = 40
+_LONG_PART: Final = 10
+_LONGER_PART: Final = 20
+"""No name in a path is so long and so mixed."""
+_FEW_CHANGES: Final = 2
 
 
 def is_secret(name: bytes, kind: Kind, raw: bytes, form: Form) -> bool:  # noqa: PLR0911 - one return per reason
     """Whether the value `raw` beside `name`, a name of this `kind`, must be masked."""
-    value = raw.decode("utf-8", "replace").strip().removeprefix("{noop}")
-    if kind is Kind.NONE or len(raw) > LONGEST or _is_masked(raw) or is_place(name.decode("utf-8", "replace"), value):
+    value, called = raw.decode("utf-8", "replace").strip().removeprefix("{noop}"), name.decode("utf-8", "replace")
+    if kind is Kind.NONE or len(raw) > LONGEST or _is_masked(raw) or is_place(called, value):
         return False
     if len(value) < _SHORTEST[kind] or G.placeholder.match(value) or G.reference.match(value):
         literal = form in {Form.CONFIG, Form.CERTAIN}
         return literal and _is_pin(value, least=4 if kind is Kind.PASSWORD else 6)
-    if G.regex.search(value) or (_bare(value) and _bare(name.decode("utf-8", "replace")).endswith(_bare(value))):
+    if G.regex.search(value) or (_bare(value) and _bare(called).endswith(_bare(value))):
         return False
     if form is Form.CERTAIN:
         return not G.keywords.fullmatch(value)
@@ -57,33 +72,28 @@ def is_secret(name: bytes, kind: Kind, raw: bytes, form: Form) -> bool:  # noqa:
         return _is_password(value, form)
     if form is Form.BARE and (G.call.search(value) or G.dotted.match(value)):
         return False
-    if G.mnemonic.search(name.decode("utf-8", "replace")) and G.recovers.match(value):
+    if G.mnemonic.search(called) and G.recovers.match(value):
         return True
     if " " in value or "\t" in value:
         return form is not Form.BARE and len(G.marks.findall(value)) >= 4 and not value.isalpha()  # noqa: PLR2004 - noise
     if kind is Kind.KEY:
-        return G.token_text.match(value) is not None and not G.camel.match(value) and is_random(value, least=16)
-    return _is_secret_token(name, value, form)
+        return G.token_text.match(value) is not None and len(value) >= _LONG and odds(value) > _SURE
+    return _is_secret_token(called, value, form)
 
 
 def _is_masked(raw: bytes) -> bool:
     return b"\x1f" in raw or b"[REDACTED:" in raw
 
 
-def _is_secret_token(name: bytes, value: str, form: Form) -> bool:
+def _is_secret_token(name: str, value: str, form: Form) -> bool:
     """Anything that is no words, nor the short name of a public key."""
     if form is Form.QUOTED and G.dotted.match(value) and not any(c.isdigit() for c in value):
         return False
-    if G.key_id.match(value) and name.lower().endswith(b"key") and b"api" not in name.lower():
+    if G.key_id.match(value) and name.lower().endswith("key") and "api" not in name.lower():
         return False
-    if (
-        form is not Form.BARE
-        and G.signs.search(name.decode("utf-8", "replace"))
-        and is_chosen(value)
-        and not G.named.match(value)
-    ):
+    if form is not Form.BARE and G.signs.search(name) and is_chosen(value) and not G.named.match(value):
         return True
-    if form is not Form.BARE and G.opens_sessions.search(name.decode("utf-8", "replace")) and G.one_word.match(value):
+    if form is not Form.BARE and G.opens_sessions.search(name) and G.one_word.match(value):
         return value.lower() not in W.labels and len(G.dummy.sub("", value)) >= _FEWEST_LETTERS
     if is_random(value, least=8) or (form is Form.QUOTED and _is_interleaved(value)):
         return True
@@ -100,16 +110,13 @@ def _is_interleaved(value: str) -> bool:
     return not value.isupper() and len(G.changes.findall(G.tech.sub("", value))) >= 2 and _mixes(value)  # noqa: PLR2004 - there and back
 
 
-def _is_env(name: bytes) -> bool:
+def _is_env(name: str) -> bool:
     """Whether a name is written as an environment variable: its value in a file of settings is literal."""
     return name.isupper() and len(name) > 5  # noqa: PLR2004 - API_KEY and longer
 
 
-_SHORTEST: Final = {Kind.PASSWORD: 4, Kind.TOKEN: 6, Kind.KEY: 16}
-
-
 def _is_pin(value: str, least: int) -> bool:
-    return bool(G.number.match(value)) and least <= len(value) <= 40 and len(set(value)) > 1  # noqa: PLR2004
+    return bool(G.number.match(value)) and least <= len(value) <= _LONGEST_PIN and len(set(value)) > 1
 
 
 def _is_password(value: str, form: Form) -> bool:  # noqa: PLR0911 - one return per reason
@@ -224,16 +231,6 @@ def is_random(value: str, *, least: int) -> bool:
     return odds(value) > _RATHER
 
 
-_THING_REACH: Final = 40
-_LONG_PART: Final = 10
-_LONGER_PART: Final = 20
-"""No name in a path is so long and so mixed."""
-_FEW_CHANGES: Final = 2
-_SURE: Final = 1.0
-_SURELY: Final = 20
-B: Final = Gates("runs")
-
-
 def numbers_thing(text: bytes, start: int, reach: int = _THING_REACH) -> bool:
     """Whether what begins at `start` is the number of something that is named right before it."""
     return B.thing.search(text, reach_back(text, start, reach), start) is not None
@@ -303,7 +300,6 @@ _CHECKS: Final[dict[str, Callable[[bytes], bool]]] = {
     "password": lambda value: is_secret(b"", Kind.PASSWORD, value, Form.CERTAIN),
 }
 """What a value must look like where the form around it proves too little."""
-_LONGEST_PLACEHOLDER: Final = 30
 
 
 def is_place(name: str, value: str) -> bool:

@@ -244,7 +244,7 @@ def _bodies(row: asyncpg.Record) -> Iterator[Body]:
     if row["diff"]:
         yield Body("Change", row["diff"], is_diff=True)
     elif row["content"] and row["existed"] == "false":
-        lines = "".join(f"+{line}\n" for line in row["content"].splitlines())
+        lines = "".join(f"+{line}\n" for line in row["content"].removesuffix("\n").split("\n"))
         yield Body("Change", f"+++ {row['file']}\n{lines}", is_diff=True)
     if row["input"]:
         yield Body("Arguments", row["input"])

@@ -31,7 +31,8 @@ FROM agent_trace_lines_by_day
 WHERE contributor = 'ai' AND day >= DATE '{day}'
 GROUP BY 1 ORDER BY 3 DESC, 1 LIMIT 200"""
 COSTS: Final = """SELECT coalesce(model_id, 'unknown') AS model, sum(cost)::float8 AS cost
-FROM agent_trace_steps
+FROM (SELECT DISTINCT ON (session_id, message_id, part_id) * FROM agent_trace_usage
+      ORDER BY session_id, message_id, part_id, finished_at) once
 WHERE finished_at >= TIMESTAMPTZ '{day} 00:00:00Z' AND session_id IN (
     SELECT session_id FROM agent_trace_lines
     WHERE contributor = 'ai' AND recorded_at >= TIMESTAMPTZ '{day} 00:00:00Z'

@@ -44,9 +44,12 @@ ALLOWED = {
     ("postgres/migrate.py", "read_text"): "the migrations in this installation",
     ("report/page.py", "read_text"): "the style sheet in this installation",
     ("blame/boilerplate.py", "read_text"): "the list of common lines in this installation",
+    ("commands/validate.py", "read_text"): "the schema in this installation",
     ("redaction/rules.py", "read_text"): "the rules in this installation",
     ("redaction/rules.py", "read_bytes"): "as above",
     ("commands/demo.py", "read_bytes"): "the recordings in this installation",
+    # what a pager reads: made by O_EXCL under a random name, mode 0600
+    ("commands/output.py", "NamedTemporaryFile"): "the text for the user's pager, escaped before",
     # null devices and folders to be synced
     ("cli.py", "open"): "/dev/null in the place of closed descriptors",
     ("spool/segments.py", "open"): "our own spool, in a folder that is ours alone",

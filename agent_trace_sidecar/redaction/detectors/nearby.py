@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from agent_trace_sidecar.redaction.decoders import says_something
-from agent_trace_sidecar.redaction.detectors.surroundings import FARTHEST, LONGEST_NOTE, is_keyed, is_used
+from agent_trace_sidecar.redaction.detectors.surroundings import FARTHEST, LONGEST_NOTE, is_keyed, is_used, may_be_keyed
 from agent_trace_sidecar.redaction.judge import is_drawn, is_revision, is_token, is_uuid, numbers_thing
 from agent_trace_sidecar.redaction.rules import Gates, Words
 from agent_trace_sidecar.redaction.spans import BORDER, BREAK, Span, reach_back
@@ -48,20 +48,18 @@ def nearby(view: View) -> Iterator[Span]:
         word = _is_in_reach(words, start)
         service = _is_in_reach(services, start) and text[start - 1 : start] not in _NOT_BEFORE
         value = text[start:end].rstrip(b"=.-")
-        if (b"/" in value and b"." in value) or G.hashed.search(
-            text, reach_back(text, start, _HASH_REACH), start + _HASH_REACH
-        ):
+        if (b"/" in value and b"." in value) or G.hashed.search(text, reach_back(text, start, _HASH_REACH), start + 12):
             continue  # a path, an address, or a checksum
-        if (
-            G.id.match(value)
-            or not (is_drawn(value) or (word and _is_adjacent(text, start, value)))
-            or G.counted.match(value)
-            or G.listed.match(text, start + len(value))
-        ):
+        announced = word and _is_announced(text, start)
+        served = service and _is_behind(text, services, start)
+        if not (announced or served or may_be_keyed(text, start, end)) or G.id.match(value):
             continue
-        if word and _is_announced(text, start) and not _is_named(text, start, end):
+        drawn = is_drawn(value) or (word and _is_adjacent(text, start, value))
+        if not drawn or G.counted.match(value) or G.listed.match(text, start + len(value)):
+            continue
+        if announced and not _is_named(text, start, end):
             yield Span(start, end, "near-secret-word")
-        elif service and _is_of_service(text, services, start, value):
+        elif served and _is_of_service(text, start, value):
             yield Span(start, end, "near-provider")
         elif _is_whole(text, start, end) and is_token(value) and is_keyed(text, start, end, value):
             yield Span(start, end, "surroundings")
@@ -107,6 +105,9 @@ def _runs(view: View, places: list[int]) -> Iterator[tuple[int, int]]:
 
 def _windows(text: bytes, places: list[int]) -> Iterator[tuple[int, int]]:
     """The stretches in which a value can begin, merged and in order: behind the places, and all of a short string."""
+    if all(len(string) <= LONGEST_NOTE for string in text.split(BREAK)):
+        yield 0, len(text)
+        return
     stretches = [(place, place + FARTHEST) for place in places]
     low = 0
     while low < len(text):
@@ -163,12 +164,15 @@ def _is_named(text: bytes, start: int, end: int) -> bool:
     return any(pattern.match(value) for pattern in (G.constant, G.version, G.snake))
 
 
-def _is_of_service(text: bytes, services: list[int], start: int, value: bytes) -> bool:
-    """Whether a service is named shortly before, and nothing between says that the value is something else."""
-    if not value[:1].isalnum() or b"." in value or text[start + len(value) : start + len(value) + 1] in _NOT_BEHIND:
-        return False
+def _is_behind(text: bytes, services: list[int], start: int) -> bool:
+    """Whether the service named last is near, and nothing between says that the value is something else."""
     between = text[services[bisect.bisect_left(services, start) - 1] : start]
-    if between.count(b"\n") > _MOST_LINES or BREAK in between or G.harmless.search(between):
+    return between.count(b"\n") <= _MOST_LINES and BREAK not in between and not G.harmless.search(between)
+
+
+def _is_of_service(text: bytes, start: int, value: bytes) -> bool:
+    """Whether a value behind the name of a service is its key."""
+    if not value[:1].isalnum() or b"." in value or text[start + len(value) : start + len(value) + 1] in _NOT_BEHIND:
         return False
     if not is_token(value) or G.constant.match(value) or G.drawing.match(value) or says_something(value):
         return False

@@ -19,12 +19,20 @@ LONGEST_NOTE: Final = 700
 """How long a note may be: a snippet, a message, a few lines of settings or of a log."""
 _NEAR: Final = 100
 """How far before a value a word can say that it is something else."""
+_SIGN_REACH: Final = 4
+_SIGNS: Final = frozenset((b'"', b"'", b"`", b"=", b":", b"/", b",", b"(", b">", b"{", b"["))
 FARTHEST: Final = 200
 """How far behind what uses it a value may begin."""
 _REVISION_LENGTH: Final = 40
 _CLOSE: Final = 20
 
 _MOST_ABOVE: Final = 3
+
+
+def may_be_keyed(text: bytes, start: int, end: int) -> bool:
+    """Whether it is worth asking: behind a sign that hands something over, or in a note."""
+    sign = text[reach_back(text, start, _SIGN_REACH) : start].rstrip(b" ")[-1:]
+    return sign in _SIGNS or _note(text, start, end) is not None
 
 
 def is_keyed(text: bytes, start: int, end: int, value: bytes) -> bool:
@@ -40,15 +48,20 @@ def is_used(text: bytes, start: int) -> bool:
     return match is not None and not L.other.search(before, match.start())
 
 
-def _is_labelled(text: bytes, start: int, end: int, value: bytes) -> bool:
-    """Whether a name is all that stands before the value, in a text of the length of a note."""
-    if text[start - 2 : start] == BREAK + b"\n":
-        return False
+def _note(text: bytes, start: int, end: int) -> tuple[int, int] | None:
+    """Where the string around a value begins and ends, when it is no longer than a note."""
     low = text.rfind(BREAK, max(0, start - LONGEST_NOTE), start) + 1 or (0 if start < LONGEST_NOTE else -1)
     high = text.find(BREAK, end, start + LONGEST_NOTE)
     high = high if high >= 0 else (len(text) if len(text) - start < LONGEST_NOTE else -1)
-    if low < 0 or high < 0 or high - low > LONGEST_NOTE or not G.tail.match(text, end, high):
+    return None if low < 0 or high < 0 or high - low > LONGEST_NOTE else (low, high)
+
+
+def _is_labelled(text: bytes, start: int, end: int, value: bytes) -> bool:
+    """Whether a name is all that stands before the value, in a text of the length of a note."""
+    around = _note(text, start, end)
+    if around is None or text[start - 2 : start] == BREAK + b"\n" or not G.tail.match(text, end, around[1]):
         return False
+    low, high = around
     note = text[low:start]
     label = None if numbers_thing(note, len(note), _NEAR) else _label(note)
     if label is not None and is_revision(value) and not _is_no_checksum(text[low:high], note, label, value):

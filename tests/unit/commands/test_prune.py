@@ -21,7 +21,19 @@ from tests.support.envelopes import DATA
 from tests.support.postgres import connected, execute, fetch
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
-TABLES = [f"agent_trace_{name}" for name in ("file_states", "ranges", "records", "dead_letters", "events")]
+TABLES = [
+    f"agent_trace_{name}"
+    for name in (
+        "file_states",
+        "ranges",
+        "records",
+        "dead_letters",
+        "usage",
+        "ended_calls",
+        "masked",
+        "events",
+    )
+]
 ANNA, BEN = UUID(int=1), UUID(int=2)
 
 
@@ -47,6 +59,20 @@ async def store(
     await connection.executemany(
         "INSERT INTO agent_trace_dedupe VALUES ($1, $2, $3)", [(source, e, at) for e in event_ids]
     )
+    for table, columns, values in (
+        ("usage", "part_id", "'p'"),
+        ("ended_calls", "part_id, tool, status", "'p', 'bash', 'completed'"),
+        ("masked", "rule, masked", "'r', 1"),
+    ):
+        when = "occurred_at" if table == "masked" else "finished_at"
+        await connection.execute(
+            f"INSERT INTO agent_trace_{table} (source_id, event_id, {when}, session_id, {columns}) "
+            f"VALUES ($1, $2, $3, $4, {values})",
+            source,
+            event_ids[0],
+            at,
+            session,
+        )
     record = uuid4()
     await connection.execute(
         "INSERT INTO agent_trace_records (source_id, record_id, recorded_at, event_id, session_id, spec_version, "
@@ -110,13 +136,16 @@ async def test_old_rows_go_by_month_and_one_by_one(migrated_url: str) -> None:
             Gone("agent_trace_ranges", 2, ("agent_trace_ranges_2026_08", "agent_trace_ranges_2026_09")),
             Gone("agent_trace_records", 3),
             Gone("agent_trace_dead_letters", 3),
+            Gone("agent_trace_usage", 3),
+            Gone("agent_trace_ended_calls", 3),
+            Gone("agent_trace_masked", 3),
             Gone("agent_trace_events", 3, ("agent_trace_events_2026_08", "agent_trace_events_2026_09")),
         ]
         said: list[tuple[str, int, float]] = []
         assert await prune(connection, before, dry_run=True) == expected
-        assert await counts(connection) == [5, 10, 5, 5, 15, 15]
+        assert await counts(connection) == [5, 10, 5, 5, 5, 5, 5, 15, 15]
         assert await prune(connection, before, said=lambda *progress: said.append(progress)) == expected
-        assert await counts(connection) == [2, 4, 2, 2, 6, 15]
+        assert await counts(connection) == [2, 4, 2, 2, 2, 2, 2, 6, 15]
         assert [table for table, _, share in said if share == 1] == list(TABLES)
         assert await prune(connection, before) == [Gone(table, 0) for table in TABLES]
 
@@ -126,7 +155,7 @@ async def test_the_gate_forgets_only_when_told_to(migrated_url: str) -> None:
     async with connected(migrated_url) as connection:
         await store(connection, NOW - timedelta(days=400), "ses_old")
         await prune(connection, NOW - timedelta(days=90), gate_before=NOW - timedelta(days=500))
-        assert await counts(connection) == [0, 0, 0, 0, 0, 3]
+        assert await counts(connection) == [0, 0, 0, 0, 0, 0, 0, 0, 3]
         gone = await prune(connection, NOW - timedelta(days=90), gate_before=NOW - timedelta(days=300))
         assert gone[-1] == Gone("agent_trace_dedupe", 3)
 
@@ -201,10 +230,10 @@ async def test_a_session_goes_with_its_subagents(migrated_url: str) -> None:
         await store(connection, NOW, "ses_other")
         what = await of_session(connection, "ses_a")
         assert what.sessions == ["ses_a", "ses_b", "ses_c"]
-        expected = [Gone(table, rows) for table, rows in zip(TABLES, (3, 6, 3, 3, 9), strict=True)]
+        expected = [Gone(table, rows) for table, rows in zip(TABLES, (3, 6, 3, 3, 3, 3, 3, 9), strict=True)]
         assert await erase(connection, what, dry_run=True) == expected
         assert await erase(connection, what) == expected
-        assert await counts(connection) == [1, 2, 1, 1, 3, 12]
+        assert await counts(connection) == [1, 2, 1, 1, 1, 1, 1, 3, 12]
 
 
 async def test_a_repository_goes_by_url_or_worktree(migrated_url: str) -> None:
@@ -216,11 +245,11 @@ async def test_a_repository_goes_by_url_or_worktree(migrated_url: str) -> None:
         await store(connection, NOW, "ses_b", worktree="/b", source=BEN)
         await store(connection, NOW, "ses_other", worktree="/other")
         await erase(connection, await of_repository(connection, "https://example.com/r"))
-        assert await counts(connection) == [1, 2, 1, 1, 3, 9]
+        assert await counts(connection) == [1, 2, 1, 1, 1, 1, 1, 3, 9]
         left = await connection.fetch("SELECT repositories::text FROM agent_trace_sources ORDER BY os_user")
         assert [row[0] for row in left] == ['{"/other": null}', "{}"]
         await erase(connection, await of_repository(connection, "/other"))
-        assert (await counts(connection))[:5] == [0, 0, 0, 0, 0]
+        assert (await counts(connection))[:8] == [0] * 8
         with pytest.raises(CommandError, match="nothing is recorded of repository /other"):
             await of_repository(connection, "/other")
 
@@ -233,7 +262,7 @@ async def test_a_user_goes_with_what_is_known_of_him(migrated_url: str) -> None:
         await store(connection, NOW, "ses_a")
         await store(connection, NOW, "ses_b", source=BEN)
         await erase(connection, await of_user(connection, "anna"))
-        assert await counts(connection) == [1, 2, 1, 1, 3, 6]
+        assert await counts(connection) == [1, 2, 1, 1, 1, 1, 1, 3, 6]
         assert [r[0] for r in await connection.fetch("SELECT os_user FROM agent_trace_sources")] == ["ben"]
         with pytest.raises(CommandError, match="nothing is recorded of user anna"):
             await of_user(connection, "anna")

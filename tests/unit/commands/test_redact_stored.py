@@ -11,12 +11,14 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from agent_trace_sidecar.commands.redact import redact_stored
+from agent_trace_sidecar.commands.redact import _TABLES, redact_stored
+from agent_trace_sidecar.records.fingerprints import line_hashes, line_keys
 from agent_trace_sidecar.redaction import Redactor
 from tests.support.postgres import connected
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 SECRET = "Tr0ub4dor-and-3"
+TOKEN = "ghp_" + "Zk3vQ9xT1mB7nR5cW2yD8fH4jL6pS0aE1uGo"
 CLEAN = {"input": {"tool": "bash", "n": 1.50}}
 DIRTY = {"input": {"args": {"command": f"export DB_PASSWORD={SECRET}"}}}
 
@@ -114,3 +116,69 @@ def test_a_missing_rule_set_is_said_and_the_built_in_rules_go_on(migrated_url: s
     )
     assert done.returncode == 0
     assert "event=rules_missing" in done.stderr
+
+
+async def test_every_column_that_may_hold_text_is_looked_at(migrated_url: str) -> None:
+    """Whatever the tables have: a column that is added later is named here, or this fails."""
+    async with connected(migrated_url) as connection:
+        rows = await connection.fetch(
+            "SELECT c.relname AS tab, a.attname AS col FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid "
+            "WHERE c.relname LIKE 'agent_trace_%' AND c.relkind IN ('r', 'p') AND NOT c.relispartition "
+            "AND a.attnum > 0 AND a.atttypid IN ('text'::regtype, 'jsonb'::regtype, 'bytea'::regtype)"
+        )
+    covered = {(table.name, name) for table in _TABLES for name, _ in table.columns}
+    covered |= {(table.name, name) for table in _TABLES for name in table.hashes}
+    constant = {
+        ("agent_trace_migrations", "version"),
+        ("agent_trace_sources", "kind"),
+        ("agent_trace_file_states", "kind"),
+        ("agent_trace_ranges", "method"),
+        ("agent_trace_ranges", "contributor"),
+        ("agent_trace_records", "contributor"),
+        ("agent_trace_ranges", "line_tokens"),  # goes with line_hashes
+    }
+    assert {(row["tab"], row["col"]) for row in rows} - covered - constant == set()
+
+
+async def test_names_and_hashes_of_lines_are_masked_too(migrated_url: str) -> None:
+    """A secret in a session's address, and the hash of the line that an event shows to hold one."""
+    line = f"export DB_PASSWORD={SECRET}"
+    url = f"https://user:{TOKEN}@example.org/c/1"
+    hashes = line_hashes([b"clean = 1", line.encode()])
+    content = {"input": {"args": {"content": f"clean = 1\n{line}\n"}}}
+    async with connected(migrated_url) as connection:
+        await connection.execute(
+            "INSERT INTO agent_trace_events (event_id, occurred_at, source_id, seq, event_name, payload, session_id)"
+            " VALUES ($1, $2, $1, 1, 'x', $3::text::jsonb, $4)",
+            UUID(int=1),
+            NOW,
+            json.dumps(content),
+            url,
+        )
+        await connection.execute(
+            "INSERT INTO agent_trace_ranges (source_id, record_id, recorded_at, ordinal, path, start_line, end_line,"
+            " contributor, method, session_id, content_hash, line_hashes)"
+            " VALUES ($1, $1, $2, 0, 'a', 1, 2, 'ai', 'diff', $3, 'blake2s:00', $4)",
+            UUID(int=1),
+            NOW,
+            url,
+            hashes,
+        )
+        await connection.execute(
+            "INSERT INTO agent_trace_file_states VALUES ($1, $1, $2, 'p', '/w', 'a', NULL, 'add', ''::bytea, $3, $4)",
+            UUID(int=1),
+            NOW,
+            hashes,
+            line_keys("p", hashes, None),
+        )
+        found = await redact_stored(connection, Redactor())
+        assert found["agent_trace_ranges"] == found["agent_trace_file_states"] == 1
+        row = await connection.fetchrow("SELECT session_id, content_hash, line_hashes FROM agent_trace_ranges")
+        assert row is not None
+        assert TOKEN not in row["session_id"]
+        assert (row["content_hash"], row["line_hashes"]) == (None, hashes[:8] + bytes(8))
+        state = await connection.fetchrow("SELECT after_hashes, line_keys FROM agent_trace_file_states")
+        assert state is not None
+        assert state["after_hashes"] == hashes[:8] + bytes(8)
+        assert state["line_keys"] == line_keys("p", hashes[:8], None)
+        assert set((await redact_stored(connection, Redactor())).values()) == {0}

@@ -14,7 +14,16 @@ import pytest
 from agent_trace_sidecar.postgres.embedded import EmbeddedPostgres
 from agent_trace_sidecar.postgres.embedded.binaries import Binaries, find_binaries
 from agent_trace_sidecar.postgres.migrate import LOCK_KEY, migrate, migration_files, schema_version
-from agent_trace_sidecar.records.rows import DeadLetter, EventRow, FileStateRow, RangeRow, RecordRow
+from agent_trace_sidecar.records.rows import (
+    CallRow,
+    DeadLetter,
+    EventRow,
+    FileStateRow,
+    MaskedRow,
+    RangeRow,
+    RecordRow,
+    StepRow,
+)
 from tests.support.postgres import connected, execute, fetch, guarded_folder, migrate_database
 from tests.support.sidecar import sidecar_command, sidecar_env
 
@@ -146,6 +155,9 @@ def test_the_search_path_decides_where_the_tables_are(database_url: str) -> None
         ("agent_trace_ranges", (*RangeRow._fields, "voided_at")),
         ("agent_trace_file_states", FileStateRow._fields),
         ("agent_trace_dead_letters", DeadLetter._fields),
+        ("agent_trace_usage", StepRow._fields),
+        ("agent_trace_ended_calls", CallRow._fields),
+        ("agent_trace_masked", MaskedRow._fields),
     ],
 )
 def test_rows_and_tables_have_the_same_columns(migrated_url: str, table: str, fields: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.envelopes import DATA, RECORDINGS, recorded_lines
+from tests.support.envelopes import DATA, MESSAGE, RECORDINGS, Shim, recorded_lines
 from tests.support.postgres import PostgresServers, execute, fetch
 
 BY_DAY = ("calls_by_day", "dead_letters_by_day", "lines_by_day", "secrets_by_day", "usage_by_day")
@@ -112,6 +112,87 @@ def test_tokens_and_cost_add_up(recordings_url: str) -> None:
         assert float(row[3]) == pytest.approx(cost)
     models = fetch(recordings_url, "SELECT DISTINCT model_id FROM agent_trace_steps ORDER BY 1")
     assert [row[0] for row in models] == ["anthropic/claude-sonnet-4-5", "mock/gpt-4o", "openai/gpt-5-codex"]
+
+
+RAW = {
+    """
+    SELECT day, model_id, steps, sessions, input_tokens, output_tokens, reasoning_tokens, cache_read_tokens,
+           cache_write_tokens, cost, unpriced_steps FROM agent_trace_usage_by_day
+    """: """
+    SELECT (finished_at AT TIME ZONE 'UTC')::date, model_id, count(*), count(DISTINCT session_id), sum(input_tokens),
+           sum(output_tokens), sum(reasoning_tokens), sum(cache_read_tokens), sum(cache_write_tokens), sum(cost),
+           count(*) FILTER (WHERE cost IS NULL) FROM agent_trace_steps GROUP BY 1, 2
+    """,
+    "SELECT day, tool, calls, failed, mean_seconds, max_seconds FROM agent_trace_calls_by_day": """
+    SELECT (finished_at AT TIME ZONE 'UTC')::date, tool, count(*), count(*) FILTER (WHERE status = 'error'),
+           round(avg(seconds), 3), max(seconds) FROM agent_trace_calls GROUP BY 1, 2
+    """,
+    "SELECT day, rule, masked, events FROM agent_trace_secrets_by_day": """
+    SELECT day, rule, sum(masked), sum(events)::bigint FROM (
+        SELECT (e.occurred_at AT TIME ZONE 'UTC')::date AS day, m.key AS rule,
+               max(agent_trace_number(m.value)) AS masked, count(*) AS events
+        FROM agent_trace_events e, jsonb_each(e.payload -> 'redacted') m
+        GROUP BY 1, 2, e.session_id, coalesce(e.call_id, e.event_id::text)
+    ) calls GROUP BY 1, 2
+    """,
+}
+"""For each view by day the same figures from the events themselves."""
+
+
+@pytest.fixture(scope="module")
+def odd_url(recordings_url: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The recordings, a run with secrets, parts that were sent again, and calls of OpenCode 2; all replayed twice."""
+    shim, folder = Shim(), tmp_path_factory.mktemp("odd")
+    tokens = {"input": 7, "output": 3.5, "reasoning": None, "cache": {"read": 2, "write": "x"}}
+    part = {"id": "p1", "type": "step-finish", "sessionID": "s", "messageID": MESSAGE, "cost": 0.1, "tokens": tokens}
+    call = {"id": "p2", "type": "tool", "tool": "bash", "callID": "c", "sessionID": "s", "messageID": MESSAGE}
+    state = {"status": "completed", "time": {"start": 1000, "end": 2500.4}}
+    lines = [
+        shim.assistant(session="s"),
+        *(
+            shim.event("message.part.updated", {"part": one, "time": 2600})
+            for one in (part, part, {**part, "id": "p3"})
+        ),
+        *(shim.event("message.part.updated", {"part": {**call, "state": state}, "time": 2600}) for _ in range(2)),
+        shim.assistant(session="s", time={"created": 1, "completed": 3000}),
+        shim.event("message.part.updated", {"part": {**part, "id": "p4"}, "time": 9000}),
+        shim.event("message.part.updated", {"part": {**call, "id": "p5", "state": state}, "time": 9000}),
+        shim.event("message.part.updated", {"part": {**part, "id": "p6", "cost": 0}, "time": 2700}),
+        *(
+            shim.line(
+                f"tool.execute.{hook}",
+                {"tool": "edit", "sessionID": "s2", "messageID": "m2", "id": "c2", **more},
+                api=2,
+            )
+            for hook, more in (
+                ("before", {}),
+                ("after", {"status": "error"}),
+                ("before", {}),
+                ("after", {"status": "completed"}),
+            )
+        ),
+        shim.event(
+            "session.step.ended", {"sessionID": "s2", "assistantMessageID": "m2", "tokens": tokens, "cost": 2}, api=2
+        ),
+        shim.line("tool.execute.before", {"tool": "bash"}, {"args": {"command": "export DB_PASSWORD=Tr0ub4dor-and-3"}}),
+    ]
+    (folder / "odd.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    for _ in range(2):
+        subprocess.run(
+            [sys.executable, "-m", "agent_trace_sidecar", "replay", str(folder / "odd.jsonl")],
+            env={**os.environ, "DATABASE_URL": recordings_url, "AGENT_TRACE_STATE_DIR": str(folder)},
+            check=True,
+            capture_output=True,
+        )
+    return recordings_url
+
+
+@pytest.mark.parametrize("summed", RAW, ids=["usage", "calls", "secrets"])
+def test_figures_by_day_are_those_of_the_events(odd_url: str, summed: str) -> None:
+    """The narrow tables beside the events say the same as their payloads."""
+    rows = sorted(map(repr, map(tuple, fetch(odd_url, summed))))
+    assert rows == sorted(map(repr, map(tuple, fetch(odd_url, RAW[summed]))))
+    assert len(rows) > 1
 
 
 def test_a_session_says_what_it_did(recordings_url: str) -> None:
