@@ -6,6 +6,7 @@ and a word too many costs a look. What no word names, only OpenCode's snapshots 
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 MAX_NAMES: Final = 32
@@ -95,7 +96,7 @@ def names(command: str) -> Iterator[tuple[str | None, str]]:
     seen: dict[tuple[str | None, str], None] = {}
     quoted = (next(filter(None, found.groups())) for found in _QUOTED.finditer(command))
     words = (found[0].strip("\\") for found in _WORDS.finditer(command))
-    for word in [*quoted, *words][:_MAX_WORDS]:
+    for word in [*islice(words, _MAX_WORDS), *islice(quoted, _MAX_WORDS)]:
         name = word.partition(":")[2] or word if word.count(":") == 1 else word
         if not name or name.startswith("-") or name in {".", "..", "/"}:
             continue
