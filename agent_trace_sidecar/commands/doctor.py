@@ -134,7 +134,7 @@ async def database(connection: asyncpg.Connection) -> list[Check]:
     """The schema's version, the clock, and the months to come."""
     server = connection.get_server_version()
     checks = [Check("database", "ok", f"PostgreSQL {server.major}.{server.minor} answers")]
-    if authentication.is_readable(connection._transport):  # noqa: SLF001 - the server knows only of a pooler's TLS
+    if authentication.is_readable_by_others(connection):
         why = "everybody on the way can read what is recorded: add sslmode=verify-full to the URL"
         checks.append(Check("database", "note", f"the connection has no TLS, {why}"))
     checks += [Check("database", "wrong", sentence) for sentence in await wrong(connection)]

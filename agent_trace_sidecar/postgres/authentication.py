@@ -118,7 +118,7 @@ class _Protocol(asyncpg.protocol.Protocol):
 
     def connection_made(self, transport: Any) -> None:  # noqa: ANN401
         """Take the transport, encrypted or not."""
-        readable = not self._trusted and is_readable(transport)
+        readable = not self._trusted and _is_readable(transport)
         self._handshake = Handshake(required.get(), readable=readable)
         self._own_transport = transport
         super().connection_made(transport)
@@ -138,8 +138,12 @@ class _Protocol(asyncpg.protocol.Protocol):
         super().data_received(data)
 
 
-def is_readable(transport: asyncio.BaseTransport) -> bool:
-    """Whether others can read what is sent: it leaves this machine without TLS."""
+def is_readable_by_others(connection: asyncpg.Connection) -> bool:
+    """Whether what is sent leaves this machine without TLS; the server itself knows only of a pooler's TLS."""
+    return _is_readable(connection._transport)  # type: ignore[attr-defined]  # noqa: SLF001 - the driver has no other way
+
+
+def _is_readable(transport: asyncio.BaseTransport) -> bool:
     return not (transport.get_extra_info("ssl_object") or _is_local(transport))
 
 
