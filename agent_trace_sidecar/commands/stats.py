@@ -1,4 +1,4 @@
-"""The answer of `stats` for people: a table; pure."""
+"""`stats`: the AI-written lines of a repository, or of what a range of commits adds (`--range`)."""
 
 import argparse
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ import msgspec
 
 from agent_trace_sidecar.blame.blame import BlameError
 from agent_trace_sidecar.blame.stats import Group, Stats, stats
+from agent_trace_sidecar.commands import range_stats
 from agent_trace_sidecar.commands.common import CommandError
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import say, say_json
@@ -16,6 +17,7 @@ from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits.text import printable
 from agent_trace_sidecar.workspace.checkout import CheckoutError
 
+_BY = "model"
 _HEADS = ("written", "surviving", "changed", "lost", "tokens", "cost $", "$ per surviving line")
 
 
@@ -23,17 +25,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Which lines, and how they are grouped."""
     parser.add_argument("paths", metavar="PATH", type=Path, nargs="*", help="only these files and folders")
     parser.add_argument("--rev", metavar="REV", help="lines at this revision (default: the working tree)")
-    parser.add_argument(
-        "--by", choices=["model", "session", "path", "tool", "day"], default="model", help="default: %(default)s"
-    )
+    parser.add_argument("--by", choices=["model", "session", "path", "tool", "day"], help=f"default: {_BY}")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    range_stats.arguments(parser)
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Summarise the AI-written lines."""
+    if range_stats.is_asked(given):
+        return range_stats.run(config, given)
 
     async def work(connection: asyncpg.Connection) -> Stats:
-        return await stats(connection, given.paths, given.rev, given.by)
+        return await stats(connection, given.paths, given.rev, given.by or _BY)
 
     try:
         found = with_database(config, work)
