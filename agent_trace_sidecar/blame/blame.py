@@ -15,7 +15,7 @@ import asyncpg
 import msgspec
 
 from agent_trace_sidecar.blame import store
-from agent_trace_sidecar.blame.authors import HUMAN, UNSEEN, Author, Carried, Human, Unknown, Wrote
+from agent_trace_sidecar.blame.authors import HUMAN, UNSEEN, Author, Carried, Human, Unknown, Wrote, written
 from agent_trace_sidecar.blame.boilerplate import is_boilerplate
 from agent_trace_sidecar.blame.evidence import Evidence, GitEvidence, common
 from agent_trace_sidecar.blame.history import History
@@ -226,8 +226,11 @@ class Asking:
         if found:
             stored = await self.changes([path, *(one.path for one in found[:_MAX_FILES])])
             asked = asked._replace(weights=Weights(), evidence=await self._against(path, text, packed, stored))
-            self._learn_shared(asked, found)
+            _learn_boilerplate(asked, found)
             history, authors = self._explained(asked, stored)
+            if any((wrote := written(author)) is not None and wrote.path != path for author in authors):
+                self._learn_common(asked, found)
+                history, authors = self._explained(asked, stored)
         unearned = {key: count for key, count in history.unearned.items() if key[1] == path}
         return Blame(path, text, judged(text, authors), unearned)
 
@@ -298,11 +301,9 @@ class Asking:
         revisions = await store.revisions(self._connection, {one.record_id for one in others})
         return self._evidence(texts, revisions, path)
 
-    def _learn_shared(self, asked: "_Asked", found: Sequence[store.Found]) -> None:
-        """What says nothing of where a line comes from: boilerplate, and what stands in many files."""
-        _common(asked.weights, found)
+    def _learn_common(self, asked: "_Asked", found: Sequence[store.Found]) -> None:
+        """What stands in many files says nothing of where a line comes from; git is asked, so only where it matters."""
         loose = [one >> 32 for one in hashes_of(asked.packed)]
-        asked.weights.shared(one for one, line in zip(loose, asked.text, strict=True) if is_boilerplate(line))
         wanted = {loose_of(key) for one in found for key in one.keys}
         texts = {one: line for one, line in zip(loose, asked.text, strict=True) if one in wanted}
         asked.weights.shared(common(self._git, self._commit, texts, asked.path))
@@ -327,6 +328,13 @@ class Asking:
             if not isinstance(author, Wrote | Carried) and len(line_tokens(text[at])) >= KEY_TOKENS
         )
         return [key for project in self._projects for key in line_keys(project, own[:_MAX_SEARCHED_BYTES], None)]
+
+
+def _learn_boilerplate(asked: "_Asked", found: Sequence[store.Found]) -> None:
+    """What says nothing of where a line comes from, by the text alone and by the records."""
+    _common(asked.weights, found)
+    loose = [one >> 32 for one in hashes_of(asked.packed)]
+    asked.weights.shared(one for one, line in zip(loose, asked.text, strict=True) if is_boilerplate(line))
 
 
 def _common(weights: Weights, found: Iterable[store.Found]) -> None:

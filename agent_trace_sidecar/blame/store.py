@@ -54,7 +54,8 @@ SELECT DISTINCT p.key AS project FROM agent_trace_sources s, jsonb_each_text(s.p
 WHERE s.kind = 'instance' AND p.value = ANY($1::text[])
 """
 _WATCHED: Final = """
-SELECT true FROM agent_trace_file_states WHERE project = ANY($1::text[]) AND after_hashes IS NOT NULL LIMIT 1
+SELECT true FROM agent_trace_file_states
+WHERE project = ANY($1::text[]) AND (after_hashes IS NOT NULL OR kind = 'uncovered') LIMIT 1
 """
 _TITLES: Final = """
 SELECT DISTINCT ON (session_id) session_id, title

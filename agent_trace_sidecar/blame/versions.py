@@ -131,8 +131,10 @@ def matched_blocks(
             continue
         good = []
         for version, where in places.get(draft.loose(at), ())[-_MAX_PLACES:]:
-            one = _block(draft, at, version, where, refused)
-            if one.size and one.weight >= needed(version.authors[where]):
+            one, least = _block(draft, at, version, where, lambda _: False), needed(version.authors[where])
+            if one.size and one.weight >= least and version.path != draft.path:
+                one = _block(draft, at, version, where, refused)  # asking costs more than looking
+            if one.size and one.weight >= least:
                 good.append(one)
         if not good:
             continue

@@ -2,10 +2,12 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 import asyncpg
 
+from agent_trace_sidecar.blame.blame import placed
 from agent_trace_sidecar.commands.common import PROGRAM, CommandError, UsageError
 
 LATEST: Final = "latest"
@@ -25,6 +27,13 @@ _PART: Final = """
 SELECT session_id FROM agent_trace_events WHERE strpos(session_id, $1) > 0
 UNION SELECT session_id FROM agent_trace_records WHERE strpos(session_id, $1) > 0
 ORDER BY session_id LIMIT $2
+"""
+
+
+_RECORDED: Final = """
+SELECT EXISTS (SELECT FROM agent_trace_file_states WHERE project = ANY($1::text[]))
+    OR EXISTS (SELECT FROM agent_trace_ranges WHERE project = ANY($1::text[]))
+    OR EXISTS (SELECT FROM agent_trace_events WHERE payload ->> 'worktree' = $2)
 """
 
 
@@ -62,6 +71,21 @@ async def _latest(connection: asyncpg.Connection) -> str:
         session = str(parent)
         seen.add(session)
     return session
+
+
+async def check_recorded(connection: asyncpg.Connection, place: Path) -> None:
+    """See to it that there is something to answer from.
+
+    Raises:
+        CommandError: nothing is recorded or imported of the repository of this file; any name in a folder will do.
+        CheckoutError: it can't be read.
+    """
+    checkout = await placed(connection, place)
+    if not await connection.fetchval(_RECORDED, checkout.projects(), str(checkout.root)):
+        raise CommandError(
+            f"nothing is recorded of {checkout.root}: `{PROGRAM} status` shows whether it is recorded now, and "
+            f"`{PROGRAM} backfill` stores earlier sessions."
+        )
 
 
 def moment(option: str, text: str | None) -> datetime | None:

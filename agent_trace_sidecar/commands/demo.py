@@ -69,7 +69,9 @@ def arguments(_: argparse.ArgumentParser) -> None:
 def run(config: Config, _: argparse.Namespace) -> int:
     """Record, show, and say how to look further; return the exit code."""
     folder = config.state_path / "demo"
-    config = Config(state_dir=str(folder), pg_bin=config.pg_bin)  # all other settings are for recordings of one's own
+    config = Config(
+        state_dir=str(folder), pg_bin=config.pg_bin, pg_linger_s=config.pg_linger_s
+    )  # all other settings are for recordings of one's own
     bundled = next(path for path in _BUNDLED if path.is_dir())
     project = folder / "shop"
     _make_repository(bundled / "repository.fast-import", project)
@@ -128,7 +130,7 @@ def _show(config: Config, project: Path) -> None:
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     say(*blame_command.as_text(shown.blame, colour=colour))
     say("", "AI-written lines and their cost:")
-    say(*stats_command.as_text(shown.stats))
+    stats_command.show(shown.stats, {})
     say(
         "",
         f"Secrets in the output of `{masked['command']}` were masked before storage: {masked['secrets']} values in "
@@ -170,7 +172,7 @@ def _next_commands(folder: Path, project: Path) -> list[str]:
         f'AGENT_TRACE_STATE_DIR={shlex.quote(str(folder))} exec {words} "$@"\n'
     )
     write_whole(script, text.encode(), mode=0o700)
-    commands = ["stats --by session", "export"]
+    commands = ["sessions", "usage --by model", "stats --by session", "export"]
     if processes.find("psql"):
         commands.append("psql -c 'SELECT title, ai_lines, cost FROM agent_trace_sessions'")
     return [f"cd {shlex.quote(str(project))}", *(f"../{PROGRAM} {command}" for command in commands)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agent_trace_sidecar.commands.common import CommandError, UsageError
 from agent_trace_sidecar.commands.database import command_error
-from agent_trace_sidecar.commands.output import say
+from agent_trace_sidecar.commands.output import complain, say
 from agent_trace_sidecar.commands.progress import Progress
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.pipeline.replay import replay
@@ -26,6 +26,9 @@ def run(config: Config, given: argparse.Namespace) -> int:
     with closing(Progress(given.files)) as progress:
         try:
             done = asyncio.run(replay(config, log.logger(), given.files, progress.update))
+        except KeyboardInterrupt:
+            complain("stopped. The same command resumes where it stopped.")
+            return 130
         except NotALogError as exc:
             raise UsageError(str(exc)) from None
         except OSError as exc:

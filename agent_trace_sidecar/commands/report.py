@@ -10,8 +10,8 @@ from typing import Final
 
 import asyncpg
 
-from agent_trace_sidecar.commands.chosen import session_of
-from agent_trace_sidecar.commands.common import CommandError, UsageError
+from agent_trace_sidecar.commands.chosen import check_recorded, session_of
+from agent_trace_sidecar.commands.common import PROGRAM, CommandError, UsageError
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import say
 from agent_trace_sidecar.commands.progress import Counting
@@ -29,6 +29,7 @@ from agent_trace_sidecar.workspace.checkout import CheckoutError
 
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _AGE: Final = re.compile(r"([0-9]{1,5})([dw])")
+_ANY_SINCE: Final = "SELECT EXISTS (SELECT FROM agent_trace_events WHERE occurred_at >= $1)"
 _DAYS: Final = {"d": 1, "w": 7}
 
 
@@ -110,8 +111,11 @@ def _page(config: Config, given: argparse.Namespace, said: Said) -> Page:
             )
         if given.since is not None:
             first = _first_day(given.since)
+            if not await connection.fetchval(_ANY_SINCE, first):
+                raise CommandError(f"nothing is recorded since {first:%Y-%m-%d}: `{PROGRAM} sessions` lists what is.")
             return since_page(await since.gather(connection, first, folder, said), datetime.now(UTC))
         assert folder is not None  # noqa: S101 - checked above
+        await check_recorded(connection, folder / "x")
         found = await repository.gather(connection, folder, given.rev, given.path or [], said)
         return repository_page(found, mask, said, contents=contents)
 

@@ -1,8 +1,10 @@
 """`stats`: the AI-written lines of a repository, or of what a range of commits adds (`--range`)."""
 
 import argparse
-from collections.abc import Iterator
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import asyncpg
 import msgspec
@@ -10,15 +12,17 @@ import msgspec
 from agent_trace_sidecar.blame.blame import BlameError
 from agent_trace_sidecar.blame.stats import Group, Stats, stats
 from agent_trace_sidecar.commands import range_stats
+from agent_trace_sidecar.commands.chosen import check_recorded
 from agent_trace_sidecar.commands.common import CommandError
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import say, say_json
 from agent_trace_sidecar.config import Config
-from agent_trace_sidecar.limits.text import printable
 from agent_trace_sidecar.workspace.checkout import CheckoutError
 
-_BY = "model"
-_HEADS = ("written", "surviving", "changed", "lost", "tokens", "cost $", "$ per surviving line")
+_BY: Final = "model"
+_ID_CHARS: Final = 12
+_TITLES: Final = "SELECT session_id, title FROM agent_trace_sessions WHERE session_id = ANY($1::text[])"
+_HEADS: Final = ("written", "surviving", "changed", "lost", "tokens", "cost $", "$ per\nsurviving line")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,18 +38,22 @@ def run(config: Config, given: argparse.Namespace) -> int:
     """Summarise the AI-written lines."""
     if range_stats.is_asked(given):
         return range_stats.run(config, given)
+    project: Path = given.paths[0].resolve() if given.paths else Path.cwd()
 
-    async def work(connection: asyncpg.Connection) -> Stats:
-        return await stats(connection, given.paths, given.rev, given.by or _BY)
+    async def work(connection: asyncpg.Connection) -> tuple[Stats, dict[str, str]]:
+        if not given.json:
+            await check_recorded(connection, project / "x")
+        found = await stats(connection, given.paths, given.rev, given.by or _BY)
+        return found, await _titles(connection, found)
 
     try:
-        found = with_database(config, work)
+        found, titles = with_database(config, work)
     except (BlameError, CheckoutError) as exc:
         raise CommandError(str(exc)) from None
     if given.json:
         say_json(as_json(found))
     else:
-        say(*as_text(found))
+        show(found, titles)
     return 0
 
 
@@ -54,27 +62,40 @@ def as_json(found: Stats) -> str:
     return msgspec.json.encode(found).decode()
 
 
-def as_text(found: Stats) -> Iterator[str]:
-    """Yield the lines of the table."""
-    rows = [(found.by, *_HEADS), *(_cells(one) for one in (*found.groups, found.total))]
-    widths = [max(len(row[at]) for row in rows) for at in range(len(_HEADS) + 1)]
-    for row in rows:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        yield "  ".join(cells).rstrip()
+def show(found: Stats, titles: Mapping[str, str]) -> None:
+    """Print the table for a person; sessions with their titles, by id."""
+    from agent_trace_sidecar.commands.tables import Column, show_table  # noqa: PLC0415 - rich, for people only
+
+    is_short = sys.stdout.isatty()
+    columns = [Column(found.by, may_be_cut=True), *(Column(head, is_number=True) for head in _HEADS)]
+    rows = [[_label(one.name, titles, is_short=is_short), *_cells(one)] for one in found.groups]
+    show_table(columns, rows, [found.total.name, *_cells(found.total)])
     whole = sum(found.lines.values())
     authors = ", ".join(f"{count} {name}" for name, count in found.lines.items() if count)
-    yield ""
-    yield f"{whole} lines in {found.files} files: {authors or 'none'}"
+    say("", f"{whole} lines in {found.files} files: {authors or 'none'}")
+
+
+def _label(name: str, titles: Mapping[str, str], *, is_short: bool) -> str:
+    """A group's name; of a session its title too, and on a terminal the end of its id, which every command takes."""
+    if name not in titles:
+        return name
+    return f"{name[-_ID_CHARS:] if is_short else name}  {titles[name]}"
+
+
+async def _titles(connection: asyncpg.Connection, found: Stats) -> dict[str, str]:
+    if found.by != "session":
+        return {}
+    rows = await connection.fetch(_TITLES, [one.name for one in found.groups])
+    return {row["session_id"]: row["title"] or "" for row in rows}
 
 
 def _cells(group: Group) -> tuple[str, ...]:
     return (
-        printable(group.name),
         str(group.written),
         str(group.living),
         str(group.changed),
         str(group.lost),
-        "" if group.tokens is None else str(group.tokens),
-        "" if group.cost is None else f"{group.cost:.4f}",
+        "" if group.tokens is None else f"{group.tokens:,}",
+        "" if group.tokens is None else "no price" if group.cost is None else f"{group.cost:.4f}",
         "" if group.cost_per_living_line is None else f"{group.cost_per_living_line:.6f}",
     )

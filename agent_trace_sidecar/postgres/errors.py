@@ -1,6 +1,7 @@
 """What to do with an error of Postgres or its driver: decided here, in one function, and nowhere else."""
 
 import re
+import socket
 import ssl
 from enum import Enum
 from typing import Final, NamedTuple
@@ -114,8 +115,23 @@ def verdict(exc: BaseException) -> Verdict:
             Fate.RETRY, "target_session_attrs", "No host of the URL has the required role at the moment; retrying."
         )
     if isinstance(exc, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError | EOFError):
-        return Verdict(Fate.RETRY, "connection", "The database can't be reached; retrying.")
+        return Verdict(Fate.RETRY, "connection", f"The database can't be reached{_unreachable(exc)}; retrying.")
     return Verdict(Fate.RETRY, type(exc).__name__, "An unexpected error; retrying. Please report it.")
+
+
+def _unreachable(exc: BaseException) -> str:
+    """Which part of the way to the server fails, and what to check."""
+    match exc:
+        case socket.gaierror():
+            return ": its host name is unknown. Check the name in the URL, and DNS"
+        case ConnectionRefusedError():
+            return ": the connection is refused. Start the server, or check host and port"
+        case FileNotFoundError():
+            return ": there is no such socket. Start the server, or check the host in the URL"
+        case TimeoutError():
+            return ": its host does not answer in time. Check host, network and firewall"
+        case _:
+            return ""
 
 
 def _of_server(exc: asyncpg.PostgresError) -> Verdict:

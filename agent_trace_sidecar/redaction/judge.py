@@ -77,7 +77,7 @@ def is_secret(name: bytes, kind: Kind, raw: bytes, form: Form) -> bool:  # noqa:
     if " " in value or "\t" in value:
         return form is not Form.BARE and len(G.marks.findall(value)) >= 4 and not value.isalpha()  # noqa: PLR2004 - noise
     if kind is Kind.KEY:
-        return G.token_text.match(value) is not None and not G.camel.match(value) and is_random(value, least=16)
+        return G.token_text.match(value) is not None and len(value) >= _LONG and odds(value) > _SURE
     return _is_secret_token(called, value, form)
 
 

@@ -1,7 +1,8 @@
 """Health and metrics over HTTP, for probes and Prometheus: three pages, GET and HEAD, one request a connection.
 
-Whoever asks, nothing here can harm the recording: every connection has a deadline, a size and a number, what is asked
-for is made without waiting, and a port that is taken costs a warning.
+No client can harm the recording: every connection has a deadline and a size, the page is made without waiting, and a
+port that is taken costs a warning. Nor can one client keep another out: where too many connections are open, the oldest
+is closed for the newest.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ MAX_REQUEST_BYTES: Final = 8 * 1024
 MAX_CONNECTIONS: Final = 32
 REQUEST_DEADLINE_S: Final = 5.0
 """From connecting to the last byte of the answer."""
+HEAD_DEADLINE_S: Final = 1.0
+"""From connecting to the last byte of the request."""
 
 _TEXT: Final = "text/plain; charset=utf-8"
 _REASONS: Final = {
@@ -64,14 +67,16 @@ class _Server:
     def __init__(self, pages: Pages, logger: Logger) -> None:
         self._pages = pages
         self._logger = logger
-        self._connections = 0
+        self._open: dict[asyncio.StreamWriter, None] = {}
+        """Unfinished connections, oldest first."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection: one request, one answer, and out."""
-        if self._connections >= MAX_CONNECTIONS:
-            writer.transport.abort()
-            return
-        self._connections += 1
+        if len(self._open) >= MAX_CONNECTIONS:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            oldest.transport.abort()
+        self._open[writer] = None
         try:
             async with asyncio.timeout(REQUEST_DEADLINE_S):
                 method, page = await self._answer(reader)
@@ -82,12 +87,13 @@ class _Server:
         except (OSError, EOFError):  # a TimeoutError is one: whoever is that slow gets no answer
             pass
         finally:
-            self._connections -= 1
+            self._open.pop(writer, None)
             writer.transport.abort()
 
     async def _answer(self, reader: asyncio.StreamReader) -> tuple[str, Page]:
         try:
-            head = await reader.readuntil(b"\r\n\r\n")
+            async with asyncio.timeout(HEAD_DEADLINE_S):
+                head = await reader.readuntil(b"\r\n\r\n")
         except asyncio.LimitOverrunError:
             return "GET", Page(431, b"the request is too long\n")
         words = head.partition(b"\r\n")[0].decode("ascii", "replace").split(" ")

@@ -6,14 +6,17 @@ and a word too many costs a look. What no word names, only OpenCode's snapshots 
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 MAX_NAMES: Final = 32
 """Files of one command that are looked at."""
 _MAX_WORDS: Final = 400
+_MAX_FOLDERS: Final = 32
+"""Folders of one command that its words may be relative to."""
 
 _WORDS: Final = re.compile(r"""[^\s'"`;&|<>()=,{}]+""")
-_CD: Final = re.compile(r"""(?:^|[;&|(\n])\s*(?:cd|pushd)\s+(?:'([^']+)'|"([^"]+)"|([^\s;&|)]+))""")
+_CD: Final = re.compile(r"""(?:^|[;&|(\n])[^\S\n]*(?:cd|pushd)\s+(?:'([^']+)'|"([^"]+)"|([^\s;&|)]+))""")
 _QUOTED: Final = re.compile(r"""'([^'\n]{1,200})'|"([^"\n]{1,200})\"""")
 _BACKGROUND: Final = re.compile(r"(?<![&>|\d])&(?![&>])|\b(?:nohup|setsid|disown|daemonize|at\s+now|tmux|screen)\b")
 _WRITES: Final = re.compile(r"(?<![0-9&])>(?!&)|[0-9]>(?!&|\s*/dev/null)|`|\$\(|\btee\b")
@@ -91,11 +94,11 @@ _GIT_READERS: Final = frozenset(
 
 def names(command: str) -> Iterator[tuple[str | None, str]]:
     """Words that may be files, each once: the folder that a `cd` before it names, if there is one, and the word."""
-    folders = [next(filter(None, found.groups())) for found in _CD.finditer(command)]
+    folders = [next(filter(None, found.groups())) for found in islice(_CD.finditer(command), _MAX_FOLDERS)]
     seen: dict[tuple[str | None, str], None] = {}
     quoted = (next(filter(None, found.groups())) for found in _QUOTED.finditer(command))
     words = (found[0].strip("\\") for found in _WORDS.finditer(command))
-    for word in [*quoted, *words][:_MAX_WORDS]:
+    for word in [*islice(words, _MAX_WORDS), *islice(quoted, _MAX_WORDS)]:
         name = word.partition(":")[2] or word if word.count(":") == 1 else word
         if not name or name.startswith("-") or name in {".", "..", "/"}:
             continue

@@ -12,6 +12,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -229,6 +230,7 @@ class Observer:
         """Files that the text of a command may name: those that exist, and names that may come to exist."""
         folder = opencode.working_folder(args)
         found: dict[str, Place] = {}
+        coming: dict[str, Place] = {}
         for inner, word in commands.names(call.command):
             if len(found) >= commands.MAX_NAMES:
                 break
@@ -238,9 +240,11 @@ class Observer:
                 continue
             exists = os.path.isfile(place.file)  # noqa: PTH113 - a text
             parent = os.path.isdir(os.path.dirname(place.file))  # noqa: PTH112, PTH120 - as above
-            if exists or (parent and commands.looks_like_a_path(word) and not os.path.lexists(place.file)):
+            if exists:
                 found[place.file] = place
-        yield from found.values()
+            elif parent and commands.looks_like_a_path(word) and not os.path.lexists(place.file):
+                coming[place.file] = place
+        yield from islice((found | coming).values(), commands.MAX_NAMES)
 
     def _permit(self, envelope: Envelope, event: PermissionReplied) -> None:
         """A person has answered: the call begins to work now, or never; what its files hold is looked at again."""

@@ -8,7 +8,7 @@ made is no such version.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -25,9 +25,9 @@ MAX_QUERIES: Final = 5000
 _MAX_LOG_BYTES: Final = 256 * 1024
 _MAX_REVISIONS: Final = 16
 
-_COMMAND: Final = re.compile(
-    r"\bgit\b[^\n;&|]*?\b(?:checkout|switch|restore|reset|stash|pull|merge|rebase|cherry-pick|revert|am|clean|bisect)\b"
-    r"[^\n;&|]*"
+_SEPARATOR: Final = re.compile(r"[\n;&|]")
+_SUBCOMMAND: Final = re.compile(
+    r"\b(?:checkout|switch|restore|reset|stash|pull|merge|rebase|cherry-pick|revert|am|clean|bisect)\b"
 )
 _GIT: Final = re.compile(r"\bgit\b")
 _ENTRY: Final = re.compile(
@@ -67,7 +67,7 @@ class Rewrites:
             log = _grown(own / "logs" / "HEAD", step.heads) if own and step.heads else ""
         except (OSError, ValueError):
             return {}
-        asked = [found[0] for call in step.calls.values() if call.silent for found in _COMMAND.finditer(call.command)]
+        asked = [words for call in step.calls.values() if call.silent for words in _git_commands(call.command)]
         entries = [found for found in _ENTRY.finditer(log) if found[1] != found[2]]
         if own is None or step.heads is None or not (asked or any(found[3] != "commit" for found in entries)):
             return {}
@@ -118,6 +118,17 @@ class Rewrites:
         return found
 
 
+def _git_commands(command: str) -> Iterator[str]:
+    """The parts of a command line that call git with a subcommand that writes files, from `git` on.
+
+    One search for each sign in each part: a pattern over both would take quadratic time for `git git git ...`.
+    """
+    for part in _SEPARATOR.split(command):
+        found = _GIT.search(part)
+        if found and _SUBCOMMAND.search(part, found.end()):
+            yield part[found.start() :]
+
+
 def _grown(log: Path, heads: Heads) -> str:
     """What was appended to the log of HEAD during the step."""
     room = _MAX_LOG_BYTES if heads.log_end is None else min(_MAX_LOG_BYTES, heads.log_end - heads.log_size)
@@ -149,7 +160,8 @@ def _sources(heads: Heads, entries: Iterable[re.Match[str]], asked: Sequence[str
 
 
 def _fresh(names: Iterable[str], own: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(name for name in names if name.strip("0") and name not in own))[:_MAX_REVISIONS]
+    made = frozenset(own)
+    return list(dict.fromkeys(name for name in names if name.strip("0") and name not in made))[:_MAX_REVISIONS]
 
 
 def _lines(folder: Path, sources: _Sources, changes: Sequence[TreeChange]) -> dict[str, frozenset[bytes]]:

@@ -27,21 +27,28 @@ LOGGING = "import logging\n\nlogger = logging.getLogger(__name__)\nlogger.setLev
 PLUGIN = {".gitignore": "ignored/\n"}
 
 
-@pytest.fixture(scope="module", name="site")
-def _site(postgres_servers: PostgresServers) -> Iterator[Site]:
-    """A server for all tests of this file; it asks before commands and edits that say so."""
-    with fake_model() as model, postgres_servers.database(migrated=True) as url, opencode(model) as oc:
+@contextmanager
+def recorded(url: str) -> Iterator[Site]:
+    """A server that records everything into a database; it asks before commands and edits that say so."""
+    with fake_model() as model, opencode(model) as oc:
         oc.env["AGENT_TRACE_DATABASE_URL"] = url
         oc.env["AGENT_TRACE_SIDECAR"] = f"'{sys.executable}' -m agent_trace_sidecar run"
         oc.env["AGENT_TRACE_STATE_DIR"] = str(oc.folder / "state")
         oc.config["permission"] = {
-            "bash": {"*": "allow", "ask *": "ask", "true asked*": "ask"},
+            "bash": {"*": "allow", "true asked*": "ask"},
             "edit": {"*": "allow", "*asked*": "ask"},
             "external_directory": "allow",
         }
         store = Store(url)
         with closing(store), oc.serve() as server:
             yield Site(oc, model, server, store)
+
+
+@pytest.fixture(scope="module", name="site")
+def _site(postgres_servers: PostgresServers) -> Iterator[Site]:
+    """One server for all tests of this file."""
+    with postgres_servers.database(migrated=True) as url, recorded(url) as site:
+        yield site
 
 
 def begun(site: Site, name: str, files: dict[str, str]) -> Project:
@@ -51,7 +58,7 @@ def begun(site: Site, name: str, files: dict[str, str]) -> Project:
 
 def asked(site: Site, *arguments: str, cwd: Path, given: bytes | None = None) -> str:
     """What a command of ours prints."""
-    command = [sys.executable, "-m", "agent_trace_sidecar", *arguments]
+    command = [sys.executable, "-P", "-m", "agent_trace_sidecar", *arguments]
     env = os.environ | {"AGENT_TRACE_DATABASE_URL": site.oc.env["AGENT_TRACE_DATABASE_URL"]}
     done = subprocess.run(command, cwd=cwd, env=env, input=given, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()

@@ -223,3 +223,31 @@ def test_a_bare_command_prints_help_and_a_mistyped_one_gets_a_suggestion() -> No
     assert (bare.returncode, "sessions" in bare.stdout) == (2, True)
     done = asked("sesions")
     assert (done.returncode, "Did you mean sessions?" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("words", [("stats",), ("report", "--repo", "."), ("report", "--since", "1d")])
+def test_a_repository_of_which_nothing_is_recorded_is_named(
+    migrated_url: str, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """With exit code 1 and what to do, and no file is written."""
+    (tmp_path / "a.txt").write_text("one\n")
+    env = {**os.environ, "AGENT_TRACE_DATABASE_URL": migrated_url, "AGENT_TRACE_STATE_DIR": str(tmp_path / "state")}
+    command = [sys.executable, "-m", "agent_trace_sidecar", *words]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "nothing is recorded" in done.stderr
+    assert not list(tmp_path.glob("*.html"))
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("postgresql://127.0.0.1:1/x", "the connection is refused. Start the server"),
+        ("postgresql://nowhere.invalid/x", "its host name is unknown. Check the name"),
+        ("postgresql:///x?host=/nowhere", "there is no such socket"),
+    ],
+)
+def test_why_the_database_cannot_be_reached_is_said(tmp_path: Path, url: str, why: str) -> None:
+    """What to check differs."""
+    done = asked("sessions", AGENT_TRACE_DATABASE_URL=url, AGENT_TRACE_STATE_DIR=str(tmp_path))
+    assert (done.returncode, why in done.stderr) == (1, True), done.stderr

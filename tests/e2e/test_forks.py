@@ -9,6 +9,7 @@ from tests.support.fake_model import Call, Step, fake_model
 from tests.support.opencode import SHIM, opencode
 from tests.support.postgres import fetch
 from tests.support.sidecar import sidecar_command, sidecar_env
+from tests.support.waiting import patient
 
 TOTALS = """
 SELECT (SELECT count(*) FROM agent_trace_steps) AS steps, (SELECT sum(input_tokens) FROM agent_trace_steps) AS tokens,
@@ -27,7 +28,9 @@ def totals(url: str) -> tuple[int, ...]:
 def replay(tmp_path: Path, url: str, *files: Path) -> None:
     """Store these logs."""
     command = sidecar_command("replay", *map(str, files))
-    subprocess.run(command, env=sidecar_env(tmp_path / "state", url), check=True, capture_output=True, timeout=60)
+    subprocess.run(
+        command, env=sidecar_env(tmp_path / "state", url), check=True, capture_output=True, timeout=patient(60)
+    )
 
 
 def test_a_fork_counts_what_it_did_itself(migrated_url: str, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import zstandard
 from tests.support.envelopes import DATA
 from tests.support.postgres import OwnServer, PostgresServers, fetch
 from tests.support.sidecar import sidecar_command, sidecar_env
+from tests.support.waiting import patient
 
 RECORDING = (DATA / "recordings" / "basic-edit-write-bash.jsonl").read_bytes()
 LINES = RECORDING.count(b"\n")
@@ -29,7 +30,12 @@ def replay(tmp_path: Path, url: str, content: bytes, name: str = "log.jsonl") ->
     (tmp_path / name).write_bytes(content)
     command = sidecar_command("replay", str(tmp_path / name))
     return subprocess.run(
-        command, env=sidecar_env(tmp_path / "state", url), capture_output=True, text=True, check=False, timeout=60
+        command,
+        env=sidecar_env(tmp_path / "state", url),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=patient(60),
     )
 
 
@@ -69,7 +75,11 @@ def test_every_event_of_a_log_in_another_form_is_stored(
 def test_a_log_that_begins_with_a_mark_is_read_from_stdin(migrated_url: str, tmp_path: Path) -> None:
     """As `run` reads it."""
     subprocess.run(
-        sidecar_command("run"), env=sidecar_env(tmp_path, migrated_url), input=MARK + RECORDING, check=True, timeout=60
+        sidecar_command("run"),
+        env=sidecar_env(tmp_path, migrated_url),
+        input=MARK + RECORDING,
+        check=True,
+        timeout=patient(60),
     )
     assert counts(migrated_url) == (LINES, 0)
 
@@ -137,7 +147,7 @@ def bare(words: Sequence[str], cwd: Path, env: dict[str, str], said: bytes = b""
         input=said,
         capture_output=True,
         check=False,
-        timeout=60,
+        timeout=patient(60),
     )
 
 

@@ -70,12 +70,13 @@ def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_sdist_makes_the_same_wheel_as_the_tree(built: Path) -> None:
-    """Migrations, shim and the demo's data are in it, tests are not."""
+    """Migrations, shim, the schema of records and the demo's data are in it, tests are not."""
     [wheel] = built.glob("agent_trace_sidecar-*.whl")
     assert names(wheel) == names(built / "from-tree.whl")
     data = {name.partition("_data/")[2] for name in names(wheel) if "_data/" in name}
     demo = {"demo/sessions.jsonl", "demo/repository.fast-import"}
-    assert data == {"shim/index.js"} | demo | {f"migrations/{version}.sql" for version, _ in migration_files()}
+    schema = {"agent-trace-record-0.1.0.schema.json"}
+    assert data == {"shim/index.js"} | schema | demo | {f"migrations/{version}.sql" for version, _ in migration_files()}
     assert not any(name.startswith("tests") for name in names(wheel))
 
 

@@ -14,6 +14,7 @@ from tests.support.envelopes import DATA
 from tests.support.postgres import execute, fetch
 from tests.support.shipping import WRITE_DEADLINE_S, Shipping
 from tests.support.sidecar import sidecar_command, sidecar_env
+from tests.support.waiting import patient
 
 RECORDING = DATA / "recordings" / "basic-edit-write-bash.jsonl"
 INSTANCE = "11111111-2222-4333-8444-555555555555"
@@ -23,7 +24,7 @@ def run(tmp_path: Path, url: str, *words: str) -> subprocess.CompletedProcess[st
     """One command, with what it prints; none of them may wait for ever."""
     env = sidecar_env(tmp_path / "state", url)
     return subprocess.run(
-        sidecar_command(*words), env=env, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+        sidecar_command(*words), env=env, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=patient(60)
     )
 
 

@@ -49,7 +49,7 @@ class Recorder:
     def wait_for(self, event_name: str, number: int = 1) -> None:
         """Wait until so many events of this name are stored."""
         query = "SELECT count(*) AS n FROM agent_trace_events WHERE event_name = $1"
-        eventually(lambda: self.rows(query, event_name)[0]["n"] >= number, 60, f"{number} {event_name} stored")
+        eventually(lambda: self.rows(query, event_name)[0]["n"] >= number, 20, f"{number} {event_name} stored")
 
     def ranges(self) -> dict[str, list[tuple[int, int]]]:
         """The lines by path, joined up, as the last record of each path says them."""

@@ -130,6 +130,7 @@ def test_numeric_passwords_of_any_length_are_masked(redactor: Redactor, value: s
         "token:()=>t,secret:async()=>n",
         'case"password":return e.password;',
         "{apiKey:c,secret:d,token:e}",
+        '{key:"createSynonymsRegExp",value:function(e){var t=this.opt}},{key:"unmarkButHighlightAll2"}',
     ],
 )
 def test_minified_code_keeps_its_expressions(text: str) -> None:
