@@ -19,6 +19,7 @@ import asyncpg
 import msgspec
 
 from agent_trace_sidecar.blame.blame import Asking, Blame, Line, placed, projects_of
+from agent_trace_sidecar.blame.range_authors import is_chosen
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError
 
 _WRITTEN: Final = """
@@ -84,16 +85,16 @@ async def stats(connection: asyncpg.Connection, paths: Sequence[Path], revision:
     """
     places = [path.resolve() for path in paths] or [Path.cwd()]
     checkout = await placed(connection, places[0] / "x")
-    chosen = _chosen(checkout, places) if paths else None
+    chosen = chosen_paths(checkout, places) if paths else None
     commit = checkout.commit(revision) if revision is not None else None
     projects = await projects_of(connection, checkout)
     counted = _Counted(by)
-    written = [row for row in await connection.fetch(_WRITTEN, projects) if _is_chosen(row["path"], chosen)]
+    written = [row for row in await connection.fetch(_WRITTEN, projects) if is_chosen(row["path"], chosen)]
     for row in written:
         counted.written(row, row["lines"])
     asking = Asking(connection, checkout, projects, commit)
     known = {row["path"] for row in await connection.fetch(_FILES, projects)}
-    files = [path for path in await _files(asking, checkout, commit, known) if _is_chosen(path, chosen)]
+    files = [path for path in await _files(asking, checkout, commit, known) if is_chosen(path, chosen)]
     unearned: dict[tuple[UUID, str], int] = {}
     for path in files:
         found = await _blamed(asking, checkout, commit, path)
@@ -112,16 +113,12 @@ async def stats(connection: asyncpg.Connection, paths: Sequence[Path], revision:
     return counted.result(commit, len(files))
 
 
-def _chosen(checkout: Checkout, places: Sequence[Path]) -> list[str] | None:
+def chosen_paths(checkout: Checkout, places: Sequence[Path]) -> list[str] | None:
     """The paths from the repository's root; None for all of it."""
     if any(not place.is_relative_to(checkout.root) for place in places):
         raise CheckoutError("all paths must be in one repository.")
     names = [checkout.relative(place) for place in places]
     return names if "." not in names else None
-
-
-def _is_chosen(path: str, chosen: Sequence[str] | None) -> bool:
-    return chosen is None or any(path == one or path.startswith(one + "/") for one in chosen)
 
 
 async def _files(asking: Asking, checkout: Checkout, commit: str | None, known: set[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""`stats`: what became of the AI-written lines of a repository, as a table or JSON."""
+"""`stats`: the AI-written lines of a repository, or of what a range of commits adds (`--range`)."""
 
 import argparse
 import sys
@@ -11,6 +11,7 @@ import msgspec
 
 from agent_trace_sidecar.blame.blame import BlameError
 from agent_trace_sidecar.blame.stats import Group, Stats, stats
+from agent_trace_sidecar.commands import range_stats
 from agent_trace_sidecar.commands.chosen import check_recorded
 from agent_trace_sidecar.commands.common import CommandError
 from agent_trace_sidecar.commands.database import with_database
@@ -18,6 +19,7 @@ from agent_trace_sidecar.commands.output import say, say_json
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.workspace.checkout import CheckoutError
 
+_BY: Final = "model"
 _ID_CHARS: Final = 12
 _TITLES: Final = "SELECT session_id, title FROM agent_trace_sessions WHERE session_id = ANY($1::text[])"
 _HEADS: Final = ("written", "surviving", "changed", "lost", "tokens", "cost $", "$ per\nsurviving line")
@@ -27,20 +29,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Which lines, and how they are grouped."""
     parser.add_argument("paths", metavar="PATH", type=Path, nargs="*", help="only these files and folders")
     parser.add_argument("--rev", metavar="REV", help="lines at this revision (default: the working tree)")
-    parser.add_argument(
-        "--by", choices=["model", "session", "path", "tool", "day"], default="model", help="default: %(default)s"
-    )
+    parser.add_argument("--by", choices=["model", "session", "path", "tool", "day"], help=f"default: {_BY}")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    range_stats.arguments(parser)
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Summarise the AI-written lines."""
+    if range_stats.is_asked(given):
+        return range_stats.run(config, given)
     project: Path = given.paths[0].resolve() if given.paths else Path.cwd()
 
     async def work(connection: asyncpg.Connection) -> tuple[Stats, dict[str, str]]:
         if not given.json:
             await check_recorded(connection, project / "x")
-        found = await stats(connection, given.paths, given.rev, given.by)
+        found = await stats(connection, given.paths, given.rev, given.by or _BY)
         return found, await _titles(connection, found)
 
     try:

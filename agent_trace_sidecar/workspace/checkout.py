@@ -125,6 +125,40 @@ class Checkout(NamedTuple):
                 f"{wanted!r} is not a range of revisions of this repository, e.g. main..topic."
             ) from None
 
+    def ends(self, wanted: str) -> tuple[str, str]:
+        """The two commits that `git diff` compares: of `A..B` A and B, of `A...B` their merge base and B.
+
+        Raises:
+            CheckoutError: it is not a range of this repository.
+        """
+        if not self.is_git:
+            raise CheckoutError(f"{self.root} is not in a git repository.")
+        first, dots, last = wanted.partition("...") if "..." in wanted else wanted.partition("..")
+        if not dots or not (first or last):
+            raise CheckoutError(f"{wanted!r} is not a range of revisions: give A..B or A...B, e.g. main...topic.")
+        deeper = " This clone is shallow: fetch more of its history." if self.is_shallow else ""
+        try:
+            start, end = self.commit(first or "HEAD"), self.commit(last or "HEAD")
+        except CheckoutError as exc:
+            raise CheckoutError(f"{exc}{deeper}") from None
+        if dots == "...":
+            try:
+                start = self._git("merge-base", start, end).decode().split()[0]
+            except (CheckoutError, IndexError):
+                raise CheckoutError(f"{first or 'HEAD'} and {last or 'HEAD'} have no merge base.{deeper}") from None
+        return start, end
+
+    def diff(self, base: str, head: str) -> tuple[bytes, bytes]:
+        """The changes between two commits: as `git diff --raw -z` has them, and as a patch without context.
+
+        Raises:
+            CheckoutError: git can't compare them.
+        """
+        options = ("--no-ext-diff", "--no-textconv", "--no-color", "--no-relative", "--find-renames", "--full-index")
+        patch = ("--patch", "--unified=0", "--inter-hunk-context=0", "--submodule=short")
+        command = ("diff", *options)
+        return self._git(*command, "--raw", "-z", base, head, "--"), self._git(*command, *patch, base, head, "--")
+
     def commits_after(self, revision: str, path: str) -> list[str]:
         """The commits after a revision that changed a file, the first of them first.
 

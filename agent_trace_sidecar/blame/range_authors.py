@@ -1,0 +1,92 @@
+"""Who wrote the lines that a range of commits adds, by the store."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+import asyncpg
+
+from agent_trace_sidecar.blame.blame import Asking, Line, projects_of
+from agent_trace_sidecar.blame.range_share import UNKNOWN, LineAuthor, SessionCost, added_lines, shown_path
+from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, ManyFiles
+
+_SESSIONS: Final = """
+SELECT session_id, title, cost::float8 AS cost FROM agent_trace_sessions WHERE session_id = $1
+"""
+
+
+class Added(NamedTuple):
+    """The added lines of a range: its last commit, and the numbers of the lines by path."""
+
+    commit: str
+    lines: Mapping[str, Sequence[int]]
+
+
+class Authors(NamedTuple):
+    """Who wrote the added lines of each file, in their order, and what the sessions cost."""
+
+    lines: dict[str, list[LineAuthor]]
+    sessions: dict[str, SessionCost]
+    is_recorded: bool = True
+    """Something is recorded of the repository."""
+
+
+def added_by(checkout: Checkout, wanted: str, paths: Sequence[str] | None = None) -> Added:
+    """The lines that a range adds, as `git diff` has them.
+
+    Args:
+        checkout: the repository.
+        wanted: `A..B`, or `A...B` for what B adds since it left A.
+        paths: only these files and folders, from the repository's root.
+
+    Raises:
+        CheckoutError: it is not a range of this repository.
+    """
+    base, head = checkout.ends(wanted)
+    lines = added_lines(*checkout.diff(base, head))
+    chosen = {path: own for path, own in lines.items() if is_chosen(path, paths)}
+    return Added(head, chosen)
+
+
+def is_chosen(path: str, chosen: Sequence[str] | None) -> bool:
+    """Whether a path is one of those that were chosen, or inside of one; None chooses all."""
+    return chosen is None or any(path == one or path.startswith(one + "/") for one in chosen)
+
+
+async def authors_of(connection: asyncpg.Connection, checkout: Checkout, added: Added) -> Authors:
+    """Ask the store who wrote the added lines.
+
+    Raises:
+        CheckoutError: git can't be run.
+    """
+    found: dict[str, list[LineAuthor]] = {}
+    with ManyFiles(checkout, added.commit) as contents:
+        asking = Asking(connection, contents, await projects_of(connection, checkout), added.commit)
+        for path, numbers in added.lines.items():
+            content = content_of(contents, path, added.commit)
+            lines = (await asking.about(shown_path(path), content)).lines if content is not None else []
+            found[path] = [_author(lines[at - 1]) if at <= len(lines) else UNKNOWN for at in numbers]
+    wrote = {one.session_id for own in found.values() for one in own if one.session_id}
+    return Authors(found, await _sessions(connection, sorted(wrote)), asking.is_recorded or not found)
+
+
+def content_of(contents: Checkout | ManyFiles, path: str, commit: str) -> bytes | None:
+    """A file's bytes; None where it is binary, or too large to be read."""
+    try:
+        content = contents.content(path, commit)
+    except CheckoutError:
+        return None
+    return None if content is None or b"\0" in content else content
+
+
+def _author(line: Line) -> LineAuthor:
+    if line.contributor in {"ai", "mixed"}:
+        return LineAuthor(line.contributor, line.model_id, line.session_id)
+    return LineAuthor(line.contributor)
+
+
+async def _sessions(connection: asyncpg.Connection, wanted: Iterable[str]) -> dict[str, SessionCost]:
+    found: dict[str, SessionCost] = {}
+    for session in wanted:
+        row = await connection.fetchrow(_SESSIONS, session)
+        found[session] = SessionCost(session, row["title"], row["cost"]) if row else SessionCost(session)
+    return found

@@ -1,0 +1,184 @@
+"""`stats --range`: who wrote the lines that a range of commits adds, as text, Markdown or JSON."""
+
+import argparse
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+import msgspec
+
+from agent_trace_sidecar.blame.range_authors import Added, Authors, added_by, authors_of
+from agent_trace_sidecar.blame.range_share import RangeShare, share
+from agent_trace_sidecar.blame.stats import chosen_paths
+from agent_trace_sidecar.commands.common import PROGRAM, CommandError, UsageError
+from agent_trace_sidecar.commands.database import with_database
+from agent_trace_sidecar.commands.output import complain, say, say_json
+from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.limits.text import printable
+from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, checkout_of
+
+EXIT_ABOVE: Final = 3
+"""The exit code when the share of AI lines is above `--fail-above`."""
+_NAMES: Final = {"ai": "AI", "mixed": "mixed", "human": "human", "unknown": "unknown"}
+_MAX_ROWS: Final = 100
+_MAX_NAME_CHARS: Final = 100
+"""Of a name in Markdown: with the rows' bound it keeps a comment below the 65,536 characters that forges accept."""
+_PERCENT: Final = 100.0
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The range, the form, and the bound."""
+    group = parser.add_argument_group("lines that a range of commits adds")
+    group.add_argument(
+        "--range",
+        metavar="A..B",
+        help="compare as git diff does: A..B compares A and B, A...B compares B and the merge base (pull requests)",
+    )
+    group.add_argument("--format", choices=["text", "markdown", "json"], help="default: text")
+    group.add_argument(
+        "--fail-above",
+        metavar="PERCENT",
+        type=_percent,
+        help=f"exit with code {EXIT_ABOVE} if more of the added lines are AI or mixed",
+    )
+
+
+def is_asked(given: argparse.Namespace) -> bool:
+    """Whether the lines of a range are asked for.
+
+    Raises:
+        UsageError: options that exclude each other.
+    """
+    if given.range is None:
+        for name in ("format", "fail_above"):
+            if getattr(given, name) is not None:
+                raise UsageError(f"--{name.replace('_', '-')} needs --range A..B.")
+        return False
+    if given.rev is not None or given.by is not None:
+        raise UsageError("--range excludes --rev and --by.")
+    if given.json and given.format not in {None, "json"}:
+        raise UsageError(f"--json excludes --format {given.format}.")
+    return True
+
+
+def run(config: Config, given: argparse.Namespace) -> int:
+    """Print the shares; exit code 3 when the AI's is too large."""
+    places = [path.resolve() for path in given.paths]
+    checkout = checkout_of((places[0] if places else Path.cwd()) / "x")
+    try:
+        added = added_by(checkout, given.range, chosen_paths(checkout, places) if places else None)
+        found = _authors(config, checkout, added)
+    except CheckoutError as exc:
+        raise CommandError(str(exc)) from None
+    shares = share(given.range, found.lines, found.sessions)
+    _print(shares, "json" if given.json else given.format or "text")
+    if not found.is_recorded or (shares.unknown and checkout.is_shallow):
+        complain(_hint(checkout))
+    if given.fail_above is not None and shares.ai_percent > given.fail_above:
+        complain(f"{shares.ai_percent:.1f} % of the added lines are AI or mixed: more than {given.fail_above:g} %.")
+        return EXIT_ABOVE
+    return 0
+
+
+def _authors(config: Config, checkout: Checkout, added: Added) -> Authors:
+    async def work(connection: asyncpg.Connection) -> Authors:
+        return await authors_of(connection, checkout, added)
+
+    return with_database(config, work)
+
+
+def _hint(checkout: Checkout) -> str:
+    if checkout.is_shallow:
+        return "this clone is shallow, so some records may not be found: `git fetch --unshallow` completes it."
+    return f"nothing is recorded of this repository: run `{PROGRAM} init` in it."
+
+
+def _print(found: RangeShare, form: str) -> None:
+    if form == "json":
+        say_json(msgspec.json.encode(found).decode())
+    elif form == "markdown":
+        say(*as_markdown(found))
+    else:
+        say(*_summary(found))
+        if found.by_file:
+            from agent_trace_sidecar.commands.tables import Column, show_table  # noqa: PLC0415 - rich, for people only
+
+            say("")
+            columns = [Column("file", may_be_cut=True), *(Column(head, is_number=True) for head in ("added", *_NAMES))]
+            show_table(columns, [(one.path, *map(str, _counts(one))) for one in found.by_file])
+
+
+def _summary(found: RangeShare) -> Iterator[str]:
+    counts = ", ".join(f"{count} {name} ({found.percent(count):.1f} %)" for name, count in _by_author(found) if count)
+    yield f"{printable(found.range)}: {found.added} lines added" + (f": {counts}" if counts else "")
+    for model in found.by_model:
+        yield f"  {printable(model.model_id)}: {model.lines}"
+    for session in found.sessions:
+        title = printable(session.title or "")
+        cost = "no price" if session.cost is None else f"$ {session.cost:.4f}"
+        yield f"  session {printable(session.session_id)}: {session.lines} lines, {cost}" + (f", {title}" * bool(title))
+    if found.cost is not None:
+        yield f"  cost of these sessions: $ {found.cost:.4f}"
+
+
+def as_markdown(found: RangeShare) -> Iterator[str]:
+    """Yield the lines of a comment for a pull request; names of others can neither format, link nor mention."""
+    yield f"### {found.ai_percent:.1f} % of {found.added} added lines are AI-written, in whole or in part"
+    yield ""
+    yield from _table(
+        ("author", "lines", "share"),
+        [(name, str(count), f"{found.percent(count):.1f} %") for name, count in _by_author(found)],
+    )
+    if found.by_model:
+        yield ""
+        yield from _table(("model", "lines"), [(_code(one.model_id), str(one.lines)) for one in found.by_model])
+    if found.sessions:
+        cost = "no known price" if found.cost is None else f"$ {found.cost:.4f}"
+        yield ""
+        yield f"Sessions: {len(found.sessions)}, whole cost: {cost}"
+    if found.by_file:
+        yield ""
+        yield "<details><summary>By file</summary>"
+        yield ""
+        rows = [(_code(one.path), *map(str, _counts(one))) for one in found.by_file]
+        yield from _table(("file", "added", *_NAMES.values()), rows)
+        yield ""
+        yield "</details>"
+    yield ""
+    yield f"Range: {_code(found.range)}"
+
+
+def _by_author(found: RangeShare) -> list[tuple[str, int]]:
+    return [(shown, getattr(found, name)) for name, shown in _NAMES.items()]
+
+
+def _counts(one: object) -> list[int]:
+    return [getattr(one, name) for name in ("added", *_NAMES)]
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(heads)} |"
+    yield "|---|" + "--:|" * (len(heads) - 1)
+    for row in rows[:_MAX_ROWS]:
+        yield f"| {' | '.join(row)} |"
+    if len(rows) > _MAX_ROWS:
+        yield f"| {len(rows) - _MAX_ROWS} more |" + " |" * (len(heads) - 1)
+
+
+def _code(name: str) -> str:
+    """A name as code: every character that Markdown or HTML could read becomes an entity."""
+    short = name if len(name) <= _MAX_NAME_CHARS else "…" + name[1 - _MAX_NAME_CHARS :]
+    escaped = re.sub(r"[^a-zA-Z0-9/ …-]", lambda found: f"&#{ord(found[0])};", printable(short))
+    return f"<code>{escaped}</code>"
+
+
+def _percent(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= _PERCENT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage from 0 to 100.")
+    return value
