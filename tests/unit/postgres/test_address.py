@@ -102,7 +102,7 @@ def test_what_the_driver_knows_is_kept_and_what_it_need_not_know_is_left_out(url
         ("postgresql://h/d?hostaddr=1.2.3.4", "hostaddr is not supported: give the address as host"),
         ("postgresql://[::1/d", "malformed"),
         ("postgresql://h/d?user=\udcfcmit", "not UTF-8"),
-        ("postgresql://h/d\n", "control character"),
+        ("postgresql://h/d\tx", "control character"),
     ],
 )
 def test_what_can_not_be_is_said_at_start(url: str, said: str) -> None:
