@@ -20,6 +20,7 @@ from agent_trace_sidecar.commands.output import say
 from agent_trace_sidecar.commands.recording import Recording, look
 from agent_trace_sidecar.config import Config, unknown_settings
 from agent_trace_sidecar.limits import files, processes
+from agent_trace_sidecar.postgres import authentication
 from agent_trace_sidecar.postgres.explain import lacking, wrong
 from agent_trace_sidecar.postgres.migrate import migration_files, schema_version
 from agent_trace_sidecar.postgres.partitions import PARTITIONED, months
@@ -133,6 +134,9 @@ async def database(connection: asyncpg.Connection) -> list[Check]:
     """The schema's version, the clock, and the months to come."""
     server = connection.get_server_version()
     checks = [Check("database", "ok", f"PostgreSQL {server.major}.{server.minor} answers")]
+    if authentication.is_readable_by_others(connection):
+        why = "everybody on the way can read what is recorded: add sslmode=verify-full to the URL"
+        checks.append(Check("database", "note", f"the connection has no TLS, {why}"))
     checks += [Check("database", "wrong", sentence) for sentence in await wrong(connection)]
     if sentence := await lacking(connection):
         checks.append(Check("privileges", "wrong", sentence))

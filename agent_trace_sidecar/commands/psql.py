@@ -7,6 +7,7 @@ from agent_trace_sidecar.commands.common import CommandError
 from agent_trace_sidecar.commands.database import with_url
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits import processes
+from agent_trace_sidecar.postgres.address import without_password
 
 _FOR_PSQL: Final = (
     "PG*",
@@ -37,6 +38,8 @@ def run(config: Config, given: argparse.Namespace) -> int:
         raise CommandError("psql is not on PATH: install PostgreSQL's client programs.")
 
     async def work(url: str) -> int:
-        return processes.interact([program, url, *given.rest], env=processes.environment(*_FOR_PSQL))
+        shown, password = without_password(url)  # `ps` shows a command line to every user
+        environment = processes.environment(*_FOR_PSQL) | ({"PGPASSWORD": password} if password is not None else {})
+        return processes.interact([program, shown, *given.rest], env=environment)
 
     return with_url(config, work)

@@ -260,7 +260,9 @@ def _withheld(stub: Envelope | _Stub) -> Rejected:
 
 # -- what the sidecar adds to a line, and what it leaves of one that it withholds -----------------------------------
 
-_OWN_FIELDS: Final = frozenset({"observed", "redacted"})
+_OWN_FIELDS: Final = frozenset({"observed", "redacted", "repaired"})
+_OWN_SIGNS: Final = (b'"observed"', b'"redacted"', b'"repaired"', b"\\u006", b"\\u007")
+"""One of them is in every line that has such a field: a name may also be written with escaped letters."""
 _HEAD_BYTES: Final = 8192
 _HEAD_FIELD: Final = re.compile(
     rb'"(v|seq|at)":\s*(\d{1,16})\s*[,}]|"(id|instance)":\s*"([0-9a-fA-F-]{36})"|"(hook)":\s*"([a-z.]{1,40})"'
@@ -319,7 +321,8 @@ def with_own_fields(line: bytes, redacted: dict[str, int], observed: bytes | Non
         redacted: secrets masked in it, by rule.
         observed: JSON of an `Observed`, or None.
     """
-    if observed is None and not redacted and b'"observed"' not in line:
+    foreign = any(sign in line for sign in _OWN_SIGNS)
+    if observed is None and not redacted and not foreign:
         return line
     extra = []
     if redacted:
@@ -329,7 +332,7 @@ def with_own_fields(line: bytes, redacted: dict[str, int], observed: bytes | Non
     stripped = line.strip()
     if not stripped.endswith(b"}") or not stripped.startswith(b"{"):
         return line
-    if b'"observed"' in line or b'"redacted"' in line:
+    if foreign:
         line = stripped = _without_own_fields(stripped)
     if not extra:
         return line
@@ -341,8 +344,9 @@ def with_own_fields(line: bytes, redacted: dict[str, int], observed: bytes | Non
 def _without_own_fields(line: bytes) -> bytes:
     try:
         fields = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
-    except (ValueError, RecursionError):
-        return line
+    except (ValueError, RecursionError):  # what `parse` mends is mended first: it must find nothing of it either
+        mended = mend_escapes(_mend_utf8(line, []), [])
+        return line if mended == line else _without_own_fields(mended)
     if _OWN_FIELDS.isdisjoint(fields):
         return line
     return msgspec.json.encode({k: v for k, v in fields.items() if k not in _OWN_FIELDS})

@@ -9,9 +9,10 @@ import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from agent_trace_sidecar.limits.files import read_whole
+from agent_trace_sidecar.postgres.authentication import methods
 
 _IGNORED: Final = frozenset(
     {
@@ -54,7 +55,6 @@ _REFUSED: Final = {
     "uselibpqcompat": "leave it out",
     "hostaddr": "give the address as host",
     "replication": "leave it out",
-    "require_auth": "leave it out",
     "requirepeer": "leave it out",
     "requiressl": "use sslmode",
 }
@@ -62,6 +62,7 @@ _FROM_ENVIRONMENT: Final = {
     "options": "PGOPTIONS",
     "channel_binding": "PGCHANNELBINDING",
     "gssencmode": "PGGSSENCMODE",
+    "require_auth": "PGREQUIREAUTH",
     "sslrootcert": "PGSSLROOTCERT",
 }
 """What the driver does not read there by itself, or can't use as it is."""
@@ -79,6 +80,8 @@ class Address(NamedTuple):
 
     url: str
     tls: ssl.SSLContext | None = None
+    accepted: frozenset[str] | None = None
+    """The authentication methods of `require_auth`; None where it is not said."""
 
 
 def check(url: str) -> None:
@@ -87,7 +90,7 @@ def check(url: str) -> None:
     Raises:
         AddressError: it can't be used.
     """
-    _permitted(_parameters(url))
+    _accepted(_permitted(_parameters(url)))
 
 
 def resolve(url: str, environ: Mapping[str, str]) -> Address:
@@ -111,12 +114,29 @@ def resolve(url: str, environ: Mapping[str, str]) -> Address:
             parameters.setdefault(name, environ[variable])
     _take_hosts(parameters, given, environ)
     kept = _permitted(parameters)
+    accepted = _accepted(kept)
     tls = _system_tls(kept) if kept.get("sslrootcert") == "system" else None
     for name in _FILES:
         if kept.get(name) and not Path(kept[name]).is_file():
             raise AddressError(f"{name} names {kept[name]}, which is not a readable file.")
     path = parts.path if parts.path != "/" else ""  # which the driver takes for a database without a name
-    return Address(urlunsplit((parts.scheme, parts.netloc, path, urlencode(kept, quote_via=quote), "")), tls)
+    return Address(urlunsplit((parts.scheme, parts.netloc, path, urlencode(kept, quote_via=quote), "")), tls, accepted)
+
+
+def without_password(url: str) -> tuple[str, str | None]:
+    """The URL for a command line, which others can read, and the password that stood in it.
+
+    The passphrase of a certificate's key is left out: libpq asks for it.
+    """
+    parts = urlsplit(url)
+    login, at, hosts = parts.netloc.rpartition("@")
+    user, colon, password = login.partition(":")
+    parameters = dict(parse_qsl(parts.query, keep_blank_values=True))
+    given = parameters.pop("password", None)
+    parameters.pop("sslpassword", None)
+    query = "?" + urlencode(parameters, quote_via=quote) if parameters else ""
+    shown = f"{parts.scheme}://{user}{at}{hosts}{parts.path}{query}"  # libpq needs the slashes also without a host
+    return shown, unquote(password) if colon else given
 
 
 def _take_hosts(parameters: dict[str, str], given: set[str], environ: Mapping[str, str]) -> None:
@@ -170,6 +190,14 @@ def _permitted(parameters: Mapping[str, str]) -> dict[str, str]:
         if name not in _IGNORED and name not in _ONLY and not (name == "options" and not value):
             kept[name] = value
     return kept
+
+
+def _accepted(parameters: dict[str, str]) -> frozenset[str] | None:
+    """What `require_auth` accepts, which is not for the driver."""
+    try:
+        return methods(parameters.pop("require_auth", ""))
+    except ValueError as exc:
+        raise AddressError(f"require_auth can't be used: {exc}.") from None
 
 
 def _system_tls(parameters: dict[str, str]) -> ssl.SSLContext:

@@ -15,9 +15,12 @@ import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from agent_trace_sidecar.limits import CONNECT_DEADLINE_S
+from agent_trace_sidecar.postgres import authentication
 from agent_trace_sidecar.postgres.address import Address, AddressError, resolve
 from agent_trace_sidecar.postgres.errors import Fate, TooSlowError, verdict
 from agent_trace_sidecar.postgres.passfile import password
+
+authentication.install()
 
 T = TypeVar("T")
 
@@ -42,13 +45,14 @@ async def connect(url: str, deadline_s: float = CONNECT_DEADLINE_S, *, writes: b
     while True:
         one, *urls = urls
         try:
-            return await _connect(Address(one, address.tls), deadline_s / (len(urls) + 1), wanted)
+            return await _connect(address._replace(url=one), deadline_s / (len(urls) + 1), wanted)
         except Exception as exc:
             if not urls or verdict(exc).fate not in (Fate.RETRY, Fate.SLOW):
                 raise
 
 
 async def _connect(address: Address, deadline_s: float, wanted: SessionAttribute | None) -> asyncpg.Connection:
+    authentication.required.set(address.accepted)
     async with asyncio.timeout(deadline_s):
         try:
             return await asyncpg.connect(
@@ -60,6 +64,8 @@ async def _connect(address: Address, deadline_s: float, wanted: SessionAttribute
                 target_session_attrs=wanted,
                 server_settings={"application_name": "agent-trace-sidecar"},
             )
+        except authentication.AuthenticationError as exc:
+            raise AddressError(str(exc)) from None
         except KeyError:  # of getpass, where the user's number has no name
             raise AddressError("this user has no name: name the database's user in the URL, or set PGUSER.") from None
         except asyncpg.PostgresError as exc:
