@@ -31,8 +31,8 @@ from agent_trace_sidecar.workspace.checkout import NOTES_REF, Checkout, Checkout
 EXIT_ABOVE: Final = 3
 """The exit code when the share of AI lines is above `--fail-above`."""
 _NAMES: Final = {"ai": "AI", "mixed": "mixed", "human": "human", "unknown": "unknown"}
-_MAX_ROWS: Final = 100
-_MAX_NAME_CHARS: Final = 100
+_MAX_ROWS: Final = 60
+_MAX_NAME_CHARS: Final = 80
 """Of a name in Markdown: with the rows' bound it keeps a comment below the 65,536 characters that forges accept."""
 _PERCENT: Final = 100.0
 
@@ -225,9 +225,9 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]
 
 
 def _code(name: str) -> str:
-    """A name as code: every character that Markdown or HTML could read becomes an entity."""
+    """A name as code: what Markdown or HTML could read becomes entities."""
     short = name if len(name) <= _MAX_NAME_CHARS else "…" + name[1 - _MAX_NAME_CHARS :]
-    escaped = re.sub(r"[^a-zA-Z0-9/ …-]", lambda found: f"&#{ord(found[0])};", printable(short))
+    escaped = re.sub(r"[!-,.:-@\[-`{-~]", lambda found: f"&#{ord(found[0])};", printable(short))
     return f"<code>{escaped}</code>"
 
 
