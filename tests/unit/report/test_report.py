@@ -195,4 +195,4 @@ def test_progress_is_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys
     said = capsys.readouterr().err
     assert "report: files" in said
     assert "report: sessions" in said
-    assert said.endswith("\r")
+    assert said.endswith("\x1b[2K"), "the last bar is erased"
