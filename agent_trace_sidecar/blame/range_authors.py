@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-from agent_trace_sidecar.blame.blame import Asking, Line, projects_of
+from agent_trace_sidecar.blame.blame import FileBlamer, Line, projects_of
 from agent_trace_sidecar.blame.range_records import Lines, authors_in, costs_in, record_of
 from agent_trace_sidecar.blame.range_share import UNKNOWN, LineAuthor, SessionCost, added_lines, shown_path
 from agent_trace_sidecar.records.content import text_lines
@@ -69,7 +69,7 @@ async def authors_of(connection: asyncpg.Connection, checkout: Checkout, added: 
     """
     found: dict[str, list[LineAuthor]] = {}
     with ManyFiles(checkout, added.commit) as contents:
-        asking = Asking(connection, contents, await projects_of(connection, checkout), added.commit)
+        asking = FileBlamer(connection, contents, await projects_of(connection, checkout), added.commit)
         for path, numbers in added.lines.items():
             content = content_of(contents, path, added.commit)
             lines = (await asking.about(shown_path(path), content)).lines if content is not None else []
