@@ -113,7 +113,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(config: Config, given: argparse.Namespace) -> int:
     """Delete it."""
     try:
-        asked = Asked.of(given)
+        asked = Request.of(given)
     except ValueError as exc:
         raise UsageError(str(exc)) from None
     say(*with_database(config, asked.work))
@@ -353,7 +353,7 @@ async def _change(connection: asyncpg.Connection, what: str, arguments: list[obj
     return int(tag.rpartition(" ")[2])
 
 
-class Asked(NamedTuple):
+class Request(NamedTuple):
     """What to delete."""
 
     older_than: timedelta | None
