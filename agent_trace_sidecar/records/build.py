@@ -39,7 +39,7 @@ from agent_trace_sidecar.records.ranges import attributed
 from agent_trace_sidecar.records.record import Call, Rows, record_id, record_rows, uncovered_row
 from agent_trace_sidecar.records.repeated import is_history
 from agent_trace_sidecar.records.rows import Built, EventRow
-from agent_trace_sidecar.records.session import Background, Ended, Message, Session, call_key
+from agent_trace_sidecar.records.session import MAX_JUMP, Background, Ended, Message, Session, call_key
 from agent_trace_sidecar.records.times import MAX_AT_MS, moment
 from agent_trace_sidecar.records.trace import Vcs, model_id, relative_path
 from agent_trace_sidecar.records.undo import keep_undone, removal_voids, session_voids
@@ -115,10 +115,13 @@ class Builder:
     def feed(self, envelope: Envelope) -> Built:
         """Build the rows of one line and learn from it."""
         session = self._session(envelope.instance)
+        beyond = session.sequence.is_beyond(envelope.seq)
         session.see(envelope)
         seen = opencode.read(envelope)
         session.count(seen)
         notes = [seen.note] if seen.note else []
+        if beyond:
+            notes.append(f"the sequence number is more than {MAX_JUMP} ahead of the run's: it was not counted")
         if envelope.observed and envelope.observed.late:
             notes.append("the repository was not observed: it did not answer in time")
         message_id = seen.message_id or session.message_of(seen.session_id, seen.call_id)
