@@ -61,8 +61,8 @@ class Entry(NamedTuple):
             "directory": self.session.directory,
             "opencode_version": self.session.version,
             "opencode": {
-                "events": self.compared.told.total(),
-                **{kind: self.compared.told[kind] for kind in _KINDS[:3]},
+                "events": self.compared.in_store.total(),
+                **{kind: self.compared.in_store[kind] for kind in _KINDS[:3]},
                 "input_tokens": usage.input,
                 "output_tokens": usage.output,
                 "cost": usage.cost,
@@ -138,7 +138,7 @@ def _table(entries: Sequence[Entry]) -> Iterator[str]:
         totals.update(one.compared.missing)
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(one.compared.missing.items()))
         title = one.session.title[:_TITLE_CHARS]
-        yield f"{one.session.id:32} {title:{_TITLE_CHARS}} {one.missing:8} {one.compared.told.total():8}  {kinds}"
+        yield f"{one.session.id:32} {title:{_TITLE_CHARS}} {one.missing:8} {one.compared.in_store.total():8}  {kinds}"
     whole = len(entries) - len(missing)
     yield f"OpenCode has {len(entries)} sessions: {whole} are recorded completely, {len(missing)} are not."
     if missing:

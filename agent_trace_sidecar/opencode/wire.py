@@ -78,7 +78,7 @@ class CallChange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Uncovered(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A call that may have written files of which nothing can be told, since no snapshot covers them."""
+    """A call that may have written files of which nothing is known, since no snapshot covers them."""
 
     call_id: str
     path: str = ""
@@ -101,7 +101,7 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     message_id: str | None = None
     """The message whose step `calls` and `uncovered` are of, where that is not the line's own."""
     known: bool = False
-    """The event is stored already: it is told once more for what follows from it."""
+    """The event is stored already: it is read once more for what follows from it."""
     recorded: tuple[str, float, str] | None = None
     """On a finished tool call whose record is stored already: id and time (ms) of the event that it was made of, and
     the run that the event is of."""

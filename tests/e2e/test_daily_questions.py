@@ -169,6 +169,22 @@ def test_a_part_of_an_id_is_enough(settings: dict[str, str], part: str) -> None:
     assert (none.returncode, "`agent-trace-sidecar sessions` lists them" in none.stderr) == (1, True)
 
 
+@pytest.mark.parametrize("words", ["prune --session", "watch"])
+def test_a_shell_completes_the_ids_of_recorded_sessions(settings: dict[str, str], words: str) -> None:
+    """Which it reads from the database when one is wanted; without a database it completes nothing and is silent."""
+    script = asked("completion", "bash", **settings).stdout
+    script += f"COMP_WORDS=(agent-trace-sidecar {words} ses_dfe); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))\n"
+    script += '_shtab_agent_trace_sidecar; printf "%s\\n" "${COMPREPLY[@]}"'
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    for url, wanted in (
+        (settings["AGENT_TRACE_DATABASE_URL"], {one["session_id"] for one in found("sessions", **settings)}),
+        ("postgresql://127.0.0.1:1/none", set()),
+    ):
+        env = {**os.environ, **settings, "AGENT_TRACE_DATABASE_URL": url, "PATH": path}
+        done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, check=False)
+        assert (set(done.stdout.split()), done.stderr) == ({one for one in wanted if one.startswith("ses_dfe")}, "")
+
+
 def test_latest_is_the_session_with_the_last_event(settings: dict[str, str], tmp_path: Path) -> None:
     """For every command."""
     page = tmp_path / "page.html"
