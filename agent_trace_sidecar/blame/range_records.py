@@ -14,6 +14,7 @@ from uuid import uuid5
 from agent_trace_sidecar.blame.boilerplate import is_boilerplate
 from agent_trace_sidecar.blame.range_share import BY_MODEL, UNKNOWN, LineAuthor, SessionCost, shown_path
 from agent_trace_sidecar.records.content import content_hash
+from agent_trace_sidecar.records.fingerprints import KEY_TOKENS, line_tokens
 from agent_trace_sidecar.records.foreign import session_of
 from agent_trace_sidecar.records.foreign_hashes import agrees
 from agent_trace_sidecar.records.record import RECORD_NAMESPACE
@@ -33,7 +34,7 @@ TOOL: Final = "agent-trace-sidecar"
 _VERSION: Final = "0.1.0"
 _COSTS: Final = "io.opencode.session_costs"
 _MAX_SEARCHED_LINES: Final = 5_000_000
-"""Lines that are hashed to find the ranges of one file elsewhere."""
+"""Lines that are hashed to find the ranges of one file at another commit: about a second."""
 
 
 class Lines(NamedTuple):
@@ -103,27 +104,36 @@ def authors_in(readings: Iterable[Reading], path: str, commit: str, text: Sequen
         commit: the commit at which the file has this content.
         text: the content's lines.
     """
-    finder = _Finder(text)
-    found: dict[int, LineAuthor] = {}
-    for reading in readings:
-        vcs = reading.record.vcs
-        is_own = vcs is not None and vcs.revision == commit
-        for author, span in _claims(reading, shown_path(path)):
-            start = finder.start_of(span, is_own=is_own)
-            for at in range(start, start + span.end_line - span.start_line + 1) if start else ():
-                found[at] = author if found.get(at, author) == author else UNKNOWN
-    return found
+    claims = [claim for one in readings for claim in _claims(one, shown_path(path), commit)]
+    found = _found_once(text, [one.span for one in claims if not one.is_own])
+    authors: dict[int, LineAuthor] = {}
+    for author, span, is_own in claims:
+        start = _own_start(text, span) if is_own else found.get(_Wanted.of(span), 0)
+        for at in range(start, start + span.end_line - span.start_line + 1) if start else ():
+            authors[at] = author if authors.get(at, author) == author else UNKNOWN
+    return authors
 
 
-def _claims(reading: Reading, path: str) -> Iterator[tuple[LineAuthor, Range]]:
-    """The ranges of a file, each with its author."""
+class _Claim(NamedTuple):
+    """A range of a record, and its author."""
+
+    author: LineAuthor
+    span: Range
+    is_own: bool
+    """The record speaks of this very commit."""
+
+
+def _claims(reading: Reading, path: str, commit: str) -> Iterator[_Claim]:
+    """The ranges of a file."""
+    vcs = reading.record.vcs
+    is_own = vcs is not None and vcs.revision == commit
     for file, said in zip(reading.record.files, reading.document["files"], strict=True):
         if file.path != path:
             continue
         for conversation, entry in zip(file.conversations, said["conversations"], strict=True):
             session = session_of(reading.document, said, entry, conversation.url)
             for span in conversation.ranges:
-                yield _author(span.contributor or conversation.contributor, session), span
+                yield _Claim(_author(span.contributor or conversation.contributor, session), span, is_own)
 
 
 def _author(contributor: Contributor | None, session: str | None) -> LineAuthor:
@@ -132,42 +142,44 @@ def _author(contributor: Contributor | None, session: str | None) -> LineAuthor:
     return LineAuthor(contributor.type, contributor.model_id, session)
 
 
-class _Finder:
-    """Finds ranges in a content."""
+def _own_start(text: Sequence[bytes], span: Range) -> int:
+    """The first line of a range of this very content; 0 if it does not fit."""
+    own = text[span.start_line - 1 : span.end_line]
+    if not own or len(own) != span.end_line - span.start_line + 1:
+        return 0
+    return 0 if span.content_hash and agrees(span.content_hash, own) is False else span.start_line
 
-    def __init__(self, text: Sequence[bytes]) -> None:
-        self._text = text
-        self._left = _MAX_SEARCHED_LINES
 
-    def start_of(self, span: Range, *, is_own: bool) -> int:
-        """The first line of a range; 0 where it can't be told.
+class _Wanted(NamedTuple):
+    """What a range is looked for by."""
 
-        Args:
-            span: as a record has it.
-            is_own: the record speaks of this very content.
-        """
-        count, own = span.end_line - span.start_line + 1, self._text[span.start_line - 1 : span.end_line]
-        if count < 1 or count > len(self._text):
-            return 0
-        agreed = agrees(span.content_hash, own) if span.content_hash else None
-        if is_own:
-            return span.start_line if len(own) == count and agreed is not False else 0
-        if agreed is None:
-            return 0
-        starts = [span.start_line] if agreed and len(own) == count else self._search(span.content_hash or "", count)
-        is_distinct = len(starts) == 1 and any(map(_is_distinct, self._text[starts[0] - 1 : starts[0] - 1 + count]))
-        return starts[0] if is_distinct else 0
+    size: int
+    content_hash: str | None
 
-    def _search(self, content_hash: str, count: int) -> list[int]:
-        places = range(len(self._text) - count + 1)
-        self._left -= len(places) * count
-        if self._left < 0:
-            return []
-        return [at + 1 for at in places if agrees(content_hash, self._text[at : at + count])]
+    @classmethod
+    def of(cls, span: Range) -> "_Wanted":
+        return cls(span.end_line - span.start_line + 1, span.content_hash)
+
+
+def _found_once(text: Sequence[bytes], spans: Iterable[Range]) -> dict[_Wanted, int]:
+    """The first lines of ranges that stand in a content once, and hold more than boilerplate; short ones first."""
+    wanted = {_Wanted.of(one) for one in spans if one.content_hash}
+    found: dict[_Wanted, int] = {}
+    left = _MAX_SEARCHED_LINES
+    for count in sorted({one.size for one in wanted if 0 < one.size <= len(text)}):
+        places = range(len(text) - count + 1)
+        left -= len(places) * count
+        if left < 0:
+            break
+        for at in places:
+            key = _Wanted(count, content_hash(text[at : at + count]))
+            if key in wanted:
+                found[key] = 0 if key in found or not any(map(_is_distinct, text[at : at + count])) else at + 1
+    return found
 
 
 def _is_distinct(line: bytes) -> bool:
-    return bool(line.strip()) and not is_boilerplate(line)
+    return len(line_tokens(line)) >= KEY_TOKENS and not is_boilerplate(line)
 
 
 def costs_in(readings: Iterable[Reading]) -> dict[str, SessionCost]:

@@ -96,6 +96,8 @@ def _write(config: Config, given: argparse.Namespace) -> int:
         raise CommandError(str(exc)) from None
     except OSError as exc:
         raise CommandError(f"{given.output} can't be written: {exc.strerror}.") from None
+    if not record.files:
+        complain(f"{given.output} names no lines: the range adds none, or nothing is recorded of this repository.")
     return 0
 
 

@@ -147,6 +147,26 @@ def test_a_hostile_name_formats_nothing(tmp_path: Path, module_url: str) -> None
     assert not set("`*_@[]<>") & set(row.replace("<code>", "").replace("</code>", ""))
 
 
+def test_a_repository_that_is_not_recorded_is_named(topic: Topic, tmp_path: Path) -> None:
+    """Its lines are unknown, not a person's."""
+    root = tmp_path / "other"
+    root.mkdir()
+    for words in (("init", "-q"), ("config", "user.email", "t@example.org"), ("config", "user.name", "t")):
+        run_git(root, *words)
+    for number in range(2):
+        (root / "a.py").write_text("print(1)\n" * (number + 1))
+        run_git(root, "add", "-A")
+        run_git(root, "commit", "-qm", "work")
+    printed = call(root, topic.url, "stats", "--range", "HEAD~..HEAD")
+    assert "1 unknown (100.0 %)" in printed
+    assert "nothing is recorded of this repository" in printed
+    file = str(tmp_path / "authors.jsonl")
+    assert "names no lines" in call(root, topic.url, "export", "--range", "HEAD~..HEAD", "--output", file)
+    assert "0 notes written" in call(root, topic.url, "notes", "push", "HEAD~..HEAD")
+    assert "1 unknown (100.0 %)" in call(root, NOWHERE, "stats", "--range", "HEAD~..HEAD", "--from", file)
+    assert "is not in a git repository" in call(tmp_path, topic.url, "stats", "--range", "A..B", code=1)
+
+
 # -- without a database ----------------------------------------------------------------------------------------
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
