@@ -238,7 +238,10 @@ class Builder:
         for one in observed.uncovered:
             call, _ = self._ended(session, envelope, (step.session_id, message_id, one.call_id), built.event)
             if call is not None:
-                built.states.append(uncovered_row(call, one))
+                row = uncovered_row(call, one)
+                built.states.append(row)
+                if session.background_call(step.session_id, one.call_id):  # the end of each step may say it again
+                    built.refined.append((row.source_id, row.record_id, row.recorded_at))
         if isinstance(step, StepEnded) or observed.calls or observed.uncovered:
             session.end_step(step.session_id, message_id)
 

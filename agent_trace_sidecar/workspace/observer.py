@@ -409,6 +409,8 @@ def is_observable(line: bytes) -> tuple[Envelope, Seen] | None:
     match seen.event:
         case StepBegan() | StepEnded() | StepPatched() | PermissionAsked() | PermissionReplied() | SessionSeen():
             return envelope, seen
+        case BackgroundEnded():
+            return envelope, seen
         case CallDone(tool=tool) | CallFailed(tool=tool):
             changes = opencode.changes_files(envelope.api, tool) or opencode.may_change_unseen(envelope.api, tool)
             return (envelope, seen) if changes else None

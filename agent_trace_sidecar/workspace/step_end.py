@@ -102,7 +102,7 @@ class Finisher:
         calls = allotted(step, known, self._facts(steps, step, known, finished_ms)) if known else []
         steps.claim(step, _claims(calls))
         steps.note(calls, step)
-        uncovered = tuple(self._uncovered(step, trees, named))
+        uncovered = _news(step, self._uncovered(step, trees, named))
         return Observed(calls=tuple(_bounded(calls)), uncovered=uncovered) if calls or uncovered else None
 
     def _facts(self, steps: Steps, step: Step, changes: Sequence[TreeChange], finished_ms: float) -> Facts:
@@ -160,6 +160,14 @@ class Finisher:
         own = [one.path for one in named if one.place and one.place.is_own and one.status != "A"]
         held = self._snapshots.contents(step.root, step.tree, own) if own else None
         return bool(held)
+
+
+def _news(step: Step, uncovered: Iterable[Uncovered]) -> tuple[Uncovered, ...]:
+    """What was not yet said: a command in the background is a call of several steps."""
+    fresh = [one for one in uncovered if one not in step.calls[one.call_id].uncovered]
+    for one in fresh:
+        step.calls[one.call_id].uncovered.append(one)
+    return tuple(fresh)
 
 
 def _named(step: Step, covered: set[str]) -> Iterator[TreeChange]:
