@@ -73,11 +73,8 @@ WHERE s.kind = 'instance' AND (r.key = $1 OR r.value = $1)
 _QUIET: Final = "kind IN ('file', 'stdin', 'instance') AND updated_at < $1"
 _FORGET_SOURCES: Final = "DELETE FROM agent_trace_sources WHERE source_id = ANY($1) AND kind = 'instance'"
 _SOURCES_OF_ERASED: Final = "SELECT DISTINCT source_id FROM agent_trace_events WHERE session_id = ANY($1)"
-# What is left of such a run says in which folder it was, and when.
-_FORGET_EMPTY: Final = """
-DELETE FROM agent_trace_sources s WHERE s.source_id = ANY($1) AND s.kind = 'instance' AND NOT EXISTS (
-    SELECT FROM agent_trace_events e WHERE e.source_id = s.source_id AND e.session_id IS NOT NULL
-) RETURNING s.source_id
+_STILL_IN_USE: Final = """
+SELECT DISTINCT source_id FROM agent_trace_events WHERE source_id = ANY($1) AND session_id IS NOT NULL
 """
 _FORGET_WORKTREES: Final = """
 UPDATE agent_trace_sources
@@ -246,12 +243,18 @@ async def erase(
         else:
             await connection.execute(_FORGET_WORKTREES, what.sources, what.worktrees)
     if not dry_run:
-        empty = [row["source_id"] for row in await connection.fetch(_FORGET_EMPTY, sorted(sources | {*what.sources}))]
-        if empty:
-            await _delete(
-                connection, "agent_trace_events", "source_id = ANY($1::uuid[])", [empty], dry_run=False, said=said
-            )
+        await _erase_empty(connection, sorted(sources | {*what.sources}), said)
     return gone
+
+
+async def _erase_empty(connection: asyncpg.Connection, sources: Sequence[UUID], said: Said) -> None:
+    """Erase those runs that have no session any more: what is left of them says in which folder they were, and when."""
+    used = {row["source_id"] for row in await connection.fetch(_STILL_IN_USE, sources)}
+    empty = [source for source in sources if source not in used]
+    if empty:
+        where = "source_id = ANY($1::uuid[])"
+        await _delete(connection, "agent_trace_events", where, [empty], dry_run=False, said=said)
+        await connection.execute(_FORGET_SOURCES, empty)
 
 
 async def vacuum(connection: asyncpg.Connection, gone: Sequence[Gone]) -> list[str]:

@@ -135,6 +135,15 @@ def test_text_and_markdown_show_the_same(topic: Topic) -> None:
     assert "| <code>lib/a&#46;py</code> | 4 | 3 | 1 | 0 | 0 |" in markdown
 
 
+def test_the_readme_shows_a_comment_as_it_is(topic: Topic) -> None:
+    """Up to the sessions."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").splitlines()
+    shown = [line.removeprefix(">").strip() for line in readme if line.startswith(">")]
+    printed = topic.run("stats", "--range", "main...topic", "--format", "markdown").splitlines()
+    at = printed.index(shown[0])
+    assert printed[at : at + len(shown)] == shown
+
+
 def test_a_hostile_name_formats_nothing(tmp_path: Path, module_url: str) -> None:
     """Neither a table's cell, nor a link, a mention, or HTML."""
     project = Project(tmp_path / "repo", module_url)
@@ -277,3 +286,35 @@ def test_notes_of_two_people_meet_at_the_remote(tmp_path: Path, module_url: str)
 def test_what_cannot_be_done_is_one_sentence(topic: Topic, words: tuple[str, ...], code: int, sentence: str) -> None:
     """It names what is wrong and what to do."""
     assert sentence in topic.run(*words, code=code)
+
+
+def test_a_topic_that_has_merged_main_counts_its_own_lines(tmp_path: Path, module_url: str) -> None:
+    """By the store, by a file and by notes; with a name that git quotes, from a folder of a linked worktree."""
+    project = Project(tmp_path / "repo", module_url)
+    project.git("config", "user.email", "t@example.org")
+    project.git("config", "user.name", "t")
+    name = 'a b\tc"é.py'
+    project.git("checkout", "-qb", "topic")
+    project.ai_write(name, *LINES)
+    project.commit()
+    project.git("checkout", "-q", "main")
+    project.write("main.py", "print('from main')")
+    project.commit()
+    project.git("checkout", "-q", "topic")
+    project.git("merge", "-q", "--no-edit", "main")
+    project.write("sub/b.py", "import os\r", "print(os.name)\r")
+    project.git("mv", name, "sub/moved.py")
+    project.commit()
+    project.git("worktree", "add", "-q", "--detach", str(tmp_path / "linked"), "topic")
+    folder = tmp_path / "linked" / "sub"
+    command = ("stats", "--range", "main...topic", "--json")
+    found = json.loads(call(folder, module_url, *command))
+    assert [(one["path"], one["ai"], one["human"]) for one in found["by_file"]] == [
+        ("sub/b.py", 0, 2),
+        ("sub/moved.py", 4, 0),
+    ]
+    call(folder, module_url, "export", "--range", "main...topic", "--output", "authors.jsonl")
+    assert json.loads(call(folder, NOWHERE, *command, "--from", "authors.jsonl")) == without_titles(found)
+    assert "2 notes written" in call(folder, module_url, "notes", "push", "main...topic", "--local")
+    assert json.loads(call(folder, NOWHERE, *command, "--from", "notes")) == without_titles(found)
+    assert json.loads(call(folder, NOWHERE, *command, "--from", "notes", "b.py"))["added"] == 2
