@@ -18,7 +18,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from agent_trace_sidecar.blame.blame import Asking, Blame, Line, placed, projects_of
+from agent_trace_sidecar.blame.blame import Blame, FileBlamer, Line, placed, projects_of
 from agent_trace_sidecar.blame.range_authors import is_chosen
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError
 
@@ -95,7 +95,7 @@ async def stats(connection: asyncpg.Connection, paths: Sequence[Path], revision:
     written = [row for row in await connection.fetch(_WRITTEN, projects) if is_chosen(row["path"], chosen)]
     for row in written:
         counted.written(row, row["lines"])
-    asking = Asking(connection, checkout, projects, commit)
+    asking = FileBlamer(connection, checkout, projects, commit)
     known = {row["path"] for row in await connection.fetch(_FILES, projects)}
     files = [path for path in await _files(asking, checkout, commit, known) if is_chosen(path, chosen)]
     unearned: dict[tuple[UUID, str], int] = {}
@@ -124,7 +124,7 @@ def chosen_paths(checkout: Checkout, places: Sequence[Path]) -> list[str] | None
     return names if "." not in names else None
 
 
-async def _files(asking: Asking, checkout: Checkout, commit: str | None, known: set[str]) -> list[str]:
+async def _files(asking: FileBlamer, checkout: Checkout, commit: str | None, known: set[str]) -> list[str]:
     """The files that recorded lines may stand in: those that were recorded, and those that hold some of their lines."""
     if not checkout.is_git:
         return sorted(known)
@@ -141,7 +141,7 @@ def _content(checkout: Checkout, commit: str | None, path: str) -> bytes | None:
         return None
 
 
-async def _blamed(asking: Asking, checkout: Checkout, commit: str | None, path: str) -> Blame | None:
+async def _blamed(asking: FileBlamer, checkout: Checkout, commit: str | None, path: str) -> Blame | None:
     content = _content(checkout, commit, path)
     return None if content is None or b"\0" in content else await asking.about(path, content)
 

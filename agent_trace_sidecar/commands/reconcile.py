@@ -12,12 +12,12 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-from agent_trace_sidecar.commands.backfill import chosen_arguments, filling, opened_stores, wanted
+from agent_trace_sidecar.commands.backfill import chosen_arguments, complain_of, filling, opened_stores, wanted
 from agent_trace_sidecar.commands.common import PROGRAM
 from agent_trace_sidecar.commands.output import page, say, say_json
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.opencode.store import SessionSource, Store, StoredSession, store_files
-from agent_trace_sidecar.pipeline.backfill import Backfill, Compared, Wanted
+from agent_trace_sidecar.pipeline.backfill import Backfill, Compared, Filled, Wanted
 
 _OURS: Final = """
 SELECT session_id, events, messages, steps, calls, input_tokens, output_tokens, cost FROM agent_trace_sessions
@@ -62,8 +62,8 @@ class Entry(NamedTuple):
             "directory": self.session.directory,
             "opencode_version": self.session.version,
             "opencode": {
-                "events": self.compared.told.total(),
-                **{kind: self.compared.told[kind] for kind in _KINDS[:3]},
+                "events": self.compared.in_store.total(),
+                **{kind: self.compared.in_store[kind] for kind in _KINDS[:3]},
                 "input_tokens": usage.input,
                 "output_tokens": usage.output,
                 "cost": usage.cost,
@@ -96,25 +96,28 @@ def run(config: Config, given: argparse.Namespace) -> int:
         sources = opened_stores(given, opened, needed=True)
         chosen = wanted(given)
         entries, filled = asyncio.run(_compare(config, sources, chosen, fill=given.fill))
+    events = sum(one.events for one in filled)
+    waiting = tuple(dict.fromkeys(name for one in filled for name in one.waiting))
     if given.json:
-        say_json(json.dumps({"sessions": [one.as_json() for one in entries], "filled_events": filled}))
+        say_json(json.dumps({"sessions": [one.as_json() for one in entries], "filled_events": events}))
     else:
         page(list(_table(entries)))
-        if filled:
-            say(f"{filled} missing events are stored now.")
-    return 1 if any(one.missing for one in entries) and not given.fill else 0
+        if events:
+            say(f"{events} missing events are stored now.")
+    complain_of(waiting)
+    return 1 if waiting or (any(one.missing for one in entries) and not given.fill) else 0
 
 
 async def _compare(
     config: Config, sources: Sequence[SessionSource], chosen: Wanted, *, fill: bool
-) -> tuple[list[Entry], int]:
+) -> tuple[list[Entry], list[Filled]]:
     entries: list[Entry] = []
-    filled = 0
+    filled: list[Filled] = []
     async with filling(config) as (backfill, connection):
         for source in sources:
             found = await _entries(backfill, connection, source, chosen)
             if fill and any(one.missing for one in found):
-                filled += (await backfill.fill(connection, source, chosen)).events
+                filled.append(await backfill.fill(connection, source, chosen))
             entries += found
     return entries, filled
 
@@ -154,7 +157,7 @@ def _table(entries: Sequence[Entry]) -> Iterator[str]:
 def _cells(one: Entry, *, is_short: bool) -> tuple[str, ...]:
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(one.compared.missing.items()))
     session = one.session.id[-_ID_CHARS:] if is_short else one.session.id
-    return session, one.session.title, str(one.missing), str(one.compared.told.total()), kinds
+    return session, one.session.title, str(one.missing), str(one.compared.in_store.total()), kinds
 
 
 # -- the quick form --------------------------------------------------------------------------------------------------

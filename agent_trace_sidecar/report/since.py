@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from agent_trace_sidecar.blame.blame import Asking, placed, projects_of
+from agent_trace_sidecar.blame.blame import FileBlamer, placed, projects_of
 from agent_trace_sidecar.report.repository import KNOWN, Said, content_of, searched
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, ManyFiles, checkout_of
 
@@ -178,7 +178,7 @@ async def _living(
     projects = await projects_of(connection, checkout)
     known = {row["path"] for row in await connection.fetch(KNOWN, projects)}
     with ManyFiles(checkout, None) as contents:
-        asking = Asking(connection, contents, projects, None)
+        asking = FileBlamer(connection, contents, projects, None)
         there = checkout.files(None) if checkout.is_git else sorted(known)
         files = await searched(asking, contents, there, known, said)
         for at, path in enumerate(files.asked):
