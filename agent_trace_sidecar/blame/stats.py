@@ -57,6 +57,9 @@ class Group(msgspec.Struct):
     lost: int = 0
     tokens: int | None = None
     cost: float | None = None
+    """US dollars of the steps that have a price."""
+    unpriced_steps: int = 0
+    """Requests to a model without a price, which are not free."""
     cost_per_living_line: float | None = None
 
 
@@ -178,7 +181,9 @@ class _Counted:
         """Take in a request to a model."""
         group = self._group(row["model_id"], session, None, None, row["finished_at"])
         group.tokens = (group.tokens or 0) + int(row["tokens"])
-        if row["cost"] is not None:
+        if row["cost"] is None:
+            group.unpriced_steps += 1
+        else:
             group.cost = float(Decimal(str(group.cost or 0)) + row["cost"])
 
     def result(self, commit: str | None, files: int) -> Stats:
@@ -189,6 +194,7 @@ class _Counted:
             _finish(one)
             total.written, total.living = total.written + one.written, total.living + one.living
             total.changed += one.changed
+            total.unpriced_steps += one.unpriced_steps
             if one.tokens is not None:
                 total.tokens = (total.tokens or 0) + one.tokens
             if one.cost is not None:

@@ -89,7 +89,7 @@ def _hint(found: Blame) -> str:
             "then ask again."
         )
     return (
-        f"nothing is recorded of this repository: `{PROGRAM} init` records new sessions in it, and "
+        f"nothing is recorded of the files of this repository: `{PROGRAM} init` records new sessions in it, and "
         f"`{PROGRAM} backfill` stores earlier ones."
     )
 

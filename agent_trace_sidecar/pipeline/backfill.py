@@ -23,10 +23,12 @@ from agent_trace_sidecar.opencode.history import Known, StoredHook
 from agent_trace_sidecar.opencode.store import SessionSource, StoredSession
 from agent_trace_sidecar.opencode.wire import Envelope, Observed, parse
 from agent_trace_sidecar.pipeline.daemon import Daemon
+from agent_trace_sidecar.pipeline.undelivered import delivered, sessions_after
 from agent_trace_sidecar.postgres.connection import connect
 from agent_trace_sidecar.postgres.recorded import Recorded, Stored
 from agent_trace_sidecar.redaction import Redacted, is_secret_path
 from agent_trace_sidecar.sources.store_log import StoreLine, StoreLog
+from agent_trace_sidecar.spool.folders import SPOOL_FOLDER
 from agent_trace_sidecar.telemetry.logging import Logger
 from agent_trace_sidecar.workspace.recalled import Plan, Recaller
 
@@ -96,6 +98,8 @@ class Filled(NamedTuple):
     """Events that were missing: stored, or with `dry_run` only counted."""
     kinds: tuple[tuple[str, int], ...] = ()
     """The same by kind."""
+    waiting: tuple[str, ...] = ()
+    """Sessions that were left out: a spool of this machine has events of them that are not stored yet."""
 
 
 def families(source: SessionSource, wanted: Wanted) -> list[Family]:
@@ -121,6 +125,7 @@ class Backfill:
 
     def __init__(self, config: Config, logger: Logger) -> None:
         self._daemon = Daemon(config, logger)
+        self._spools = config.state_path / SPOOL_FOLDER
 
     async def close(self) -> None:
         """End what was started."""
@@ -153,6 +158,8 @@ class Backfill:
         Raises:
             StoreError: the store can't be read.
             FencedError: another backfill of the same session took over.
+
+        A session with undelivered events in a spool of this machine is left out: their ids are other ones.
         """
         total, all_kinds = Filled(), Counter[str]()
         chosen = families(source, wanted)
@@ -160,11 +167,14 @@ class Backfill:
             progress(Progress(at, len(chosen), family.root))
             with Recorded() as recorded:
                 ids = [one.id for one in family.sessions]
-                known = Known()
+                known, spools = Known(), await delivered(connection, self._spools)
                 await recorded.load(connection, ids, known.add)
                 telling = Telling(source, family, recorded, known)
                 plan, kinds = await asyncio.to_thread(telling.planned)
                 missing = kinds.total()
+                if missing and not (await asyncio.to_thread(sessions_after, self._spools, spools)).isdisjoint(ids):
+                    total = total._replace(waiting=(*total.waiting, family.root.id))
+                    continue
                 if missing and not dry_run:
                     await self._ship(connection, source, telling, plan, recorded.records)
                 all_kinds += kinds
@@ -173,6 +183,7 @@ class Backfill:
                     total.changed + len(telling.changed),
                     total.events + missing,
                     tuple(sorted(all_kinds.items())),
+                    total.waiting,
                 )
         return total
 

@@ -377,7 +377,7 @@ def test_porcelain_is_gits_format_with_the_ais_records_as_commits(project: Proje
 def test_a_hint_says_that_nothing_is_recorded(project: Project) -> None:
     """With exit code 1 and what to do; on stderr, so that what reads the lines is not disturbed."""
     done = command(project, "human.py", code=1)
-    assert b"nothing is recorded of this repository" in done.stderr
+    assert b"nothing is recorded of the files of this repository" in done.stderr
     assert b"`agent-trace-sidecar init`" in done.stderr
     assert done.stdout.splitlines()[0].split() == [b"unknown", b"1)", b"def", b"largest(prices):"]
 
@@ -387,7 +387,7 @@ def test_programs_get_unknown_lines_of_what_is_not_recorded(project: Project) ->
     lines = json.loads(command(project, "human.py", "--json").stdout)
     assert {line["contributor"] for line in lines} == {"unknown"}
     done = command(project, "human.py", "--porcelain")
-    assert b"nothing is recorded of this repository" in done.stderr
+    assert b"nothing is recorded of the files of this repository" in done.stderr
 
 
 def test_a_file_of_a_recorded_repository_needs_no_hint(project: Project) -> None:
