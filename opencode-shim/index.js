@@ -229,7 +229,7 @@ const problems = {
   failed(failure) {
     const full = { at: Date.now(), ...failure, stderr: presentable(failure.stderr ?? "") };
     shared.failure = { ...full, message: presentable(sentence(full)) };
-    for (const directory of shared.owners.keys()) this.keep(directory);
+    for (const directory of shared.served.keys()) this.keep(directory);
     this.tell(shared.failure.message, "error");
   },
 
@@ -239,7 +239,7 @@ const problems = {
 
   recovered() {
     shared.failure = undefined;
-    for (const directory of shared.owners.keys()) quietly(() => keepRecovery(directory));
+    for (const directory of shared.served.keys()) quietly(() => keepRecovery(directory));
   },
 
   tell(message, level, time = "first") {
@@ -544,6 +544,7 @@ class Run {
 // user's configuration, say) does not send everything twice.
 const shared = (globalThis[Symbol.for("agent-trace-sidecar/1")] ??= {
   owners: new Map(),
+  served: new Map(), // directories, and how often: until their last lines are delivered, also after they were given back
   speakers: new Map(),
   told: new Set(),
 });
@@ -571,6 +572,7 @@ function stranger(type) {
 function enter({ directory, worktree, project }, api, option, speak) {
   if ((shared.owners.get(directory) ?? thisCopy) !== thisCopy) return undefined;
   shared.owners.set(directory, thisCopy);
+  shared.served.set(directory, (shared.served.get(directory) ?? 0) + 1);
   if (speak) shared.speakers.set(directory, speak);
   problems.keep(directory);
   const place =
@@ -597,6 +599,9 @@ function enter({ directory, worktree, project }, api, option, speak) {
     shared.owners.delete(directory);
     shared.speakers.delete(directory);
     await run.leave();
+    const still = shared.served.get(directory) - 1;
+    if (still) shared.served.set(directory, still);
+    else shared.served.delete(directory);
   };
   return { run, hello, send, leave };
 }
