@@ -188,7 +188,27 @@ async def recorded_sessions(connection: asyncpg.Connection, project: Path | None
         opencode.store.StoreError: a store can't be read, or is of a version that is not known.
     """
     ids = list({one.id for one in stored_sessions(project)})
+    return Recorded(len(ids), await _number_recorded(connection, ids))
+
+
+async def emptied_stores(connection: asyncpg.Connection) -> dict[Path, int]:
+    """How many sessions of 1.x an upgrade to 2.x has left without events, unrecorded, by store; for `doctor`.
+
+    Raises:
+        opencode.store.StoreError: a store can't be read, or is of a version that is not known.
+    """
+    found: dict[Path, int] = {}
+    for file in store_files(os.environ):
+        with Store(file) as store:
+            ids = [one.id for one in store.emptied()]
+        left = len(ids) - await _number_recorded(connection, ids)
+        if left:
+            found[file] = left
+    return found
+
+
+async def _number_recorded(connection: asyncpg.Connection, ids: Sequence[str]) -> int:
     known = 0
     for at in range(0, len(ids), _AT_ONCE):
         known += len(await connection.fetch(_RECORDED, ids[at : at + _AT_ONCE]))
-    return Recorded(len(ids), known)
+    return known

@@ -19,7 +19,7 @@ from agent_trace_sidecar.commands.database import database_place, with_database
 from agent_trace_sidecar.commands.output import say, say_json
 from agent_trace_sidecar.commands.recording import Recording, look, look_up, project_of
 from agent_trace_sidecar.config import Config
-from agent_trace_sidecar.postgres.database import has_data
+from agent_trace_sidecar.postgres.database import can_be_embedded, has_data
 from agent_trace_sidecar.postgres.explain import wrong
 from agent_trace_sidecar.postgres.migrate import schema_version
 from agent_trace_sidecar.postgres.streams import Streams, streams
@@ -146,7 +146,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
         return stored, await look_up(connection, project) if version else None
 
     stored, error = None, ""
-    if config.database_url is not None or has_data(config.state_path):
+    if config.database_url is not None or has_data(config.state_path) or not can_be_embedded(os.environ):
         try:
             stored, known = with_database(config, work, prepare=False)
             recording = msgspec.structs.replace(recording, stored=known)

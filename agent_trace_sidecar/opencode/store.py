@@ -161,6 +161,21 @@ class Store:
         except sqlite3.Error as exc:
             raise self._unreadable(exc) from None
 
+    def emptied(self) -> list[StoredSession]:
+        """Sessions of 1.x whose log of events went with the upgrade to 2.x; their messages are left.
+
+        Raises:
+            StoreError: it can't be read.
+        """
+        if not {"session", "session_v2", "event"} <= self._tables.keys():
+            return []
+        try:
+            if list(self._rows("SELECT 1 FROM event LIMIT 1")):
+                return []
+        except sqlite3.Error as exc:
+            raise self._unreadable(exc) from None
+        return [one for one in self.sessions() if one.api == 1]
+
     def filtered(self, session: StoredSession) -> dict[str, int]:
         """How many events of the session's log the shim leaves out, by type."""
         if not session.has_events:

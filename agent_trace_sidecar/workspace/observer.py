@@ -315,8 +315,10 @@ class Observer:
         """What the files that a command names hold after it."""
         deadline = self._clock() + BUDGET_S
         for place, named in call.named.items():
-            content = _read(place) if named.before is not None and self._clock() < deadline else None
-            if content is not None and content.data != named.before:
+            content = _read(place) if self._clock() < deadline else None
+            if content is not None and named.before is None:
+                named.missed = content.changed_ns >= call.began_ms * 1e6 - CLOCK_SLACK_NS
+            elif content is not None and content.data != named.before:
                 named.after, named.changed_ns = content.data, content.changed_ns
 
     def _look(self, envelope: Envelope, seen: Seen, done: CallDone, call: Call) -> Iterator[Edited]:

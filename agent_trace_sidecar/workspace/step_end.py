@@ -140,7 +140,9 @@ class Finisher:
                 yield Uncovered(call.call_id, repository=step.repository)
             elif step.scope:
                 yield Uncovered(call.call_id, covered=step.scope, repository=step.repository)
-            for place in call.named if call.lingers else ():
+            for place, one in call.named.items():
+                if not call.lingers and (place.is_own or not one.missed):
+                    continue
                 yield Uncovered(call.call_id, place.path, repository=self._repository(place))
 
     def _kept(self, step: Step, trees: Sequence[TreeChange], named: Sequence[TreeChange]) -> list[TreeChange]:

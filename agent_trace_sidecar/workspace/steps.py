@@ -79,6 +79,8 @@ class Named:
     before: bytes | None
     after: bytes | None = None
     changed_ns: int = 0
+    missed: bool = False
+    """It was written since the call began, but the hook came too late to know what it held before."""
 
 
 @dataclass(slots=True)
