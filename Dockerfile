@@ -33,10 +33,13 @@ COPY --from=build /opt/agent-trace-sidecar /opt/agent-trace-sidecar
 RUN mkdir -m 1777 /var/lib/agent-trace
 ENV PATH=/opt/agent-trace-sidecar/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
-    AGENT_TRACE_STATE_DIR=/var/lib/agent-trace
+    AGENT_TRACE_STATE_DIR=/var/lib/agent-trace \
+    AGENT_TRACE_HTTP=127.0.0.1:9464
 # Numeric, so that Kubernetes can check that it is not root; run it as the user whose OpenCode writes the logs.
 USER 65532:65532
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=10s --start-period=30s CMD ["agent-trace-sidecar", "status"]
+# Asks the process, not the database: an outage is no reason to restart a container.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s \
+    CMD ["/opt/agent-trace-sidecar/bin/python", "-I", "-m", "agent_trace_sidecar.telemetry.livez"]
 ENTRYPOINT ["agent-trace-sidecar"]
 CMD ["tail", "/var/log/agent-trace"]

@@ -6,7 +6,7 @@ MINUTES ?= 5
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench bench-attribution mutants screenshots soak lock
+.PHONY: help setup demo test lint bench bench-attribution mutants screenshots soak fuzz lock
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -47,6 +47,9 @@ screenshots: setup ## Draw the pictures of README and docs, of a real recorded r
 
 soak: setup ## Inject random faults for MINUTES (default 5), then print the ledger
 	$(BIN)/python -m tests.benchmarks.soak --minutes $(MINUTES)
+
+fuzz: setup ## Put random bytes into every entry that takes foreign ones, for MINUTES (default 5)
+	$(BIN)/python -m tests.benchmarks.fuzz --minutes $(MINUTES)
 
 lock: ## Pin the newest versions of everything, by hash
 	$(BIN)/pip install --quiet uv

@@ -50,6 +50,7 @@ COMMANDS = {
     "import": "Store Agent Trace files of other tools, for blame and stats.",
     "validate": "Check Agent Trace files against the schema, and against the repository. Exits 1 on errors.",
     "stats": "Summarise AI-written lines: written, surviving, changed, lost, cost.",
+    "notes": "Write who wrote the lines of commits as git notes and push them, or print them.",
     "report": "Write an HTML page that shows who wrote what. It makes no network requests.",
     "init": "Install the shim into a project, so that OpenCode records there.",
     "uninstall": "Remove the shim, and with --data what is stored on this machine.",

@@ -20,6 +20,7 @@ END $$;
 SELECT create_distributed_function('agent_trace_number(jsonb)');
 SELECT create_distributed_function('agent_trace_time(jsonb)');
 SELECT create_distributed_function('agent_trace_prompt(jsonb)');
+SELECT create_distributed_function('agent_trace_joined(jsonb)');
 
 SELECT create_distributed_table('agent_trace_dedupe', 'source_id')
 WHERE NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = 'agent_trace_dedupe'::regclass);

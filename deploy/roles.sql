@@ -1,7 +1,9 @@
 -- Three roles with the least rights that work:
 --
 --   agent_trace_owner   owns the tables: `migrate` and `prune` connect as it
---   agent_trace_writer  what sidecars connect as: it stores, and can neither change tables nor read what was stored
+--   agent_trace_writer  what sidecars connect as: it stores, and can neither change tables nor read what was stored.
+--                       Writers trust each other: one can replace records and take over logs of another, though it can
+--                       change and delete no event (docs/security.md, "Writers and peers")
 --   agent_trace_reader  for people and dashboards: `blame`, `stats`, `report`, `export` and `status`
 --
 -- Run it as a superuser, in the database and with the search_path that the tables have or shall have:

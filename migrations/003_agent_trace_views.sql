@@ -40,10 +40,14 @@ AS $$
 $$;
 COMMENT ON FUNCTION agent_trace_prompt(jsonb) IS 'the text of a message''s parts that a person has written';
 
+CREATE OR REPLACE FUNCTION agent_trace_joined(texts jsonb) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$ SELECT string_agg(value, E'\n' ORDER BY key) FROM jsonb_each_text(texts) $$;
+COMMENT ON FUNCTION agent_trace_joined(jsonb) IS 'the texts of an object, a line each, in the order of its keys';
+
 CREATE OR REPLACE VIEW agent_trace_prompts AS
 SELECT session_id, message_id, min(asked_at) AS asked_at,
        coalesce(max(prompt) FILTER (WHERE part_id IS NULL),
-                string_agg(prompt, E'\n' ORDER BY part_id) FILTER (WHERE part_id IS NOT NULL)) AS prompt
+                agent_trace_joined(jsonb_object_agg(part_id, prompt) FILTER (WHERE part_id IS NOT NULL))) AS prompt
 FROM (
     SELECT e.session_id, e.message_id, e.occurred_at AS asked_at, NULL AS part_id,
            agent_trace_prompt(e.payload #> '{output,parts}') AS prompt

@@ -120,7 +120,7 @@ async def blame(
     place = _true_place(file, is_there=revision is None)
     question = _question(await placed(connection, place), place, revision, contents)
     projects = await projects_of(connection, question.checkout)
-    asking = Asking(connection, question.checkout, projects, question.commit, include_fallback=include_fallback)
+    asking = FileBlamer(connection, question.checkout, projects, question.commit, include_fallback=include_fallback)
     found = await asking.about(question.path, question.content)
     sessions = {line.session_id for line in found.lines if line.session_id}
     return msgspec.structs.replace(
@@ -195,7 +195,7 @@ class Contents(Protocol):
         """See `Checkout.content`."""
 
 
-class Asking:
+class FileBlamer:
     """Answers for the files of one checkout at one revision."""
 
     def __init__(
@@ -219,7 +219,7 @@ class Asking:
         text = text_lines(content)
         packed = line_hashes(text)
         stored = await self.changes([path])
-        asked = _Asked(path, text, packed, Weights(), self._evidence({}, {}, path))
+        asked = _BlamedFile(path, text, packed, Weights(), self._evidence({}, {}, path))
         history, authors = self._explained(asked, stored)
         searched = self._searched(text, packed, authors)
         found = await store.written_elsewhere(self._connection, searched, [path]) if searched else []
@@ -265,7 +265,7 @@ class Asking:
         stored = await store.changes(self._connection, self._projects, paths, include_fallback=self._include_fallback)
         return store.in_doubt(stored, paths[0], self._uncovered)
 
-    def _explained(self, asked: "_Asked", stored: Sequence[store.Stored]) -> tuple[History, list[Author]]:
+    def _explained(self, asked: "_BlamedFile", stored: Sequence[store.Stored]) -> tuple[History, list[Author]]:
         """Replay the changes up to this content."""
         path, packed = asked.path, asked.packed
         asked.weights.learn_lines(hashes_of(packed), asked.text)
@@ -301,7 +301,7 @@ class Asking:
         revisions = await store.revisions(self._connection, {one.record_id for one in others})
         return self._evidence(texts, revisions, path)
 
-    def _learn_common(self, asked: "_Asked", found: Sequence[store.Found]) -> None:
+    def _learn_common(self, asked: "_BlamedFile", found: Sequence[store.Found]) -> None:
         """What stands in many files says nothing of where a line comes from; git is asked, so only where it matters."""
         loose = [one >> 32 for one in hashes_of(asked.packed)]
         wanted = {loose_of(key) for one in found for key in one.keys}
@@ -330,7 +330,7 @@ class Asking:
         return [key for project in self._projects for key in line_keys(project, own[:_MAX_SEARCHED_BYTES], None)]
 
 
-def _learn_boilerplate(asked: "_Asked", found: Sequence[store.Found]) -> None:
+def _learn_boilerplate(asked: "_BlamedFile", found: Sequence[store.Found]) -> None:
     """What says nothing of where a line comes from, by the text alone and by the records."""
     _common(asked.weights, found)
     loose = [one >> 32 for one in hashes_of(asked.packed)]
@@ -343,7 +343,7 @@ def _common(weights: Weights, found: Iterable[store.Found]) -> None:
     weights.common(loose for loose, count in counts.items() if count >= _MANY_FILES)
 
 
-class _Asked(NamedTuple):
+class _BlamedFile(NamedTuple):
     """A file that is asked about, and what helps to tell."""
 
     path: str

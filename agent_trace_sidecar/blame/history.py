@@ -133,7 +133,7 @@ class History:
             stayed = self._respaced(before, change, self._keep(before, change, authors))
         settled = self._brought(change, before, authors)
         if last is not None and last.packed != change.before:
-            stayed.update(self._told_by_others(last, change))
+            stayed.update(self._contradicted(last, change))
         version = Version(change.worktree, change.path, change.after, settled)
         for span in change.spans:
             if not span.excluded:
@@ -234,7 +234,7 @@ class History:
                         found.update((new + at, before.authors[old + at]) for at in range(size) if new + at in own)
         return found
 
-    def _told_by_others(self, last: Version, change: Change) -> dict[int, Author]:
+    def _contradicted(self, last: Version, change: Change) -> dict[int, Author]:
         """Lines that a snapshot has found new, and that the record of another call has had in between."""
         after = change.after or b""
         own = {at for one in change.spans if one.origin.method == _SNAPSHOT for at in range(one.start - 1, one.end)}

@@ -18,7 +18,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from agent_trace_sidecar.blame.blame import Asking, Blame, Line, placed, projects_of
+from agent_trace_sidecar.blame.blame import Blame, FileBlamer, Line, placed, projects_of
 from agent_trace_sidecar.blame.range_authors import is_chosen
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError
 
@@ -57,6 +57,9 @@ class Group(msgspec.Struct):
     lost: int = 0
     tokens: int | None = None
     cost: float | None = None
+    """US dollars of the steps that have a price."""
+    unpriced_steps: int = 0
+    """Requests to a model without a price, which are not free."""
     cost_per_living_line: float | None = None
 
 
@@ -92,7 +95,7 @@ async def stats(connection: asyncpg.Connection, paths: Sequence[Path], revision:
     written = [row for row in await connection.fetch(_WRITTEN, projects) if is_chosen(row["path"], chosen)]
     for row in written:
         counted.written(row, row["lines"])
-    asking = Asking(connection, checkout, projects, commit)
+    asking = FileBlamer(connection, checkout, projects, commit)
     known = {row["path"] for row in await connection.fetch(_FILES, projects)}
     files = [path for path in await _files(asking, checkout, commit, known) if is_chosen(path, chosen)]
     unearned: dict[tuple[UUID, str], int] = {}
@@ -121,7 +124,7 @@ def chosen_paths(checkout: Checkout, places: Sequence[Path]) -> list[str] | None
     return names if "." not in names else None
 
 
-async def _files(asking: Asking, checkout: Checkout, commit: str | None, known: set[str]) -> list[str]:
+async def _files(asking: FileBlamer, checkout: Checkout, commit: str | None, known: set[str]) -> list[str]:
     """The files that recorded lines may stand in: those that were recorded, and those that hold some of their lines."""
     if not checkout.is_git:
         return sorted(known)
@@ -138,7 +141,7 @@ def _content(checkout: Checkout, commit: str | None, path: str) -> bytes | None:
         return None
 
 
-async def _blamed(asking: Asking, checkout: Checkout, commit: str | None, path: str) -> Blame | None:
+async def _blamed(asking: FileBlamer, checkout: Checkout, commit: str | None, path: str) -> Blame | None:
     content = _content(checkout, commit, path)
     return None if content is None or b"\0" in content else await asking.about(path, content)
 
@@ -178,7 +181,9 @@ class _Counted:
         """Take in a request to a model."""
         group = self._group(row["model_id"], session, None, None, row["finished_at"])
         group.tokens = (group.tokens or 0) + int(row["tokens"])
-        if row["cost"] is not None:
+        if row["cost"] is None:
+            group.unpriced_steps += 1
+        else:
             group.cost = float(Decimal(str(group.cost or 0)) + row["cost"])
 
     def result(self, commit: str | None, files: int) -> Stats:
@@ -189,6 +194,7 @@ class _Counted:
             _finish(one)
             total.written, total.living = total.written + one.written, total.living + one.living
             total.changed += one.changed
+            total.unpriced_steps += one.unpriced_steps
             if one.tokens is not None:
                 total.tokens = (total.tokens or 0) + one.tokens
             if one.cost is not None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import asyncpg
 
 from agent_trace_sidecar.commands.common import CommandError, UsageError
-from agent_trace_sidecar.commands.output import say, say_json
+from agent_trace_sidecar.commands.output import complain, say, say_json
 from agent_trace_sidecar.commands.progress import Counting
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits.files import open_regular
@@ -51,7 +51,17 @@ def run(config: Config, given: argparse.Namespace) -> int:
         sources = [*opened_stores(given, opened, needed=not given.files), *map(exported, given.files)]
         done = asyncio.run(_fill(config, sources, wanted(given), dry_run=given.dry_run))
     _print(done, given)
-    return 0
+    complain_of(done.waiting)
+    return 1 if done.waiting else 0
+
+
+def complain_of(waiting: Sequence[str]) -> None:
+    """Name the sessions that were left out."""
+    for session_id in waiting:
+        complain(
+            f"{session_id} was left out: a sidecar on this machine has events of it that are not in the database yet; "
+            "backfill would store them twice. Run it again when `agent-trace-sidecar status` shows none waiting."
+        )
 
 
 def wanted(given: argparse.Namespace) -> Wanted:
@@ -154,6 +164,7 @@ def _sum(done: Sequence[Filled]) -> Filled:
         sum(one.changed for one in done),
         sum(one.events for one in done),
         tuple(sorted(kinds.items())),
+        tuple(dict.fromkeys(name for one in done for name in one.waiting)),
     )
 
 
@@ -165,7 +176,7 @@ def _print(done: Filled, given: argparse.Namespace) -> None:
 
 
 def _sentences(done: Filled, *, dry_run: bool) -> Iterator[str]:
-    if not done.events:
+    if not done.events and not done.waiting:
         yield f"Nothing is missing: {done.sessions} sessions are recorded."
         return
     kinds = ", ".join(f"{count} {kind}" for kind, count in done.kinds)

@@ -12,7 +12,7 @@ import asyncpg
 import msgspec
 
 from agent_trace_sidecar.blame.blame import Blame, BlameError, Line, blame
-from agent_trace_sidecar.commands.common import CommandError, UsageError
+from agent_trace_sidecar.commands.common import PROGRAM, CommandError, UsageError
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import complain, local_time, page, say, say_json
 from agent_trace_sidecar.commands.porcelain import porcelain
@@ -41,7 +41,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
-    """Show who wrote each line of the file."""
+    """Show who wrote each line of the file; exit code 1 where nothing is recorded of its repository."""
     contents = _contents() if given.contents else None
     if contents is not None and given.rev is not None:
         raise UsageError("--contents and --rev exclude each other.")
@@ -60,9 +60,10 @@ def run(config: Config, given: argparse.Namespace) -> int:
         say(*porcelain(found, given.rev, contents))
     else:
         page(list(as_text(found, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))))
-    if not found.is_recorded and not given.json:
-        complain(_hint(found))
-    return 0
+    if given.json or not _is_unrecorded(found):
+        return 0
+    complain(_hint(found))
+    return 0 if given.porcelain else 1  # editors discard what a failed command prints
 
 
 def _contents() -> bytes:
@@ -77,10 +78,20 @@ def _contents() -> bytes:
     return contents
 
 
+def _is_unrecorded(found: Blame) -> bool:
+    return not found.is_recorded and all(line.contributor == "unknown" for line in found.lines)
+
+
 def _hint(found: Blame) -> str:
     if found.is_shallow:
-        return "nothing is recorded of this shallow clone: run `git fetch --unshallow` to know its first commit."
-    return "nothing is recorded of this repository: run `agent-trace-sidecar init` in it."
+        return (
+            "nothing is recorded of this shallow clone, whose first commit is missing: run `git fetch --unshallow`, "
+            "then ask again."
+        )
+    return (
+        f"nothing is recorded of the files of this repository: `{PROGRAM} init` records new sessions in it, and "
+        f"`{PROGRAM} backfill` stores earlier ones."
+    )
 
 
 def as_json(found: Blame) -> str:

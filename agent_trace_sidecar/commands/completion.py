@@ -6,10 +6,22 @@ from typing import Final, Literal
 
 import shtab
 
+from agent_trace_sidecar.commands.common import PROGRAM
 from agent_trace_sidecar.commands.output import say
 from agent_trace_sidecar.config import Config
 
-_FILES: Final = {"FILE": shtab.FILE, "PATH": shtab.FILE, "DIR": shtab.DIRECTORY}
+_IDS: Final = f"{PROGRAM} sessions --ids 2>/dev/null"
+_SESSIONS: Final = {
+    "bash": "_agent_trace_sidecar_sessions",
+    "zsh": "_agent_trace_sidecar_sessions",
+    "fish": f"(echo latest; {_IDS})",
+    "preamble": {
+        "bash": f'_agent_trace_sidecar_sessions() {{\n  compgen -W "latest $({_IDS})" -- "$1"\n}}',
+        "zsh": f'_agent_trace_sidecar_sessions() {{\n  compadd -- latest ${{(f)"$({_IDS})"}}\n}}',
+    },
+}
+"""The database is read when an id is completed, not when a shell loads the script, as with `shtab.cmd` in zsh."""
+_COMPLETED: Final = {"FILE": shtab.FILE, "PATH": shtab.FILE, "DIR": shtab.DIRECTORY, "SESSION": _SESSIONS}
 """What to complete, by the name that an argument has in the help."""
 
 
@@ -27,8 +39,8 @@ def run(_: Config, given: argparse.Namespace) -> int:
 def script(parser: argparse.ArgumentParser, shell: Literal["bash", "zsh", "fish"]) -> str:
     """The script, to be put where the shell looks for completions."""
     for action in _actions(parser):
-        if action.metavar in _FILES:
-            action.complete = _FILES[action.metavar]  # type: ignore[attr-defined] # shtab's way to be told
+        if action.metavar in _COMPLETED:
+            action.complete = _COMPLETED[action.metavar]  # type: ignore[attr-defined] # shtab's way to be told
     found: str = shtab.complete(parser, shell)
     return found
 

@@ -7,7 +7,7 @@ of the log that it came from tell what became of the line when it was read and s
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 from uuid import UUID, uuid5
@@ -15,8 +15,9 @@ from uuid import UUID, uuid5
 import asyncpg
 import msgspec
 
+from agent_trace_sidecar.commands.common import PROGRAM
 from agent_trace_sidecar.commands.database import with_database
-from agent_trace_sidecar.commands.output import say, say_json
+from agent_trace_sidecar.commands.output import page, say, say_json
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.opencode.wire import Envelope, parse
 from agent_trace_sidecar.postgres.copy import copy_items
@@ -68,7 +69,7 @@ class Letter(msgspec.Struct, frozen=True):
     position: int
     reason: str
     error: str
-    seen_at: str
+    seen_at: datetime
     bytes: int
     line: str
     """Its first characters; what is no UTF-8 is shown as U+FFFD."""
@@ -131,7 +132,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
     if given.json:
         say_json(msgspec.json.encode(found).decode())
     else:
-        say(*as_text(found))
+        page(as_text(found))
     return 0
 
 
@@ -146,7 +147,7 @@ async def letters(
             row["position"],
             row["reason"],
             row["error"],
-            row["seen_at"].isoformat(timespec="seconds"),
+            row["seen_at"].astimezone(UTC),
             len(row["line"]),
             row["line"].decode("utf-8", "replace")[: None if whole else _SHOWN_CHARS],
         )
@@ -154,14 +155,26 @@ async def letters(
     ]
 
 
-def as_text(found: Sequence[Letter]) -> Iterator[str]:
-    """Yield the lines for a person, newest first."""
+def as_text(found: Sequence[Letter]) -> list[str]:
+    """The lines for a person, newest first."""
+    from agent_trace_sidecar.commands.tables import Column, table_lines  # noqa: PLC0415 - rich, for people only
+
     if not found:
-        yield "no dead letters"
-    for letter in found:
-        yield f"{letter.seen_at}  {letter.reason}: {letter.error}"
-        yield f"    {letter.bytes} bytes at {letter.position} of {letter.source}"
-        yield f"    {letter.line}"
+        return ["no dead letters"]
+    columns = (
+        Column(f"seen ({found[0].seen_at.astimezone().tzname()})"),
+        Column("reason"),
+        Column("bytes", is_number=True),
+        Column("error", may_be_cut=True),
+        Column("event", may_be_cut=True),
+    )
+    rows = [
+        (f"{one.seen_at.astimezone():%Y-%m-%d %H:%M}", one.reason, str(one.bytes), one.error, one.line) for one in found
+    ]
+    return [
+        *table_lines(columns, rows),
+        f"`{PROGRAM} dead-letters --json` prints them complete, with source and position.",
+    ]
 
 
 async def retry(

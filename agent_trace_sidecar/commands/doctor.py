@@ -151,7 +151,23 @@ async def database(connection: asyncpg.Connection) -> list[Check]:
         )
         return [*checks, await _clock(connection)]
     checks.append(Check("schema", "ok", version))
-    return [*checks, await _clock(connection), *await _months(connection)]
+    return [*checks, await _clock(connection), *await _months(connection), *await _stores(connection)]
+
+
+async def _stores(connection: asyncpg.Connection) -> list[Check]:
+    """What an upgrade of OpenCode has taken from its own store."""
+    from agent_trace_sidecar.commands.reconcile import emptied_stores  # noqa: PLC0415 - brings the pipeline with it
+    from agent_trace_sidecar.opencode.store import StoreError  # noqa: PLC0415 - as above
+
+    try:
+        found = await emptied_stores(connection)
+    except StoreError as exc:
+        return [Check("store", "note", str(exc))]
+    how = "run `agent-trace-sidecar backfill` to store them from their messages, which have fewer details"
+    return [
+        Check("store", "note", f"the upgrade to OpenCode 2 emptied table event of {file}; unrecorded: {left}; {how}")
+        for file, left in found.items()
+    ]
 
 
 async def _clock(connection: asyncpg.Connection) -> Check:

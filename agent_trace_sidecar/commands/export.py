@@ -9,12 +9,15 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
+from agent_trace_sidecar import __version__
+from agent_trace_sidecar.blame.range_authors import added_by, record_for
 from agent_trace_sidecar.commands.chosen import moment, session_of
-from agent_trace_sidecar.commands.common import PROGRAM, CommandError
+from agent_trace_sidecar.commands.common import PROGRAM, CommandError, UsageError
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import complain, say_json
 from agent_trace_sidecar.config import Config
-from agent_trace_sidecar.records.trace import TraceError, read_record
+from agent_trace_sidecar.limits.files import write_whole
+from agent_trace_sidecar.records.trace import TraceError, TraceRecord, encode, read_record
 from agent_trace_sidecar.workspace.checkout import CheckoutError, checkout_of
 
 _RECORDS: Final = """
@@ -42,10 +45,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--since", metavar="AGE", help="only records since, e.g. 30d, 36h or 2026-01-31T12:00Z")
     parser.add_argument("--revision", metavar="REV", help="only records made at this revision (full hash)")
     parser.add_argument("--range", metavar="A..B", help="only records made at these revisions, or at A itself")
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="with --range: write who wrote the lines that the range adds, for `stats --range A..B --from FILE`",
+    )
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
-    """Print the records."""
+    """Print the records, or write the authors of a range's lines."""
+    if given.output is not None:
+        return _write(config, given)
     since, revisions = moment("--since", given.since), _revisions(given)
 
     async def work(connection: asyncpg.Connection) -> int:
@@ -65,6 +76,29 @@ def run(config: Config, given: argparse.Namespace) -> int:
         return 1 if unread else 0
 
     return with_database(config, work)
+
+
+def _write(config: Config, given: argparse.Namespace) -> int:
+    """Write one record that names the authors of the added lines at the range's last commit."""
+    if given.range is None:
+        raise UsageError("--output needs --range A..B; to keep stored records in a file, redirect stdout.")
+    if given.session or given.since or given.revision:
+        raise UsageError("--output excludes --session, --since and --revision.")
+    checkout = checkout_of(Path.cwd() / "x")
+
+    async def work(connection: asyncpg.Connection) -> TraceRecord:
+        return await record_for(connection, checkout, added_by(checkout, given.range), __version__)
+
+    try:
+        record = with_database(config, work)
+        write_whole(given.output, f"{encode(record)}\n".encode(), mode=0o644)
+    except CheckoutError as exc:
+        raise CommandError(str(exc)) from None
+    except OSError as exc:
+        raise CommandError(f"{given.output} can't be written: {exc.strerror}.") from None
+    if not record.files:
+        complain(f"{given.output} names no lines: the range adds none, or nothing is recorded of this repository.")
+    return 0
 
 
 async def export(connection: asyncpg.Connection, chosen: Chosen) -> AsyncIterator[str | TraceError]:

@@ -206,7 +206,7 @@ class _Maker:
 
     def _record(self, record: TraceRecord, text: str, ranges: Sequence[RangeRow]) -> RecordRow:
         first = next(iter(ranges), None)
-        said = _said(record)
+        said = _contributor_of(record)
         return RecordRow(
             source_id=SOURCE_ID,
             record_id=record.id,
@@ -275,7 +275,7 @@ class _Maker:
         )
 
 
-def _said(record: TraceRecord) -> tuple[str, str | None]:
+def _contributor_of(record: TraceRecord) -> tuple[str, str | None]:
     """Contributor and model of the first conversation that names one."""
     for file in record.files:
         for conversation in file.conversations:

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import sys
 import tempfile
 import time
@@ -20,8 +21,8 @@ def say(*lines: str) -> None:
 
 
 def page(lines: Sequence[str]) -> None:
-    """Print lines, on a terminal through the user's pager, by default `less`."""
-    command = shlex.split(os.environ.get("PAGER") or "less") if sys.stdout.isatty() else []
+    """Print lines; what does not fit a terminal through the user's pager, by default `less`."""
+    command = shlex.split(os.environ.get("PAGER") or "less") if sys.stdout.isatty() and not _fits(lines) else []
     program = processes.find(command[0]) if command else None
     if program is None:
         say(*lines)
@@ -31,6 +32,12 @@ def page(lines: Sequence[str]) -> None:
         file.flush()
         env = processes.environment("LESS*", "TERM", "COLUMNS", "LINES")
         processes.interact([program, *command[1:], file.name], env={"LESS": "FRX"} | env)
+
+
+def _fits(lines: Sequence[str]) -> bool:
+    """Whether a terminal shows all lines at once, and its prompt below them; colours count as characters."""
+    width, height = shutil.get_terminal_size()
+    return sum(1 + max(0, len(line) - 1) // width for line in lines) < height
 
 
 def say_json(document: str) -> None:
@@ -55,11 +62,11 @@ def confirmed(question: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def dollars(cost: float | None, unpriced_steps: int) -> str:
+def dollars(cost: float | None, unpriced_steps: int, digits: int = 4) -> str:
     """A cost for a person; steps without a price are not free."""
     if cost is None:
         return "no price" if unpriced_steps else ""
-    return f"{'> ' if unpriced_steps else ''}{cost:.4f}"
+    return f"{'> ' if unpriced_steps else ''}{cost:.{digits}f}"
 
 
 def local_time(at: datetime) -> str:

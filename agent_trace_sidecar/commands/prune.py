@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final, NamedTuple, Self
 from uuid import UUID
 
@@ -23,6 +24,9 @@ from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits import SOURCES_KEEP
 from agent_trace_sidecar.postgres import partitions
 from agent_trace_sidecar.postgres.partitions import make_months
+from agent_trace_sidecar.spool.folders import SPOOL_FOLDER, SpoolBusyError, spool_folders
+from agent_trace_sidecar.spool.spool import Spool
+from agent_trace_sidecar.telemetry.health import HealthFile
 
 Said = Callable[[str, int, float], None]
 """Called with a table, the rows that have gone so far, and the share of it that has been gone through."""
@@ -68,6 +72,10 @@ WHERE s.kind = 'instance' AND (r.key = $1 OR r.value = $1)
 # the same is read from its start, and the gate drops what it has let through. Rows of `redact` and `retry` stay.
 _QUIET: Final = "kind IN ('file', 'stdin', 'instance') AND updated_at < $1"
 _FORGET_SOURCES: Final = "DELETE FROM agent_trace_sources WHERE source_id = ANY($1) AND kind = 'instance'"
+_SOURCES_OF_ERASED: Final = "SELECT DISTINCT source_id FROM agent_trace_events WHERE session_id = ANY($1)"
+_STILL_IN_USE: Final = """
+SELECT DISTINCT source_id FROM agent_trace_events WHERE source_id = ANY($1) AND session_id IS NOT NULL
+"""
 _FORGET_WORKTREES: Final = """
 UPDATE agent_trace_sources
 SET repositories = repositories - $2::text[],
@@ -102,10 +110,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(config: Config, given: argparse.Namespace) -> int:
     """Delete it."""
     try:
-        asked = Asked.of(given)
+        asked = Request.of(given)
     except ValueError as exc:
         raise UsageError(str(exc)) from None
     say(*with_database(config, asked.work))
+    if not asked.dry_run:
+        drop_shipped(config.state_path / SPOOL_FOLDER)
     return 0
 
 
@@ -218,8 +228,12 @@ async def of_repository(connection: asyncpg.Connection, repository: str) -> Belo
 async def erase(
     connection: asyncpg.Connection, what: Belongings, *, dry_run: bool = False, said: Said = lambda *_: None
 ) -> list[Gone]:
-    """Delete what belongs to them from every table, and what is kept about the sources themselves."""
+    """Delete what belongs to them from every table, and what is kept about the sources themselves.
+
+    A run that is left without any session goes as a whole.
+    """
     gone = []
+    sources = {row["source_id"] for row in await connection.fetch(_SOURCES_OF_ERASED, what.sessions)}
     for table in _PLACES:
         where, arguments = _condition(table, what)
         gone.append(Gone(table, await _delete(connection, table, where, arguments, dry_run=dry_run, said=said)))
@@ -228,7 +242,46 @@ async def erase(
             await connection.execute(_FORGET_SOURCES, what.sources)
         else:
             await connection.execute(_FORGET_WORKTREES, what.sources, what.worktrees)
+    if not dry_run:
+        await _erase_empty(connection, sorted(sources | {*what.sources}), said)
     return gone
+
+
+async def _erase_empty(connection: asyncpg.Connection, sources: Sequence[UUID], said: Said) -> None:
+    """Erase those runs that have no session any more: what is left of them says in which folder they were, and when."""
+    used = {row["source_id"] for row in await connection.fetch(_STILL_IN_USE, sources)}
+    empty = [source for source in sources if source not in used]
+    if empty:
+        where = "source_id = ANY($1::uuid[])"
+        await _delete(connection, "agent_trace_events", where, [empty], dry_run=False, said=said)
+        await connection.execute(_FORGET_SOURCES, empty)
+
+
+async def vacuum(connection: asyncpg.Connection, gone: Sequence[Gone]) -> list[str]:
+    """Let the server reuse the space of deleted rows, whose text stands there until then; sentences on what failed."""
+    notes = []
+    for table in [one.table for one in gone if one.rows]:
+        try:
+            await connection.execute(f"VACUUM {table}")
+        except asyncpg.PostgresError as exc:
+            notes.append(f"VACUUM {table} failed (SQLSTATE {exc.sqlstate}): run it as the owner of the tables.")
+    return notes
+
+
+def drop_shipped(spools: Path) -> int:
+    """Remove the spools of ended sidecars that the database has as a whole; return how many."""
+    dropped = 0
+    for folder in spool_folders(spools):
+        try:
+            spool = Spool(folder)
+        except (SpoolBusyError, OSError):
+            continue
+        if HealthFile(folder).shipped_to() == spool.end:
+            spool.remove()
+            dropped += 1
+        else:
+            spool.close()
+    return dropped
 
 
 def _condition(table: str, what: Belongings) -> tuple[str, list[object]]:
@@ -303,7 +356,7 @@ async def _change(connection: asyncpg.Connection, what: str, arguments: list[obj
     return int(tag.rpartition(" ")[2])
 
 
-class Asked(NamedTuple):
+class Request(NamedTuple):
     """What to delete."""
 
     older_than: timedelta | None
@@ -344,7 +397,8 @@ class Asked(NamedTuple):
             belongings = await self._belongings(connection)
             self._ask(_scope(belongings))
             gone = await erase(connection, belongings, dry_run=self.dry_run, said=said)
-            return [self._sentence(each) for each in gone]
+            notes = [] if self.dry_run else await vacuum(connection, gone)
+            return [self._sentence(each) for each in gone] + notes
         now = datetime.now(UTC)
         self._ask(f"everything that was recorded before {local_time(now - self.older_than)}")
         gate_before = now - self.gate_older_than if self.gate_older_than is not None else None
@@ -359,6 +413,7 @@ class Asked(NamedTuple):
         lines = [self._sentence(each) for each in gone]
         if self.dry_run:
             return lines
+        lines += await vacuum(connection, gone)
         made = await make_months(connection, now.date())
         return lines + [f"created {month}" for month in made.months] + made.notes
 

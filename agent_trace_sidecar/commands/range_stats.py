@@ -2,14 +2,21 @@
 
 import argparse
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import asyncpg
 import msgspec
 
-from agent_trace_sidecar.blame.range_authors import Added, Authors, added_by, authors_of
+from agent_trace_sidecar.blame.range_authors import (
+    Added,
+    Authors,
+    added_by,
+    authors_by_notes,
+    authors_by_records,
+    authors_of,
+)
 from agent_trace_sidecar.blame.range_share import RangeShare, share
 from agent_trace_sidecar.blame.stats import chosen_paths
 from agent_trace_sidecar.commands.common import PROGRAM, CommandError, UsageError
@@ -17,13 +24,15 @@ from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import complain, say, say_json
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits.text import printable
-from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, checkout_of
+from agent_trace_sidecar.records.trace import Reading, TraceError, read_record
+from agent_trace_sidecar.sources.trace_file import TraceFileError, entries
+from agent_trace_sidecar.workspace.checkout import NOTES_REF, Checkout, CheckoutError, checkout_of
 
 EXIT_ABOVE: Final = 3
 """The exit code when the share of AI lines is above `--fail-above`."""
 _NAMES: Final = {"ai": "AI", "mixed": "mixed", "human": "human", "unknown": "unknown"}
-_MAX_ROWS: Final = 100
-_MAX_NAME_CHARS: Final = 100
+_MAX_ROWS: Final = 60
+_MAX_NAME_CHARS: Final = 80
 """Of a name in Markdown: with the rows' bound it keeps a comment below the 65,536 characters that forges accept."""
 _PERCENT: Final = 100.0
 
@@ -35,6 +44,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--range",
         metavar="A..B",
         help="compare as git diff does: A..B compares A and B, A...B compares B and the merge base (pull requests)",
+    )
+    group.add_argument(
+        "--from",
+        dest="source",
+        metavar="FILE",
+        help="use a file of `export --range A..B --output FILE`, or the git notes of `notes push` if FILE is `notes`; "
+        "needs no database",
     )
     group.add_argument("--format", choices=["text", "markdown", "json"], help="default: text")
     group.add_argument(
@@ -52,9 +68,9 @@ def is_asked(given: argparse.Namespace) -> bool:
         UsageError: options that exclude each other.
     """
     if given.range is None:
-        for name in ("format", "fail_above"):
+        for name, option in (("source", "from"), ("format", "format"), ("fail_above", "fail-above")):
             if getattr(given, name) is not None:
-                raise UsageError(f"--{name.replace('_', '-')} needs --range A..B.")
+                raise UsageError(f"--{option} needs --range A..B.")
         return False
     if given.rev is not None or given.by is not None:
         raise UsageError("--range excludes --rev and --by.")
@@ -69,7 +85,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
     checkout = checkout_of((places[0] if places else Path.cwd()) / "x")
     try:
         added = added_by(checkout, given.range, chosen_paths(checkout, places) if places else None)
-        found = _authors(config, checkout, added)
+        found = _authors(config, checkout, added, given.source)
     except CheckoutError as exc:
         raise CommandError(str(exc)) from None
     shares = share(given.range, found.lines, found.sessions)
@@ -82,11 +98,52 @@ def run(config: Config, given: argparse.Namespace) -> int:
     return 0
 
 
-def _authors(config: Config, checkout: Checkout, added: Added) -> Authors:
+def _authors(config: Config, checkout: Checkout, added: Added, source: str | None) -> Authors:
+    if source == "notes":
+        return authors_by_notes(checkout, added, _notes(checkout, added))
+    if source is not None:
+        return authors_by_records(checkout, added, records_of(Path(source)))
+
     async def work(connection: asyncpg.Connection) -> Authors:
         return await authors_of(connection, checkout, added)
 
     return with_database(config, work)
+
+
+def _notes(checkout: Checkout, added: Added) -> dict[str, list[Reading]]:
+    """The records in the notes of the range's commits."""
+    kept = checkout.notes()
+    if not kept:
+        raise CommandError(f"there are no notes here: fetch them with `git fetch origin {NOTES_REF}:{NOTES_REF}`.")
+    commits = [one for one in checkout.commits_between(added.base, added.commit) if one in kept]
+    texts = {commit: checkout.note(kept[commit]).split(b"\n") for commit in commits}
+    return {commit: list(_read(f"the note of {commit}", enumerate(text, 1))) for commit, text in texts.items()}
+
+
+def records_of(file: Path) -> list[Reading]:
+    """The records of a file; what can't be read is named.
+
+    Raises:
+        CommandError: there is no record in it.
+    """
+    try:
+        found = list(_read(str(file), entries(file)))
+    except TraceFileError as exc:
+        raise CommandError(f"{file} holds no Agent Trace records: {exc}") from None
+    except OSError as exc:
+        raise CommandError(f"{file} can't be read: {exc.strerror}.") from None
+    if not found:
+        raise CommandError(f"{file} holds no Agent Trace records: `export --range A..B --output FILE` writes them.")
+    return found
+
+
+def _read(where: str, lines: Iterable[tuple[int, bytes]]) -> Iterator[Reading]:
+    for number, text in lines:
+        if text.strip():
+            try:
+                yield read_record(text)
+            except TraceError as exc:
+                complain(f"{where}, line {number}: {exc}")
 
 
 def _hint(checkout: Checkout) -> str:
@@ -168,9 +225,9 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]
 
 
 def _code(name: str) -> str:
-    """A name as code: every character that Markdown or HTML could read becomes an entity."""
+    """A name as code: what Markdown or HTML could read becomes entities."""
     short = name if len(name) <= _MAX_NAME_CHARS else "…" + name[1 - _MAX_NAME_CHARS :]
-    escaped = re.sub(r"[^a-zA-Z0-9/ …-]", lambda found: f"&#{ord(found[0])};", printable(short))
+    escaped = re.sub(r"[!-,.:-@\[-`{-~]", lambda found: f"&#{ord(found[0])};", printable(short))
     return f"<code>{escaped}</code>"
 
 

@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import json
 import os
-from collections import Counter
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,11 +12,12 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-from agent_trace_sidecar.commands.backfill import chosen_arguments, filling, opened_stores, wanted
-from agent_trace_sidecar.commands.output import say, say_json
+from agent_trace_sidecar.commands.backfill import chosen_arguments, complain_of, filling, opened_stores, wanted
+from agent_trace_sidecar.commands.common import PROGRAM
+from agent_trace_sidecar.commands.output import page, say, say_json
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.opencode.store import SessionSource, Store, StoredSession, store_files
-from agent_trace_sidecar.pipeline.backfill import Backfill, Compared, Wanted
+from agent_trace_sidecar.pipeline.backfill import Backfill, Compared, Filled, Wanted
 
 _OURS: Final = """
 SELECT session_id, events, messages, steps, calls, input_tokens, output_tokens, cost FROM agent_trace_sessions
@@ -25,7 +26,7 @@ WHERE session_id = ANY ($1::text[])
 _RECORDED: Final = "SELECT DISTINCT session_id FROM agent_trace_events WHERE session_id = ANY ($1::text[])"
 _KINDS: Final = ("messages", "steps", "calls", "other")
 _AT_ONCE: Final = 500
-_TITLE_CHARS: Final = 40
+_ID_CHARS: Final = 12
 
 
 class Recorded(NamedTuple):
@@ -61,8 +62,8 @@ class Entry(NamedTuple):
             "directory": self.session.directory,
             "opencode_version": self.session.version,
             "opencode": {
-                "events": self.compared.told.total(),
-                **{kind: self.compared.told[kind] for kind in _KINDS[:3]},
+                "events": self.compared.in_store.total(),
+                **{kind: self.compared.in_store[kind] for kind in _KINDS[:3]},
                 "input_tokens": usage.input,
                 "output_tokens": usage.output,
                 "cost": usage.cost,
@@ -95,25 +96,28 @@ def run(config: Config, given: argparse.Namespace) -> int:
         sources = opened_stores(given, opened, needed=True)
         chosen = wanted(given)
         entries, filled = asyncio.run(_compare(config, sources, chosen, fill=given.fill))
+    events = sum(one.events for one in filled)
+    waiting = tuple(dict.fromkeys(name for one in filled for name in one.waiting))
     if given.json:
-        say_json(json.dumps({"sessions": [one.as_json() for one in entries], "filled_events": filled}))
+        say_json(json.dumps({"sessions": [one.as_json() for one in entries], "filled_events": events}))
     else:
-        say(*_table(entries))
-        if filled:
-            say(f"{filled} missing events are stored now.")
-    return 1 if any(one.missing for one in entries) and not given.fill else 0
+        page(list(_table(entries)))
+        if events:
+            say(f"{events} missing events are stored now.")
+    complain_of(waiting)
+    return 1 if waiting or (any(one.missing for one in entries) and not given.fill) else 0
 
 
 async def _compare(
     config: Config, sources: Sequence[SessionSource], chosen: Wanted, *, fill: bool
-) -> tuple[list[Entry], int]:
+) -> tuple[list[Entry], list[Filled]]:
     entries: list[Entry] = []
-    filled = 0
+    filled: list[Filled] = []
     async with filling(config) as (backfill, connection):
         for source in sources:
             found = await _entries(backfill, connection, source, chosen)
             if fill and any(one.missing for one in found):
-                filled += (await backfill.fill(connection, source, chosen)).events
+                filled.append(await backfill.fill(connection, source, chosen))
             entries += found
     return entries, filled
 
@@ -130,19 +134,30 @@ async def _entries(
 
 
 def _table(entries: Sequence[Entry]) -> Iterator[str]:
+    from agent_trace_sidecar.commands.tables import Column, table_lines  # noqa: PLC0415 - rich, for people only
+
     missing = [one for one in entries if one.missing]
-    totals = Counter[str]()
     if missing:
-        yield f"{'session':32} {'title':{_TITLE_CHARS}} {'missing':>8} {'of':>8}  kinds"
-    for one in missing:
-        totals.update(one.compared.missing)
-        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(one.compared.missing.items()))
-        title = one.session.title[:_TITLE_CHARS]
-        yield f"{one.session.id:32} {title:{_TITLE_CHARS}} {one.missing:8} {one.compared.told.total():8}  {kinds}"
+        columns = (
+            Column("session"),
+            Column("title", may_be_cut=True),
+            Column("missing", is_number=True),
+            Column("events", is_number=True),
+            Column("missing kinds", may_be_cut=True),
+        )
+        is_short = sys.stdout.isatty()
+        yield from table_lines(columns, [_cells(one, is_short=is_short) for one in missing])
     whole = len(entries) - len(missing)
     yield f"OpenCode has {len(entries)} sessions: {whole} are recorded completely, {len(missing)} are not."
     if missing:
-        yield f"{totals.total()} events are missing. Store them: agent-trace-sidecar reconcile --fill"
+        events = sum(one.missing for one in missing)
+        yield f"{events} events are missing. To store them: `{PROGRAM} reconcile --fill`"
+
+
+def _cells(one: Entry, *, is_short: bool) -> tuple[str, ...]:
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(one.compared.missing.items()))
+    session = one.session.id[-_ID_CHARS:] if is_short else one.session.id
+    return session, one.session.title, str(one.missing), str(one.compared.in_store.total()), kinds
 
 
 # -- the quick form --------------------------------------------------------------------------------------------------
@@ -173,7 +188,27 @@ async def recorded_sessions(connection: asyncpg.Connection, project: Path | None
         opencode.store.StoreError: a store can't be read, or is of a version that is not known.
     """
     ids = list({one.id for one in stored_sessions(project)})
+    return Recorded(len(ids), await _number_recorded(connection, ids))
+
+
+async def emptied_stores(connection: asyncpg.Connection) -> dict[Path, int]:
+    """How many sessions of 1.x an upgrade to 2.x has left without events, unrecorded, by store; for `doctor`.
+
+    Raises:
+        opencode.store.StoreError: a store can't be read, or is of a version that is not known.
+    """
+    found: dict[Path, int] = {}
+    for file in store_files(os.environ):
+        with Store(file) as store:
+            ids = [one.id for one in store.emptied()]
+        left = len(ids) - await _number_recorded(connection, ids)
+        if left:
+            found[file] = left
+    return found
+
+
+async def _number_recorded(connection: asyncpg.Connection, ids: Sequence[str]) -> int:
     known = 0
     for at in range(0, len(ids), _AT_ONCE):
         known += len(await connection.fetch(_RECORDED, ids[at : at + _AT_ONCE]))
-    return Recorded(len(ids), known)
+    return known

@@ -39,6 +39,7 @@ class _Table(NamedTuple):
 
 
 _SOURCE: Final = ("source_id", "uuid")
+_EVENT: Final = (_SOURCE, ("event_id", "uuid"))
 _RECORD: Final = (_SOURCE, ("record_id", "uuid"), ("recorded_at", "timestamptz"))
 
 
@@ -49,7 +50,7 @@ def _texts(names: str) -> tuple[tuple[str, str], ...]:
 _TABLES: Final = (
     _Table(
         "agent_trace_events",
-        (_SOURCE, ("event_id", "uuid"), ("occurred_at", "timestamptz")),
+        (*_EVENT, ("occurred_at", "timestamptz")),
         (("payload", "jsonb"), *_texts("session_id message_id call_id event_name tool")),
     ),
     _Table(
@@ -74,6 +75,9 @@ _TABLES: Final = (
         _texts("project worktree path old_path"),
         ("before_hashes", "after_hashes"),
     ),
+    _Table("agent_trace_usage", _EVENT, _texts("session_id message_id part_id model_id agent")),
+    _Table("agent_trace_ended_calls", _EVENT, _texts("session_id message_id part_id tool status")),
+    _Table("agent_trace_masked", (*_EVENT, ("rule", "text")), _texts("session_id call_id")),
     _Table(
         "agent_trace_sources",
         (_SOURCE,),

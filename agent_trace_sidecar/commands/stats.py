@@ -15,7 +15,7 @@ from agent_trace_sidecar.commands import range_stats
 from agent_trace_sidecar.commands.chosen import check_recorded
 from agent_trace_sidecar.commands.common import CommandError
 from agent_trace_sidecar.commands.database import with_database
-from agent_trace_sidecar.commands.output import say, say_json
+from agent_trace_sidecar.commands.output import dollars, say, say_json
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.workspace.checkout import CheckoutError
 
@@ -96,6 +96,6 @@ def _cells(group: Group) -> tuple[str, ...]:
         str(group.changed),
         str(group.lost),
         "" if group.tokens is None else f"{group.tokens:,}",
-        "" if group.tokens is None else "no price" if group.cost is None else f"{group.cost:.4f}",
-        "" if group.cost_per_living_line is None else f"{group.cost_per_living_line:.6f}",
+        dollars(group.cost, group.unpriced_steps),
+        dollars(group.cost_per_living_line, group.unpriced_steps, 6) if group.cost_per_living_line is not None else "",
     )

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -18,7 +19,7 @@ from agent_trace_sidecar.commands.database import database_place, with_database
 from agent_trace_sidecar.commands.output import say, say_json
 from agent_trace_sidecar.commands.recording import Recording, look, look_up, project_of
 from agent_trace_sidecar.config import Config
-from agent_trace_sidecar.postgres.database import has_data
+from agent_trace_sidecar.postgres.database import can_be_embedded, has_data
 from agent_trace_sidecar.postgres.explain import wrong
 from agent_trace_sidecar.postgres.migrate import schema_version
 from agent_trace_sidecar.postgres.streams import Streams, streams
@@ -84,7 +85,7 @@ class Source(msgspec.Struct, frozen=True):
     missing: int
     gaps: tuple[tuple[int, int], ...]
     lost: int
-    updated_at: str
+    updated_at: datetime
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -145,7 +146,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
         return stored, await look_up(connection, project) if version else None
 
     stored, error = None, ""
-    if config.database_url is not None or has_data(config.state_path):
+    if config.database_url is not None or has_data(config.state_path) or not can_be_embedded(os.environ):
         try:
             stored, known = with_database(config, work, prepare=False)
             recording = msgspec.structs.replace(recording, stored=known)
@@ -201,7 +202,7 @@ def _source(row: asyncpg.Record) -> Source:
         summary.missing,
         summary.gaps,
         summary.lost,
-        row["updated_at"].isoformat(timespec="seconds"),
+        row["updated_at"].astimezone(UTC),
     )
 
 
@@ -305,13 +306,33 @@ def as_text(status: Status) -> list[str]:
     else:
         lines.append(f"gaps     {status.gaps} missing sequence numbers, {status.lost} events dropped by the shim")
     if s is not None and s.sources:
-        lines.append("runs     (newest first, and those with gaps)")
-        lines += [
-            f"  {run.updated_at}  {run.instance}  {run.host}  {run.highest_seq} events  {run.directory or '-'}"
-            f"{_missing(run)}"
-            for run in s.sources
-        ]
+        lines += ["runs     (newest first, and those with gaps)", *_runs(s.sources)]
     return lines
+
+
+def _runs(sources: Sequence[Source]) -> list[str]:
+    from agent_trace_sidecar.commands.tables import Column, table_lines  # noqa: PLC0415 - rich, for people only
+
+    columns = (
+        Column(f"last event ({sources[0].updated_at.astimezone().tzname()})"),
+        Column("run", may_be_cut=True),
+        Column("host", may_be_cut=True),
+        Column("events", is_number=True),
+        Column("directory", may_be_cut=True),
+        Column("missing", may_be_cut=True),
+    )
+    rows = [
+        (
+            f"{run.updated_at.astimezone():%Y-%m-%d %H:%M}",
+            run.instance,
+            run.host,
+            str(run.highest_seq),
+            run.directory or "",
+            _missing(run),
+        )
+        for run in sources
+    ]
+    return table_lines(columns, rows)
 
 
 def _stored_text(stored: Stored) -> Iterator[str]:
@@ -360,4 +381,4 @@ def _missing(source: Source) -> str:
     if not source.missing:
         return ""
     shown = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in source.gaps[-_GAPS_SHOWN:])
-    return f"  missing {source.missing}: {'... ' if len(source.gaps) > _GAPS_SHOWN else ''}{shown}"
+    return f"{source.missing}: {'... ' if len(source.gaps) > _GAPS_SHOWN else ''}{shown}"

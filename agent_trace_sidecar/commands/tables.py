@@ -1,10 +1,9 @@
-"""What people see: tables, colour, width, pager and progress, by rich. Only commands for people import this.
+"""What people see: tables, colour, width and progress, by rich. Only commands for people import this.
 
 On a terminal a table fits its width, and the columns that may be cut end in an ellipsis; in a pipe nothing is cut or
 coloured. Foreign text reaches neither rich's markup nor the terminal: every cell is made printable first.
 """
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Table
 from rich.text import Text
 
+from agent_trace_sidecar.commands.output import page
 from agent_trace_sidecar.limits.text import printable
 
 _GAP: Final = 2
@@ -41,6 +41,13 @@ def console(*, stderr: bool = False) -> Console:
 
 def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], total: Sequence[str] | None = None) -> None:
     """Print a table, through a pager where it is longer than the screen; `total` is its last row."""
+    page(table_lines(columns, rows, total))
+
+
+def table_lines(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], total: Sequence[str] | None = None
+) -> list[str]:
+    """The lines of a table, as wide as stdout; `total` is its last row."""
     where = console()
     widths = _widths(columns, [*rows, *([total] if total is not None else [])], where.width)
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
@@ -51,12 +58,9 @@ def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], total: 
         table.add_row(*(Text(printable(cell)) for cell in row))
     if total is not None:
         table.add_row(*(Text(printable(cell), style="bold") for cell in total))
-    if where.is_terminal and len(rows) + 3 > where.height:
-        os.environ.setdefault("LESS", "FRX")  # colours; nothing to leave where all fits after all
-        with where.pager(styles=True):
-            where.print(table)
-    else:
+    with where.capture() as captured:
         where.print(table)
+    return [line.rstrip() for line in captured.get().rstrip("\n").split("\n")]
 
 
 def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], most: int) -> list[int]:

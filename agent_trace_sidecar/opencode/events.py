@@ -88,7 +88,7 @@ class CallDone(msgspec.Struct, frozen=True, gc=False):
     args: msgspec.Raw
     metadata: msgspec.Raw
     title: str | None
-    told: "Told | None" = None
+    times: "CallTimes | None" = None
     background: str | None = None
     """The name under which its command goes on after the call has ended."""
 
@@ -104,11 +104,11 @@ class CallFailed(msgspec.Struct, frozen=True, gc=False):
 
     tool: str
     args: msgspec.Raw = msgspec.Raw()
-    told: "Told | None" = None
+    times: "CallTimes | None" = None
 
 
-class Told(msgspec.Struct, frozen=True, gc=False):
-    """Where a call is told of by a part of a message, not by its hook: a part may be of a call that ended long ago.
+class CallTimes(msgspec.Struct, frozen=True, gc=False):
+    """Where a call is reported by a part of a message, not by its hook: a part may be of a call that ended long ago.
 
     OpenCode sends a part again when a session is forked or pruned, or the part is edited.
     """

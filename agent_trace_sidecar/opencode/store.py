@@ -1,11 +1,11 @@
 """OpenCode's own store: its SQLite database, opened read-only, and the files that `opencode export` writes.
 
-What it holds is told as the shim would have told it: hooks with their input, one after the other, so that everything
+Its rows become hooks as the shim would have sent them, with their input, one after the other, so that everything
 behind it (decoding, redaction, records) is the same. Three layouts are known:
 
     1.x, the log of events    `event`: the very events that the plugin gets, under the same ids
     1.x, messages and parts   `message`, `part`: what became of them, for sessions whose events are gone
-    2.x                       `session_v2`, `session_message`: a row for each message, told as its step's events
+    2.x                       `session_v2`, `session_message`: a row for each message, read as its step's events
 
 Rows are read one session at a time and one row after the other, so memory does not depend on the size of the store.
 """
@@ -22,7 +22,13 @@ import msgspec
 
 from agent_trace_sidecar.limits.files import read_whole
 from agent_trace_sidecar.limits.sqlite import connect_read_only
-from agent_trace_sidecar.opencode.told import Told, left_out, told_by_events, told_by_message, told_by_messages
+from agent_trace_sidecar.opencode.history import (
+    StoredHook,
+    hooks_from_events,
+    hooks_from_message,
+    hooks_from_messages,
+    left_out,
+)
 
 
 class StoreError(Exception):
@@ -56,7 +62,7 @@ class StoredSession(NamedTuple):
     api: int
     """The plugin API of the OpenCode that wrote it: 1 or 2."""
     has_events: bool = False
-    """Its log of events is whole; else it is told from its messages."""
+    """Its log of events is whole; else its hooks come from its messages."""
 
 
 class SessionSource(Protocol):
@@ -69,8 +75,8 @@ class SessionSource(Protocol):
     def sessions(self) -> Iterator[StoredSession]:
         """All sessions, the oldest first."""
 
-    def told(self, session: StoredSession) -> Iterator[Told]:
-        """What the session's plugin would have been told, in order."""
+    def hooks(self, session: StoredSession) -> Iterator[StoredHook]:
+        """The hooks that the session's plugin would have been called with, in order."""
 
     def filtered(self, session: StoredSession) -> dict[str, int]:
         """How many events of the session's log the shim leaves out, by type."""
@@ -148,12 +154,27 @@ class Store:
         except sqlite3.Error as exc:
             raise self._unreadable(exc) from None
 
-    def told(self, session: StoredSession) -> Iterator[Told]:
-        """What the session's plugin would have been told, in order."""
+    def hooks(self, session: StoredSession) -> Iterator[StoredHook]:
+        """The hooks that the session's plugin would have been called with, in order."""
         try:
-            yield from self._told(session)
+            yield from self._hooks(session)
         except sqlite3.Error as exc:
             raise self._unreadable(exc) from None
+
+    def emptied(self) -> list[StoredSession]:
+        """Sessions of 1.x whose log of events went with the upgrade to 2.x; their messages are left.
+
+        Raises:
+            StoreError: it can't be read.
+        """
+        if not {"session", "session_v2", "event"} <= self._tables.keys():
+            return []
+        try:
+            if list(self._rows("SELECT 1 FROM event LIMIT 1")):
+                return []
+        except sqlite3.Error as exc:
+            raise self._unreadable(exc) from None
+        return [one for one in self.sessions() if one.api == 1]
 
     def filtered(self, session: StoredSession) -> dict[str, int]:
         """How many events of the session's log the shim leaves out, by type."""
@@ -162,14 +183,14 @@ class Store:
         rows = self._rows("SELECT type, data FROM event WHERE aggregate_id = ?", session.id)
         return left_out((row["type"], row["data"]) for row in rows)
 
-    def _told(self, session: StoredSession) -> Iterator[Told]:
+    def _hooks(self, session: StoredSession) -> Iterator[StoredHook]:
         if session.api == 2:  # noqa: PLR2004 - OpenCode 2
             query = "SELECT id, type, time_created, data FROM session_message WHERE session_id = ? ORDER BY seq"
-            return told_by_messages(_fields(session), self._rows(query, session.id))
+            return hooks_from_messages(_fields(session), self._rows(query, session.id))
         if session.has_events:
             query = "SELECT id, type, data FROM event WHERE aggregate_id = ? ORDER BY seq"
-            return told_by_events(session.created_ms, self._rows(query, session.id))
-        return told_by_message(_fields(session), self._parted(session.id))
+            return hooks_from_events(session.created_ms, self._rows(query, session.id))
+        return hooks_from_message(_fields(session), self._parted(session.id))
 
     def _parted(self, session_id: str) -> Iterator[tuple[sqlite3.Row, Iterator[sqlite3.Row]]]:
         messages = "SELECT id, time_created, data FROM message WHERE session_id = ? ORDER BY time_created, id"
@@ -287,16 +308,16 @@ class ExportedSession:
         """The one session."""
         yield self._session
 
-    def told(self, _: StoredSession) -> Iterator[Told]:
-        """What the session's plugin would have been told, in order."""
+    def hooks(self, _: StoredSession) -> Iterator[StoredHook]:
+        """The hooks that the session's plugin would have been called with, in order."""
         if self._session.api == 2:  # noqa: PLR2004 - OpenCode 2
             rows = ({**_row(one), "type": one.get("type") or ""} for one in self._export.messages)
-            return told_by_messages(_fields(self._session), rows)
+            return hooks_from_messages(_fields(self._session), rows)
         parted = (
             (_row(one.get("info") or {}), (_row(part) for part in one.get("parts") or []))
             for one in self._export.messages
         )
-        return told_by_message(_fields(self._session), parted)
+        return hooks_from_message(_fields(self._session), parted)
 
     def filtered(self, _: StoredSession) -> dict[str, int]:
         """An export has no log."""

@@ -13,6 +13,7 @@ from agent_trace_sidecar.opencode.events import (
     CallDone,
     CallFailed,
     CallOpened,
+    CallTimes,
     Event,
     Hello,
     MessageRemoved,
@@ -24,7 +25,6 @@ from agent_trace_sidecar.opencode.events import (
     StepBegan,
     StepEnded,
     StepPatched,
-    Told,
     Undone,
     UserCommand,
 )
@@ -243,12 +243,12 @@ def _part_event(part: _Part, session_id: str | None, message_id: str | None) -> 
 
 def _outcome(tool: str, state: _State) -> CallDone | CallFailed | None:
     time = state.time or _Time()
-    told = Told(time.end, time.compacted is not None)
+    times = CallTimes(time.end, time.compacted is not None)
     match state.status:
         case "completed":
-            return CallDone(tool, state.input, state.metadata, state.title, told)
+            return CallDone(tool, state.input, state.metadata, state.title, times)
         case "error":
-            return CallFailed(tool, state.input, told)
+            return CallFailed(tool, state.input, times)
         case _:
             return None
 

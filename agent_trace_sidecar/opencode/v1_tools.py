@@ -80,7 +80,7 @@ def _multiedit(args: Fields, metadata: Fields) -> Iterator[FileEdit]:
 
 
 def _apply_patch(args: Fields, metadata: Fields) -> Iterator[FileEdit]:
-    asked = list(asked_edits(_text(args, "patchText") or ""))
+    asked = list(requested_edits(_text(args, "patchText") or ""))
     files = [_fields(file) for file in _list(metadata, "files")]
     if not files:
         yield from _patched(asked, _text(metadata, "diff") or "")
@@ -120,7 +120,7 @@ def _same(name: str, path: str) -> bool:
     return name == path or name.endswith("/" + path) or path.endswith("/" + name)
 
 
-def asked_edits(patch: str) -> Iterator[FileEdit]:
+def requested_edits(patch: str) -> Iterator[FileEdit]:
     """The files a patch in OpenCode's own format names, with the text it adds."""
     verbs = list(_PATCH_VERB.finditer(patch))
     for verb, following in zip(verbs, [*verbs[1:], None], strict=False):
@@ -185,7 +185,7 @@ def named_paths(tool: str, args: msgspec.Raw) -> tuple[str, ...]:
     path = _text(fields, "filePath")
     if path is not None:
         return (path,)
-    asked = asked_edits(_text(fields, "patchText") or "")
+    asked = requested_edits(_text(fields, "patchText") or "")
     return tuple(name for edit in asked for name in (edit.path, edit.old_path) if name)
 
 

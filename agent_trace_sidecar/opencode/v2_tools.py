@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from agent_trace_sidecar.opencode.events import FileEdit
-from agent_trace_sidecar.opencode.v1_tools import asked_edits
+from agent_trace_sidecar.opencode.v1_tools import requested_edits
 
 Fields: TypeAlias = dict[str, Any]
 
@@ -45,7 +45,7 @@ def _patch(args: Fields, result: Fields) -> Iterator[FileEdit]:
     text = _text(args, "patchText")
     if text is None:
         raise ValueError("patch without patchText")
-    asked, told = list(asked_edits(text)), list(_diffs(result))
+    asked, told = list(requested_edits(text)), list(_diffs(result))
     if len(told) != len(asked):
         by_name = {name: (name, diff) for name, diff in told}
         told = [by_name.get(edit.path, ("", "")) for edit in asked]
@@ -85,7 +85,7 @@ def named_paths(tool: str, args: msgspec.Raw) -> tuple[str, ...]:
     path = _text(fields, "path")
     if path is not None:
         return (path,)
-    asked = asked_edits(_text(fields, "patchText") or "")
+    asked = requested_edits(_text(fields, "patchText") or "")
     return tuple(name for edit in asked for name in (edit.path, edit.old_path) if name)
 
 

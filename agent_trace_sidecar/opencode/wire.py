@@ -78,7 +78,7 @@ class CallChange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Uncovered(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A call that may have written files of which nothing can be told, since no snapshot covers them."""
+    """A call that may have written files of which nothing is known, since no snapshot covers them."""
 
     call_id: str
     path: str = ""
@@ -101,7 +101,7 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     message_id: str | None = None
     """The message whose step `calls` and `uncovered` are of, where that is not the line's own."""
     known: bool = False
-    """The event is stored already: it is told once more for what follows from it."""
+    """The event is stored already: it is read once more for what follows from it."""
     recorded: tuple[str, float, str] | None = None
     """On a finished tool call whose record is stored already: id and time (ms) of the event that it was made of, and
     the run that the event is of."""
@@ -260,9 +260,16 @@ def _withheld(stub: Envelope | _Stub) -> Rejected:
 
 # -- what the sidecar adds to a line, and what it leaves of one that it withholds -----------------------------------
 
-_OWN_FIELDS: Final = frozenset({"observed", "redacted", "repaired"})
-_OWN_SIGNS: Final = (b'"observed"', b'"redacted"', b'"repaired"', b"\\u006", b"\\u007")
-"""One of them is in every line that has such a field: a name may also be written with escaped letters."""
+
+class _Own(msgspec.Struct, gc=False):
+    """The sidecar's own fields. Decoding finds them however their names are written, as fast as a search would."""
+
+    observed: msgspec.Raw = EMPTY
+    redacted: msgspec.Raw = EMPTY
+    repaired: msgspec.Raw = EMPTY
+
+
+_OWN: Final = msgspec.json.Decoder(_Own)
 _HEAD_BYTES: Final = 8192
 _HEAD_FIELD: Final = re.compile(
     rb'"(v|seq|at)":\s*(\d{1,16})\s*[,}]|"(id|instance)":\s*"([0-9a-fA-F-]{36})"|"(hook)":\s*"([a-z.]{1,40})"'
@@ -321,7 +328,7 @@ def with_own_fields(line: bytes, redacted: dict[str, int], observed: bytes | Non
         redacted: secrets masked in it, by rule.
         observed: JSON of an `Observed`, or None.
     """
-    foreign = any(sign in line for sign in _OWN_SIGNS)
+    foreign = _may_have_own_fields(line)
     if observed is None and not redacted and not foreign:
         return line
     extra = []
@@ -341,15 +348,22 @@ def with_own_fields(line: bytes, redacted: dict[str, int], observed: bytes | Non
     return body + comma + b",".join(extra) + b"}"
 
 
+def _may_have_own_fields(line: bytes) -> bool:
+    """Whether a line has such a field, or can't be read before it is mended."""
+    try:
+        own = _OWN.decode(line)
+    except (ValueError, RecursionError):
+        return True
+    return bool(len(own.observed) or len(own.redacted) or len(own.repaired))
+
+
 def _without_own_fields(line: bytes) -> bytes:
     try:
         fields = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
     except (ValueError, RecursionError):  # what `parse` mends is mended first: it must find nothing of it either
         mended = mend_escapes(_mend_utf8(line, []), [])
         return line if mended == line else _without_own_fields(mended)
-    if _OWN_FIELDS.isdisjoint(fields):
-        return line
-    return msgspec.json.encode({k: v for k, v in fields.items() if k not in _OWN_FIELDS})
+    return msgspec.json.encode({k: v for k, v in fields.items() if k not in _Own.__struct_fields__})
 
 
 def stub(line: bytes, reason: str) -> bytes:

@@ -1,8 +1,8 @@
 """`backfill`: sessions of OpenCode's own store to Postgres, but for what is stored already.
 
-    store ─▶ told ─▶ plan ─▶ wire lines ─▶ recalled (snapshots) ─▶ redaction ─▶ shipper, as for any other log
+    store ─▶ hooks ─▶ plan ─▶ wire lines ─▶ recalled (snapshots) ─▶ redaction ─▶ shipper, as for any other log
 
-A session is told together with its subagents'. What was recorded live is told in between, marked as known: the builder
+A session is read with its subagents'. What was recorded live is read in between, marked as known: the builder
 learns from it and stores it no second time. Ids derive from OpenCode's own, so a second backfill finds everything.
 """
 
@@ -19,20 +19,22 @@ import msgspec
 
 from agent_trace_sidecar import opencode
 from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.opencode.history import Known, StoredHook
 from agent_trace_sidecar.opencode.store import SessionSource, StoredSession
-from agent_trace_sidecar.opencode.told import Known, Told
 from agent_trace_sidecar.opencode.wire import Envelope, Observed, parse
 from agent_trace_sidecar.pipeline.daemon import Daemon
+from agent_trace_sidecar.pipeline.undelivered import delivered, sessions_after
 from agent_trace_sidecar.postgres.connection import connect
 from agent_trace_sidecar.postgres.recorded import Recorded, Stored
 from agent_trace_sidecar.redaction import Redacted, is_secret_path
 from agent_trace_sidecar.sources.store_log import StoreLine, StoreLog
+from agent_trace_sidecar.spool.folders import SPOOL_FOLDER
 from agent_trace_sidecar.telemetry.logging import Logger
 from agent_trace_sidecar.workspace.recalled import Plan, Recaller
 
 _NAMESPACE: Final = UUID("5a1f0f6e-6a35-5c1e-8a53-1a3b8f0f4d11")
 _FORGET: Final = "DELETE FROM agent_trace_sources WHERE source_id = $1 AND kind = 'backfill'"
-"""The checkpoint of a log that is told to its end: the next backfill makes another one."""
+"""The checkpoint of a log that was read to its end: the next backfill makes another one."""
 
 
 class Wanted(NamedTuple):
@@ -77,7 +79,7 @@ class Progress(NamedTuple):
 class Compared(NamedTuple):
     """A session in OpenCode's store and in ours, in events by kind."""
 
-    told: Counter[str]
+    in_store: Counter[str]
     """What the store holds."""
     missing: Counter[str]
     """What of it is not stored here."""
@@ -96,6 +98,8 @@ class Filled(NamedTuple):
     """Events that were missing: stored, or with `dry_run` only counted."""
     kinds: tuple[tuple[str, int], ...] = ()
     """The same by kind."""
+    waiting: tuple[str, ...] = ()
+    """Sessions that were left out: a spool of this machine has events of them that are not stored yet."""
 
 
 def families(source: SessionSource, wanted: Wanted) -> list[Family]:
@@ -121,6 +125,7 @@ class Backfill:
 
     def __init__(self, config: Config, logger: Logger) -> None:
         self._daemon = Daemon(config, logger)
+        self._spools = config.state_path / SPOOL_FOLDER
 
     async def close(self) -> None:
         """End what was started."""
@@ -153,6 +158,8 @@ class Backfill:
         Raises:
             StoreError: the store can't be read.
             FencedError: another backfill of the same session took over.
+
+        A session with undelivered events in a spool of this machine is left out: their ids are other ones.
         """
         total, all_kinds = Filled(), Counter[str]()
         chosen = families(source, wanted)
@@ -160,11 +167,14 @@ class Backfill:
             progress(Progress(at, len(chosen), family.root))
             with Recorded() as recorded:
                 ids = [one.id for one in family.sessions]
-                known = Known()
+                known, spools = Known(), await delivered(connection, self._spools)
                 await recorded.load(connection, ids, known.add)
                 telling = Telling(source, family, recorded, known)
                 plan, kinds = await asyncio.to_thread(telling.planned)
                 missing = kinds.total()
+                if missing and not (await asyncio.to_thread(sessions_after, self._spools, spools)).isdisjoint(ids):
+                    total = total._replace(waiting=(*total.waiting, family.root.id))
+                    continue
                 if missing and not dry_run:
                     await self._ship(connection, source, telling, plan, recorded.records)
                 all_kinds += kinds
@@ -173,6 +183,7 @@ class Backfill:
                     total.changed + len(telling.changed),
                     total.events + missing,
                     tuple(sorted(all_kinds.items())),
+                    total.waiting,
                 )
         return total
 
@@ -224,13 +235,13 @@ class Backfill:
 
 
 def _compared(source: SessionSource, session: StoredSession, known: Known, stored: int) -> Compared:
-    told, missing = Counter[str](), Counter[str]()
-    for one in source.told(session):
-        told[one.kind] += 1
+    in_store, missing = Counter[str](), Counter[str]()
+    for one in source.hooks(session):
+        in_store[one.kind] += 1
         if one not in known:
             missing[one.kind] += 1
-    found = told.total() - missing.total()
-    return Compared(told, missing, Counter(source.filtered(session)), max(0, stored - found))
+    found = in_store.total() - missing.total()
+    return Compared(in_store, missing, Counter(source.filtered(session)), max(0, stored - found))
 
 
 class Telling:
@@ -248,7 +259,7 @@ class Telling:
         """Go through once: the steps there are, and how many events of each kind are missing."""
         plan, kinds = Plan(), Counter[str]()
         for one, session in self._merged():
-            if isinstance(one, Told):
+            if isinstance(one, StoredHook):
                 kinds[one.kind] += 1
                 self.changed.add(session.id)
             _, envelope = self._line(one, session, 1)
@@ -265,24 +276,26 @@ class Telling:
                 seq += 1
                 yield line, envelope, isinstance(one, Stored)
 
-    def _merged(self) -> Iterator[tuple[Told | Stored, StoredSession]]:
+    def _merged(self) -> Iterator[tuple[StoredHook | Stored, StoredSession]]:
         root = self.family.root
-        streams: list[Iterable[tuple[float, int, Told | Stored, StoredSession]]] = [
+        streams: list[Iterable[tuple[float, int, StoredHook | Stored, StoredSession]]] = [
             self._missing(at, one) for at, one in enumerate(self.family.sessions, 1)
         ]
         streams.append((one.at_ms, 0, one, root) for one in self._recorded)
         for _, _, one, session in heapq.merge(*streams, key=_when):
             yield one, session
 
-    def _missing(self, at: int, session: StoredSession) -> Iterator[tuple[float, int, Told | Stored, StoredSession]]:
+    def _missing(
+        self, at: int, session: StoredSession
+    ) -> Iterator[tuple[float, int, StoredHook | Stored, StoredSession]]:
         """What is missing of a session, in the store's order: times never run backwards."""
         last = 0.0
-        for told in self._source.told(session):
-            last = max(last, told.at_ms)
-            if told not in self._known:
-                yield last, at, told._replace(at_ms=last), session
+        for hook in self._source.hooks(session):
+            last = max(last, hook.at_ms)
+            if hook not in self._known:
+                yield last, at, hook._replace(at_ms=last), session
 
-    def _line(self, one: Told | Stored, session: StoredSession, seq: int) -> tuple[bytes, Envelope | None]:
+    def _line(self, one: StoredHook | Stored, session: StoredSession, seq: int) -> tuple[bytes, Envelope | None]:
         own: dict[str, Any] = {"seq": seq, "instance": str(self.family.instance), "api": session.api}
         if isinstance(one, Stored):
             line = one.head + msgspec.json.encode(own)[1:-1] + (b"," + one.body if one.body else b"") + b"}"
@@ -303,5 +316,5 @@ class Telling:
         return line, envelope if isinstance(envelope, Envelope) else None
 
 
-def _when(one: tuple[float, int, Told | Stored, StoredSession]) -> tuple[float, int]:
+def _when(one: tuple[float, int, StoredHook | Stored, StoredSession]) -> tuple[float, int]:
     return one[0], one[1]

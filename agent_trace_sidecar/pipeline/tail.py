@@ -96,7 +96,7 @@ class Follow(Daemon):
         for path in self._paths:
             if not path.exists():
                 self.logger.warning("tail_path_missing", path=str(path), hint="it is followed as soon as it exists")
-        looking = asyncio.create_task(self._look_forever())
+        looking = asyncio.create_task(self._scan_forever())
         serving = asyncio.create_task(self._serve_forever())
         stopped = asyncio.create_task(self._wake.wait())
         try:
@@ -145,7 +145,7 @@ class Follow(Daemon):
 
     # -- looking ---------------------------------------------------------------------------------------------
 
-    async def _look_forever(self) -> None:
+    async def _scan_forever(self) -> None:
         """Look at the files again and again; a tenth of the time at most goes into it."""
         while True:
             began = time.monotonic()

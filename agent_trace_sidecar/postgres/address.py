@@ -153,6 +153,8 @@ def _take_hosts(parameters: dict[str, str], given: set[str], environ: Mapping[st
 
 def _parameters(url: str) -> dict[str, str]:
     """The URL's query."""
+    if not url.isprintable():  # which half a character of another encoding is not
+        raise AddressError("the database URL holds a control character, or one that is not UTF-8: write it as %XX.")
     try:
         parts = urlsplit(url)
         pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True) if parts.query else []
@@ -165,7 +167,10 @@ def _parameters(url: str) -> dict[str, str]:
     ports = [host.rpartition("]")[2].partition(":")[2] for host in hosts] + parameters.get("port", "").split(",")
     for port in filter(None, ports):
         if not port.isdecimal() or not 0 < int(port) < 65536:  # noqa: PLR2004 - the highest port
-            raise AddressError(f"the database URL's port {port[:20]!r} is not a port number.")
+            raise AddressError(  # not its text: where a password holds a slash, that is what stands there
+                "the database URL's port is not a number from 1 to 65535. "
+                "Within a password, write / as %2F, ? as %3F and # as %23."
+            )
     return parameters
 
 

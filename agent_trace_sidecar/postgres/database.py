@@ -1,6 +1,7 @@
 """The database that the settings name: the configured server, or the embedded one."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,19 @@ def _embedded(state_path: Path, linger_s: float) -> "EmbeddedPostgres":
     from agent_trace_sidecar.postgres.embedded import EmbeddedPostgres  # noqa: PLC0415 - who names a server needs none of it
 
     return EmbeddedPostgres(state_path, linger_s=linger_s)
+
+
+def can_be_embedded(environ: Mapping[str, str]) -> bool:
+    """Whether this machine has PostgreSQL's programs, so that the embedded server can be started."""
+    from agent_trace_sidecar.postgres.embedded.binaries import (  # noqa: PLC0415 - as above
+        EmbeddedError,
+        find_binaries,
+    )
+
+    try:
+        return next(find_binaries(environ), None) is not None
+    except EmbeddedError:
+        return False
 
 
 def has_data(state_path: Path) -> bool:

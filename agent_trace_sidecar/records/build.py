@@ -19,6 +19,7 @@ from agent_trace_sidecar.opencode.events import (
     CallDone,
     CallFailed,
     CallOpened,
+    CallTimes,
     Event,
     Hello,
     MessageRemoved,
@@ -31,15 +32,14 @@ from agent_trace_sidecar.opencode.events import (
     StepBegan,
     StepEnded,
     StepPatched,
-    Told,
     UserCommand,
 )
 from agent_trace_sidecar.opencode.wire import Envelope, FileChange, Observed, VcsObserved
 from agent_trace_sidecar.records.ranges import attributed
 from agent_trace_sidecar.records.record import Call, Rows, record_id, record_rows, uncovered_row
-from agent_trace_sidecar.records.retold import is_history
+from agent_trace_sidecar.records.repeated import is_history
 from agent_trace_sidecar.records.rows import Built, EventRow
-from agent_trace_sidecar.records.session import Background, Ended, Message, Session, call_key
+from agent_trace_sidecar.records.session import MAX_JUMP, Background, Ended, Message, Session, call_key
 from agent_trace_sidecar.records.times import MAX_AT_MS, moment
 from agent_trace_sidecar.records.trace import Vcs, model_id, relative_path
 from agent_trace_sidecar.records.undo import keep_undone, removal_voids, session_voids
@@ -115,10 +115,13 @@ class Builder:
     def feed(self, envelope: Envelope) -> Built:
         """Build the rows of one line and learn from it."""
         session = self._session(envelope.instance)
+        beyond = session.sequence.is_beyond(envelope.seq)
         session.see(envelope)
         seen = opencode.read(envelope)
         session.count(seen)
         notes = [seen.note] if seen.note else []
+        if beyond:
+            notes.append(f"the sequence number is more than {MAX_JUMP} ahead of the run's: it was not counted")
         if envelope.observed and envelope.observed.late:
             notes.append("the repository was not observed: it did not answer in time")
         message_id = seen.message_id or session.message_of(seen.session_id, seen.call_id)
@@ -148,7 +151,7 @@ class Builder:
     def _follow(self, session: Session, envelope: Envelope, event: Event, built: Built, notes: list[str]) -> None:
         """Make the records, or void the ranges, that an event calls for."""
         if isinstance(event, CallDone | CallFailed):
-            if self._is_history(session, envelope, event.told, built.event):
+            if self._is_history(session, envelope, event.times, built.event):
                 return
             if isinstance(event, CallDone):
                 self._attribute(session, envelope, event, built, notes)
@@ -165,11 +168,11 @@ class Builder:
         if session.sequence.missing and any(record.model_id is None for record in built.records):
             notes.append("unknown model: earlier events are missing, or arrive later")
 
-    def _is_history(self, session: Session, envelope: Envelope, told: Told | None, event: EventRow) -> bool:
-        """Whether a call that ended before is told of again; else it has ended now."""
+    def _is_history(self, session: Session, envelope: Envelope, times: CallTimes | None, event: EventRow) -> bool:
+        """Whether a call that ended before is reported again; else it has ended now."""
         key = call_key(event.session_id, event.call_id)
         since = max(session.began_ms, session.created.get(event.session_id or "") or 0.0)
-        if is_history(told, envelope.at, begun=session.begun.get(key) is not None, since_ms=since):
+        if is_history(times, envelope.at, begun=session.begun.get(key) is not None, since_ms=since):
             return True
         session.begun.drop(key)
         return False
@@ -235,7 +238,10 @@ class Builder:
         for one in observed.uncovered:
             call, _ = self._ended(session, envelope, (step.session_id, message_id, one.call_id), built.event)
             if call is not None:
-                built.states.append(uncovered_row(call, one))
+                row = uncovered_row(call, one)
+                built.states.append(row)
+                if session.background_call(step.session_id, one.call_id):  # the end of each step may say it again
+                    built.refined.append((row.source_id, row.record_id, row.recorded_at))
         if isinstance(step, StepEnded) or observed.calls or observed.uncovered:
             session.end_step(step.session_id, message_id)
 

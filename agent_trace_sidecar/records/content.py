@@ -1,8 +1,8 @@
 """A file's content as lines, and what may be kept of each instead of its text; pure.
 
 A line that may hold a secret is hidden: neither its hash nor its tokens are kept, nor the hash of a range with it.
-Asking is dear, so the whole is asked first, then blocks, and only inside a block that may hold a secret is it looked
-for which lines those are. What can't be told apart is hidden as a whole.
+The redactor is expensive: the whole file is checked first, then blocks, then the lines of a block that may hold a
+secret. Lines that can't be distinguished are hidden together.
 """
 
 import hashlib

@@ -49,7 +49,7 @@ def attributed(edit: FileEdit, path: str, old_path: str | None, *, exact_text: b
         old_path: where a moved file came from, if inside the worktree.
         exact_text: the text of the edit is as the tool got it: nothing masked or repaired.
     """
-    found = _told(edit)
+    found = _from_tool(edit)
     known = Content(text_lines(edit.content.encode())) if edit.content is not None and exact_text else None
     if known is not None:
         ranges = [known.span(start, end, found.method) for start, end in found.spans]
@@ -82,7 +82,7 @@ def observed(
         alone: no other call may have changed the file in between; else what lies between the two contents is not
             this call's, only what its diff says and explains is.
     """
-    found = _seen(edit, before.lines if before else None, after.lines, alone=alone)
+    found = _from_contents(edit, before.lines if before else None, after.lines, alone=alone)
     if found.exact:
         ranges = [after.span(start, end, found.method) for start, end in found.spans if end <= len(after.lines)]
     else:
@@ -119,7 +119,7 @@ def _shown_ranges(spans: Iterable[Span], diffs: Sequence[Sequence[Change]]) -> l
     return ranges
 
 
-def _told(edit: FileEdit) -> _Found:
+def _from_tool(edit: FileEdit) -> _Found:
     diffs = _parsed(edit)
     grown, gone = composed(diffs) if diffs else ([], [])
     if edit.kind == "delete":
@@ -133,8 +133,8 @@ def _told(edit: FileEdit) -> _Found:
     return _Found("fallback", _whole(max((len(text_lines(new.encode())) for _, new in edit.replaced), default=0)))
 
 
-def _seen(edit: FileEdit, before: Sequence[bytes] | None, lines: Sequence[bytes], *, alone: bool) -> _Found:
-    told = _told(edit)
+def _from_contents(edit: FileEdit, before: Sequence[bytes] | None, lines: Sequence[bytes], *, alone: bool) -> _Found:
+    claimed = _from_tool(edit)
     if edit.kind == "add" and edit.content is not None:
         return _Found("content", _whole(len(lines)), exact=True)
     diffs = _parsed(edit)
@@ -142,7 +142,7 @@ def _seen(edit: FileEdit, before: Sequence[bytes] | None, lines: Sequence[bytes]
         # Where it fits the file alone, somebody else has written between the look before and the call.
         fits = diffs and (explains(diffs[0], before, lines) or (added(diffs[0]) and shown(diffs[0], lines)))
         if fits:
-            return told._replace(exact=True)
+            return claimed._replace(exact=True)
         own = alone or (edit.content is not None and text_lines(edit.content.encode()) == lines)
         changes = compared(before, lines) if before != lines and own else None
         if changes is not None:
@@ -150,9 +150,9 @@ def _seen(edit: FileEdit, before: Sequence[bytes] | None, lines: Sequence[bytes]
     if edit.content is not None:
         return _Found("fallback", _whole(len(lines)), exact=True)
     if diffs and shown(diffs[-1], lines):
-        return told._replace(exact=True)
+        return claimed._replace(exact=True)
     spans = _localised_changes(diffs[0], lines) if len(diffs) == 1 else _localised_texts(edit, lines)
-    return _Found("localised", spans, told.gone, exact=True) if spans is not None else told
+    return _Found("localised", spans, claimed.gone, exact=True) if spans is not None else claimed
 
 
 def _parsed(edit: FileEdit) -> list[tuple[Change, ...]]:

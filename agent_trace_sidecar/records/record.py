@@ -91,7 +91,8 @@ def uncovered_row(call: Call, one: Uncovered) -> FileStateRow:
     placed = _placed(call, one.repository)
     return FileStateRow(
         source_id=call.source_id,
-        record_id=uuid5(record_id(call.event_id, one.repository), UNCOVERED),  # its own: the call may have a record too
+        # its own: the call may have a record too, and a command in the background be uncovered in several ways
+        record_id=uuid5(record_id(call.event_id, one.repository), f"{UNCOVERED} {one.path}\0{one.covered or ''}"),
         recorded_at=call.at,
         project=placed.project or "",
         worktree=placed.worktree or "",

@@ -18,6 +18,9 @@ STATE_VERSION: Final = 1
 MAX_GAPS: Final = 512
 """Intervals of missing sequence numbers that are kept, to be filled by lines that come late; of older ones only the
 count."""
+MAX_JUMP: Final = 10_000_000
+"""Sequence numbers that may be missing between two lines. A number further on is not the shim's, which counts by one
+and does not live that long; were it believed, the run would be incomplete for ever."""
 MAX_TEXT_BYTES: Final = 2048
 """A version or directory longer than this is not remembered."""
 
@@ -155,9 +158,11 @@ class Sequence(msgspec.Struct):
     """The youngest `MAX_GAPS` intervals of missing numbers, both ends included, in order."""
 
     def see(self, seq: int) -> None:
-        """Note that a line with this number came; a second time changes nothing."""
+        """Note that a line with this number came; a second time, or a number too far on, changes nothing."""
         if seq == self.highest + 1:
             self.highest = seq
+        elif self.is_beyond(seq):
+            return
         elif seq > self.highest:
             self.missing += seq - self.highest - 1
             self.gaps.append((self.highest + 1, seq - 1))
@@ -165,6 +170,10 @@ class Sequence(msgspec.Struct):
             self.highest = seq
         else:
             self._fill(seq)
+
+    def is_beyond(self, seq: int) -> bool:
+        """Whether a number is too far on to be believed."""
+        return seq > self.highest + MAX_JUMP
 
     def _fill(self, seq: int) -> None:
         at = bisect_right(self.gaps, seq, key=_first) - 1

@@ -136,7 +136,7 @@ def encoded(text: bytes) -> Iterator[tuple[int, int, bytes]]:
             yield start, end, plain
 
 
-def says_something(run: bytes) -> bool:
+def is_readable_text(run: bytes) -> bool:
     """Whether a run is text in base64: encoded by a program, and not drawn at random."""
     return _HEX.match(run) is None and _is_text(run[: len(run) // 4 * 4][:_PROBE])
 

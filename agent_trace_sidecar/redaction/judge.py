@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
-from agent_trace_sidecar.redaction.decoders import says_something
+from agent_trace_sidecar.redaction.decoders import is_readable_text
 from agent_trace_sidecar.redaction.names import Kind
 from agent_trace_sidecar.redaction.randomness import odds
 from agent_trace_sidecar.redaction.rules import Gates, Words
@@ -247,7 +247,7 @@ def is_token(value: bytes) -> bool:
         (len(longest) >= _LONG_PART and len(B.changes.findall(longest)) >= _FEW_CHANGES and b"." not in value)
         and not any(row in lowered for row in (b"0123456789abcdef", b"abcdefghijkl", b"example", b"xxxx"))
         and (value.count(b"/") < 1 + len(value) // 30 or len(longest) >= _LONGER_PART)
-        and not says_something(value)
+        and not is_readable_text(value)
     ) or is_uuid(value)
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from agent_trace_sidecar.blame.authors import Origin
-from agent_trace_sidecar.blame.blame import Asking, Blame, Line, placed, projects_of
+from agent_trace_sidecar.blame.blame import Blame, FileBlamer, Line, placed, projects_of
 from agent_trace_sidecar.blame.lineage import Trail, lineage
 from agent_trace_sidecar.blame.weight import Weights
 from agent_trace_sidecar.records.fingerprints import hashes_of, line_hashes
@@ -88,7 +88,7 @@ async def gather(
     commit = checkout.commit(revision) if revision is not None else None
     projects = await projects_of(connection, checkout)
     with ManyFiles(checkout, commit) as contents:
-        asking = Asking(connection, contents, projects, commit)
+        asking = FileBlamer(connection, contents, projects, commit)
         known = {row["path"] for row in await connection.fetch(KNOWN, projects)}
         there = list(_chosen(checkout.files(commit) if checkout.is_git else sorted(known), paths))
         if not there:
@@ -110,7 +110,7 @@ def _chosen(there: Iterable[str], paths: Sequence[str]) -> Iterator[str]:
     return (path for path in there if not wanted or any(path == one or path.startswith(one + "/") for one in wanted))
 
 
-async def searched(asking: Asking, contents: ManyFiles, there: list[str], known: set[str], said: Said) -> Found:
+async def searched(asking: FileBlamer, contents: ManyFiles, there: list[str], known: set[str], said: Said) -> Found:
     """Tell the files that may hold recorded lines from the others, and count the lines of those."""
     notes, unknown = [], dict[str, int]()
     others = [path for path in there if path not in known]
@@ -133,7 +133,9 @@ async def searched(asking: Asking, contents: ManyFiles, there: list[str], known:
     return Found(asked[:MAX_FILES], unknown, notes)
 
 
-async def _blamed(asking: Asking, contents: ManyFiles, found: Found, said: Said) -> tuple[list[FileLines], list[str]]:
+async def _blamed(
+    asking: FileBlamer, contents: ManyFiles, found: Found, said: Said
+) -> tuple[list[FileLines], list[str]]:
     """The lines of the files of which something is recorded."""
     files, large, total, asked = list[FileLines](), 0, 0, found.asked
     for at, path in enumerate(asked):
@@ -158,7 +160,7 @@ async def _blamed(asking: Asking, contents: ManyFiles, found: Found, said: Said)
     return files, _too_large(large)
 
 
-async def _with_trails(asking: Asking, blame: Blame) -> FileLines:
+async def _with_trails(asking: FileBlamer, blame: Blame) -> FileLines:
     packed = line_hashes(blame.text)
     weights = Weights()
     weights.learn_lines(hashes_of(packed), blame.text)

@@ -173,7 +173,7 @@ async def _children(connection: asyncpg.Connection, one: SessionFacts) -> list[s
 async def _items(connection: asyncpg.Connection, facts: SessionFacts) -> list[Item]:
     name = facts.session_id
     prompts = await prompts_of(connection, name)
-    items = [*await _said(connection, name, prompts), *await _called(connection, name)]
+    items = [*await _prompts_and_answers(connection, name, prompts), *await _called(connection, name)]
     for row in await connection.fetch(_STEPS, name):
         title = f"{row['model_id'] or 'unknown model'} · {row['reason'] or 'ended'}"
         items.append(
@@ -196,7 +196,7 @@ async def _items(connection: asyncpg.Connection, facts: SessionFacts) -> list[It
     return await _with_undoing(connection, name, items)
 
 
-async def _said(connection: asyncpg.Connection, name: str, prompts: dict[str, str]) -> list[Item]:
+async def _prompts_and_answers(connection: asyncpg.Connection, name: str, prompts: dict[str, str]) -> list[Item]:
     """Prompts and answers; a text that came in several versions counts as it was last, where it was first."""
     asked = await connection.fetch(_PROMPTS, name, MAX_CHARS)
     people = {row["message_id"] for row in asked}

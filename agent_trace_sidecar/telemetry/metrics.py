@@ -23,6 +23,26 @@ _MAX_INSTANCES: Final = 1000
 _MAX_CALLS: Final = 1000
 """Calls whose masked secrets are kept apart, so that each counts once."""
 
+_REASONS: Final = (
+    "refused",
+    "truncated",
+    "invalid_json",
+    "too_deep",
+    "missing_field",
+    "wrong_type",
+    "unsupported_version",
+    "too_long",
+    "deadline",
+    "overload",
+    "envelope",
+    "damaged",
+    "missing",
+)
+"""Of dead letters. A counter that appears with its first event has no increase: an alert would miss that event."""
+_CAUSES: Final = ("connection", "too_slow", "target_session_attrs", "address", "tls")
+"""Of retries, beside the SQLSTATEs."""
+_OTHER: Final = "other"
+
 Sample = tuple[Mapping[str, str], float]
 
 
@@ -40,9 +60,9 @@ class Metrics:
         self._clock = clock
         self._started_at = clock()
         self._outcomes: Counter[str] = Counter(dict.fromkeys(("stored", "duplicate", "dead"), 0))
-        self._retries: Counter[str] = Counter()
-        self._dead: Counter[str] = Counter()
-        self._masked: Counter[str] = Counter()
+        self._retries: Counter[str] = Counter(dict.fromkeys((*_CAUSES, _OTHER), 0))
+        self._dead: Counter[str] = Counter(dict.fromkeys(_REASONS, 0))
+        self._masked: Counter[str] = Counter({_OTHER: 0})
         self._masked_of_call: OrderedDict[tuple[str | None, str], dict[str, int]] = OrderedDict()
         self._buckets = [0] * (len(_FLUSH_BUCKETS_S) + 1)
         self._flush_sum_s = 0.0
@@ -160,7 +180,7 @@ class Metrics:
 
 
 def _add(counter: Counter[str], label: str, number: int = 1) -> None:
-    counter[label if label in counter or len(counter) < _MAX_LABELS else "other"] += number
+    counter[label if label in counter or len(counter) < _MAX_LABELS else _OTHER] += number
 
 
 def _by(label: str, counter: Mapping[str, int]) -> list[Sample]:

@@ -3,6 +3,8 @@
 Content is read through git's own plumbing, without its filters, text conversion or the user's external programs.
 """
 
+import ast
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,12 +27,24 @@ _NOTHING_TO_RUN: Final = tuple(
 )
 
 
+NOTES_REF: Final = "refs/notes/agent-trace"
+_BLAMED: Final = re.compile(rb"([0-9a-f]{40,64}) (\d+) \d+")
+
+
 class CheckoutError(Exception):
     """A file or revision can't be had; the text is a sentence."""
 
 
 class _GitError(CheckoutError):
     """Git does not know what it was asked for."""
+
+
+class Origin(NamedTuple):
+    """Where a line was added: the commit, and the file and line in it."""
+
+    commit: str
+    path: str
+    line: int
 
 
 class Checkout(NamedTuple):
@@ -158,6 +172,75 @@ class Checkout(NamedTuple):
         patch = ("--patch", "--unified=0", "--inter-hunk-context=0", "--submodule=short")
         command = ("diff", *options)
         return self._git(*command, "--raw", "-z", base, head, "--"), self._git(*command, *patch, base, head, "--")
+
+    def commits_between(self, base: str, head: str) -> list[str]:
+        """The commits after one up to another, the newest first, without merges.
+
+        Raises:
+            CheckoutError: git does not know them.
+        """
+        return self._git("rev-list", "--no-merges", "--end-of-options", f"{base}..{head}").decode().split()
+
+    def parent(self, commit: str) -> str:
+        """The first parent of a commit; of the first commit the empty tree."""
+        try:
+            return self.commit(f"{commit}^")
+        except CheckoutError:
+            return self._git("hash-object", "-t", "tree", "--stdin").decode().strip()
+
+    def origins(self, path: str, base: str, head: str) -> list[Origin]:
+        """The commit after `base` that each line of a file at `head` is from, as `git blame` says.
+
+        Raises:
+            CheckoutError: git can't tell.
+        """
+        options = ("--porcelain", "--no-textconv", "--ignore-revs-file=")
+        return _origins(self._git("blame", *options, f"{base}..{head}", "--", path))
+
+    def notes(self) -> dict[str, str]:
+        """The commits that have a note of ours, each with the id of the note."""
+        try:
+            listing = self._git("notes", f"--ref={NOTES_REF}", "list").decode().split("\n")
+        except CheckoutError:
+            return {}
+        return {commit: note for note, _, commit in (line.partition(" ") for line in listing) if commit}
+
+    def note(self, note: str) -> bytes:
+        """A note's text by its id; empty where it is too large.
+
+        Raises:
+            CheckoutError: there is none.
+        """
+        return self._blob(note, "a note") or b""
+
+    def write_note(self, commit: str, text: bytes) -> None:
+        """Put a note of ours in the place of the one that a commit has.
+
+        Raises:
+            CheckoutError: git can't write it.
+        """
+        try:
+            self._git("notes", f"--ref={NOTES_REF}", "add", "--force", "--file=-", commit, given=text)
+        except _GitError:
+            raise CheckoutError("git can't write a note: set user.name and user.email with `git config`.") from None
+
+    def keep_notes(self) -> None:
+        """Make git copy our notes when it rewrites commits (rebase, amend), by `notes.rewriteRef`.
+
+        Raises:
+            CheckoutError: the repository's configuration can't be written.
+        """
+        kept = self._git("config", "--get-all", "notes.rewriteRef", fine=(0, 1)).decode().split()
+        if NOTES_REF not in kept:
+            self._git("config", "--add", "notes.rewriteRef", NOTES_REF)
+
+    def merge_notes(self, ref: str) -> None:
+        """Take in notes of another ref; ours win where both have one of a commit.
+
+        Raises:
+            CheckoutError: git can't merge them.
+        """
+        self._git("notes", f"--ref={NOTES_REF}", "merge", "--strategy=ours", ref)
 
     def commits_after(self, revision: str, path: str) -> list[str]:
         """The commits after a revision that changed a file, the first of them first.
@@ -300,6 +383,28 @@ class ManyFiles:
             return processes.piped(_command("cat-file", "--batch"), cwd=self.root, env=_environment())
         except processes.ProcessError as exc:
             raise CheckoutError(f"git cat-file {exc}.") from None
+
+
+def _origins(porcelain: bytes) -> list[Origin]:
+    """The lines of `git blame --porcelain`: a header for each, a commit's facts once, and the text after a tab."""
+    found: list[Origin] = []
+    paths: dict[str, str] = {}
+    commit, line = "", 0
+    for text in porcelain.split(b"\n"):
+        if text.startswith(b"\t"):
+            found.append(Origin(commit, paths.get(commit, ""), line))
+        elif header := _BLAMED.match(text):
+            commit, line = header[1].decode(), int(header[2])
+        elif text.startswith(b"filename "):
+            paths[commit] = _unquoted(text.removeprefix(b"filename "))
+    return found
+
+
+def _unquoted(name: bytes) -> str:
+    """A path as git prints it: with a special character in it, it is quoted like a text in C."""
+    if name.startswith(b'"'):
+        name = ast.literal_eval("b" + name.decode("ascii", errors="replace"))
+    return name.decode(errors="surrogateescape")
 
 
 def _too_large(path: str) -> CheckoutError:

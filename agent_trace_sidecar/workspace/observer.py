@@ -36,14 +36,14 @@ from agent_trace_sidecar.opencode.events import (
 from agent_trace_sidecar.opencode.wire import Envelope, Observed, Repository, VcsObserved, parse
 from agent_trace_sidecar.records.content import Content, text_lines
 from agent_trace_sidecar.records.ranges import attributed, deleted, observed
-from agent_trace_sidecar.records.retold import Retold
+from agent_trace_sidecar.records.repeated import RepeatedHistory
 from agent_trace_sidecar.records.trace import relative_path
 from agent_trace_sidecar.workspace import commands
 from agent_trace_sidecar.workspace.places import Place, Projects, place_of, session_root
 from agent_trace_sidecar.workspace.revision import Revisions
 from agent_trace_sidecar.workspace.rewrites import Rewrites
 from agent_trace_sidecar.workspace.scope import everywhere
-from agent_trace_sidecar.workspace.step_attribution import may_say_more
+from agent_trace_sidecar.workspace.step_attribution import may_have_more_files
 from agent_trace_sidecar.workspace.step_end import Finisher
 from agent_trace_sidecar.workspace.steps import Call, Edited, Named, Step, Steps
 from agent_trace_sidecar.workspace.vcs import Repositories
@@ -106,7 +106,7 @@ class Observer:
             data_home, self._rewrites, self._judged, self._secret, clock=clock, repository=self._repository
         )
         self._projects = Projects()
-        self._retold = Retold()
+        self._repeated = RepeatedHistory()
         self._asked: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._before: OrderedDict[_Key, dict[Place, bytes]] = OrderedDict()
         self._before_bytes = 0
@@ -117,7 +117,7 @@ class Observer:
 
         Never raises: a file that can't be read is a file that is not known.
         """
-        worth = worth_a_look(line)
+        worth = is_observable(line)
         return self.look(*worth) if worth else None
 
     def may_wait(self, envelope: Envelope, seen: Seen) -> bool:
@@ -127,13 +127,13 @@ class Observer:
             return True
         if isinstance(event, StepEnded):
             step = self._steps.of(event.session_id)
-            return step is not None and event.tree != step.tree and may_say_more(step)
+            return step is not None and event.tree != step.tree and may_have_more_files(step)
         if isinstance(event, CallDone | CallFailed):
             return (seen.session_id, seen.call_id) not in self._seen
         return seen.tool is not None and opencode.changes_files(envelope.api, seen.tool)
 
     def look(self, envelope: Envelope, seen: Seen) -> bytes | None:
-        """As `observe`, for what `worth_a_look` has found."""
+        """As `observe`, for what `is_observable` has found."""
         root = session_root(envelope)
         saw = self._observe(envelope, seen) if root and self._allows(root) else None
         return msgspec.json.encode(saw) if saw and saw != _NOTHING else None
@@ -155,7 +155,7 @@ class Observer:
             case BackgroundEnded(name):
                 self._steps.end_background(name, at)
             case SessionSeen(session_id, created_ms=created_ms) if created_ms is not None:
-                self._retold.created(session_id, created_ms)
+                self._repeated.created(session_id, created_ms)
             case PermissionAsked() | PermissionReplied():
                 self._permission(envelope, event)
             case _ if seen.name == "tool.execute.before" and seen.tool is not None:
@@ -204,7 +204,7 @@ class Observer:
         key = (seen.session_id, seen.call_id)
         self._seen.pop(key, None)  # the same call id in a later turn is another call
         self._drop(key)
-        self._retold.begins(seen.session_id, seen.call_id)
+        self._repeated.begins(seen.session_id, seen.call_id)
         at = float(envelope.at)
         call = Call(seen.call_id or "", tool, opencode.may_change_unseen(envelope.api, tool), at, hooked_ms=at)
         try:
@@ -289,9 +289,9 @@ class Observer:
         silent = opencode.may_change_unseen(envelope.api, event.tool)
         if key in self._seen or not (edits or silent):
             return None
-        if self._retold.is_retold(seen.session_id, seen.call_id, event.told, float(envelope.at)):
+        if self._repeated.is_repeated(seen.session_id, seen.call_id, event.times, float(envelope.at)):
             return None
-        self._retold.ends(seen.session_id, seen.call_id)
+        self._repeated.ends(seen.session_id, seen.call_id)
         self._seen[key] = None
         _shorten(self._seen)
         step = self._steps.of(seen.session_id)
@@ -305,18 +305,20 @@ class Observer:
             self._steps.keep_background(seen.session_id, call, event.background)
         if isinstance(event, CallFailed) or not edits:
             self._drop(key)
-            self._look_again(call)
+            self._observe_again(call)
             return None
         edited = list(self._look(envelope, seen, event, call))
         self._steps.edited(seen.session_id, call, edited)
         return Observed(call.vcs, tuple(one.change for one in edited))
 
-    def _look_again(self, call: Call) -> None:
+    def _observe_again(self, call: Call) -> None:
         """What the files that a command names hold after it."""
         deadline = self._clock() + BUDGET_S
         for place, named in call.named.items():
-            content = _read(place) if named.before is not None and self._clock() < deadline else None
-            if content is not None and content.data != named.before:
+            content = _read(place) if self._clock() < deadline else None
+            if content is not None and named.before is None:
+                named.missed = content.changed_ns >= call.began_ms * 1e6 - CLOCK_SLACK_NS
+            elif content is not None and content.data != named.before:
                 named.after, named.changed_ns = content.data, content.changed_ns
 
     def _look(self, envelope: Envelope, seen: Seen, done: CallDone, call: Call) -> Iterator[Edited]:
@@ -395,7 +397,7 @@ class Observer:
             return None
 
 
-def worth_a_look(line: bytes) -> tuple[Envelope, Seen] | None:
+def is_observable(line: bytes) -> tuple[Envelope, Seen] | None:
     """The event of a line about which a repository may say something; no file is looked at for this."""
     head = line[:HEAD_BYTES]
     if not any(mark in head for mark in _HOOKS) and not (
@@ -408,6 +410,8 @@ def worth_a_look(line: bytes) -> tuple[Envelope, Seen] | None:
     seen = opencode.read(envelope)
     match seen.event:
         case StepBegan() | StepEnded() | StepPatched() | PermissionAsked() | PermissionReplied() | SessionSeen():
+            return envelope, seen
+        case BackgroundEnded():
             return envelope, seen
         case CallDone(tool=tool) | CallFailed(tool=tool):
             changes = opencode.changes_files(envelope.api, tool) or opencode.may_change_unseen(envelope.api, tool)

@@ -34,7 +34,7 @@ from agent_trace_sidecar.workspace.places import Place, place_inside, session_ro
 from agent_trace_sidecar.workspace.revision import Revisions, git_dir
 from agent_trace_sidecar.workspace.rewrites import Rewrites
 from agent_trace_sidecar.workspace.snapshot import Snapshots, TreeChange
-from agent_trace_sidecar.workspace.step_attribution import Facts, allotted, may_say_more
+from agent_trace_sidecar.workspace.step_attribution import Facts, allotted, may_have_more_files
 from agent_trace_sidecar.workspace.steps import Call, Edited, Heads, Step, Steps
 
 _MAX_LOG_BYTES: Final = 16 * 1024 * 1024
@@ -245,7 +245,7 @@ class Recaller:
         return self._allotted(step, changes, float(envelope.at))
 
     def _allotted(self, step: Step, changes: Sequence[TreeChange], at_ms: float) -> Observed | None:
-        if not changes or not may_say_more(step):
+        if not changes or not may_have_more_files(step):
             return None
         known = [one for one in changes if not any(self._secret(name) for name in (one.path, one.old_path) if name)]
         known = with_moves(known)

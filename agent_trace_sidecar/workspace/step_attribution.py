@@ -46,7 +46,7 @@ class Facts(NamedTuple):
     rivals: Sequence[Call] = ()
 
 
-def may_say_more(step: Step) -> bool:
+def may_have_more_files(step: Step) -> bool:
     """Whether the snapshots may say more than the calls: else `allotted` finds nothing, whatever they hold."""
     return any(call.silent or any(map(_is_unsure, call.edited)) for call in step.calls.values())
 

@@ -17,7 +17,7 @@ from agent_trace_sidecar.workspace.copies import copied, with_moves
 from agent_trace_sidecar.workspace.places import Place
 from agent_trace_sidecar.workspace.rewrites import Rewrites
 from agent_trace_sidecar.workspace.snapshot import MAX_FILES, Snapshots, TreeChange, blob_id, change_of
-from agent_trace_sidecar.workspace.step_attribution import Facts, allotted, may_say_more
+from agent_trace_sidecar.workspace.step_attribution import Facts, allotted, may_have_more_files
 from agent_trace_sidecar.workspace.steps import Call, Step, Steps
 
 LOOK_S: Final = 0.5
@@ -58,7 +58,7 @@ class Finisher:
 
     def finish(self, steps: Steps, step: Step, tree: str, finished_ms: float) -> Observed | None:
         """What the calls of a step did, where more is known than the calls say; None where it is not."""
-        if not may_say_more(step):  # a git process for each step would cost more than the rest
+        if not may_have_more_files(step):  # a git process for each step would cost more than the rest
             return None
         if tree and tree == step.tree:
             return self._result(steps, step, [], finished_ms)
@@ -66,7 +66,7 @@ class Finisher:
 
     def patched(self, steps: Steps, step: Step, listed: Sequence[str], finished_ms: float) -> Observed | None:
         """The same for a step that was aborted: the files that OpenCode lists hold now what they held at its end."""
-        if not may_say_more(step):
+        if not may_have_more_files(step):
             return None
         prefix = step.root.rstrip("/") + "/"
         paths = [file.removeprefix(prefix) for file in listed if file.startswith(prefix)][:MAX_FILES]
@@ -102,7 +102,7 @@ class Finisher:
         calls = allotted(step, known, self._facts(steps, step, known, finished_ms)) if known else []
         steps.claim(step, _claims(calls))
         steps.note(calls, step)
-        uncovered = tuple(self._uncovered(step, trees, named))
+        uncovered = _news(step, self._uncovered(step, trees, named))
         return Observed(calls=tuple(_bounded(calls)), uncovered=uncovered) if calls or uncovered else None
 
     def _facts(self, steps: Steps, step: Step, changes: Sequence[TreeChange], finished_ms: float) -> Facts:
@@ -140,7 +140,9 @@ class Finisher:
                 yield Uncovered(call.call_id, repository=step.repository)
             elif step.scope:
                 yield Uncovered(call.call_id, covered=step.scope, repository=step.repository)
-            for place in call.named if call.lingers else ():
+            for place, one in call.named.items():
+                if not call.lingers and (place.is_own or not one.missed):
+                    continue
                 yield Uncovered(call.call_id, place.path, repository=self._repository(place))
 
     def _kept(self, step: Step, trees: Sequence[TreeChange], named: Sequence[TreeChange]) -> list[TreeChange]:
@@ -160,6 +162,14 @@ class Finisher:
         own = [one.path for one in named if one.place and one.place.is_own and one.status != "A"]
         held = self._snapshots.contents(step.root, step.tree, own) if own else None
         return bool(held)
+
+
+def _news(step: Step, uncovered: Iterable[Uncovered]) -> tuple[Uncovered, ...]:
+    """What was not yet said: a command in the background is a call of several steps."""
+    fresh = [one for one in uncovered if one not in step.calls[one.call_id].uncovered]
+    for one in fresh:
+        step.calls[one.call_id].uncovered.append(one)
+    return tuple(fresh)
 
 
 def _named(step: Step, covered: set[str]) -> Iterator[TreeChange]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from agent_trace_sidecar.opencode.wire import CallChange, FileChange, Repository, VcsObserved
+from agent_trace_sidecar.opencode.wire import CallChange, FileChange, Repository, Uncovered, VcsObserved
 from agent_trace_sidecar.workspace.places import Place
 
 MAX_STEPS: Final = 64
@@ -61,6 +61,8 @@ class Call:
     """False for a command that only reads."""
     lingers: bool = False
     """It may go on after it has ended: a command in the background."""
+    uncovered: list[Uncovered] = field(default_factory=list)
+    """What an earlier step has said of it."""
 
     hooked_ms: float = 0.0
     """When its hook fired: what it holds of files before it is of this time or later."""
@@ -77,6 +79,8 @@ class Named:
     before: bytes | None
     after: bytes | None = None
     changed_ns: int = 0
+    missed: bool = False
+    """It was written since the call began, but the hook came too late to know what it held before."""
 
 
 @dataclass(slots=True)

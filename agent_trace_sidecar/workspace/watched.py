@@ -9,7 +9,7 @@ import msgspec
 from agent_trace_sidecar.limits import OBSERVE_S
 from agent_trace_sidecar.limits.watchdog import LateError, Watchdog
 from agent_trace_sidecar.opencode.wire import Observed
-from agent_trace_sidecar.workspace.observer import Observer, worth_a_look
+from agent_trace_sidecar.workspace.observer import Observer, is_observable
 
 UNOBSERVED: Final = msgspec.json.encode(Observed(late=True))
 
@@ -44,7 +44,7 @@ class WatchedObserver:
         Never raises: whatever a repository does to us, the line itself is recorded.
         """
         try:
-            worth = worth_a_look(line)
+            worth = is_observable(line)
             if worth is None:
                 return None
             if not self._observer.may_wait(*worth):

@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
+from uuid import uuid4
 
 import pytest
 
 from agent_trace_sidecar.cli import main
+from agent_trace_sidecar.redaction import Redacted
+from agent_trace_sidecar.spool.spool import Spool
+from tests.support.envelopes import Shim
 from tests.support.fake_model import Call, FakeModel, Step, fake_model
 from tests.support.opencode import OpenCode, opencode
 from tests.support.opencode2 import opencode2
@@ -138,6 +142,21 @@ def rows(url: str, query: str) -> list[tuple[Any, ...]]:
 def counts(url: str) -> dict[str, int]:
     """How many rows there are."""
     return {table: fetch(url, f"SELECT count(*) FROM agent_trace_{table}")[0][0] for table in TABLES}
+
+
+def test_a_session_whose_events_are_on_their_way_is_left_out(recorded: Recorded) -> None:
+    """A spool of this machine holds one: backfill would store it under another id."""
+    session = recorded.own(f"SELECT id FROM {recorded.dialect.sessions} WHERE parent_id IS NULL ORDER BY id")[0][0]
+    spool = Spool.create(recorded.oc.folder / "state" / "spool", uuid4())
+    line = Shim().event("session.idle", {"sessionID": session})
+    spool.append([Redacted.from_spool(line)])
+    spool.sync()
+    for command in (("backfill",), ("reconcile", "--fill")):
+        said = recorded.run(recorded.empty_url, *command, "--session", session, code=1)
+        assert f"{session} was left out" in said
+    assert counts(recorded.empty_url)["events"] == 0
+    spool.close()
+    spool.remove()
 
 
 def test_a_backfill_finds_what_a_live_recording_has(recorded: Recorded) -> None:

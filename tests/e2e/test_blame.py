@@ -331,11 +331,15 @@ def test_a_file_of_two_lines_like_one_of_the_ai_is_nobodys(project: Project) -> 
     assert "a" not in project.authors("b/__init__.py")
 
 
-def command(project: Project, *arguments: str, given: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
-    """Run `blame`."""
+def command(
+    project: Project, *arguments: str, given: bytes = b"", code: int = 0
+) -> "subprocess.CompletedProcess[bytes]":
+    """Run `blame`, which exits with this code."""
     program = [sys.executable, "-m", "agent_trace_sidecar", "blame", *arguments]
     env = os.environ | {"AGENT_TRACE_DATABASE_URL": project.url, "TZ": "Asia/Tokyo"}
-    return subprocess.run(program, cwd=project.root, env=env, input=given, capture_output=True, check=True)
+    done = subprocess.run(program, cwd=project.root, env=env, input=given, capture_output=True, check=False)
+    assert done.returncode == code, done.stderr
+    return done
 
 
 def test_blame_for_people_names_a_call_once_and_its_time_with_the_zone(project: Project) -> None:
@@ -371,7 +375,23 @@ def test_porcelain_is_gits_format_with_the_ais_records_as_commits(project: Proje
 
 
 def test_a_hint_says_that_nothing_is_recorded(project: Project) -> None:
-    """On stderr, so that what reads the lines is not disturbed."""
-    done = command(project, "human.py")
-    assert b"nothing is recorded of this repository" in done.stderr
+    """With exit code 1 and what to do; on stderr, so that what reads the lines is not disturbed."""
+    done = command(project, "human.py", code=1)
+    assert b"nothing is recorded of the files of this repository" in done.stderr
+    assert b"`agent-trace-sidecar init`" in done.stderr
     assert done.stdout.splitlines()[0].split() == [b"unknown", b"1)", b"def", b"largest(prices):"]
+
+
+def test_programs_get_unknown_lines_of_what_is_not_recorded(project: Project) -> None:
+    """That is an answer, so the exit code is 0: an editor would discard the output of a command that fails."""
+    lines = json.loads(command(project, "human.py", "--json").stdout)
+    assert {line["contributor"] for line in lines} == {"unknown"}
+    done = command(project, "human.py", "--porcelain")
+    assert b"nothing is recorded of the files of this repository" in done.stderr
+
+
+def test_a_file_of_a_recorded_repository_needs_no_hint(project: Project) -> None:
+    """Nothing is recorded of the file itself, because no model wrote in it."""
+    project.ai_write("a.py", *AI_FUNCTION)
+    done = command(project, "human.py")
+    assert (done.stdout.splitlines()[0].split()[0], done.stderr) == (b"human", b"")

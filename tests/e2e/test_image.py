@@ -12,10 +12,11 @@ from tests.support.fake_model import Call, Step, fake_model
 from tests.support.image import ROOT, Image, built_image, container
 from tests.support.opencode import opencode
 from tests.support.pooler import pgbouncer
-from tests.support.postgres import OwnServer, PostgresServers, execute, fetch, guarded_folder
+from tests.support.postgres import OwnServer, PostgresServers, execute, fetch, free_port, guarded_folder
 from tests.support.tailing import small_files, stored_ids
 from tests.support.waiting import eventually, exit_code
 
+HEALTH_CHECK = ("/opt/agent-trace-sidecar/bin/python", "-I", "-m", "agent_trace_sidecar.telemetry.livez")
 LOGS_PATH = "/var/log/agent-trace"
 EDITS = tuple(
     Step([Call("write", {"filePath": f"new{number}.txt", "content": "a line\n" * (number + 1)})]) for number in range(6)
@@ -59,7 +60,7 @@ def test_the_image_says_how_it_is_to_be_run(image: Image) -> None:
     config = image.config
     assert min(_user(image)) > 0
     assert config["StopSignal"] == "SIGTERM"
-    assert config["Healthcheck"]["Test"] == ["CMD", "agent-trace-sidecar", "status"]
+    assert config["Healthcheck"]["Test"] == ["CMD", *HEALTH_CHECK]
     assert (config["Entrypoint"], config["Cmd"]) == (["agent-trace-sidecar"], ["tail", LOGS_PATH])
     assert not [name for name in config["Env"] if "PASSWORD" in name or "DATABASE_URL" in name]
 
@@ -94,7 +95,12 @@ def test_a_container_delivers_what_opencode_writes_through_rotation_and_kill(
         opencode(model, user) as oc,
     ):
         url = pooled.replace("//", "//agent_trace_writer@", 1)
-        env = {"AGENT_TRACE_DATABASE_URL": url, "AGENT_TRACE_FLUSH_MS": "50", "AGENT_TRACE_BATCH_SIZE": "5"}
+        env = {
+            "AGENT_TRACE_DATABASE_URL": url,
+            "AGENT_TRACE_FLUSH_MS": "50",
+            "AGENT_TRACE_BATCH_SIZE": "5",
+            "AGENT_TRACE_HTTP": f"127.0.0.1:{free_port()}",
+        }
         model.script("filework", *EDITS)
         project = oc.project("shop", {"a.txt": "one\n"})
         oc.add_plugin(project, small_files(folder))
@@ -147,14 +153,19 @@ def test_a_container_can_change_nothing_but_its_state(image: Image, folder: Path
         assert (status.returncode, "DATABASE_URL" in status.stdout + status.stderr) == (1, True), status
 
 
-def test_an_unreachable_database_makes_the_container_unhealthy_and_not_dead(image: Image, folder: Path) -> None:
-    """The health check says so; the sidecar stays and stops when told."""
+def test_an_unreachable_database_does_not_end_the_container(image: Image, folder: Path) -> None:
+    """The health check asks for the process; the database's state is that of `status`."""
     logs = folder / "others"
     logs.mkdir()
-    env = {"AGENT_TRACE_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing"}
+    env = {
+        "AGENT_TRACE_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing",
+        "AGENT_TRACE_HTTP": f"127.0.0.1:{free_port()}",
+    }
     with container(image, folder, ["tail", LOGS_PATH, str(folder / "guard.jsonl")], env, logs) as running:
         eventually(lambda: "tail_path_missing" in (folder / "said").read_text(), 20, "it has started")
-        assert running.health() == 1
+        eventually(lambda: running.health() == 0, 10, "the process answers")
+        assert running.run("agent-trace-sidecar", "status").returncode == 1
+        assert running.run("env", "AGENT_TRACE_HTTP=127.0.0.1:1", *HEALTH_CHECK).returncode == 1
         assert running.process.poll() is None
         running.kill(image.config["StopSignal"])
         assert exit_code(running.process, 20) == 0

@@ -96,7 +96,7 @@ def test_what_only_opencode_2_tells_is_recorded(oc: OpenCode2, model: FakeModel,
         session = service.session()
         service.prompt(session, "do the backwork")
         recorder.wait_for("shell.exited")
-        eventually(lambda: "late.txt" in recorder.ranges(), 60, "the lines of the command in the background are stored")
+        eventually(lambda: "late.txt" in recorder.ranges(), 10, "the lines of the command in the background are stored")
         service.stop()
     recorder.wait_for("bye")
 

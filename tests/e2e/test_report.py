@@ -316,7 +316,7 @@ def test_the_page_of_a_span_is_accessible(browser: Browser, since: Path) -> None
         (("--since", "soon"), 2, "neither an age nor a date"),
         (("--session", "x", "--rev", "HEAD"), 2, "require --repo without --since"),
         (("--repo", ".", "--output", "."), 2, "is a folder"),
-        (("--session", "ses_none"), 1, "session 'ses_none' is not recorded"),
+        (("--session", "ses_none"), 1, "no recorded session has 'ses_none' in its id"),
         (("--repo", "nowhere"), 1, "nowhere is not a folder."),
         (("--repo", ".", "--rev", "no-such"), 1, "unknown revision 'no-such'."),
         (("--repo", ".", "--path", "no/such"), 1, "no files in"),

@@ -34,7 +34,7 @@ async def test_a_dead_letter_is_stored_after_a_fix(migrated_url: str, tmp_path: 
     assert len(shown) == min(dead, 50)
     assert {letter.reason for letter in shown} == {"refused"}
     assert all(letter.line.startswith('{"v":1,"id":"') and "23514" in letter.error for letter in shown)
-    assert "refused: 23514" in "\n".join(as_text(shown))
+    assert "23514" in "\n".join(as_text(shown))
 
     assert await again(migrated_url) == (0, 0, dead)
     execute(migrated_url, "ALTER TABLE agent_trace_events DROP CONSTRAINT rule")

@@ -404,10 +404,13 @@ def test_stats_of_a_repository_with_a_pipe_and_a_huge_file_end(migrated_url: str
     (project / "a").write_text("one\n")
     git(project, "add", "a")
     git(project, "commit", "-q", "-m", "Start")
+    env = sidecar_env(tmp_path / "state", migrated_url)
+    with ShimDouble(env) as shim:
+        shim.send(1, Shim(str(project)).event("session.idle", {"sessionID": "ses_1"}))
+        assert shim.close() == 0
     pipe(project / "a")
     with (project / "huge").open("wb") as file:
         file.truncate(3 << 30)
-    env = sidecar_env(tmp_path / "state", migrated_url)
     done = subprocess.run(
         [sys.executable, "-m", "agent_trace_sidecar", "stats"],
         cwd=project,

@@ -4,7 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -17,7 +17,9 @@ from agent_trace_sidecar.postgres import authentication
 from agent_trace_sidecar.postgres.address import AddressError, without_password
 from agent_trace_sidecar.postgres.authentication import AuthenticationError, Handshake, methods
 from agent_trace_sidecar.postgres.connection import connect
+from agent_trace_sidecar.postgres.embedded import EmbeddedPostgres
 from agent_trace_sidecar.postgres.errors import Fate, verdict
+from tests.support.postgres import execute, fetch, free_port, guarded_folder
 from tests.support.sidecar import sidecar_env
 from tests.support.waiting import patient
 
@@ -100,6 +102,38 @@ async def test_the_address_may_say_that_the_network_is_trusted(beyond: str) -> N
         with pytest.raises((OSError, TimeoutError, asyncpg.PostgresError)):
             await connect(f"postgresql://anna:{PASSWORD}@{beyond}:{port}/d?sslmode=disable", 1.0)
     assert PASSWORD.encode() in received
+
+
+@pytest.fixture(name="port", scope="module")
+def _port() -> Iterator[int]:
+    """A real server without TLS that asks `anna` by SCRAM and `ben` for his password in clear text."""
+    port = free_port()
+    settings = {"listen_addresses": "127.0.0.1", "port": str(port)}
+    with guarded_folder() as state, EmbeddedPostgres(state / "pg", settings=settings) as server:
+        for name in ("anna", "ben"):
+            execute(server.url, f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'")
+        hba = "local all all trust\nhost all anna all scram-sha-256\nhost all ben all password\n"
+        Path(fetch(server.url, "SHOW hba_file")[0][0]).write_text(hba)
+        execute(server.url, "SELECT pg_reload_conf()")
+        yield port
+
+
+@pytest.mark.parametrize("parameters", ["", "?require_auth=scram-sha-256", "?require_auth=!password,!md5"])
+async def test_a_server_that_asks_by_scram_is_used_without_tls(port: int, parameters: str, beyond: str) -> None:
+    """It learns no password."""
+    connection = await connect(f"postgresql://anna:{PASSWORD}@{beyond}:{port}/postgres{parameters}")
+    assert await connection.fetchval("SELECT current_user") == "anna"
+    await connection.close()
+
+
+async def test_a_real_server_gets_no_cleartext_password(port: int, beyond: str) -> None:
+    """Unless the address says so, in one of two ways."""
+    url = f"postgresql://ben:{PASSWORD}@{beyond}:{port}/postgres"
+    with pytest.raises(AddressError, match="in clear text without TLS"):
+        await connect(url)
+    for said in ("sslmode=disable", "require_auth=password"):
+        connection = await connect(f"{url}?{said}")
+        await connection.close()
 
 
 async def test_this_machine_is_trusted() -> None:

@@ -1,8 +1,12 @@
 """What a peer writes into a shared log is an event, and never what the sidecar itself has seen."""
 
+from uuid import UUID
+
 import pytest
 
 from agent_trace_sidecar.opencode import wire
+from agent_trace_sidecar.records.build import Builder, BuildSettings
+from agent_trace_sidecar.records.session import MAX_JUMP
 from agent_trace_sidecar.redaction import Redactor
 
 LINE = (
@@ -43,3 +47,17 @@ def test_own_fields_of_a_peer_are_not_believed(text: str, field: str, blank: byt
     ours = wire.parse(wire.with_own_fields(line, {"mine": 1}, b'{"late":true}'))
     assert isinstance(ours, wire.Envelope)
     assert (ours.observed, ours.redacted) == (wire.Observed(late=True), {"mine": 1})
+
+
+@pytest.mark.parametrize("far", [MAX_JUMP + 2, 2**63 - 1])
+def test_a_number_from_nowhere_makes_no_gap(far: int) -> None:
+    """The event is stored with a note, and the run's own numbers go on; nearer ones are gaps as before."""
+    builder = Builder(BuildSettings())
+    for seq in (1, far, 2, 5):
+        envelope = wire.parse(LINE.replace(b'"seq":1', b'"seq":%d' % seq) % (b"x", b""))
+        assert isinstance(envelope, wire.Envelope)
+        built = builder.feed(envelope)
+        assert ("it was not counted" in built.event.payload) == (seq == far)
+        assert built.event.seq == seq
+    found = builder.summary(UUID("00000000-0000-4000-8000-000000000002"))
+    assert (found.highest_seq, found.missing, found.gaps) == (5, 2, ((3, 4),))

@@ -128,7 +128,10 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
 def test_a_report_is_readable_by_its_owner_alone(migrated_url: str, tmp_path: Path) -> None:
     """It holds code; whoever shall read it is for the user to say."""
     env = sidecar_env(tmp_path / "state", migrated_url)
-    command = [sys.executable, "-m", "agent_trace_sidecar", "report", "--since", "1d", "--output", "page.html"]
+    with ShimDouble(env) as shim:
+        shim.send(1, Shim().event("session.idle", {"sessionID": "ses_1"}))
+        assert shim.close() == 0
+    command = [sys.executable, "-m", "agent_trace_sidecar", "report", "--since", "2026-01-01", "--output", "page.html"]
     old = os.umask(0)
     try:
         subprocess.run(command, cwd=tmp_path, env=env, check=True, capture_output=True)

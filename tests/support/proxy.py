@@ -321,6 +321,8 @@ def _phase(kind: bytes, body: bytes) -> str:
         return "copy_done"
     if kind == b"Q":
         word = body.split(None, 1)[0].rstrip(b";\0").lower()
+        if word == b"copy" and b"agent_trace_dedupe" in body:
+            return "gate"
         return {b"begin": "begin", b"copy": "copy", b"commit": "commit", b"do": JUDGE}.get(word, "")
     if kind == b"P":
         for mark, phase in _MARKS:

@@ -10,7 +10,7 @@ import string
 from collections.abc import Iterator
 from typing import Final
 
-from agent_trace_sidecar.redaction.decoders import says_something
+from agent_trace_sidecar.redaction.decoders import is_readable_text
 from agent_trace_sidecar.redaction.detectors.surroundings import FARTHEST, LONGEST_NOTE, is_keyed, is_used, may_be_keyed
 from agent_trace_sidecar.redaction.judge import is_drawn, is_revision, is_token, is_uuid, numbers_thing
 from agent_trace_sidecar.redaction.rules import Gates, Words
@@ -174,7 +174,7 @@ def _is_of_service(text: bytes, start: int, value: bytes) -> bool:
     """Whether a value behind the name of a service is its key."""
     if not value[:1].isalnum() or b"." in value or text[start + len(value) : start + len(value) + 1] in _NOT_BEHIND:
         return False
-    if not is_token(value) or G.constant.match(value) or G.drawing.match(value) or says_something(value):
+    if not is_token(value) or G.constant.match(value) or G.drawing.match(value) or is_readable_text(value):
         return False
     before = text[reach_back(text, start, _REACH) : start]
     if is_revision(value) and not G.assigned.search(before):

@@ -1,8 +1,10 @@
 """What `doctor` finds, and what it tells people to do about it."""
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -115,6 +117,41 @@ async def test_a_clock_that_is_off_is_wrong(migrated_url: str) -> None:
         "this machine is 90 s behind the database: synchronise the clocks (NTP)",
     )
     assert timedelta(seconds=90) > timedelta(seconds=doctor._SKEW_MAX_S)
+
+
+@pytest.mark.parametrize(
+    ("tables", "noted"),
+    [
+        (("session", "session_v2"), True),
+        (("session",), False),
+        (("session_v2",), False),
+        (("session", "session_v2", "event"), False),
+    ],
+)
+async def test_an_upgrade_that_emptied_opencodes_log_is_noted(
+    migrated_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tables: tuple[str, ...], noted: bool
+) -> None:
+    """Where the store has both majors' tables, no events, and sessions of 1.x that are not recorded."""
+    columns = "(id, parent_id, project_id, directory, title, version, time_created)"
+    statements = [
+        *(f"CREATE TABLE {name} {columns}" for name in tables if name != "event"),
+        "CREATE TABLE message (id, session_id, time_created, data)",
+        "CREATE TABLE part (id, message_id, session_id, time_created, data)",
+        "CREATE TABLE event (id, aggregate_id, seq, type, data)",
+        "CREATE TABLE session_message (id, session_id, type, seq, time_created, data)",
+        *(f"INSERT INTO {name} (id, time_created) VALUES ('ses_{name}', 1)" for name in tables if name != "event"),
+        *("INSERT INTO event VALUES (1, 'ses_session', 0, 'x', '{}')" for name in tables if name == "event"),
+    ]
+    store = tmp_path / "opencode" / "opencode.db"
+    store.parent.mkdir()
+    with closing(sqlite3.connect(store)) as opened:
+        opened.executescript(";".join(statements))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.delenv("OPENCODE_DB", raising=False)
+    async with connected(migrated_url) as connection:
+        await make_months(connection, datetime.now(UTC))
+        found = [check for check in await database(connection) if check.what == "store"]
+        assert [("unrecorded: 1;" in check.text, "backfill" in check.text) for check in found] == [(True, True)] * noted
 
 
 def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:

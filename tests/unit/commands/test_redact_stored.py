@@ -135,6 +135,7 @@ async def test_every_column_that_may_hold_text_is_looked_at(migrated_url: str) -
         ("agent_trace_ranges", "method"),
         ("agent_trace_ranges", "contributor"),
         ("agent_trace_records", "contributor"),
+        ("agent_trace_masked", "rule"),
         ("agent_trace_ranges", "line_tokens"),  # goes with line_hashes
     }
     assert {(row["tab"], row["col"]) for row in rows} - covered - constant == set()

@@ -60,6 +60,10 @@ def test_the_pod_runs_a_native_sidecar_that_sees_the_last_line() -> None:
     (logs,) = [mount for mount in sidecar["volumeMounts"] if mount["name"] == "logs"]
     assert logs in opencode["volumeMounts"]
     assert logs["mountPath"] in sidecar["args"]
+    (project,) = [mount for mount in opencode["volumeMounts"] if mount["name"] == "project"]
+    assert {**project, "readOnly": True} in sidecar["volumeMounts"]
+    assert project["mountPath"] == opencode["workingDir"]
+    assert sidecar["args"][-2:] == ["--worktree-root", project["mountPath"]]
     assert {"name": "AGENT_TRACE_LOG_DIR", "value": logs["mountPath"]} in opencode["env"]
     assert {"name": "logs", "emptyDir": {"sizeLimit": "2Gi"}} in spec["volumes"]
     jobs = [MANIFESTS[1]["spec"], MANIFESTS[2]["spec"]["jobTemplate"]["spec"]]
@@ -91,7 +95,9 @@ def test_the_compose_file_gives_the_sidecar_time_to_drain_and_no_rights() -> Non
     assert sidecar["read_only"] is True
     assert sidecar["cap_drop"] == ["ALL"]
     assert sidecar["user"] == opencode["user"]
-    assert sidecar["volumes"] == opencode["volumes"]
+    assert sidecar["volumes"] == [opencode["volumes"][0], opencode["volumes"][1] + ":ro"]
+    assert opencode["volumes"][1].endswith(":" + opencode["working_dir"])
+    assert sidecar["command"][-2:] == ["--worktree-root", opencode["working_dir"]]
     assert opencode["environment"]["AGENT_TRACE_LOG_DIR"] in sidecar["command"]
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from agent_trace_sidecar.opencode.history import id_time_ms
 from agent_trace_sidecar.opencode.store import ExportedSession, Store, StoreError, store_files
-from agent_trace_sidecar.opencode.told import id_time_ms
 from agent_trace_sidecar.opencode.v1_tools import file_edits
 
 SESSION = "CREATE TABLE session (id, parent_id, project_id, directory, title, version, time_created)"
@@ -67,7 +67,7 @@ def test_what_is_no_database_is_an_error(tmp_path: Path) -> None:
 def told(source: Store | ExportedSession) -> list[dict[str, Any]]:
     """The events of the only session."""
     (session,) = source.sessions()
-    return [json.loads(bytes(one.input))["event"] for one in source.told(session)]
+    return [json.loads(bytes(one.input))["event"] for one in source.hooks(session)]
 
 
 def test_messages_and_an_export_of_them_tell_the_same(tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ from agent_trace_sidecar.opencode.events import (
     CallDone,
     CallFailed,
     CallOpened,
+    CallTimes,
     FileEdit,
     Hello,
     MessageRemoved,
     MessageSeen,
     Seen,
     SessionSeen,
-    Told,
     UserCommand,
 )
 from agent_trace_sidecar.opencode.v1_tools import FILE_TOOLS, SILENT_TOOLS, UNSEEN_TOOLS
@@ -51,7 +51,9 @@ LINES = [
     (
         "failed part",
         SHIM.part("edit", {"status": "error", "input": {}, "error": "no"}),
-        Seen("message.part.updated", SESSION, MESSAGE, CALL, "edit", CallFailed("edit", msgspec.Raw(b"{}"), Told())),
+        Seen(
+            "message.part.updated", SESSION, MESSAGE, CALL, "edit", CallFailed("edit", msgspec.Raw(b"{}"), CallTimes())
+        ),
     ),
     (
         "user's command",

@@ -96,11 +96,13 @@ def test_what_the_driver_knows_is_kept_and_what_it_need_not_know_is_left_out(url
         ("mysql://h/d", "must begin with postgresql://"),
         ("host=h dbname=d", "must begin with postgresql://"),
         ("postgresql://h/d?sslmode", "malformed"),
-        ("postgresql://h:x/d", "port 'x' is not a port number"),
-        ("postgresql://h/d?host=a,b&port=1,99999", "port '99999' is not a port number"),
+        ("postgresql://h:x/d", "port is not a number from 1 to 65535"),
+        ("postgresql://h/d?host=a,b&port=1,99999", "port is not a number from 1 to 65535"),
         ("postgresql://h/d?channel_binding=require", "channel_binding=require is not supported by the driver"),
         ("postgresql://h/d?hostaddr=1.2.3.4", "hostaddr is not supported: give the address as host"),
         ("postgresql://[::1/d", "malformed"),
+        ("postgresql://h/d?user=\udcfcmit", "not UTF-8"),
+        ("postgresql://h/d\tx", "control character"),
     ],
 )
 def test_what_can_not_be_is_said_at_start(url: str, said: str) -> None:

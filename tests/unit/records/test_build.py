@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from agent_trace_sidecar.opencode.wire import FileChange, LineRange, Observed, VcsObserved
+from agent_trace_sidecar.opencode.wire import FileChange, LineRange, Observed, Uncovered, VcsObserved
 from agent_trace_sidecar.records.build import Builder, BuildSettings
 from agent_trace_sidecar.records.fingerprints import line_hashes, packed_tokens
 from tests.support.envelopes import CALL, INSTANCE, MESSAGE, SESSION, Shim, envelope
@@ -226,3 +226,23 @@ def test_files_of_no_repository_belong_to_their_folder(project: str | None) -> N
     shim = Shim()
     lines = [shim.line("hello", {"project": {"id": project}}), shim.after("write", WRITE, NEW)]
     assert feed_all(lines)[1].states[0].project == "/w"
+
+
+def test_a_repeated_statement_about_a_command_in_the_background_replaces_its_row() -> None:
+    """Its key is the same: a second row beside the first would be refused, and the event with it."""
+    shim = Shim()
+    call = {"tool": "shell", "sessionID": SESSION, "messageID": MESSAGE, "id": CALL}
+    going_on = {"output": {"status": "running", "shellID": "sh_1"}}
+    done = {**call, "input": {"command": "x &"}, "status": "completed", "result": going_on}
+    builder = Builder(BuildSettings())
+    builder.feed(envelope(shim.line("tool.execute.after", done, api=2)))
+    rows = []
+    for message in (MESSAGE, "msg_2"):
+        ids = {"sessionID": SESSION, "assistantMessageID": message}
+        one = envelope(shim.event("session.step.ended", ids, api=2))
+        one.observed = Observed(uncovered=(Uncovered(CALL, "late.txt"), Uncovered(CALL, covered="pkg")))
+        built = builder.feed(one)
+        rows.append([(row.source_id, row.record_id, row.recorded_at) for row in built.states])
+        assert built.refined == rows[-1]
+    assert rows[0] == rows[1]
+    assert len(set(rows[0])) == 2

@@ -326,12 +326,13 @@ def test_masking_twice_is_masking_once_and_lines_stay_lines(text: str) -> None:
 )
 @settings(max_examples=200, deadline=None)
 def test_valid_json_stays_valid_json_with_the_same_lines_in_each_string(value: object) -> None:
-    """And a masked line goes through a second time unchanged."""
+    """And a masked line goes through a second time unchanged, but for the count, which nobody else may tell us."""
     raw = json.dumps({**HEAD, "input": value}).encode()
     line = FUNNEL.line(raw).line
     before, after = json.loads(raw), json.loads(line)
     assert all(after[key] == before[key] for key in HEAD)
-    assert FUNNEL.line(line).line == line
+    after.pop("redacted", None)
+    assert json.loads(FUNNEL.line(line).line) == after
 
 
 @given(st.binary(max_size=200), st.sampled_from([b"", b'{"password":"', b'{"x":"', b"[", b"password="]))

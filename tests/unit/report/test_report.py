@@ -193,6 +193,6 @@ def test_progress_is_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys
     counting.update("sessions", 1, 2)
     counting.close()
     said = capsys.readouterr().err
-    assert "report: files:" in said
-    assert "report: sessions:" in said
-    assert said.endswith("\r")
+    assert "report: files" in said
+    assert "report: sessions" in said
+    assert said.endswith("\x1b[2K"), "the last bar is erased"

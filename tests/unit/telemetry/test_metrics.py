@@ -1,5 +1,6 @@
 """The text that Prometheus reads, as its own parser reads it."""
 
+import re
 import subprocess
 from uuid import UUID
 
@@ -8,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from agent_trace_sidecar.telemetry.metrics import Metrics
 from tests.support.debian import program
+from tests.support.markdown import ROOT, section, table
 
 VERSION = "1.2.3"
 
@@ -75,6 +77,18 @@ def test_every_sample_says_what_happened() -> None:
     assert {name: found[name] for name in expected} == pytest.approx(expected)
 
 
+def test_counters_are_there_before_anything_happens() -> None:
+    """Each reason that the documentation names, and each metric with a label: an increase from nothing is not seen."""
+    found = samples(Metrics(Clock()))
+    reasons = set(table(section(ROOT / "docs" / "operations.md", "Dead letters")))
+    named = {reason for row in reasons for reason in re.findall(r"\w+", row)}
+    assert {name for name in found if name.startswith("dead_letters_total ")} == {
+        f"dead_letters_total {reason}" for reason in named
+    }
+    for name in ("retries_total connection", "retries_total too_slow", "secrets_masked_total other"):
+        assert found[name] == 0
+
+
 def test_lag_is_that_of_the_oldest_line_of_any_log() -> None:
     """And none when all is committed."""
     clock = Clock()
@@ -97,7 +111,7 @@ def test_labels_and_instances_are_bounded() -> None:
         metrics.masked({f"rule{number}": 1})
         metrics.gaps(UUID(int=number), 1, 2)
     found = samples(metrics)
-    assert found["secrets_masked_total other"] == 4500
+    assert found["secrets_masked_total other"] == 4501
     assert (found["missing_lines"], found["lost_lines"]) == (5000, 10000)
     assert len(metrics.render(VERSION)) < 100_000
 

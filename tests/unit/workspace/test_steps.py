@@ -5,9 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from agent_trace_sidecar.opencode.wire import CallChange, FileChange
+from agent_trace_sidecar.opencode.wire import CallChange, FileChange, Observed, Uncovered
+from agent_trace_sidecar.records.content import Content
 from agent_trace_sidecar.records.fingerprints import NO_HASH, line_hashes
 from agent_trace_sidecar.workspace import snapshot
+from agent_trace_sidecar.workspace.places import Place
+from agent_trace_sidecar.workspace.revision import Revisions
+from agent_trace_sidecar.workspace.rewrites import Rewrites
+from agent_trace_sidecar.workspace.step_end import Finisher
+from agent_trace_sidecar.workspace.steps import Call, Named, Step, Steps
+from tests.support.envelopes import SESSION
 from tests.support.snapshots import Work, git
 
 FILES = {"a.txt": "one\ntwo\nthree\n", "b.txt": "1\n2\n3\n", "old.txt": "a\nb\nc\nd\ne\nf\n"}
@@ -285,3 +292,38 @@ def test_without_both_snapshots_nothing_is_said(tmp_path: Path, missing: str) ->
     else:
         tree = {"type": "step-finish", "sessionID": "ses_1", "messageID": "msg_1"}
     assert work.observe(work.shim.event("message.part.updated", {"part": tree})).calls == ()
+
+
+def test_a_file_of_another_repository_that_was_written_before_the_hook_came_is_uncovered(work: Work) -> None:
+    """Nobody knows what it held before the command: the new line is not a person's."""
+    inner = work.root / "inner"
+    inner.mkdir()
+    git(inner, "init", "-q")
+    git(inner, "commit", "-qm", "inner", "--allow-empty")
+    work.files({"inner/i.py": "hu\nai\n"})
+    command = {"command": "echo ai >> inner/i.py"}
+    work.before("c1", "bash", command, -1)
+    work.after("c1", "bash", command, {}, 5)
+    part = {"type": "step-finish", "snapshot": work.tree(), "sessionID": SESSION, "messageID": "msg_1"}
+    seen = work.observe(work.shim.event("message.part.updated", {"part": part}, at=work.ms(10)))
+    assert [(one.call_id, one.path) for one in seen.uncovered] == [("c1", "i.py")]
+
+
+def test_what_a_command_in_the_background_leaves_uncovered_is_said_once(work: Work) -> None:
+    """It is a call of several steps."""
+    call = Call("c1", "shell", silent=True, began_ms=0, lingers=True)
+    call.named = {Place(work.root, "late.txt"): Named(b"")}
+    finisher = Finisher(
+        work.private.parents[4],
+        Rewrites(Revisions()),
+        lambda _, lines, __: Content.judged(lines, lambda _: False),
+        lambda _: False,
+        clock=lambda: 0.0,
+        repository=lambda _: None,
+    )
+    tree = work.tree()
+    said = []
+    for message in ("msg_1", "msg_2"):
+        step = Step(SESSION, message, str(work.root), tree, 0.0, calls={"c1": call})
+        said.append(finisher.finish(Steps(), step, tree, 1.0))
+    assert said == [Observed(uncovered=(Uncovered("c1", "late.txt"),)), None]

@@ -1,4 +1,4 @@
-"""Rows of OpenCode's store as what the plugin was told, or would have been; pure.
+"""Rows of OpenCode's store as the hooks that the plugin was called with, or would have been; pure.
 
 An event's `key` names what it tells of in OpenCode's own ids. The same key comes from a stored row and from a recorded
 event (`keys_of`), so that what was recorded live is recognised; and the ids of backfilled events are derived from it.
@@ -20,7 +20,7 @@ class Row(Protocol):
 Fields = Mapping[str, Any]
 
 
-class Told(NamedTuple):
+class StoredHook(NamedTuple):
     """One hook, as the shim would have sent it."""
 
     keys: tuple[str, ...]
@@ -179,18 +179,18 @@ class Known:
         if not events:
             self._nameless.update(contents)
 
-    def __contains__(self, told: Told) -> bool:
+    def __contains__(self, hook: StoredHook) -> bool:
         """Whether it is. An event that has an id of its own is another one than those with other ids."""
-        first = told.keys[0]
+        first = hook.keys[0]
         if first.startswith("evt:"):
-            return first in self._events or any(key in self._nameless for key in told.keys[1:])
-        return any(key in self._contents or key in self._events for key in told.keys)
+            return first in self._events or any(key in self._nameless for key in hook.keys[1:])
+        return any(key in self._contents or key in self._events for key in hook.keys)
 
 
 # -- 1.x, the log of events ------------------------------------------------------------------------------------------
 
 
-def told_by_events(created_ms: float, rows: Iterable[Row]) -> Iterator[Told]:
+def hooks_from_events(created_ms: float, rows: Iterable[Row]) -> Iterator[StoredHook]:
     """The events of one session; rows are `id, type, data`. Those that the shim leaves out are left out here."""
     for row in rows:
         name, data = _VERSIONED.sub("", row["type"]), row["data"].encode()
@@ -203,7 +203,7 @@ def told_by_events(created_ms: float, rows: Iterable[Row]) -> Iterator[Told]:
         head = msgspec.json.encode({"id": row["id"], "type": name})
         given = b'{"event":' + head[:-1] + b',"properties":' + data + b"}}"
         at = known.time or id_time_ms(row["id"], created_ms)
-        yield Told(
+        yield StoredHook(
             (f"evt:{row['id'].partition('_')[2]}", *_content_keys(name, known)),
             at,
             "event",
@@ -272,7 +272,9 @@ def _message_of(data: _Properties) -> str | None:
 # -- 1.x, messages and parts -----------------------------------------------------------------------------------------
 
 
-def told_by_message(session: Mapping[str, Any], messages: Iterable[tuple[Row, Iterable[Row]]]) -> Iterator[Told]:
+def hooks_from_message(
+    session: Mapping[str, Any], messages: Iterable[tuple[Row, Iterable[Row]]]
+) -> Iterator[StoredHook]:
     """A session of which only messages and their parts are left; rows are `id, time_created, data`.
 
     Args:
@@ -293,10 +295,10 @@ def told_by_message(session: Mapping[str, Any], messages: Iterable[tuple[Row, It
         for part_row in parts:
             part = {**_data(part_row), "id": part_row["id"], "sessionID": session_id, "messageID": row["id"]}
             at = max(at, _part_ms(part, part_row))
-            told = _event("message.part.updated", {"sessionID": session_id, "part": part}, at, "other", root)
+            hook = _event("message.part.updated", {"sessionID": session_id, "part": part}, at, "other", root)
             known = msgspec.convert(part, _Part)
             if _is_final(known):
-                yield told._replace(kind=_kind_1("message.part.updated", _Properties(part=known)))
+                yield hook._replace(kind=_kind_1("message.part.updated", _Properties(part=known)))
         if done:
             at = max(at, float(done))
             yield _event("message.updated", {"sessionID": session_id, "info": info}, at, "messages", root)
@@ -315,7 +317,7 @@ def _part_ms(part: Mapping[str, Any], row: Row) -> float:
 
 def _event(  # noqa: PLR0917 - the last two are seldom given
     name: str, data: Mapping[str, Any], at_ms: float, kind: str, root: str | None = None, own_id: str | None = None
-) -> Told:
+) -> StoredHook:
     """An event that was made of a row."""
     known = msgspec.convert(data, _Properties)
     keys = tuple(_content_keys(name, known)) or (f"{name}:{known.session_id}:{at_ms:.0f}",)
@@ -324,7 +326,7 @@ def _event(  # noqa: PLR0917 - the last two are seldom given
         tail = own_id.partition("_")[2]
         keys, bus = (f"evt:{tail}",), {"id": f"evt_{tail}", **bus}
     given = msgspec.json.encode({"event": bus})
-    return Told(keys, at_ms, "event", msgspec.Raw(given), kind, _message_of(known), root=root)
+    return StoredHook(keys, at_ms, "event", msgspec.Raw(given), kind, _message_of(known), root=root)
 
 
 def _data(row: Row) -> dict[str, Any]:
@@ -342,7 +344,7 @@ def _data(row: Row) -> dict[str, Any]:
 # -- 2.x -------------------------------------------------------------------------------------------------------------
 
 
-def told_by_messages(session: Mapping[str, Any], rows: Iterable[Row]) -> Iterator[Told]:
+def hooks_from_messages(session: Mapping[str, Any], rows: Iterable[Row]) -> Iterator[StoredHook]:
     """A session of OpenCode 2; rows are `id, type, time_created, data`.
 
     Args:
@@ -366,18 +368,18 @@ def told_by_messages(session: Mapping[str, Any], rows: Iterable[Row]) -> Iterato
         yield _event("session.usage.updated", {**own, **session["usage"]}, last, "other")
 
 
-def _prompt(own: Fields, message_id: str, message: Fields, at: float) -> Iterator[Told]:
+def _prompt(own: Fields, message_id: str, message: Fields, at: float) -> Iterator[StoredHook]:
     item = {"type": "user", "payload": {name: message[name] for name in ("text", "files") if name in message}}
     yield _event("session.inbox.enqueued", {**own, "inboxID": message_id, "item": item}, at, "messages")
 
 
-def _synthetic(own: Fields, message_id: str, message: Fields, at: float) -> Iterator[Told]:
+def _synthetic(own: Fields, message_id: str, message: Fields, at: float) -> Iterator[StoredHook]:
     names = ("text", "description", "metadata")
     item = {"type": "synthetic", "payload": {name: message[name] for name in names if name in message}}
     yield _event("session.inbox.enqueued", {**own, "inboxID": message_id, "item": item}, at, "messages")
 
 
-def _answer(own: Fields, message_id: str, message: Fields, at: float) -> Iterator[Told]:
+def _answer(own: Fields, message_id: str, message: Fields, at: float) -> Iterator[StoredHook]:
     """A step, with its texts and calls."""
     ids = {**own, "assistantMessageID": message_id}
     snapshot = message.get("snapshot") if isinstance(message.get("snapshot"), dict) else {}
@@ -393,9 +395,9 @@ def _answer(own: Fields, message_id: str, message: Fields, at: float) -> Iterato
             texts += part["type"] == "text"
             yield _event(f"session.{part['type']}.ended", ended, last, "other")
         elif part.get("type") == "tool":
-            for told in _call(own, message_id, message, part, last):
-                last = max(last, told.at_ms)
-                yield told
+            for hook in _call(own, message_id, message, part, last):
+                last = max(last, hook.at_ms)
+                yield hook
     done = (message.get("time") or {}).get("completed")
     if done:
         failed = bool(message.get("error"))
@@ -406,7 +408,7 @@ def _answer(own: Fields, message_id: str, message: Fields, at: float) -> Iterato
         yield _event(name, _known(ended), max(last, float(done)), "steps")
 
 
-def _call(own: Fields, message_id: str, message: Fields, part: Fields, at: float) -> Iterator[Told]:
+def _call(own: Fields, message_id: str, message: Fields, part: Fields, at: float) -> Iterator[StoredHook]:
     """A call's hooks. The store does not say whether a written file existed; the tool's answer does."""
     state = part.get("state") if isinstance(part.get("state"), dict) else {}
     state = state or {}
@@ -434,24 +436,24 @@ def _call(own: Fields, message_id: str, message: Fields, part: Fields, at: float
     yield _hook("tool.execute.after", given, float(time.get("completed") or began), "calls")
 
 
-def _hook(hook: str, given: Mapping[str, Any], at_ms: float, kind: str) -> Told:
+def _hook(hook: str, given: Mapping[str, Any], at_ms: float, kind: str) -> StoredHook:
     key = f"{hook}:{given['sessionID']}:{given['messageID']}:{given['id']}"
-    return Told((key,), at_ms, hook, msgspec.Raw(msgspec.json.encode(_known(given))), kind, given["messageID"])
+    return StoredHook((key,), at_ms, hook, msgspec.Raw(msgspec.json.encode(_known(given))), kind, given["messageID"])
 
 
-def _idle(own: Fields, message_id: str, message: Fields, at: float) -> Iterator[Told]:
+def _idle(own: Fields, message_id: str, message: Fields, at: float) -> Iterator[StoredHook]:
     """The row's id is that of the event, but for its first letters."""
     outcome = message.get("outcome")
     name = outcome if outcome in {"succeeded", "failed", "interrupted"} else "succeeded"
     yield _event(f"session.execution.{name}", own, at, "other", own_id=message_id)
 
 
-def _shell(own: Fields, message_id: str, message: Fields, at: float) -> Iterator[Told]:
+def _shell(own: Fields, message_id: str, message: Fields, at: float) -> Iterator[StoredHook]:
     """A command that a person ran."""
     yield _event("session.shell.ended", {**own, **message, "id": message_id}, at, "other")
 
 
-def _compaction(own: Fields, message_id: str, message: Fields, at: float) -> Iterator[Told]:
+def _compaction(own: Fields, message_id: str, message: Fields, at: float) -> Iterator[StoredHook]:
     yield _event("session.compaction.ended", {**own, **message, "id": message_id}, at, "other")
 
 

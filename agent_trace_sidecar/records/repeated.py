@@ -1,4 +1,4 @@
-"""Whether a part of a message tells of a call anew, or of one that ended long ago; pure.
+"""Whether a part of a message reports the end of a call, or repeats one that ended long ago; pure.
 
 OpenCode sends the parts of old calls again: when a session is forked or pruned, when a part is edited, when history is
 imported. Nothing of that is work. A part stands for the end of a call only if the call was seen to begin, or if it
@@ -9,33 +9,33 @@ from typing import Final
 
 import msgspec
 
-from agent_trace_sidecar.opencode.events import Told
+from agent_trace_sidecar.opencode.events import CallTimes
 
 LATE_MS: Final = 1000.0
 """A part is sent when its call ends, by the same process: later than this it is sent again."""
 MAX_KEPT: Final = 512
 
 
-def is_history(told: Told | None, at_ms: float, *, begun: bool, since_ms: float) -> bool:
-    """Whether a call's outcome is told again.
+def is_history(times: CallTimes | None, at_ms: float, *, begun: bool, since_ms: float) -> bool:
+    """Whether a call's outcome is reported again.
 
     Args:
-        told: what the part says of the call's time; None where a hook tells.
-        at_ms: when it is told.
+        times: what the part says of the call's time; None where a hook reports the end.
+        at_ms: when it is reported.
         begun: the call was seen to begin, and not seen to end.
         since_ms: when the session was created, or this run began.
     """
-    if told is None:
+    if times is None:
         return False
-    if told.compacted:
+    if times.compacted:
         return True
     if begun:
         return False
-    return told.ended_ms is not None and (told.ended_ms < since_ms or at_ms - told.ended_ms > LATE_MS)
+    return times.ended_ms is not None and (times.ended_ms < since_ms or at_ms - times.ended_ms > LATE_MS)
 
 
-class Retold(msgspec.Struct):
-    """What must be remembered to tell; the oldest entries give way."""
+class RepeatedHistory(msgspec.Struct):
+    """What must be remembered to decide; the oldest entries are dropped first."""
 
     begun: dict[str, int] = {}
     since: dict[str, float] = {}
@@ -56,10 +56,10 @@ class Retold(msgspec.Struct):
         self.since[session_id] = at_ms
         _shorten(self.since)
 
-    def is_retold(self, session_id: str | None, call_id: str | None, told: Told | None, at_ms: float) -> bool:
+    def is_repeated(self, session_id: str | None, call_id: str | None, times: CallTimes | None, at_ms: float) -> bool:
         """See `is_history`."""
         begun = f"{session_id}\n{call_id}" in self.begun
-        return is_history(told, at_ms, begun=begun, since_ms=self.since.get(session_id or "", 0.0))
+        return is_history(times, at_ms, begun=begun, since_ms=self.since.get(session_id or "", 0.0))
 
 
 def _shorten(known: dict[str, int] | dict[str, float]) -> None:
