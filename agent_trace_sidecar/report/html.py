@@ -69,6 +69,13 @@ def money(cost: float | None) -> str:
     return f"${cost:,.2f}" if cost >= 1 else f"${cost:.4f}" if cost >= 0.001 else f"${cost:.6f}"  # noqa: PLR2004
 
 
+def priced(cost: float | None, unpriced_steps: int) -> str:
+    """US dollars of steps of which some may have no price; those are not free."""
+    if cost is None:
+        return "no price" if unpriced_steps else money(0)
+    return f"{'> ' if unpriced_steps else ''}{money(cost)}"
+
+
 def counted(number: int, one: str, many: str = "") -> str:
     """`3 lines`, `1 line`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -30,14 +30,18 @@ REPOSITORIES: Final = """SELECT project, max(repository) AS repository, sum(line
 FROM agent_trace_lines_by_day
 WHERE contributor = 'ai' AND day >= DATE '{day}'
 GROUP BY 1 ORDER BY 3 DESC, 1 LIMIT 200"""
-COSTS: Final = """SELECT coalesce(model_id, 'unknown') AS model, sum(cost)::float8 AS cost
+COSTS: Final = """SELECT coalesce(model_id, 'unknown') AS model, sum(cost)::float8 AS cost,
+       count(*) FILTER (WHERE cost IS NULL) AS unpriced_steps
 FROM (SELECT DISTINCT ON (session_id, message_id, part_id) * FROM agent_trace_usage
       ORDER BY session_id, message_id, part_id, finished_at) once
 WHERE finished_at >= TIMESTAMPTZ '{day} 00:00:00Z' AND session_id IN (
-    SELECT session_id FROM agent_trace_lines
-    WHERE contributor = 'ai' AND recorded_at >= TIMESTAMPTZ '{day} 00:00:00Z'
-      AND project IN ({projects}))
+    SELECT session_id FROM agent_trace_lines WHERE contributor = 'ai' AND project IN ({projects})
+    UNION SELECT session_id FROM agent_trace_usage WHERE source_id IN (
+        SELECT source_id FROM agent_trace_sources
+        WHERE repositories <> '{{}}' AND repositories - ARRAY(
+            SELECT worktree FROM agent_trace_file_states WHERE project IN ({projects})) = '{{}}'))
 GROUP BY 1 ORDER BY 2 DESC NULLS LAST LIMIT 200"""
+"""Of sessions that wrote in the repositories, and of all sessions of runs that worked nowhere else."""
 FAILED: Final = """SELECT coalesce(tool, 'unknown') AS tool, sum(calls)::bigint AS calls, sum(failed)::bigint AS failed
 FROM agent_trace_calls_by_day
 WHERE day >= DATE '{day}'

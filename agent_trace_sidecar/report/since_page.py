@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 
-from agent_trace_sidecar.report.html import Html, join, money
+from agent_trace_sidecar.report.html import Html, join, priced
 from agent_trace_sidecar.report.page import Page, fact, facts
 from agent_trace_sidecar.report.plots import COLOURS, Figure, bars, day_bars
 from agent_trace_sidecar.report.since import Since
@@ -25,12 +25,14 @@ def since_page(found: Since, until: datetime) -> Page:
     figures = [_by_day(found, until), _surviving(found, until), _by_model(found), _by_repository(found)]
     figures += [_cost(found), _failed(found), _slow(found), _secrets(found)]
     calls, failed = (sum(row[name] for row in found.failed.rows) for name in ("calls", "failed"))
-    cost = sum(row["cost"] or 0 for row in found.costs.rows)
+    costs = [row["cost"] for row in found.costs.rows if row["cost"] is not None]
+    unpriced = sum(row["unpriced_steps"] for row in found.costs.rows)
+    per_line = sum(costs) / living if costs and living else None
     is_known = bool(found.surviving.folders)
     summary = facts(
         fact("AI lines written", f"{written:,}"),
         fact("Surviving", f"{living:,}" if is_known else "unknown"),
-        fact("Cost per surviving line", money(cost / living) if living else "unknown"),
+        fact("Cost per surviving line", priced(per_line, unpriced) if living else "unknown"),
         fact("Calls", f"{calls:,}"),
         fact("Failed", f"{failed:,}" + (f" · {100 * failed / calls:.1f} %" if calls else "")),
         fact("Secrets masked", f"{sum(int(row['masked'] or 0) for row in found.secrets.rows):,}"),
@@ -165,18 +167,24 @@ def _cost(found: Since) -> Html:
     living = Counter[str]()
     for (_, model, _), count in found.surviving.lines.items():
         living[model] += count
-    known = [(row["model"], row["cost"] or 0.0, living[row["model"]]) for row in found.costs.rows]
+    known = [(row["model"], row["cost"], row["unpriced_steps"], living[row["model"]]) for row in found.costs.rows]
     rows = [
-        (model, money(cost), f"{count:,}", money(cost / count) if count else "none survive")
-        for model, cost, count in known
+        (
+            model,
+            priced(cost, unpriced),
+            f"{count:,}",
+            priced(cost / count if cost is not None else None, unpriced) if count else "none survive",
+        )
+        for model, cost, unpriced, count in known
     ]
-    drawn = [(model, (cost / count if count else 0.0,)) for model, cost, count in known]
+    drawn = [(model, (cost / count if cost is not None and count else 0.0,)) for model, cost, _, count in known]
     figure = Figure(
         "Cost per surviving line, by model",
         ("model", "cost", "surviving lines", "per line"),
         rows,
         found.costs.sql,
-        "Total cost of the sessions that wrote in the readable repositories, including lines that are lost.",
+        "Total cost of the sessions in the readable repositories, whether they wrote lines or not, including lines "
+        "that are lost.",
     )
     texts = [row[3] for row in rows[:MAX_BARS]]
     return figure.html(bars(drawn[:MAX_BARS], texts, ("cost",), ("s0",)) if rows else None, "cost")

@@ -10,11 +10,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from decimal import Decimal
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.attributed import run_git
 from tests.support.postgres import PostgresServers, execute, fetch
 from tests.support.terminal import on_terminal
 from tests.support.waiting import eventually, patient
@@ -123,13 +125,20 @@ def test_every_way_to_ask_for_the_cost_gives_the_same_figure(settings: dict[str,
     assert sum(float(one["cost"] or 0) for one in found("sessions", **settings)) == pytest.approx(0.006)
 
 
-def test_stats_counts_sessions_that_wrote_no_line(settings: dict[str, str], tmp_path: Path) -> None:
+def test_stats_and_the_page_of_a_period_count_sessions_that_wrote_no_line(
+    settings: dict[str, str], tmp_path: Path
+) -> None:
     """As usage does: they worked in the repository too."""
     log = (RECORDINGS / "subagent-overwrite-crlf-unicode-commit.jsonl").read_text()
     log += (RECORDINGS / "slash-command.jsonl").read_text()
     project = tmp_path / "project"
     project.mkdir()
+    run_git(project, "init", "-q")
+    run_git(project, "commit", "-q", "--allow-empty", "-m", "first")
+    first = run_git(project, "rev-parse", "HEAD")
     moved = tmp_path / "moved.jsonl"
+    for other in set(re.findall(r'"project":\{"id":"([0-9a-f]{40})"', log)):
+        log = log.replace(other, first)
     moved.write_text(log.replace("/home/dev/project", str(project)))
     with_own = {**settings, "AGENT_TRACE_DATABASE_URL": settings["AGENT_TRACE_DATABASE_URL"]}
     url = with_own["AGENT_TRACE_DATABASE_URL"]
@@ -142,6 +151,17 @@ def test_stats_counts_sessions_that_wrote_no_line(settings: dict[str, str], tmp_
     )
     assert json.loads(done.stdout)["total"]["cost"] == pytest.approx(0.006)
     assert sum(one["cost"] or 0 for one in found("usage", **with_own)) == pytest.approx(0.006)
+    page = tmp_path / "page.html"
+    words = [sys.executable, "-m", "agent_trace_sidecar", "report", "--since", "2026-11-01", "--output", str(page)]
+    subprocess.run(words, cwd=project, env={**os.environ, **with_own}, capture_output=True, check=True)
+    shown = re.search(r'id="sql-cost"[^>]*>([^<]+)<', page.read_text())
+    assert shown is not None
+    rows = fetch(with_own["AGENT_TRACE_DATABASE_URL"], unescape(shown[1]).split(";")[0])
+    assert sum(row["cost"] or 0 for row in rows) == pytest.approx(0.006)
+    by_model = found("usage", "--by", "model", **with_own)
+    assert {row["model"]: row["unpriced_steps"] for row in rows} == {
+        one["name"]: one["unpriced_steps"] for one in by_model
+    }
     execute(url, "DROP SCHEMA apart CASCADE")
 
 

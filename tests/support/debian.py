@@ -19,13 +19,17 @@ PACKAGES: Final = {
     "mmdebstrap": "mmdebstrap",
     "pgbouncer": "pgbouncer",
     "promtool": "prometheus",
+    "rsyslogd": "rsyslog",
     "runc": "runc",
     "svn": "subversion",
     "svnadmin": "subversion",
 }
 """The package that holds a program."""
-_TAKEN_OUT: Final = {"promtool"}
-"""Needs nothing else of its package, which would start a service when installed."""
+_TAKEN_OUT: Final = {
+    "promtool": ("prometheus",),
+    "rsyslogd": ("rsyslog", "rsyslog-relp", "librelp0", "libestr0", "libfastjson4"),
+}
+"""Of packages that would start a service when installed: unpacked, with what these programs need of them."""
 
 _FOLDER: Final = Path(__file__).resolve().parents[2] / ".tools" / "debian"
 _PATH: Final = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin"
@@ -40,8 +44,12 @@ class CannotInstallError(Exception):
 
 def find(name: str) -> Path | None:
     """The path of a program, if it is there."""
-    if name in _TAKEN_OUT and (unpacked := _FOLDER / PACKAGES[name] / "usr" / "bin" / name).exists():
-        return unpacked
+    if name in _TAKEN_OUT:
+        unpacked = shutil.which(
+            name, path=os.pathsep.join(str(_unpacked(name) / "usr" / part) for part in ("bin", "sbin"))
+        )
+        if unpacked or len(_TAKEN_OUT[name]) > 1:  # installed, it may lack the other packages
+            return Path(unpacked) if unpacked else None
     found = shutil.which(name, path=_PATH)
     return Path(found) if found else None
 
@@ -76,23 +84,27 @@ def install(names: Iterable[str]) -> None:
             raise CannotInstallError("installing them takes root")
         if packages:
             _apt_get("install", "--yes", "--no-install-recommends", *sorted(packages))
-        for name in _TAKEN_OUT.intersection(missing):
-            _take_out(PACKAGES[name])
+        for name in _TAKEN_OUT.keys() & missing:
+            _take_out(name)
     absent = [name for name in missing if not find(name)]
     if absent:
         raise CannotInstallError(f"{', '.join(PACKAGES[name] for name in absent)} did not bring them")
 
 
-def _take_out(package: str) -> None:
-    """Unpack a package without installing it."""
-    folder = _FOLDER / package
+def _unpacked(name: str) -> Path:
+    return _FOLDER / PACKAGES[name]
+
+
+def _take_out(name: str) -> None:
+    """Unpack a program's packages without installing them."""
+    folder = _unpacked(name)
     folder.mkdir(exist_ok=True)
     for archive in folder.glob("*.deb"):  # of a run that was killed
         archive.unlink()
-    _apt_get("download", package, cwd=folder)
-    (archive,) = folder.glob("*.deb")
-    run("dpkg-deb", "--extract", str(archive), str(folder))
-    archive.unlink()
+    _apt_get("download", *_TAKEN_OUT[name], cwd=folder)
+    for archive in folder.glob("*.deb"):
+        run("dpkg-deb", "--extract", str(archive), str(folder))
+        archive.unlink()
 
 
 def _apt_get(*arguments: str, cwd: Path | None = None) -> None:

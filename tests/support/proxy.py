@@ -61,7 +61,8 @@ def target_of(url: str) -> Target:
 class Proxy:
     """Listens on a free port of 127.0.0.1; use it as a context."""
 
-    def __init__(self, server_url: str) -> None:
+    def __init__(self, server_url: str, *, raw: bool = False) -> None:
+        """In front of a server; `raw` passes on any protocol's bytes, without moments to break it at."""
         self.target = target_of(server_url)
         """Where new connections go; a test may change it: that is a fail-over."""
         self.hits: Counter[str] = Counter()
@@ -71,6 +72,7 @@ class Proxy:
         """Whether the server's end of a black-holed connection stays open when the client has gone."""
         self.bytes_per_s = 0
         """How slow the way to the server is; 0 is as fast as it goes."""
+        self.raw = raw
         self._server_url = server_url
         self._armed: dict[str, tuple[Action, int]] = {}
         self._links: set[_Link] = set()
@@ -210,10 +212,17 @@ class _Link:
         server, self._to_server = await connecting
         answers = asyncio.ensure_future(self._answers(server))
         try:
-            await self._messages(self._to_server)
+            await (self._bytes if self._proxy.raw else self._messages)(self._to_server)
         finally:
             answers.cancel()
             self.reset()
+
+    async def _bytes(self, to_server: asyncio.StreamWriter) -> None:
+        while data := await self._client.read(65536):
+            if self._proxy.swallowing and not await self._allowed("", data):
+                return
+            to_server.write(data)
+            await to_server.drain()
 
     async def _messages(self, to_server: asyncio.StreamWriter) -> None:
         while True:
