@@ -65,7 +65,7 @@ BEGIN
         BEGIN{_inserts()}
         EXCEPTION WHEN OTHERS THEN
             GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, rule = CONSTRAINT_NAME;
-            refused := refused || json_build_array(at, code, rule <> '')::text;
+            refused := refused || json_build_array(at, code, rule)::text;
         END;
         at := at + 1;
     END LOOP;
@@ -89,8 +89,8 @@ async def judge(connection: asyncpg.Connection, items: Sequence[Item]) -> Refuse
     await connection.execute("SELECT set_config('agent_trace.lines', $1, true)", f"[{b','.join(lines).decode()}]")
     await connection.execute(_JUDGE)
     answer = await connection.fetchval("SELECT current_setting('agent_trace.refused')")
-    for at, code, named in msgspec.json.decode(answer, type=list[tuple[int, str, bool]]):
-        refused[at] = by_sqlstate(code, names_a_rule=named)
+    for at, code, rule in msgspec.json.decode(answer, type=list[tuple[int, str, str]]):
+        refused[at] = by_sqlstate(code, rule=rule)
     return refused
 
 

@@ -77,7 +77,8 @@ _STATEMENT_HINTS: Final = {
 _SLOW: Final = Verdict(
     Fate.SLOW, "57014", "A statement was cancelled (statement_timeout, or manually); retrying with smaller batches."
 )
-_WHOLE: Final = {"57014": _SLOW, "23505": Verdict(Fate.DUPLICATE, "23505", "")}
+_EVENT_KEY: Final = re.compile(r"agent_trace_events\w*_pkey")
+"""The primary keys of the events' months."""
 _WORKER_DOWN: Final = Verdict(
     Fate.RETRY, "worker", "The coordinator answers, but can't reach a worker node: see that node; retrying."
 )
@@ -145,7 +146,7 @@ def _of_server(exc: asyncpg.PostgresError) -> Verdict:
         return _relayed(str(exc))
     if (exc.sqlstate or "").startswith("08") and "remote node" in str(exc):
         return _WORKER_DOWN
-    found = by_sqlstate(exc.sqlstate or "", names_a_rule=bool(getattr(exc, "constraint_name", None)))
+    found = by_sqlstate(exc.sqlstate or "", rule=getattr(exc, "constraint_name", None) or "")
     named = _named(str(exc).partition("\n")[0])
     if found.fate is not Fate.OPERATOR or not named:
         return found
@@ -163,7 +164,10 @@ def _named(message: str) -> str:
 def _relayed(message: str) -> Verdict:
     """The verdict on what a worker must have said; the message is looked at and never passed on."""
     code = next((code for words, code in _RELAYED if words in message), "XX000")
-    return by_sqlstate(code, names_a_rule="no partition of relation" not in message)
+    if "no partition of relation" in message:
+        return by_sqlstate(code, rule="")
+    key = _EVENT_KEY.search(message)
+    return by_sqlstate(code, rule=key[0] if key else "a constraint")
 
 
 def _of_settings(exc: BaseException) -> Verdict | None:
@@ -185,12 +189,12 @@ def _sentence(text: str) -> str:
     return text.partition("\n")[0].rstrip(".") + "."
 
 
-def by_sqlstate(code: str, *, names_a_rule: bool) -> Verdict:
-    """The verdict on what a server says; `names_a_rule`: it says which constraint is violated."""
-    if code == "23514" and not names_a_rule:  # a check has a name
-        return _NO_PARTITION
-    if code in _WHOLE:
-        return _WHOLE[code]
+def by_sqlstate(code: str, *, rule: str) -> Verdict:
+    """The verdict on what a server says; `rule`: the constraint that is violated, empty where it names none."""
+    if code == "57014" or (code == "23514" and not rule):  # a check has a name
+        return _SLOW if code == "57014" else _NO_PARTITION
+    if code == "23505":  # in another table than the events' it is a fault of ours or of a user's index: show it
+        return Verdict(Fate.DUPLICATE if _EVENT_KEY.match(rule) else Fate.ROW, code, "The database has such a row.")
     if code in _ROW_CODES or code[:2] in ("22", "54"):
         return Verdict(Fate.ROW, code, "The database refused a value.")
     for known in (code, code[:2]):

@@ -16,8 +16,7 @@ FATES = {
     Fate.SLOW: "57014",
     Fate.STATEMENT: "0A000 P0001 99999 21000 38000 2F000",
     Fate.OPERATOR: "55000 55P02 28000 28P01 3D000 3F000 42501 42P01 42703 42704 42883 42804 42601",
-    Fate.ROW: "22000 22001 22003 22007 22008 22021 22023 22P02 22P05 22030 23502 23503 54000 54001 54011",
-    Fate.DUPLICATE: "23505",
+    Fate.ROW: "22000 22001 22003 22007 22008 22021 22023 22P02 22P05 22030 23502 23503 23505 54000 54001 54011",
 }
 CASES = [(code, fate) for fate, codes in FATES.items() for code in codes.split()]
 
@@ -33,7 +32,22 @@ def test_every_sqlstate_has_a_fate(code: str, fate: Fate) -> None:
     """What is of the moment is tried again, what a person must mend is said; only a row's own fault is the row's."""
     found = verdict(server_says(code))
     assert (found.fate, found.cause) == (fate, code)
-    assert found.hint or fate is Fate.DUPLICATE
+    assert found.hint
+
+
+@pytest.mark.parametrize(
+    ("key", "fate"),
+    [
+        ("agent_trace_events_pkey", Fate.DUPLICATE),
+        ("agent_trace_events_2026_11_pkey", Fate.DUPLICATE),
+        ("agent_trace_file_states_2026_11_pkey", Fate.ROW),
+        ("agent_trace_events_of_a_user", Fate.ROW),
+    ],
+)
+def test_only_an_event_is_stored_before(key: str, fate: Fate) -> None:
+    """A clash in another table, or in an index of a user's own, must be seen: the event becomes a dead letter."""
+    error = asyncpg.PostgresError.new({"C": "23505", "M": "made by the test", "S": "ERROR", "n": key})
+    assert verdict(error).fate is fate
 
 
 @pytest.mark.parametrize(
