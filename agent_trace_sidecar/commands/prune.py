@@ -91,7 +91,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """What to delete."""
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--older-than", metavar="AGE", help="delete everything older, e.g. 90d, 12w or 36h")
-    which.add_argument("--session", metavar="SESSION", help="erase this session and its subagents")
+    which.add_argument(
+        "--session", metavar="SESSION", help="erase this session and its subagents: its id, a part of it, or latest"
+    )
     which.add_argument(
         "--repository", metavar="URL", help="erase this repository: the URL of its remote, or a worktree"
     )

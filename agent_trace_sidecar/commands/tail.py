@@ -28,7 +28,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         default=[],
-        help="read only repositories below this folder; repeatable (default: your own, for log files of your own)",
+        help="read only repositories below this folder; repeatable "
+        "(default: those that you own, for log files that you own)",
     )
 
 

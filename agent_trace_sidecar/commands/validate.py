@@ -47,9 +47,13 @@ class Problem(NamedTuple):
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The files, and the repository that they belong to."""
-    parser.add_argument("files", metavar="FILE", type=Path, nargs="+")
+    parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help="Agent Trace records: JSON or JSON lines")
     parser.add_argument(
-        "--repository", metavar="DIR", type=Path, default=Path(), help="their repository; default: the current folder's"
+        "--repository",
+        metavar="DIR",
+        type=Path,
+        default=Path(),
+        help="repository that the records describe (default: the current folder)",
     )
     parser.add_argument("--no-repository", action="store_true", help="check the files by themselves only")
     parser.add_argument("--json", action="store_true", help="print the problems as JSON")

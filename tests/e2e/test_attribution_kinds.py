@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ from tests.support.waiting import eventually
 HEADER = "".join(f"# {text}\n" for text in ("Copyright the authors", "Licensed under MIT", "See LICENSE", "All rights"))
 IMPORTS = "".join(f"from package.module{at} import name{at}\n" for at in range(8))
 LOGGING = "import logging\n\nlogger = logging.getLogger(__name__)\nlogger.setLevel(logging.INFO)\n"
+PERSON_S = 0.1
+"""A person's time between typing a line and permitting a command."""
 PLUGIN = {".gitignore": "ignored/\n"}
 
 
@@ -96,6 +99,8 @@ def answering(project: Project, meanwhile: Callable[[], None]) -> Iterator[None]
     def answer() -> None:
         eventually(lambda: server.request("GET", "/permission", folder), 20, "a permission is asked")
         meanwhile()
+        typed = time.monotonic()  # nobody permits within the tick of the clock that stamps files
+        eventually(lambda: time.monotonic() - typed > PERSON_S, 5, "a person looks up")
         for one in server.request("GET", "/permission", folder):
             server.request("POST", f"/permission/{one['id']}/reply", folder, {"reply": "once"})
 

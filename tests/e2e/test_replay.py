@@ -1,7 +1,12 @@
 """Recorded logs of real sessions, replayed: the same rows whatever way they come in."""
 
 import asyncio
+import os
+import re
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +16,9 @@ from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.pipeline.replay import Replayed
 from agent_trace_sidecar.pipeline.replay import replay as replay_files
 from agent_trace_sidecar.telemetry import logging as log
-from tests.support.postgres import PostgresServers, fetch
+from tests.support.postgres import PostgresServers, execute, fetch
 from tests.support.records import checked
+from tests.support.waiting import eventually, patient
 
 RECORDINGS = Path(__file__).parents[1] / "data" / "recordings"
 BAD_LINES = (
@@ -156,3 +162,29 @@ def test_what_is_unknown_is_stored_as_an_event_and_makes_no_record(migrated_url:
     assert rows(migrated_url)["agent_trace_records"] == []
     names = {row["event_name"] for row in rows(migrated_url)["agent_trace_events"]}
     assert {"tomorrow.hook", "new.thing"} <= names
+
+
+def test_a_stopped_replay_says_that_it_resumes_and_does(postgres_servers: PostgresServers, tmp_path: Path) -> None:
+    """Ctrl-C in the second of two logs: the first one stays stored, and the same command adds the rest."""
+    names = ("killed-mid-tool", "slash-command")
+    files = [RECORDINGS / f"{name}.jsonl" for name in names]
+    (second,) = set(re.findall(r'"instance":"([0-9a-f-]{36})"', files[1].read_text()))
+    command = [sys.executable, "-m", "agent_trace_sidecar", "replay", *map(str, files)]
+    with postgres_servers.database(migrated=True) as whole, postgres_servers.database(migrated=True) as parts:
+        replay(whole, tmp_path, *files)
+        slow = f"CHECK (source_id <> '{second}' OR pg_sleep(600)::text IS NOT NULL)"
+        execute(parts, f"ALTER TABLE agent_trace_events ADD CONSTRAINT slow {slow}")
+        env = os.environ | {"AGENT_TRACE_DATABASE_URL": parts, "AGENT_TRACE_STATE_DIR": str(tmp_path / "parts")}
+        with subprocess.Popen(command, env=env, stderr=subprocess.PIPE) as process:
+            sleeps = "SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+            eventually(lambda: fetch(parts, sleeps), 30, "the second log is being stored")
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=patient(30))
+        assert (process.returncode, b"The same command resumes where it stopped." in said) == (130, True), said
+        assert len(rows(parts)["agent_trace_events"]) == 18
+        fetch(parts, sleeps.replace("SELECT", "SELECT pg_terminate_backend(pid)"))  # it would sleep on
+        execute(parts, "ALTER TABLE agent_trace_events DROP CONSTRAINT slow")
+        done = subprocess.run(command, env=env, capture_output=True, check=True)
+        assert b"nothing new, all 18 events are already stored" in done.stdout
+        assert b"27 events read, 27 stored, 0 duplicate" in done.stdout
+        assert rows(parts) == rows(whole)
