@@ -278,13 +278,16 @@ class Tail:
     def __init__(self, *, max_open: int = TAIL_OPEN_FILES) -> None:
         self._descriptors = Descriptors(max_open)
         self._files: dict[Key, TailFile] = {}
+        self._sorted: list[TailFile] | None = None
         self.gone: list[TailFile] = []
         """Files that ended before all of them was shipped; whoever tells of them empties the list."""
 
     @property
     def files(self) -> list[TailFile]:
         """The files that can be read, in the order in which they are to be."""
-        return sorted(self._files.values(), key=lambda file: file.order)
+        if self._sorted is None:  # with thousands of files, sorting in each turn would cost more than the turn
+            self._sorted = sorted(self._files.values(), key=lambda file: file.order)
+        return self._sorted
 
     def update(self, seen: Sequence[Seen], now: float) -> None:
         """Take note of what a look found at the time `now` (seconds, monotonic)."""
@@ -306,6 +309,7 @@ class Tail:
         file.replaced = True
         if self._files.get(file.key) is file:
             del self._files[file.key]
+            self._sorted = None
 
     def close(self) -> None:
         """Close every file."""
@@ -363,4 +367,5 @@ class Tail:
         file = TailFile(self._descriptors, seen, first + newline)
         self._descriptors.keep(file, fd)
         self._files[seen.key] = file
+        self._sorted = None
         return file
