@@ -172,7 +172,7 @@ def _next_commands(folder: Path, project: Path) -> list[str]:
         f'AGENT_TRACE_STATE_DIR={shlex.quote(str(folder))} exec {words} "$@"\n'
     )
     write_whole(script, text.encode(), mode=0o700)
-    commands = ["sessions", "usage --by model", "stats --by session", "export"]
+    commands = ["sessions", "usage --by model", "export"]
     if processes.find("psql"):
         commands.append("psql -c 'SELECT title, ai_lines, cost FROM agent_trace_sessions'")
     return [f"cd {shlex.quote(str(project))}", *(f"../{PROGRAM} {command}" for command in commands)]

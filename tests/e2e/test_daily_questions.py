@@ -250,7 +250,7 @@ def test_prune_asks_first(migrated_url: str, tmp_path: Path) -> None:
     count = "SELECT count(*) AS n FROM agent_trace_events"
     assert fetch(migrated_url, count)[0]["n"] == 150
     assert "142 rows deleted" in on_terminal(words, {**os.environ, **settings}, typed="y\n")
-    assert fetch(migrated_url, count)[0]["n"] == 8, "those of no session stay"
+    assert fetch(migrated_url, count)[0]["n"] == 0, "a run without a session left goes too"
 
 
 def test_a_bare_command_prints_help_and_a_mistyped_one_gets_a_suggestion() -> None:
