@@ -1,4 +1,4 @@
-"""What goes to the store: one plain type per table, made by `build.py`, written by `sinks/postgres.py`.
+"""What goes to the store: one plain type per table, made by `build.py`, written by `postgres/sink.py`.
 
 Every id and time in a row is made by the shim or the sidecar, never by the server, so a row that is built twice
 from the same line is the same row.
@@ -269,7 +269,7 @@ class Checkpoint(NamedTuple):
     position: int
     counts: Counts
     check: str
-    """What the log said of itself at `position`, see `ship.Log.check`."""
+    """What the log said of itself at `position`, see `sources.log.Log.check`."""
 
 
 class LogName(NamedTuple):

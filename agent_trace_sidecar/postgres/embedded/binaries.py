@@ -1,4 +1,4 @@
-"""Where this machine has PostgreSQL's programs, and as whom they can be run: what `embedded.py` starts."""
+"""Where this machine has PostgreSQL's programs, and as whom they can be run: what `server.py` starts."""
 
 import contextlib
 import functools
