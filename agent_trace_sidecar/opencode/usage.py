@@ -12,6 +12,8 @@ import msgspec
 from agent_trace_sidecar.opencode.wire import EMPTY, Envelope
 
 _NUMBER: Final = re.compile(r"-?\d{1,60}(?:\.\d{1,60})?(?:[eE][+-]?\d{1,2})?")
+COUNTED: Final = ("message.part.updated", "session.step.ended", "session.step.failed", "tool.execute.after")
+"""Names of the events of which `usage` may say something."""
 _ENDS: Final = ("completed", "error")
 _MAX_MS: Final = 253_402_300_799_999
 

@@ -157,7 +157,8 @@ class Head(NamedTuple):
     instance: UUID | None
 
 
-_SUSPECT: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+SUSPECT: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+"""Escapes that jsonb may refuse: NUL, and halves of a surrogate pair."""
 _ESCAPE: Final = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u(0000|[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
@@ -184,7 +185,7 @@ def parse(line: bytes) -> Envelope | Rejected:
     repaired: list[str] = []
     if not line.isascii():
         line = _mend_utf8(line, repaired)
-    if b"\\u" in line and _SUSPECT.search(line):
+    if b"\\u" in line and SUSPECT.search(line):
         line = mend_escapes(line, repaired)
     try:
         envelope = _DECODER.decode(line)

@@ -15,7 +15,8 @@ from uuid import UUID
 import msgspec
 
 from agent_trace_sidecar.limits import BATCH_BYTES, BATCH_ROWS
-from agent_trace_sidecar.opencode.wire import Envelope, Rejected, head, parse
+from agent_trace_sidecar.opencode.usual import parse
+from agent_trace_sidecar.opencode.wire import Envelope, Rejected, head
 from agent_trace_sidecar.sources.log import Log, LogLine
 
 _LINGER_S: Final = 0.02
