@@ -74,7 +74,7 @@ def wanted(given: argparse.Namespace) -> Wanted:
 
 
 def opened_stores(given: argparse.Namespace, opened: ExitStack, *, needed: bool) -> list[SessionSource]:
-    """The stores that are asked for, or those of this machine; `opened` closes them.
+    """The stores named by the options, or those of this machine; `opened` closes them.
 
     Raises:
         CommandError: there is none although one is needed, or one can't be read.

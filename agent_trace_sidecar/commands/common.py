@@ -4,7 +4,7 @@ PROGRAM = "agent-trace-sidecar"
 
 
 class CommandError(Exception):
-    """A command can't do what was asked; the text is the sentence that the user sees."""
+    """A command can't do its work; the text is the sentence that the user sees."""
 
     code = 1
 

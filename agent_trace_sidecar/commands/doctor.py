@@ -1,4 +1,4 @@
-"""`doctor`: looks at everything that recording needs, and says what to do about what is missing.
+"""`doctor`: checks everything that recording needs, and prints what to do about what is missing.
 
 It changes nothing. What is `wrong` keeps lines from being recorded; a `note` is worth knowing.
 """
@@ -36,7 +36,7 @@ _FREE_MIN_BYTES: Final = 1024 * 1024 * 1024
 
 
 class Check(NamedTuple):
-    """One thing that was looked at; the text says what to do where it is not ok."""
+    """One check; where it failed, the text has the remedy."""
 
     what: str
     state: Literal["ok", "note", "wrong"]

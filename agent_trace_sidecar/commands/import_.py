@@ -34,14 +34,14 @@ from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, chec
 from agent_trace_sidecar.workspace.located import Located, Locator
 
 IMPORTED: Final = "imported"
-"""The method of ranges whose record does not say how they were found."""
+"""The method of ranges whose record does not name one."""
 _BATCH: Final = 200
 _MAX_CHARS: Final = 500
 """Of a text in a column; what is longer is no id, and the record has it."""
 
 
 class Imported(NamedTuple):
-    """What became of the records, and how many of their ranges have lines that `blame` can find."""
+    """Counts of the records, and of the ranges whose lines `blame` can find."""
 
     stored: int = 0
     known: int = 0
@@ -153,7 +153,7 @@ class _OwnRange(Struct):
 
 
 class _OwnFile(Struct):
-    """What a record of this program says of a file in its metadata, see `records.record`."""
+    """The metadata of a file in a record of this program, see `records.record`."""
 
     path: str
     ranges: tuple[_OwnRange, ...] = ()
@@ -291,7 +291,7 @@ def _contributor(conversation: Conversation, ranges: Sequence[Range]) -> tuple[s
 
 
 def _methods(metadata: Mapping[str, Any], path: str) -> dict[tuple[int, int], str]:
-    """How the ranges were found, where a record of this program says so."""
+    """The method of the ranges, where a record of this program names it."""
     try:
         files = convert(metadata.get("io.opencode.files", ()), tuple[_OwnFile, ...])
     except ValueError:

@@ -1,4 +1,4 @@
-"""`uninstall`: removes the shim, and with `--data` what is stored on this machine; says what stays."""
+"""`uninstall`: removes the shim, and with `--data` what is stored on this machine; prints what stays."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""OpenCode 1.x: what its hooks and bus events say, read without opening more than is needed.
+"""OpenCode 1.x: its hooks and bus events, read without decoding more than is needed.
 
 One decoding pass over `input` takes the ids and the few fields that state is made of; arguments and outputs of tools
 are left as raw JSON for `file_edits`, which only calls of file-changing tools reach. A value of an unexpected type
