@@ -56,8 +56,8 @@ INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, 
 VALUES ($1, 'retry', '', 0, 0, '{}', $2, $2)
 ON CONFLICT (source_id) DO UPDATE SET updated_at = $2 RETURNING state
 """
-"""One retry at a time: the row is locked until the transaction ends. No FOR UPDATE, which requires a distributed database
-for locks on many nodes at once."""
+"""One retry at a time: the row is locked until the transaction ends. No FOR UPDATE, which takes locks on many nodes of
+a distributed database at once."""
 _COUNT: Final = "UPDATE agent_trace_sources SET state = $2 WHERE source_id = $1"
 
 

@@ -45,7 +45,7 @@ def _check_paths(config: Config) -> None:
 
 
 def _step_back() -> None:
-    """Let a hook that wakes us by writing a line continue first: Linux would often give its processor to the one woken."""
+    """Let a hook that wakes us by writing a line continue: Linux would often give its processor to the one woken."""
     if hasattr(os, "SCHED_BATCH"):
         with suppress(OSError):  # a sandbox may forbid it
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

@@ -72,8 +72,8 @@ ADOPT_INTERVAL_S: Final = 30.0
 """How often a running sidecar searches for spools of dead ones."""
 
 GARBAGE_OBJECTS: Final = 50_000
-"""New objects before the next collection of garbage in cycles: rows come by the thousand and hold none, and Python's own
-700 cost a sixth of the time."""
+"""New objects before the next collection of garbage in cycles: rows come by the thousand and hold none, and Python's
+own 700 cost a sixth of the time."""
 
 MAX_INSTANCES: Final = 256
 """Instances whose state a shipper holds in memory; a log of more of them reads the others from the database again."""

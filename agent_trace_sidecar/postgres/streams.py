@@ -1,4 +1,4 @@
-"""Whether the event streams of OpenCode 2 are complete, by OpenCode's own numbers, and which event types are unknown."""
+"""Whether the event streams of OpenCode 2 are complete, by OpenCode's numbers, and which event types are unknown."""
 
 from collections import Counter
 from collections.abc import Sequence
