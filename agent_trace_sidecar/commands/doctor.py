@@ -14,7 +14,7 @@ from typing import Final, Literal, NamedTuple
 
 import asyncpg
 
-from agent_trace_sidecar.commands.common import CommandError
+from agent_trace_sidecar.commands.common import CommandError, project_argument
 from agent_trace_sidecar.commands.database import database_place, with_database
 from agent_trace_sidecar.commands.output import say
 from agent_trace_sidecar.commands.recording import Recording, look
@@ -45,14 +45,7 @@ class Check(NamedTuple):
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The project."""
-    parser.add_argument(
-        "folder",
-        metavar="DIR",
-        type=Path,
-        nargs="?",
-        default=Path(),
-        help="project folder (default: the current folder)",
-    )
+    project_argument(parser)
 
 
 def run(config: Config, given: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ import asyncpg
 import msgspec
 from msgspec import Struct, convert, structs
 
-from agent_trace_sidecar.commands.common import CommandError
+from agent_trace_sidecar.commands.common import CommandError, record_arguments
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import complain, say
 from agent_trace_sidecar.config import Config
@@ -51,14 +51,7 @@ class Imported(NamedTuple):
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The files, and the repository that they belong to."""
-    parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help="Agent Trace records: JSON or JSON lines")
-    parser.add_argument(
-        "--repository",
-        metavar="DIR",
-        type=Path,
-        default=Path(),
-        help="repository that the records describe (default: the current folder)",
-    )
+    record_arguments(parser)
 
 
 def run(config: Config, given: argparse.Namespace) -> int:

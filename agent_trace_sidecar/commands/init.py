@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from agent_trace_sidecar import __version__
-from agent_trace_sidecar.commands.common import PROGRAM, CommandError
+from agent_trace_sidecar.commands.common import PROGRAM, CommandError, project_argument
 from agent_trace_sidecar.commands.database import database_place
 from agent_trace_sidecar.commands.output import say
 from agent_trace_sidecar.config import Config
@@ -45,14 +45,7 @@ _NEXT: Final = (
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The project."""
-    parser.add_argument(
-        "folder",
-        metavar="DIR",
-        type=Path,
-        nargs="?",
-        default=Path(),
-        help="project folder (default: the current folder)",
-    )
+    project_argument(parser)
     parser.add_argument(
         "--global", dest="everywhere", action="store_true", help="all projects of this user: OpenCode's own folder"
     )

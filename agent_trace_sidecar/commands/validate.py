@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import jsonschema
 import msgspec
 
-from agent_trace_sidecar.commands.common import CommandError
+from agent_trace_sidecar.commands.common import CommandError, record_arguments
 from agent_trace_sidecar.commands.output import say, say_json
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.records.foreign_hashes import agrees
@@ -47,14 +47,7 @@ class Problem(NamedTuple):
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The files, and the repository that they belong to."""
-    parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help="Agent Trace records: JSON or JSON lines")
-    parser.add_argument(
-        "--repository",
-        metavar="DIR",
-        type=Path,
-        default=Path(),
-        help="repository that the records describe (default: the current folder)",
-    )
+    record_arguments(parser)
     parser.add_argument("--no-repository", action="store_true", help="check the files by themselves only")
     parser.add_argument("--json", action="store_true", help="print the problems as JSON")
 
