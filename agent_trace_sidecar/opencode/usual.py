@@ -3,8 +3,8 @@
 The shim writes ids and time first, then the hook, then what becomes the payload. So such a line is cut behind its hook:
 what stands before is decoded as the ids, what stands behind as what the hook gives, and is the payload as it stands. A
 line of another form is read by `wire.parse` and its dialect: ended calls and steps, OpenCode 2, fields in another
-order or of the sidecar's own, escapes that Postgres refuses, everything unexpected. They say the same of a usual line,
-only slower.
+order or of the sidecar's own, escapes that Postgres refuses, everything unexpected. A usual line becomes the same rows
+either way.
 """
 
 from typing import Annotated, Final, Literal
@@ -92,7 +92,7 @@ def _usual(line: bytes) -> Usual | None:
 
 
 def _seen(body: _Event | _Before) -> Seen | None:
-    """What the line says; None where more of it counts than a usual line says."""
+    """What the line means; None where it counts something or ends a call."""
     if isinstance(body, _Before):
         return v1.call_begins(body.input)
     bus = body.input.event

@@ -1,4 +1,4 @@
-"""OpenCode 1.x: what its hooks and bus events say, read without opening more than is needed.
+"""OpenCode 1.x: its hooks and bus events, read without decoding more than is needed.
 
 One decoding pass over `input` takes the ids and the few fields that state is made of; arguments and outputs of tools
 are left as raw JSON for `file_edits`, which only calls of file-changing tools reach. A value of an unexpected type
@@ -190,12 +190,12 @@ def _read(envelope: Envelope) -> Seen:
 
 
 def call_begins(given: ToolInput) -> Seen:
-    """What the hook before a call says."""
+    """Read the input of the hook before a call."""
     return Seen("tool.execute.before", given.session_id, given.message_id, given.call_id, given.tool)
 
 
 def bus_event(bus: _Bus) -> Seen:
-    """What an event of the bus says."""
+    """Read an event of the bus."""
     if bus.unknown:
         return Seen(bus.type, bus.properties.session_id, unknown=bus.unknown)
     return _known_event(bus.type, bus.properties)

@@ -52,7 +52,7 @@ MAX_COLUMN_CHARS: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class BuildSettings:
-    """What a record says of its maker; the settings of the same names."""
+    """The recorder's metadata of a record; the settings of the same names."""
 
     spec_version: str = "0.1.0"
     tool_name: str = "opencode"
@@ -60,7 +60,7 @@ class BuildSettings:
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """What `status` tells of one run of the shim."""
+    """What `status` reports of one run of the shim."""
 
     highest_seq: int
     missing: int
@@ -68,7 +68,7 @@ class Summary(msgspec.Struct, frozen=True):
     gaps: tuple[tuple[int, int], ...]
     """Their intervals, both ends included; at most `session.MAX_GAPS` of the youngest."""
     lost: int
-    """Lines the shim says it had to give up."""
+    """Events that the shim reports as dropped."""
     opencode_version: str | None
     directory: str | None
 
@@ -207,7 +207,7 @@ class Builder:
             _add(built, rows)
 
     def _finish_unseen(self, session: Session, envelope: Envelope, tool: str, event: EventRow) -> None:
-        """A call that says nothing of the files it changes has ended: the end of its step may tell."""
+        """A call that does not report the files it changes has ended: the end of its step may show them."""
         known = envelope.observed is not None and envelope.observed.recorded is not None
         if not known and not opencode.may_change_unseen(envelope.api, tool):
             return
@@ -218,7 +218,7 @@ class Builder:
     def _end_step(
         self, session: Session, envelope: Envelope, step: StepBegan | StepEnded | StepPatched, built: Built
     ) -> None:
-        """Make the records of calls that said nothing themselves, and better those of calls that said it wrong.
+        """Make the records of calls that reported nothing, and correct those of calls that reported something wrong.
 
         They are records of the calls: their ids and times are those of the calls' own events. At a step's begin they
         are of commands in the background, which were at work since the last one ended.
@@ -241,7 +241,7 @@ class Builder:
             if call is not None:
                 row = uncovered_row(call, one)
                 built.states.append(row)
-                if session.background_call(step.session_id, one.call_id):  # the end of each step may say it again
+                if session.background_call(step.session_id, one.call_id):  # the end of each step may repeat it
                     built.refined.append((row.source_id, row.record_id, row.recorded_at))
         if isinstance(step, StepEnded) or observed.calls or observed.uncovered:
             session.end_step(step.session_id, message_id)
@@ -304,13 +304,13 @@ class Builder:
 
 
 def _root(envelope: Envelope) -> str | None:
-    """The folder that paths are relative to; the directory where there is no repository (OpenCode then says "/")."""
+    """The folder that paths are relative to; the directory where there is no repository (OpenCode then reports "/")."""
     worktree = envelope.worktree
     return worktree if worktree and worktree != "/" else envelope.directory
 
 
 def _learn(session: Session, seen: Seen, root: str | None) -> str:
-    """Take what the line says into the state, and give the event's name: the first sight of a message has its own."""
+    """Take the event into the state, and return its name: the first sight of a message has its own."""
     match seen.event.by if isinstance(seen.event, StepBegan) else seen.event:
         case None if seen.name != "tool.execute.before":
             pass
@@ -363,10 +363,10 @@ def _learn_session(session: Session, seen: SessionSeen, root: str | None) -> Non
 
 
 def _computed(envelope: Envelope, done: CallDone, notes: list[str]) -> tuple[FileChange, ...]:
-    """What a call says it did, file by file.
+    """What a call reports to have done, file by file.
 
-    A file outside the worktree has no path from the repository's root, and an absolute path would tell about the
-    machine: it is in no record, which is noted. Its event says everything about it.
+    A file outside the worktree has no path from the repository's root, and an absolute path would reveal the
+    machine: it is in no record, which is noted. Its event holds everything about it.
     """
     exact = not envelope.redacted and not envelope.repaired
     changes = []

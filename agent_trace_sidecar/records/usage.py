@@ -14,7 +14,7 @@ from agent_trace_sidecar.records.rows import Built, CallRow, MaskedRow, StepRow
 from agent_trace_sidecar.records.session import Message, Session
 
 _LAG_MS: Final = 5000
-"""Older versions don't say when they published a part: their hooks come this much later at most."""
+"""Older versions don't report when they published a part: their hooks come this much later at most."""
 _MILLI: Final = Decimal("0.001")
 
 

@@ -145,14 +145,14 @@ _PLACE = '"directory":"/w","worktree":"/w",'
         "null",
     ],
 )
-def test_a_line_that_says_more_is_not_usual(event: str) -> None:
+def test_a_line_that_means_more_is_not_usual(event: str) -> None:
     """What must be repaired, counts, or is not as it should be."""
     line = f'{_HEAD}{_PLACE}"input":{{"event":{event}}}}}'.encode(errors="surrogateescape")
     assert check([line]) == 0
 
 
 def test_a_note_is_added_to_the_payload_of_a_usual_line() -> None:
-    """It stands beside what the line says, also where the line ends with a space."""
+    """It stands beside the line's fields, also where the line ends with a space."""
     head = _HEAD.replace('"seq":1,', '"seq":20000000,')
     sent = head + _PLACE + '"input":{"event":{"type":"session.idle"}}} '
     parsed = usual.parse(sent.encode())
