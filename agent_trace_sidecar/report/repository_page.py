@@ -79,7 +79,7 @@ def repository_page(found: Repository, mask: Mask, said: Said, *, contents: bool
 _WHO: Final = {"ai": "AI", "mixed": "Mixed", "human": "Human", "unknown": "Unknown"}
 _EXPLAINED: Final = (
     "AI: unchanged since a recorded call wrote it. Mixed: partly changed by a person. Human: existed before the first "
-    "call, or appeared between calls. Unknown: the records do not tell. Files of which nothing is recorded are not "
+    "call, or appeared between calls. Unknown: the records do not show it. Files of which nothing is recorded are not "
     "counted. Secrets in the lines are masked."
 )
 
