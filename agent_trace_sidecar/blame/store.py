@@ -13,7 +13,7 @@ import asyncpg
 from agent_trace_sidecar.blame.authors import Origin
 from agent_trace_sidecar.blame.history import Change, Span
 from agent_trace_sidecar.records.fingerprints import tokens_of
-from agent_trace_sidecar.records.record import UNCOVERED
+from agent_trace_sidecar.records.rows import UNCOVERED
 
 FALLBACK: Final = "fallback"
 """The method of ranges that are a guess; they count only on request."""

@@ -25,8 +25,8 @@ import backoff
 from agent_trace_sidecar.limits import BACKOFF_MAX_S, MAX_INSTANCES
 from agent_trace_sidecar.opencode.wire import Envelope, Rejected
 from agent_trace_sidecar.pipeline.batcher import Parsed, Reader
-from agent_trace_sidecar.postgres.errors import Fate, Verdict
-from agent_trace_sidecar.postgres.sink import FencedError, MovedError, PostgresSink, StoreError
+from agent_trace_sidecar.postgres.errors import Fate, StoreError, Verdict
+from agent_trace_sidecar.postgres.sink import FencedError, MovedError, PostgresSink
 from agent_trace_sidecar.postgres.state import StaleError
 from agent_trace_sidecar.records.build import Builder
 from agent_trace_sidecar.records.dead_letter import dead_letter_key

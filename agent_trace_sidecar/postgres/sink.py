@@ -19,7 +19,7 @@ from agent_trace_sidecar.postgres import state as states
 from agent_trace_sidecar.postgres.binary_copy import gate_rows
 from agent_trace_sidecar.postgres.connection import connect, guarded
 from agent_trace_sidecar.postgres.copy import copy, copy_encoded, copy_items
-from agent_trace_sidecar.postgres.errors import Fate, Verdict, verdict
+from agent_trace_sidecar.postgres.errors import Fate, StoreError, Verdict, verdict
 from agent_trace_sidecar.postgres.explain import explained
 from agent_trace_sidecar.postgres.failover import FailoverCheck
 from agent_trace_sidecar.postgres.schema_check import check_shape
@@ -77,14 +77,6 @@ _HALVING_TIMES: Final = 8
 """Halving takes up to two statements for each line: it gets so many times a batch's deadline."""
 _NOBODY: Final = Identity(recorder=False, environ={})
 _UNEXPLAINED: Final = Verdict(Fate.RETRY, "unexplained", "A batch was refused, but none of its rows alone; retrying.")
-
-
-class StoreError(Exception):
-    """The database did not take it. `verdict` decides what to do; the text holds no row's content."""
-
-    def __init__(self, found: Verdict) -> None:
-        super().__init__(f"{found.cause}: {found.hint}")
-        self.verdict = found
 
 
 class FencedError(Exception):

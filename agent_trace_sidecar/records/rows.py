@@ -7,7 +7,7 @@ from the same line is the same row.
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -58,6 +58,10 @@ class RangeRow(NamedTuple):
     """See `fingerprints.line_hashes`: 8 bytes for each line of the range; None where they are not known."""
     line_tokens: bytes | None = None
     """See `fingerprints.packed_tokens`."""
+
+
+UNCOVERED: Final = "uncovered"
+"""The kind of a row that means: from here on, until the file is observed again, a call may have changed it."""
 
 
 class FileStateRow(NamedTuple):
