@@ -187,22 +187,23 @@ def test_reconcile_compares_session_by_session(recorded: Recorded) -> None:
 def test_lines_of_a_command_in_the_background_are_its_own(postgres_servers: PostgresServers) -> None:
     """The call ends at once; what it writes later is between the snapshots of two prompts, and told from a person's."""
     with working(2) as oc, postgres_servers.database(migrated=True) as url:
-        late = "printf 'late\\nlater\\n' > late.txt"
-        oc.model.script(
-            "backwork", Step([DIALECTS[2].run(f"while ! test -e go; do sleep 0.1; done; {late}", background=True)])
-        )
-        oc.model.script("nextwork", Step([DIALECTS[2].write("next.txt", "next\n")]))
+        late = "while ! test -e go; do sleep 0.1; done; printf 'late\\nlater\\n' > late.txt"
+        oc.model.script("backwork", Step([DIALECTS[2].run(late, background=True)]))
+        for name in ("next", "last"):
+            oc.model.script(f"{name}work", Step([DIALECTS[2].write(f"{name}.txt", f"{name}\n")]))
         project = oc.project("shop", {"a.txt": "one\n"})
         with server(oc, project) as served:
             session = served.session(project)
             served.prompt(project, session, "do the backwork")
             (project / "go").touch()
-            eventually((project / "late.txt").exists, 20, "the command has written")
+            user = Recorded(oc, DIALECTS[2], project, url, url)
+            idle = "SELECT count(*) FROM session_message WHERE type = 'idle'"
+            eventually(lambda: user.own(idle) == [(2,)], 20, "the model has heard of the command's end")
             served.prompt(project, session, "do the nextwork")
             (project / "typed.txt").write_text("by a person\n")
             served.prompt(project, session, "do the lastwork")
             served.close()
-        Recorded(oc, DIALECTS[2], project, url, url).run(url, "backfill")
+        user.run(url, "backfill")
         assert rows(url, "SELECT path, start_line, end_line, tool, method FROM agent_trace_ranges ORDER BY path") == [
             ("last.txt", 1, 1, "write", "content"),
             ("late.txt", 1, 2, "shell", "snapshot"),
