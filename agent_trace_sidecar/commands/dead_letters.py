@@ -1,8 +1,8 @@
-"""Lines that could not be stored: what they are, and another try after whatever refused them was mended.
+"""Events that could not be stored: a list, and a retry after the cause was removed.
 
-A retry does with a letter what the shipper did with its line, in one transaction: parse, build, gate, COPY. What is
-stored then (or was stored by another way meanwhile) is no dead letter any more; the rest stays as it is. The counts
-of the log that it came from tell what became of the line when it was read and stay too: a row of kind `retry` in
+A retry does with a dead letter what the shipper did with its line, in one transaction: parse, build, deduplicate, COPY.
+What is stored then (or was stored by another way meanwhile) is no dead letter any more; the rest stays as it is. The
+counts of the log that it came from count the line as it was when it was read and stay too: a row of kind `retry` in
 `agent_trace_sources` holds the difference, so that the sums over all rows agree with the tables.
 """
 
@@ -57,8 +57,8 @@ INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, 
 VALUES ($1, 'retry', '', 0, 0, '{}', $2, $2)
 ON CONFLICT (source_id) DO UPDATE SET updated_at = $2 RETURNING state
 """
-"""One retry at a time: the row is locked until the transaction ends. No FOR UPDATE, which asks a distributed database
-for locks on many nodes at once."""
+"""One retry at a time: the row is locked until the transaction ends. No FOR UPDATE, which takes locks on many nodes of
+a distributed database at once."""
 _COUNT: Final = "UPDATE agent_trace_sources SET state = $2 WHERE source_id = $1"
 
 
@@ -77,7 +77,7 @@ class Letter(msgspec.Struct, frozen=True):
 
 
 class Retried(NamedTuple):
-    """What became of the dead letters that were tried again."""
+    """The outcome of a retry, in dead letters."""
 
     stored: int
     duplicate: int
@@ -228,7 +228,7 @@ async def _again(connection: asyncpg.Connection, builder: Builder, letter: DeadL
         match verdict(exc).fate:
             case Fate.ROW | Fate.STATEMENT:
                 return Retried(0, 0, 1)
-            case Fate.DUPLICATE:  # the gate was emptied by hand
+            case Fate.DUPLICATE:  # the ids were deleted from the deduplication table
                 await connection.execute(_DELETE, letter.source_id, letter.position, letter.seen_at)
                 return Retried(0, 1, 0)
             case Fate.RETRY | Fate.SLOW | Fate.OPERATOR:
@@ -236,7 +236,7 @@ async def _again(connection: asyncpg.Connection, builder: Builder, letter: DeadL
 
 
 async def _store(connection: asyncpg.Connection, item: Item, letter: DeadLetter, now: datetime) -> Retried:
-    """Pass the gate, which knows a refused line by its event's id and any other one by an id of its own.
+    """Deduplicate: a refused line by its event's id, any other one by an id of its own.
 
     The letter goes first: one that was pruned meanwhile is not brought back.
     """

@@ -67,7 +67,7 @@ def arguments(_: argparse.ArgumentParser) -> None:
 
 
 def run(config: Config, _: argparse.Namespace) -> int:
-    """Record, show, and say how to look further; return the exit code."""
+    """Record, show, and print the next commands; return the exit code."""
     folder = config.state_path / "demo"
     config = Config(
         state_dir=str(folder), pg_bin=config.pg_bin, pg_linger_s=config.pg_linger_s

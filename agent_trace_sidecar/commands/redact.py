@@ -1,8 +1,8 @@
 """`redact --stored`: rows that were stored before the rules improved, masked again with today's rules.
 
 Goes through each table in the order of its key, a batch per transaction. How far it has come is kept in a row of
-`agent_trace_sources`, so that an interrupted run goes on where it stopped; when it is through, it starts over at the
-next call.
+`agent_trace_sources`, so that an interrupted run continues where it stopped; when it is complete, the next starts over
+at the next call.
 """
 
 import argparse
@@ -141,10 +141,10 @@ async def redact_stored(
     """Mask the stored rows again; returns how many rows were changed, by table.
 
     Args:
-        connection: to the database; nobody else needs to stop meanwhile.
+        connection: to the database; recording can continue meanwhile.
         redactor: holds today's rules.
-        batch_rows: how many rows one transaction looks at.
-        progress: is told, after each batch, the table and how many of its rows were looked at in this run.
+        batch_rows: how many rows one transaction reads.
+        progress: called after each batch with the table and how many of its rows were read in this run.
     """
     changed = {}
     place = uuid5(_NAMESPACE, "hashes")
@@ -223,7 +223,7 @@ async def _table(  # noqa: PLR0917 - private
 
 
 async def _resume(connection: asyncpg.Connection, place: UUID, version: str) -> list[str] | None:
-    """The key after which to go on; None at the start, and when the rules have changed since."""
+    """The key after which to continue; None at the start, and when the rules have changed since."""
     text = await connection.fetchval(_LOAD, place)
     state = json.loads(text) if text else {}
     after = state.get("after") if state.get("rules") == version else None
@@ -269,7 +269,7 @@ def _mask_whole(redactor: Redactor, name: str, old: str | bytes, edits: dict[str
 
 
 def _masked_texts(redactor: Redactor, texts: dict[str, str]) -> dict[str, str]:
-    """Short columns, looked at together."""
+    """Short columns, redacted together."""
     if not texts:
         return {}
     raw = json.dumps(list(texts.values())).encode()

@@ -14,7 +14,7 @@ from agent_trace_sidecar.telemetry.logging import Logger
 
 
 class Replayed(NamedTuple):
-    """What became of one file."""
+    """The result of one file."""
 
     label: str
     bytes: int
@@ -39,7 +39,7 @@ async def replay(
     paths: Sequence[Path],
     progress: Callable[[FileLog, Shipper], None],
 ) -> list[Replayed]:
-    """Ship finished logs one after the other; each goes on where an earlier replay of it stopped.
+    """Ship finished logs one after the other; each continues where an earlier replay of it stopped.
 
     Args:
         config: the settings.

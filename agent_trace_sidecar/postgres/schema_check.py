@@ -54,7 +54,7 @@ async def check_shape(connection: asyncpg.Connection) -> None:
     """Make sure that it is the row, not the table, that is wrong.
 
     Raises:
-        WrongShapeError: a column has been changed by hand.
+        WrongShapeError: a column has been changed manually.
     """
     rows = await connection.fetch(_PRESENT)
     found = {row["name"]: row["type"] for row in rows}

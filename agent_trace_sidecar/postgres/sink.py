@@ -1,4 +1,4 @@
-"""One batch, one transaction: the gate, the checkpoint, COPY of what survives, commit.
+"""One batch, one transaction: deduplicate, checkpoint, COPY of the new events, commit.
 
 Rules: nothing is written outside the transaction that moves the checkpoint, so a batch is there whole or not at all;
 every statement runs under a deadline from outside (`guarded`), because COPY on a dead connection never returns; an
@@ -80,14 +80,14 @@ its ids, and each further attempt would wait for them in a backend of its own. L
 their settings."""
 
 _HALVING_TIMES: Final = 8
-"""Halving asks up to two questions for each line: it gets so many times a batch's deadline."""
+"""Halving takes up to two statements for each line: it gets so many times a batch's deadline."""
 _CONFLICT: Final = "another event with this id is stored already: that one stays"
 _NOBODY: Final = Identity(recorder=False, environ={})
 _UNEXPLAINED: Final = Verdict(Fate.RETRY, "unexplained", "A batch was refused, but none of its rows alone; retrying.")
 
 
 class StoreError(Exception):
-    """The database did not take it. `verdict` says what to do; the text holds no row's content."""
+    """The database did not take it. `verdict` decides what to do; the text holds no row's content."""
 
     def __init__(self, found: Verdict) -> None:
         super().__init__(f"{found.cause}: {found.hint}")
@@ -95,7 +95,7 @@ class StoreError(Exception):
 
 
 class FencedError(Exception):
-    """Another process has opened this log after us; it is the one that goes on."""
+    """Another process has opened this log after us; it continues."""
 
 
 class MovedError(Exception):
@@ -103,7 +103,7 @@ class MovedError(Exception):
 
 
 class Written(NamedTuple):
-    """What became of a batch."""
+    """The outcome of a batch."""
 
     counts: Counts
     committed_events: int
@@ -135,7 +135,7 @@ class PostgresSink:
         write_deadline_s: float = WRITE_DEADLINE_S,
         connect_deadline_s: float = CONNECT_DEADLINE_S,
     ) -> None:
-        """`url` is asked before each connect; `prepare` runs on each new connection (it creates the schema)."""
+        """`url` is called before each connect; `prepare` runs on each new connection (it creates the schema)."""
         self._url = url
         self._prepare = prepare
         self._identity = identity
@@ -160,7 +160,7 @@ class PostgresSink:
         """Find out, after an error, how far the database really is; it may have lost our row altogether.
 
         Raises:
-            FencedError: somebody took the log over.
+            FencedError: another process took the log over.
         """
         state = msgspec.json.encode(LogState(label=name.label)).decode()
         found = await self._run(
@@ -192,7 +192,7 @@ class PostgresSink:
 
         Raises:
             StoreError: with a fate of RETRY or OPERATOR.
-            MovedError: the checkpoint was moved by somebody else, or by a commit whose answer was lost.
+            MovedError: the checkpoint was moved by another process, or by a commit whose answer was lost.
             StaleError: the batch must be built anew.
         """
         known: set[int] = set()
@@ -411,7 +411,7 @@ def _differ(one: int | None, two: int | None) -> bool:
 
 
 def _to_dead_letters(batch: Batch, conflicts: set[int]) -> dict[int, GateRow]:
-    """Make dead letters of these items of the batch; return their keys at the gate."""
+    """Make dead letters of these items of the batch; return their rows of the dedupe table."""
     if not conflicts:
         return {}
     items, batch.items = batch.items, []
@@ -427,7 +427,7 @@ def _to_dead_letters(batch: Batch, conflicts: set[int]) -> dict[int, GateRow]:
 
 
 def _first_of_each_id(items: Sequence[Item], known: set[int]) -> list[Item]:
-    """The items that the gate may let through; a second one of the same id would look like a duplicate in the table."""
+    """The items to deduplicate; a second one of the same id would appear as a duplicate in the table."""
     first: dict[int, Item] = {}
     for item in items:
         first.setdefault(_number(item.built.event), item)
@@ -435,7 +435,7 @@ def _first_of_each_id(items: Sequence[Item], known: set[int]) -> list[Item]:
 
 
 def _survivors(items: Sequence[Item], fresh: set[int]) -> list[Item]:
-    """The items to store: those whose id the gate had not seen, each id once, the first of them."""
+    """The items to store: those whose id was new, each id once, the first of them."""
     kept: list[Item] = []
     for item in items:
         number = _number(item.built.event)

@@ -1,4 +1,4 @@
-"""What the pages say of sessions and of the prompts behind calls, from the views."""
+"""What the pages show of sessions and of the prompts behind calls, from the views."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -77,7 +77,7 @@ async def sessions_of(connection: asyncpg.Connection, wanted: Iterable[str]) -> 
 
 
 async def prompts_of(connection: asyncpg.Connection, session_id: str) -> dict[str, str]:
-    """What had been asked for, by the message of the assistant that answers it, and by its own."""
+    """The prompts, by the assistant's message that answers each, and by their own."""
     prompts = {row["message_id"]: row["prompt"] for row in await connection.fetch(_PROMPTS, session_id)}
     answers = await connection.fetch(_ANSWERS, session_id)
     return prompts | {row["message_id"]: prompts[row["prompt"]] for row in answers if row["prompt"] in prompts}

@@ -1,6 +1,6 @@
 """The one place where text becomes HTML or data of a page; pure.
 
-Everything that is shown comes from agents and repositories. `el` takes text for text unless its type says that it is
+Everything that is shown comes from agents and repositories. `el` takes text for text unless its type marks it as
 markup, so a caller who forgets to escape can't write one. What a browser would obey or hide (control characters, marks
 that change the direction of writing) is written out, so that a line reads as it runs.
 """
@@ -55,13 +55,13 @@ def clipped(text: str, most: int) -> str:
 
 
 def first_line(text: str, most: int = 160) -> str:
-    """The first line that says something."""
+    """The first line that is not empty."""
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def money(cost: float | None) -> str:
-    """US dollars; small sums with the digits that tell them from nothing."""
+    """US dollars; small sums with the digits that distinguish them from zero."""
     if cost is None:
         return "unknown"
     if not cost:

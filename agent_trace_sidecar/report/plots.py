@@ -1,7 +1,7 @@
 """Plots as inline SVG, without a style attribute or a script; the numbers of each stand beside it in a table.
 
 Coordinates are those of a viewBox that grows with the page, so text is HTML or scales with it. Colours come from the
-style sheet by class, and nothing is told by colour alone.
+style sheet by class, and nothing is shown by colour alone.
 """
 
 from collections.abc import Mapping, Sequence

@@ -18,12 +18,12 @@ from agent_trace_sidecar.report.cost import SessionFacts, prompts_of, sessions_o
 from agent_trace_sidecar.workspace.checkout import CheckoutError, ManyFiles
 
 Said = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and how much there is."""
+"""Called with the stage, how much of it is done, and how much there is."""
 
 MAX_SCANNED: Final = 20_000
-"""Files that are looked into for recorded lines."""
+"""Files that are searched for recorded lines."""
 MAX_FILES: Final = 2_000
-"""Files whose lines are asked for."""
+"""Files whose lines are attributed."""
 MAX_LINES: Final = 200_000
 """Lines that a page holds: about 20 MB, which a phone still opens."""
 MAX_FILE_LINES: Final = 20_000
@@ -61,7 +61,7 @@ class Repository(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The files before their lines are asked for."""
+    """The files before their lines are attributed."""
 
     asked: list[str]
     unknown: dict[str, int]
@@ -71,14 +71,14 @@ class Found(NamedTuple):
 async def gather(
     connection: asyncpg.Connection, folder: Path, revision: str | None, paths: Sequence[str], said: Said
 ) -> Repository:
-    """Ask for all files of a repository.
+    """Attribute all files of a repository.
 
     Args:
         connection: to the store.
         folder: the repository's, or one inside of it.
         revision: what the user calls it; None for the files as they stand.
         paths: only these files and folders, from the repository's root; none means all.
-        said: told how far it is.
+        said: called with the progress.
 
     Raises:
         ReportError: there is nothing of that name.
@@ -111,7 +111,7 @@ def _chosen(there: Iterable[str], paths: Sequence[str]) -> Iterator[str]:
 
 
 async def searched(asking: FileBlamer, contents: ManyFiles, there: list[str], known: set[str], said: Said) -> Found:
-    """Tell the files that may hold recorded lines from the others, and count the lines of those."""
+    """Separate the files that may hold recorded lines from the others, and count the lines of those."""
     notes, unknown = [], dict[str, int]()
     others = [path for path in there if path not in known]
     if len(others) > MAX_SCANNED:
@@ -152,7 +152,7 @@ async def _blamed(
         total += count
         file = await _with_trails(asking, await asking.about(path, content))
         if set(shares(file.lines)) <= {"unknown"}:
-            found.unknown[path] = count  # nothing to tell: its text need not be in the page
+            found.unknown[path] = count  # nothing recorded: its text need not be in the page
             continue
         found.unknown.pop(path, None)
         files.append(file)

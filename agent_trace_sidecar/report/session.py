@@ -17,7 +17,7 @@ MAX_SESSIONS: Final = 500
 MAX_CHARS: Final = 20_000
 """Of one text: a prompt, an argument, an output."""
 _NEAR: Final = timedelta(days=1)
-"""A subagent begins while its parent is at work: nobody looks for it in other months."""
+"""A subagent begins while its parent is at work: other months are not searched for it."""
 
 _CHILDREN: Final = """
 SELECT DISTINCT session_id FROM agent_trace_events
@@ -41,7 +41,7 @@ _CALLS: Final = """
 SELECT message_id, call_id, tool, status, started_at, finished_at, seconds::float8 AS seconds, left(error, $2) AS error
 FROM agent_trace_calls WHERE session_id = $1 ORDER BY finished_at
 """
-# OpenCode 1 tells of a call in a part, OpenCode 2 in the hook after it.
+# OpenCode 1 reports a call in a part, OpenCode 2 in the hook after it.
 _CONTENTS: Final = """
 SELECT message_id, call_id, left(state ->> 'title', 300) AS title, left((state -> 'input')::text, $2) AS input,
        left(state ->> 'output', $2) AS output, left(state #>> '{metadata,diff}', $2) AS diff,
@@ -104,7 +104,7 @@ class Item(msgspec.Struct):
     title: str = ""
     """Names and figures, in no case a content."""
     text: str = ""
-    """What was said."""
+    """The text of a message."""
     message: str | None = None
     status: str = ""
     code: str = ""
@@ -130,12 +130,12 @@ class Session(NamedTuple):
 
     @property
     def root(self) -> SessionFacts:
-        """The session that was asked for."""
+        """The requested session."""
         return next(iter(self.facts.values()))
 
 
 async def gather(connection: asyncpg.Connection, session_id: str, said: Said) -> Session:
-    """Ask for a session and its subagents'.
+    """Read a session and its subagents'.
 
     Raises:
         ReportError: nothing of it is stored.
@@ -261,7 +261,7 @@ def _lost(name: str, loss: Loss) -> Item:
 
 
 async def _with_undoing(connection: asyncpg.Connection, name: str, items: list[Item]) -> list[Item]:
-    """Mark what was undone, and say when it was, and when it came back."""
+    """Mark what was undone, with the times of the undo and of its return."""
     back_to: str | None = None
     more = []
     for row in await connection.fetch(_UNDOING, name):

@@ -92,13 +92,13 @@ class Since(NamedTuple):
 
 
 async def gather(connection: asyncpg.Connection, since: datetime, folder: Path | None, said: Said) -> Since:
-    """Ask for everything since the beginning of a day (UTC).
+    """Read everything since the beginning of a day (UTC).
 
     Args:
         connection: to the store.
         since: the day.
         folder: a repository that is read for surviving lines besides those that were recorded on this machine.
-        said: told how far it is.
+        said: called with the progress.
 
     Raises:
         CheckoutError: git failed.
@@ -153,7 +153,7 @@ async def _surviving(
 
 
 def _readable(project: str, worktrees: Sequence[str], given: Checkout | None) -> Checkout | None:
-    """A checkout of a project on this machine, the one that was asked for before those that were recorded."""
+    """A checkout of a project on this machine, the requested one before those that were recorded."""
     for checkout in (given, *(_there(worktree) for worktree in worktrees)):
         try:
             if checkout is not None and project in checkout.projects():
