@@ -220,7 +220,7 @@ async def _again(connection: asyncpg.Connection, builder: Builder, letter: DeadL
         return Retried(0, 0, 1)
     if not builder.knows(envelope.instance):
         builder.load(envelope.instance, (await connection.fetchval(_STATE, envelope.instance) or "").encode())
-    item = Item(builder.feed(envelope), letter.line, letter.position, content_hash(envelope))
+    item = Item(builder.feed(envelope), letter.line, letter.position, content_hash(letter.line, envelope))
     try:
         async with connection.transaction():  # a savepoint: what is still refused gets its letter back
             return await _store(connection, item, letter, now)

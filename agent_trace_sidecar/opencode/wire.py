@@ -164,6 +164,7 @@ _ESCAPE: Final = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u(0000|[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
 _DECODER: Final = msgspec.json.Decoder(Envelope)
+_OBSERVED: Final = b',"observed":'
 _WITHHELD: Final = b"[WITHHELD]"
 _STUB: Final = b'{"withheld":{'
 """What stands for contents that metadata mode, or a stub, leaves out."""
@@ -209,19 +210,25 @@ def parse(line: bytes) -> Envelope | Rejected:
     return envelope
 
 
-def content_hash(envelope: Envelope) -> int | None:
-    """8 bytes of a hash of what the event says, as a signed number: equal each time that the event is delivered.
+def content_hash(line: bytes, envelope: Envelope) -> int | None:
+    """8 bytes of a hash of the line as the shim wrote it, as a signed number: equal each time that it is delivered.
 
-    None where the line is not as the shim has written it: what is masked, mended or withheld depends on the rules, on
-    what was read before and on the time it took.
+    None where the line is another one by now: what is masked, repaired or withheld depends on the rules, on the lines
+    before and on the time that masking took.
+
+    Args:
+        line: one line of the wire, with the sidecar's own fields.
+        envelope: the same, parsed.
     """
-    if envelope.redacted or envelope.repaired:
+    if envelope.redacted or envelope.repaired or _WITHHELD in line or _STUB in line:
         return None
-    event = f"{envelope.seq} {envelope.at} {envelope.hook} {envelope.api} {envelope.directory}\n{envelope.worktree}\n"
-    whole = event.encode() + envelope.input + b"\n" + envelope.output
-    if _WITHHELD in whole or _STUB in whole:
-        return None
-    return int.from_bytes(blake2b(whole, digest_size=8).digest(), signed=True)
+    line = line.strip()
+    if envelope.observed is not None:
+        own = _OBSERVED + bytes(_OWN.decode(line).observed) + b"}"
+        if not line.endswith(own):
+            return None
+        line = line[: -len(own)] + b"}"
+    return int.from_bytes(blake2b(line, digest_size=8).digest(), signed=True)
 
 
 def _mend_utf8(line: bytes, repaired: list[str]) -> bytes:

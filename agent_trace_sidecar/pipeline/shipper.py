@@ -205,7 +205,7 @@ class Shipper:
                 if envelope.observed is not None and envelope.observed.known:
                     batch.voids += built.voids
                     return
-                batch.items.append(Item(built, line.data, at, content_hash(envelope)))
+                batch.items.append(Item(built, line.data, at, content_hash(line.data, envelope)))
                 batch.encoded_bytes += len(built.event.payload)
             case Rejected(reason, error):
                 if line.instance is not None:

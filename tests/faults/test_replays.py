@@ -105,7 +105,7 @@ def redelivered(line: bytes) -> dict[str, bytes]:
         "without contents": Redactor(enabled=False, capture="metadata").line(line).line,
         "not masked in time": wire.stub(line, "deadline"),
         "mended": line.replace(b"%s", b"\\u0000"),
-        "lost": line.replace(b'"worktree"', b'"lost":7,"worktree"'),
+        "from a file with CRLF": line + b"\r",
     }
 
 
