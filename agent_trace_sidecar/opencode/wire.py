@@ -8,6 +8,7 @@ U+FFFD and is noted in `Envelope.repaired`, what can't is rejected with its reas
 
 import json
 import re
+from hashlib import blake2b
 from typing import Annotated, Final, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -163,6 +164,9 @@ _ESCAPE: Final = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u(0000|[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
 _DECODER: Final = msgspec.json.Decoder(Envelope)
+_WITHHELD: Final = b"[WITHHELD]"
+_STUB: Final = b'{"withheld":{'
+"""What stands for contents that metadata mode, or a stub, leaves out."""
 
 
 _UUID: Final = rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
@@ -203,6 +207,21 @@ def parse(line: bytes) -> Envelope | Rejected:
     if repaired:
         envelope.repaired = tuple(repaired)
     return envelope
+
+
+def content_hash(envelope: Envelope) -> int | None:
+    """8 bytes of a hash of what the event says, as a signed number: equal each time that the event is delivered.
+
+    None where the line is not as the shim has written it: what is masked, mended or withheld depends on the rules, on
+    what was read before and on the time it took.
+    """
+    if envelope.redacted or envelope.repaired:
+        return None
+    event = f"{envelope.seq} {envelope.at} {envelope.hook} {envelope.api} {envelope.directory}\n{envelope.worktree}\n"
+    whole = event.encode() + envelope.input + b"\n" + envelope.output
+    if _WITHHELD in whole or _STUB in whole:
+        return None
+    return int.from_bytes(blake2b(whole, digest_size=8).digest(), signed=True)
 
 
 def _mend_utf8(line: bytes, repaired: list[str]) -> bytes:

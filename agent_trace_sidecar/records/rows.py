@@ -199,6 +199,8 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     built: Built
     line: bytes
     position: int
+    content_hash: int | None = None
+    """See `wire.content_hash`."""
 
 
 class GateKey(NamedTuple):
@@ -206,6 +208,13 @@ class GateKey(NamedTuple):
 
     source_id: UUID
     event_id: UUID
+
+
+class GateRow(NamedTuple):
+    """A row of `agent_trace_dedupe` but for its time: the event, and its `Item.content_hash`."""
+
+    key: GateKey | EventRow
+    content_hash: int | None
 
 
 class DeadItem(NamedTuple):

@@ -19,6 +19,8 @@ _PICTURES: Final = 0x2400
 """Where Unicode has its pictures of the control characters."""
 _DELETE: Final = 0x7F
 _PICTURE_OF_DELETE: Final = "\u2421"
+_LEAST: Final = 0.0001
+"""US dollars that are still shown as a number."""
 _ENTITIES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"})
 _IN_SCRIPT: Final = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})
 _VOID: Final = frozenset({"meta", "link", "input", "br", "rect", "line", "path"})
@@ -61,12 +63,12 @@ def first_line(text: str, most: int = 160) -> str:
 
 
 def money(cost: float | None) -> str:
-    """US dollars; small sums with the digits that distinguish them from zero."""
+    """US dollars; sums below one with four digits, so that a request is not free."""
     if cost is None:
         return "unknown"
     if not cost:
         return "$0"
-    return f"${cost:,.2f}" if cost >= 1 else f"${cost:.4f}" if cost >= 0.001 else f"${cost:.6f}"  # noqa: PLR2004
+    return f"${cost:,.2f}" if cost >= 1 else f"${cost:.4f}" if cost >= _LEAST else f"<${_LEAST}"
 
 
 def priced(cost: float | None, unpriced_steps: int) -> str:
