@@ -258,6 +258,7 @@ CREATE TABLE IF NOT EXISTS agent_trace_dedupe (
     source_id uuid NOT NULL,
     event_id uuid NOT NULL,
     seen_at timestamptz NOT NULL,
+    content_hash bigint,
     PRIMARY KEY (source_id, event_id)
 ) PARTITION BY RANGE (event_id);
 CREATE TABLE IF NOT EXISTS agent_trace_dedupe_default PARTITION OF agent_trace_dedupe DEFAULT;
@@ -266,6 +267,8 @@ COMMENT ON TABLE agent_trace_dedupe IS
 COMMENT ON COLUMN agent_trace_dedupe.source_id IS 'as in agent_trace_events';
 COMMENT ON COLUMN agent_trace_dedupe.event_id IS 'the event, or an id derived from a dead letter''s bytes';
 COMMENT ON COLUMN agent_trace_dedupe.seen_at IS 'when it was stored, by the sidecar''s clock';
+COMMENT ON COLUMN agent_trace_dedupe.content_hash IS
+    'part of a hash of the event: a later one of this id with another hash is a conflict; null where some was masked';
 
 CREATE TABLE IF NOT EXISTS agent_trace_sources (
     source_id uuid PRIMARY KEY,

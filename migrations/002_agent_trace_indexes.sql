@@ -34,7 +34,7 @@ DO $$ BEGIN IF to_regclass('agent_trace_records_parent') IS NULL THEN
         WHERE record #>> '{metadata,io.opencode.parent_session_id}' IS NOT NULL;
 END IF; END $$;
 
--- Is this record stored, whoever recorded it?
+-- Is this record stored, by any recorder?
 DO $$ BEGIN IF to_regclass('agent_trace_records_id') IS NULL THEN
     CREATE INDEX agent_trace_records_id ON agent_trace_records (record_id);
 END IF; END $$;

@@ -1,5 +1,5 @@
 -- Views for people and dashboards: what was called, what it cost, who wrote how much. They read the events as OpenCode
--- 1 and 2 send them; what an event does not say is null here. Figures by day and session are sums over narrow tables that
+-- 1 and 2 send them; what an event does not hold is null here. Figures by day and session are sums over narrow tables that
 -- are written with the events: agent_trace_usage, agent_trace_ended_calls and agent_trace_masked.
 -- Run by `agent-trace-sidecar migrate`, or as it is: psql -f 003_agent_trace_views.sql
 --
@@ -66,7 +66,7 @@ FROM (
 ) asked
 WHERE message_id IS NOT NULL
 GROUP BY session_id, message_id;
-COMMENT ON VIEW agent_trace_prompts IS 'what a person, or the session that started a subagent, has asked for, masked';
+COMMENT ON VIEW agent_trace_prompts IS 'the prompts of a person, or of the session that started a subagent, masked';
 COMMENT ON COLUMN agent_trace_prompts.session_id IS 'OpenCode''s session';
 COMMENT ON COLUMN agent_trace_prompts.message_id IS 'the user''s message';
 COMMENT ON COLUMN agent_trace_prompts.asked_at IS 'when it was sent';
@@ -100,7 +100,7 @@ COMMENT ON COLUMN agent_trace_messages.agent IS 'OpenCode''s agent, e.g. build o
 COMMENT ON COLUMN agent_trace_messages.started_at IS 'when the model began; of a copy in a forked session, the original''s time';
 COMMENT ON COLUMN agent_trace_messages.completed_at IS 'when it was completed; null until then, and for OpenCode 2';
 
--- OpenCode 1 publishes a call's start and end in one part; of OpenCode 2 the hooks say it, and a call's id may come again
+-- OpenCode 1 publishes a call's start and end in one part; of OpenCode 2 the hooks report it, and a call's id may come again
 -- in a later message, so its start is the last one before its end.
 CREATE OR REPLACE VIEW agent_trace_calls AS
 SELECT DISTINCT ON (p.session_id, p.message_id, p.part_id)

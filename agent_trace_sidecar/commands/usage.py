@@ -52,7 +52,7 @@ WHERE $1::timestamptz IS NULL OR t.finished_at >= $1
 GROUP BY 1 ORDER BY {order}
 """
 _ID_CHARS: Final = 12
-"""The end of a session's id tells it from others, and every command takes it."""
+"""The end of a session's id is unique enough, and every command takes it."""
 _NUMBERS: Final = {
     "sessions": "sessions",
     "steps": "steps",

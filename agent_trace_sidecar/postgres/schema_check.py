@@ -36,7 +36,7 @@ _TYPES: Final = {
     "session_id text, call_id text, masked bigint",
     "agent_trace_dead_letters": "source_id uuid, position bigint, reason text, error text, line bytea, "
     "seen_at timestamp with time zone",
-    "agent_trace_dedupe": "source_id uuid, event_id uuid, seen_at timestamp with time zone",
+    "agent_trace_dedupe": "source_id uuid, event_id uuid, seen_at timestamp with time zone, content_hash bigint",
     "agent_trace_sources": "source_id uuid, kind text, host text, epoch bigint, position bigint, state jsonb, "
     "opened_at timestamp with time zone, updated_at timestamp with time zone, container text, os_user text, "
     "repositories jsonb, projects jsonb",
@@ -55,7 +55,7 @@ async def check_shape(connection: asyncpg.Connection) -> None:
     """Make sure that it is the row, not the table, that is wrong.
 
     Raises:
-        WrongShapeError: a column has been changed by hand.
+        WrongShapeError: a column has been changed manually.
     """
     rows = await connection.fetch(_PRESENT)
     found = {row["name"]: row["type"] for row in rows}
