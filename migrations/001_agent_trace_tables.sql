@@ -182,6 +182,7 @@ CREATE TABLE IF NOT EXISTS agent_trace_usage (
     part_id text NOT NULL,
     model_id text,
     agent text,
+    worktree text,
     input_tokens numeric,
     output_tokens numeric,
     reasoning_tokens numeric,
@@ -200,6 +201,7 @@ COMMENT ON COLUMN agent_trace_usage.message_id IS 'the message that the model wr
 COMMENT ON COLUMN agent_trace_usage.part_id IS 'OpenCode''s id of the step: count it once';
 COMMENT ON COLUMN agent_trace_usage.model_id IS 'provider/model; null where it is not known';
 COMMENT ON COLUMN agent_trace_usage.agent IS 'OpenCode''s agent, e.g. build or plan';
+COMMENT ON COLUMN agent_trace_usage.worktree IS 'the folder that OpenCode worked in';
 COMMENT ON COLUMN agent_trace_usage.input_tokens IS 'tokens of the request that no cache had';
 COMMENT ON COLUMN agent_trace_usage.output_tokens IS 'tokens of the answer';
 COMMENT ON COLUMN agent_trace_usage.reasoning_tokens IS 'tokens of reasoning';

@@ -75,7 +75,7 @@ _TABLES: Final = (
         _texts("project worktree path old_path"),
         ("before_hashes", "after_hashes"),
     ),
-    _Table("agent_trace_usage", _EVENT, _texts("session_id message_id part_id model_id agent")),
+    _Table("agent_trace_usage", _EVENT, _texts("session_id message_id part_id model_id agent worktree")),
     _Table("agent_trace_ended_calls", _EVENT, _texts("session_id message_id part_id tool status")),
     _Table("agent_trace_masked", (*_EVENT, ("rule", "text")), _texts("session_id call_id")),
     _Table(

@@ -375,6 +375,11 @@ def with_own_fields(line: bytes, redacted: dict[str, int], observed: bytes | Non
     return body + comma + b",".join(extra) + b"}"
 
 
+def observation(line: bytes) -> bytes | None:
+    """The `observed` of a line that a trusted sidecar wrote, as JSON; None where there is none."""
+    return bytes(_OWN.decode(line).observed) or None
+
+
 def _may_have_own_fields(line: bytes) -> bool:
     """Whether a line has such a field, or can't be read before it is repaired."""
     try:

@@ -27,8 +27,9 @@ _TYPES: Final = {
     "agent_trace_file_states": "source_id uuid, record_id uuid, recorded_at timestamp with time zone, project text, "
     "worktree text, path text, old_path text, kind text, before_hashes bytea, after_hashes bytea, line_keys bigint[]",
     "agent_trace_usage": "source_id uuid, event_id uuid, finished_at timestamp with time zone, session_id text, "
-    "message_id text, part_id text, model_id text, agent text, input_tokens numeric, output_tokens numeric, "
-    "reasoning_tokens numeric, cache_read_tokens numeric, cache_write_tokens numeric, cost numeric",
+    "message_id text, part_id text, model_id text, agent text, worktree text, input_tokens numeric, "
+    "output_tokens numeric, reasoning_tokens numeric, cache_read_tokens numeric, cache_write_tokens numeric, "
+    "cost numeric",
     "agent_trace_ended_calls": "source_id uuid, event_id uuid, finished_at timestamp with time zone, session_id text, "
     "message_id text, part_id text, tool text, status text, seconds numeric",
     "agent_trace_masked": "source_id uuid, event_id uuid, rule text, occurred_at timestamp with time zone, "

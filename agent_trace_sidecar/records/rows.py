@@ -115,6 +115,7 @@ class StepRow(NamedTuple):
     part_id: str
     model_id: str | None
     agent: str | None
+    worktree: str | None
     input_tokens: Decimal | None
     output_tokens: Decimal | None
     reasoning_tokens: Decimal | None
