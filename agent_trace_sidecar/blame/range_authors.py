@@ -62,7 +62,7 @@ def is_chosen(path: str, chosen: Sequence[str] | None) -> bool:
 
 
 async def authors_of(connection: asyncpg.Connection, checkout: Checkout, added: Added) -> Authors:
-    """Ask the store who wrote the added lines.
+    """Read from the store who wrote the added lines.
 
     Raises:
         CheckoutError: git can't be run.
@@ -92,7 +92,7 @@ def authors_by_notes(checkout: Checkout, added: Added, notes: Mapping[str, Seque
     """Who wrote the added lines by the notes of the commits that added them.
 
     Raises:
-        CheckoutError: git can't tell which commits those are.
+        CheckoutError: git fails to list the commits.
     """
 
     @cache

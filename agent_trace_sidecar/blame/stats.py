@@ -1,10 +1,10 @@
-"""`stats`: what became of the lines that the AI wrote in a repository, and what they cost.
+"""`stats`: how many of the lines that the AI wrote in a repository survive, and what they cost.
 
-Written is what the recorded ranges say, without lines that others had or of which only white space changed. Living is
-what `blame` finds of it now, or at a revision; a line counts once, however often it was copied. What is neither living
-nor changed is lost: deleted or rewritten by somebody, the AI included. Tokens and cost are those of all sessions that
-worked in the repository (view `agent_trace_steps`), or, where paths are chosen, of those that wrote there. They stand
-beside models, sessions and days only.
+Written: the lines of recorded ranges, without lines that others had or of which only white space changed. Surviving:
+what `blame` finds of it now, or at a revision; a line counts once, however often it was copied. What is neither
+surviving nor changed is lost: deleted or rewritten by anyone, the AI included. Tokens and cost are those of all
+sessions that worked in the repository (view `agent_trace_steps`), or, where paths are chosen, of those that wrote
+there. They stand beside models, sessions and days only.
 """
 
 from collections import defaultdict
@@ -79,7 +79,7 @@ async def stats(connection: asyncpg.Connection, paths: Sequence[Path], revision:
 
     Args:
         connection: to the store.
-        paths: files and folders that are looked at; none means the repository of the working directory.
+        paths: files and folders to count; none means the repository of the working directory.
         revision: where the lines live; None for the files as they stand.
         by: model, session, path, tool or day.
 

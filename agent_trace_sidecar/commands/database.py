@@ -44,7 +44,7 @@ def with_database(
     """Run `work` with a connection; `prepare` creates the tables where there are none.
 
     Raises:
-        CommandError: the database can't be asked.
+        CommandError: the database can't be queried.
     """
 
     async def inner(url: str) -> T:

@@ -62,7 +62,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def is_asked(given: argparse.Namespace) -> bool:
-    """Whether the lines of a range are asked for.
+    """Whether the options name a range of commits.
 
     Raises:
         UsageError: options that exclude each other.

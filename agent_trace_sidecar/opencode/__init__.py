@@ -1,4 +1,4 @@
-"""OpenCode's dialects; `Envelope.api` says which one a line is in."""
+"""OpenCode's dialects; `Envelope.api` names the one of an event."""
 
 import msgspec
 
@@ -21,7 +21,7 @@ _before_output = msgspec.json.Decoder(_BeforeOutput)
 
 
 def read(envelope: Envelope) -> Seen:
-    """Translate a line into what the builder understands; a dialect we don't speak is stored, not interpreted."""
+    """Translate a line into what the builder understands; an unknown dialect is stored, not interpreted."""
     match envelope.api:
         case 1:
             return v1.read(envelope)
@@ -32,7 +32,7 @@ def read(envelope: Envelope) -> Seen:
 
 
 def changes_files(api: int, tool: str) -> bool:
-    """Whether a tool changes files and says which."""
+    """Whether a tool reports the files that it changes."""
     return (api == 1 and tool in v1_tools.FILE_TOOLS) or (api == 2 and tool in v2_tools.FILE_TOOLS)  # noqa: PLR2004
 
 
@@ -44,7 +44,7 @@ def may_change_unseen(api: int, tool: str) -> bool:
 
 
 def file_edits(api: int, done: CallDone) -> tuple[FileEdit, ...]:
-    """What a finished call says it did to files.
+    """The file edits that a finished call reports.
 
     Raises:
         ValueError: its arguments are not what the tool takes.

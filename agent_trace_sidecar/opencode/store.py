@@ -4,7 +4,7 @@ Its rows become hooks as the shim would have sent them, with their input, one af
 behind it (decoding, redaction, records) is the same. Three layouts are known:
 
     1.x, the log of events    `event`: the very events that the plugin gets, under the same ids
-    1.x, messages and parts   `message`, `part`: what became of them, for sessions whose events are gone
+    1.x, messages and parts   `message`, `part`: their last state, for sessions whose events are gone
     2.x                       `session_v2`, `session_message`: a row for each message, read as its step's events
 
 Rows are read one session at a time and one row after the other, so memory does not depend on the size of the store.
@@ -32,7 +32,7 @@ from agent_trace_sidecar.opencode.history import (
 
 
 class StoreError(Exception):
-    """The store can't be read; the text is a sentence that says what to do."""
+    """The store can't be read; the text is a sentence with the remedy."""
 
 
 class Usage(NamedTuple):

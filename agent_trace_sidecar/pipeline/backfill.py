@@ -90,7 +90,7 @@ class Compared(NamedTuple):
 
 
 class Filled(NamedTuple):
-    """What became of the sessions, and of the events of the store."""
+    """Counts of the sessions, and of the events of the store."""
 
     sessions: int = 0
     changed: int = 0
@@ -268,7 +268,7 @@ class Telling:
         return plan, kinds
 
     def envelopes(self) -> Iterator[tuple[bytes, Envelope, bool]]:
-        """Each wire line, what it says, and whether it is stored already."""
+        """Each wire line, its envelope, and whether it is stored already."""
         seq = 0
         for one, session in self._merged():
             line, envelope = self._line(one, session, seq + 1)

@@ -30,7 +30,7 @@ from agent_trace_sidecar.telemetry.logging import Logger
 P = ParamSpec("P")
 
 _REPORT_S: Final = 1.0
-"""How soon the health file says that no event is taken."""
+"""How soon the health file reports that no event is taken."""
 
 
 class Run(Daemon):
@@ -152,7 +152,7 @@ class Run(Daemon):
             await sink.close()
 
     async def _report_forever(self) -> None:
-        """Tell when the intake is blocked, or no longer: the shipper reports only what it sees itself."""
+        """Report when the intake is blocked, or no longer: the shipper reports only what it sees itself."""
         said = ""
         while True:
             await asyncio.sleep(_REPORT_S)

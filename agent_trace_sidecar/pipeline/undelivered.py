@@ -20,7 +20,7 @@ _POSITIONS: Final = "SELECT source_id, position FROM agent_trace_sources WHERE s
 
 
 async def delivered(connection: asyncpg.Connection, root: Path) -> dict[Path, int]:
-    """How far each spool below `root` is delivered: to this database, or to another one as its sidecar says."""
+    """How far each spool below `root` is delivered: to this database, or to another one by its sidecar's report."""
     folders = {source_id(folder): folder for folder in spool_folders(root)}
     reports = {folder: HealthFile(folder).read() for folder in folders.values()}
     found = {folder: report.position for folder, report in reports.items() if report}

@@ -34,6 +34,7 @@ from agent_trace_sidecar.opencode.events import (
     StepPatched,
     UserCommand,
 )
+from agent_trace_sidecar.opencode.usual import Usual
 from agent_trace_sidecar.opencode.wire import Envelope, FileChange, Observed, VcsObserved
 from agent_trace_sidecar.records.ranges import attributed
 from agent_trace_sidecar.records.record import Call, Rows, record_id, record_rows, uncovered_row
@@ -51,7 +52,7 @@ MAX_COLUMN_CHARS: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class BuildSettings:
-    """What a record says of its maker; the settings of the same names."""
+    """The recorder's metadata of a record; the settings of the same names."""
 
     spec_version: str = "0.1.0"
     tool_name: str = "opencode"
@@ -59,7 +60,7 @@ class BuildSettings:
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """What `status` tells of one run of the shim."""
+    """What `status` reports of one run of the shim."""
 
     highest_seq: int
     missing: int
@@ -67,7 +68,7 @@ class Summary(msgspec.Struct, frozen=True):
     gaps: tuple[tuple[int, int], ...]
     """Their intervals, both ends included; at most `session.MAX_GAPS` of the youngest."""
     lost: int
-    """Lines the shim says it had to give up."""
+    """Events that the shim reports as dropped."""
     opencode_version: str | None
     directory: str | None
 
@@ -117,7 +118,7 @@ class Builder:
         session = self._session(envelope.instance)
         beyond = session.sequence.is_beyond(envelope.seq)
         session.see(envelope)
-        seen = opencode.read(envelope)
+        seen = envelope.seen if isinstance(envelope, Usual) else opencode.read(envelope)
         session.count(seen)
         notes = [seen.note] if seen.note else []
         if beyond:
@@ -150,14 +151,14 @@ class Builder:
 
     def _follow(self, session: Session, envelope: Envelope, event: Event, built: Built, notes: list[str]) -> None:
         """Make the records, or void the ranges, that an event calls for."""
-        if isinstance(event, CallDone | CallFailed):
+        if isinstance(event, (CallDone, CallFailed)):  # a tuple: a union takes ten times as long
             if self._is_history(session, envelope, event.times, built.event):
                 return
             if isinstance(event, CallDone):
                 self._attribute(session, envelope, event, built, notes)
             else:
                 self._finish_unseen(session, envelope, event.tool, built.event)
-        elif isinstance(event, StepBegan | StepEnded | StepPatched):
+        elif isinstance(event, (StepBegan, StepEnded, StepPatched)):
             self._end_step(session, envelope, event, built)
         elif isinstance(event, SessionSeen):
             built.voids.extend(session_voids(session, event, envelope.at))
@@ -206,7 +207,7 @@ class Builder:
             _add(built, rows)
 
     def _finish_unseen(self, session: Session, envelope: Envelope, tool: str, event: EventRow) -> None:
-        """A call that says nothing of the files it changes has ended: the end of its step may tell."""
+        """A call that does not report the files it changes has ended: the end of its step may show them."""
         known = envelope.observed is not None and envelope.observed.recorded is not None
         if not known and not opencode.may_change_unseen(envelope.api, tool):
             return
@@ -217,7 +218,7 @@ class Builder:
     def _end_step(
         self, session: Session, envelope: Envelope, step: StepBegan | StepEnded | StepPatched, built: Built
     ) -> None:
-        """Make the records of calls that said nothing themselves, and better those of calls that said it wrong.
+        """Make the records of calls that reported nothing, and correct those of calls that reported something wrong.
 
         They are records of the calls: their ids and times are those of the calls' own events. At a step's begin they
         are of commands in the background, which were at work since the last one ended.
@@ -240,7 +241,7 @@ class Builder:
             if call is not None:
                 row = uncovered_row(call, one)
                 built.states.append(row)
-                if session.background_call(step.session_id, one.call_id):  # the end of each step may say it again
+                if session.background_call(step.session_id, one.call_id):  # the end of each step may repeat it
                     built.refined.append((row.source_id, row.record_id, row.recorded_at))
         if isinstance(step, StepEnded) or observed.calls or observed.uncovered:
             session.end_step(step.session_id, message_id)
@@ -303,39 +304,29 @@ class Builder:
 
 
 def _root(envelope: Envelope) -> str | None:
-    """The folder that paths are relative to; the directory where there is no repository (OpenCode then says "/")."""
+    """The folder that paths are relative to; the directory where there is no repository (OpenCode then reports "/")."""
     worktree = envelope.worktree
     return worktree if worktree and worktree != "/" else envelope.directory
 
 
 def _learn(session: Session, seen: Seen, root: str | None) -> str:
-    """Take what the line says into the state, and give the event's name: the first sight of a message has its own."""
-    event = seen.event.by if isinstance(seen.event, StepBegan) else seen.event
-    match event:
+    """Take the event into the state, and return its name: the first sight of a message has its own."""
+    match seen.event.by if isinstance(seen.event, StepBegan) else seen.event:
+        case None if seen.name != "tool.execute.before":
+            pass
+        case None:
+            session.begun.put(call_key(seen.session_id, seen.call_id), 1)
         case MessageSeen() as message:
-            known = session.messages.get(message.message_id)
-            parent = session.messages.get(message.parent_id) if message.parent_id else None
-            by_user = bool((known and known.by_user) or (parent and parent.by_user))
-            model = model_id(message.provider, message.model)
-            completed = message.completed_ms or (known.completed_ms if known else None)
-            session.messages.put(message.message_id, Message(model, message.agent, by_user, completed))
-            return "message.created" if known is None and seen.name == "message.updated" else seen.name
+            return _learn_message(session, message, seen.name)
         case UserCommand(message_id):
             session.messages.put(message_id, Message(by_user=True))
         case CallOpened(session_id, message_id, call_id, part_id):
             session.open_call(session_id, message_id, call_id, part_id)
-        case SessionSeen(session_id, parent_id, version, project, created_ms=created_ms):
-            if created_ms is not None:
-                session.created.put(session_id, created_ms)
-            session.set_version(version)
-            session.set_project(root, project)
-            if parent_id:
-                session.set_parent(session_id, parent_id)
+        case SessionSeen() as known:
+            _learn_session(session, known, root)
         case Hello(version, project):
             session.set_version(version)
             session.set_project(root, project)
-        case None if seen.name == "tool.execute.before":
-            session.begun.put(call_key(seen.session_id, seen.call_id), 1)
         case (
             CallDone()
             | CallFailed()
@@ -347,17 +338,35 @@ def _learn(session: Session, seen: Seen, root: str | None) -> str:
             | StepPatched()
             | MessageRemoved()
             | RevertKept()
-            | None
         ):
             pass
     return seen.name
 
 
-def _computed(envelope: Envelope, done: CallDone, notes: list[str]) -> tuple[FileChange, ...]:
-    """What a call says it did, file by file.
+def _learn_message(session: Session, message: MessageSeen, name: str) -> str:
+    known = session.messages.get(message.message_id)
+    parent = session.messages.get(message.parent_id) if message.parent_id else None
+    by_user = bool((known and known.by_user) or (parent and parent.by_user))
+    model = model_id(message.provider, message.model)
+    completed = message.completed_ms or (known.completed_ms if known else None)
+    session.messages.put(message.message_id, Message(model, message.agent, by_user, completed))
+    return "message.created" if known is None and name == "message.updated" else name
 
-    A file outside the worktree has no path from the repository's root, and an absolute path would tell about the
-    machine: it is in no record, which is noted. Its event says everything about it.
+
+def _learn_session(session: Session, seen: SessionSeen, root: str | None) -> None:
+    if seen.created_ms is not None:
+        session.created.put(seen.session_id, seen.created_ms)
+    session.set_version(seen.version)
+    session.set_project(root, seen.project_id)
+    if seen.parent_id:
+        session.set_parent(seen.session_id, seen.parent_id)
+
+
+def _computed(envelope: Envelope, done: CallDone, notes: list[str]) -> tuple[FileChange, ...]:
+    """What a call reports to have done, file by file.
+
+    A file outside the worktree has no path from the repository's root, and an absolute path would reveal the
+    machine: it is in no record, which is noted. Its event holds everything about it.
     """
     exact = not envelope.redacted and not envelope.repaired
     changes = []
@@ -414,6 +423,8 @@ def _occurred_at(at: float, notes: list[str]) -> datetime:
 
 def _payload(envelope: Envelope, notes: list[str]) -> str:
     """Splice the payload from the raw JSON of the line; nothing is decoded and encoded again."""
+    if isinstance(envelope, Usual):
+        return f'{envelope.payload.rstrip()[:-1]},"notes":{_json(notes)}}}' if notes else envelope.payload
     parts = []
     if len(envelope.input):
         parts.append('"input":' + str(envelope.input, "utf-8"))

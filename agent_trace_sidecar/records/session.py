@@ -52,19 +52,19 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Ended(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A call that has ended while its step goes on: whose event and time its record has, or will have."""
+    """A call that has ended while its step continues: whose event and time its record has, or will have."""
 
     event_id: str
     at_ms: int | float
     tool: str
     recorded: bool
-    """Its record is made already; what the step's end says replaces it."""
+    """Its record is made already; the step's end replaces it."""
     source_id: str | None = None
     """The run whose record it is, if not this one."""
 
 
 class Background(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A call whose command goes on after it has ended: what its record is made of, also in later steps."""
+    """A call whose command continues after it has ended: what its record is made of, also in later steps."""
 
     ended: Ended
     message_id: str | None
@@ -242,7 +242,7 @@ class Session:
     def __init__(self) -> None:
         self.sequence = Sequence()
         self.lost = 0
-        """Lines the shim says it gave up since its start."""
+        """Events that the shim reports as dropped since its start."""
         self.version: str | None = None
         """OpenCode's."""
         self.directory: str | None = None
@@ -265,7 +265,7 @@ class Session:
         self.created: Bounded[int | float] = Bounded(_CREATED_BYTES)
         """When a session was created."""
         self.starts: Bounded[int | float] = Bounded(_STARTS_BYTES)
-        """When OpenCode 2 started a call; version 1 says it at the call's end."""
+        """When OpenCode 2 started a call; version 1 reports it at the call's end."""
 
     def see(self, envelope: Envelope) -> None:
         """Note what every line carries."""
@@ -335,7 +335,7 @@ class Session:
         self.background.put(_key(session_id, call_id), call)
 
     def background_call(self, session_id: str, call_id: str) -> Background | None:
-        """A call whose command goes on, or went on, after its end."""
+        """A call whose command continues, or continued, after its end."""
         return self.background.get(_key(session_id, call_id))
 
     def count(self, seen: Seen) -> None:
@@ -423,7 +423,7 @@ _MAPS: Final = (
 
 
 def call_key(session_id: str | None, call_id: str | None) -> str:
-    """What a call is known by while it goes on."""
+    """The key of a running call."""
     return _key(session_id or "", call_id or "")
 
 

@@ -18,7 +18,7 @@ _HOLDERS: Final = ("traces", "records")
 
 
 class TraceFileError(Exception):
-    """The file is of another form; the text is a sentence that says what to do."""
+    """The file is of another form; the text is a sentence with the remedy."""
 
 
 class Entry(NamedTuple):
