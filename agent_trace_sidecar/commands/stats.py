@@ -74,7 +74,7 @@ def show(found: Stats, titles: Mapping[str, str]) -> None:
     show_table(columns, rows, [found.total.name, *_cells(found.total)])
     whole = sum(found.lines.values())
     authors = ", ".join(f"{count} {name}" for name, count in found.lines.items() if count)
-    say("", f"{whole} lines in {found.files} files: {authors or 'none'}")
+    say("", f"{whole} lines in {found.files} {'file' if found.files == 1 else 'files'}: {authors or 'none'}")
 
 
 def _label(name: str, titles: Mapping[str, str], *, is_short: bool) -> str:

@@ -119,6 +119,7 @@ class StepRow(NamedTuple):
     part_id: str
     model_id: str | None
     agent: str | None
+    worktree: str | None
     input_tokens: Decimal | None
     output_tokens: Decimal | None
     reasoning_tokens: Decimal | None
@@ -203,6 +204,8 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     built: Built
     line: bytes
     position: int
+    content_hash: int | None = None
+    """See `wire.content_hash`."""
 
 
 class GateKey(NamedTuple):
@@ -210,6 +213,13 @@ class GateKey(NamedTuple):
 
     source_id: UUID
     event_id: UUID
+
+
+class GateRow(NamedTuple):
+    """A row of `agent_trace_dedupe` but for its time: the event, and its `Item.content_hash`."""
+
+    key: GateKey | EventRow
+    content_hash: int | None
 
 
 class DeadItem(NamedTuple):

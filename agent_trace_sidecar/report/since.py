@@ -1,7 +1,7 @@
 """What the page of a span of time shows: figures of the views, and what `blame` finds of the lines today."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -42,8 +42,7 @@ FROM agent_trace_usage u LEFT JOIN agent_trace_sources s ON s.source_id = u.sour
 WHERE u.finished_at >= TIMESTAMPTZ '{day} 00:00:00Z'"""
 COSTS: Final = """SELECT coalesce(model_id, 'unknown') AS model, sum(cost)::float8 AS cost,
        count(*) FILTER (WHERE cost IS NULL) AS unpriced_steps
-FROM (SELECT DISTINCT ON (session_id, message_id, part_id) * FROM agent_trace_usage
-      ORDER BY session_id, message_id, part_id, finished_at) once
+FROM agent_trace_requests
 WHERE finished_at >= TIMESTAMPTZ '{day} 00:00:00Z' AND session_id IN (
     SELECT session_id FROM agent_trace_lines WHERE contributor = 'ai' AND project IN ({projects})
     UNION SELECT session_id FROM agent_trace_usage WHERE source_id IN (
@@ -69,6 +68,19 @@ FROM (
 ) sessions
 GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 200"""
 """A session's secrets of a rule: as many as its event with the most of them holds, as events repeat each other."""
+
+
+_TABLES: Final = {
+    "written": WRITTEN,
+    "written_there": WRITTEN_THERE,
+    "repositories": REPOSITORIES,
+    "spent": SPENT,
+    "people": PEOPLE,
+    "costs": COSTS,
+    "failed": FAILED,
+    "slow": SLOW,
+    "secrets": SECRETS,
+}
 
 
 class Table(NamedTuple):
@@ -120,28 +132,18 @@ async def gather(connection: asyncpg.Connection, since: datetime, folder: Path |
     Raises:
         CheckoutError: git failed.
     """
-    day = since.date().isoformat()
-
-    async def ask(sql: str, **more: str) -> Table:
-        statement = sql.format(day=day, **more)
-        return Table(statement, [dict(row) for row in await connection.fetch(statement)])
-
     surviving, notes = await _surviving(connection, since, folder, said)
-    projects = ", ".join(quoted(one) for one in surviving.folders) or "''"
-    return Since(
-        since,
-        await ask(WRITTEN),
-        await ask(WRITTEN_THERE, projects=projects),
-        await ask(REPOSITORIES),
-        await ask(SPENT),
-        await ask(PEOPLE),
-        await ask(COSTS, projects=projects),
-        await ask(FAILED),
-        await ask(SLOW),
-        await ask(SECRETS),
-        surviving,
-        notes,
-    )
+    tables = {
+        name: Table(sql, [dict(row) for row in await connection.fetch(sql)])
+        for name, sql in statements(since, surviving.folders).items()
+    }
+    return Since(since=since, surviving=surviving, notes=notes, **tables)
+
+
+def statements(since: datetime, projects: Iterable[str]) -> dict[str, str]:
+    """The SQL of each table of `Since`; `projects` are those that could be read."""
+    places = {"day": since.date().isoformat(), "projects": ", ".join(map(quoted, projects)) or "''"}
+    return {name: sql.format(**places) for name, sql in _TABLES.items()}
 
 
 def quoted(text: str) -> str:
