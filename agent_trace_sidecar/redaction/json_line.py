@@ -27,7 +27,7 @@ from agent_trace_sidecar.redaction.spans import BORDER, BREAK, Effort, Span, app
 MOST_ROUNDS: Final = 4
 """How often a text is scanned again after something was masked."""
 Scanned = tuple[bytes, list[Span]]
-"""What a string says, and the secrets in it."""
+"""The text of a string, and the secrets in it."""
 Found = set[tuple[str, bytes]]
 """What was masked, as rule and value: a secret that stands in a text several times is one."""
 
@@ -42,7 +42,7 @@ _COMMAND_KEY: Final = b"command"
 _ENVELOPE: Final = frozenset(
     (b"v", b"id", b"seq", b"at", b"instance", b"hook", b"api", b"directory", b"worktree", b"input", b"output", b"lost")
 )
-"""Names that say what the event is; never masked, whatever is found around them."""
+"""Names that identify the event; never masked, whatever is found around them."""
 _ID: Final = re.compile(
     rb"(?:msg|prt|ses|evt|call|per|que|toolu)_[A-Za-z0-9_]{1,40}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 )
@@ -100,7 +100,7 @@ def masked_line(
 def masked_strings(
     raw: bytes, texts: Mapping[bytes, Scanned], scanner: Scanner, found: Found, memory: Memory
 ) -> bytes | None:
-    """The same for a line that holds secrets in these strings and nowhere else; None where it takes the line to tell.
+    """The same for a line that holds secrets in these strings and nowhere else; None where the line must be opened.
 
     It may be that one of them is a name, that a secret is repeated elsewhere, or that masking has uncovered another.
     """
@@ -147,7 +147,7 @@ def _says_more(masked: Sequence[bytes], scanner: Scanner, memory: Memory, shown:
 
 
 class _Role(NamedTuple):
-    """What the name of a member says about its value."""
+    """What the name of a member means for its value."""
 
     kind: Kind
     is_service: bool
@@ -157,7 +157,7 @@ class _Role(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def _role(name: bytes) -> _Role | None:
-    """None for a name that says nothing."""
+    """None for a name that means nothing."""
     kind, is_file = kind_of(name), name in _PATH_KEYS or name in _CONTENT_KEYS or name == _COMMAND_KEY
     role = _Role(kind, kind is Kind.NONE and is_service(name), name == b"hook" or name.endswith(_ID_KEYS), is_file)
     return role if any(role) else None
@@ -232,7 +232,7 @@ class _Layout:
                 yield span._replace(start=span.start + base, end=span.end + base)
 
     def rewritten(self, spans: list[Span]) -> tuple[bytes, list[bytes]]:
-        """The line with the strings that hold a span replaced and nothing else, and what these strings say now."""
+        """The line with the strings that hold a span replaced and nothing else, and these strings' new texts."""
         inside: dict[int, list[Span]] = defaultdict(list)
         for span in spans:
             index = self._string_of(span)
@@ -275,7 +275,7 @@ def is_utf8(raw: bytes) -> bool:
 
 
 def unescaped(body: bytes) -> bytes:
-    """What a JSON string with plain quotes says; a lone surrogate, or what is no UTF-8, becomes U+FFFD."""
+    """The text of a JSON string with plain quotes; a lone surrogate, or what is no UTF-8, becomes U+FFFD."""
     if _PLAIN.fullmatch(body):
         return body
     quoted = b'"' + _with_escapes(body) + b'"'
