@@ -29,7 +29,6 @@ _LONGEST_CANDIDATE: Final = 2000
 
 
 _JOINTS: Final = frozenset(b"-|~")
-_EQUALS: Final = (b".equals", b".Equals", b".equalsIgnoreCase", b".compareTo")
 _OWNER_REACH: Final = 160
 """What a key belongs to: "Jwt": {"Issuer": "...", "Key": "..."}."""
 _SAID_REACH: Final = 21
@@ -162,18 +161,8 @@ def _is_argument(text: bytes, found: Candidate, sign: bytes, value: bytes) -> bo
             return False
         if name.isupper() and len(name) >= _PROSE_NAME:
             return True  # setdefault("DB_PASSWORD", "word")
-    if sign == b"(" and _sets(text, found, value):
-        return True
-    return G.marked.search(value) is not None and (not G.numbered.match(value) or is_random(value.decode(), least=12))
-
-
-def _sets(text: bytes, found: Candidate, value: bytes) -> bool:
-    """Whether a call takes a password and nothing else: .password("word"), check_password("word1")."""
-    if found.name.endswith(_EQUALS) and found.kind is Kind.PASSWORD:
-        return True
-    if text[found.begin : found.begin + 1] == b"." and G.one_word.match(value):
-        return True
-    return found.kind is Kind.PASSWORD and bool(G.verb.match(found.name)) and bool(G.numbered_word.match(value))
+    marked = G.marked.search(value) and (not G.numbered.match(value) or is_random(value.decode(), least=12))
+    return sign == b"(" or bool(marked)
 
 
 def _closing(text: bytes, start: int, opening: bytes) -> int:

@@ -6,7 +6,7 @@ In code what stands there is an expression; only where the line is a setting, th
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from agent_trace_sidecar.redaction.judge import LONGEST, Form, is_random, is_secret
+from agent_trace_sidecar.redaction.judge import LONGEST, Form, is_secret
 from agent_trace_sidecar.redaction.names import Kind
 from agent_trace_sidecar.redaction.rules import Gates
 from agent_trace_sidecar.redaction.spans import Span, reach_back
@@ -81,7 +81,7 @@ def _is_code(text: bytes, found: Candidate, value: bytes) -> bool:
         return True
     if sign.endswith(_COLON) and (G.type.match(value) or (not found.quote and G.typed.match(value))):
         return True
-    return sign in _COMPARES and not _is_key(value)
+    return sign in _COMPARES
 
 
 def _is_name_of(found: Candidate, value: bytes) -> bool:
@@ -161,12 +161,7 @@ def _of_setting(  # noqa: PLR0911 - one return per form
     if G.code.match(text, start, end) or (found.quote == b"]" and text[found.begin - 1 : found.begin] == b"["):
         return None
     member = (found.quote.endswith(b'"') and b":" in sign) or sign.startswith((b"value", b",", b";"))
-    if (
-        member
-        and not sign.startswith((b"value", b",", b";"))
-        and not _is_key(text[start:stripped])
-        and G.named.match(text, start)
-    ):
+    if member and not sign.startswith((b"value", b",", b";")) and G.named.match(text, start):
         return None  # an expression in code: what JSON has without quotes is no word
     if member or text[found.begin - 1 : found.begin] == b";":
         return stripped, Form.CONFIG
@@ -190,11 +185,6 @@ def _of_setting(  # noqa: PLR0911 - one return per form
     if not whole or words or open_ended or not is_alone(text, found.begin) or G.called.match(text, start, end):
         return stripped, Form.BARE
     return (stripped if spaced else end), Form.CONFIG
-
-
-def _is_key(value: bytes) -> bool:
-    """Whether a value is one run of characters, drawn at random."""
-    return G.key.match(value) is not None and is_random(value.rstrip(_CLOSERS).decode("utf-8", "replace"), least=8)
 
 
 def _is_ini(text: bytes, begin: int, end: int) -> bool:
