@@ -51,9 +51,10 @@ def _is_sample(text: bytes, at: int, value: bytes) -> bool:
     if len(value) > _LONGEST_VALUE or is_random(value.decode("utf-8", "replace"), least=8):
         return False
     above = text[reach_back(text, at, _SECTION) : at]
-    headings = [match.end() for match in G.heading.finditer(above)]
-    if headings and not G.closes.search(above, headings[-1]):
-        return True
+    if b"xample" in above or _EXAMPLE in above:
+        headings = [match.end() for match in G.heading.finditer(above)]
+        if headings and not G.closes.search(above, headings[-1]):
+            return True
     return G.dummy.match(value) is not None and (G.tests.search(above) is not None or _is_comment(text, at))
 
 

@@ -70,12 +70,12 @@ def _of_node(op: Any, arg: Any) -> _Literals:  # noqa: ANN401, PLR0911 - untyped
     if op is sc.SUBPATTERN:
         return _of_sequence(arg[3])
     if op is sc.BRANCH:
-        exact, required = zip(*map(_of_sequence, arg[1]), strict=True)
-        return _Literals(_union(exact), _union(required))
+        branches = list(map(_of_sequence, arg[1]))
+        return _Literals(_union(one.exact for one in branches), _union(one.required for one in branches))
     if op in (sc.MAX_REPEAT, sc.MIN_REPEAT):
         inner = _of_sequence(arg[2])
-        exact = None if int(arg[1]) > 1 or inner.exact is None else inner.exact | (frozenset() if arg[0] else {""})
-        return _Literals(exact, inner.required if arg[0] else None)
+        words = None if int(arg[1]) > 1 or inner.exact is None else inner.exact | (frozenset() if arg[0] else {""})
+        return _Literals(words, inner.required if arg[0] else None)
     return _Literals(None, None)
 
 

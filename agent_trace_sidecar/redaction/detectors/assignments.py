@@ -12,8 +12,7 @@ from agent_trace_sidecar.redaction.detectors.bare_values import Candidate, bare_
 from agent_trace_sidecar.redaction.judge import LONGEST, Form, is_random, is_secret
 from agent_trace_sidecar.redaction.names import Kind, kind_of
 from agent_trace_sidecar.redaction.rules import Gates
-from agent_trace_sidecar.redaction.spans import BREAK, Span, reach_back
-from agent_trace_sidecar.redaction.view import View
+from agent_trace_sidecar.redaction.spans import BREAK, Span, View, reach_back
 
 G: Final = Gates("assignments")
 L: Final = Gates("assignments", linear=True)

@@ -31,7 +31,7 @@ _OWN: Final = (b"this.", b"self.")
 _COLON: Final = (b":", b"::")
 _COMPARES: Final = frozenset((b"==", b"===", b"!=", b"!=="))
 _ATTRIBUTE_REACH: Final = 24
-_DENSE: Final = 600
+_LINE_REACH: Final = 600
 """A line longer than this is no setting: minified code, or data."""
 _PROSE_NAME: Final = 6
 _AIMS: Final = frozenset((b"to", b"of"))
@@ -222,4 +222,4 @@ def _rest_of_line(text: bytes, end: int) -> bytes:
 
 
 def _line_start(text: bytes, at: int) -> int:
-    return text.rfind(b"\n", max(0, at - LONGEST), at) + 1 or max(0, at - LONGEST)
+    return text.rfind(b"\n", max(0, at - _LINE_REACH), at) + 1 or max(0, at - _LINE_REACH)

@@ -14,8 +14,7 @@ from agent_trace_sidecar.redaction.decoders import is_readable_text
 from agent_trace_sidecar.redaction.detectors.surroundings import FARTHEST, LONGEST_NOTE, is_keyed, is_used, may_be_keyed
 from agent_trace_sidecar.redaction.judge import is_drawn, is_revision, is_token, is_uuid, numbers_thing
 from agent_trace_sidecar.redaction.rules import Gates, Words
-from agent_trace_sidecar.redaction.spans import BORDER, BREAK, Span, reach_back
-from agent_trace_sidecar.redaction.view import View
+from agent_trace_sidecar.redaction.spans import BORDER, BREAK, Span, View, reach_back
 
 G: Final = Gates("nearby")
 L: Final = Gates("nearby", linear=True)
