@@ -81,6 +81,12 @@ MAX_INSTANCES: Final = 256
 TAIL_OPEN_FILES: Final = 64
 """Descriptors of followed files; the others are opened again when they grow."""
 
+TAIL_BATCH_FILES: Final = 256
+"""Files that share a transaction: each is mostly a run of its own, whose state is held as MAX_INSTANCES are."""
+
+TAIL_TIDY_S: Final = 1.0
+"""How often each followed file is asked whether it is done with."""
+
 TAIL_POLL_S: Final = 0.1
 """How often followed folders are polled; slower where polling itself takes long."""
 

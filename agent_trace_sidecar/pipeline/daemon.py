@@ -75,11 +75,10 @@ class Daemon:
     ) -> tuple[Shipper, PostgresSink]:
         """A shipper of its own connection, unless it is given one; for `gives_up` see `Shipper`."""
         sink = sink or self.sink(self.database.prepare)
-        settings = BuildSettings(self.config.spec_version, self.config.tool_name, self.config.tool_version)
         shipper = Shipper(
             log,
             sink,
-            lambda: Builder(settings),
+            self.new_builder,
             self.logger,
             batch_size=self.config.batch_size,
             flush_ms=self.config.flush_ms,
@@ -91,6 +90,10 @@ class Daemon:
         )
         self._shippers.add(shipper)
         return shipper, sink
+
+    def new_builder(self) -> Builder:
+        """An empty builder."""
+        return Builder(BuildSettings(self.config.spec_version, self.config.tool_name, self.config.tool_version))
 
     def observer(self) -> WatchedObserver:
         """Reads the repositories that events are about."""

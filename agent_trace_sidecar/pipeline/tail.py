@@ -1,9 +1,9 @@
 """Joins the stages for `tail`: follow log files that others write, to Postgres.
 
-The files are the log, nothing is written twice. One connection serves all of them, a turn each: a turn ships what
-a file holds and what it gains meanwhile, until another one has something to ship. Files go in the order of their
-first lines, and each turn takes the builder's state from the database, so that a run of the shim which is spread
-over rotated files is read as the one sequence that it is.
+The files are the log, nothing is written twice. One connection serves all of them: what many files have gained goes in
+one transaction (see `joint`), and a file that fills batches by itself has a turn of its own, until another one has
+something to ship. Files go in the order of their first lines, each batch built on the states that the one before has
+left, so that a run of the shim which is spread over rotated files is read as the one sequence that it is.
 """
 
 import asyncio
@@ -29,14 +29,17 @@ from agent_trace_sidecar.limits import (
     TAIL_KEEP_S,
     TAIL_POLL_S,
     TAIL_RENEW_S,
+    TAIL_TIDY_S,
     TAIL_TURN_S,
 )
+from agent_trace_sidecar.pipeline.building import BatchBuilder
 from agent_trace_sidecar.pipeline.daemon import Daemon
+from agent_trace_sidecar.pipeline.joint import JointBatches
 from agent_trace_sidecar.postgres.errors import StoreError
 from agent_trace_sidecar.postgres.sink import FencedError
 from agent_trace_sidecar.sources.cursor import Mask, masked_by
 from agent_trace_sidecar.sources.tail import Tail, TailFile, look
-from agent_trace_sidecar.sources.tail_log import TailLog, tail_id
+from agent_trace_sidecar.sources.tail_log import Stay, TailLog, tail_id
 from agent_trace_sidecar.telemetry.logging import Logger
 from agent_trace_sidecar.workspace.scope import Below, own
 
@@ -90,6 +93,14 @@ class Follow(Daemon):
         self._observer = self.observer()
         self._masked_and_observed = masked_by(self.redactor, self._observe)
         self._masked = masked_by(self.redactor)
+        building = BatchBuilder(self.new_builder, self.metrics)
+        self._joint = JointBatches(self._sink, building, logger, self.metrics, self._log_of)
+        self._flushed_at = self._tidied_at = 0.0
+        self._joint = JointBatches(
+            self._sink, BatchBuilder(self.new_builder, self.metrics), logger, self.metrics, self._log_of
+        )
+        self._flushed_at = 0.0
+        self._tidied_at = 0.0
 
     async def run(self) -> int:
         """Follow until SIGTERM or Ctrl-C; return the exit code."""
@@ -186,7 +197,7 @@ class Follow(Daemon):
 
     async def _stay(self, file: TailFile) -> bool:
         """Wait for the next poll; False when it is another file's turn, or time to stop."""
-        if self._is_over() or any(other is not file for other in self._due()):
+        if self._is_over() or self._is_due(file):
             return False
         self._looked.clear()
         await self._looked.wait()
@@ -196,43 +207,50 @@ class Follow(Daemon):
         """Whether everything that was written before the signal to stop has been read."""
         return self._stopping and self._looks_left <= 0
 
-    def _due(self) -> list[TailFile]:
-        """Files that may not wait any longer."""
-        now = time.monotonic()
-        return [
-            file
-            for file in self._tail.files
-            if file.waiting_since is not None
+    def _is_due(self, shipped_now: TailFile | None = None) -> bool:
+        """Whether files wait that may not wait any longer: the first lines after a quiet time go at once."""
+        quiet = time.monotonic() - self._flushed_at >= self._flush_s
+        return any(
+            file.waiting_since is not None
+            and file is not shipped_now
             and file.unread
-            and (
-                self._stopping
-                or not file.asked
-                or file.end - file.shipped >= TAIL_BACKLOG_BYTES
-                or now - file.waiting_since >= self._flush_s
-            )
-        ]
+            and (quiet or self._stopping or not file.asked or file.end - file.shipped >= TAIL_BACKLOG_BYTES)
+            for file in self._tail.files
+        )
 
     # -- serving ---------------------------------------------------------------------------------------------
 
     async def _serve_forever(self) -> None:
         while True:
-            if self._due():
-                for file in self._tail.files:
-                    if file.unread:
-                        await self._serve(file)
+            if self._is_due():
+                await self._ship([file for file in self._tail.files if file.unread])
             elif self._is_over():
                 return
             await self._tidy()
             await self._check_failover()
             self._looked.clear()
-            if not self._due():
+            if not self._is_due():
                 await self._looked.wait()
 
-    async def _serve(self, file: TailFile) -> None:
-        """One turn."""
-        shipper, _ = self.shipper(TailLog(file, self._mask(file), lambda: self._stay(file)), sink=self._sink)
+    async def _ship(self, files: Sequence[TailFile]) -> None:
+        """Ship all that these files hold by now: together, or each by itself where it fills batches or is refused."""
+        while files:
+            self._flushed_at = time.monotonic()
+            left = await self._joint.ship(files)
+            if left is None:
+                await self._ship_alone(files[0])
+                left = files[1:]
+            files = left
+
+    async def _ship_alone(self, file: TailFile) -> None:
+        """Ship what a file holds, and what it gains until others wait."""
+        shipper, _ = self.shipper(self._log_of(file, lambda: self._stay(file)), sink=self._sink)
         await shipper.run()
         file.waiting_since = None
+        self._joint.forget()
+
+    def _log_of(self, file: TailFile, stay: Stay) -> TailLog:
+        return TailLog(file, self._mask(file), stay)
 
     async def _connected(self, connection: asyncpg.Connection) -> None:
         """A new connection may lead to a server that knows less: read the positions of the younger files again."""
@@ -268,6 +286,9 @@ class Follow(Daemon):
     async def _tidy(self) -> None:
         """Close files that are gone, and remove those that are shipped and closed, where the options allow it."""
         now = time.monotonic()
+        if now - self._tidied_at < TAIL_TIDY_S:
+            return
+        self._tidied_at = now
         for file in self._tail.files:
             if file.unread:
                 continue
@@ -304,7 +325,7 @@ class Follow(Daemon):
 
     async def _remove(self, file: TailFile, path: Path) -> None:
         """Remove a file, if the database confirms that it has all of it."""
-        await self._serve(file)
+        await self._ship_alone(file)
         if file.shipped == file.end == file.present_size() and file.intact():
             self._unlink(file, path)
 
