@@ -1,7 +1,7 @@
 """`blame`: who wrote each line of a file, at a revision or as it stands in the worktree.
 
 What the store knows of the file is replayed forward (`history.py`) up to its present content. Lines that nothing
-explains are then looked for in all other files of the repository, by their hashes.
+explains are then searched in all other files of the repository, by their hashes.
 """
 
 from collections import Counter
@@ -45,9 +45,9 @@ _CONFIDENCE_HUMAN: Final = 0.9
 _TRUST_WRAPPED: Final = 0.9
 _TRUST_REWRITTEN: Final = 0.8
 _MAX_SEARCHED_BYTES: Final = 2000 * HASH_BYTES
-"""Of the hashes of lines that are looked for in other files."""
+"""Of the hashes of lines that are searched in other files."""
 _MAX_KEYS: Final = 10_000
-"""Keys of lines that one query looks for."""
+"""Keys of lines of one query."""
 _MAX_FILES: Final = 8
 """Other files that are then read."""
 _MANY_FILES: Final = 3
@@ -106,7 +106,7 @@ async def blame(
     contents: bytes | None = None,
     include_fallback: bool = False,
 ) -> Blame:
-    """Say who wrote the lines of a file.
+    """Find who wrote the lines of a file.
 
     Args:
         connection: to the store.
@@ -155,7 +155,7 @@ async def placed(connection: asyncpg.Connection, place: Path) -> Checkout:
 
 
 def _question(checkout: Checkout, place: Path, revision: str | None, contents: bytes | None) -> _Question:
-    """What the repository says before the store is asked."""
+    """What the repository shows, before the store is read."""
     path = checkout.relative(place)
     try:
         commit = checkout.commit(revision) if revision is not None else None
@@ -182,7 +182,7 @@ async def projects_of(connection: asyncpg.Connection, checkout: Checkout) -> lis
 
 
 class Contents(Protocol):
-    """What is asked of a checkout, or of something that reads it faster."""
+    """What blame reads of a checkout, or of something that reads it faster."""
 
     @property
     def root(self) -> Path:
@@ -218,7 +218,7 @@ class FileBlamer:
         """What calls took out of files, by session."""
 
     async def about(self, path: str, content: bytes) -> Blame:
-        """Say who wrote each line of a content."""
+        """Find who wrote each line of a content."""
         text = text_lines(content)
         packed = line_hashes(text)
         stored = await self.changes([path])
@@ -242,7 +242,7 @@ class FileBlamer:
 
     @property
     def is_recorded(self) -> bool:
-        """Whether anything is recorded of the repository; known once a file was asked about."""
+        """Whether anything is recorded of the repository; known after the first file."""
         return self._watched
 
     async def may_hold(self, files: Iterable[tuple[str, bytes]]) -> list[str]:
@@ -306,7 +306,7 @@ class FileBlamer:
     async def _against(
         self, path: str, text: Sequence[bytes], packed: bytes, stored: Sequence[store.Stored]
     ) -> Evidence:
-        """What speaks against lines that records of other files may explain."""
+        """Evidence against lines that records of other files may explain."""
         others = [one for one in stored if one.change.path != path and one.change.uncovered_at is None]
         written = {
             one >> 32 for other in others for span in other.change.spans for one in hashes_of(span.hashes or b"")
@@ -317,7 +317,7 @@ class FileBlamer:
         return self._evidence(texts, revisions, path)
 
     def _learn_common(self, asked: "_BlamedFile", found: Sequence[store.Found]) -> None:
-        """What stands in many files says nothing of where a line comes from; git is asked, so only where it matters."""
+        """Text in many files is no evidence of where a line comes from. This runs git, so only where it matters."""
         loose = [one >> 32 for one in hashes_of(asked.packed)]
         wanted = {loose_of(key) for one in found for key in one.keys}
         texts = {one: line for one, line in zip(loose, asked.text, strict=True) if one in wanted}
@@ -346,20 +346,20 @@ class FileBlamer:
 
 
 def _learn_boilerplate(asked: "_BlamedFile", found: Sequence[store.Found]) -> None:
-    """What says nothing of where a line comes from, by the text alone and by the records."""
+    """Lines that are no evidence of where they come from, by the text alone and by the records."""
     _common(asked.weights, found)
     loose = [one >> 32 for one in hashes_of(asked.packed)]
     asked.weights.shared(one for one, line in zip(loose, asked.text, strict=True) if is_boilerplate(line))
 
 
 def _common(weights: Weights, found: Iterable[store.Found]) -> None:
-    """Lines that were written in many files say little about where one of them comes from."""
+    """Lines that were written in many files are weak evidence of where one of them comes from."""
     counts = Counter(loose_of(key) for one in found for key in one.keys)
     weights.common(loose for loose, count in counts.items() if count >= _MANY_FILES)
 
 
 class _BlamedFile(NamedTuple):
-    """A file that is asked about, and what helps to tell."""
+    """A file to attribute, and the evidence at hand."""
 
     path: str
     text: Sequence[bytes]
@@ -417,7 +417,7 @@ def _line(number: int, author: Author) -> Line:
 
 
 def _of(number: int, wrote: Wrote, contributor: Contributor, trust: float) -> Line:
-    """A line that goes back to a recorded one; an imported record may say that it is a person's."""
+    """A line that goes back to a recorded one; an imported record may attribute it to a person."""
     origin = wrote.origin
     if origin.contributor != "ai":
         contributor = origin.contributor if origin.contributor in {"human", "mixed"} else "unknown"  # type: ignore[assignment]

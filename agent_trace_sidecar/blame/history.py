@@ -1,8 +1,8 @@
 """Authorship carried forward through the recorded states of files; pure.
 
-Every recorded change has the file before and after it. What it wrote is the AI's; the rest of `after` is whoever's it
-was in `before`. Between one change's `after` and the next one's `before` nobody was watching: what is still there
-stays whose it was, what is new is a person's (or a formatter's, or git's), unless it is a recorded line that came
+Every recorded change has the file before and after it. What it wrote is the AI's; the rest of `after` keeps the author
+that it was in `before`. Between one change's `after` and the next one's `before` nothing was recorded: what is still
+there stays whose it was, what is new is a person's (or a formatter's, or git's), unless it is a recorded line that came
 from elsewhere: moved, or back from another branch, a stash or another file.
 """
 
@@ -36,7 +36,7 @@ from agent_trace_sidecar.records.fingerprints import HASH_BYTES, NO_HASH, hashes
 MAX_INSTEAD: Final = 200
 """Lost lines that are remembered for the new ones at their place."""
 _MAX_VERSIONS: Final = 64
-"""How many of the youngest states are looked through for lines that came back."""
+"""How many of the youngest states are searched for lines that came back."""
 _MAX_PLACES: Final = 40
 """How many states are counted in which the same line was written."""
 _MOST: Final = 0.9
@@ -52,7 +52,7 @@ _MOVED: Final = 1.0
 _RETURNED: Final = 1.4
 """... when they stood somewhere else once, and stand nowhere in the file now."""
 _COPIED: Final = 3.0
-"""... when they are still there too, so that they may be somebody's own."""
+"""... when they are still there too, so that they may be a person's own."""
 _SNAPSHOT: Final = "snapshot"
 _TRUST_MOVED: Final = 0.97
 _TRUST_BACK: Final = 0.95
@@ -69,7 +69,7 @@ class Span(NamedTuple):
     tokens: Sequence[bytes | None] = ()
     hashes: bytes | None = None
     excluded: bool = False
-    """It is a guess that nobody asked for."""
+    """It is a guess, and guesses were not requested."""
 
 
 class Change(NamedTuple):
@@ -101,7 +101,7 @@ class History:
         Args:
             weights: of lines.
             present: what other files hold now, as hashes without white space: what is there has not moved away.
-            evidence: what the repository can say against a claim.
+            evidence: the repository's evidence against a claim.
             moves: what calls took away.
         """
         self.weights = weights
@@ -157,7 +157,7 @@ class History:
         self._remember(version)
 
     def explain(self, worktree: str, path: str, packed: bytes, base: Version | None) -> Version:
-        """Whose the lines of a content are that follows `base` after nobody knows what."""
+        """The authors of a content's lines when what happened between `base` and it is unknown."""
         known = self._exact.get((path, packed))
         if known is not None:
             return Version(worktree, path, packed, known.authors)
@@ -288,7 +288,7 @@ class History:
         return found
 
     def _doubt(self, path: str, base: Version | None, draft: Draft) -> None:
-        """What has come while a command ran that no snapshot covers is nobody's; what git had before is a person's."""
+        """What appeared while a command ran that no snapshot covers is unknown; what git had before is a person's."""
         reason: Unknown | None = None
         since = self._uncovered.get(path)
         if since is not None:
@@ -302,7 +302,7 @@ class History:
                 draft.authors[at] = reason
 
     def _keep(self, before: Version, change: Change, authors: list[Author | None]) -> list[Block]:
-        """Give the lines outside of the ranges to whom they belonged before, and say which these are."""
+        """Give the lines outside of the ranges to whom they belonged before, and return which these are."""
         stayed: list[Block] = []
         after = change.after or b""
         pieces, last = list[tuple[int, int]](), 0
@@ -326,7 +326,7 @@ class History:
         return stayed
 
     def _write(self, version: Version, span: Span, authors: list[Author], stayed: Mapping[int, Author]) -> None:
-        """Give the lines of a range to its call, but for those that stayed somebody's."""
+        """Give the lines of a range to its call, but for those that kept their author."""
         lines = range(span.start - 1, min(span.end, len(authors)))
         own = hashes(version.packed, lines.start, max(lines.start, lines.stop))
         for at, one, tokens in zip(lines, own, _padded(span.tokens, len(lines)), strict=True):
@@ -369,7 +369,7 @@ class History:
     # -- lines that came from elsewhere ----------------------------------------------------------------------
 
     def _search(self, draft: Draft, base: Version | None) -> None:
-        """Look for open lines in the states in which they were written, then anywhere."""
+        """Search open lines in the states in which they were written, then anywhere."""
         tried = {id(base)}
         paths = {draft.path, base.path if base else draft.path}
         for _ in range(_ROUNDS):

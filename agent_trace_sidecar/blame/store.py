@@ -14,10 +14,10 @@ from agent_trace_sidecar.blame.authors import Origin
 from agent_trace_sidecar.blame.history import Change, Span
 from agent_trace_sidecar.blame.moves import Removed
 from agent_trace_sidecar.records.fingerprints import tokens_of
-from agent_trace_sidecar.records.record import UNCOVERED
+from agent_trace_sidecar.records.rows import UNCOVERED
 
 FALLBACK: Final = "fallback"
-"""The method of ranges that are a guess; they count only when asked for."""
+"""The method of ranges that are a guess; they count only on request."""
 
 _STATES: Final = """
 SELECT record_id, recorded_at, worktree, path, old_path, kind, before_hashes, after_hashes
@@ -103,7 +103,7 @@ class Uncovered(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A file in which some looked-for lines were written, and which of them."""
+    """A file in which some of the searched lines were written, and which of them."""
 
     path: str
     keys: frozenset[int]
@@ -137,7 +137,7 @@ async def other_names(
         connection: to the store.
         projects: what it is called here.
         url: of its remote.
-        everywhere: look for the URL too, which reads a row for each run of OpenCode.
+        everywhere: search by the URL too, which reads a row for each run of OpenCode.
     """
     worktrees = {row["worktree"] for row in await connection.fetch(_WORKTREES, projects)}
     found = set(worktrees)
@@ -163,7 +163,7 @@ async def uncovered(connection: asyncpg.Connection, projects: Sequence[str]) -> 
 
 
 async def is_watched(connection: asyncpg.Connection, projects: Sequence[str]) -> bool:
-    """Whether a project's files were seen themselves: imported records alone only tell of lines."""
+    """Whether a project's files were observed: imported records alone only describe lines."""
     return await connection.fetchval(_WATCHED, projects) is not None
 
 
@@ -202,7 +202,7 @@ async def written_elsewhere(connection: asyncpg.Connection, keys: Sequence[int],
     wanted = set(keys)
     found: dict[str, set[int]] = defaultdict(set)
     async with connection.transaction(readonly=True):
-        # Thousands of keys look to the planner as if they were in every row; each is in next to none.
+        # The planner takes thousands of keys for ones that are in every row; each is in next to none.
         await connection.execute("SET LOCAL enable_seqscan = off")
         rows = await connection.fetch(_WITH_KEYS, keys, paths)
     for row in rows:

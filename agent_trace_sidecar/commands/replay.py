@@ -11,7 +11,8 @@ from agent_trace_sidecar.commands.output import complain, say
 from agent_trace_sidecar.commands.progress import Progress
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.pipeline.replay import replay
-from agent_trace_sidecar.postgres.sink import FencedError, StoreError
+from agent_trace_sidecar.postgres.errors import StoreError
+from agent_trace_sidecar.postgres.sink import FencedError
 from agent_trace_sidecar.sources.plain import NotALogError
 from agent_trace_sidecar.telemetry import logging as log
 

@@ -38,7 +38,7 @@ _FILE_KEYS: Final = frozenset((*_PATH_KEYS, *_CONTENT_KEYS, _COMMAND_KEY))
 _ENVELOPE: Final = frozenset(
     (b"v", b"id", b"seq", b"at", b"instance", b"hook", b"api", b"directory", b"worktree", b"input", b"output", b"lost")
 )
-"""Names that say what the event is; never masked, whatever is found around them."""
+"""Names that identify the event; never masked, whatever is found around them."""
 _ID: Final = re.compile(
     rb"(?:msg|prt|ses|evt|call|per|que|toolu)_[A-Za-z0-9_]{1,40}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 )
@@ -179,7 +179,7 @@ class _Layout:
                 yield span._replace(start=span.start + base, end=span.end + base)
 
     def rewritten(self, spans: list[Span]) -> tuple[bytes, list[bytes]]:
-        """The line with the strings that hold a span replaced and nothing else, and what these strings say now."""
+        """The line with the strings that hold a span replaced and nothing else, and these strings' new texts."""
         inside: dict[int, list[Span]] = {}
         for span in spans:
             index = self._token_of(span)
@@ -237,7 +237,7 @@ def is_utf8(raw: bytes) -> bool:
 
 
 def unescaped(body: bytes) -> bytes:
-    """What a JSON string says, in UTF-8; a lone surrogate becomes U+FFFD."""
+    """The text of a JSON string, in UTF-8; a lone surrogate becomes U+FFFD."""
     if b"\\" not in body:
         return body
     try:
@@ -248,5 +248,5 @@ def unescaped(body: bytes) -> bytes:
 
 
 def _repaired(body: bytes) -> bytes:
-    """The same for a line with bytes that are no UTF-8: no pattern looks past such a byte."""
+    """The same for a line with bytes that are no UTF-8: no pattern matches past such a byte."""
     return unescaped(body.decode("utf-8", "replace").encode())

@@ -147,7 +147,7 @@ def _in_url(value: bytes) -> bytes:
 
 
 def secret_values(environ: Mapping[str, str]) -> Iterator[bytes]:
-    """The values of an environment that look like secrets; a value that names a place never is one."""
+    """The values of an environment that have the form of secrets; a path never is one."""
     for name, value in environ.items():
         if userinfo := _USERINFO.match(value):
             yield userinfo[1].encode("utf-8", "replace")

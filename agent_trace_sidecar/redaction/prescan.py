@@ -36,11 +36,11 @@ _NAME: Final = re.compile(rb'"([\w.-]{2,40})"\s?:\s?$')
 """... and the name that it stands under."""
 _LONGEST_SERVICE: Final = 48
 _SHORT_CORE: Final = (b"pat", b"Pat", b"PAT")
-"""Announces a token at the end of a name, and is too frequent elsewhere to be looked for."""
+"""Announces a token at the end of a name, and is too frequent elsewhere to be a keyword."""
 _LONGEST_NAME: Final = 256
 _LONGEST_COMMAND: Final = 2000
 _MOST_SUSPECTS: Final = 64
-"""With more of them it is cheaper to open all lines than to ask which ones hold which."""
+"""With more of them it is cheaper to open all lines than to find which ones hold which."""
 
 
 class Prescan:
@@ -51,12 +51,12 @@ class Prescan:
         self.suspects = set(range(len(lines)))
         """The indexes of the lines that may hold a secret; of the others, the memory knows now that they don't."""
         self.spans: Mapping[bytes, list[Span]] | None = None
-        """What the layers found in each string of the suspects, unescaped, which says the same wherever it stands. None
-        where all of it must be looked at again."""
+        """What the layers found in each string of the suspects, unescaped, which is the same wherever it stands. None
+        where all of it must be scanned again."""
         self._whole = b""
 
     def run(self, scanner: Scanner, memory: Memory) -> None:
-        """Look at the lines together."""
+        """Scan the lines together."""
         unreadable = self._lay_out()
         fresh = self._fresh(memory)
         seen = _seen([unescaped(text) for text in fresh], b'"command"' in self._whole, scanner, memory)
@@ -145,7 +145,7 @@ class _Seen(NamedTuple):
     suspects: set[int]
     """The indexes of those in which something was found, or which announce a secret elsewhere."""
     spans: dict[bytes, list[Span]] | None
-    """What was found, text by text; None where it takes the lines to tell."""
+    """What was found, text by text; None where it takes the lines to decide."""
 
 
 def _seen(texts: Sequence[bytes], command: bool, scanner: Scanner, memory: Memory) -> _Seen:

@@ -1,6 +1,6 @@
 """The one redactor: no event reaches spool, database, dead letters or log except through it.
 
-It fails closed. Whatever goes wrong, what comes out is a stub that says how many bytes were withheld and why.
+It fails closed. Whatever goes wrong, what comes out is a stub with the number of withheld bytes and the reason.
 """
 
 import threading
@@ -117,7 +117,7 @@ class Redactor:
             kept = _without_contents(raw) if self._capture == "metadata" else raw
             masked = self._masked(kept, found, prescan) if self._enabled else kept
             return mint(wire.with_own_fields(masked, Counter(rule for rule, _ in found), observed), masked, raw)
-        except Exception as error:  # noqa: BLE001 - fails closed: whatever it was, the raw line must not go on
+        except Exception as error:  # noqa: BLE001 - fails closed: whatever it was, the raw line must not pass
             return _withheld(raw, error)
 
     def oversize(self, head: bytes, total_bytes: int) -> Redacted:

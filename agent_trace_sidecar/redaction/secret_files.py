@@ -33,7 +33,7 @@ def _perhaps() -> Any:  # noqa: ANN401 - a pattern of RE2
 
 
 def secret_paths(text: bytes) -> Iterator[int]:
-    """Where a path or a command may name a file of secrets: a fast pass over much text, to be followed by a look."""
+    """Where a path or a command may name a file of secrets: a fast pass over much text, before a precise one."""
     return (match.start() for match in _perhaps().finditer(text))
 
 

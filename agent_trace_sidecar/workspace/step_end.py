@@ -1,8 +1,8 @@
 """The end of a step: what has changed, given to the step's calls.
 
-OpenCode's snapshots tell, and where they don't reach, the files themselves that a command names. Gathers the facts that
-`step_attribution` decides by: the differences, when each file was last changed, and what was brought from elsewhere.
-What may have been written unseen is said as well.
+OpenCode's snapshots show it, and where they don't reach, the files themselves that a command names. Gathers the facts
+that `step_attribution` decides by: the differences, when each file was last changed, and what was brought from
+elsewhere. What may have been written unobserved is recorded as well.
 """
 
 import os
@@ -28,7 +28,7 @@ from agent_trace_sidecar.workspace.steps import Call, Step, Steps
 from agent_trace_sidecar.workspace.unheld import Unheld
 
 LOOK_S: Final = 0.5
-"""Processor time in which the files of a step may be looked at, after git has told which they are."""
+"""Processor time in which the files of a step may be read, after git has listed them."""
 MAX_HASHES_BYTES: Final = 2 * 1024 * 1024
 """Of hashes of whole files in one line; files beyond it have only those of their changed lines."""
 
@@ -49,8 +49,8 @@ class Finisher:
         """Make one.
 
         Args:
-            data_home: where OpenCode keeps its data, if not where the environment says.
-            rewrites: tells what git and commands brought.
+            data_home: where OpenCode keeps its data, if not in the environment's folder.
+            rewrites: finds what git and commands brought.
             judged: makes a content of a path's lines until a time of the clock.
             secret: whether a file's very name may hold a secret.
             clock: seconds of processor time.
@@ -65,7 +65,7 @@ class Finisher:
         self._unheld = Unheld(self._snapshots)
 
     def finish(self, steps: Steps, step: Step, tree: str, finished_ms: float) -> Observed | None:
-        """What the calls of a step did, where more is known than the calls say; None where it is not."""
+        """What the calls of a step did, where more is known than the calls report; None where it is not."""
         if not may_have_more_files(step):  # a git process for each step would cost more than the rest
             return None
         if tree and tree == step.tree:
@@ -139,7 +139,7 @@ class Finisher:
     def _uncovered(
         self, step: Step, trees: Sequence[TreeChange] | None, named: Sequence[TreeChange]
     ) -> Iterator[Uncovered]:
-        """Calls that may have written what nobody has seen."""
+        """Calls that may have written unobserved files."""
         writing = [call for call in step.calls.values() if call.silent and call.writes]
         blind = trees is None or (not trees and bool(writing) and self._stands_still(step, named))
         for call in writing:
@@ -171,7 +171,7 @@ class Finisher:
                     yield Uncovered(call.call_id, path, repository=step.repository)
 
     def _kept(self, step: Step, trees: Sequence[TreeChange], named: Sequence[TreeChange]) -> list[TreeChange]:
-        """The files of which the snapshots should tell and don't, but for those that git ignores and does not track."""
+        """The files that the snapshots should hold and don't, but for those that git ignores and does not track."""
         prefix = step.scope + "/" if step.scope else ""
         silent = [one.path for one in named if one.place and one.place.is_own and one.path.startswith(prefix)]
         if not silent:
@@ -190,7 +190,7 @@ class Finisher:
 
 
 def _news(step: Step, uncovered: Iterable[Uncovered]) -> tuple[Uncovered, ...]:
-    """What was not yet said: a command in the background is a call of several steps."""
+    """What was not recorded yet: a command in the background is a call of several steps."""
     fresh = [one for one in uncovered if one not in step.calls[one.call_id].uncovered]
     for one in fresh:
         step.calls[one.call_id].uncovered.append(one)
@@ -218,7 +218,7 @@ def _since_call(step: Step, change: TreeChange) -> TreeChange:
 
 
 def _named(step: Step, covered: set[str]) -> Iterator[TreeChange]:
-    """The files that commands name, that have changed, and that no snapshot tells of."""
+    """The files that commands name, that have changed, and that no snapshot holds."""
     found: dict[Place, tuple[bytes, bytes, int]] = {}
     for call in step.calls.values():
         for place, named in call.named.items():
@@ -233,7 +233,7 @@ def _named(step: Step, covered: set[str]) -> Iterator[TreeChange]:
 
 
 def _stamp_ms(root: Path, change: TreeChange) -> float | None:
-    """When a file was last changed, if it holds what the second tree says."""
+    """When a file was last changed, if it holds what the second tree has."""
     if change.place:
         return change.changed_ms
     content = _content(root, change.path) if change.status != "D" else None
@@ -242,7 +242,7 @@ def _stamp_ms(root: Path, change: TreeChange) -> float | None:
 
 
 def _with_moved(root: Path, change: TreeChange) -> TreeChange:
-    """A file that was moved as it was is not told by git; it is read where it stands now."""
+    """Git does not list the content of a file that was moved as it was; it is read where it is now."""
     if change.status != "R" or change.after is not None or change.old_id != change.new_id:
         return change
     content = _content(root, change.path)

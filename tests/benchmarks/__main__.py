@@ -28,6 +28,7 @@ GROUPS: Final = {
     "memory": "memory:rows",
     "fleet": "fleet:rows",
     "blame": "blame_scale:rows",
+    "figures": "figures:rows",
 }
 """Names for --only, each with where its rows are made; imported when their turn comes."""
 
