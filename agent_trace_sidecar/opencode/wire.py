@@ -296,6 +296,7 @@ class _Own(msgspec.Struct, gc=False):
     repaired: msgspec.Raw = EMPTY
 
 
+OWN_FIELDS: Final = frozenset(name.encode() for name in _Own.__struct_fields__)
 _OWN: Final = msgspec.json.Decoder(_Own)
 _HEAD_BYTES: Final = 8192
 _HEAD_FIELD: Final = re.compile(
