@@ -16,6 +16,12 @@ DO $$ BEGIN IF to_regclass('agent_trace_events_session') IS NULL THEN
     CREATE INDEX agent_trace_events_session ON agent_trace_events (session_id, occurred_at);
 END IF; END $$;
 
+-- What is each session called, and which one started it? Few events say that; the others are not in it.
+DO $$ BEGIN IF to_regclass('agent_trace_events_titles') IS NULL THEN
+    CREATE INDEX agent_trace_events_titles ON agent_trace_events (session_id, occurred_at)
+        WHERE event_name IN ('session.created', 'session.updated', 'session.renamed');
+END IF; END $$;
+
 -- Which records did this session make?
 DO $$ BEGIN IF to_regclass('agent_trace_records_session') IS NULL THEN
     CREATE INDEX agent_trace_records_session ON agent_trace_records (session_id);

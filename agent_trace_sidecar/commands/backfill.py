@@ -17,12 +17,12 @@ from agent_trace_sidecar.commands.output import complain, say, say_json
 from agent_trace_sidecar.commands.progress import Counting
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits.files import open_regular
-from agent_trace_sidecar.opencode.store import ExportedSession, SessionSource, Store, StoreError, store_files
-from agent_trace_sidecar.pipeline.backfill import Backfill, Filled, Progress, Wanted
+from agent_trace_sidecar.opencode.store import ExportedSession, SessionSource, Store, StoreError, Wanted, store_files
+from agent_trace_sidecar.pipeline.backfill import Backfill, Filled, Progress
 from agent_trace_sidecar.postgres.address import AddressError
+from agent_trace_sidecar.postgres.errors import StoreError as DatabaseError
 from agent_trace_sidecar.postgres.errors import verdict
 from agent_trace_sidecar.postgres.sink import FencedError
-from agent_trace_sidecar.postgres.sink import StoreError as DatabaseError
 from agent_trace_sidecar.sources.forms import HEAD_BYTES, Form, form_of
 from agent_trace_sidecar.telemetry import logging as log
 

@@ -19,7 +19,7 @@ from agent_trace_sidecar.commands.common import PROGRAM
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import page, say, say_json
 from agent_trace_sidecar.config import Config
-from agent_trace_sidecar.opencode.wire import Envelope, parse
+from agent_trace_sidecar.opencode.wire import Envelope, content_hash, parse
 from agent_trace_sidecar.postgres.copy import copy_items
 from agent_trace_sidecar.postgres.errors import Fate, verdict
 from agent_trace_sidecar.records.build import Builder, BuildSettings
@@ -46,8 +46,9 @@ DELETE FROM agent_trace_dead_letters WHERE source_id = $1 AND position = $2 AND 
 """
 _DISCARD: Final = "DELETE FROM agent_trace_dead_letters WHERE $1::text IS NULL OR reason = $1"
 _FORGET: Final = "DELETE FROM agent_trace_dedupe WHERE source_id = $1 AND event_id = $2"
+_KNOWN: Final = "SELECT FROM agent_trace_dedupe WHERE source_id = $1 AND event_id = $2"
 _GATE: Final = """
-INSERT INTO agent_trace_dedupe (source_id, event_id, seen_at) VALUES ($1, $2, $3)
+INSERT INTO agent_trace_dedupe (source_id, event_id, seen_at, content_hash) VALUES ($1, $2, $3, $4)
 ON CONFLICT (source_id, event_id) DO NOTHING RETURNING event_id
 """
 _STATE: Final = "SELECT state::text FROM agent_trace_sources WHERE source_id = $1"
@@ -219,7 +220,7 @@ async def _again(connection: asyncpg.Connection, builder: Builder, letter: DeadL
         return Retried(0, 0, 1)
     if not builder.knows(envelope.instance):
         builder.load(envelope.instance, (await connection.fetchval(_STATE, envelope.instance) or "").encode())
-    item = Item(builder.feed(envelope), letter.line, letter.position)
+    item = Item(builder.feed(envelope), letter.line, letter.position, content_hash(letter.line, envelope))
     try:
         async with connection.transaction():  # a savepoint: what is still refused gets its letter back
             return await _store(connection, item, letter, now)
@@ -240,10 +241,12 @@ async def _store(connection: asyncpg.Connection, item: Item, letter: DeadLetter,
     The letter goes first: one that was pruned meanwhile is not brought back.
     """
     key = GateKey(item.built.event.source_id, item.built.event.event_id)
+    if letter.reason == "conflict" and await connection.fetchrow(_KNOWN, *key) is not None:
+        return Retried(0, 0, 1)
     if await connection.fetchval(_DELETE, letter.source_id, letter.position, letter.seen_at) is None:
         return Retried(0, 0, 0)
     await connection.execute(_FORGET, *(key if letter.reason == "refused" else dead_letter_key(letter)))
-    fresh = await connection.fetchval(_GATE, *key, now)
+    fresh = await connection.fetchval(_GATE, *key, now, item.content_hash)
     if fresh is not None:
         await copy_items(connection, [item])
     return Retried(1, 0, 0) if fresh is not None else Retried(0, 1, 0)

@@ -13,7 +13,6 @@ from agent_trace_sidecar.commands.init import PLUGIN, shim_source
 from agent_trace_sidecar.commands.output import ago, local_time
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits.files import read_part
-from agent_trace_sidecar.opencode.store import StoreError
 from agent_trace_sidecar.telemetry.failures import Failure, failures
 
 _CONFIGS: Final = ("opencode.json", "opencode.jsonc", ".opencode/opencode.json", ".opencode/opencode.jsonc")
@@ -115,7 +114,8 @@ def look(config: Config, folder: Path, environ: Mapping[str, str]) -> Recording:
 
 async def look_up(connection: asyncpg.Connection, folder: Path) -> Stored:
     """The facts from the database; its tables must exist."""
-    from agent_trace_sidecar.commands.reconcile import recorded_sessions  # noqa: PLC0415 - brings the pipeline with it
+    from agent_trace_sidecar.commands.stored_sessions import recorded_sessions  # noqa: PLC0415 - brings SQLite with it
+    from agent_trace_sidecar.opencode.store import StoreError  # noqa: PLC0415 - as above
 
     in_store: int | None
     known: int | None

@@ -75,7 +75,7 @@ _TABLES: Final = (
         _texts("project worktree path old_path"),
         ("before_hashes", "after_hashes"),
     ),
-    _Table("agent_trace_usage", _EVENT, _texts("session_id message_id part_id model_id agent")),
+    _Table("agent_trace_usage", _EVENT, _texts("session_id message_id part_id model_id agent worktree")),
     _Table("agent_trace_ended_calls", _EVENT, _texts("session_id message_id part_id tool status")),
     _Table("agent_trace_masked", (*_EVENT, ("rule", "text")), _texts("session_id call_id")),
     _Table(
@@ -90,6 +90,10 @@ _ALWAYS_NAMED: Final = 3
 _MAX_HASHES: Final = 20_000
 """Hashes of lines with secrets that are kept while the command runs."""
 
+_FORGET_CONTENT: Final = """
+UPDATE agent_trace_dedupe SET content_hash = NULL WHERE source_id = $1::text::uuid AND event_id = $2::text::uuid
+"""
+"""With the rest of an event known, a secret could be guessed until the hash is right."""
 _FORGET: Final = "DELETE FROM agent_trace_sources WHERE source_id = $1"
 _LOAD: Final = "SELECT state::text FROM agent_trace_sources WHERE source_id = $1"
 _SAVE: Final = """
@@ -203,6 +207,8 @@ async def _table(  # noqa: PLR0917 - private
                 edits = _masked(redactor, table, row, lines)
                 if edits:
                     await connection.execute(_update(table, list(edits)), *key, *edits.values())
+                    if table.name == "agent_trace_events":
+                        await connection.execute(_FORGET_CONTENT, row["key_source_id"], row["key_event_id"])
                     changed += 1
             seen += len(rows)
             after = keys[-1] if len(rows) == batch_rows else None

@@ -23,7 +23,7 @@ from agent_trace_sidecar.postgres.database import can_be_embedded, has_data
 from agent_trace_sidecar.postgres.explain import wrong
 from agent_trace_sidecar.postgres.migrate import schema_version
 from agent_trace_sidecar.postgres.streams import Streams, streams
-from agent_trace_sidecar.records.build import Builder, BuildSettings
+from agent_trace_sidecar.records.session import Session
 from agent_trace_sidecar.spool.folders import SPOOL_FOLDER, extent, is_owned, segments, spool_folders, trouble
 from agent_trace_sidecar.spool.segments import lines_after
 from agent_trace_sidecar.telemetry.health import HealthFile
@@ -190,9 +190,7 @@ async def from_database(connection: asyncpg.Connection, version: str | None) -> 
 
 def _source(row: asyncpg.Record) -> Source:
     instance: UUID = row["source_id"]
-    builder = Builder(BuildSettings())
-    builder.load(instance, row["state"].encode())
-    summary = builder.summary(instance)
+    summary = Session.load(row["state"].encode()).summary()
     return Source(
         str(instance),
         row["host"],

@@ -8,6 +8,7 @@ U+FFFD and is noted in `Envelope.repaired`, what can't is rejected with its reas
 
 import json
 import re
+from hashlib import blake2b
 from typing import Annotated, Final, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -163,6 +164,10 @@ _ESCAPE: Final = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u(0000|[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
 _DECODER: Final = msgspec.json.Decoder(Envelope)
+_OBSERVED: Final = b',"observed":'
+_WITHHELD: Final = b"[WITHHELD]"
+_STUB: Final = b'{"withheld":{'
+"""What stands for contents that metadata mode, or a stub, leaves out."""
 
 
 _UUID: Final = rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
@@ -203,6 +208,27 @@ def parse(line: bytes) -> Envelope | Rejected:
     if repaired:
         envelope.repaired = tuple(repaired)
     return envelope
+
+
+def content_hash(line: bytes, envelope: Envelope) -> int | None:
+    """8 bytes of a hash of the line as the shim wrote it, as a signed number: equal each time that it is delivered.
+
+    None where the line is another one by now: what is masked, repaired or withheld depends on the rules, on the lines
+    before and on the time that masking took.
+
+    Args:
+        line: one line of the wire, with the sidecar's own fields.
+        envelope: the same, parsed.
+    """
+    if envelope.redacted or envelope.repaired or _WITHHELD in line or _STUB in line:
+        return None
+    line = line.strip()
+    if envelope.observed is not None:
+        own = _OBSERVED + bytes(_OWN.decode(line).observed) + b"}"
+        if not line.endswith(own):
+            return None
+        line = line[: -len(own)] + b"}"
+    return int.from_bytes(blake2b(line, digest_size=8).digest(), signed=True)
 
 
 def _mend_utf8(line: bytes, repaired: list[str]) -> bytes:
@@ -270,6 +296,7 @@ class _Own(msgspec.Struct, gc=False):
     repaired: msgspec.Raw = EMPTY
 
 
+OWN_FIELDS: Final = frozenset(name.encode() for name in _Own.__struct_fields__)
 _OWN: Final = msgspec.json.Decoder(_Own)
 _HEAD_BYTES: Final = 8192
 _HEAD_FIELD: Final = re.compile(
@@ -347,6 +374,11 @@ def with_own_fields(line: bytes, redacted: dict[str, int], observed: bytes | Non
     body = stripped[:-1]
     comma = b"" if body.strip() == b"{" else b","
     return body + comma + b",".join(extra) + b"}"
+
+
+def observation(line: bytes) -> bytes | None:
+    """The `observed` of a line that a trusted sidecar wrote, as JSON; None where there is none."""
+    return bytes(_OWN.decode(line).observed) or None
 
 
 def _may_have_own_fields(line: bytes) -> bool:

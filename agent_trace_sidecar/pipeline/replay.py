@@ -38,6 +38,7 @@ async def replay(
     logger: Logger,
     paths: Sequence[Path],
     progress: Callable[[FileLog, Shipper], None],
+    observe: Callable[[bytes], bytes | None] | None = None,
 ) -> list[Replayed]:
     """Ship finished logs one after the other; each continues where an earlier replay of it stopped.
 
@@ -46,6 +47,7 @@ async def replay(
         logger: for what happens on the way.
         paths: the logs.
         progress: called after each batch.
+        observe: the observation of a line, where one is known; those in the logs themselves are not trusted.
 
     Raises:
         FencedError: another replay of the same file took over.
@@ -56,7 +58,7 @@ async def replay(
     done: list[Replayed] = []
     try:
         for path in paths:
-            with FileLog(path, daemon.redactor) as log:
+            with FileLog(path, daemon.redactor, observe) as log:
                 shipper, sink = daemon.shipper(log, partial(progress, log), gives_up=True)
                 try:
                     await shipper.run()

@@ -23,10 +23,10 @@ from uuid import UUID
 import backoff
 
 from agent_trace_sidecar.limits import BACKOFF_MAX_S, MAX_INSTANCES
-from agent_trace_sidecar.opencode.wire import Envelope, Rejected
+from agent_trace_sidecar.opencode.wire import Envelope, Rejected, content_hash
 from agent_trace_sidecar.pipeline.batcher import Parsed, Reader
-from agent_trace_sidecar.postgres.errors import Fate, Verdict
-from agent_trace_sidecar.postgres.sink import FencedError, MovedError, PostgresSink, StoreError
+from agent_trace_sidecar.postgres.errors import Fate, StoreError, Verdict
+from agent_trace_sidecar.postgres.sink import FencedError, MovedError, PostgresSink
 from agent_trace_sidecar.postgres.state import StaleError
 from agent_trace_sidecar.records.build import Builder
 from agent_trace_sidecar.records.dead_letter import dead_letter_key
@@ -205,7 +205,7 @@ class Shipper:
                 if envelope.observed is not None and envelope.observed.known:
                     batch.voids += built.voids
                     return
-                batch.items.append(Item(built, line.data, at))
+                batch.items.append(Item(built, line.data, at, content_hash(line.data, envelope)))
                 batch.encoded_bytes += len(built.event.payload)
             case Rejected(reason, error):
                 if line.instance is not None:

@@ -32,7 +32,8 @@ from agent_trace_sidecar.limits import (
     TAIL_TURN_S,
 )
 from agent_trace_sidecar.pipeline.daemon import Daemon
-from agent_trace_sidecar.postgres.sink import FencedError, StoreError
+from agent_trace_sidecar.postgres.errors import StoreError
+from agent_trace_sidecar.postgres.sink import FencedError
 from agent_trace_sidecar.sources.cursor import Mask, masked_by
 from agent_trace_sidecar.sources.tail import Tail, TailFile, look
 from agent_trace_sidecar.sources.tail_log import TailLog, tail_id

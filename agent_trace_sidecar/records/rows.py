@@ -7,7 +7,7 @@ from the same line is the same row.
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -58,6 +58,10 @@ class RangeRow(NamedTuple):
     """See `fingerprints.line_hashes`: 8 bytes for each line of the range; None where they are not known."""
     line_tokens: bytes | None = None
     """See `fingerprints.packed_tokens`."""
+
+
+UNCOVERED: Final = "uncovered"
+"""The kind of a row that means: from here on, until the file is observed again, a call may have changed it."""
 
 
 class FileStateRow(NamedTuple):
@@ -115,6 +119,7 @@ class StepRow(NamedTuple):
     part_id: str
     model_id: str | None
     agent: str | None
+    worktree: str | None
     input_tokens: Decimal | None
     output_tokens: Decimal | None
     reasoning_tokens: Decimal | None
@@ -199,6 +204,8 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     built: Built
     line: bytes
     position: int
+    content_hash: int | None = None
+    """See `wire.content_hash`."""
 
 
 class GateKey(NamedTuple):
@@ -206,6 +213,13 @@ class GateKey(NamedTuple):
 
     source_id: UUID
     event_id: UUID
+
+
+class GateRow(NamedTuple):
+    """A row of `agent_trace_dedupe` but for its time: the event, and its `Item.content_hash`."""
+
+    key: GateKey | EventRow
+    content_hash: int | None
 
 
 class DeadItem(NamedTuple):

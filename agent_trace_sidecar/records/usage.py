@@ -47,6 +47,7 @@ def count(session: Session, envelope: Envelope, built: Built) -> None:
                     found.part_id or str(event.event_id),
                     message.model_id,
                     message.agent,
+                    envelope.worktree or None,
                     found.input_tokens,
                     found.output_tokens,
                     found.reasoning_tokens,

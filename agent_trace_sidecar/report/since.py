@@ -1,7 +1,7 @@
 """What the page of a span of time shows: figures of the views, and what `blame` finds of the lines today."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -44,8 +44,7 @@ FROM agent_trace_usage u LEFT JOIN agent_trace_sources s ON s.source_id = u.sour
 WHERE u.finished_at >= TIMESTAMPTZ '{day} 00:00:00Z'"""
 COSTS: Final = """SELECT coalesce(model_id, 'unknown') AS model, sum(cost)::float8 AS cost,
        count(*) FILTER (WHERE cost IS NULL) AS unpriced_steps
-FROM (SELECT DISTINCT ON (session_id, message_id, part_id) * FROM agent_trace_usage
-      ORDER BY session_id, message_id, part_id, finished_at) once
+FROM agent_trace_requests
 WHERE finished_at >= TIMESTAMPTZ '{day} 00:00:00Z' AND session_id IN (
     SELECT session_id FROM agent_trace_lines WHERE contributor = 'ai' AND project IN ({projects})
     UNION SELECT session_id FROM agent_trace_usage WHERE source_id IN (
@@ -72,6 +71,18 @@ FROM (
 GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 200"""
 """A session's secrets of a rule: as many as its event with the most of them holds, as events repeat each other."""
 
+
+_TABLES: Final = {
+    "written": WRITTEN,
+    "written_there": WRITTEN_THERE,
+    "repositories": REPOSITORIES,
+    "spent": SPENT,
+    "people": PEOPLE,
+    "costs": COSTS,
+    "failed": FAILED,
+    "slow": SLOW,
+    "secrets": SECRETS,
+}
 
 Places = dict[str, list[str]]
 """The worktrees in which each project was recorded."""
@@ -146,9 +157,16 @@ async def gather(connection: asyncpg.Connection, since: datetime, folder: Path |
     return await figures(connection, since, surviving, notes)
 
 
+async def figures(connection: asyncpg.Connection, since: datetime, surviving: Surviving, notes: list[str]) -> Since:
+    """What the page shows, given the lines that survive."""
+    tables = {name: await _table(connection, sql) for name, sql in statements(since, surviving.folders).items()}
+    return Since(since=since, surviving=surviving, notes=notes, **tables)
+
+
 async def totals(connection: asyncpg.Connection, since: datetime) -> tuple[Spent, int]:
     """What everything recorded since the beginning of a day used, and the lines that the AI wrote."""
-    spent, people, written = [await _table(connection, since, sql) for sql in (SPENT, PEOPLE, WRITTEN)]
+    sql = statements(since, ())
+    spent, people, written = [await _table(connection, sql[name]) for name in ("spent", "people", "written")]
     return _totals(spent, people), sum(row["lines"] for row in written.rows)
 
 
@@ -164,32 +182,14 @@ def _totals(spent: Table, people: Table) -> Spent:
     )
 
 
-async def _table(connection: asyncpg.Connection, since: datetime, sql: str, **more: str) -> Table:
-    statement = sql.format(day=since.date().isoformat(), **more)
-    return Table(statement, [dict(row) for row in await connection.fetch(statement)])
+async def _table(connection: asyncpg.Connection, sql: str) -> Table:
+    return Table(sql, [dict(row) for row in await connection.fetch(sql)])
 
 
-async def figures(connection: asyncpg.Connection, since: datetime, surviving: Surviving, notes: list[str]) -> Since:
-    """What the page shows, given the lines that survive."""
-
-    async def ask(sql: str, **more: str) -> Table:
-        return await _table(connection, since, sql, **more)
-
-    projects = ", ".join(quoted(one) for one in surviving.folders) or "''"
-    return Since(
-        since,
-        await ask(WRITTEN),
-        await ask(WRITTEN_THERE, projects=projects),
-        await ask(REPOSITORIES),
-        await ask(SPENT),
-        await ask(PEOPLE),
-        await ask(COSTS, projects=projects),
-        await ask(FAILED),
-        await ask(SLOW),
-        await ask(SECRETS),
-        surviving,
-        notes,
-    )
+def statements(since: datetime, projects: Iterable[str]) -> dict[str, str]:
+    """The SQL of each table of `Since`; `projects` are those that could be read."""
+    places = {"day": since.date().isoformat(), "projects": ", ".join(map(quoted, projects)) or "''"}
+    return {name: sql.format(**places) for name, sql in _TABLES.items()}
 
 
 def quoted(text: str) -> str:

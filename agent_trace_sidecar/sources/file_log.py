@@ -3,6 +3,7 @@
 import os
 import socket
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -24,8 +25,8 @@ _HEAD_BYTES: Final = 1024
 class FileLog:
     """A finished log file: what stands in it when it is opened. A last line that was cut off is left for later."""
 
-    def __init__(self, path: Path, redactor: Redactor) -> None:
-        """Open `path`; its lines are masked by `redactor`.
+    def __init__(self, path: Path, redactor: Redactor, observe: Callable[[bytes], bytes | None] | None = None) -> None:
+        """Open `path`; its lines are masked by `redactor`, after `observe` (see `cursor.observed`) has seen them.
 
         Raises:
             NotALogError: it is no log.
@@ -38,7 +39,7 @@ class FileLog:
         self.start = 0
         self.size = self._file.seek(0, os.SEEK_END)
         self.end = self._end_of_lines(self.size)
-        self._cursor = LineCursor(self._read_at, masked_by(redactor))
+        self._cursor = LineCursor(self._read_at, masked_by(redactor, observe))
 
     def __enter__(self) -> Self:
         return self

@@ -25,6 +25,7 @@ _MAX_CALLS: Final = 1000
 
 _REASONS: Final = (
     "refused",
+    "conflict",
     "truncated",
     "invalid_json",
     "too_deep",
