@@ -15,6 +15,7 @@ from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits.files import read_part
 from agent_trace_sidecar.opencode.store import StoreError
 from agent_trace_sidecar.telemetry.failures import Failure, failures
+from agent_trace_sidecar.workspace.repository_rules import RepositoryRules
 
 _CONFIGS: Final = ("opencode.json", "opencode.jsonc", ".opencode/opencode.json", ".opencode/opencode.jsonc")
 _MAX_CONFIG_BYTES: Final = 1024 * 1024
@@ -61,6 +62,8 @@ class Recording(msgspec.Struct, frozen=True):
     recovered: tuple[Failure, ...]
     """Those that were not, and are again."""
     stored: Stored | None = None
+    denied: bool = False
+    """AGENT_TRACE_REPOSITORIES denies it."""
 
     def problems(self) -> Iterator[str]:
         """A sentence for each thing that keeps events from being recorded."""
@@ -81,6 +84,8 @@ class Recording(msgspec.Struct, frozen=True):
     def _state(self) -> str:
         if not self.enabled:
             return "not recorded, AGENT_TRACE_ENABLED is off"
+        if self.denied:
+            return "not recorded, AGENT_TRACE_REPOSITORIES denies it"
         if not self.shim.place:
             return f"not recorded, no shim: run `{PROGRAM} init` there"
         if any(Path(self.project) in (place := Path(one.directory), *place.parents) for one in self.failing):
@@ -110,6 +115,7 @@ def look(config: Config, folder: Path, environ: Mapping[str, str]) -> Recording:
         find_shim(folder, environ),
         tuple(one for one in known if one.recovered_at is None),
         tuple(one for one in known if one.recovered_at is not None),
+        denied=RepositoryRules(config.repositories).denies(str(folder), str(folder)),
     )
 
 

@@ -13,7 +13,7 @@ import msgspec
 from agent_trace_sidecar.limits import MAX_LINE_BYTES, READ_BYTES
 from agent_trace_sidecar.records.rows import LogName
 from agent_trace_sidecar.redaction import Redactor
-from agent_trace_sidecar.sources.cursor import LineCursor, masked_by
+from agent_trace_sidecar.sources.cursor import Denies, LineCursor, masked_by, nothing
 from agent_trace_sidecar.sources.log import CHECK_BYTES, LogLine, checksum
 from agent_trace_sidecar.sources.plain import open_plain
 
@@ -24,8 +24,8 @@ _HEAD_BYTES: Final = 1024
 class FileLog:
     """A finished log file: what stands in it when it is opened. A last line that was cut off is left for later."""
 
-    def __init__(self, path: Path, redactor: Redactor) -> None:
-        """Open `path`; its lines are masked by `redactor`.
+    def __init__(self, path: Path, redactor: Redactor, *, denies: Denies = nothing) -> None:
+        """Open `path`; its lines are masked by `redactor`, and only counted where it `denies` them.
 
         Raises:
             NotALogError: it is no log.
@@ -38,7 +38,7 @@ class FileLog:
         self.start = 0
         self.size = self._file.seek(0, os.SEEK_END)
         self.end = self._end_of_lines(self.size)
-        self._cursor = LineCursor(self._read_at, masked_by(redactor))
+        self._cursor = LineCursor(self._read_at, masked_by(redactor, denies=denies))
 
     def __enter__(self) -> Self:
         return self
