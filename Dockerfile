@@ -28,7 +28,7 @@ LABEL org.opencontainers.image.title="agent-trace-sidecar" \
       org.opencontainers.image.description="Records OpenCode sessions as Agent Trace records in Postgres" \
       org.opencontainers.image.licenses="MIT"
 COPY --from=build /opt/agent-trace-sidecar /opt/agent-trace-sidecar
-# The state folder holds nothing that must survive a container which tails: a cache of the redaction rules. Whoever the
+# The state folder holds nothing that must survive a container which tails: a cache of the redaction rules. Any user that the
 # container runs as may write there, also where the tmpfs takes the folder's mode.
 RUN mkdir -m 1777 /var/lib/agent-trace
 ENV PATH=/opt/agent-trace-sidecar/bin:$PATH \
@@ -38,7 +38,7 @@ ENV PATH=/opt/agent-trace-sidecar/bin:$PATH \
 # Numeric, so that Kubernetes can check that it is not root; run it as the user whose OpenCode writes the logs.
 USER 65532:65532
 STOPSIGNAL SIGTERM
-# Asks the process, not the database: an outage is no reason to restart a container.
+# Checks the process, not the database: an outage is no reason to restart a container.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s \
     CMD ["/opt/agent-trace-sidecar/bin/python", "-I", "-m", "agent_trace_sidecar.telemetry.livez"]
 ENTRYPOINT ["agent-trace-sidecar"]

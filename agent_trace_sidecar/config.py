@@ -52,7 +52,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     repositories: str | None = None
     """Patterns of the repositories that are recorded, see workspace/repository_rules.py."""
     pg_bin: str | None = None
-    """Where the embedded Postgres' programs are; read by embedded.py."""
+    """Where the embedded Postgres' programs are; read by `postgres/embedded/`."""
     pg_linger_s: Annotated[int, msgspec.Meta(ge=0, le=86_400)] = 300
     """How long the embedded Postgres stays up after its last user, in seconds."""
 
@@ -142,7 +142,7 @@ def _boolean(name: str, raw: str) -> bool:
 
 
 def _check_url(url: str | None, variable: str) -> None:
-    """Look at what can be told without files and other variables."""
+    """Check what needs no files and other variables."""
     if url is None:
         return
     try:

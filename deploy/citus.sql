@@ -10,8 +10,8 @@
 -- partitioned tables has that many. Run deploy/roles.sql after CREATE EXTENSION citus, not before: Citus knows no rights
 -- to single columns.
 
--- Citus filters shards out of every look into the catalogue, which costs seconds of processor time whenever a client asks
--- for its types, as drivers do for arrays. Without the filter psql's \d lists shards as well.
+-- Citus filters shards out of every query of the catalogue, which costs seconds of processor time whenever a client
+-- looks up its types, as drivers do for arrays. Without the filter psql's \d lists shards as well.
 DO $$ BEGIN
     EXECUTE format('ALTER DATABASE %I SET citus.override_table_visibility = off', current_database());
 END $$;

@@ -20,7 +20,7 @@
 BEGIN;
 
 SET LOCAL client_min_messages = warning;
--- Citus takes roles, tables and functions in one transaction only so; elsewhere nobody reads it.
+-- Citus takes roles, tables and functions in one transaction only so; elsewhere it has no effect.
 SET LOCAL citus.multi_shard_modify_mode TO 'sequential';
 
 DO $$
@@ -40,7 +40,7 @@ BEGIN
     EXECUTE format('GRANT CREATE ON SCHEMA %I TO agent_trace_owner', current_schema());
 END $$;
 
--- Tables that somebody else has made become the owner's; what the others may do begins at nothing.
+-- Tables of other owners become the owner's; the other roles begin without any privilege.
 DO $$
 DECLARE
     target record;
@@ -68,10 +68,10 @@ BEGIN
     END LOOP;
 END $$;
 
--- What each statement of a sidecar needs. What was said and done (payload, line) is written by COPY, which needs INSERT
--- alone, and can't be read back. The gate and the checkpoint are: ids, positions, and the builder's state, which is made
--- of ids, names of models and one path. A record, which holds paths and ids and no contents, is found by what it says of
--- its message when that is undone, and replaced when its step's end knows better.
+-- What each statement of a sidecar needs. Contents (payload, line) are written by COPY, which needs INSERT alone, and
+-- can't be read back. The deduplication table and the checkpoint can: ids, positions, and the builder's state, which is
+-- made of ids, names of models and one path. A record, which holds paths and ids and no contents, is found by its message
+-- when that is undone, and replaced when the end of its step shows more.
 --
 -- Citus gives rights to whole tables only. There the writer can read what it may read at all in full: records, dead
 -- letters, ranges and hashes, but no event.

@@ -182,6 +182,7 @@ CREATE TABLE IF NOT EXISTS agent_trace_usage (
     part_id text NOT NULL,
     model_id text,
     agent text,
+    worktree text,
     input_tokens numeric,
     output_tokens numeric,
     reasoning_tokens numeric,
@@ -200,6 +201,7 @@ COMMENT ON COLUMN agent_trace_usage.message_id IS 'the message that the model wr
 COMMENT ON COLUMN agent_trace_usage.part_id IS 'OpenCode''s id of the step: count it once';
 COMMENT ON COLUMN agent_trace_usage.model_id IS 'provider/model; null where it is not known';
 COMMENT ON COLUMN agent_trace_usage.agent IS 'OpenCode''s agent, e.g. build or plan';
+COMMENT ON COLUMN agent_trace_usage.worktree IS 'the folder that OpenCode worked in';
 COMMENT ON COLUMN agent_trace_usage.input_tokens IS 'tokens of the request that no cache had';
 COMMENT ON COLUMN agent_trace_usage.output_tokens IS 'tokens of the answer';
 COMMENT ON COLUMN agent_trace_usage.reasoning_tokens IS 'tokens of reasoning';
@@ -256,6 +258,7 @@ CREATE TABLE IF NOT EXISTS agent_trace_dedupe (
     source_id uuid NOT NULL,
     event_id uuid NOT NULL,
     seen_at timestamptz NOT NULL,
+    content_hash bigint,
     PRIMARY KEY (source_id, event_id)
 ) PARTITION BY RANGE (event_id);
 CREATE TABLE IF NOT EXISTS agent_trace_dedupe_default PARTITION OF agent_trace_dedupe DEFAULT;
@@ -264,6 +267,8 @@ COMMENT ON TABLE agent_trace_dedupe IS
 COMMENT ON COLUMN agent_trace_dedupe.source_id IS 'as in agent_trace_events';
 COMMENT ON COLUMN agent_trace_dedupe.event_id IS 'the event, or an id derived from a dead letter''s bytes';
 COMMENT ON COLUMN agent_trace_dedupe.seen_at IS 'when it was stored, by the sidecar''s clock';
+COMMENT ON COLUMN agent_trace_dedupe.content_hash IS
+    'part of a hash of the event: a later one of this id with another hash is a conflict; null where some was masked';
 
 CREATE TABLE IF NOT EXISTS agent_trace_sources (
     source_id uuid PRIMARY KEY,

@@ -16,6 +16,12 @@ DO $$ BEGIN IF to_regclass('agent_trace_events_session') IS NULL THEN
     CREATE INDEX agent_trace_events_session ON agent_trace_events (session_id, occurred_at);
 END IF; END $$;
 
+-- What is each session called, and which one started it? Few events say that; the others are not in it.
+DO $$ BEGIN IF to_regclass('agent_trace_events_titles') IS NULL THEN
+    CREATE INDEX agent_trace_events_titles ON agent_trace_events (session_id, occurred_at)
+        WHERE event_name IN ('session.created', 'session.updated', 'session.renamed');
+END IF; END $$;
+
 -- Which records did this session make?
 DO $$ BEGIN IF to_regclass('agent_trace_records_session') IS NULL THEN
     CREATE INDEX agent_trace_records_session ON agent_trace_records (session_id);
@@ -28,7 +34,7 @@ DO $$ BEGIN IF to_regclass('agent_trace_records_parent') IS NULL THEN
         WHERE record #>> '{metadata,io.opencode.parent_session_id}' IS NOT NULL;
 END IF; END $$;
 
--- Is this record stored, whoever recorded it?
+-- Is this record stored, by any recorder?
 DO $$ BEGIN IF to_regclass('agent_trace_records_id') IS NULL THEN
     CREATE INDEX agent_trace_records_id ON agent_trace_records (record_id);
 END IF; END $$;

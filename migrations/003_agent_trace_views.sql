@@ -1,5 +1,5 @@
 -- Views for people and dashboards: what was called, what it cost, who wrote how much. They read the events as OpenCode
--- 1 and 2 send them; what an event does not say is null here. Figures by day and session are sums over narrow tables that
+-- 1 and 2 send them; what an event does not hold is null here. Figures by day and session are sums over narrow tables that
 -- are written with the events: agent_trace_usage, agent_trace_ended_calls and agent_trace_masked.
 -- Run by `agent-trace-sidecar migrate`, or as it is: psql -f 003_agent_trace_views.sql
 --
@@ -66,7 +66,7 @@ FROM (
 ) asked
 WHERE message_id IS NOT NULL
 GROUP BY session_id, message_id;
-COMMENT ON VIEW agent_trace_prompts IS 'what a person, or the session that started a subagent, has asked for, masked';
+COMMENT ON VIEW agent_trace_prompts IS 'the prompts of a person, or of the session that started a subagent, masked';
 COMMENT ON COLUMN agent_trace_prompts.session_id IS 'OpenCode''s session';
 COMMENT ON COLUMN agent_trace_prompts.message_id IS 'the user''s message';
 COMMENT ON COLUMN agent_trace_prompts.asked_at IS 'when it was sent';
@@ -100,7 +100,7 @@ COMMENT ON COLUMN agent_trace_messages.agent IS 'OpenCode''s agent, e.g. build o
 COMMENT ON COLUMN agent_trace_messages.started_at IS 'when the model began; of a copy in a forked session, the original''s time';
 COMMENT ON COLUMN agent_trace_messages.completed_at IS 'when it was completed; null until then, and for OpenCode 2';
 
--- OpenCode 1 publishes a call's start and end in one part; of OpenCode 2 the hooks say it, and a call's id may come again
+-- OpenCode 1 publishes a call's start and end in one part; of OpenCode 2 the hooks report it, and a call's id may come again
 -- in a later message, so its start is the last one before its end.
 CREATE OR REPLACE VIEW agent_trace_calls AS
 SELECT DISTINCT ON (p.session_id, p.message_id, p.part_id)
@@ -209,6 +209,58 @@ COMMENT ON COLUMN agent_trace_steps.cost IS
 COMMENT ON COLUMN agent_trace_steps.source_id IS 'the run of OpenCode';
 COMMENT ON COLUMN agent_trace_steps.part_id IS 'OpenCode''s id of the part; of OpenCode 2 the id of the bus event';
 
+-- What agent_trace_steps says, from the narrow rows.
+CREATE OR REPLACE VIEW agent_trace_requests AS
+SELECT u.session_id, u.message_id, u.part_id, u.finished_at, u.model_id, u.agent, u.input_tokens, u.output_tokens,
+       u.reasoning_tokens, u.cache_read_tokens, u.cache_write_tokens, u.cost, u.worktree,
+       o.repositories ->> u.worktree AS repository, o.host, o.os_user, u.source_id
+FROM (
+    SELECT DISTINCT ON (session_id, message_id, part_id) * FROM agent_trace_usage
+    ORDER BY session_id, message_id, part_id, finished_at
+) u
+LEFT JOIN agent_trace_sources o ON o.source_id = u.source_id;
+COMMENT ON VIEW agent_trace_requests IS 'requests to a model, each once, with tokens and cost, and with who and where';
+COMMENT ON COLUMN agent_trace_requests.session_id IS 'OpenCode''s session';
+COMMENT ON COLUMN agent_trace_requests.message_id IS 'the message that the model wrote';
+COMMENT ON COLUMN agent_trace_requests.part_id IS 'OpenCode''s id of the step';
+COMMENT ON COLUMN agent_trace_requests.finished_at IS 'when the step ended';
+COMMENT ON COLUMN agent_trace_requests.model_id IS 'provider/model; null where it is not known';
+COMMENT ON COLUMN agent_trace_requests.agent IS 'OpenCode''s agent, e.g. build or plan';
+COMMENT ON COLUMN agent_trace_requests.input_tokens IS 'tokens of the request that no cache had';
+COMMENT ON COLUMN agent_trace_requests.output_tokens IS 'tokens of the answer';
+COMMENT ON COLUMN agent_trace_requests.reasoning_tokens IS 'tokens of reasoning';
+COMMENT ON COLUMN agent_trace_requests.cache_read_tokens IS 'tokens of the request that a cache had';
+COMMENT ON COLUMN agent_trace_requests.cache_write_tokens IS 'tokens that were written to a cache';
+COMMENT ON COLUMN agent_trace_requests.cost IS 'US dollars, as OpenCode computed them; null where it has no price';
+COMMENT ON COLUMN agent_trace_requests.worktree IS 'the folder that OpenCode worked in';
+COMMENT ON COLUMN agent_trace_requests.repository IS 'the URL of the git remote, without credentials';
+COMMENT ON COLUMN agent_trace_requests.host IS 'the machine';
+COMMENT ON COLUMN agent_trace_requests.os_user IS 'the user of the operating system who recorded';
+COMMENT ON COLUMN agent_trace_requests.source_id IS 'the run of OpenCode';
+
+-- The index agent_trace_events_titles has the first and the last event of each session that says this; only their
+-- payloads are read.
+CREATE OR REPLACE VIEW agent_trace_titles AS
+SELECT e.session_id, min(e.occurred_at) AS started_at,
+       max(coalesce(e.payload #>> '{input,event,properties,info,parentID}',
+                    e.payload #>> '{input,event,properties,parentID}')) AS parent_session_id,
+       (max(ARRAY[to_char(e.occurred_at AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISSUS'),
+                  coalesce(e.payload #>> '{input,event,properties,info,title}',
+                           e.payload #>> '{input,event,properties,title}')]))[2] AS title
+FROM agent_trace_events e
+JOIN (
+    SELECT session_id, min(occurred_at) AS first_at, max(occurred_at) AS last_at FROM agent_trace_events
+    WHERE event_name IN ('session.created', 'session.updated', 'session.renamed') AND session_id IS NOT NULL
+    GROUP BY session_id
+) s ON s.session_id = e.session_id AND e.occurred_at = ANY (ARRAY[s.first_at, s.last_at])
+WHERE e.event_name IN ('session.created', 'session.updated', 'session.renamed')
+GROUP BY e.session_id;
+COMMENT ON VIEW agent_trace_titles IS 'sessions by title: a few columns of agent_trace_sessions, found by an index';
+COMMENT ON COLUMN agent_trace_titles.session_id IS 'OpenCode''s session';
+COMMENT ON COLUMN agent_trace_titles.started_at IS 'when OpenCode first reported it';
+COMMENT ON COLUMN agent_trace_titles.parent_session_id IS 'the session that started this one, a subagent''s';
+COMMENT ON COLUMN agent_trace_titles.title IS 'its last title';
+
 CREATE OR REPLACE VIEW agent_trace_sessions AS
 SELECT s.session_id, s.parent_session_id, s.title, o.host, o.os_user, o.container, s.worktree,
        o.repositories ->> s.worktree AS repository, s.started_at, s.last_event_at, s.events, s.messages,
@@ -245,10 +297,7 @@ LEFT JOIN (
            sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens,
            sum(reasoning_tokens) AS reasoning_tokens, sum(cache_read_tokens) AS cache_read_tokens,
            sum(cache_write_tokens) AS cache_write_tokens, sum(cost) AS cost
-    FROM (
-        SELECT DISTINCT ON (session_id, message_id, part_id) * FROM agent_trace_usage
-        ORDER BY session_id, message_id, part_id, finished_at
-    ) once
+    FROM agent_trace_requests
     WHERE session_id IS NOT NULL GROUP BY session_id
 ) t ON t.session_id = s.session_id
 LEFT JOIN (
@@ -359,10 +408,7 @@ SELECT (finished_at AT TIME ZONE 'UTC')::date AS day, model_id, count(*) AS step
        sum(reasoning_tokens) AS reasoning_tokens, sum(cache_read_tokens) AS cache_read_tokens,
        sum(cache_write_tokens) AS cache_write_tokens, sum(cost) AS cost,
        count(*) FILTER (WHERE cost IS NULL) AS unpriced_steps
-FROM (
-    SELECT DISTINCT ON (session_id, message_id, part_id) * FROM agent_trace_usage
-    ORDER BY session_id, message_id, part_id, finished_at
-) once
+FROM agent_trace_requests
 GROUP BY 1, 2;
 COMMENT ON VIEW agent_trace_usage_by_day IS 'tokens and cost by day (UTC) and model';
 COMMENT ON COLUMN agent_trace_usage_by_day.day IS 'day of the step''s end (UTC)';

@@ -1,5 +1,5 @@
 /**
- * Forwards what OpenCode tells its plugins to the agent-trace sidecar, one JSON line per hook, and interprets nothing:
+ * Forwards OpenCode's hooks and events to the agent-trace sidecar, one JSON line per hook, and interprets nothing:
  *
  *   hook -> FORWARDED (the only filter) -> Run.send (id, seq, JSON) -> Sidecar.push (kept until acknowledged) -> FIFO
  *                                                              or LogFolder.push (AGENT_TRACE_LOG_DIR) -> file
@@ -9,7 +9,7 @@
  * writeSync, non-blocking: the kernel has a line before its hook returns (a stream would keep most of a burst in memory,
  * where kill -9 takes it), and a full pipe answers EAGAIN instead of making the hook wait.
  *
- * When nothing can be recorded, the user is told why: in OpenCode's log, by a toast, and in the state folder, where
+ * When nothing can be recorded, the user learns why: in OpenCode's log, by a toast, and in the state folder, where
  * `agent-trace-sidecar status` reads it (OpenCode 2 gives its plugins neither log nor toast).
  */
 import { spawn } from "node:child_process";
@@ -28,15 +28,15 @@ const DISPOSE_WAIT_MS = 2000;
 const BACKOFF_MIN_MS = 250;
 const BACKOFF_MAX_MS = 30_000;
 const ATTEMPTS = 3; // exits in a row after which a command that never acknowledged anything counts as not working
-const STDERR_MAX_CHARS = 2000; // kept of what a sidecar prints last: it says why it ended
+const STDERR_MAX_CHARS = 2000; // kept of what a sidecar prints last: the reason why it ended
 const STDERR_WAIT_MS = 200; // for that, when the exit is known first
 const SILENT_MS = 30_000; // without one acknowledgement after which a command counts as not working
 const CONFIG_MAX_BYTES = 256 * 1024; // of git's configuration
 const FAILURE_KEEP_MS = 30 * 86_400_000;
-const TOLD_MAX = 20; // messages to the user in one process
+const REPORTED_MAX = 20; // messages to the user in one process
 const PROGRAM = "agent-trace-sidecar";
 
-// A bus event is sent when its line says so; a part when it says something final. The text of a prompt has no `time`.
+// A bus event is sent when its row allows it; a part when it is final. The text of a prompt has no `time`.
 const always = () => true;
 const PARTS = {
   tool: ({ state }) => state.status === "pending" || state.status === "completed" || state.status === "error",
@@ -51,7 +51,7 @@ const FORWARDED = new Map(
    message.removed message.part.removed command.executed file.edited todo.updated vcs.branch.updated permission.asked
    permission.replied`.split(/\s+/).map((type) => [type, always]),
 );
-// OpenCode 2 names them anew. Its hooks tell of calls; only those that the provider itself runs pass no hook.
+// OpenCode 2 names them anew. Its hooks report calls; only those that the provider itself runs pass no hook.
 const FORWARDED_2 = new Map(
   `session.created session.deleted session.renamed session.forked session.moved session.agent.selected
    session.model.selected session.input.admitted session.input.promoted session.inbox.enqueued session.inbox.delivered
@@ -186,7 +186,7 @@ function resolvedPattern(pattern) {
   return [realPath(segments.slice(0, plain).join("/") || "/"), ...segments.slice(plain)].join("/");
 }
 
-/** One pattern: what it denies or allows, and how it is told; throws a sentence where it can't be read. */
+/** One pattern: what it denies or allows, and what it matches; throws a sentence where it can't be read. */
 function rule(entry) {
   const [, bang, pattern] = /^(!?)\s*(.*?)$/s.exec(entry.trim());
   const denies = bang === "!";
@@ -282,7 +282,7 @@ function launchOrder(option) {
 
 const INSTALL = `install it with \`uv tool install ${PROGRAM}\`, then restart OpenCode`;
 
-/** One sentence that says what is wrong and what to do. */
+/** One sentence with what is wrong and what to do. */
 function sentence({ state, command, code, signal, stderr }) {
   const ended = `${path.basename(command ?? "")} ended with ${signal ? `signal ${signal}` : `exit code ${code}`}`;
   const why = stderr ? stderr.replace(`${PROGRAM}: `, "") : `${ended}. Run \`${PROGRAM} doctor\`.`;
@@ -320,7 +320,7 @@ function replaceFile(file, content) {
   fs.renameSync(`${file}.${process.pid}`, file);
 }
 
-/** Leaves a failure in the state folder for `status`, and removes those that nobody has to know of any more. */
+/** Leaves a failure in the state folder for `status`, and removes those that are over. */
 function keepFailure(failure, directory) {
   const file = failureFile(directory);
   replaceFile(file, JSON.stringify({ ...failure, directory, opencode: shared.version }));
@@ -338,15 +338,15 @@ function keepRecovery(directory) {
 }
 
 /**
- * Tells the user what keeps this process from recording: each thing once, and once more with the next prompt, because
- * at a process's start nobody may be looking yet. `shared.failure` is the one that stands.
+ * Reports to the user what keeps this process from recording: each cause once, and once more with the next prompt,
+ * because a toast at the start of a process may go unseen. `shared.failure` is the present one.
  */
 const problems = {
   failed(failure) {
     const full = { at: Date.now(), ...failure, stderr: presentable(failure.stderr ?? "") };
     shared.failure = { ...full, message: presentable(sentence(full)) };
     for (const directory of shared.served.keys()) this.keep(directory);
-    this.tell(shared.failure.message, "error");
+    this.report(shared.failure.message, "error");
   },
 
   keep(directory) {
@@ -358,14 +358,14 @@ const problems = {
     for (const directory of shared.served.keys()) quietly(() => keepRecovery(directory));
   },
 
-  tell(message, level, time = "first") {
-    if (shared.told.has(`${time} ${message}`) || shared.told.size >= TOLD_MAX) return;
-    shared.told.add(`${time} ${message}`);
+  report(message, level, time = "first") {
+    if (shared.reported.has(`${time} ${message}`) || shared.reported.size >= REPORTED_MAX) return;
+    shared.reported.add(`${time} ${message}`);
     for (const speak of shared.speakers.values()) quietly(() => speak(message, level));
   },
 
   remind() {
-    if (shared.failure) this.tell(shared.failure.message, "error", "again");
+    if (shared.failure) this.report(shared.failure.message, "error", "again");
   },
 };
 
@@ -401,7 +401,7 @@ function lastLine(stream) {
   const take = (lines) => {
     for (const line of lines.map((each) => each.trim()).filter(Boolean)) {
       last.text = line.slice(-STDERR_MAX_CHARS);
-      if (line.startsWith(`${PROGRAM}: warning: `)) problems.tell(presentable(line), "warn");
+      if (line.startsWith(`${PROGRAM}: warning: `)) problems.report(presentable(line), "warn");
     }
   };
   stream?.on("error", () => {}).on("data", (chunk) => {
@@ -629,7 +629,7 @@ class Run {
     this.sink = folder ? new LogFolder(folder, this.instance) : new Sidecar(option);
   }
 
-  /** A line that cannot be made or kept leaves a gap in `seq`; the lines after it say how many were lost so far. */
+  /** A line that cannot be made or kept leaves a gap in `seq`; the lines after it count those lost so far. */
   send(place, hook, input, output) {
     if (this.sink.dead) return;
     const at = Date.now();
@@ -656,13 +656,13 @@ class Run {
 }
 
 // Every project may have its own copy of this file, and OpenCode loads each as a module of its own: what there must be
-// one of per process is therefore global. `owners` says which copy serves a directory, so that a second one (in the
+// one of per process is therefore global. `owners` has the copy that serves a directory, so that a second one (in the
 // user's configuration, say) does not send everything twice.
 const shared = (globalThis[Symbol.for("agent-trace-sidecar/1")] ??= {
   owners: new Map(),
   served: new Map(), // directories, and how often: until their last lines are delivered, also after they were given back
   speakers: new Map(),
-  told: new Set(),
+  reported: new Set(),
   denied: false, // whether a directory of this process is not to be recorded
 });
 const thisCopy = {};
@@ -675,7 +675,7 @@ function packagedVersion() {
 }
 
 const STRANGERS_MAX = 100;
-/** How often a type in neither table has come: said the first time, and whenever it has doubled. */
+/** How often a type in neither table has come: reported the first time, and whenever it has doubled. */
 const strangers = new Map();
 function stranger(type) {
   if (typeof type !== "string" || LEFT_OUT.has(type) || type.startsWith("session.next.")) return undefined;
@@ -685,7 +685,7 @@ function stranger(type) {
   return (count & (count - 1)) === 0 ? { type: type.slice(0, 100), unknown: count } : undefined;
 }
 
-/** Whether to record a directory. A pattern that can't be read denies everything, and the user is told. */
+/** Whether to record a directory. A pattern that can't be read denies everything, and is reported. */
 function allowed(directory, worktree, speak) {
   try {
     if (isRecorded(directory, worktree)) return true;
@@ -790,7 +790,7 @@ async function open2(ctx) {
     return ours;
   };
   const readable = (error) => ({ ...error, message: error.message }); // an Error's message is lost in JSON otherwise
-  // A session that was created before this plugin was up is asked for; OpenCode tells of it no second time.
+  // A session that was created before this plugin was up is requested; OpenCode does not announce it again.
   const begun = new Set();
   const introduce = (id) => {
     if (!id || begun.has(id)) return;
@@ -803,7 +803,7 @@ async function open2(ctx) {
     };
     if (asked?.then) asked.then((answer) => quietly(() => tell(answer))).catch(() => {});
   };
-  // Durable events of a session are numbered. `skipped` says how many were not sent since the last one that was.
+  // Durable events of a session are numbered. `skipped` counts those not sent since the last one that was.
   const numbers = new Map();
   const numbered = ({ durable, data }, sent) => {
     const session = durable?.aggregateID ?? data?.sessionID;

@@ -6,7 +6,7 @@ thereby settled by position. A repeating line alone, between lines that are gone
 rewritten block has.
 
 Files of thousands of lines that differ in a few are the usual case, hundreds of them in a row. So equal stretches are
-compared as bytes, and only a window after each difference is looked at line by line.
+compared as bytes, and only a window after each difference is compared line by line.
 """
 
 import struct
@@ -22,7 +22,7 @@ _NONE: Final = -1
 _MAX_CELLS: Final = 400_000
 """Of the table of a longest common subsequence: what is larger, and has no unique line, is left unmatched."""
 _WINDOW: Final = 64
-"""Lines of both files that are looked at after a difference; four times as many each time that is too few."""
+"""Lines of both files that are compared after a difference; four times as many each time that is too few."""
 _SYNC: Final = 8
 """So many equal lines in a row end a difference."""
 

@@ -1,7 +1,7 @@
 """`blame`: who wrote each line of a file, at a revision or as it stands in the worktree.
 
 What the store knows of the file is replayed forward (`history.py`) up to its present content. Lines that nothing
-explains are then looked for in all other files of the repository, by their hashes.
+explains are then searched in all other files of the repository, by their hashes.
 """
 
 from collections import Counter
@@ -19,6 +19,7 @@ from agent_trace_sidecar.blame.authors import HUMAN, UNSEEN, Author, Carried, Hu
 from agent_trace_sidecar.blame.boilerplate import is_boilerplate
 from agent_trace_sidecar.blame.evidence import Evidence, GitEvidence, common
 from agent_trace_sidecar.blame.history import History
+from agent_trace_sidecar.blame.moves import Moves, Removed, sources
 from agent_trace_sidecar.blame.rewrite import Kind, compare
 from agent_trace_sidecar.blame.weight import Weights
 from agent_trace_sidecar.records.content import text_lines
@@ -44,9 +45,9 @@ _CONFIDENCE_HUMAN: Final = 0.9
 _TRUST_WRAPPED: Final = 0.9
 _TRUST_REWRITTEN: Final = 0.8
 _MAX_SEARCHED_BYTES: Final = 2000 * HASH_BYTES
-"""Of the hashes of lines that are looked for in other files."""
+"""Of the hashes of lines that are searched in other files."""
 _MAX_KEYS: Final = 10_000
-"""Keys of lines that one query looks for."""
+"""Keys of lines of one query."""
 _MAX_FILES: Final = 8
 """Other files that are then read."""
 _MANY_FILES: Final = 3
@@ -105,7 +106,7 @@ async def blame(
     contents: bytes | None = None,
     include_fallback: bool = False,
 ) -> Blame:
-    """Say who wrote the lines of a file.
+    """Find who wrote the lines of a file.
 
     Args:
         connection: to the store.
@@ -154,7 +155,7 @@ async def placed(connection: asyncpg.Connection, place: Path) -> Checkout:
 
 
 def _question(checkout: Checkout, place: Path, revision: str | None, contents: bytes | None) -> _Question:
-    """What the repository says before the store is asked."""
+    """What the repository shows, before the store is read."""
     path = checkout.relative(place)
     try:
         commit = checkout.commit(revision) if revision is not None else None
@@ -181,7 +182,7 @@ async def projects_of(connection: asyncpg.Connection, checkout: Checkout) -> lis
 
 
 class Contents(Protocol):
-    """What is asked of a checkout, or of something that reads it faster."""
+    """What blame reads of a checkout, or of something that reads it faster."""
 
     @property
     def root(self) -> Path:
@@ -213,18 +214,23 @@ class FileBlamer:
         self._git = checkout.checkout
         self._uncovered: list[store.Uncovered] | None = None
         self._watched = False
+        self._removed: dict[str, list[Removed]] = {}
+        """What calls took out of files, by session."""
 
     async def about(self, path: str, content: bytes) -> Blame:
-        """Say who wrote each line of a content."""
+        """Find who wrote each line of a content."""
         text = text_lines(content)
         packed = line_hashes(text)
         stored = await self.changes([path])
-        asked = _BlamedFile(path, text, packed, Weights(), self._evidence({}, {}, path))
+        moves = await self._moves(stored)
+        asked = _BlamedFile(path, text, packed, Weights(), self._evidence({}, {}, path), moves)
         history, authors = self._explained(asked, stored)
         searched = self._searched(text, packed, authors)
         found = await store.written_elsewhere(self._connection, searched, [path]) if searched else []
-        if found:
-            stored = await self.changes([path, *(one.path for one in found[:_MAX_FILES])])
+        spans = ((span.origin, span.hashes) for one in stored for span in one.change.spans if not span.excluded)
+        emptied = [one for one in sources(moves, spans, asked.weights) if one != path][:_MAX_FILES]
+        if found or emptied:
+            stored = await self.changes([path, *emptied, *(one.path for one in found[:_MAX_FILES])])
             asked = asked._replace(weights=Weights(), evidence=await self._against(path, text, packed, stored))
             _learn_boilerplate(asked, found)
             history, authors = self._explained(asked, stored)
@@ -236,7 +242,7 @@ class FileBlamer:
 
     @property
     def is_recorded(self) -> bool:
-        """Whether anything is recorded of the repository; known once a file was asked about."""
+        """Whether anything is recorded of the repository; known after the first file."""
         return self._watched
 
     async def may_hold(self, files: Iterable[tuple[str, bytes]]) -> list[str]:
@@ -257,6 +263,16 @@ class FileBlamer:
         written = await store.written(self._connection, wanted) if wanted else set()
         return [path for path, own in keys.items() if not written.isdisjoint(own)]
 
+    async def _moves(self, stored: Iterable[store.Stored]) -> Moves:
+        """What the sessions that wrote a file took out of files."""
+        sessions = {span.origin.session_id for one in stored for span in one.change.spans} - {None}
+        unread = {one for one in sessions if one is not None and one not in self._removed}
+        if unread:
+            self._removed |= {one: [] for one in unread}
+            for block in await store.removed(self._connection, self._projects, unread):
+                self._removed[block.session_id or ""].append(block)
+        return Moves(block for one in sessions for block in self._removed[one or ""])
+
     async def changes(self, paths: Sequence[str]) -> list[store.Stored]:
         """What was recorded of some files, and of those that they were moved from, oldest first."""
         if self._uncovered is None:
@@ -269,9 +285,8 @@ class FileBlamer:
         """Replay the changes up to this content."""
         path, packed = asked.path, asked.packed
         asked.weights.learn_lines(hashes_of(packed), asked.text)
-        history = History(asked.weights, self._present(path, stored), asked.evidence)
-        for one in stored:
-            history.add(one.change)
+        history = History(asked.weights, self._present(path, stored), asked.evidence, asked.moves)
+        history.add_all([one.change for one in stored])
         base = history.base_of(str(self._checkout.root), path, packed, newest=self._commit is None)
         authors = history.explain(str(self._checkout.root), path, packed, base).authors
         if base is None and not self._watched:
@@ -291,7 +306,7 @@ class FileBlamer:
     async def _against(
         self, path: str, text: Sequence[bytes], packed: bytes, stored: Sequence[store.Stored]
     ) -> Evidence:
-        """What speaks against lines that records of other files may explain."""
+        """Evidence against lines that records of other files may explain."""
         others = [one for one in stored if one.change.path != path and one.change.uncovered_at is None]
         written = {
             one >> 32 for other in others for span in other.change.spans for one in hashes_of(span.hashes or b"")
@@ -302,7 +317,7 @@ class FileBlamer:
         return self._evidence(texts, revisions, path)
 
     def _learn_common(self, asked: "_BlamedFile", found: Sequence[store.Found]) -> None:
-        """What stands in many files says nothing of where a line comes from; git is asked, so only where it matters."""
+        """Text in many files is no evidence of where a line comes from. This runs git, so only where it matters."""
         loose = [one >> 32 for one in hashes_of(asked.packed)]
         wanted = {loose_of(key) for one in found for key in one.keys}
         texts = {one: line for one, line in zip(loose, asked.text, strict=True) if one in wanted}
@@ -331,26 +346,27 @@ class FileBlamer:
 
 
 def _learn_boilerplate(asked: "_BlamedFile", found: Sequence[store.Found]) -> None:
-    """What says nothing of where a line comes from, by the text alone and by the records."""
+    """Lines that are no evidence of where they come from, by the text alone and by the records."""
     _common(asked.weights, found)
     loose = [one >> 32 for one in hashes_of(asked.packed)]
     asked.weights.shared(one for one, line in zip(loose, asked.text, strict=True) if is_boilerplate(line))
 
 
 def _common(weights: Weights, found: Iterable[store.Found]) -> None:
-    """Lines that were written in many files say little about where one of them comes from."""
+    """Lines that were written in many files are weak evidence of where one of them comes from."""
     counts = Counter(loose_of(key) for one in found for key in one.keys)
     weights.common(loose for loose, count in counts.items() if count >= _MANY_FILES)
 
 
 class _BlamedFile(NamedTuple):
-    """A file that is asked about, and what helps to tell."""
+    """A file to attribute, and the evidence at hand."""
 
     path: str
     text: Sequence[bytes]
     packed: bytes
     weights: Weights
     evidence: Evidence
+    moves: Moves
 
 
 def judged(text: Sequence[bytes], authors: Sequence[Author]) -> list[Line]:
@@ -401,7 +417,7 @@ def _line(number: int, author: Author) -> Line:
 
 
 def _of(number: int, wrote: Wrote, contributor: Contributor, trust: float) -> Line:
-    """A line that goes back to a recorded one; an imported record may say that it is a person's."""
+    """A line that goes back to a recorded one; an imported record may attribute it to a person."""
     origin = wrote.origin
     if origin.contributor != "ai":
         contributor = origin.contributor if origin.contributor in {"human", "mixed"} else "unknown"  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""Lines that everybody types, as the expressions of `boilerplate.txt` say; pure but for reading that file once."""
+"""Boilerplate lines, matched by the expressions of `boilerplate.txt`; pure but for reading that file once."""
 
 import re
 from functools import lru_cache
@@ -11,7 +11,7 @@ _MAX_CHARS: Final = 200
 
 
 def is_boilerplate(line: bytes) -> bool:
-    """Whether a line says nothing of where it comes from."""
+    """Whether a line is no evidence of where it comes from."""
     text = line.decode(errors="replace").strip()
     return len(text) <= _MAX_CHARS and _pattern().search(text) is not None
 

@@ -1,8 +1,8 @@
-"""What git can say against a claim: whether a line stood in the repository before the record that is to have it.
+"""Evidence of git against a claim: whether a line was in the repository before the record that would claim it.
 
-Asked only for the few lines of a file that another file's record may explain. Git searches the texts in all files at
+Used only for the few lines of a file that another file's record may explain. Git searches the texts in all files at
 the record's revision, but for the record's own file: the call may have committed it. Where git does not know the
-revision any more, the last commit before the record's time is asked.
+revision any more, the last commit before the record's time is searched.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,12 +18,12 @@ from agent_trace_sidecar.workspace.checkout import Checkout
 MANY_FILES: Final = 3
 """A text that stands in so many files of the repository is no evidence of where one of them has it from."""
 _MAX_ASKED: Final = 2000
-"""Lines that git is asked for at once; of more of them none is claimed."""
+"""Lines of one git search; if there are more, none is claimed."""
 _MAX_REVISIONS: Final = 12
 
 
 class Evidence(Protocol):
-    """What `History` asks."""
+    """The evidence that `History` uses."""
 
     def stood(self, wrote: Wrote) -> bool:
         """Whether the text of a recorded line was in the repository before its record."""
@@ -63,7 +63,8 @@ class GitEvidence:
             checkout: the repository.
             texts: the file's lines that may be claimed, by their hash without white space.
             revisions: where the repository stood at each record.
-            changed: when the file as it stands was last written or moved, if it may be asked; only the kernel sets it.
+            changed: when the file as it stands was last written or moved, where that is allowed; only the kernel sets
+            it.
         """
         self._checkout, self._texts = checkout, dict(texts)
         self._revisions, self._changed = revisions, changed
@@ -75,7 +76,7 @@ class GitEvidence:
         """See `Evidence`; a line of which that can't be found out is taken for one that did."""
         origin = wrote.origin
         if self._changed is not None and self._changed < origin.at < self._now:
-            return True  # nobody has written to the file since before the record
+            return True  # the file has not been written since before the record
         if wrote.loose not in self._texts:
             return False
         revision = self._revision(origin)

@@ -1,8 +1,8 @@
 """Authorship carried forward through the recorded states of files; pure.
 
-Every recorded change has the file before and after it. What it wrote is the AI's; the rest of `after` is whoever's it
-was in `before`. Between one change's `after` and the next one's `before` nobody was watching: what is still there
-stays whose it was, what is new is a person's (or a formatter's, or git's), unless it is a recorded line that came
+Every recorded change has the file before and after it. What it wrote is the AI's; the rest of `after` keeps the author
+that it was in `before`. Between one change's `after` and the next one's `before` nothing was recorded: what is still
+there stays whose it was, what is new is a person's (or a formatter's, or git's), unless it is a recorded line that came
 from elsewhere: moved, or back from another branch, a stash or another file.
 """
 
@@ -28,6 +28,7 @@ from agent_trace_sidecar.blame.authors import (
     written,
 )
 from agent_trace_sidecar.blame.evidence import Evidence, Nothing
+from agent_trace_sidecar.blame.moves import Moves, Removed
 from agent_trace_sidecar.blame.versions import Draft, Places, Version, carried, lost, matched_blocks, matched_in_place
 from agent_trace_sidecar.blame.weight import Weights
 from agent_trace_sidecar.records.fingerprints import HASH_BYTES, NO_HASH, hashes_of
@@ -35,7 +36,7 @@ from agent_trace_sidecar.records.fingerprints import HASH_BYTES, NO_HASH, hashes
 MAX_INSTEAD: Final = 200
 """Lost lines that are remembered for the new ones at their place."""
 _MAX_VERSIONS: Final = 64
-"""How many of the youngest states are looked through for lines that came back."""
+"""How many of the youngest states are searched for lines that came back."""
 _MAX_PLACES: Final = 40
 """How many states are counted in which the same line was written."""
 _MOST: Final = 0.9
@@ -51,7 +52,7 @@ _MOVED: Final = 1.0
 _RETURNED: Final = 1.4
 """... when they stood somewhere else once, and stand nowhere in the file now."""
 _COPIED: Final = 3.0
-"""... when they are still there too, so that they may be somebody's own."""
+"""... when they are still there too, so that they may be a person's own."""
 _SNAPSHOT: Final = "snapshot"
 _TRUST_MOVED: Final = 0.97
 _TRUST_BACK: Final = 0.95
@@ -68,7 +69,7 @@ class Span(NamedTuple):
     tokens: Sequence[bytes | None] = ()
     hashes: bytes | None = None
     excluded: bool = False
-    """It is a guess that nobody asked for."""
+    """It is a guess, and guesses were not requested."""
 
 
 class Change(NamedTuple):
@@ -82,6 +83,7 @@ class Change(NamedTuple):
     spans: tuple[Span, ...]
     uncovered_at: datetime | None = None
     """Set where nothing is known but that from then on a command may have changed the file unseen."""
+    record_id: UUID | None = None
 
 
 class History:
@@ -92,19 +94,25 @@ class History:
         weights: Weights,
         present: Mapping[str, frozenset[int]] | None = None,
         evidence: Evidence | None = None,
+        moves: Moves | None = None,
     ) -> None:
         """Make an empty one.
 
         Args:
             weights: of lines.
             present: what other files hold now, as hashes without white space: what is there has not moved away.
-            evidence: what the repository can say against a claim.
+            evidence: the repository's evidence against a claim.
+            moves: what calls took away.
         """
         self.weights = weights
         self.unearned: Counter[tuple[UUID, str]] = Counter()
         """Lines in the ranges of a record and path that it did not write: others had, or only white space changed."""
         self._present = present or {}
         self._evidence = evidence or Nothing()
+        self._moves = moves or Moves()
+        self._coming: dict[tuple[UUID | None, str], Change] = {}
+        self._before_of: dict[tuple[UUID | None, str], Version] = {}
+        """Files before the changes that are taken in."""
         self._uncovered: dict[str, datetime] = {}
         """Since when a file may have been changed unseen."""
         self.latest: dict[tuple[str, str], Version] = {}
@@ -113,6 +121,12 @@ class History:
         self._births: Places = {}
         self._people: dict[str, set[int]] = {}
         """The lines that people wrote, by path: they may have come back since."""
+
+    def add_all(self, changes: Sequence[Change]) -> None:
+        """Take in all changes, oldest first."""
+        self._coming = {(change.record_id, change.path): change for change in changes}
+        for change in changes:
+            self.add(change)
 
     def add(self, change: Change) -> None:
         """Take in a change."""
@@ -130,7 +144,9 @@ class History:
             authors[span.start - 1 : span.end] = [author] * len(authors[span.start - 1 : span.end])
         stayed: dict[int, Author] = {}
         if before:
+            self._before_of[change.record_id, change.path] = before
             stayed = self._respaced(before, change, self._keep(before, change, authors))
+        stayed.update(self._moved(change, stayed))
         settled = self._brought(change, before, authors)
         if last is not None and last.packed != change.before:
             stayed.update(self._contradicted(last, change))
@@ -141,7 +157,7 @@ class History:
         self._remember(version)
 
     def explain(self, worktree: str, path: str, packed: bytes, base: Version | None) -> Version:
-        """Whose the lines of a content are that follows `base` after nobody knows what."""
+        """The authors of a content's lines when what happened between `base` and it is unknown."""
         known = self._exact.get((path, packed))
         if known is not None:
             return Version(worktree, path, packed, known.authors)
@@ -234,6 +250,28 @@ class History:
                         found.update((new + at, before.authors[old + at]) for at in range(size) if new + at in own)
         return found
 
+    def _moved(self, change: Change, stayed: Container[int]) -> dict[int, Author]:
+        """Lines of the ranges that the call, or another one of its session, took away elsewhere."""
+        found: dict[int, Author] = {}
+        for span in change.spans:
+            own = range(span.start - 1, min(span.end, len(change.after or b"") // HASH_BYTES))
+            loose = {one >> 32 for one in hashes(change.after or b"", own.start, max(own.start, own.stop))}
+            if span.excluded or not any(self._moves.near(span.origin, loose)):
+                continue
+            draft = Draft(change.path, change.after or b"", self.weights)
+            draft.authors = [None if at in own and at not in stayed else HUMAN for at in range(len(draft.authors))]
+            found.update(self._moves.kept(draft, span.origin, self._file_before))
+        return found
+
+    def _file_before(self, removed: Removed) -> Version | None:
+        """A file before a call that took lines out of it, also before that call is taken in."""
+        key = (removed.record_id, removed.path)
+        change = self._coming.get(key)
+        if key not in self._before_of and change is not None and change.before is not None:
+            base = self.latest.get((change.worktree, change.old_path or change.path))
+            return self.explain(change.worktree, change.old_path or change.path, change.before, base)
+        return self._before_of.get(key)
+
     def _contradicted(self, last: Version, change: Change) -> dict[int, Author]:
         """Lines that a snapshot has found new, and that the record of another call has had in between."""
         after = change.after or b""
@@ -250,7 +288,7 @@ class History:
         return found
 
     def _doubt(self, path: str, base: Version | None, draft: Draft) -> None:
-        """What has come while a command ran that no snapshot covers is nobody's; what git had before is a person's."""
+        """What appeared while a command ran that no snapshot covers is unknown; what git had before is a person's."""
         reason: Unknown | None = None
         since = self._uncovered.get(path)
         if since is not None:
@@ -264,7 +302,7 @@ class History:
                 draft.authors[at] = reason
 
     def _keep(self, before: Version, change: Change, authors: list[Author | None]) -> list[Block]:
-        """Give the lines outside of the ranges to whom they belonged before, and say which these are."""
+        """Give the lines outside of the ranges to whom they belonged before, and return which these are."""
         stayed: list[Block] = []
         after = change.after or b""
         pieces, last = list[tuple[int, int]](), 0
@@ -288,7 +326,7 @@ class History:
         return stayed
 
     def _write(self, version: Version, span: Span, authors: list[Author], stayed: Mapping[int, Author]) -> None:
-        """Give the lines of a range to its call, but for those that stayed somebody's."""
+        """Give the lines of a range to its call, but for those that kept their author."""
         lines = range(span.start - 1, min(span.end, len(authors)))
         own = hashes(version.packed, lines.start, max(lines.start, lines.stop))
         for at, one, tokens in zip(lines, own, _padded(span.tokens, len(lines)), strict=True):
@@ -331,7 +369,7 @@ class History:
     # -- lines that came from elsewhere ----------------------------------------------------------------------
 
     def _search(self, draft: Draft, base: Version | None) -> None:
-        """Look for open lines in the states in which they were written, then anywhere."""
+        """Search open lines in the states in which they were written, then anywhere."""
         tried = {id(base)}
         paths = {draft.path, base.path if base else draft.path}
         for _ in range(_ROUNDS):

@@ -1,7 +1,8 @@
-"""Which calls wrote at a line's place before it became what it is; pure.
+"""Which calls wrote at a line's place before its present text; pure.
 
 The recorded states of a file are followed like `history.py` does, but for the place instead of the line: a line that
-took the place of others inherits what is known of those. Blame says whose the line is, this says what stood there.
+took the place of others inherits what is known of those. Blame finds the author of the line, this finds what stood
+there before.
 """
 
 from collections.abc import Callable, Iterable, Sequence

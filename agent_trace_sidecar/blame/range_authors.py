@@ -10,6 +10,7 @@ import asyncpg
 from agent_trace_sidecar.blame.blame import FileBlamer, Line, projects_of
 from agent_trace_sidecar.blame.range_records import Lines, authors_in, costs_in, record_of
 from agent_trace_sidecar.blame.range_share import UNKNOWN, LineAuthor, SessionCost, added_lines, shown_path
+from agent_trace_sidecar.blame.stats import is_chosen
 from agent_trace_sidecar.records.content import text_lines
 from agent_trace_sidecar.records.trace import Reading, TraceRecord
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, ManyFiles
@@ -56,13 +57,8 @@ def added_between(checkout: Checkout, base: str, head: str, paths: Sequence[str]
     return Added(base, head, {path: own for path, own in lines.items() if is_chosen(path, paths)})
 
 
-def is_chosen(path: str, chosen: Sequence[str] | None) -> bool:
-    """Whether a path is one of those that were chosen, or inside of one; None chooses all."""
-    return chosen is None or any(path == one or path.startswith(one + "/") for one in chosen)
-
-
 async def authors_of(connection: asyncpg.Connection, checkout: Checkout, added: Added) -> Authors:
-    """Ask the store who wrote the added lines.
+    """Read from the store who wrote the added lines.
 
     Raises:
         CheckoutError: git can't be run.
@@ -92,7 +88,7 @@ def authors_by_notes(checkout: Checkout, added: Added, notes: Mapping[str, Seque
     """Who wrote the added lines by the notes of the commits that added them.
 
     Raises:
-        CheckoutError: git can't tell which commits those are.
+        CheckoutError: git fails to list the commits.
     """
 
     @cache

@@ -1,7 +1,7 @@
 """Authors of lines as Agent Trace records of a commit, and back: for places that have no database; pure.
 
 A record names lines by their numbers at its commit, each range with its hash. Where the commit is another by now (a
-rebase, an amend), a range is looked for by its hash, and has to be found once and to hold more than boilerplate. What
+rebase, an amend), a range is searched by its hash, and has to be found once and to hold more than boilerplate. What
 is not found, and what records contradict each other about, is unknown.
 """
 
@@ -96,7 +96,7 @@ def _runs(authors: Mapping[int, LineAuthor]) -> Iterator[tuple[LineAuthor, int, 
 
 
 def authors_in(readings: Iterable[Reading], path: str, commit: str, text: Sequence[bytes]) -> dict[int, LineAuthor]:
-    """What records say of the lines of a file at a commit, by number.
+    """What records claim of the lines of a file at a commit, by number.
 
     Args:
         readings: the records.
@@ -120,7 +120,7 @@ class _Claim(NamedTuple):
     author: LineAuthor
     span: Range
     is_own: bool
-    """The record speaks of this very commit."""
+    """The record names this very commit."""
 
 
 def _claims(reading: Reading, path: str, commit: str) -> Iterator[_Claim]:
@@ -151,7 +151,7 @@ def _own_start(text: Sequence[bytes], span: Range) -> int:
 
 
 class _Wanted(NamedTuple):
-    """What a range is looked for by."""
+    """The key that a range is searched by."""
 
     size: int
     content_hash: str | None
@@ -183,7 +183,7 @@ def _is_distinct(line: bytes) -> bool:
 
 
 def costs_in(readings: Iterable[Reading]) -> dict[str, SessionCost]:
-    """What sessions cost, as records say: of a session that still went on, the latest and highest sum."""
+    """What sessions cost, by their records: for a session that continued, the latest and highest sum."""
     found: dict[str, SessionCost] = {}
     for reading in readings:
         costs: Any = (reading.record.metadata or {}).get(_COSTS)

@@ -1,6 +1,6 @@
 """`stats --range`: how many of the lines that a range of commits adds are the AI's; pure.
 
-Which lines are added is what `git diff` says. Who wrote them comes from `range_authors` or `range_records`; a line of
+`git diff` determines which lines are added. Who wrote them comes from `range_authors` or `range_records`; a line of
 which neither knows anything is `unknown`. The AI's share counts the lines that a model wrote in whole (`ai`) or in part
 (`mixed`).
 """

@@ -1,4 +1,4 @@
-"""Whether new lines are old ones partly rewritten or wrapped anew, told by their tokens; pure.
+"""Whether new lines are old ones partly rewritten or wrapped anew, by their tokens; pure.
 
 See `fingerprints.line_tokens`: one byte for each word or operator, without the punctuation that formatters change.
 """

@@ -1,10 +1,10 @@
-"""`stats`: what became of the lines that the AI wrote in a repository, and what they cost.
+"""`stats`: how many of the lines that the AI wrote in a repository survive, and what they cost.
 
-Written is what the recorded ranges say, without lines that others had or of which only white space changed. Living is
-what `blame` finds of it now, or at a revision; a line counts once, however often it was copied. What is neither living
-nor changed is lost: deleted or rewritten by somebody, the AI included. Tokens and cost are those of all sessions that
-worked in the repository (view `agent_trace_steps`), or, where paths are chosen, of those that wrote there. They stand
-beside models, sessions and days only.
+Written: the lines of recorded ranges, without lines that others had or of which only white space changed. Surviving:
+what `blame` finds of it now, or at a revision; a line counts once, however often it was copied. What is neither
+surviving nor changed is lost: deleted or rewritten by anyone, the AI included. Tokens and cost are those of all
+sessions that worked in the repository (view `agent_trace_steps`), or, where paths are chosen, of those that wrote
+there. They stand beside models, sessions and days only.
 """
 
 from collections import defaultdict
@@ -19,7 +19,6 @@ import asyncpg
 import msgspec
 
 from agent_trace_sidecar.blame.blame import Blame, FileBlamer, Line, placed, projects_of
-from agent_trace_sidecar.blame.range_authors import is_chosen
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError
 
 _WRITTEN: Final = """
@@ -79,7 +78,7 @@ async def stats(connection: asyncpg.Connection, paths: Sequence[Path], revision:
 
     Args:
         connection: to the store.
-        paths: files and folders that are looked at; none means the repository of the working directory.
+        paths: files and folders to count; none means the repository of the working directory.
         revision: where the lines live; None for the files as they stand.
         by: model, session, path, tool or day.
 
@@ -124,10 +123,15 @@ def chosen_paths(checkout: Checkout, places: Sequence[Path]) -> list[str] | None
     return names if "." not in names else None
 
 
+def is_chosen(path: str, chosen: Sequence[str] | None) -> bool:
+    """Whether a path is one of those that were chosen, or inside of one; None chooses all."""
+    return chosen is None or any(path == one or path.startswith(one + "/") for one in chosen)
+
+
 async def _files(asking: FileBlamer, checkout: Checkout, commit: str | None, known: set[str]) -> list[str]:
     """The files that recorded lines may stand in: those that were recorded, and those that hold some of their lines."""
-    if not checkout.is_git:
-        return sorted(known)
+    if not checkout.is_git or not known:
+        return sorted(known)  # where nothing was recorded, no file need be read
     others = [path for path in checkout.files(commit) if path not in known]
     contents = ((path, _content(checkout, commit, path) or b"") for path in others)
     return sorted(known.union(await asking.may_hold(contents)))

@@ -12,11 +12,12 @@ import asyncpg
 
 from agent_trace_sidecar.blame.authors import Origin
 from agent_trace_sidecar.blame.history import Change, Span
+from agent_trace_sidecar.blame.moves import Removed
 from agent_trace_sidecar.records.fingerprints import tokens_of
-from agent_trace_sidecar.records.record import UNCOVERED
+from agent_trace_sidecar.records.rows import UNCOVERED
 
 FALLBACK: Final = "fallback"
-"""The method of ranges that are a guess; they count only when asked for."""
+"""The method of ranges that are a guess; they count only on request."""
 
 _STATES: Final = """
 SELECT record_id, recorded_at, worktree, path, old_path, kind, before_hashes, after_hashes
@@ -67,6 +68,17 @@ WHERE session_id = ANY($1::text[]) AND event_name IN ('session.created', 'sessio
 ORDER BY session_id, occurred_at DESC
 """
 _REVISIONS: Final = "SELECT record_id, vcs_revision FROM agent_trace_records WHERE record_id = ANY($1::uuid[])"
+_REMOVED: Final = """
+SELECT r.session_id, r.record_id, r.recorded_at, s.path, d.start_line - 1 AS start,
+       substring(s.before_hashes FROM 8 * d.start_line - 7 FOR 8 * (d.end_line - d.start_line + 1)) AS packed
+FROM agent_trace_records r
+CROSS JOIN LATERAL jsonb_path_query(r.record, 'lax $.metadata."io.opencode.deleted"[*]') AS one (deleted)
+CROSS JOIN LATERAL jsonb_to_record(one.deleted) AS d (path text, start_line int, end_line int)
+JOIN agent_trace_file_states s USING (source_id, record_id, recorded_at)
+WHERE r.session_id = ANY($1::text[]) AND s.project = ANY($2::text[]) AND s.path = d.path
+  AND s.before_hashes IS NOT NULL AND r.contributor = 'ai'
+ORDER BY r.recorded_at DESC LIMIT 20000
+"""
 _PROJECT: Final = "SELECT project FROM agent_trace_file_states WHERE project = $1 LIMIT 1"
 _MAX_RENAMES: Final = 8
 
@@ -91,7 +103,7 @@ class Uncovered(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A file in which some looked-for lines were written, and which of them."""
+    """A file in which some of the searched lines were written, and which of them."""
 
     path: str
     keys: frozenset[int]
@@ -125,7 +137,7 @@ async def other_names(
         connection: to the store.
         projects: what it is called here.
         url: of its remote.
-        everywhere: look for the URL too, which reads a row for each run of OpenCode.
+        everywhere: search by the URL too, which reads a row for each run of OpenCode.
     """
     worktrees = {row["worktree"] for row in await connection.fetch(_WORKTREES, projects)}
     found = set(worktrees)
@@ -151,7 +163,7 @@ async def uncovered(connection: asyncpg.Connection, projects: Sequence[str]) -> 
 
 
 async def is_watched(connection: asyncpg.Connection, projects: Sequence[str]) -> bool:
-    """Whether a project's files were seen themselves: imported records alone only tell of lines."""
+    """Whether a project's files were observed: imported records alone only describe lines."""
     return await connection.fetchval(_WATCHED, projects) is not None
 
 
@@ -167,6 +179,16 @@ async def revisions(connection: asyncpg.Connection, records: Iterable[UUID]) -> 
     return {row["record_id"]: row["vcs_revision"] for row in rows}
 
 
+async def removed(connection: asyncpg.Connection, projects: Sequence[str], sessions: Iterable[str]) -> list[Removed]:
+    """The blocks of lines that calls of some sessions took out of files of a project, of very many the youngest."""
+    rows = await connection.fetch(_REMOVED, sorted(sessions), projects)
+    return [
+        Removed(row["record_id"], row["session_id"], row["recorded_at"], row["path"], row["start"], row["packed"])
+        for row in rows
+        if row["packed"]
+    ]
+
+
 async def recorded_project(connection: asyncpg.Connection, folders: Sequence[str]) -> str | None:
     """The first of some folders that is a project without a repository."""
     for folder in folders:
@@ -180,7 +202,7 @@ async def written_elsewhere(connection: asyncpg.Connection, keys: Sequence[int],
     wanted = set(keys)
     found: dict[str, set[int]] = defaultdict(set)
     async with connection.transaction(readonly=True):
-        # Thousands of keys look to the planner as if they were in every row; each is in next to none.
+        # The planner takes thousands of keys for ones that are in every row; each is in next to none.
         await connection.execute("SET LOCAL enable_seqscan = off")
         rows = await connection.fetch(_WITH_KEYS, keys, paths)
     for row in rows:
@@ -229,6 +251,7 @@ def _stored(state: asyncpg.Record | None, rows: Sequence[asyncpg.Record], *, inc
         before=state["before_hashes"] if state else None,
         after=state["after_hashes"] if state else None,
         spans=tuple(_span(one, include_fallback=include_fallback) for one in live),
+        record_id=row["record_id"],
     )
     return Stored(row["recorded_at"], row["record_id"], change)
 

@@ -66,7 +66,7 @@ class Draft:
         return self.hashes[at] >> 32
 
     def telling(self) -> list[int]:
-        """The open lines that say something."""
+        """The open lines that are evidence."""
         return [
             at
             for gap in self.gaps
@@ -122,7 +122,7 @@ def matched_blocks(
     Args:
         draft: what is being settled.
         places: where lines may come from.
-        needed: the weight that a block must have, asked for the line that it was found by.
+        needed: the weight that a block must have, by the line that it was found by.
         trust: how sure such a find is.
         refused: whether a line can't have come from where it stands in another file.
     """

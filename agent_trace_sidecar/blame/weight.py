@@ -1,4 +1,4 @@
-"""How much a line tells of where it comes from: nothing for a brace, much for a long expression; pure."""
+"""The weight of a line as evidence of where it comes from: none for a brace, much for a long expression; pure."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -58,7 +58,7 @@ class Weights:
         self._shared.update(loose)
 
     def as_evidence(self, line_hash: int) -> float:
-        """What a line says of its coming from another file: nothing where everybody types it."""
+        """The weight of a line as evidence of a copy from another file: none for boilerplate."""
         return 0.0 if line_hash >> 32 in self._shared else self.of(line_hash)
 
     def is_weak(self, line_hash: int) -> bool:

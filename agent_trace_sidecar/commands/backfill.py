@@ -7,22 +7,22 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing
-from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
 
-from agent_trace_sidecar.commands.common import CommandError, UsageError
+from agent_trace_sidecar.commands.chosen import moment
+from agent_trace_sidecar.commands.common import CommandError
 from agent_trace_sidecar.commands.output import complain, say, say_json
 from agent_trace_sidecar.commands.progress import Counting
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits.files import open_regular
-from agent_trace_sidecar.opencode.store import ExportedSession, SessionSource, Store, StoreError, store_files
-from agent_trace_sidecar.pipeline.backfill import Backfill, Filled, Progress, Wanted
+from agent_trace_sidecar.opencode.store import ExportedSession, SessionSource, Store, StoreError, Wanted, store_files
+from agent_trace_sidecar.pipeline.backfill import Backfill, Filled, Progress
 from agent_trace_sidecar.postgres.address import AddressError
+from agent_trace_sidecar.postgres.errors import StoreError as DatabaseError
 from agent_trace_sidecar.postgres.errors import verdict
 from agent_trace_sidecar.postgres.sink import FencedError
-from agent_trace_sidecar.postgres.sink import StoreError as DatabaseError
 from agent_trace_sidecar.sources.forms import HEAD_BYTES, Form, form_of
 from agent_trace_sidecar.telemetry import logging as log
 
@@ -37,7 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def chosen_arguments(parser: argparse.ArgumentParser) -> None:
     """Which sessions of which store."""
-    parser.add_argument("--since", metavar="TIME", help="only sessions used since this ISO 8601 time")
+    parser.add_argument("--since", metavar="AGE", help="only sessions used since, e.g. 30d, 36h or 2026-01-31")
     parser.add_argument("--session", metavar="ID", help="only this session, with its subagents")
     parser.add_argument("--project", metavar="DIR", type=Path, help="only sessions of this folder and those below it")
     parser.add_argument(
@@ -70,11 +70,13 @@ def wanted(given: argparse.Namespace) -> Wanted:
     Raises:
         UsageError: the time is none.
     """
-    return Wanted(_since(given.since), given.session, str(given.project.resolve()) if given.project else None)
+    return Wanted(
+        moment("--since", given.since), given.session, str(given.project.resolve()) if given.project else None
+    )
 
 
 def opened_stores(given: argparse.Namespace, opened: ExitStack, *, needed: bool) -> list[SessionSource]:
-    """The stores that are asked for, or those of this machine; `opened` closes them.
+    """The stores named by the options, or those of this machine; `opened` closes them.
 
     Raises:
         CommandError: there is none although one is needed, or one can't be read.
@@ -190,13 +192,3 @@ def _sentences(done: Filled, *, dry_run: bool) -> Iterator[str]:
     kinds = ", ".join(f"{count} {kind}" for kind, count in done.kinds)
     verb = "would be stored" if dry_run else "stored"
     yield f"{done.events} events of {done.changed} sessions {verb} ({kinds}); {done.sessions} sessions were read."
-
-
-def _since(text: str | None) -> datetime | None:
-    if not text:
-        return None
-    try:
-        since = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"--since {text!r} is not an ISO 8601 time, e.g. 2026-01-31T12:00:00Z.") from None
-    return since if since.tzinfo else since.replace(tzinfo=UTC)

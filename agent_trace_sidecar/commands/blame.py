@@ -67,7 +67,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
 
 
 def _contents() -> bytes:
-    """The file as somebody has it in an editor.
+    """The file as it is in an editor, unsaved.
 
     Raises:
         CommandError: it is too large.
@@ -100,7 +100,7 @@ def as_json(found: Blame) -> str:
 
 
 def as_text(found: Blame, *, colour: bool) -> Iterator[str]:
-    """Yield the lines: who, session, tool, time, number and text; only the first of equal neighbours says who."""
+    """Yield the lines: who, session, tool, time, number and text; only the first of equal neighbours has the author."""
     rows = [_row(line, found.titles) for line in found.lines]
     widths = [max((len(row[at]) for row in rows), default=0) for at in range(4)]
     digits = len(str(len(rows)))

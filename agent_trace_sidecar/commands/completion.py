@@ -37,16 +37,16 @@ def run(_: Config, given: argparse.Namespace) -> int:
 
 
 def script(parser: argparse.ArgumentParser, shell: Literal["bash", "zsh", "fish"]) -> str:
-    """The script, to be put where the shell looks for completions."""
+    """The script, to be put where the shell reads completions."""
     for action in _actions(parser):
         if action.metavar in _COMPLETED:
-            action.complete = _COMPLETED[action.metavar]  # type: ignore[attr-defined] # shtab's way to be told
+            action.complete = _COMPLETED[action.metavar]  # type: ignore[attr-defined] # shtab's interface
     found: str = shtab.complete(parser, shell)
     return found
 
 
 def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    for action in parser._actions:  # noqa: SLF001 - argparse has no other way to ask
+    for action in parser._actions:  # noqa: SLF001 - argparse has no public way to list them
         yield action
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
             for sub in action.choices.values():

@@ -1,8 +1,8 @@
-"""Lines that could not be stored: what they are, and another try after whatever refused them was mended.
+"""Events that could not be stored: a list, and a retry after the cause was removed.
 
-A retry does with a letter what the shipper did with its line, in one transaction: parse, build, gate, COPY. What is
-stored then (or was stored by another way meanwhile) is no dead letter any more; the rest stays as it is. The counts
-of the log that it came from tell what became of the line when it was read and stay too: a row of kind `retry` in
+A retry does with a dead letter what the shipper did with its line, in one transaction: parse, build, deduplicate, COPY.
+What is stored then (or was stored by another way meanwhile) is no dead letter any more; the rest stays as it is. The
+counts of the log that it came from count the line as it was when it was read and stay too: a row of kind `retry` in
 `agent_trace_sources` holds the difference, so that the sums over all rows agree with the tables.
 """
 
@@ -19,7 +19,7 @@ from agent_trace_sidecar.commands.common import PROGRAM
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import page, say, say_json
 from agent_trace_sidecar.config import Config
-from agent_trace_sidecar.opencode.wire import Envelope, parse
+from agent_trace_sidecar.opencode.wire import Envelope, content_hash, parse
 from agent_trace_sidecar.postgres.copy import copy_items
 from agent_trace_sidecar.postgres.errors import Fate, verdict
 from agent_trace_sidecar.records.build import Builder, BuildSettings
@@ -46,8 +46,9 @@ DELETE FROM agent_trace_dead_letters WHERE source_id = $1 AND position = $2 AND 
 """
 _DISCARD: Final = "DELETE FROM agent_trace_dead_letters WHERE $1::text IS NULL OR reason = $1"
 _FORGET: Final = "DELETE FROM agent_trace_dedupe WHERE source_id = $1 AND event_id = $2"
+_KNOWN: Final = "SELECT FROM agent_trace_dedupe WHERE source_id = $1 AND event_id = $2"
 _GATE: Final = """
-INSERT INTO agent_trace_dedupe (source_id, event_id, seen_at) VALUES ($1, $2, $3)
+INSERT INTO agent_trace_dedupe (source_id, event_id, seen_at, content_hash) VALUES ($1, $2, $3, $4)
 ON CONFLICT (source_id, event_id) DO NOTHING RETURNING event_id
 """
 _STATE: Final = "SELECT state::text FROM agent_trace_sources WHERE source_id = $1"
@@ -56,8 +57,8 @@ INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, 
 VALUES ($1, 'retry', '', 0, 0, '{}', $2, $2)
 ON CONFLICT (source_id) DO UPDATE SET updated_at = $2 RETURNING state
 """
-"""One retry at a time: the row is locked until the transaction ends. No FOR UPDATE, which asks a distributed database
-for locks on many nodes at once."""
+"""One retry at a time: the row is locked until the transaction ends. No FOR UPDATE, which takes locks on many nodes of
+a distributed database at once."""
 _COUNT: Final = "UPDATE agent_trace_sources SET state = $2 WHERE source_id = $1"
 
 
@@ -76,7 +77,7 @@ class Letter(msgspec.Struct, frozen=True):
 
 
 class Retried(NamedTuple):
-    """What became of the dead letters that were tried again."""
+    """The outcome of a retry, in dead letters."""
 
     stored: int
     duplicate: int
@@ -219,7 +220,7 @@ async def _again(connection: asyncpg.Connection, builder: Builder, letter: DeadL
         return Retried(0, 0, 1)
     if not builder.knows(envelope.instance):
         builder.load(envelope.instance, (await connection.fetchval(_STATE, envelope.instance) or "").encode())
-    item = Item(builder.feed(envelope), letter.line, letter.position)
+    item = Item(builder.feed(envelope), letter.line, letter.position, content_hash(letter.line, envelope))
     try:
         async with connection.transaction():  # a savepoint: what is still refused gets its letter back
             return await _store(connection, item, letter, now)
@@ -227,7 +228,7 @@ async def _again(connection: asyncpg.Connection, builder: Builder, letter: DeadL
         match verdict(exc).fate:
             case Fate.ROW | Fate.STATEMENT:
                 return Retried(0, 0, 1)
-            case Fate.DUPLICATE:  # the gate was emptied by hand
+            case Fate.DUPLICATE:  # the ids were deleted from the deduplication table
                 await connection.execute(_DELETE, letter.source_id, letter.position, letter.seen_at)
                 return Retried(0, 1, 0)
             case Fate.RETRY | Fate.SLOW | Fate.OPERATOR:
@@ -235,15 +236,17 @@ async def _again(connection: asyncpg.Connection, builder: Builder, letter: DeadL
 
 
 async def _store(connection: asyncpg.Connection, item: Item, letter: DeadLetter, now: datetime) -> Retried:
-    """Pass the gate, which knows a refused line by its event's id and any other one by an id of its own.
+    """Deduplicate: a refused line by its event's id, any other one by an id of its own.
 
     The letter goes first: one that was pruned meanwhile is not brought back.
     """
     key = GateKey(item.built.event.source_id, item.built.event.event_id)
+    if letter.reason == "conflict" and await connection.fetchrow(_KNOWN, *key) is not None:
+        return Retried(0, 0, 1)
     if await connection.fetchval(_DELETE, letter.source_id, letter.position, letter.seen_at) is None:
         return Retried(0, 0, 0)
     await connection.execute(_FORGET, *(key if letter.reason == "refused" else dead_letter_key(letter)))
-    fresh = await connection.fetchval(_GATE, *key, now)
+    fresh = await connection.fetchval(_GATE, *key, now, item.content_hash)
     if fresh is not None:
         await copy_items(connection, [item])
     return Retried(1, 0, 0) if fresh is not None else Retried(0, 1, 0)

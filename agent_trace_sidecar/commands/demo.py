@@ -1,7 +1,7 @@
 """`demo`: records bundled sessions of OpenCode into an embedded Postgres, and shows on one screen what that gives.
 
-The sessions' log and the history of the repository that they worked in are bundled; both get a place in the state
-folder, which is also where the demo's database is. Running it again stores nothing twice.
+The sessions' log, with what a sidecar observed then, and the history of the repository that they worked in are bundled;
+both get a place in the state folder, which is also where the demo's database is. Running it again stores nothing twice.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from agent_trace_sidecar.commands.output import say
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits import processes
 from agent_trace_sidecar.limits.files import private_folder, write_whole
+from agent_trace_sidecar.opencode import wire
 from agent_trace_sidecar.pipeline.replay import replay
 from agent_trace_sidecar.telemetry import logging as log
 
@@ -67,7 +68,7 @@ def arguments(_: argparse.ArgumentParser) -> None:
 
 
 def run(config: Config, _: argparse.Namespace) -> int:
-    """Record, show, and say how to look further; return the exit code."""
+    """Record, show, and print the next commands; return the exit code."""
     folder = config.state_path / "demo"
     config = Config(
         state_dir=str(folder), pg_bin=config.pg_bin, pg_linger_s=config.pg_linger_s
@@ -78,7 +79,7 @@ def run(config: Config, _: argparse.Namespace) -> int:
     events = folder / "sessions.jsonl"
     write_whole(events, (bundled / "sessions.jsonl").read_bytes().replace(_PLACE, str(project).encode()))
     try:
-        asyncio.run(replay(config, log.logger(), [events], lambda *_: None))
+        asyncio.run(replay(config, log.logger(), [events], lambda *_: None, wire.observation))
     finally:
         events.unlink()  # it holds what is masked in the database
     # The embedded server is up as long as the thread works, which opens and closes connections as commands do.

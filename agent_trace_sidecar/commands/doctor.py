@@ -1,4 +1,4 @@
-"""`doctor`: looks at everything that recording needs, and says what to do about what is missing.
+"""`doctor`: checks everything that recording needs, and prints what to do about what is missing.
 
 It changes nothing. What is `wrong` keeps lines from being recorded; a `note` is worth knowing.
 """
@@ -14,7 +14,7 @@ from typing import Final, Literal, NamedTuple
 
 import asyncpg
 
-from agent_trace_sidecar.commands.common import CommandError
+from agent_trace_sidecar.commands.common import CommandError, project_argument
 from agent_trace_sidecar.commands.database import database_place, with_database
 from agent_trace_sidecar.commands.output import say
 from agent_trace_sidecar.commands.recording import Recording, look
@@ -36,7 +36,7 @@ _FREE_MIN_BYTES: Final = 1024 * 1024 * 1024
 
 
 class Check(NamedTuple):
-    """One thing that was looked at; the text says what to do where it is not ok."""
+    """One check; where it failed, the text has the remedy."""
 
     what: str
     state: Literal["ok", "note", "wrong"]
@@ -45,14 +45,7 @@ class Check(NamedTuple):
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The project."""
-    parser.add_argument(
-        "folder",
-        metavar="DIR",
-        type=Path,
-        nargs="?",
-        default=Path(),
-        help="project folder (default: the current folder)",
-    )
+    project_argument(parser)
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
@@ -156,7 +149,7 @@ async def database(connection: asyncpg.Connection) -> list[Check]:
 
 async def _stores(connection: asyncpg.Connection) -> list[Check]:
     """What an upgrade of OpenCode has taken from its own store."""
-    from agent_trace_sidecar.commands.reconcile import emptied_stores  # noqa: PLC0415 - brings the pipeline with it
+    from agent_trace_sidecar.commands.stored_sessions import emptied_stores  # noqa: PLC0415 - brings SQLite with it
     from agent_trace_sidecar.opencode.store import StoreError  # noqa: PLC0415 - as above
 
     try:

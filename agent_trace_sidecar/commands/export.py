@@ -102,7 +102,7 @@ def _write(config: Config, given: argparse.Namespace) -> int:
 
 
 async def export(connection: asyncpg.Connection, chosen: Chosen) -> AsyncIterator[str | TraceError]:
-    """Yield each record as one JSON line, or the error that says why it can't be read."""
+    """Yield each record as one JSON line, or the error that explains why it can't be read."""
     async with connection.transaction(readonly=True):
         async for row in connection.cursor(_RECORDS, *chosen, prefetch=500):
             try:
@@ -112,7 +112,7 @@ async def export(connection: asyncpg.Connection, chosen: Chosen) -> AsyncIterato
 
 
 def _revisions(given: argparse.Namespace) -> list[str] | None:
-    """The full hashes of the revisions that were asked for."""
+    """The full hashes of the given revisions."""
     if given.range is None:
         return [given.revision] if given.revision is not None else None
     try:

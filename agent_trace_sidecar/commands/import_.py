@@ -16,7 +16,7 @@ import asyncpg
 import msgspec
 from msgspec import Struct, convert, structs
 
-from agent_trace_sidecar.commands.common import CommandError
+from agent_trace_sidecar.commands.common import CommandError, record_arguments
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import complain, say
 from agent_trace_sidecar.config import Config
@@ -35,14 +35,14 @@ from agent_trace_sidecar.workspace.located import Located, Locator
 from agent_trace_sidecar.workspace.repository_rules import RepositoryRules
 
 IMPORTED: Final = "imported"
-"""The method of ranges whose record does not say how they were found."""
+"""The method of ranges whose record does not name one."""
 _BATCH: Final = 200
 _MAX_CHARS: Final = 500
 """Of a text in a column; what is longer is no id, and the record has it."""
 
 
 class Imported(NamedTuple):
-    """What became of the records, and how many of their ranges have lines that `blame` can find."""
+    """Counts of the records, and of the ranges whose lines `blame` can find."""
 
     stored: int = 0
     known: int = 0
@@ -52,14 +52,7 @@ class Imported(NamedTuple):
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The files, and the repository that they belong to."""
-    parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help="Agent Trace records: JSON or JSON lines")
-    parser.add_argument(
-        "--repository",
-        metavar="DIR",
-        type=Path,
-        default=Path(),
-        help="repository that the records describe (default: the current folder)",
-    )
+    record_arguments(parser)
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
@@ -157,7 +150,7 @@ class _OwnRange(Struct):
 
 
 class _OwnFile(Struct):
-    """What a record of this program says of a file in its metadata, see `records.record`."""
+    """The metadata of a file in a record of this program, see `records.record`."""
 
     path: str
     ranges: tuple[_OwnRange, ...] = ()
@@ -295,7 +288,7 @@ def _contributor(conversation: Conversation, ranges: Sequence[Range]) -> tuple[s
 
 
 def _methods(metadata: Mapping[str, Any], path: str) -> dict[tuple[int, int], str]:
-    """How the ranges were found, where a record of this program says so."""
+    """The method of the ranges, where a record of this program names it."""
     try:
         files = convert(metadata.get("io.opencode.files", ()), tuple[_OwnFile, ...])
     except ValueError:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from agent_trace_sidecar import __version__
-from agent_trace_sidecar.commands.common import PROGRAM, CommandError
+from agent_trace_sidecar.commands.common import PROGRAM, CommandError, project_argument
 from agent_trace_sidecar.commands.database import database_place
 from agent_trace_sidecar.commands.output import say
 from agent_trace_sidecar.config import Config
@@ -26,7 +26,7 @@ from agent_trace_sidecar.limits.files import (
 )
 
 PLUGIN: Final = Path(".opencode") / "plugins" / "agent-trace-sidecar.js"
-"""`.js`: OpenCode does not look for `.mjs` there."""
+"""`.js`: OpenCode does not load `.mjs` from there."""
 
 _PLACES: Final = (
     Path(__file__).parents[1] / "_data" / "shim" / "index.js",  # in the wheel
@@ -45,14 +45,7 @@ _NEXT: Final = (
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The project."""
-    parser.add_argument(
-        "folder",
-        metavar="DIR",
-        type=Path,
-        nargs="?",
-        default=Path(),
-        help="project folder (default: the current folder)",
-    )
+    project_argument(parser)
     parser.add_argument(
         "--global", dest="everywhere", action="store_true", help="all projects of this user: OpenCode's own folder"
     )
@@ -100,10 +93,10 @@ def init_everywhere(target: Path) -> list[str]:
 
 
 def global_plugin(environ: Mapping[str, str]) -> Path:
-    """Where OpenCode looks for the plugins of all projects.
+    """The folder from which OpenCode loads the plugins of all projects.
 
     Raises:
-        CommandError: the environment does not say where the user's files are.
+        CommandError: the environment does not name the folder of the user's files.
     """
     base = environ.get("XDG_CONFIG_HOME") or (os.path.join(environ["HOME"], ".config") if "HOME" in environ else "")  # noqa: PTH118 - a str
     if not base:
@@ -112,7 +105,7 @@ def global_plugin(environ: Mapping[str, str]) -> Path:
 
 
 def _write(target: Path, below: Path | None) -> str:
-    """Write the shim, and say what became of it."""
+    """Write the shim, and describe the result."""
     shim = shim_source().encode()
     try:
         before = read_part(target, len(shim) + 1)

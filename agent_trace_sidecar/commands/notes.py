@@ -1,4 +1,4 @@
-"""`notes`: who wrote the lines of commits, as git notes that travel with the repository; written only when asked.
+"""`notes`: who wrote the lines of commits, as git notes that travel with the repository; written only on request.
 
 A note is the Agent Trace record of the lines that its commit adds, as one line of JSON under `refs/notes/agent-trace`:
 git concatenates the notes of commits that a rebase joins, which gives JSON lines. Notes of other tools are kept.
@@ -126,7 +126,7 @@ def _send(checkout: Checkout, remote: str) -> None:
 
 
 def _git(*words: str) -> int:
-    """The user's own git, with the user's settings and transports: it may ask for a password."""
+    """The user's own git, with the user's settings and transports: it may prompt for a password."""
     program = processes.find("git")
     if program is None:
         raise CommandError("git is not on PATH.")

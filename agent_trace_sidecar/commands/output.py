@@ -51,10 +51,10 @@ def complain(sentence: str) -> None:
 
 
 def confirmed(question: str) -> bool:
-    """Ask for a yes.
+    """Prompt for a yes.
 
     Raises:
-        CommandError: nobody can be asked.
+        CommandError: there is no terminal to prompt on.
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise CommandError("confirm with --yes: there is no terminal to ask on.")

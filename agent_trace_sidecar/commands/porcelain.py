@@ -58,7 +58,7 @@ def _facts(author: str, mail: str, at_s: int, summary: str) -> dict[str, str]:
 
 
 def _gits(found: Blame, revision: str | None, contents: bytes | None) -> dict[int, _Origin]:
-    """What git itself says of each line."""
+    """What `git blame` reports of each line."""
     root = found.root
     if root is None or not (root / ".git").exists():
         return {}

@@ -1,8 +1,8 @@
 """`prune`: drops what is old, and erases what belongs to a session, a repository or a user.
 
 Months that are over as a whole are dropped at once; everything else is deleted in batches of neighbouring pages, each
-its own transaction, so that no lock is held for long and a run that is stopped goes on where it was. The ids of what
-is gone stay in the gate: a replay of an old log does not bring it back.
+its own transaction, so that no lock is held for long and a run that is stopped continues where it was. The ids of what
+is deleted stay in the deduplication table: a replay of an old log does not bring it back.
 """
 
 import argparse
@@ -44,7 +44,7 @@ _PLACES: Final = {
     "agent_trace_masked": "occurred_at",
     "agent_trace_events": "occurred_at",
 }
-"""What grows, with its clock. What says whose a row is goes after what only it can tell of: events go last."""
+"""What grows, with its clock. Rows that name an owner go after the rows that depend on them: events go last."""
 
 _LEAVES: Final = """
 SELECT format('%I.%I', n.nspname, c.relname) AS name,
@@ -68,8 +68,8 @@ _SOURCES_OF_REPOSITORY: Final = """
 SELECT s.source_id, r.key AS worktree FROM agent_trace_sources s, jsonb_each_text(s.repositories) r
 WHERE s.kind = 'instance' AND (r.key = $1 OR r.value = $1)
 """
-# A log that is still there is opened again by whoever follows it, which renews its row; one that comes back later all
-# the same is read from its start, and the gate drops what it has let through. Rows of `redact` and `retry` stay.
+# A log that is still there is opened again by the process that follows it, which renews its row; one that comes back
+# all the same is read from its start, and its events are duplicates. Rows of `redact` and `retry` stay.
 _QUIET: Final = "kind IN ('file', 'stdin', 'instance') AND updated_at < $1"
 _FORGET_SOURCES: Final = "DELETE FROM agent_trace_sources WHERE source_id = ANY($1) AND kind = 'instance'"
 _SOURCES_OF_ERASED: Final = "SELECT DISTINCT source_id FROM agent_trace_events WHERE session_id = ANY($1)"
@@ -151,7 +151,7 @@ async def prune(
 ) -> list[Gone]:
     """Delete what was recorded before a time.
 
-    Also what is kept about logs and runs that have been quiet since `sources_before`, and from the gate what it let
+    Also what is kept about logs and runs that have been quiet since `sources_before`, and the deduplication ids of what
     through before `gate_before`.
     """
     gone = []
@@ -173,7 +173,7 @@ async def prune(
 
 
 async def _forget_ids(connection: asyncpg.Connection, before: datetime, *, dry_run: bool, said: Said) -> Gone:
-    """Drop the gate's months that are over and of which no id was seen since; of the others delete row by row."""
+    """Drop the months of ids that are over and of which no id was seen since; of the others delete row by row."""
     dropped = []
     for month in await partitions.months(connection, "agent_trace_dedupe"):
         late = f"SELECT EXISTS (SELECT FROM {month.table} WHERE seen_at >= $1)"  # noqa: S608 - a table's quoted name
@@ -199,7 +199,7 @@ async def of_user(connection: asyncpg.Connection, user: str) -> Belongings:
     """What a user of the operating system recorded, on whichever machine.
 
     Raises:
-        CommandError: nobody of that name did.
+        CommandError: no user of that name did.
     """
     sources = [row["source_id"] for row in await connection.fetch(_SOURCES_OF_USER, user)]
     if not sources:
@@ -250,7 +250,7 @@ async def erase(
 
 
 async def _erase_empty(connection: asyncpg.Connection, sources: Sequence[UUID], said: Said) -> None:
-    """Erase those runs that have no session any more: what is left of them says in which folder they were, and when."""
+    """Erase those runs that have no session any more: their rows still hold the folder and the time."""
     used = {row["source_id"] for row in await connection.fetch(_STILL_IN_USE, sources)}
     empty = [source for source in sources if source not in used]
     if empty:
@@ -389,7 +389,7 @@ class Request(NamedTuple):
         )
 
     async def work(self, connection: asyncpg.Connection) -> list[str]:
-        """Do it, and say what was done, a line per table.
+        """Delete, and print the counts, a line per table.
 
         Raises:
             CommandError: there is nothing of that name.
@@ -420,7 +420,7 @@ class Request(NamedTuple):
         return lines + [f"created {month}" for month in made.months] + made.notes
 
     def _ask(self, what: str) -> None:
-        """Go on only if this may be deleted."""
+        """Continue only if this may be deleted."""
         if not (self.dry_run or self.yes or confirmed(f"Delete {what}?")):
             raise CommandError("nothing was deleted.")
 

@@ -1,4 +1,4 @@
-"""What `status` and `doctor` say of one project: whether it is recorded, since when, and what went wrong."""
+"""What `status` and `doctor` report of one project: whether it is recorded, since when, and what went wrong."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,6 @@ from agent_trace_sidecar.commands.init import PLUGIN, shim_source
 from agent_trace_sidecar.commands.output import ago, local_time
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits.files import read_part
-from agent_trace_sidecar.opencode.store import StoreError
 from agent_trace_sidecar.telemetry.failures import Failure, failures
 from agent_trace_sidecar.workspace.repository_rules import RepositoryRules
 
@@ -37,7 +36,7 @@ class Shim(msgspec.Struct, frozen=True):
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """What the database and OpenCode's own store say."""
+    """The facts from the database and from OpenCode's own store."""
 
     last_event_at: datetime | None
     """When an event of this project was stored last."""
@@ -107,7 +106,7 @@ class Recording(msgspec.Struct, frozen=True):
 
 
 def look(config: Config, folder: Path, environ: Mapping[str, str]) -> Recording:
-    """What can be said without the database."""
+    """The facts that need no database."""
     known = [one for one in failures(config.state_path) if Path(one.directory).is_dir()]
     return Recording(
         str(folder),
@@ -120,8 +119,9 @@ def look(config: Config, folder: Path, environ: Mapping[str, str]) -> Recording:
 
 
 async def look_up(connection: asyncpg.Connection, folder: Path) -> Stored:
-    """What the database says; its tables must be there."""
-    from agent_trace_sidecar.commands.reconcile import recorded_sessions  # noqa: PLC0415 - brings the pipeline with it
+    """The facts from the database; its tables must exist."""
+    from agent_trace_sidecar.commands.stored_sessions import recorded_sessions  # noqa: PLC0415 - brings SQLite with it
+    from agent_trace_sidecar.opencode.store import StoreError  # noqa: PLC0415 - as above
 
     in_store: int | None
     known: int | None

@@ -1,8 +1,8 @@
 """`redact --stored`: rows that were stored before the rules improved, masked again with today's rules.
 
 Goes through each table in the order of its key, a batch per transaction. How far it has come is kept in a row of
-`agent_trace_sources`, so that an interrupted run goes on where it stopped; when it is through, it starts over at the
-next call.
+`agent_trace_sources`, so that an interrupted run continues where it stopped; when it is complete, the next starts over
+at the next call.
 """
 
 import argparse
@@ -75,7 +75,7 @@ _TABLES: Final = (
         _texts("project worktree path old_path"),
         ("before_hashes", "after_hashes"),
     ),
-    _Table("agent_trace_usage", _EVENT, _texts("session_id message_id part_id model_id agent")),
+    _Table("agent_trace_usage", _EVENT, _texts("session_id message_id part_id model_id agent worktree")),
     _Table("agent_trace_ended_calls", _EVENT, _texts("session_id message_id part_id tool status")),
     _Table("agent_trace_masked", (*_EVENT, ("rule", "text")), _texts("session_id call_id")),
     _Table(
@@ -90,6 +90,10 @@ _ALWAYS_NAMED: Final = 3
 _MAX_HASHES: Final = 20_000
 """Hashes of lines with secrets that are kept while the command runs."""
 
+_FORGET_CONTENT: Final = """
+UPDATE agent_trace_dedupe SET content_hash = NULL WHERE source_id = $1::text::uuid AND event_id = $2::text::uuid
+"""
+"""With the rest of an event known, a secret could be guessed until the hash is right."""
 _FORGET: Final = "DELETE FROM agent_trace_sources WHERE source_id = $1"
 _LOAD: Final = "SELECT state::text FROM agent_trace_sources WHERE source_id = $1"
 _SAVE: Final = """
@@ -137,10 +141,10 @@ async def redact_stored(
     """Mask the stored rows again; returns how many rows were changed, by table.
 
     Args:
-        connection: to the database; nobody else needs to stop meanwhile.
+        connection: to the database; recording can continue meanwhile.
         redactor: holds today's rules.
-        batch_rows: how many rows one transaction looks at.
-        progress: is told, after each batch, the table and how many of its rows were looked at in this run.
+        batch_rows: how many rows one transaction reads.
+        progress: called after each batch with the table and how many of its rows were read in this run.
     """
     changed = {}
     place = uuid5(_NAMESPACE, "hashes")
@@ -203,6 +207,8 @@ async def _table(  # noqa: PLR0917 - private
                 edits = _masked(redactor, table, row, lines)
                 if edits:
                     await connection.execute(_update(table, list(edits)), *key, *edits.values())
+                    if table.name == "agent_trace_events":
+                        await connection.execute(_FORGET_CONTENT, row["key_source_id"], row["key_event_id"])
                     changed += 1
             seen += len(rows)
             after = keys[-1] if len(rows) == batch_rows else None
@@ -217,7 +223,7 @@ async def _table(  # noqa: PLR0917 - private
 
 
 async def _resume(connection: asyncpg.Connection, place: UUID, version: str) -> list[str] | None:
-    """The key after which to go on; None at the start, and when the rules have changed since."""
+    """The key after which to continue; None at the start, and when the rules have changed since."""
     text = await connection.fetchval(_LOAD, place)
     state = json.loads(text) if text else {}
     after = state.get("after") if state.get("rules") == version else None
@@ -263,7 +269,7 @@ def _mask_whole(redactor: Redactor, name: str, old: str | bytes, edits: dict[str
 
 
 def _masked_texts(redactor: Redactor, texts: dict[str, str]) -> dict[str, str]:
-    """Short columns, looked at together."""
+    """Short columns, redacted together."""
     if not texts:
         return {}
     raw = json.dumps(list(texts.values())).encode()

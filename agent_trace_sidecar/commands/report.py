@@ -55,7 +55,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
-    """Make a page, write it, and say where it is."""
+    """Make a page, write it, and print its path."""
     output, size, page = write_page(config, given)
     say(f"{output}  {size / 1e6:.1f} MB  {page.title}", *(f"  {note}" for note in page.notes))
     return 0
@@ -75,7 +75,7 @@ def write_page(config: Config, given: argparse.Namespace) -> tuple[Path, int, Pa
 
 
 def _check(given: argparse.Namespace) -> None:
-    """Say what does not go together before anything is asked."""
+    """Reject options that exclude each other before the database is read."""
     chosen = [name for name in ("repo", "session", "since") if getattr(given, name) is not None]
     if chosen not in (["repo"], ["session"], ["since"], ["repo", "since"]):
         raise UsageError("choose what to show: --repo DIR, --session ID or --since AGE (optionally with --repo DIR).")
@@ -144,7 +144,7 @@ def _name(given: argparse.Namespace) -> str:
 
 
 def _write(output: Path, text: str) -> int:
-    """Write all of it or nothing; whoever else may read it is for the user to say."""
+    """Write all of it or nothing; its mode is for the user to widen."""
     whole = text.encode()
     try:
         write_whole(output, whole)

@@ -29,7 +29,7 @@ def run(config: Config, _: argparse.Namespace) -> int:
             return await recording.run()
 
     code = asyncio.run(work())
-    sys.stdout = None  # nobody may read it any more: don't fail while flushing
+    sys.stdout = None  # its reader may be gone: don't fail while flushing
     os._exit(code)  # a thread that waits for stdin for ever must not keep us
 
 
@@ -45,7 +45,7 @@ def _check_paths(config: Config) -> None:
 
 
 def _step_back() -> None:
-    """Let a hook that wakes us by writing a line go on first: Linux would often give its processor to the one woken."""
+    """Let a hook that wakes us by writing a line continue: Linux would often give its processor to the one woken."""
     if hasattr(os, "SCHED_BATCH"):
         with suppress(OSError):  # a sandbox may forbid it
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

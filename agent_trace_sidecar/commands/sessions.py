@@ -27,7 +27,7 @@ FROM agent_trace_sessions s
 LEFT JOIN (
     SELECT session_id, array_agg(model_id ORDER BY steps DESC, model_id) AS models
     FROM (
-        SELECT session_id, model_id, count(*) AS steps FROM agent_trace_steps
+        SELECT session_id, model_id, count(*) AS steps FROM agent_trace_requests
         WHERE model_id IS NOT NULL GROUP BY session_id, model_id
     ) counted
     GROUP BY session_id

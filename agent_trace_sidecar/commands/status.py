@@ -1,4 +1,4 @@
-"""What `status` tells: the database's side, and the spools of this machine, which are there when it is not."""
+"""What `status` reports: the database's side, and the spools of this machine, which exist when it does not answer."""
 
 import argparse
 import os
@@ -23,7 +23,7 @@ from agent_trace_sidecar.postgres.database import can_be_embedded, has_data
 from agent_trace_sidecar.postgres.explain import wrong
 from agent_trace_sidecar.postgres.migrate import schema_version
 from agent_trace_sidecar.postgres.streams import Streams, streams
-from agent_trace_sidecar.records.build import Builder, BuildSettings
+from agent_trace_sidecar.records.session import Session
 from agent_trace_sidecar.spool.folders import SPOOL_FOLDER, extent, is_owned, segments, spool_folders, trouble
 from agent_trace_sidecar.spool.segments import lines_after
 from agent_trace_sidecar.telemetry.health import HealthFile
@@ -32,7 +32,7 @@ _NEWEST: Final = 20
 """How many sources are listed one by one, and as many that miss lines; the sums cover all."""
 _GAPS_SHOWN: Final = 8
 _STALE_S: Final = 60.0
-"""A dead sidecar's spool that waits longer than this needs somebody to start a sidecar."""
+"""A dead sidecar's spool that waits longer than this needs a person to start a sidecar."""
 
 _AT: Final = re.compile(rb'"at":(\d{1,16})')
 _HEAD_BYTES: Final = 400
@@ -63,7 +63,7 @@ class Spooled(msgspec.Struct, frozen=True):
     folder: str
     bytes: int
     pending_bytes: int
-    """Not in the database yet, as far as its sidecar said."""
+    """Not in the database yet, by its sidecar's last report."""
     pending_lines: int
     lag_s: float
     """The age of the oldest line that is not in the database; 0 when all are."""
@@ -90,7 +90,7 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """What the database says."""
+    """The database's side."""
 
     schema_version: str | None
     read: int = 0
@@ -119,15 +119,15 @@ class Status(msgspec.Struct, frozen=True):
     pending_lines: int
     lag_s: float
     gaps: int | None
-    """Lines missing by their numbers; None where the database did not say."""
+    """Missing sequence numbers; None where the database did not answer."""
     lost: int | None
-    """Lines that shims say they gave up."""
+    """Events that shims report as dropped."""
     stored: Stored | None
     spools: tuple[Spooled, ...]
     recording: Recording | None = None
     """Of the project of the working directory."""
     spool_trouble: str = ""
-    """Why `run` could take no lines, for all that the folder tells; `tail` needs no spool."""
+    """Why `run` could take no events, by the state of the folder; `tail` needs no spool."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -194,9 +194,7 @@ async def from_database(connection: asyncpg.Connection, version: str | None) -> 
 
 def _source(row: asyncpg.Record) -> Source:
     instance: UUID = row["source_id"]
-    builder = Builder(BuildSettings())
-    builder.load(instance, row["state"].encode())
-    summary = builder.summary(instance)
+    summary = Session.load(row["state"].encode()).summary()
     return Source(
         str(instance),
         row["host"],
@@ -211,7 +209,7 @@ def _source(row: asyncpg.Record) -> Source:
 
 
 def from_spools(root: Path) -> tuple[Spooled, ...]:
-    """Look at the spools of this machine without touching them."""
+    """Read the spools of this machine without touching them."""
     found = []
     for folder in spool_folders(root):
         with suppress(FileNotFoundError):  # its sidecar has just removed it
@@ -261,7 +259,7 @@ def judge(
     spool_trouble: str = "",
     recording: Recording | None = None,
 ) -> Status:
-    """Put both sides together and say what is wrong, and what to do about it."""
+    """Put both sides together, with what is wrong and what to do about it."""
     problems: list[str] = list(recording.problems()) if recording else []
     if error:
         problems.append(error)

@@ -1,4 +1,4 @@
-"""`uninstall`: removes the shim, and with `--data` what is stored on this machine; says what stays."""
+"""`uninstall`: removes the shim, and with `--data` what is stored on this machine; prints what stays."""
 
 import argparse
 import os
@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from agent_trace_sidecar.commands.common import PROGRAM, CommandError
+from agent_trace_sidecar.commands.common import PROGRAM, CommandError, project_argument
 from agent_trace_sidecar.commands.database import database_place
 from agent_trace_sidecar.commands.init import PLUGIN, global_plugin, remove
 from agent_trace_sidecar.commands.output import confirmed, say
@@ -18,14 +18,7 @@ _HINT: Final = f"The program stays: remove it with `uv tool uninstall {PROGRAM}`
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What to remove."""
-    parser.add_argument(
-        "folder",
-        metavar="DIR",
-        type=Path,
-        nargs="?",
-        default=Path(),
-        help="project folder (default: the current folder)",
-    )
+    project_argument(parser)
     parser.add_argument(
         "--data", action="store_true", help="also delete the state folder with the embedded database and the spools"
     )

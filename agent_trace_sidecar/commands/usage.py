@@ -1,6 +1,7 @@
 """`usage`: tokens and cost of the recorded requests to models, by day, model, repository and so on.
 
-The figures are those of the view `agent_trace_steps`, in which a request counts once. Days, weeks and months are UTC.
+The figures are those of the view `agent_trace_requests`, in which a request counts once. Days, weeks and
+months are UTC.
 """
 
 import argparse
@@ -19,20 +20,20 @@ from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import dollars, say_json
 from agent_trace_sidecar.config import Config
 
-_OF_SESSION: Final = "JOIN agent_trace_sessions s ON s.session_id = t.session_id"
+_OF_SESSION: Final = "LEFT JOIN agent_trace_titles s ON s.session_id = t.session_id"
 _OF_TOOLS: Final = """LEFT JOIN (
     SELECT session_id, message_id, string_agg(DISTINCT tool, '+' ORDER BY tool) AS tools
-    FROM agent_trace_calls GROUP BY session_id, message_id
+    FROM agent_trace_ended_calls GROUP BY session_id, message_id
 ) c ON c.session_id = t.session_id AND c.message_id = t.message_id"""
 _DAY: Final = "t.finished_at AT TIME ZONE 'UTC'"
-_GROUPS: Final = {
+GROUPS: Final = {
     "day": (f"to_char({_DAY}, 'YYYY-MM-DD')", "NULL", ""),
     "week": (f"to_char({_DAY}, 'IYYY-\"W\"IW')", "NULL", ""),
     "month": (f"to_char({_DAY}, 'YYYY-MM')", "NULL", ""),
     "model": ("coalesce(t.model_id, 'unknown')", "NULL", ""),
-    "repository": ("coalesce(s.repository, s.worktree, 'unknown')", "NULL", _OF_SESSION),
-    "user": ("coalesce(s.os_user, 'unknown')", "NULL", _OF_SESSION),
-    "session": ("t.session_id", "max(s.title)", _OF_SESSION),
+    "repository": ("coalesce(t.repository, t.worktree, 'unknown')", "NULL", ""),
+    "user": ("coalesce(t.os_user, 'unknown')", "NULL", ""),
+    "session": ("coalesce(t.session_id, 'unknown')", "max(s.title)", _OF_SESSION),
     "tool": ("coalesce(c.tools, 'none')", "NULL", _OF_TOOLS),
 }
 """For each grouping: what names a group, its title, and what has to be joined. A request that called several tools
@@ -46,12 +47,12 @@ SELECT {name} AS name, {title} AS title, count(DISTINCT t.session_id) AS session
        coalesce(sum(t.cache_read_tokens), 0)::bigint AS cache_read_tokens,
        coalesce(sum(t.cache_write_tokens), 0)::bigint AS cache_write_tokens,
        sum(t.cost)::float8 AS cost, count(*) FILTER (WHERE t.cost IS NULL) AS unpriced_steps
-FROM agent_trace_steps t {joined}
+FROM agent_trace_requests t {joined}
 WHERE $1::timestamptz IS NULL OR t.finished_at >= $1
 GROUP BY 1 ORDER BY {order}
 """
 _ID_CHARS: Final = 12
-"""The end of a session's id tells it from others, and every command takes it."""
+"""The end of a session's id is unique enough, and every command takes it."""
 _NUMBERS: Final = {
     "sessions": "sessions",
     "steps": "steps",
@@ -66,7 +67,7 @@ _NUMBERS: Final = {
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What to add up."""
-    parser.add_argument("--by", choices=list(_GROUPS), default="day", help="default: %(default)s; times are UTC")
+    parser.add_argument("--by", choices=list(GROUPS), default="day", help="default: %(default)s; times are UTC")
     parser.add_argument("--since", metavar="AGE", help="only requests since, e.g. 30d, 36h or 2026-01-31")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
@@ -101,15 +102,19 @@ async def usage(connection: asyncpg.Connection, by: str, since: datetime | None 
 
     The cost is None where OpenCode has a price for none of the steps; steps without one are in `unpriced_steps`.
     """
-    name, title, joined = _GROUPS[by]
-    order = "1" if by in _BY_TIME else "sum(t.cost) DESC NULLS LAST, count(*) DESC, 1"
-    rows = await connection.fetch(_USAGE.format(name=name, title=title, joined=joined, order=order), since)
     found = []
-    for row in rows:
+    for row in await connection.fetch(statement(by), since):
         values = dict(row)
         shown = values.pop("title")
         found.append({by: values["name"], **({"title": shown} if by == "session" else {}), **values})
     return found
+
+
+def statement(by: str) -> str:
+    """The SQL of a grouping, one of `GROUPS`; its parameter is the time since when."""
+    name, title, joined = GROUPS[by]
+    order = "1" if by in _BY_TIME else "sum(t.cost) DESC NULLS LAST, count(*) DESC, 1"
+    return _USAGE.format(name=name, title=title, joined=joined, order=order)
 
 
 def _show(by: str, found: Sequence[dict[str, Any]]) -> None:

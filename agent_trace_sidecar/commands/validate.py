@@ -1,4 +1,4 @@
-"""`validate`: Agent Trace files against the specification's schema, and against the repository that they speak of."""
+"""`validate`: Agent Trace files against the specification's schema, and against the repository that they name."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import jsonschema
 import msgspec
 
-from agent_trace_sidecar.commands.common import CommandError
+from agent_trace_sidecar.commands.common import CommandError, record_arguments
 from agent_trace_sidecar.commands.output import say, say_json
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.records.foreign_hashes import agrees
@@ -47,14 +47,7 @@ class Problem(NamedTuple):
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The files, and the repository that they belong to."""
-    parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help="Agent Trace records: JSON or JSON lines")
-    parser.add_argument(
-        "--repository",
-        metavar="DIR",
-        type=Path,
-        default=Path(),
-        help="repository that the records describe (default: the current folder)",
-    )
+    record_arguments(parser)
     parser.add_argument("--no-repository", action="store_true", help="check the files by themselves only")
     parser.add_argument("--json", action="store_true", help="print the problems as JSON")
 
@@ -87,7 +80,7 @@ class Checker:
     """Checks records one after the other."""
 
     def __init__(self, checkout: Checkout | None) -> None:
-        """`checkout` is the repository that the records speak of; None leaves it out."""
+        """`checkout` is the repository that the records name; None leaves it out."""
         schema = json.loads(next(place for place in _PLACES if place.is_file()).read_text())
         self._schema = jsonschema.Draft202012Validator(schema)
         self._checkout = checkout
@@ -130,7 +123,7 @@ class Checker:
             yield "error", "$.id", f"the id is that of {first}"
 
     def _in_repository(self, record: TraceRecord) -> Iterator[tuple[str, str, str]]:
-        assert self._locator is not None  # noqa: S101 - the caller looked
+        assert self._locator is not None  # noqa: S101 - the caller checked
         assert self._checkout is not None  # noqa: S101 - as above
         revision = record.vcs.revision if record.vcs else None
         if revision and self._checkout.is_git and self._checkout.commit_time(revision) is None:
@@ -147,7 +140,7 @@ class Checker:
                     yield from self._range(record, path, span, place)
 
     def _range(self, record: TraceRecord, path: str, span: Range, place: str) -> Iterator[tuple[str, str, str]]:
-        assert self._locator is not None  # noqa: S101 - the caller looked
+        assert self._locator is not None  # noqa: S101 - the caller checked
         located = self._locator.locate(record, path, span)
         lines = f"{path}:{span.start_line}-{span.end_line}"
         if span.content_hash is not None and agrees(span.content_hash, []) is None:
@@ -163,7 +156,7 @@ class Checker:
 
 
 def _by_itself(reading: Reading) -> Iterator[tuple[str, str, str]]:
-    """What the schema can't say."""
+    """What the schema can't express."""
     record = reading.record
     if record.timestamp.tzinfo is None:
         yield "error", "$.timestamp", "the time has no offset"

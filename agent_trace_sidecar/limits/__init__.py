@@ -16,7 +16,7 @@ READ_BYTES: Final = 256 * KIB
 """One read from stdin or a log: larger than a pipe's buffer, so that one call empties it."""
 
 PIPE_BYTES: Final = 1 * MIB
-"""Asked for as the pipe's size: what is in the pipe survives the death of OpenCode, and 64 KiB is a burst of hooks."""
+"""The pipe's size: what is in the pipe survives the death of OpenCode, and 64 KiB is a burst of hooks."""
 
 MAX_LINE_BYTES: Final = 16 * MIB
 """A longer line is not kept: its stub goes to the dead letters. Real events reach 345 KB."""
@@ -49,7 +49,7 @@ BACKOFF_MAX_S: Final = 5.0
 """The longest pause between two attempts: after an outage the first rows are there within seconds."""
 
 FAILOVER_CHECK_S: Final = 20.0
-"""How often an idle sidecar looks whether the database still knows its position: so it notices a fail-over that lost
+"""How often an idle sidecar checks whether the database still knows its position: so it notices a fail-over that lost
 something, long before SPOOL_KEEP_S, and hundreds of them cost some tiny queries a second."""
 
 FAILOVER_CHECK_SOON_S: Final = 4.0
@@ -59,7 +59,7 @@ DRAIN_DEADLINE_S: Final = 10.0
 """After stdin's end or SIGTERM the sidecar delivers for this long; the rest waits in the spool for the next one."""
 
 OBSERVE_S: Final = 5.0
-"""How long the repository may be looked at for one event; the parts of a look have smaller budgets, so only a disk that
+"""How long the repository may be observed for one event; the parts of it have smaller budgets, so only a disk that
 does not answer reaches this."""
 
 IDENTITY_S: Final = 0.5
@@ -69,11 +69,14 @@ ADOPT_GRACE_S: Final = 2.0
 """A spool written to so recently may be about to be reopened by its own shim's next sidecar."""
 
 ADOPT_INTERVAL_S: Final = 30.0
-"""How often a running sidecar looks for spools of dead ones."""
+"""How often a running sidecar searches for spools of dead ones."""
 
 GARBAGE_OBJECTS: Final = 50_000
-"""New objects before the next look for garbage in cycles: rows come by the thousand and hold none, and Python's own 700
-cost a sixth of the time."""
+"""New objects before the next collection of garbage in cycles: rows come by the thousand and hold none, and Python's
+own 700 cost a sixth of the time."""
+
+MOST_JOBS: Final = 64
+"""Processes of `replay --jobs`: each has a connection to the database, and 75 MiB."""
 
 MAX_INSTANCES: Final = 256
 """Instances whose state a shipper holds in memory; a log of more of them reads the others from the database again."""
@@ -82,7 +85,7 @@ TAIL_OPEN_FILES: Final = 64
 """Descriptors of followed files; the others are opened again when they grow."""
 
 TAIL_POLL_S: Final = 0.1
-"""How often followed folders are looked at; slower where a look itself takes long."""
+"""How often followed folders are polled; slower where polling itself takes long."""
 
 TAIL_BACKLOG_BYTES: Final = 64 * KIB
 """A file with this much unread is read at once, a lesser growth after AGENT_TRACE_FLUSH_MS."""
@@ -100,8 +103,8 @@ TAIL_ABANDONED_S: Final = 3600.0
 """`--remove-shipped` removes a file that its writer never marked as closed only when it has been quiet this long."""
 
 TAIL_RENEW_S: Final = 86_400.0
-"""A file that is followed says so once a day, however quiet it is: `prune` forgets what nobody speaks of for long."""
+"""A followed file's row is renewed once a day, however quiet it is: `prune` deletes rows that nothing renews."""
 
 SOURCES_KEEP: Final = timedelta(days=90)
 """`prune` keeps what is known of a run or a log at least this long after its last line: an OpenCode that was left open
-over a holiday goes on with its numbers, and a log on a machine that was off goes on where it was."""
+over a holiday continues with its numbers, and a log on a machine that was off continues where it was."""

@@ -1,11 +1,11 @@
-"""The one way to read a file that somebody else made, and to write one where somebody else may have been first.
+"""The one way to read a foreign file, and to write one where a foreign file may already be.
 
-Reading: a name may lead to a pipe that nobody writes, to a device, to a file without an end, or to a disk that has
-gone away. So: regular files only, looked at before they are opened and once more after; opened without waiting; so
+Reading: a name may lead to a pipe without a writer, to a device, to a file without an end, or to a disk that has
+gone away. So: regular files only, checked before they are opened and once more after; opened without waiting; so
 many bytes and so many seconds at most. What blocks inside the kernel all the same is `watchdog`'s to end.
 
-Writing: a name may be a link that somebody has laid there. So: a new file of an unforeseeable name beside the target,
-which then takes its place; in somebody else's folders no link is followed on the way.
+Writing: a name may be a planted link. So: a new file of an unforeseeable name beside the target,
+which then takes its place; in foreign folders no link is followed on the way.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from typing import IO, Final, NamedTuple
 StrPath = str | os.PathLike[str]
 
 MAX_FILE_BYTES: Final = 2 * 1024 * 1024
-"""Bigger files are attributed by what the tool says of them."""
+"""Bigger files are attributed by what the tool reports."""
 READ_S: Final = 5.0
 """How long one file may take; the calls of a step have budgets of their own besides."""
 _CHUNK: Final = 1024 * 1024
@@ -29,7 +29,7 @@ _FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 class FileRefusedError(OSError):
-    """A file is not read or written for what it is; `strerror` says what that is."""
+    """A file is not read or written for what it is; `strerror` names it."""
 
     def __init__(self, why: str, path: StrPath) -> None:
         super().__init__(errno.EPERM, why, os.fspath(path))
@@ -152,7 +152,7 @@ def read_inside(root: Path, relative: str) -> Content | None:
 
 
 def _opened(path: StrPath, *, follow_links: bool) -> tuple[int, os.stat_result]:
-    """A descriptor of a regular file. The look before is for devices: opening one may already do something."""
+    """A descriptor of a regular file. The check before is for devices: opening one may already have an effect."""
     if not stat.S_ISREG(os.stat(path, follow_symlinks=follow_links).st_mode):  # noqa: PTH116 - takes both kinds
         raise NotRegularError(_NOT_REGULAR, path)
     fd = os.open(path, _FLAGS if follow_links else _FLAGS | os.O_NOFOLLOW)
@@ -195,7 +195,7 @@ def write_whole(
         data: its content.
         mode: its mode, whatever the umask.
         owner: the number of the user whose it is, where not ours; never that of what was there before.
-        below: a folder of somebody else's above it: from there on missing folders are made, and no link is followed
+        below: a foreign folder above it: from there on missing folders are made, and no link is followed
             or replaced.
         durable: whether it survives a crash of the machine.
 

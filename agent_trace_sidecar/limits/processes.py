@@ -1,7 +1,7 @@
 """The one way to start a program.
 
 It is found in an absolute folder of PATH: an empty or relative entry means the working directory, which may be
-somebody else's project. It runs in a folder that the caller names, with an environment of the few names that programs
+a foreign project. It runs in a folder that the caller names, with an environment of the few names that programs
 need: no database URL and no password of ours reaches git, whose configuration may come from a stranger. Its time and
 its output are bounded, except where a person talks to it.
 """
@@ -30,7 +30,7 @@ Command = Sequence[str | Path]
 
 
 class ProcessError(Exception):
-    """A program did not start, printed too much or took too long; the text says which."""
+    """A program did not start, printed too much or took too long; the text names which."""
 
 
 class Finished(NamedTuple):
@@ -97,7 +97,7 @@ def run(
 
 
 def piped(command: Command, *, cwd: Path, env: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    """Start a program that is asked and answers through pipes. The caller kills it.
+    """Start a program that takes requests and answers through pipes. The caller kills it.
 
     Raises:
         ProcessError: it did not start.
@@ -145,7 +145,7 @@ def detached(command: Command, *, cwd: Path, env: Mapping[str, str], pass_fds: I
         )
     except OSError as exc:
         raise ProcessError(f"did not start: {exc.strerror}") from None
-    process.returncode = 0  # nobody waits for it: Popen would warn of that
+    process.returncode = 0  # its result is not awaited: Popen would warn of that
 
 
 def interact(command: Command, *, env: Mapping[str, str]) -> int:
@@ -191,7 +191,7 @@ def _kill_session(process: "subprocess.Popen[bytes]") -> None:
 
 def _talk(process: "subprocess.Popen[bytes]", given: bytes, deadline: float, max_bytes: int) -> bytes:
     """Write and read at once, so that neither side waits for the other."""
-    assert process.stdout is not None  # noqa: S101 - asked for by the caller
+    assert process.stdout is not None  # noqa: S101 - opened by the caller
     output, left = bytearray(), memoryview(given)
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)

@@ -1,4 +1,4 @@
-"""The one way to query a SQLite database that somebody else made.
+"""The one way to query a foreign SQLite database.
 
 SQLite believes a file: a view may compute for ever, a generated column or an index may call any function, a journal
 beside it may be a pipe. So: a regular file, taken as unchangeable (then SQLite opens nothing beside it, and takes no
@@ -22,7 +22,7 @@ _BUSY_S: Final = 10.0
 """How long to wait for a writer of a database that its owner uses."""
 _PRAGMAS: Final = ("trusted_schema = OFF", "query_only = ON", "mmap_size = 0", "cell_size_check = ON")
 _STEPS: Final = 1000
-"""Instructions of SQLite's machine between two looks at the clock."""
+"""Instructions of SQLite's machine between two readings of the clock."""
 _MAX_VALUE_BYTES: Final = 1024 * 1024
 _IS_TABLE: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND rootpage > 0 AND name = ? COLLATE NOCASE"
 """A view and a virtual table have no page of their own."""

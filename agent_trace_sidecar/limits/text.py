@@ -1,4 +1,4 @@
-r"""The one way to show a text that somebody else wrote: a name, a title or an error may hold what a terminal obeys.
+r"""The one way to show a foreign text: a name, a title or an error may hold what a terminal obeys.
 
 ESC and what follows it moves the cursor, changes the clipboard or the window's title; a newline begins a line that
 looks like ours; marks of direction show a text in another order than it has.

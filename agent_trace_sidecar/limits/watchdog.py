@@ -13,7 +13,7 @@ from typing import Final, Generic, TypeVar
 T = TypeVar("T")
 
 MAX_STUCK: Final = 4
-"""Threads that nobody waits for any longer; while there are so many no other call is begun."""
+"""Abandoned threads; while there are so many no other call is begun."""
 PAUSE_S: Final = 60.0
 """What was late is left alone for so long, also when it has come to an end."""
 

@@ -1,6 +1,6 @@
 """The closed set of things the builder understands; each dialect of OpenCode is translated into these.
 
-A line that says nothing of use is still a `Seen`: its columns are stored and its `event` is None.
+An event that holds nothing of use is still a `Seen`: its columns are stored and its `event` is None.
 """
 
 from dataclasses import dataclass
@@ -90,7 +90,7 @@ class CallDone(msgspec.Struct, frozen=True, gc=False):
     title: str | None
     times: "CallTimes | None" = None
     background: str | None = None
-    """The name under which its command goes on after the call has ended."""
+    """The name under which its command continues after the call has ended."""
 
 
 class BackgroundEnded(msgspec.Struct, frozen=True, gc=False):
@@ -153,7 +153,7 @@ class StepBegan(msgspec.Struct, frozen=True, gc=False):
     message_id: str
     tree: str | None
     by: MessageSeen | None = None
-    """Who begins it, where the same line says so."""
+    """Who begins it, where the same event names it."""
 
 
 class StepEnded(msgspec.Struct, frozen=True, gc=False):
@@ -204,7 +204,7 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class FileEdit:
-    """What one tool call says it did to one file; the paths are as the tool wrote them."""
+    """What one tool call reports to have done to one file; the paths are as the tool wrote them."""
 
     path: str
     kind: FileKind
@@ -214,4 +214,4 @@ class FileEdit:
     content: str | None = None
     """The whole file as the tool wrote it."""
     replaced: tuple[tuple[str, str], ...] = ()
-    """Pairs of old and new text, where the tool was told to replace one by the other."""
+    """Pairs of old and new text, where the tool replaced one by the other."""

@@ -1,6 +1,6 @@
 """Rows of OpenCode's store as the hooks that the plugin was called with, or would have been; pure.
 
-An event's `key` names what it tells of in OpenCode's own ids. The same key comes from a stored row and from a recorded
+An event's `key` names its subject in OpenCode's own ids. The same key comes from a stored row and from a recorded
 event (`keys_of`), so that what was recorded live is recognised; and the ids of backfilled events are derived from it.
 """
 
@@ -24,7 +24,7 @@ class StoredHook(NamedTuple):
     """One hook, as the shim would have sent it."""
 
     keys: tuple[str, ...]
-    """What it tells of; the first one gives it its id. An event of which one key was recorded was recorded."""
+    """Its subjects; the first one gives it its id. An event of which one key was recorded was recorded."""
     at_ms: float
     hook: str
     input: msgspec.Raw
@@ -111,7 +111,7 @@ _properties: Final = msgspec.json.Decoder(_Properties)
 
 
 def keys_of(hook: str, given: bytes) -> tuple[str, ...]:
-    """What a recorded event tells of; nothing where it names nothing that a store knows.
+    """The subjects of a recorded event; empty where it names nothing that a store knows.
 
     Args:
         hook: the wire's `hook`.
@@ -129,7 +129,7 @@ def keys_of(hook: str, given: bytes) -> tuple[str, ...]:
 
 
 def _content_keys(name: str, data: _Properties) -> Iterator[str]:
-    """What an event tells of, by the ids of its content: for logs without ids of events, and rows without events."""
+    """The subjects of an event, by the ids of its content: for logs without ids of events, and rows without events."""
     if name == "message.part.updated" and data.part is not None:
         yield f"part:{data.part.id}:{data.part.state.status if data.part.state else ''}"
     elif name in {"message.updated", "message.created"} and data.info is not None:
@@ -409,7 +409,7 @@ def _answer(own: Fields, message_id: str, message: Fields, at: float) -> Iterato
 
 
 def _call(own: Fields, message_id: str, message: Fields, part: Fields, at: float) -> Iterator[StoredHook]:
-    """A call's hooks. The store does not say whether a written file existed; the tool's answer does."""
+    """A call's hooks. Whether a written file existed is in the tool's answer, not in the store."""
     state = part.get("state") if isinstance(part.get("state"), dict) else {}
     state = state or {}
     time = part.get("time") if isinstance(part.get("time"), dict) else {}

@@ -1,4 +1,4 @@
-"""What a step used and how a tool call ended, as OpenCode says it: numbers only, read beside the dialects' own reading.
+"""What a step used and how a tool call ended, as OpenCode reports it: numbers only, apart from the dialects.
 
 A value of an unexpected type is None, as the views over the events read it.
 """
@@ -12,6 +12,8 @@ import msgspec
 from agent_trace_sidecar.opencode.wire import EMPTY, Envelope
 
 _NUMBER: Final = re.compile(r"-?\d{1,60}(?:\.\d{1,60})?(?:[eE][+-]?\d{1,2})?")
+COUNTED: Final = ("message.part.updated", "session.step.ended", "session.step.failed", "tool.execute.after")
+"""Names of the events that `usage` looks into."""
 _ENDS: Final = ("completed", "error")
 _MAX_MS: Final = 253_402_300_799_999
 
@@ -26,9 +28,9 @@ class Used(msgspec.Struct, frozen=True):
     cache_read_tokens: Decimal | None
     cache_write_tokens: Decimal | None
     cost: Decimal | None
-    """US dollars; None where OpenCode has no price: it says 0 for a step that used tokens."""
+    """US dollars; None where OpenCode has no price: it reports 0 for a step that used tokens."""
     published_ms: Decimal | None = None
-    """When OpenCode published it, where it says so."""
+    """When OpenCode published it, where it has a time."""
 
 
 class CallEnd(msgspec.Struct, frozen=True):
@@ -91,7 +93,7 @@ class _Input(msgspec.Struct, gc=False):
 
 
 def usage(envelope: Envelope, name: str) -> Used | CallEnd | None:
-    """What this event says of a step's or a call's end; None for all others."""
+    """The end of a step or a call that this event reports; None for all others."""
     given = _object(envelope.input, _Input)
     if name == "tool.execute.after":
         status = _text(given.status)

@@ -1,4 +1,4 @@
-"""OpenCode 1.x: what its hooks and bus events say, read without opening more than is needed.
+"""OpenCode 1.x: its hooks and bus events, read without decoding more than is needed.
 
 One decoding pass over `input` takes the ids and the few fields that state is made of; arguments and outputs of tools
 are left as raw JSON for `file_edits`, which only calls of file-changing tools reach. A value of an unexpected type
@@ -107,11 +107,15 @@ class _Bus(msgspec.Struct, gc=False):
     properties: _Properties = msgspec.field(default_factory=_Properties)
 
 
-class _EventInput(msgspec.Struct, gc=False):
+class EventInput(msgspec.Struct, gc=False):
+    """The input of the hook `event`."""
+
     event: _Bus
 
 
-class _ToolInput(msgspec.Struct, gc=False):
+class ToolInput(msgspec.Struct, gc=False):
+    """The input of the hooks around a call."""
+
     tool: str | None = None
     session_id: str | None = msgspec.field(default=None, name="sessionID")
     message_id: str | None = msgspec.field(default=None, name="messageID")
@@ -142,8 +146,8 @@ class _ChatOutput(msgspec.Struct, gc=False):
     message: _ChatMessage | None = None
 
 
-_event_input = msgspec.json.Decoder(_EventInput)
-_tool_input = msgspec.json.Decoder(_ToolInput)
+_event_input = msgspec.json.Decoder(EventInput)
+_tool_input = msgspec.json.Decoder(ToolInput)
 _tool_output = msgspec.json.Decoder(_ToolOutput)
 _call = msgspec.json.Decoder(_Call)
 _paths = msgspec.json.Decoder(tuple[str, ...])
@@ -166,7 +170,7 @@ def read(envelope: Envelope) -> Seen:
 def _read(envelope: Envelope) -> Seen:
     hook = envelope.hook
     if hook == "event":
-        return _bus_event(_event_input.decode(envelope.input).event)
+        return bus_event(_event_input.decode(envelope.input).event)
     if hook == "tool.execute.after":
         given = _tool_input.decode(envelope.input)
         output = _tool_output.decode(envelope.output)
@@ -185,7 +189,13 @@ def _read(envelope: Envelope) -> Seen:
     return Seen(hook, given.session_id, message_id, given.call_id, given.tool)
 
 
-def _bus_event(bus: _Bus) -> Seen:
+def call_begins(given: ToolInput) -> Seen:
+    """Read the input of the hook before a call."""
+    return Seen("tool.execute.before", given.session_id, given.message_id, given.call_id, given.tool)
+
+
+def bus_event(bus: _Bus) -> Seen:
+    """Read an event of the bus."""
     if bus.unknown:
         return Seen(bus.type, bus.properties.session_id, unknown=bus.unknown)
     return _known_event(bus.type, bus.properties)

@@ -1,4 +1,4 @@
-"""The tools of OpenCode 1.x that change files and say so: one function and one row each.
+"""The tools of OpenCode 1.x that report which files they change: one function and one row each.
 
 A tool that is in neither table changes files unseen, so a test holds every tool of the recordings against them.
 """
@@ -29,7 +29,7 @@ _KINDS: Final[dict[str, FileKind]] = {
 
 
 def file_edits(tool: str, args: msgspec.Raw, metadata: msgspec.Raw) -> tuple[FileEdit, ...]:
-    """What a finished call says it did to files; nothing for a tool that changes none.
+    """The file edits that a finished call reports; none for a tool that changes none.
 
     Raises:
         ValueError: the arguments are not what the tool takes.
@@ -168,7 +168,7 @@ SILENT_TOOLS: Final = frozenset(
 """Tools that change no file themselves."""
 
 UNSEEN_TOOLS: Final = frozenset({"bash"})
-"""Tools that change files and say nothing of them: only a snapshot tells. Any tool not named here (MCP, custom) is
+"""Tools that change files and don't report them: only a snapshot shows. Any tool not named here (MCP, custom) is
 taken for one of them."""
 
 
@@ -195,7 +195,7 @@ def _diff(metadata: Fields) -> str | None:
 
 
 def _compared(before: str | None, after: str | None) -> str | None:
-    """A diff of the two contents, which is all that OpenCode 0.15 tells; None for files too long to compare."""
+    """A diff of the two contents, which is all that OpenCode 0.15 reports; None for files too long to compare."""
     if before is None or after is None:
         return None
     old, new = (text.removesuffix("\n").split("\n") if text else [] for text in (before, after))

@@ -1,7 +1,7 @@
-"""OpenCode 2.x: tool hooks that say everything in one object, and an event stream of `{id, type, data}`.
+"""OpenCode 2.x: tool hooks that hold everything in one object, and an event stream of `{id, type, data}`.
 
 The shim sends the hook's object as `input`, and an event's `data` as the wire's `properties`. What a call did is taken
-from the hooks alone: the stream tells of calls once more, without their arguments or without their results.
+from the hooks alone: the stream repeats calls without their arguments or without their results.
 """
 
 from typing import Final
@@ -80,7 +80,7 @@ class _Source(msgspec.Struct, gc=False):
 class _Data(msgspec.Struct, gc=False):
     """Of all the events that are read here; no two of them use a name for different things.
 
-    A call is `id` in the events of calls; early releases said `callID`.
+    A call is `id` in the events of calls; early releases have `callID`.
     """
 
     session_id: str | None = msgspec.field(default=None, name="sessionID")
@@ -195,7 +195,7 @@ def _bus_event(bus: _Bus) -> Seen:
 
 
 def _background(result: msgspec.Raw) -> str | None:
-    """The shell that goes on after its call has ended."""
+    """The shell that continues after its call has ended."""
     try:
         output = _output.decode(_result.decode(result).output)
     except (ValueError, RecursionError):
@@ -227,7 +227,7 @@ def _of_session(name: str, data: _Data, session_id: str) -> Event | None:
 
 
 def _ended_shell(name: str, data: _Data) -> str | None:
-    """The shell in the background that has ended: by its own event, or as the session is told of it."""
+    """The shell in the background that has ended: by its own event, or by the session's message about it."""
     if name == "shell.exited":
         return data.id
     if name == "session.inbox.enqueued" and data.item and data.item.payload and data.item.payload.metadata:

@@ -1,4 +1,4 @@
-"""The tools of OpenCode 2.x that change files and say so: one function and one row each.
+"""The tools of OpenCode 2.x that report which files they change: one function and one row each.
 
 Their results carry `metadata.files`, a diff per file as the formatter left it.
 """
@@ -15,7 +15,7 @@ Fields: TypeAlias = dict[str, Any]
 
 
 def file_edits(tool: str, args: msgspec.Raw, result: msgspec.Raw) -> tuple[FileEdit, ...]:
-    """What a finished call says it did to files; nothing for a tool that changes none.
+    """The file edits that a finished call reports; none for a tool that changes none.
 
     Raises:
         ValueError: the arguments are not what the tool takes.
@@ -90,7 +90,7 @@ def named_paths(tool: str, args: msgspec.Raw) -> tuple[str, ...]:
 
 
 def _diffs(result: Fields) -> Iterator[tuple[str, str]]:
-    """Name and diff of each file that the result tells of."""
+    """Name and diff of each file in the result."""
     files = _fields(result, "metadata").get("files") or _fields(result, "output").get("files")
     for file in files if isinstance(files, list) else []:
         if isinstance(file, dict):

@@ -8,6 +8,7 @@ U+FFFD and is noted in `Envelope.repaired`, what can't is rejected with its reas
 
 import json
 import re
+from hashlib import blake2b
 from typing import Annotated, Final, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -74,7 +75,7 @@ class FileChange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class CallChange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """All that a call of a step changed, as OpenCode's snapshots of the step tell it."""
+    """All that a call of a step changed, by OpenCode's snapshots of the step."""
 
     call_id: str
     files: tuple[FileChange, ...]
@@ -100,9 +101,9 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     files: tuple[FileChange, ...] = ()
     """On a finished tool call: what the call changed."""
     calls: tuple[CallChange, ...] = ()
-    """On a finished step: those of its calls of which the snapshots say more than the calls did themselves."""
+    """On a finished step: those of its calls of which the snapshots show more than the calls reported."""
     uncovered: tuple[Uncovered, ...] = ()
-    """On a finished step: those of its calls that may have written what nobody has seen."""
+    """On a finished step: those of its calls that may have written unobserved files."""
     message_id: str | None = None
     """The message whose step `calls` and `uncovered` are of, where that is not the line's own."""
     known: bool = False
@@ -142,7 +143,7 @@ class Envelope(msgspec.Struct):
     observed: Observed | None = None
     withheld: Withheld | None = None
     repaired: tuple[str, ...] = ()
-    """What had to be mended, e.g. ("nul", "surrogate"); filled by `parse`."""
+    """What had to be repaired, e.g. ("nul", "surrogate"); filled by `parse`."""
 
 
 class Rejected(msgspec.Struct, frozen=True):
@@ -162,11 +163,16 @@ class Head(NamedTuple):
     instance: UUID | None
 
 
-_SUSPECT: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+SUSPECT: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+"""Escapes that jsonb may refuse: NUL, and halves of a surrogate pair."""
 _ESCAPE: Final = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u(0000|[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
 _DECODER: Final = msgspec.json.Decoder(Envelope)
+_OBSERVED: Final = b',"observed":'
+_WITHHELD: Final = b"[WITHHELD]"
+_STUB: Final = b'{"withheld":{'
+"""What stands for contents that metadata mode, or a stub, leaves out."""
 
 
 _UUID: Final = rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
@@ -189,7 +195,7 @@ def parse(line: bytes) -> Envelope | Rejected:
     repaired: list[str] = []
     if not line.isascii():
         line = _mend_utf8(line, repaired)
-    if b"\\u" in line and _SUSPECT.search(line):
+    if b"\\u" in line and SUSPECT.search(line):
         line = mend_escapes(line, repaired)
     try:
         envelope = _DECODER.decode(line)
@@ -207,6 +213,27 @@ def parse(line: bytes) -> Envelope | Rejected:
     if repaired:
         envelope.repaired = tuple(repaired)
     return envelope
+
+
+def content_hash(line: bytes, envelope: Envelope) -> int | None:
+    """8 bytes of a hash of the line as the shim wrote it, as a signed number: equal each time that it is delivered.
+
+    None where the line is another one by now: what is masked, repaired or withheld depends on the rules, on the lines
+    before and on the time that masking took.
+
+    Args:
+        line: one line of the wire, with the sidecar's own fields.
+        envelope: the same, parsed.
+    """
+    if envelope.redacted or envelope.repaired or _WITHHELD in line or _STUB in line:
+        return None
+    line = line.strip()
+    if envelope.observed is not None:
+        own = _OBSERVED + bytes(_OWN.decode(line).observed) + b"}"
+        if not line.endswith(own):
+            return None
+        line = line[: -len(own)] + b"}"
+    return int.from_bytes(blake2b(line, digest_size=8).digest(), signed=True)
 
 
 def _mend_utf8(line: bytes, repaired: list[str]) -> bytes:
@@ -251,7 +278,7 @@ class _Stub(msgspec.Struct):
 
 
 def _cut_down(line: bytes) -> Rejected | None:
-    """What a stub without all its fields says."""
+    """The content of a stub without all its fields."""
     try:
         return _withheld(msgspec.json.decode(line, type=_Stub)) if b'"withheld"' in line else None
     except ValueError:
@@ -259,7 +286,7 @@ def _cut_down(line: bytes) -> Rejected | None:
 
 
 def _withheld(stub: Envelope | _Stub) -> Rejected:
-    assert stub.withheld is not None  # noqa: S101 - the callers looked
+    assert stub.withheld is not None  # noqa: S101 - the callers checked
     return Rejected(stub.withheld.reason, f"{stub.withheld.bytes} bytes were withheld", stub.instance, stub.seq)
 
 
@@ -274,6 +301,7 @@ class _Own(msgspec.Struct, gc=False):
     repaired: msgspec.Raw = EMPTY
 
 
+OWN_FIELDS: Final = frozenset(name.encode() for name in _Own.__struct_fields__)
 _OWN: Final = msgspec.json.Decoder(_Own)
 _HEAD_BYTES: Final = 8192
 _HEAD_FIELD: Final = re.compile(
@@ -282,7 +310,7 @@ _HEAD_FIELD: Final = re.compile(
 
 
 class Identity(msgspec.Struct):
-    """What says which event a line is: it must be the same before and after masking."""
+    """The identity of an event: it must be the same before and after masking."""
 
     v: int
     id: UUID
@@ -294,7 +322,7 @@ class Identity(msgspec.Struct):
 
 
 class _Kept(msgspec.Struct, omit_defaults=True):
-    """What a stub says of a line that is withheld: fields whose types leave no room for a secret."""
+    """The content of a stub for a withheld line: fields whose types leave no room for a secret."""
 
     v: int | None = None
     id: UUID | None = None
@@ -309,7 +337,7 @@ _Fields = TypeVar("_Fields", Identity, _Kept)
 
 
 def identity(line: bytes) -> Identity | None:
-    """The fields that say which event a line is; None for what is no event."""
+    """The fields that identify an event; None for what is no event."""
     return _fields(line, Identity)
 
 
@@ -318,7 +346,7 @@ def _fields(line: bytes, kind: type[_Fields]) -> _Fields | None:
         return msgspec.json.decode(line, type=kind)
     except msgspec.ValidationError:
         return None
-    except (ValueError, RecursionError):  # bytes that are no UTF-8, or half an emoji: `parse` mends them
+    except (ValueError, RecursionError):  # bytes that are no UTF-8, or half an emoji: `parse` repairs them
         try:
             return msgspec.convert(json.loads(line.decode("utf-8", "replace")), kind)
         except (ValueError, RecursionError):
@@ -353,8 +381,13 @@ def with_own_fields(line: bytes, redacted: dict[str, int], observed: bytes | Non
     return body + comma + b",".join(extra) + b"}"
 
 
+def observation(line: bytes) -> bytes | None:
+    """The `observed` of a line that a trusted sidecar wrote, as JSON; None where there is none."""
+    return bytes(_OWN.decode(line).observed) or None
+
+
 def _may_have_own_fields(line: bytes) -> bool:
-    """Whether a line has such a field, or can't be read before it is mended."""
+    """Whether a line has such a field, or can't be read before it is repaired."""
     try:
         own = _OWN.decode(line)
     except (ValueError, RecursionError):
@@ -365,7 +398,7 @@ def _may_have_own_fields(line: bytes) -> bool:
 def _without_own_fields(line: bytes) -> bytes:
     try:
         fields = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
-    except (ValueError, RecursionError):  # what `parse` mends is mended first: it must find nothing of it either
+    except (ValueError, RecursionError):  # what `parse` repairs is repaired first: it must find nothing of it either
         mended = mend_escapes(_mend_utf8(line, []), [])
         return line if mended == line else _without_own_fields(mended)
     return msgspec.json.encode({k: v for k, v in fields.items() if k not in _Own.__struct_fields__})

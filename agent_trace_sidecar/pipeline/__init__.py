@@ -19,7 +19,7 @@ What must hold:
 3. Whatever is written to a disk, a database or a log message went through redaction; the type `Redacted` proves it.
 4. A batch's rows are a function of its lines and the state that the database has. So a batch may be sent twice, and a
    sidecar that is killed continues where the checkpoint stands.
-5. After an error the database is asked how far it is; our own memory does not count.
-6. A log belongs to one epoch: who opens it later goes on, who opened it earlier is fenced.
+5. After an error the position is read from the database; our own memory does not count.
+6. A log belongs to one epoch: the last to open it continues, earlier ones are fenced.
 7. Facts about the repository are taken while an event comes in, never later, and travel with the line (`observed`).
 """

@@ -61,7 +61,7 @@ class Adoption:
                 continue
             try:
                 young |= not await self._adopt(spool, grace_s)
-            except Exception as exc:  # noqa: BLE001 - what a dead sidecar left must not stop the living one
+            except Exception as exc:  # noqa: BLE001 - what a dead sidecar left must not stop the running one
                 self._logger.error("adoption_failed", spool=folder.name, error=type(exc).__name__)
             finally:
                 spool.close()
@@ -71,7 +71,7 @@ class Adoption:
         """Ship what is left of a spool whose owner is dead; delete it once it is old enough. False: it is too young."""
         health = HealthFile(spool.folder)
         age = HealthFile.now() - spool.last_write_at
-        if 0 <= age < grace_s:  # a time in the future is a clock that was set back, and says nothing
+        if 0 <= age < grace_s:  # a time in the future is a clock that was set back, and is no evidence
             return health.shipped_to() == spool.end
         if health.shipped_to() != spool.end:
             self._logger.info("spool_adopted", spool=spool.folder.name, bytes=spool.end - spool.start)

@@ -10,17 +10,16 @@ import asyncio
 import heapq
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid4, uuid5
 
 import asyncpg
 import msgspec
 
-from agent_trace_sidecar import opencode
 from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.opencode import dialects
 from agent_trace_sidecar.opencode.history import Known, StoredHook
-from agent_trace_sidecar.opencode.store import SessionSource, StoredSession
+from agent_trace_sidecar.opencode.store import SessionSource, StoredSession, Wanted
 from agent_trace_sidecar.opencode.wire import Envelope, Observed, parse
 from agent_trace_sidecar.pipeline.daemon import Daemon
 from agent_trace_sidecar.pipeline.undelivered import delivered, sessions_after
@@ -35,25 +34,6 @@ from agent_trace_sidecar.workspace.recalled import Plan, Recaller
 _NAMESPACE: Final = UUID("5a1f0f6e-6a35-5c1e-8a53-1a3b8f0f4d11")
 _FORGET: Final = "DELETE FROM agent_trace_sources WHERE source_id = $1 AND kind = 'backfill'"
 """The checkpoint of a log that was read to its end: the next backfill makes another one."""
-
-
-class Wanted(NamedTuple):
-    """Which sessions; what is None does not matter."""
-
-    since: datetime | None = None
-    session_id: str | None = None
-    project: str | None = None
-    """A folder: sessions of it and below it, or of its worktree."""
-
-    def takes(self, session: StoredSession) -> bool:
-        """Whether a session is one of them."""
-        if self.session_id is not None and session.id != self.session_id:
-            return False
-        if self.since is not None and session.updated_ms < self.since.timestamp() * 1000:
-            return False
-        folder = self.project
-        places = (session.directory, session.worktree)
-        return folder is None or any(one == folder or one.startswith(folder.rstrip("/") + "/") for one in places)
 
 
 class Family(NamedTuple):
@@ -90,7 +70,7 @@ class Compared(NamedTuple):
 
 
 class Filled(NamedTuple):
-    """What became of the sessions, and of the events of the store."""
+    """Counts of the sessions, and of the events of the store."""
 
     sessions: int = 0
     changed: int = 0
@@ -231,7 +211,7 @@ class Backfill:
                 records=records,
             )
             for line, envelope, known in telling.envelopes():
-                saw = recaller.observe(envelope, opencode.read(envelope))
+                saw = recaller.observe(envelope, dialects.read(envelope))
                 if known:
                     again = msgspec.json.encode(Observed(known=True, recorded=saw.recorded if saw else None))
                     yield StoreLine(Redacted.from_spool(line[:-1] + b',"observed":' + again + b"}"))
@@ -278,11 +258,11 @@ class Telling:
                 self.changed.add(session.id)
             _, envelope = self._line(one, session, 1)
             if envelope is not None:
-                plan.learn(envelope, opencode.read(envelope))
+                plan.learn(envelope, dialects.read(envelope))
         return plan, kinds
 
     def envelopes(self) -> Iterator[tuple[bytes, Envelope, bool]]:
-        """Each wire line, what it says, and whether it is stored already."""
+        """Each wire line, its envelope, and whether it is stored already."""
         seq = 0
         for one, session in self._merged():
             line, envelope = self._line(one, session, seq + 1)

@@ -1,7 +1,7 @@
 """Lines of a log, parsed, in portions for batches: when enough wait, or when the last flush is long enough ago.
 
 Under backlog the next portion is read, masked and parsed while Postgres works on the one before. Nothing here depends
-on what the database says: a portion that was read ahead is still right when its predecessor has to be sent again, and
+on the database's state: a portion that was read ahead is still right when its predecessor has to be sent again, and
 is dropped when the log is to be read from elsewhere.
 """
 
@@ -15,7 +15,8 @@ from uuid import UUID
 import msgspec
 
 from agent_trace_sidecar.limits import BATCH_BYTES, BATCH_ROWS
-from agent_trace_sidecar.opencode.wire import Envelope, Rejected, head, parse
+from agent_trace_sidecar.opencode.usual import parse
+from agent_trace_sidecar.opencode.wire import Envelope, Rejected, head
 from agent_trace_sidecar.sources.log import Log, LogLine
 
 _LINGER_S: Final = 0.02
@@ -29,12 +30,12 @@ _LEAST_BYTES: Final = 1024
 
 
 class Parsed(msgspec.Struct, frozen=True, gc=False):
-    """A line and what it says: `found` is None where it is empty, damaged or gone."""
+    """A line and its event: `found` is None where it is empty, damaged or gone."""
 
     source: LogLine
     found: Envelope | Rejected | None
     instance: UUID | None = None
-    """Whose line it is, also of a rejected one that says so: it has come, so it is no gap."""
+    """The run that it belongs to, also of a rejected one that names it: it has come, so it is no gap."""
     seq: int = 0
 
     @property

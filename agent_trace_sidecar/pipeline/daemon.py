@@ -25,10 +25,11 @@ from agent_trace_sidecar.sources.log import Log
 from agent_trace_sidecar.telemetry import http_server as http
 from agent_trace_sidecar.telemetry.logging import Logger
 from agent_trace_sidecar.telemetry.metrics import CONTENT_TYPE, Metrics
-from agent_trace_sidecar.workspace import Observer, WatchedObserver
 from agent_trace_sidecar.workspace.identity import Identity
+from agent_trace_sidecar.workspace.observer import Observer
 from agent_trace_sidecar.workspace.repository_rules import RepositoryRules
 from agent_trace_sidecar.workspace.scope import everywhere
+from agent_trace_sidecar.workspace.watched import WatchedObserver
 
 P = ParamSpec("P")
 

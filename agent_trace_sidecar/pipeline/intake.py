@@ -2,7 +2,7 @@
 
 Two threads: one reads and appends, so that the shim's pipe is emptied at once and the lines survive the death of
 either process; the other makes whole groups of lines durable and answers the shim. There is a pause between two
-groups: nobody waits for an answer but to `bye`, and each sync costs OpenCode's machine a write to the disk and three
+groups: only `bye` waits for an answer, and each sync costs OpenCode's machine a write to the disk and three
 threads that wake up. When the disk is full or the spool has reached its cap the first one waits, the pipe fills, and
 the shim keeps its lines: nothing is dropped here.
 """
@@ -27,7 +27,7 @@ from agent_trace_sidecar.spool.spool import Spool, SpoolFullError
 from agent_trace_sidecar.telemetry.logging import Logger, try_write
 
 _RETRY_S: Final = 0.2
-"""How long the reader waits before it asks a full disk or spool again."""
+"""How long the reader waits before it tries a full disk or spool again."""
 _GROUP_S: Final = 0.05
 """The pause after a sync, for the next group of lines to come together."""
 _ACK_RETRY_S: Final = 0.5
@@ -41,7 +41,7 @@ class Observer(Protocol):
 
 
 class _Head(msgspec.Struct):
-    """All that the intake itself wants to know of a line."""
+    """All that the intake itself reads of a line."""
 
     seq: int | None = None
     instance: UUID | None = None
@@ -114,7 +114,7 @@ class Intake:
         except OSError as exc:
             self._logger.error("stdin_failed", error=exc.strerror)
             self.failed = True
-        except Exception as exc:  # noqa: BLE001 - the thread ends here: say so, or nobody would learn of it
+        except Exception as exc:  # noqa: BLE001 - the thread ends here: report it, or it would be lost
             self._logger.error("intake_failed", error=type(exc).__name__)
             self.failed = True
         finally:
@@ -144,7 +144,7 @@ class Intake:
             try:
                 return Spool.create(self._root, instance or uuid4())
             except SpoolBusyError:
-                continue  # somebody else was faster; there is another name to try
+                continue  # another process was faster; there is another name to try
             except OSError as exc:
                 self._wait(f"the spool in {self._root} can't be opened: {exc.strerror}")
 
@@ -216,7 +216,7 @@ class Intake:
         return durable == spool.end
 
     def _acknowledge(self, fd: int) -> None:
-        """Tell the shim how far it is; an answer that does not fit is covered by the next one."""
+        """Acknowledge to the shim up to here; an answer that does not fit is covered by the next one."""
         if self._said < self._acked and try_write(fd, b'{"ack":%d}\n' % self._acked):
             self._said = self._acked
 

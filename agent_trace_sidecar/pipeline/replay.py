@@ -14,7 +14,7 @@ from agent_trace_sidecar.telemetry.logging import Logger
 
 
 class Replayed(NamedTuple):
-    """What became of one file."""
+    """The result of one file."""
 
     label: str
     bytes: int
@@ -41,14 +41,16 @@ async def replay(
     logger: Logger,
     paths: Sequence[Path],
     progress: Callable[[FileLog, Shipper], None],
+    observe: Callable[[bytes], bytes | None] | None = None,
 ) -> list[Replayed]:
-    """Ship finished logs one after the other; each goes on where an earlier replay of it stopped.
+    """Ship finished logs one after the other; each continues where an earlier replay of it stopped.
 
     Args:
         config: the settings.
         logger: for what happens on the way.
         paths: the logs.
         progress: called after each batch.
+        observe: the observation of a line, where one is known; those in the logs themselves are not trusted.
 
     Raises:
         FencedError: another replay of the same file took over.
@@ -59,7 +61,7 @@ async def replay(
     done: list[Replayed] = []
     try:
         for path in paths:
-            with FileLog(path, daemon.redactor, denies=daemon.denies) as log:
+            with FileLog(path, daemon.redactor, observe, denies=daemon.denies) as log:
                 shipper, sink = daemon.shipper(log, partial(progress, log), gives_up=True)
                 try:
                     await shipper.run()

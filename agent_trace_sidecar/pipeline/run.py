@@ -20,7 +20,8 @@ from agent_trace_sidecar.pipeline.adopt import Adoption
 from agent_trace_sidecar.pipeline.daemon import Daemon
 from agent_trace_sidecar.pipeline.intake import Intake
 from agent_trace_sidecar.pipeline.shipper import Shipper
-from agent_trace_sidecar.postgres.sink import FencedError, StoreError
+from agent_trace_sidecar.postgres.errors import StoreError
+from agent_trace_sidecar.postgres.sink import FencedError
 from agent_trace_sidecar.sources.spool_log import SpoolLog
 from agent_trace_sidecar.spool.folders import SPOOL_FOLDER
 from agent_trace_sidecar.spool.spool import Spool
@@ -30,7 +31,7 @@ from agent_trace_sidecar.telemetry.logging import Logger
 P = ParamSpec("P")
 
 _REPORT_S: Final = 1.0
-"""How soon the health file says that no event is taken."""
+"""How soon the health file reports that no event is taken."""
 
 
 class Run(Daemon):
@@ -153,7 +154,7 @@ class Run(Daemon):
             await sink.close()
 
     async def _report_forever(self) -> None:
-        """Tell when the intake is blocked, or no longer: the shipper reports only what it sees itself."""
+        """Report when the intake is blocked, or no longer: the shipper reports only what it sees itself."""
         said = ""
         while True:
             await asyncio.sleep(_REPORT_S)

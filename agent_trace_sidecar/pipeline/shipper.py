@@ -5,11 +5,11 @@ enough lines wait or the oldest has waited long enough; while a batch is on its 
 larger by itself. The log is the only buffer: during an outage one batch waits here, the lines of the next one are read,
 and the rest stays where it is.
 
-After an error the database is asked how far it really is, and the answer decides: the batch was committed after
+After an error the position is read from the database, and it decides: the batch was committed after
 all, it is sent again, or the log is read again from there (a fail-over to a replica that lags, a restored database).
 
 Two shippers may deliver lines of one run of a shim (the spool of a dead sidecar beside that of a new one). Each batch
-is built on what the database knows of the run at its commit: who comes second builds anew on what the first one left.
+is built on what the database knows of the run at its commit: the second one builds anew on what the first one left.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ from uuid import UUID
 import backoff
 
 from agent_trace_sidecar.limits import BACKOFF_MAX_S, MAX_INSTANCES
-from agent_trace_sidecar.opencode.wire import DENIED, Envelope, Rejected
+from agent_trace_sidecar.opencode.wire import DENIED, Envelope, Rejected, content_hash
 from agent_trace_sidecar.pipeline.batcher import Parsed, Reader
-from agent_trace_sidecar.postgres.errors import Fate, Verdict
-from agent_trace_sidecar.postgres.sink import FencedError, MovedError, PostgresSink, StoreError
+from agent_trace_sidecar.postgres.errors import Fate, StoreError, Verdict
+from agent_trace_sidecar.postgres.sink import FencedError, MovedError, PostgresSink
 from agent_trace_sidecar.postgres.state import StaleError
 from agent_trace_sidecar.records.build import Builder
 from agent_trace_sidecar.records.dead_letter import dead_letter_key
@@ -123,7 +123,7 @@ class Shipper:
 
     @property
     def counts(self) -> Counts:
-        """What became of the log's lines so far, as the database says."""
+        """The counts of the log's lines so far, from the database."""
         return self._checkpoint.counts
 
     async def run(self) -> None:
@@ -151,7 +151,7 @@ class Shipper:
     # -- nothing to do ---------------------------------------------------------------------------------------
 
     async def _more(self) -> bool:
-        """Wait for the next line; False when there never will be one. Meanwhile the database is looked at."""
+        """Wait for the next line; False when there never will be one. Meanwhile the database is checked."""
         while True:
             try:
                 async with self._sink.failover.until_due():
@@ -205,7 +205,7 @@ class Shipper:
                 if envelope.observed is not None and envelope.observed.known:
                     batch.voids += built.voids
                     return
-                batch.items.append(Item(built, line.data, at))
+                batch.items.append(Item(built, line.data, at, content_hash(line.data, envelope)))
                 batch.encoded_bytes += len(built.event.payload)
             case Rejected(reason, error):
                 if line.instance is not None:
@@ -232,7 +232,7 @@ class Shipper:
             self._known[instance] = self._known.pop(instance)
 
     def _forget_all(self) -> None:
-        """Before the next line the database is asked again what it knows of its instance."""
+        """Before the next line, read the state of its instance from the database again."""
         self._builder = self._make_builder()
         self._known.clear()
 

@@ -32,7 +32,8 @@ from agent_trace_sidecar.limits import (
     TAIL_TURN_S,
 )
 from agent_trace_sidecar.pipeline.daemon import Daemon
-from agent_trace_sidecar.postgres.sink import FencedError, StoreError
+from agent_trace_sidecar.postgres.errors import StoreError
+from agent_trace_sidecar.postgres.sink import FencedError
 from agent_trace_sidecar.sources.cursor import Mask, masked_by
 from agent_trace_sidecar.sources.tail import Tail, TailFile, look
 from agent_trace_sidecar.sources.tail_log import TailLog, tail_id
@@ -41,7 +42,7 @@ from agent_trace_sidecar.workspace.scope import Below, own
 
 _AT: Final = re.compile(rb'"at":(\d{1,16})')
 _FRESH_MS: Final = 5_000
-"""What the repository holds now says something about a line only while the line is young."""
+"""What the repository holds now is evidence about an event only while the event is young."""
 
 
 class Follow(Daemon):
@@ -70,7 +71,7 @@ class Follow(Daemon):
             remove_shipped: whether closed files are removed once they have been stored for `keep_s` seconds.
             keep_s: see `remove_shipped`.
             abandoned_s: how long a file that was never marked as closed must have been quiet to be removed.
-            renew_s: how often the database hears of a file that does not grow.
+            renew_s: how often the row of a file that does not grow is renewed.
         """
         super().__init__(config, logger, allows=Below(worktree_roots) if worktree_roots else own)
         self._has_roots = bool(worktree_roots)
@@ -84,7 +85,7 @@ class Follow(Daemon):
         self._wake = asyncio.Event()
         self._stopping = False
         self._looks_left = -1
-        """After the signal to stop, how many looks are still worth waiting for; -1 before it."""
+        """After the signal to stop, how many polls are still worth waiting for; -1 before it."""
         self._sink = self.sink(self._connected)
         self._observer = self.observer()
         self._masked_and_observed = masked_by(self.redactor, self._observe, denies=self.denies)
@@ -135,7 +136,7 @@ class Follow(Daemon):
         return sum(f.size for f in files), sum(f.end - f.shipped for f in files if f.unread)
 
     def _observe(self, line: bytes) -> bytes | None:
-        """What the repository says about a line that was written just now."""
+        """The observation of an event that was written just now."""
         return self._observer.observe(line) if _is_fresh(line) else None
 
     def _mask(self, file: TailFile) -> Mask:
@@ -146,7 +147,7 @@ class Follow(Daemon):
     # -- looking ---------------------------------------------------------------------------------------------
 
     async def _scan_forever(self) -> None:
-        """Look at the files again and again; a tenth of the time at most goes into it."""
+        """Poll the files again and again; a tenth of the time at most goes into it."""
         while True:
             began = time.monotonic()
             links: set[str] = set()
@@ -184,7 +185,7 @@ class Follow(Daemon):
         self._tail.gone.clear()
 
     async def _stay(self, file: TailFile) -> bool:
-        """Wait for the next look; False when it is another file's turn, or time to stop."""
+        """Wait for the next poll; False when it is another file's turn, or time to stop."""
         if self._is_over() or any(other is not file for other in self._due()):
             return False
         self._looked.clear()
@@ -192,7 +193,7 @@ class Follow(Daemon):
         return time.monotonic() - file.grown_at < TAIL_TURN_S
 
     def _is_over(self) -> bool:
-        """Whether everything that was written before the signal to stop has been looked at."""
+        """Whether everything that was written before the signal to stop has been read."""
         return self._stopping and self._looks_left <= 0
 
     def _due(self) -> list[TailFile]:
@@ -234,7 +235,7 @@ class Follow(Daemon):
         file.waiting_since = None
 
     async def _connected(self, connection: asyncpg.Connection) -> None:
-        """A new connection may lead to a server that knows less: ask again how far the younger files are."""
+        """A new connection may lead to a server that knows less: read the positions of the younger files again."""
         await self.database.prepare(connection)
         now = time.monotonic()
         for file in self._tail.files:
@@ -242,13 +243,13 @@ class Follow(Daemon):
                 file.asked = False
 
     def positions(self) -> dict[UUID, int]:
-        """How far the younger files are stored, as the database said."""
+        """How far the younger files are stored, by the database's last answer."""
         now = time.monotonic()
         files = (f for f in self._tail.files if f.asked and f.shipped and now - f.grown_at < SPOOL_KEEP_S)
         return {tail_id(file): file.shipped for file in files}
 
     def resend(self, ids: Collection[UUID]) -> None:
-        """Ask the database again how far these are."""
+        """Read the positions of these from the database again."""
         for file in self._tail.files:
             if tail_id(file) in ids:
                 file.asked = False
@@ -265,7 +266,7 @@ class Follow(Daemon):
     # -- files that are done ---------------------------------------------------------------------------------
 
     async def _tidy(self) -> None:
-        """Let go of files that are gone, and remove those that are shipped and closed, when told so."""
+        """Close files that are gone, and remove those that are shipped and closed, where the options allow it."""
         now = time.monotonic()
         for file in self._tail.files:
             if file.unread:
@@ -287,10 +288,10 @@ class Follow(Daemon):
             self._tail.forget(file)
 
     def _is_done(self, file: TailFile, now: float) -> bool:
-        """Whether nobody writes a file any more and it has been stored for long enough.
+        """Whether a file has no writer any more and has been stored for long enough.
 
         The shim marks the files that it has closed. One without the mark, of an OpenCode that was killed, counts as
-        closed when it has been quiet for long and the kernel says that nobody has it open.
+        closed when it has been quiet for long and, by the kernel, no process has it open.
         """
         quiet_s = now - max(file.shipped_at, file.grown_at)
         path = Path(file.label)

@@ -9,8 +9,8 @@ from typing import Final
 
 import asyncpg
 
-from agent_trace_sidecar import opencode
 from agent_trace_sidecar.limits import READ_BYTES
+from agent_trace_sidecar.opencode import dialects
 from agent_trace_sidecar.opencode.wire import Envelope, parse
 from agent_trace_sidecar.spool.folders import segments, source_id, spool_folders
 from agent_trace_sidecar.spool.segments import read_lines
@@ -20,7 +20,7 @@ _POSITIONS: Final = "SELECT source_id, position FROM agent_trace_sources WHERE s
 
 
 async def delivered(connection: asyncpg.Connection, root: Path) -> dict[Path, int]:
-    """How far each spool below `root` is delivered: to this database, or to another one as its sidecar says."""
+    """How far each spool below `root` is delivered: to this database, or to another one by its sidecar's report."""
     folders = {source_id(folder): folder for folder in spool_folders(root)}
     reports = {folder: HealthFile(folder).read() for folder in folders.values()}
     found = {folder: report.position for folder, report in reports.items() if report}
@@ -36,7 +36,7 @@ def sessions_after(root: Path, positions: dict[Path, int]) -> set[str]:
     for folder in spool_folders(root):
         for line in _lines(folder, positions.get(folder, 0)):
             envelope = parse(line)
-            session_id = opencode.read(envelope).session_id if isinstance(envelope, Envelope) else None
+            session_id = dialects.read(envelope).session_id if isinstance(envelope, Envelope) else None
             if session_id is not None:
                 found.add(session_id)
     return found

@@ -81,11 +81,11 @@ class Address(NamedTuple):
     url: str
     tls: ssl.SSLContext | None = None
     accepted: frozenset[str] | None = None
-    """The authentication methods of `require_auth`; None where it is not said."""
+    """The authentication methods of `require_auth`; None where it is not given."""
 
 
 def check(url: str) -> None:
-    """Look at everything that can be told without files and variables.
+    """Check everything that needs no files and variables.
 
     Raises:
         AddressError: it can't be used.
@@ -126,7 +126,7 @@ def resolve(url: str, environ: Mapping[str, str]) -> Address:
 def without_password(url: str) -> tuple[str, str | None]:
     """The URL for a command line, which others can read, and the password that stood in it.
 
-    The passphrase of a certificate's key is left out: libpq asks for it.
+    The passphrase of a certificate's key is left out: libpq prompts for it.
     """
     parts = urlsplit(url)
     login, at, hosts = parts.netloc.rpartition("@")
@@ -140,7 +140,7 @@ def without_password(url: str) -> tuple[str, str | None]:
 
 
 def _take_hosts(parameters: dict[str, str], given: set[str], environ: Mapping[str, str]) -> None:
-    """Several hosts are to be in the URL, where `sinks/connection.py` gives each its share of the time."""
+    """Several hosts are to be in the URL, where `postgres/connection.py` gives each its share of the time."""
     if "host" in given | set(parameters):
         return
     if environ.get("PGHOSTADDR"):
@@ -175,7 +175,7 @@ def _parameters(url: str) -> dict[str, str]:
 
 
 def _given(url: str, parameters: Mapping[str, str]) -> set[str]:
-    """The parameters that the URL itself says something about, which a service does not change."""
+    """The parameters that the URL itself gives, which a service does not change."""
     parts = urlsplit(url)
     login, _, hosts = parts.netloc.rpartition("@")
     user, _, password = login.partition(":")
@@ -222,7 +222,7 @@ def _system_tls(parameters: dict[str, str]) -> ssl.SSLContext:
 
 
 def _service(name: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """What the service file says of a service."""
+    """The entry of a service in the service file."""
     places = list(_service_files(environ))
     for place in places:
         try:

@@ -1,7 +1,7 @@
-"""Which proof of the password a server may ask for: the driver itself answers every request.
+"""Which proof of the password a server may request: the driver itself answers every request.
 
-Without TLS anybody on the way, or in the server's place, can ask for the password in clear text, or for its MD5 hash,
-which is as good. Beyond this machine both are refused, unless the address says `sslmode=disable`. `require_auth` is
+Without TLS anyone on the network, or in the server's place, can request the password in clear text, or its MD5 hash,
+which is as good. Beyond this machine both are refused, unless the address has `sslmode=disable`. `require_auth` is
 libpq's: the methods that are accepted, or with `!` those that are not.
 """
 
@@ -25,18 +25,18 @@ _REQUEST_BYTES: Final = 9
 """The same of an authentication request, with its code."""
 
 required: ContextVar[frozenset[str] | None] = ContextVar("required", default=None)
-"""The methods that the address being connected to accepts; None where it does not say."""
+"""The methods that the address being connected to accepts; None where it names none."""
 
 
 class AuthenticationError(Exception):
-    """The server asks for a proof that is refused; the text is one sentence that says what to do."""
+    """The server requests a proof that is refused; the text is one sentence with the remedy."""
 
 
 def methods(text: str) -> frozenset[str] | None:
     """The methods that a value of `require_auth` accepts; None for an empty value, which accepts all.
 
     Raises:
-        ValueError: it is no such value; the text says why.
+        ValueError: it is no such value; the text explains why.
     """
     named = [word.strip() for word in text.split(",") if word.strip()]
     excluded = [word.removeprefix("!") for word in named if word.startswith("!")]
@@ -63,7 +63,7 @@ class Handshake:
         self.is_over = False
 
     def feed(self, data: bytes) -> None:
-        """Look at more bytes, before the driver does.
+        """Read more bytes, before the driver does.
 
         Raises:
             AuthenticationError: the request in them must not be answered.

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from struct import Struct, error
 from typing import Final
 
-from agent_trace_sidecar.records.rows import EventRow, GateKey
+from agent_trace_sidecar.records.rows import EventRow, GateRow
 
 _HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER: Final = b"\xff\xff"
@@ -19,15 +19,20 @@ _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _LENGTH: Final = Struct("!i").pack
 _EVENT_HEAD: Final = Struct("!h i16s iq i16s iq").pack
-_GATE_ROW: Final = Struct("!h i16s i16s iq").pack
+_GATE_ROW: Final = Struct("!h i16s i16s iq iq").pack
+_GATE_ROW_NULL: Final = Struct("!h i16s i16s iq i").pack
 _UUID, _BIGINT = 16, 8
 
 
-def gate_rows(keys: Iterable[GateKey | EventRow], seen_at: datetime) -> bytes:
-    """The rows of `agent_trace_dedupe`: (source_id, event_id, seen_at)."""
+def gate_rows(rows: Iterable[GateRow], seen_at: datetime) -> bytes:
+    """The rows of `agent_trace_dedupe`: (source_id, event_id, seen_at, content_hash)."""
     at = _microseconds(seen_at)
-    rows = [_GATE_ROW(3, _UUID, k.source_id.bytes, _UUID, k.event_id.bytes, _BIGINT, at) for k in keys]
-    return b"".join([_HEADER, *rows, _TRAILER])
+    parts = [_HEADER]
+    for key, content in rows:
+        ids = _UUID, key.source_id.bytes, _UUID, key.event_id.bytes, _BIGINT, at
+        parts.append(_GATE_ROW_NULL(4, *ids, -1) if content is None else _GATE_ROW(4, *ids, _BIGINT, content))
+    parts.append(_TRAILER)
+    return b"".join(parts)
 
 
 def event_rows(rows: Iterable[EventRow]) -> bytes:

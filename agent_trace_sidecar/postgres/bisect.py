@@ -1,6 +1,6 @@
-"""Which lines of a batch the server refuses: asked only after it has refused the batch.
+"""Which lines of a batch the server refuses: run only after it has refused the batch.
 
-Strategy: one statement inserts all rows, each line's in a subtransaction of its own, and says what became of each.
+Strategy: one statement inserts all rows, each line's in a subtransaction of its own, and returns each outcome.
 It costs one round trip, however many are refused. The rows travel as one JSON text in a setting that ends with the
 transaction: a DO block takes no parameters, and a temporary table or a function would be left behind in a pooler's
 session. Where the server can't do that, the lines are halved until each refused one stands alone.
@@ -78,7 +78,7 @@ Refused = dict[int, Verdict]
 
 
 async def judge(connection: asyncpg.Connection, items: Sequence[Item]) -> Refused:
-    """Ask the server about all lines at once; those of which it says something else than "refused" raise.
+    """Try all lines on the server at once; an answer other than "refused" raises.
 
     Raises:
         asyncpg.PostgresError: the server can't run the statement.

@@ -25,7 +25,7 @@ authentication.install()
 T = TypeVar("T")
 
 _PARAMETER_CODES: Final = ("42704", "55P02", "22023")
-"""What a server says of a parameter of the URL that it does not know, may not change, or whose value is wrong."""
+"""SQLSTATEs for a parameter of the URL that the server does not know, may not change, or whose value is wrong."""
 
 
 async def connect(url: str, deadline_s: float = CONNECT_DEADLINE_S, *, writes: bool = False) -> asyncpg.Connection:
@@ -33,7 +33,8 @@ async def connect(url: str, deadline_s: float = CONNECT_DEADLINE_S, *, writes: b
 
     Of several hosts in the URL each gets its share of the time: the driver would wait for the first one, which may
     have lost its power, until nothing is left for the second. Who `writes` gets one of them that can be written to,
-    unless the URL says what it wants: after a fail-over the old primary may be back, as a standby, and named first.
+    unless the URL has `target_session_attrs`: after a fail-over the old primary may be back, as a standby, and named
+    first.
 
     Raises:
         AddressError: the URL, or the service that it names, can't be used.
@@ -136,6 +137,6 @@ async def guarded(connection: asyncpg.Connection, work: Awaitable[T], deadline_s
 
 
 def _consume(task: asyncio.Future[Any]) -> None:
-    """Take the result of work that nobody waits for any more, so that asyncio does not report it."""
+    """Take the result of abandoned work, so that asyncio does not report it."""
     if not task.cancelled():
         task.exception()

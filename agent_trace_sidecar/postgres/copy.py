@@ -22,7 +22,7 @@ from agent_trace_sidecar.records.rows import (
 
 
 async def copy_items(connection: asyncpg.Connection, items: Sequence[Item], voids: Sequence[Void] = ()) -> None:
-    """COPY the rows of these lines into their tables, then undo what they and `voids` say."""
+    """COPY the rows of these lines into their tables, then apply their undos and `voids`."""
     if items:
         await copy_encoded(
             connection, "agent_trace_events", event_rows([i.built.event for i in items]), EventRow._fields

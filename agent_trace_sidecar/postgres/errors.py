@@ -29,14 +29,14 @@ class Fate(Enum):
     SLOW = "slow"
     """As RETRY; a smaller batch may be done in time."""
     OPERATOR = "operator"
-    """As RETRY, but only a person can end it: say so loudly. Never dead-letter."""
+    """As RETRY, but only a person can end it: report it as an error. Never dead-letter."""
     STATEMENT = "statement"
-    """A statement was refused, by a row's fault or for every row: only trying the rows one by one tells. Where a plain
-    row is refused too, it is the OPERATOR's."""
+    """A statement was refused, by a row's fault or for every row: only trying the rows one by one shows which. Where a
+    plain row is refused too, it is the OPERATOR's."""
     ROW = "row"
     """One row is at fault: dead-letter it and store its neighbours."""
     DUPLICATE = "duplicate"
-    """One row is there already, although the gate did not know it: drop it."""
+    """One row is there already, although its id was not deduplicated: drop it."""
 
 
 class Verdict(NamedTuple):
@@ -45,6 +45,14 @@ class Verdict(NamedTuple):
     fate: Fate
     cause: str
     hint: str
+
+
+class StoreError(Exception):
+    """The database did not take it. `verdict` decides what to do; the text holds no row's content."""
+
+    def __init__(self, found: Verdict) -> None:
+        super().__init__(f"{found.cause}: {found.hint}")
+        self.verdict = found
 
 
 _RETRY_HINTS: Final = {
@@ -103,7 +111,7 @@ _CLIENT_ERRORS: Final = (TypeError, ValueError, OverflowError)
 
 
 def verdict(exc: BaseException) -> Verdict:
-    """Say what `exc`, raised by a statement of a batch or while connecting, means for the batch."""
+    """Decide what `exc`, raised by a statement of a batch or while connecting, means for the batch."""
     if isinstance(exc, asyncpg.PostgresError):
         return _of_server(exc)
     found = _of_settings(exc)  # first, because some of these are ValueErrors too
@@ -162,7 +170,7 @@ def _named(message: str) -> str:
 
 
 def _relayed(message: str) -> Verdict:
-    """The verdict on what a worker must have said; the message is looked at and never passed on."""
+    """The verdict on a worker's error; its message is matched and never passed on."""
     code = next((code for words, code in _RELAYED if words in message), "XX000")
     if "no partition of relation" in message:
         return by_sqlstate(code, rule="")
@@ -190,7 +198,7 @@ def _sentence(text: str) -> str:
 
 
 def by_sqlstate(code: str, *, rule: str) -> Verdict:
-    """The verdict on what a server says; `rule`: the constraint that is violated, empty where it names none."""
+    """The verdict on a server's error; `rule`: the constraint that is violated, empty where it names none."""
     if code == "57014" or (code == "23514" and not rule):  # a check has a name
         return _SLOW if code == "57014" else _NO_PARTITION
     if code == "23505":  # in another table than the events' it is a fault of ours or of a user's index: show it

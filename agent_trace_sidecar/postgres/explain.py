@@ -10,7 +10,7 @@ from agent_trace_sidecar.postgres.errors import Fate, Verdict
 
 _DEADLINE_S: Final = 3.0
 _ENCODING_CODES: Final = ("0A000", "22P05", "22021")
-"""What a server says of a character that its encoding lacks."""
+"""SQLSTATEs for a character that the server's encoding lacks."""
 
 _ROLE: Final = """
 SELECT current_user AS name, current_schema() AS schema, getdatabaseencoding() AS encoding,
@@ -103,7 +103,7 @@ async def lacking(connection: asyncpg.Connection) -> str:
 
 
 async def explained(connection: asyncpg.Connection | None, found: Verdict) -> Verdict:
-    """The verdict with a hint that names what is wrong, where the server can still be asked; else as it was."""
+    """The verdict with a hint that names what is wrong, where the server still answers; else as it was."""
     if connection is None or connection.is_closed():
         return found
     try:

@@ -9,14 +9,14 @@ from agent_trace_sidecar.limits import FAILOVER_CHECK_S, FAILOVER_CHECK_SOON_S
 
 
 class FailoverCheck:
-    """Says when: now and then, and soon after the connection was lost, as it is in a fail-over.
+    """Decides when to check: now and then, and soon after the connection was lost, as it is in a fail-over.
 
-    Each time is a random one, so that hundreds of idle sidecars don't ask at once. While the database is away a look
+    Each time is a random one, so that hundreds of idle sidecars don't query at once. While the database is away a check
     is no more frequent.
     """
 
     def __init__(self) -> None:
-        self._at = 0.0  # the first look is at the first idle moment: a session may be short
+        self._at = 0.0  # the first check is at the first idle moment: a session may be short
         self._waiting: asyncio.Timeout | None = None
 
     @property
@@ -25,7 +25,7 @@ class FailoverCheck:
         return asyncio.get_running_loop().time() >= self._at
 
     def postpone(self) -> None:
-        """It is done, or there is nothing to look at."""
+        """It is done, or there is nothing to check."""
         self._at = asyncio.get_running_loop().time() + FAILOVER_CHECK_S * _some()
 
     def soon(self) -> None:

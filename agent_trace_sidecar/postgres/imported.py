@@ -1,4 +1,4 @@
-"""Rows of other tools' records into their tables: each record once, whoever brings it."""
+"""Rows of other tools' records into their tables: each record once, however often it is imported."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

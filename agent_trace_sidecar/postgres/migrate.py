@@ -31,7 +31,7 @@ _PLACES: Final = (
 
 
 class MigrateError(Exception):
-    """The migrations themselves are not as they must be; the message says what is wrong with them."""
+    """The migrations themselves are not as they must be; the message names what is wrong."""
 
 
 class LegacySchemaError(asyncpg.UndefinedColumnError):
@@ -70,7 +70,7 @@ async def migrate(connection: asyncpg.Connection) -> list[str]:
     files = migration_files()
     if {version for version, _ in files} <= await _applied(connection):
         return []
-    # Read committed, whatever the role's default is: the look after the lock must see what its last holder did.
+    # Read committed, whatever the role's default is: the query after the lock must see what its last holder did.
     async with connection.transaction(isolation="read_committed"):
         await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK_KEY)
         known = await _applied(connection)

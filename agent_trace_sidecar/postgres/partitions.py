@@ -1,7 +1,7 @@
 """Makes the months of the partitioned tables ahead of time: by `migrate` and `prune`, never while writing.
 
 A month is made beside its table and then attached, so that writers into other months notice nothing. Attaching locks
-the default partition and makes the server look through it; both are bounded in time, and a month that can't be had
+the default partition and makes the server scan it; both are bounded in time, and a month that can't be had
 within it is left out with a note: its rows go to the default partition, where everything works the same, except that
 `prune` deletes them row by row.
 """
@@ -53,7 +53,7 @@ _IS_DISTRIBUTED: Final = "SELECT EXISTS (SELECT 1 FROM pg_dist_partition WHERE l
 _ON_ONE: Final = (
     "LOCK TABLE {whole} IN SHARE UPDATE EXCLUSIVE MODE",  # one at a time
     "CREATE TABLE {month} (LIKE {whole} INCLUDING ALL)",
-    "ALTER TABLE {month} ADD CONSTRAINT month CHECK ({within})",  # spares the server a look through it
+    "ALTER TABLE {month} ADD CONSTRAINT month CHECK ({within})",  # spares the server a scan of it
     "LOCK TABLE {default} IN ACCESS EXCLUSIVE MODE",
     "WITH moved AS (DELETE FROM {default} WHERE {within} RETURNING *) INSERT INTO {month} SELECT * FROM moved",
     "ALTER TABLE {whole} ATTACH PARTITION {month} {bounds}",
@@ -61,7 +61,7 @@ _ON_ONE: Final = (
 )
 # Citus makes a month's shards beside those of its table; rows can't move there within a transaction of ours.
 _ON_NODES: Final = (
-    "SET LOCAL citus.multi_shard_modify_mode TO 'sequential'",  # it asks for this where shards have long names
+    "SET LOCAL citus.multi_shard_modify_mode TO 'sequential'",  # it demands this where shards have long names
     "SET LOCAL statement_timeout = 30000",  # one after the other, on every node
     "CREATE TABLE {month} PARTITION OF {whole} {bounds}",
 )
@@ -107,7 +107,7 @@ async def make_months(connection: asyncpg.Connection, today: date, *, ahead: int
     made = Made([], [])
     for name, column in PARTITIONED.items():
         schema = await connection.fetchval(_PARENT, name)
-        if schema is None:  # somebody made the table another way, or not at all: not ours to change
+        if schema is None:  # the table was made another way, or not at all: not ours to change
             made.notes.append(f"{name} is not partitioned: no monthly partitions created")
             continue
         have = {month.first for month in await months(connection, name)}

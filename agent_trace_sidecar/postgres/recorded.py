@@ -1,4 +1,4 @@
-"""What is stored of some sessions, told once more in the order in which it happened."""
+"""What is stored of some sessions, read back in the order in which it happened."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence

@@ -27,15 +27,16 @@ _TYPES: Final = {
     "agent_trace_file_states": "source_id uuid, record_id uuid, recorded_at timestamp with time zone, project text, "
     "worktree text, path text, old_path text, kind text, before_hashes bytea, after_hashes bytea, line_keys bigint[]",
     "agent_trace_usage": "source_id uuid, event_id uuid, finished_at timestamp with time zone, session_id text, "
-    "message_id text, part_id text, model_id text, agent text, input_tokens numeric, output_tokens numeric, "
-    "reasoning_tokens numeric, cache_read_tokens numeric, cache_write_tokens numeric, cost numeric",
+    "message_id text, part_id text, model_id text, agent text, worktree text, input_tokens numeric, "
+    "output_tokens numeric, reasoning_tokens numeric, cache_read_tokens numeric, cache_write_tokens numeric, "
+    "cost numeric",
     "agent_trace_ended_calls": "source_id uuid, event_id uuid, finished_at timestamp with time zone, session_id text, "
     "message_id text, part_id text, tool text, status text, seconds numeric",
     "agent_trace_masked": "source_id uuid, event_id uuid, rule text, occurred_at timestamp with time zone, "
     "session_id text, call_id text, masked bigint",
     "agent_trace_dead_letters": "source_id uuid, position bigint, reason text, error text, line bytea, "
     "seen_at timestamp with time zone",
-    "agent_trace_dedupe": "source_id uuid, event_id uuid, seen_at timestamp with time zone",
+    "agent_trace_dedupe": "source_id uuid, event_id uuid, seen_at timestamp with time zone, content_hash bigint",
     "agent_trace_sources": "source_id uuid, kind text, host text, epoch bigint, position bigint, state jsonb, "
     "opened_at timestamp with time zone, updated_at timestamp with time zone, container text, os_user text, "
     "repositories jsonb, projects jsonb",
@@ -54,7 +55,7 @@ async def check_shape(connection: asyncpg.Connection) -> None:
     """Make sure that it is the row, not the table, that is wrong.
 
     Raises:
-        WrongShapeError: a column has been changed by hand.
+        WrongShapeError: a column has been changed manually.
     """
     rows = await connection.fetch(_PRESENT)
     found = {row["name"]: row["type"] for row in rows}

@@ -1,4 +1,4 @@
-"""One batch, one transaction: the gate, the checkpoint, COPY of what survives, commit.
+"""One batch, one transaction: deduplicate, checkpoint, COPY of the new events, commit.
 
 Rules: nothing is written outside the transaction that moves the checkpoint, so a batch is there whole or not at all;
 every statement runs under a deadline from outside (`guarded`), because COPY on a dead connection never returns; an
@@ -19,11 +19,12 @@ from agent_trace_sidecar.postgres import state as states
 from agent_trace_sidecar.postgres.binary_copy import gate_rows
 from agent_trace_sidecar.postgres.connection import connect, guarded
 from agent_trace_sidecar.postgres.copy import copy, copy_encoded, copy_items
-from agent_trace_sidecar.postgres.errors import Fate, Verdict, verdict
+from agent_trace_sidecar.postgres.errors import Fate, StoreError, Verdict, verdict
 from agent_trace_sidecar.postgres.explain import explained
 from agent_trace_sidecar.postgres.failover import FailoverCheck
 from agent_trace_sidecar.postgres.schema_check import check_shape
 from agent_trace_sidecar.postgres.state import StaleError
+from agent_trace_sidecar.records.dead_letter import dead_letter_key
 from agent_trace_sidecar.records.rows import (
     Batch,
     Built,
@@ -33,6 +34,7 @@ from agent_trace_sidecar.records.rows import (
     DeadLetter,
     EventRow,
     GateKey,
+    GateRow,
     Item,
     LogName,
     State,
@@ -55,11 +57,15 @@ RETURNING epoch, position, state
 """
 _POSITIONS: Final = "SELECT source_id, position FROM agent_trace_sources WHERE source_id = ANY ($1::uuid[])"
 _GATE: Final = """
-INSERT INTO agent_trace_dedupe (source_id, event_id, seen_at)
-SELECT source, id, $3 FROM unnest($1::uuid[], $2::uuid[]) AS t (source, id)
+INSERT INTO agent_trace_dedupe (source_id, event_id, seen_at, content_hash)
+SELECT source, id, $3, content FROM unnest($1::uuid[], $2::uuid[], $4::bigint[]) AS t (source, id, content)
 ON CONFLICT (source_id, event_id) DO NOTHING RETURNING source_id, event_id
 """
-_GATE_COLUMNS: Final = ("source_id", "event_id", "seen_at")
+_GATE_COLUMNS: Final = ("source_id", "event_id", "seen_at", "content_hash")
+_CONTENTS: Final = """
+SELECT event_id, content_hash FROM agent_trace_dedupe
+WHERE source_id = $1 AND event_id = ANY ($2::uuid[]) AND content_hash IS NOT NULL
+"""
 _ADVANCE: Final = """
 UPDATE agent_trace_sources SET position = $1, state = $2, updated_at = $3
 WHERE source_id = $4 AND epoch = $5 AND position = $6
@@ -74,21 +80,14 @@ its ids, and each further attempt would wait for them in a backend of its own. L
 their settings."""
 
 _HALVING_TIMES: Final = 8
-"""Halving asks up to two questions for each line: it gets so many times a batch's deadline."""
+"""Halving takes up to two statements for each line: it gets so many times a batch's deadline."""
+_CONFLICT: Final = "another event with this id is stored already: that one stays"
 _NOBODY: Final = Identity(recorder=False, environ={})
 _UNEXPLAINED: Final = Verdict(Fate.RETRY, "unexplained", "A batch was refused, but none of its rows alone; retrying.")
 
 
-class StoreError(Exception):
-    """The database did not take it. `verdict` says what to do; the text holds no row's content."""
-
-    def __init__(self, found: Verdict) -> None:
-        super().__init__(f"{found.cause}: {found.hint}")
-        self.verdict = found
-
-
 class FencedError(Exception):
-    """Another process has opened this log after us; it is the one that goes on."""
+    """Another process has opened this log after us; it continues."""
 
 
 class MovedError(Exception):
@@ -96,7 +95,7 @@ class MovedError(Exception):
 
 
 class Written(NamedTuple):
-    """What became of a batch."""
+    """The outcome of a batch."""
 
     counts: Counts
     committed_events: int
@@ -129,7 +128,7 @@ class PostgresSink:
         write_deadline_s: float = WRITE_DEADLINE_S,
         connect_deadline_s: float = CONNECT_DEADLINE_S,
     ) -> None:
-        """`url` is asked before each connect; `prepare` runs on each new connection (it creates the schema)."""
+        """`url` is called before each connect; `prepare` runs on each new connection (it creates the schema)."""
         self._url = url
         self._prepare = prepare
         self._identity = identity
@@ -154,7 +153,7 @@ class PostgresSink:
         """Find out, after an error, how far the database really is; it may have lost our row altogether.
 
         Raises:
-            FencedError: somebody took the log over.
+            FencedError: another process took the log over.
         """
         state = msgspec.json.encode(LogState(label=name.label)).decode()
         found = await self._run(
@@ -186,7 +185,7 @@ class PostgresSink:
 
         Raises:
             StoreError: with a fate of RETRY or OPERATOR.
-            MovedError: the checkpoint was moved by somebody else, or by a commit whose answer was lost.
+            MovedError: the checkpoint was moved by another process, or by a commit whose answer was lost.
             StaleError: the batch must be built anew.
         """
         known: set[int] = set()
@@ -219,9 +218,13 @@ class PostgresSink:
     ) -> Written:
         async with connection.transaction():
             await connection.execute(self._limits)
-            keys = {_number(item.built.event): item.built.event for item in batch.items}
-            fresh = await self._gate(connection, keys | {_number(d.key): d.key for d in batch.dead}, batch.at) - known
+            keys = {_number(i.built.event): GateRow(i.built.event, i.content_hash) for i in reversed(batch.items)}
+            letters = {_number(d.key): GateRow(d.key, None) for d in batch.dead}
+            fresh = await self._gate(connection, keys | letters, batch.at) - known
             read = len(batch.items) + len(batch.dead)
+            if len(fresh) < read and name.kind != "backfill":  # which makes its lines anew from rows that change
+                conflicts = await self._conflicts(connection, batch.items, keys, fresh)
+                fresh |= await self._gate(connection, _to_dead_letters(batch, conflicts), batch.at)
             if len(fresh) == read:
                 items, dead = batch.items, [d.letter for d in batch.dead]
             else:
@@ -246,9 +249,7 @@ class PostgresSink:
             await copy(connection, "agent_trace_dead_letters", DeadLetter._fields, dead)
         return Written(total, len(items))
 
-    async def _gate(
-        self, connection: asyncpg.Connection, keys: Mapping[int, GateKey | EventRow], now: datetime
-    ) -> set[int]:
+    async def _gate(self, connection: asyncpg.Connection, keys: Mapping[int, GateRow], now: datetime) -> set[int]:
         """Return the numbers of the keys that are new; sorted, so that two sidecars don't deadlock over equal ones.
 
         Nearly always all are new, and COPY stores them for a third of what the look-up costs the server.
@@ -259,9 +260,24 @@ class PostgresSink:
         if not self._meets_duplicates:
             await copy_encoded(connection, "agent_trace_dedupe", gate_rows(ordered, now), _GATE_COLUMNS)
             return set(keys)
-        rows = await connection.fetch(_GATE, [k.source_id for k in ordered], [k.event_id for k in ordered], now)
+        sources, ids = [row.key.source_id for row in ordered], [row.key.event_id for row in ordered]
+        rows = await connection.fetch(_GATE, sources, ids, now, [row.content_hash for row in ordered])
         self._meets_duplicates = len(rows) < len(keys)
         return set(keys) if len(rows) == len(keys) else {_number(GateKey(*row)) for row in rows}
+
+    async def _conflicts(
+        self, connection: asyncpg.Connection, items: Sequence[Item], keys: Mapping[int, GateRow], fresh: set[int]
+    ) -> set[int]:
+        """Return the `id()` of those items whose id is known from an event that says something else."""
+        stored: dict[UUID, list[UUID]] = {}
+        for number, row in keys.items():
+            if number not in fresh and row.content_hash is not None:
+                stored.setdefault(row.key.source_id, []).append(row.key.event_id)
+        contents = {number: row.content_hash for number, row in keys.items() if number in fresh}
+        for source_id, ids in stored.items():
+            for known in await connection.fetch(_CONTENTS, source_id, ids):
+                contents[_number(GateKey(source_id, known["event_id"]))] = known["content_hash"]
+        return {id(item) for item in items if _differ(item.content_hash, contents.get(_number(item.built.event)))}
 
     async def _checkpoint(self, connection: asyncpg.Connection, query: str, *args: object) -> Checkpoint:
         row = await connection.fetchrow(query, *args)
@@ -383,8 +399,28 @@ def _number(key: GateKey | EventRow) -> int:
     return key.source_id.int << 128 | key.event_id.int
 
 
+def _differ(one: int | None, two: int | None) -> bool:
+    return one is not None and two is not None and one != two
+
+
+def _to_dead_letters(batch: Batch, conflicts: set[int]) -> dict[int, GateRow]:
+    """Make dead letters of these items of the batch; return their rows of the dedupe table."""
+    if not conflicts:
+        return {}
+    items, batch.items = batch.items, []
+    keys = {}
+    for item in items:
+        if id(item) not in conflicts:
+            batch.items.append(item)
+            continue
+        letter = DeadLetter(batch.log_id, item.position, "conflict", _CONFLICT, item.line, batch.at)
+        batch.dead.append(DeadItem(dead_letter_key(letter), letter))
+        keys[_number(batch.dead[-1].key)] = GateRow(batch.dead[-1].key, None)
+    return keys
+
+
 def _first_of_each_id(items: Sequence[Item], known: set[int]) -> list[Item]:
-    """The items that the gate may let through; a second one of the same id would look like a duplicate in the table."""
+    """The items to deduplicate; a second one of the same id would appear as a duplicate in the table."""
     first: dict[int, Item] = {}
     for item in items:
         first.setdefault(_number(item.built.event), item)
@@ -392,7 +428,7 @@ def _first_of_each_id(items: Sequence[Item], known: set[int]) -> list[Item]:
 
 
 def _survivors(items: Sequence[Item], fresh: set[int]) -> list[Item]:
-    """The items to store: those whose id the gate had not seen, each id once, the first of them."""
+    """The items to store: those whose id was new, each id once, the first of them."""
     kept: list[Item] = []
     for item in items:
         number = _number(item.built.event)

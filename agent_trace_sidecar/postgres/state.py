@@ -14,7 +14,7 @@ import msgspec
 from agent_trace_sidecar.records.rows import Batch, State
 from agent_trace_sidecar.workspace.identity import Identity
 
-# Who recorded first is who recorded, whoever ships or replays it later; a repository's URL may become known later.
+# The first recorder is kept, whichever process ships or replays it later; a repository's URL may become known later.
 # `epoch` is the state's version: who has built on an older one changes nothing, and gets no row back.
 _SAVE: Final = """
 INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, opened_at, updated_at, container,
@@ -48,7 +48,7 @@ async def load(connection: asyncpg.Connection, instances: Collection[UUID]) -> d
 
 
 async def save(connection: asyncpg.Connection, batch: Batch, host: str, who: Identity) -> None:
-    """First come, first served; before the rows, so that the later of two shippers does not copy in vain.
+    """First come, first served; before the rows, so that the later of two shippers does not copy for nothing.
 
     Raises:
         StaleError: the batch must be built anew.

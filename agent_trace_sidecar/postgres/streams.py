@@ -1,4 +1,4 @@
-"""Whether the event streams of OpenCode 2 came completely, by OpenCode's own numbers, and what nobody here knows."""
+"""Whether the event streams of OpenCode 2 are complete, by OpenCode's numbers, and which event types are unknown."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import msgspec
 from agent_trace_sidecar.records.session import Stream
 
 _RUNS: Final = 500
-"""So many of the newest runs are looked at."""
+"""So many of the newest runs are read."""
 _SHOWN: Final = 20
 _QUERY: Final = """
 SELECT jsonb_build_object('streams', state -> 'streams', 'unknown', state -> 'unknown')::text AS state
@@ -31,7 +31,7 @@ class Streams(msgspec.Struct, frozen=True):
 
 
 async def streams(connection: asyncpg.Connection) -> Streams:
-    """What the runs say of their streams."""
+    """The state of the runs' streams."""
     found: dict[str, list[Stream]] = {}
     unknown = Counter[str]()
     for row in await connection.fetch(_QUERY, _RUNS):

@@ -81,7 +81,7 @@ async def drop_refined(connection: asyncpg.Connection, items: Sequence[Item]) ->
 
 
 async def undo(connection: asyncpg.Connection, items: Sequence[Item], more: Sequence[Void] = ()) -> None:
-    """Void and restore ranges, in the order of the lines that say so; `more` comes last."""
+    """Void and restore ranges, in the order of their events; `more` comes last."""
     for void in (*(one for item in items for one in item.built.voids), *more):
         await _undo_session(connection, void, depth=0)
 

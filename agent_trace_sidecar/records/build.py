@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 from msgspec import structs
 
-from agent_trace_sidecar import opencode
+from agent_trace_sidecar.opencode import dialects
 from agent_trace_sidecar.opencode.events import (
     BackgroundEnded,
     CallDone,
@@ -34,12 +34,13 @@ from agent_trace_sidecar.opencode.events import (
     StepPatched,
     UserCommand,
 )
+from agent_trace_sidecar.opencode.usual import Usual
 from agent_trace_sidecar.opencode.wire import Envelope, FileChange, Observed, VcsObserved
 from agent_trace_sidecar.records.ranges import attributed
 from agent_trace_sidecar.records.record import Call, Rows, record_id, record_rows, uncovered_row
 from agent_trace_sidecar.records.repeated import is_history
 from agent_trace_sidecar.records.rows import Built, EventRow
-from agent_trace_sidecar.records.session import MAX_JUMP, Background, Ended, Message, Session, call_key
+from agent_trace_sidecar.records.session import MAX_JUMP, Background, Ended, Message, Session, Summary, call_key
 from agent_trace_sidecar.records.times import MAX_AT_MS, moment
 from agent_trace_sidecar.records.trace import Vcs, model_id, relative_path
 from agent_trace_sidecar.records.undo import keep_undone, removal_voids, session_voids
@@ -51,25 +52,11 @@ MAX_COLUMN_CHARS: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class BuildSettings:
-    """What a record says of its maker; the settings of the same names."""
+    """The recorder's metadata of a record; the settings of the same names."""
 
     spec_version: str = "0.1.0"
     tool_name: str = "opencode"
     tool_version: str = "local"
-
-
-class Summary(msgspec.Struct, frozen=True):
-    """What `status` tells of one run of the shim."""
-
-    highest_seq: int
-    missing: int
-    """Sequence numbers that never came."""
-    gaps: tuple[tuple[int, int], ...]
-    """Their intervals, both ends included; at most `session.MAX_GAPS` of the youngest."""
-    lost: int
-    """Lines the shim says it had to give up."""
-    opencode_version: str | None
-    directory: str | None
 
 
 class Builder:
@@ -97,16 +84,7 @@ class Builder:
 
     def summary(self, instance: UUID) -> Summary:
         """What is known of the instance's completeness."""
-        session = self._session(instance)
-        sequence = session.sequence
-        return Summary(
-            sequence.highest,
-            sequence.missing,
-            tuple(sequence.gaps),
-            session.lost,
-            session.version,
-            session.directory,
-        )
+        return self._session(instance).summary()
 
     def account(self, instance: UUID, seq: int) -> None:
         """Note that a line came which can't be fed: it is no gap in the instance's numbers."""
@@ -117,7 +95,7 @@ class Builder:
         session = self._session(envelope.instance)
         beyond = session.sequence.is_beyond(envelope.seq)
         session.see(envelope)
-        seen = opencode.read(envelope)
+        seen = envelope.seen if isinstance(envelope, Usual) else dialects.read(envelope)
         session.count(seen)
         notes = [seen.note] if seen.note else []
         if beyond:
@@ -150,14 +128,14 @@ class Builder:
 
     def _follow(self, session: Session, envelope: Envelope, event: Event, built: Built, notes: list[str]) -> None:
         """Make the records, or void the ranges, that an event calls for."""
-        if isinstance(event, CallDone | CallFailed):
+        if isinstance(event, (CallDone, CallFailed)):  # a tuple: a union takes ten times as long
             if self._is_history(session, envelope, event.times, built.event):
                 return
             if isinstance(event, CallDone):
                 self._attribute(session, envelope, event, built, notes)
             else:
                 self._finish_unseen(session, envelope, event.tool, built.event)
-        elif isinstance(event, StepBegan | StepEnded | StepPatched):
+        elif isinstance(event, (StepBegan, StepEnded, StepPatched)):
             self._end_step(session, envelope, event, built)
         elif isinstance(event, SessionSeen):
             built.voids.extend(session_voids(session, event, envelope.at))
@@ -183,7 +161,7 @@ class Builder:
         if observed and observed.recorded:
             self._finish_unseen(session, envelope, done.tool, event)
             return
-        if not (observed and observed.files) and not opencode.changes_files(envelope.api, done.tool):
+        if not (observed and observed.files) and not dialects.changes_files(envelope.api, done.tool):
             self._finish_unseen(session, envelope, done.tool, event)
             if done.background and event.session_id and event.call_id:
                 ended = session.ended_call(event.session_id, event.message_id or "", event.call_id)
@@ -206,9 +184,9 @@ class Builder:
             _add(built, rows)
 
     def _finish_unseen(self, session: Session, envelope: Envelope, tool: str, event: EventRow) -> None:
-        """A call that says nothing of the files it changes has ended: the end of its step may tell."""
+        """A call that does not report the files it changes has ended: the end of its step may show them."""
         known = envelope.observed is not None and envelope.observed.recorded is not None
-        if not known and not opencode.may_change_unseen(envelope.api, tool):
+        if not known and not dialects.may_change_unseen(envelope.api, tool):
             return
         message = session.messages.get(event.message_id or "") or Message()
         if session.finish_call(event.session_id, event.message_id, event.call_id) and not message.by_user:
@@ -217,7 +195,7 @@ class Builder:
     def _end_step(
         self, session: Session, envelope: Envelope, step: StepBegan | StepEnded | StepPatched, built: Built
     ) -> None:
-        """Make the records of calls that said nothing themselves, and better those of calls that said it wrong.
+        """Make the records of calls that reported nothing, and correct those of calls that reported something wrong.
 
         They are records of the calls: their ids and times are those of the calls' own events. At a step's begin they
         are of commands in the background, which were at work since the last one ended.
@@ -240,7 +218,7 @@ class Builder:
             if call is not None:
                 row = uncovered_row(call, one)
                 built.states.append(row)
-                if session.background_call(step.session_id, one.call_id):  # the end of each step may say it again
+                if session.background_call(step.session_id, one.call_id):  # the end of each step may repeat it
                     built.refined.append((row.source_id, row.record_id, row.recorded_at))
         if isinstance(step, StepEnded) or observed.calls or observed.uncovered:
             session.end_step(step.session_id, message_id)
@@ -303,39 +281,29 @@ class Builder:
 
 
 def _root(envelope: Envelope) -> str | None:
-    """The folder that paths are relative to; the directory where there is no repository (OpenCode then says "/")."""
+    """The folder that paths are relative to; the directory where there is no repository (OpenCode then reports "/")."""
     worktree = envelope.worktree
     return worktree if worktree and worktree != "/" else envelope.directory
 
 
 def _learn(session: Session, seen: Seen, root: str | None) -> str:
-    """Take what the line says into the state, and give the event's name: the first sight of a message has its own."""
-    event = seen.event.by if isinstance(seen.event, StepBegan) else seen.event
-    match event:
+    """Take the event into the state, and return its name: the first sight of a message has its own."""
+    match seen.event.by if isinstance(seen.event, StepBegan) else seen.event:
+        case None if seen.name != "tool.execute.before":
+            pass
+        case None:
+            session.begun.put(call_key(seen.session_id, seen.call_id), 1)
         case MessageSeen() as message:
-            known = session.messages.get(message.message_id)
-            parent = session.messages.get(message.parent_id) if message.parent_id else None
-            by_user = bool((known and known.by_user) or (parent and parent.by_user))
-            model = model_id(message.provider, message.model)
-            completed = message.completed_ms or (known.completed_ms if known else None)
-            session.messages.put(message.message_id, Message(model, message.agent, by_user, completed))
-            return "message.created" if known is None and seen.name == "message.updated" else seen.name
+            return _learn_message(session, message, seen.name)
         case UserCommand(message_id):
             session.messages.put(message_id, Message(by_user=True))
         case CallOpened(session_id, message_id, call_id, part_id):
             session.open_call(session_id, message_id, call_id, part_id)
-        case SessionSeen(session_id, parent_id, version, project, created_ms=created_ms):
-            if created_ms is not None:
-                session.created.put(session_id, created_ms)
-            session.set_version(version)
-            session.set_project(root, project)
-            if parent_id:
-                session.set_parent(session_id, parent_id)
+        case SessionSeen() as known:
+            _learn_session(session, known, root)
         case Hello(version, project):
             session.set_version(version)
             session.set_project(root, project)
-        case None if seen.name == "tool.execute.before":
-            session.begun.put(call_key(seen.session_id, seen.call_id), 1)
         case (
             CallDone()
             | CallFailed()
@@ -347,21 +315,39 @@ def _learn(session: Session, seen: Seen, root: str | None) -> str:
             | StepPatched()
             | MessageRemoved()
             | RevertKept()
-            | None
         ):
             pass
     return seen.name
 
 
-def _computed(envelope: Envelope, done: CallDone, notes: list[str]) -> tuple[FileChange, ...]:
-    """What a call says it did, file by file.
+def _learn_message(session: Session, message: MessageSeen, name: str) -> str:
+    known = session.messages.get(message.message_id)
+    parent = session.messages.get(message.parent_id) if message.parent_id else None
+    by_user = bool((known and known.by_user) or (parent and parent.by_user))
+    model = model_id(message.provider, message.model)
+    completed = message.completed_ms or (known.completed_ms if known else None)
+    session.messages.put(message.message_id, Message(model, message.agent, by_user, completed))
+    return "message.created" if known is None and name == "message.updated" else name
 
-    A file outside the worktree has no path from the repository's root, and an absolute path would tell about the
-    machine: it is in no record, which is noted. Its event says everything about it.
+
+def _learn_session(session: Session, seen: SessionSeen, root: str | None) -> None:
+    if seen.created_ms is not None:
+        session.created.put(seen.session_id, seen.created_ms)
+    session.set_version(seen.version)
+    session.set_project(root, seen.project_id)
+    if seen.parent_id:
+        session.set_parent(seen.session_id, seen.parent_id)
+
+
+def _computed(envelope: Envelope, done: CallDone, notes: list[str]) -> tuple[FileChange, ...]:
+    """What a call reports to have done, file by file.
+
+    A file outside the worktree has no path from the repository's root, and an absolute path would reveal the
+    machine: it is in no record, which is noted. Its event holds everything about it.
     """
     exact = not envelope.redacted and not envelope.repaired
     changes = []
-    for edit in opencode.file_edits(envelope.api, done):
+    for edit in dialects.file_edits(envelope.api, done):
         path = relative_path(edit.path, envelope.worktree, envelope.directory)
         if path is None:
             notes.append("a file outside the worktree is not recorded")
@@ -414,6 +400,8 @@ def _occurred_at(at: float, notes: list[str]) -> datetime:
 
 def _payload(envelope: Envelope, notes: list[str]) -> str:
     """Splice the payload from the raw JSON of the line; nothing is decoded and encoded again."""
+    if isinstance(envelope, Usual):
+        return f'{envelope.payload.rstrip()[:-1]},"notes":{_json(notes)}}}' if notes else envelope.payload
     parts = []
     if len(envelope.input):
         parts.append('"input":' + str(envelope.input, "utf-8"))

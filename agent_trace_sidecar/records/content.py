@@ -51,7 +51,7 @@ class Content:
 
     @classmethod
     def judged(cls, lines: Sequence[bytes], is_secret: IsSecret) -> "Content":
-        """The content of a file of which `is_secret` says what may hold a secret."""
+        """The content of a file; `is_secret` decides which texts may hold a secret."""
         return cls(lines, _hidden(lines, is_secret))
 
     def vector(self) -> str | None:
@@ -83,7 +83,7 @@ def _hidden(lines: Sequence[bytes], is_secret: IsSecret) -> frozenset[int]:
     left = [line.decode(errors="replace") for line in lines]
     if not left or not is_secret("\n".join(left)):
         return frozenset()
-    if is_secret(""):  # a secret file, or no time to ask
+    if is_secret(""):  # a secret file, or no time to decide
         return everything
     hidden: set[int] = set()
     blocks = [(at, min(at + _BLOCK_LINES, len(left))) for at in range(0, len(left), _BLOCK_LINES)]

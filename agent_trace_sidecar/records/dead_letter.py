@@ -12,7 +12,7 @@ _NO_RUN: Final = UUID(int=0)
 
 
 def dead_letter_key(letter: DeadLetter) -> GateKey:
-    """What a line that is no event is known by at the gate: its id and bytes; without an id, its place and bytes.
+    """The deduplication key of a line that is no event: its id and bytes; without an id, its place and bytes.
 
     So it is dead once when the shim sends it twice, and a whole line is not taken for one that was cut off.
     """

@@ -58,7 +58,7 @@ def parse_diff(text: str) -> tuple[Change, ...] | None:
 
 
 def _parse_hunk(lines: Sequence[str], at: int, header: re.Match[str], changes: list[Change]) -> int | None:
-    """Read one hunk by its counts: a removed line `-- a` would else look like a file's header."""
+    """Read one hunk by its counts: a removed line `-- a` would else be read as a file's header."""
     old_left, new_left = int(header[2] or 1), int(header[4] or 1)
     old = int(header[1]) + (old_left == 0)
     new = int(header[3]) + (new_left == 0)
@@ -231,7 +231,7 @@ def explains(changes: Iterable[Change], before: Sequence[bytes], after: Sequence
 
 
 def shown(changes: Iterable[Change], after: Sequence[bytes]) -> bool:
-    """Whether the added lines stand where the diff says, but for indentation and CR."""
+    """Whether the added lines are where the diff has them, but for indentation and CR."""
     return all(
         [line.strip() for line in after[change.new_start - 1 : change.new_start - 1 + change.new_count]]
         == [line.strip().encode() for line in change.new_lines]

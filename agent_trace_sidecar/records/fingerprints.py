@@ -6,8 +6,8 @@ A line that was only indented anew, aligned or given another line ending has the
 together tell two lines of a large store apart. Many lines are one `bytes`, 8 for each.
 
 A line's tokens are one byte for each word or operator, in order: 7 bits of a hash for a word, the character itself
-for an operator. That is enough to say that a line is another one partly rewritten or wrapped anew, and too little to
-say what stood in it.
+for an operator. That is enough to recognise a line as another one partly rewritten or wrapped anew, and too little to
+reconstruct it.
 
 A line that may hold a secret has neither: its hash is `NO_HASH`, its tokens are not known.
 """
@@ -30,7 +30,7 @@ UNKNOWN_TOKENS: Final = 255
 _LONG: Final = 254
 """Stands there where two more bytes hold the count."""
 KEY_TOKENS: Final = 3
-"""Lines with fewer tokens stand in too many files to tell where they come from."""
+"""Lines with fewer tokens are in too many files to be evidence of where they come from."""
 
 _ZERO: Final = bytes(4)
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9\x80-\xff]+|[^\sA-Za-z0-9\x80-\xff'\"`,;()\\_]")
@@ -88,12 +88,12 @@ def tokens_of(packed: bytes) -> Iterator[bytes | None]:
 
 
 def line_keys(project: str, hashes: bytes, tokens: bytes | None) -> list[int]:
-    """What lines of a project are looked up by when they have moved to another file; each key once, sorted.
+    """The keys that find lines which have moved to another file of the project; each key once, sorted.
 
     Args:
         project: what the file belongs to.
         hashes: of the lines.
-        tokens: of the same lines, where known: then lines that say little are left out.
+        tokens: of the same lines, where known: then lines that are weak evidence are left out.
     """
     counts = [len(own) if own is not None else 0 for own in tokens_of(tokens)] if tokens is not None else None
     halves = [hashes[at : at + 4] for at in range(0, len(hashes), HASH_BYTES)]
@@ -109,7 +109,7 @@ def loose_of(key: int) -> int:
 
 
 def _half(text: bytes) -> bytes:
-    """Four bytes, never all zero: that is what no hash looks like."""
+    """Four bytes, never all zero: zero means no hash."""
     digest = blake2s(text, digest_size=4).digest()
     return digest if digest != _ZERO else b"\x00\x00\x00\x01"
 

@@ -11,7 +11,7 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{8,}")
 
 
 def agrees(content_hash: str, lines: Sequence[bytes]) -> bool | None:
-    """Whether a hash is that of some lines; None where it can't be checked, which says neither yes nor no.
+    """Whether a hash is that of some lines; None where it can't be checked, which is neither yes nor no.
 
     Line endings count as LF, and a last one may be part of what was hashed or not: tools differ in both. A digest may
     be shortened; one that is longer than its algorithm's is of another variant (murmur3 also exists with 128 bits).

@@ -1,7 +1,7 @@
 """Which lines a tool call added or altered, which it took away, and how sure that is; pure.
 
-`attributed` knows only what the tool said, `observed` also the file as it stood before and after. A method names how
-the lines were found, and a hash is given only where the true bytes of the lines are known; of a line that a diff
+`attributed` knows only what the tool reported, `observed` also the file as it stood before and after. A method names
+how the lines were found, and a hash is given only where the true bytes of the lines are known; of a line that a diff
 shows, whose indentation is lost, the half of the hash that does not depend on it.
 """
 
@@ -41,7 +41,7 @@ class _Found(NamedTuple):
 
 
 def attributed(edit: FileEdit, path: str, old_path: str | None, *, exact_text: bool) -> FileChange:
-    """What a tool's own words say it did to a file.
+    """The ranges by a tool's own report of what it did to a file.
 
     Args:
         edit: the words.
@@ -74,13 +74,13 @@ def observed(
     """What a tool did to a file, checked against the file itself.
 
     Args:
-        edit: what the tool says.
+        edit: what the tool reports.
         path: the file's path relative to the worktree.
         old_path: where a moved file came from, if inside the worktree.
         before: its content before the call (empty where there was no file); None where that is not known.
         after: its content after the call.
         alone: no other call may have changed the file in between; else what lies between the two contents is not
-            this call's, only what its diff says and explains is.
+            this call's, only what its diff holds and explains is.
     """
     found = _from_contents(edit, before.lines if before else None, after.lines, alone=alone)
     if found.exact:
@@ -139,7 +139,7 @@ def _from_contents(edit: FileEdit, before: Sequence[bytes] | None, lines: Sequen
         return _Found("content", _whole(len(lines)), exact=True)
     diffs = _parsed(edit)
     if before is not None and (len(diffs) == 1 or edit.content is not None):
-        # Where it fits the file alone, somebody else has written between the look before and the call.
+        # Where it fits the file alone, another writer came between the observation before and the call.
         fits = diffs and (explains(diffs[0], before, lines) or (added(diffs[0]) and shown(diffs[0], lines)))
         if fits:
             return claimed._replace(exact=True)
@@ -196,7 +196,7 @@ def _whole(count: int) -> list[Span]:
 
 
 def sound(ranges: Iterable[LineRange]) -> tuple[LineRange, ...]:
-    """The same ranges sorted and disjoint, whoever gave them; of lines named twice the first range keeps them."""
+    """The same ranges sorted and disjoint; of lines named twice the first range keeps them."""
     result: list[LineRange] = []
     for one in sorted(ranges, key=lambda given: given.start):
         last = result[-1].end if result else 0

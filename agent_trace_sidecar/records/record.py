@@ -1,6 +1,6 @@
 """A finished tool call and what it changed, as one Agent Trace record and its rows; pure.
 
-The record says which lines; what the specification has no word for (deletions, moves, how a range was found) is
+The record names the lines; what the specification has no field for (deletions, moves, how a range was found) is
 metadata under `io.opencode.`. No argument and no output of a tool is repeated in a record.
 """
 
@@ -13,7 +13,7 @@ from uuid import UUID, uuid5
 from agent_trace_sidecar.opencode.wire import FileChange, Repository, Uncovered
 from agent_trace_sidecar.records.fingerprints import line_keys
 from agent_trace_sidecar.records.ranges import sound
-from agent_trace_sidecar.records.rows import FileStateRow, RangeRow, RecordRow
+from agent_trace_sidecar.records.rows import UNCOVERED, FileStateRow, RangeRow, RecordRow
 from agent_trace_sidecar.records.trace import (
     Contributor,
     Conversation,
@@ -29,9 +29,6 @@ from agent_trace_sidecar.records.trace import (
 
 RECORD_NAMESPACE: Final = UUID("6ba9b2b6-34a4-5f0e-9c39-2f3e4f1f7d11")
 """A record's id is uuid5 of its event's id in this namespace: the same event gives the same record, always."""
-
-UNCOVERED: Final = "uncovered"
-"""The kind of a row that says: from here on, until the file is seen again, a call may have changed it unseen."""
 
 CONTRIBUTOR: Final = "ai"
 """Only calls that a model made come here."""
@@ -68,7 +65,7 @@ class Call:
 
 
 class Rows(NamedTuple):
-    """A call's record, its ranges, and what the files looked like around it."""
+    """A call's record, its ranges, and the states of the files around it."""
 
     record: RecordRow
     ranges: list[RangeRow]
@@ -76,7 +73,7 @@ class Rows(NamedTuple):
 
 
 def record_rows(call: Call, changes: Iterable[FileChange]) -> Iterator[Rows]:
-    """The rows of a call's records: one for each repository in which it changed something that can be said."""
+    """The rows of a call's records: one for each repository in which it changed something that can be recorded."""
     own: dict[Repository | None, list[FileChange]] = {}
     for change in changes:
         own.setdefault(change.repository, []).append(change)
@@ -87,7 +84,7 @@ def record_rows(call: Call, changes: Iterable[FileChange]) -> Iterator[Rows]:
 
 
 def uncovered_row(call: Call, one: Uncovered) -> FileStateRow:
-    """What says that a call may have changed a file, or with an empty path any file, without anybody seeing it."""
+    """The mark that a call may have changed a file, or with an empty path any file, unobserved."""
     placed = _placed(call, one.repository)
     return FileStateRow(
         source_id=call.source_id,
@@ -196,7 +193,7 @@ def _state_rows(call: Call, own_id: UUID, files: list[FileChange]) -> Iterable[F
 
 
 def _unhex(text: str | None) -> bytes | None:
-    """What an observed line says in hex; nothing where that is no hex, since a log may come from anywhere."""
+    """The bytes of an observed hex text; empty where it is no hex, since a log may come from anywhere."""
     try:
         return bytes.fromhex(text) if text is not None else None
     except ValueError:

@@ -2,7 +2,7 @@
 
 OpenCode sends the parts of old calls again: when a session is forked or pruned, when a part is edited, when history is
 imported. Nothing of that is work. A part stands for the end of a call only if the call was seen to begin, or if it
-ended when the part was sent, in this run and after the session was created. What a hook says is never history.
+ended when the part was sent, in this run and after the session was created. What a hook reports is never history.
 """
 
 from typing import Final
@@ -20,7 +20,7 @@ def is_history(times: CallTimes | None, at_ms: float, *, begun: bool, since_ms: 
     """Whether a call's outcome is reported again.
 
     Args:
-        times: what the part says of the call's time; None where a hook reports the end.
+        times: the call's times in the part; None where a hook reports the end.
         at_ms: when it is reported.
         begun: the call was seen to begin, and not seen to end.
         since_ms: when the session was created, or this run began.
@@ -52,7 +52,7 @@ class RepeatedHistory(msgspec.Struct):
         self.begun.pop(f"{session_id}\n{call_id}", None)
 
     def created(self, session_id: str, at_ms: float) -> None:
-        """A session says when it was created."""
+        """A session holds its time of creation."""
         self.since[session_id] = at_ms
         _shorten(self.since)
 

@@ -7,7 +7,7 @@ from the same line is the same row.
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -58,6 +58,10 @@ class RangeRow(NamedTuple):
     """See `fingerprints.line_hashes`: 8 bytes for each line of the range; None where they are not known."""
     line_tokens: bytes | None = None
     """See `fingerprints.packed_tokens`."""
+
+
+UNCOVERED: Final = "uncovered"
+"""The kind of a row that means: from here on, until the file is observed again, a call may have changed it."""
 
 
 class FileStateRow(NamedTuple):
@@ -115,6 +119,7 @@ class StepRow(NamedTuple):
     part_id: str
     model_id: str | None
     agent: str | None
+    worktree: str | None
     input_tokens: Decimal | None
     output_tokens: Decimal | None
     reasoning_tokens: Decimal | None
@@ -161,7 +166,7 @@ class Void(NamedTuple):
     onward: bool
     """All later messages too; in the message itself all later parts, if a part is named. Else just this one."""
     at: datetime
-    """When it was undone: what `voided_at` says."""
+    """When it was undone: the value of `voided_at`."""
     restore: bool
     """Give back what was voided at this very time."""
 
@@ -179,7 +184,7 @@ class DeadLetter(NamedTuple):
 
 
 class Built(msgspec.Struct):
-    """What one line became: the event's row, and what was learned from it."""
+    """What is built from one line: the event's row, and what was learned from it."""
 
     event: EventRow
     records: list[RecordRow] = []
@@ -194,11 +199,13 @@ class Built(msgspec.Struct):
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):
-    """One line on its way: what it became, the line itself, and where it stood in its log."""
+    """One line on its way: its rows, the line itself, and its place in its log."""
 
     built: Built
     line: bytes
     position: int
+    content_hash: int | None = None
+    """See `wire.content_hash`."""
 
 
 class GateKey(NamedTuple):
@@ -208,8 +215,15 @@ class GateKey(NamedTuple):
     event_id: UUID
 
 
+class GateRow(NamedTuple):
+    """A row of `agent_trace_dedupe` but for its time: the event, and its `Item.content_hash`."""
+
+    key: GateKey | EventRow
+    content_hash: int | None
+
+
 class DeadItem(NamedTuple):
-    """A dead letter on its way, and its key at the gate: a line that comes twice is dead once."""
+    """A dead letter on its way, and its deduplication key: a line that comes twice is dead once."""
 
     key: GateKey
     letter: DeadLetter
@@ -233,7 +247,7 @@ class Batch:
     old_position: int
     new_position: int
     at: datetime
-    """The sidecar's clock: what `seen_at` and `updated_at` say."""
+    """The sidecar's clock: the value of `seen_at` and `updated_at`."""
     items: list[Item] = field(default_factory=list)
     dead: list[DeadItem] = field(default_factory=list)
     denied: int = 0
@@ -245,14 +259,14 @@ class Batch:
     worktrees: dict[UUID, set[str]] = field(default_factory=dict)
     """Where the instances of these lines worked."""
     check: str = ""
-    """What the log says of itself at `new_position`."""
+    """The log's check at `new_position`."""
     encoded_bytes: int = 0
     patience: float = 1.0
     """How many times the usual deadline it gets: a line by itself can't be sent in smaller parts."""
 
 
 class Counts(NamedTuple):
-    """What became of the lines of a log so far; `read` is always the sum of the others."""
+    """Counts of the lines of a log so far; `read` is always the sum of the others."""
 
     read: int = 0
     stored: int = 0
@@ -273,7 +287,7 @@ class Checkpoint(NamedTuple):
     position: int
     counts: Counts
     check: str
-    """What the log said of itself at `position`, see `sources.log.Log.check`."""
+    """The log's check at `position`, see `sources.log.Log.check`."""
 
 
 class LogName(NamedTuple):

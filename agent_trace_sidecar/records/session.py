@@ -7,12 +7,13 @@ exactly what an uninterrupted one holds, and builds the same rows.
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import msgspec
 
-from agent_trace_sidecar.opencode.events import Seen
-from agent_trace_sidecar.opencode.wire import Envelope
+if TYPE_CHECKING:  # `status` reads a state without them
+    from agent_trace_sidecar.opencode.events import Seen
+    from agent_trace_sidecar.opencode.wire import Envelope
 
 STATE_VERSION: Final = 1
 MAX_GAPS: Final = 512
@@ -52,19 +53,19 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Ended(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A call that has ended while its step goes on: whose event and time its record has, or will have."""
+    """A call that has ended while its step continues: whose event and time its record has, or will have."""
 
     event_id: str
     at_ms: int | float
     tool: str
     recorded: bool
-    """Its record is made already; what the step's end says replaces it."""
+    """Its record is made already; the step's end replaces it."""
     source_id: str | None = None
     """The run whose record it is, if not this one."""
 
 
 class Background(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A call whose command goes on after it has ended: what its record is made of, also in later steps."""
+    """A call whose command continues after it has ended: what its record is made of, also in later steps."""
 
     ended: Ended
     message_id: str | None
@@ -215,6 +216,20 @@ class _Dump(msgspec.Struct):
     starts: list[tuple[str, int | float]] = []
 
 
+class Summary(msgspec.Struct, frozen=True):
+    """What `status` reports of one run of the shim."""
+
+    highest_seq: int
+    missing: int
+    """Sequence numbers that never came."""
+    gaps: tuple[tuple[int, int], ...]
+    """Their intervals, both ends included; at most `MAX_GAPS` of the youngest."""
+    lost: int
+    """Events that the shim reports as dropped."""
+    opencode_version: str | None
+    directory: str | None
+
+
 class Session:
     """Everything that is known of one run of the shim; several OpenCode sessions share it."""
 
@@ -242,7 +257,7 @@ class Session:
     def __init__(self) -> None:
         self.sequence = Sequence()
         self.lost = 0
-        """Lines the shim says it gave up since its start."""
+        """Events that the shim reports as dropped since its start."""
         self.version: str | None = None
         """OpenCode's."""
         self.directory: str | None = None
@@ -265,9 +280,9 @@ class Session:
         self.created: Bounded[int | float] = Bounded(_CREATED_BYTES)
         """When a session was created."""
         self.starts: Bounded[int | float] = Bounded(_STARTS_BYTES)
-        """When OpenCode 2 started a call; version 1 says it at the call's end."""
+        """When OpenCode 2 started a call; version 1 reports it at the call's end."""
 
-    def see(self, envelope: Envelope) -> None:
+    def see(self, envelope: "Envelope") -> None:
         """Note what every line carries."""
         self.sequence.see(envelope.seq)
         self.began_ms = self.began_ms or envelope.at
@@ -335,10 +350,10 @@ class Session:
         self.background.put(_key(session_id, call_id), call)
 
     def background_call(self, session_id: str, call_id: str) -> Background | None:
-        """A call whose command goes on, or went on, after its end."""
+        """A call whose command continues, or continued, after its end."""
         return self.background.get(_key(session_id, call_id))
 
-    def count(self, seen: Seen) -> None:
+    def count(self, seen: "Seen") -> None:
         """Note an event's place among those of its session, and types that are not known."""
         if seen.unknown:
             self.unknown.put(seen.name[:100], max(seen.unknown, self.unknown.get(seen.name[:100]) or 0))
@@ -369,6 +384,13 @@ class Session:
             return False
         self.done.put(key, 1)
         return True
+
+    def summary(self) -> Summary:
+        """What is known of the run's completeness."""
+        sequence = self.sequence
+        return Summary(
+            sequence.highest, sequence.missing, tuple(sequence.gaps), self.lost, self.version, self.directory
+        )
 
     def dump(self) -> bytes:
         """The state as compact JSON of at most 80 KiB."""
@@ -423,7 +445,7 @@ _MAPS: Final = (
 
 
 def call_key(session_id: str | None, call_id: str | None) -> str:
-    """What a call is known by while it goes on."""
+    """The key of a running call."""
     return _key(session_id or "", call_id or "")
 
 

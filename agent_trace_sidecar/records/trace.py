@@ -2,7 +2,7 @@
 
 Written is 0.1.0. Read are all forms that were seen: any 0.x, "1.0" of the reference implementation's hook, and later
 numbers of the same shape. They differ from 0.1.0 in their version, in what they leave out and in what they add: what is
-known becomes the same types, the rest is kept beside it (`Reading.document`). Nothing that a record does not say is
+known becomes the same types, the rest is kept beside it (`Reading.document`). Nothing that a record does not hold is
 added.
 """
 
@@ -33,7 +33,7 @@ class UnknownVersionError(TraceError):
 
 
 class InvalidRecordError(TraceError):
-    """A record that is not what its version says it is."""
+    """A record that does not follow its version of the specification."""
 
 
 class Vcs(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -106,13 +106,13 @@ class Reading(NamedTuple):
 
     record: TraceRecord
     document: dict[str, Any]
-    """Everything that the record says: what is known in the words of 0.1.0, the rest as it stands there."""
+    """Everything in the record: what is known in the terms of 0.1.0, the rest as it stands there."""
     notes: tuple[str, ...] = ()
     """What had to be read in another way than it was written."""
 
 
 def encode(record: TraceRecord) -> str:
-    """The record as JSON text; fields that say nothing are left out."""
+    """The record as JSON text; empty fields are left out."""
     return msgspec.json.encode(record).decode()
 
 
@@ -221,7 +221,7 @@ def _without_null(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _merged(said: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
-    """What is known over what was said: fields that no type here has stay, and so does their order."""
+    """The known fields over the original ones: fields that no type here has stay, and so does their order."""
     merged = {name: value for name, value in said.items() if value is not None or name not in _OPTIONAL}
     for name, value in known.items():
         old = said.get(name)
@@ -242,7 +242,7 @@ def _merged(said: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
 _OPTIONAL: Final = frozenset(
     {"vcs", "tool", "metadata", "url", "contributor", "related", "content_hash", "model_id", "files", "conversations"}
 )
-"""Fields in whose place null says nothing."""
+"""Fields for which null means absent."""
 
 _CERTAIN_PROVIDERS: Final = (
     (re.compile(r"claude-"), "anthropic"),
@@ -281,7 +281,7 @@ def relative_path(path: str, worktree: str | None, directory: str | None) -> str
 
     Args:
         path: as a tool names it: absolute, or relative to the directory.
-        worktree: the repository's root; "/" is what OpenCode says where there is no repository.
+        worktree: the repository's root; "/" is what OpenCode reports where there is no repository.
         directory: where OpenCode works; the root where there is no repository.
     """
     root = worktree if worktree and worktree != "/" else directory

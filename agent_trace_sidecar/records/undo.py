@@ -1,8 +1,8 @@
 """Undoing: which messages' ranges become void, and which come back; pure.
 
 OpenCode undoes in two steps. A revert takes the files back and marks the session (`session.updated` with `revert`);
-an unrevert takes that back. What the user says next removes the undone messages for good (`message.removed`; in
-OpenCode 2 one event says so). So a revert voids everything from a message on, an unrevert restores what was voided at
+an unrevert takes that back. The user's next prompt removes the undone messages for good (`message.removed`; in
+OpenCode 2 by one event). So a revert voids everything from a message on, an unrevert restores what was voided at
 that very time, and a removal makes it stay: nothing restores it later. A revert that another run of OpenCode takes back
 stays void: its time is not known there, and void is the careful answer.
 """

@@ -7,14 +7,14 @@ message was completed is such a copy, and has no row here. One that is merely se
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
-from agent_trace_sidecar.opencode.usage import CallEnd, Used, usage
+from agent_trace_sidecar.opencode.usage import COUNTED, CallEnd, Used, usage
+from agent_trace_sidecar.opencode.usual import Usual
 from agent_trace_sidecar.opencode.wire import Envelope
 from agent_trace_sidecar.records.rows import Built, CallRow, MaskedRow, StepRow
 from agent_trace_sidecar.records.session import Message, Session
 
 _LAG_MS: Final = 5000
-"""Older versions don't say when they published a part: their hooks come this much later at most."""
-_NAMES: Final = ("message.part.updated", "session.step.ended", "session.step.failed", "tool.execute.after")
+"""Older versions don't report when they published a part: their hooks come this much later at most."""
 _MILLI: Final = Decimal("0.001")
 
 
@@ -27,7 +27,7 @@ def count(session: Session, envelope: Envelope, built: Built) -> None:
         )
     if event.event_name == "tool.execute.before" and event.message_id and event.call_id and envelope.api > 1:
         session.starts.put(f"{event.session_id}:{event.call_id}", envelope.at)
-    if event.event_name not in _NAMES:
+    if event.event_name not in COUNTED or isinstance(envelope, Usual):
         return
     found = usage(envelope, event.event_name)
     if found is None:
@@ -47,6 +47,7 @@ def count(session: Session, envelope: Envelope, built: Built) -> None:
                     found.part_id or str(event.event_id),
                     message.model_id,
                     message.agent,
+                    envelope.worktree or None,
                     found.input_tokens,
                     found.output_tokens,
                     found.reasoning_tokens,

@@ -129,7 +129,7 @@ def _substituted(text: bytes, parts: Iterable[_Part]) -> Reading:
 
 
 def encoded(text: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """The runs of base64 or hex that hold text: where they stand, and what they say."""
+    """The runs of base64 or hex that hold text: their place, and the decoded text."""
     for match in _L.text_run.finditer(text):
         start, end = match.span(1)
         if _is_text(text[start : start + _PROBE]) and (plain := _decoded(text[start : min(end, start + _LONGEST_RUN)])):
@@ -152,7 +152,7 @@ def _is_text(head: bytes) -> bool:
 
 
 def _decoded(run: bytes) -> bytes | None:
-    """What the run says, when it is text in base64 or hex; in another encoding or with a torn end it is text too."""
+    """The decoded text of the run, when it is text in base64 or hex, also in another encoding or with a torn end."""
     if _HEX.match(run) and not _binary(plain := bytes.fromhex(run.decode())):
         return plain
     body = run.rstrip(b"=").translate(_URL_SAFE)

@@ -1,7 +1,7 @@
-"""Made-up credentials of documentation and tests: they look like secrets, and nobody would call them so.
+"""Made-up credentials of documentation and tests: they have a secret's form and protect nothing.
 
-Only in a text of some length, and only with two signs at once: what the value says (that it is an example, or nothing
-but words that speak of passwords), and where it stands (in a comment, below a heading that promises examples, among
+Only in a text of some length, and only with two signs at once: the value (that it is an example, or nothing
+but words about passwords), and its place (in a comment, below a heading that promises examples, among
 tests). In a file of settings or a short message the same value is a secret.
 """
 
@@ -29,7 +29,7 @@ _FENCE: Final = b"\n```"
 
 
 class _Body(NamedTuple):
-    """One string of the text, and what it says of itself."""
+    """One string of the text, and its features."""
 
     start: int
     end: int
@@ -94,5 +94,5 @@ def _is_comment(text: bytes, at: int) -> bool:
 
 
 def is_example_url(text: bytes, start: int, end: int) -> bool:
-    """Whether the URL around a value is one of documentation: by whoever logs in, or at an example host."""
+    """Whether the URL around a value is one of documentation: by its account, or by an example host."""
     return G.example_url.search(text, reach_back(text, start, 60), end + 40) is not None

@@ -25,7 +25,7 @@ class Form(enum.Enum):
     CONFIG = enum.auto()
     """A setting on a line of its own, a JSON member, an XML element: the value is literal."""
     QUOTED = enum.auto()
-    """A string literal in code: the value is literal, but tests, labels and messages look the same."""
+    """A string literal in code: the value is literal, but tests, labels and messages have the same form."""
     CERTAIN = enum.auto()
     """What stands around leaves no doubt, as in `identified by 'value'`: only a placeholder is no secret."""
     BARE = enum.auto()
@@ -39,7 +39,7 @@ _SHORTEST_CHOSEN: Final = 5
 _LONGEST_PIN: Final = 40
 _LONGEST_PLACEHOLDER: Final = 30
 _FEWEST_LETTERS: Final = 4
-"""Of a word, without those that speak of passwords."""
+"""Of a word, without those about passwords."""
 _RATHER: Final = -3.0
 """Log odds of randomness that suffice beside a name that promises a secret ..."""
 _SURE: Final = 1.0
@@ -120,7 +120,7 @@ def _is_pin(value: str, least: int) -> bool:
 
 
 def _is_password(value: str, form: Form) -> bool:  # noqa: PLR0911 - one return per reason
-    """People choose words, so only the surroundings tell; in code a plain word is a label, a name or a test."""
+    """People choose words, so only the surroundings decide; in code a plain word is a label, a name or a test."""
     if form is Form.BARE and (G.call.search(value) or G.dotted.match(value)):
         return False
     if " " in value:
@@ -150,7 +150,7 @@ def _is_phrase(value: str) -> bool:
 
 
 def _is_words(value: str) -> bool:
-    """Words and nothing else, none of which speaks of passwords or addresses somebody."""
+    """Words and nothing else, none of which is about passwords or addresses a person."""
     words = value.split()
     if not 2 <= len(words) <= 6 or re.match(r"[A-Z][a-z]", value) or not G.words_only.match(value):  # noqa: PLR2004
         return False
@@ -163,7 +163,7 @@ def holds_random(value: str) -> bool:
 
 
 def is_chosen(value: str) -> bool:
-    """Whether a value is no word, name, number or option: somebody chose it to be a password, or drew it."""
+    """Whether a value is no word, name, number or option: a chosen password, or a random one."""
     if len(value) < _SHORTEST_CHOSEN or " " in value or value.isdigit():
         return False
     if any(pattern.match(value) for pattern in (G.placeholder, G.reference, G.dotted)) or G.regex.search(value):
@@ -176,7 +176,7 @@ def is_chosen(value: str) -> bool:
 
 
 def is_placeholder(raw: bytes) -> bool:
-    """Whether a value only says where a secret would stand."""
+    """Whether a value is a placeholder for a secret."""
     return G.placeholder.match(raw.decode("utf-8", "replace")) is not None
 
 
@@ -257,7 +257,7 @@ def is_uuid(value: bytes) -> bool:
 
 
 def is_revision(value: bytes) -> bool:
-    """Whether a value looks like a revision of git or a checksum: only a word for keys makes a key of it."""
+    """Whether a value has the form of a git revision or a checksum: only a word for keys makes a key of it."""
     return B.revision.match(value) is not None
 
 
@@ -279,7 +279,7 @@ def passes(check: str, text: bytes, start: int, end: int) -> bool:
 
 
 def _is_reference(value: bytes) -> bool:
-    """Whether what a command is given is a variable, or only says what to put there: $USER:$PASS, user:password."""
+    """Whether a command's argument is a variable or a placeholder: $USER:$PASS, user:password."""
     bare = value.strip(b"\"'")
     last = bare.rpartition(b":")[2].strip(b"\"'")
     said = G.keywords.fullmatch(last.decode("utf-8", "replace")) or is_placeholder(last)
@@ -299,7 +299,7 @@ _CHECKS: Final[dict[str, Callable[[bytes], bool]]] = {
     "random": lambda value: holds_random(value.decode("utf-8", "replace")),
     "password": lambda value: is_secret(b"", Kind.PASSWORD, value, Form.CERTAIN),
 }
-"""What a value must look like where the form around it proves too little."""
+"""The form that a value must have where the form around it proves too little."""
 
 
 def is_place(name: str, value: str) -> bool:

@@ -58,7 +58,7 @@ def load(cache_dir: Path | None) -> list[Rule] | None:
 
 
 def export(cache_dir: Path | None) -> list[Rule]:
-    """Ask the kingfisher binary for its rules and keep them for the next start.
+    """Read the rules from the kingfisher binary and keep them for the next start.
 
     Raises OSError, ValueError or ImportError.
     """

@@ -2,7 +2,7 @@
 
 By an allow-list of keys: a string under a key that is not listed is withheld, so a field that a later OpenCode brings
 is withheld too. Withheld text keeps its number of lines, and a diff its headers and marks, so that ranges come out the
-same; the hash of a withheld line says nothing about the file.
+same; the hash of a withheld line is no evidence about the file.
 """
 
 from typing import Any, Final

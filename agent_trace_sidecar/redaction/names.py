@@ -1,4 +1,4 @@
-"""What a name says about the value beside it: a password, a secret, a token, merely a key, or nothing."""
+"""The kind of value that a name announces: a password, a secret, a token, merely a key, or nothing."""
 
 import enum
 import functools

@@ -1,4 +1,4 @@
-"""The words that a pattern cannot match without: what the one-pass gate looks for.
+"""The words that a pattern cannot match without: the keywords of the one-pass prefilter.
 
 Reads the parse tree of Python's own `re` (the rules' dialect differs in flags and class names only, which make no
 difference to the literals) and returns lower-case literals of which at least one is in every match, or None.
@@ -34,7 +34,7 @@ def _for_python(pattern: str) -> str:
 
 
 def _better(one: _Literals, other: _Literals) -> _Literals:
-    """The set whose shortest word is longer: the rarer the word, the fewer false alarms of the gate."""
+    """The set whose shortest word is longer: the rarer the word, the fewer false alarms of the prefilter."""
     if one is None or other is None:
         return other if one is None else one
     rank_one, rank_other = ((min(map(len, s)), -len(s)) for s in (one, other))

@@ -1,4 +1,4 @@
-"""The judge of randomness: a small logistic model that says whether a value was drawn at random.
+"""The judge of randomness: a small logistic model that decides whether a value was drawn at random.
 
 Its weights are data; `tests/benchmarks/train_judge.py` trains them.
 """
@@ -46,7 +46,7 @@ def odds(value: str) -> float:
 
 
 def features(value: str, model: Model) -> list[float]:
-    """What the model looks at: length, entropy, letters as in words, how often letters, digits and cases take turns."""
+    """The model's features: length, entropy, letters as in words, how often letters, digits and cases take turns."""
     size = len(value) or 1
     runs = [run.lower() for run in _ALPHA.findall(value)]
     letters = sum(map(len, runs))

@@ -30,7 +30,7 @@ class Redacted:
 
 
 class EnvelopeError(Exception):
-    """Masking changed what says which event a line is; the message holds no content."""
+    """Masking changed the identity of an event; the message holds no content."""
 
 
 def mint(line: bytes, masked: bytes, raw: bytes) -> Redacted:

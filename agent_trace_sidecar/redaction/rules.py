@@ -2,9 +2,10 @@
 
 All of it is TOML in `data/`. A rule is a table `[[rule]]` with `id` and `pattern` (RE2 syntax), and if need be
 `keywords` (words of which one is in every match; read off the pattern where they are not given), `secret_group` (the
-group that is the secret, 0 for the whole match; otherwise the longest group), `check` (what the value must also look
-like, see `judge.CHECKS`), `unless` (a pattern that no match may have), `reach` (bytes behind a keyword that a match may
-span), and for tests and readers `examples`, `not_examples` and `source`. `{{name}}` in a pattern stands for a fragment.
+group that is the secret, 0 for the whole match; otherwise the longest group), `check` (what form the value must also
+have like, see `judge.CHECKS`), `unless` (a pattern that no match may have), `reach` (bytes behind a keyword that a
+match may span), and for tests and readers `examples`, `not_examples` and `source`. `{{name}}` in a pattern stands for a
+fragment.
 """
 
 import json
@@ -25,7 +26,7 @@ _DATA: Final = Path(__file__).parent / "data"
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,59}")
 _FRAGMENT: Final = re.compile(r"\{\{(\w+)\}\}")
 CHECKS: Final = ("any", "password", "chosen", "random", "mixed", "unplain", "token")
-"""What a value must look like where the form around it proves too little; `judge` knows how."""
+"""The form that a value must have where the form around it proves too little; see `judge`."""
 
 
 class RuleError(ValueError):

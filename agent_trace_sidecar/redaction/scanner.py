@@ -1,7 +1,7 @@
 """Finds the secrets of one text: one pass for the keywords of everything, then each rule and detector near its own.
 
 A rule whose keywords are rare runs only around them, and is compiled when one is first seen. Rules without a rare
-keyword are tried all together by one automaton, which says whether any of them matches at all.
+keyword are tried all together by one automaton, which decides whether any of them matches at all.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,7 +31,7 @@ _SPARSE: Final = 100
 """More than one hit in so many bytes: encoded data, or a text about secrets."""
 _LONG_TEXT: Final = 16 * 1024
 _EDGE: Final = 1000
-"""What is looked at of each end of a long run of encoded data."""
+"""What is read of each end of a long run of encoded data."""
 _WORTH_BYTES: Final = 4 << 20
 """After so much text the fastest automaton pays: it takes 20 ms and 7 MB to make, the other one 3 ms."""
 _MOST_HITS: Final = 100_000

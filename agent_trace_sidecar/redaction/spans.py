@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 LABEL: Final = re.compile(rb"\[REDACTED:[a-z0-9_.-]{1,60}\]")
-"""What stands in place of a secret. Masking never looks inside one, so masking twice is masking once."""
+"""What stands in place of a secret. Masking never reads inside one, so masking twice is masking once."""
 BLANK: Final = b"\x1f"
 """Stands for the bytes of a label while the detectors run: no pattern's value class holds it."""
 BREAK: Final = b"\x1e"
@@ -18,7 +18,7 @@ _BASE_S: Final = 1.0
 _PER_MIB_S: Final = 2.0
 """Processor time that a text may cost: ten times what the slowest of real events takes."""
 _MOST_CANDIDATES: Final = 60_000
-"""Candidates in one text; a text that somebody wrote has a hundredth of them."""
+"""Candidates in one text; a text that a person wrote has a hundredth of them."""
 _CANDIDATES_PER_CHECK: Final = 64
 
 _CUTS: Final = re.compile(rb"[\r\n\x1e\x1f]")
@@ -57,7 +57,7 @@ class Effort:
 
 
 def reach_back(text: bytes, at: int, reach: int) -> int:
-    """How far back a look from `at` may begin: `reach` bytes, and not into another string."""
+    """How far back a search from `at` may begin: `reach` bytes, and not into another string."""
     low = max(0, at - reach)
     return text.rfind(BREAK, low, at) + 1 or low
 

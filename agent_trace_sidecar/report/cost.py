@@ -1,8 +1,8 @@
-"""What the pages say of sessions and of the prompts behind calls, from the views."""
+"""What the pages show of sessions and of the prompts behind calls, from the views."""
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 import asyncpg
 import msgspec
@@ -10,7 +10,7 @@ import msgspec
 _SESSION: Final = """
 SELECT session_id, parent_session_id, title, host, os_user, worktree, repository, started_at, last_event_at, events,
        messages, steps, calls, failed_calls, input_tokens, output_tokens, reasoning_tokens, cache_read_tokens,
-       cache_write_tokens, cost::float8 AS cost, records, files, ai_lines, source_id
+       cache_write_tokens, cost::float8 AS cost, unpriced_steps, records, files, ai_lines, source_id
 FROM agent_trace_sessions WHERE session_id = $1
 """
 _PROMPTS: Final = """
@@ -43,10 +43,24 @@ class SessionFacts(msgspec.Struct, frozen=True):
     tokens: int = 0
     """Of all kinds."""
     cost: float | None = None
+    unpriced_steps: int = 0
+    """Steps that the cost leaves out."""
     records: int = 0
     files: int = 0
     ai_lines: int = 0
     source_id: str = ""
+
+
+class Spent(NamedTuple):
+    """What sessions used together."""
+
+    cost: float | None
+    """US dollars; None where no step has a price."""
+    unpriced_steps: int
+    tokens: int
+    sessions: int
+    people: int
+    """Users of the operating system; 0 where none is known."""
 
 
 _TOKENS: Final = ("input_tokens", "output_tokens", "reasoning_tokens", "cache_read_tokens", "cache_write_tokens")
@@ -60,6 +74,19 @@ async def session_facts(connection: asyncpg.Connection, session_id: str) -> Sess
     known = {name: row[name] for name in SessionFacts.__struct_fields__ if name not in {"tokens", "source_id"}}
     tokens = sum(int(row[name] or 0) for name in _TOKENS)
     return SessionFacts(**known, tokens=tokens, source_id=str(row["source_id"] or ""))
+
+
+def spent(sessions: Iterable[SessionFacts]) -> Spent:
+    """The sums over sessions, each with its own part of the cost."""
+    every = list(sessions)
+    costs = [one.cost for one in every if one.cost is not None]
+    return Spent(
+        sum(costs) if costs else None,
+        sum(one.unpriced_steps for one in every),
+        sum(one.tokens for one in every),
+        len(every),
+        len({one.os_user for one in every if one.os_user}),
+    )
 
 
 async def sessions_of(connection: asyncpg.Connection, wanted: Iterable[str]) -> dict[str, SessionFacts]:
@@ -77,7 +104,7 @@ async def sessions_of(connection: asyncpg.Connection, wanted: Iterable[str]) -> 
 
 
 async def prompts_of(connection: asyncpg.Connection, session_id: str) -> dict[str, str]:
-    """What had been asked for, by the message of the assistant that answers it, and by its own."""
+    """The prompts, by the assistant's message that answers each, and by their own."""
     prompts = {row["message_id"]: row["prompt"] for row in await connection.fetch(_PROMPTS, session_id)}
     answers = await connection.fetch(_ANSWERS, session_id)
     return prompts | {row["message_id"]: prompts[row["prompt"]] for row in answers if row["prompt"] in prompts}

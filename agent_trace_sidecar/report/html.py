@@ -1,6 +1,6 @@
 """The one place where text becomes HTML or data of a page; pure.
 
-Everything that is shown comes from agents and repositories. `el` takes text for text unless its type says that it is
+Everything that is shown comes from agents and repositories. `el` takes text for text unless its type marks it as
 markup, so a caller who forgets to escape can't write one. What a browser would obey or hide (control characters, marks
 that change the direction of writing) is written out, so that a line reads as it runs.
 """
@@ -19,6 +19,8 @@ _PICTURES: Final = 0x2400
 """Where Unicode has its pictures of the control characters."""
 _DELETE: Final = 0x7F
 _PICTURE_OF_DELETE: Final = "\u2421"
+_LEAST: Final = 0.0001
+"""US dollars that are still shown as a number."""
 _ENTITIES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"})
 _IN_SCRIPT: Final = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})
 _VOID: Final = frozenset({"meta", "link", "input", "br", "rect", "line", "path"})
@@ -55,18 +57,18 @@ def clipped(text: str, most: int) -> str:
 
 
 def first_line(text: str, most: int = 160) -> str:
-    """The first line that says something."""
+    """The first line that is not empty."""
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def money(cost: float | None) -> str:
-    """US dollars; small sums with the digits that tell them from nothing."""
+    """US dollars; sums below one with four digits, so that a request is not free."""
     if cost is None:
         return "unknown"
     if not cost:
         return "$0"
-    return f"${cost:,.2f}" if cost >= 1 else f"${cost:.4f}" if cost >= 0.001 else f"${cost:.6f}"  # noqa: PLR2004
+    return f"${cost:,.2f}" if cost >= 1 else f"${cost:.4f}" if cost >= _LEAST else f"<${_LEAST}"
 
 
 def priced(cost: float | None, unpriced_steps: int) -> str:

@@ -13,7 +13,8 @@ from importlib.resources import files
 from typing import Final, NamedTuple
 
 from agent_trace_sidecar import __version__
-from agent_trace_sidecar.report.html import Html, data, el, join, trusted
+from agent_trace_sidecar.report.cost import Spent
+from agent_trace_sidecar.report.html import Html, data, el, join, priced, trusted
 
 _ICON: Final = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'%3E"
@@ -21,11 +22,15 @@ _ICON: Final = (
 )
 
 
+_WITH_PLOTS: Final = frozenset({"session", "since"})
+_WITH_SCRIPT: Final = frozenset({"repository", "session"})
+
+
 class Page(NamedTuple):
     """What is particular to one."""
 
     kind: str
-    """The name of its script, and of the body's class."""
+    """repository, session or since: chooses its script, and is the body's class."""
     title: str
     summary: Sequence[Html]
     """What stands beside the title."""
@@ -37,7 +42,7 @@ class Page(NamedTuple):
 
 def render(page: Page, made_at: datetime) -> str:
     """The whole file."""
-    style, script = asset("report.css"), asset("common.js") + asset(f"{page.kind}.js")
+    style, script = ("".join(map(asset, names)) for names in _assets(page.kind))
     policy = (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
         "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
@@ -65,6 +70,14 @@ def render(page: Page, made_at: datetime) -> str:
         class_=page.kind,
     )
     return "<!doctype html>\n" + el("html", head, body, lang="en") + "\n"
+
+
+def _assets(kind: str) -> tuple[list[str], list[str]]:
+    """The style sheets and scripts of a page, in order."""
+    if kind not in _WITH_PLOTS:
+        return ["report.css"], ["common.js", f"{kind}.js"]
+    own = [f"{kind}.js"] if kind in _WITH_SCRIPT else []
+    return ["uplot/uPlot.min.css", "report.css"], ["common.js", "uplot/uPlot.iife.min.js", "plots.js", *own]
 
 
 def _top(page: Page) -> Html:
@@ -97,6 +110,19 @@ def time(at: datetime) -> Html:
 def fact(name: str, value: str, key: str | None = None) -> Html:
     """A figure with its name, for the head of a page; with a key the name has the colour that stands for it."""
     return el("div", el("dt", name, class_=key and f"key {key}"), el("dd", value))
+
+
+def headline(spent: Spent, lines: str, lines_are: str) -> Html:
+    """The row of figures that every page begins with."""
+    return el(
+        "dl",
+        fact("Cost", priced(spent.cost, spent.unpriced_steps)),
+        fact("Tokens", f"{spent.tokens:,}"),
+        fact("Sessions", f"{spent.sessions:,}"),
+        fact("People", f"{spent.people:,}" if spent.people else "unknown"),
+        fact(lines_are, lines),
+        class_="headline",
+    )
 
 
 def facts(*pairs: Html) -> Html:

@@ -18,12 +18,12 @@ from agent_trace_sidecar.report.cost import SessionFacts, prompts_of, sessions_o
 from agent_trace_sidecar.workspace.checkout import CheckoutError, ManyFiles
 
 Said = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and how much there is."""
+"""Called with the stage, how much of it is done, and how much there is."""
 
 MAX_SCANNED: Final = 20_000
-"""Files that are looked into for recorded lines."""
+"""Files that are searched for recorded lines."""
 MAX_FILES: Final = 2_000
-"""Files whose lines are asked for."""
+"""Files whose lines are attributed."""
 MAX_LINES: Final = 200_000
 """Lines that a page holds: about 20 MB, which a phone still opens."""
 MAX_FILE_LINES: Final = 20_000
@@ -52,7 +52,9 @@ class Repository(NamedTuple):
     revision: str | None
     files: list[FileLines]
     unknown: dict[str, int]
-    """The other files' number of lines; -1 for what is no text or too large."""
+    """Lines of recorded files of which no line is known; -1 for what is no text or too large."""
+    unrecorded: dict[str, int]
+    """The same of files of which nothing is recorded."""
     calls: dict[UUID, Origin]
     prompts: dict[tuple[str, str], str]
     """By session and message."""
@@ -61,24 +63,27 @@ class Repository(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The files before their lines are asked for."""
+    """The files before their lines are attributed."""
 
     asked: list[str]
-    unknown: dict[str, int]
+    known: set[str]
+    """Those that records name."""
+    unrecorded: dict[str, int]
+    """Lines of the files that are not asked about; -1 for what is no text or too large."""
     notes: list[str]
 
 
 async def gather(
     connection: asyncpg.Connection, folder: Path, revision: str | None, paths: Sequence[str], said: Said
 ) -> Repository:
-    """Ask for all files of a repository.
+    """Attribute all files of a repository.
 
     Args:
         connection: to the store.
         folder: the repository's, or one inside of it.
         revision: what the user calls it; None for the files as they stand.
         paths: only these files and folders, from the repository's root; none means all.
-        said: told how far it is.
+        said: called with the progress.
 
     Raises:
         ReportError: there is nothing of that name.
@@ -95,14 +100,15 @@ async def gather(
             where = f" under {', '.join(paths)}" if paths else ""
             raise ReportError(f"no files in {checkout.root}{where}" + (f" at {revision}." if commit else "."))
         found = await searched(asking, contents, there, known, said)
-        files, cut = await _blamed(asking, contents, found, said)
+        files, unknown, cut = await _blamed(asking, contents, found, said)
     calls = {origin.record_id: origin for file in files for origin in _origins(file)}
     sessions = await sessions_of(connection, (one.session_id for one in calls.values() if one.session_id))
     prompts = {}
     for session in sessions:
         for message, prompt in (await prompts_of(connection, session)).items():
             prompts[session, message] = prompt
-    return Repository(checkout.root, commit, files, found.unknown, calls, prompts, sessions, found.notes + cut)
+    notes = found.notes + cut
+    return Repository(checkout.root, commit, files, unknown, found.unrecorded, calls, prompts, sessions, notes)
 
 
 def _chosen(there: Iterable[str], paths: Sequence[str]) -> Iterator[str]:
@@ -111,8 +117,8 @@ def _chosen(there: Iterable[str], paths: Sequence[str]) -> Iterator[str]:
 
 
 async def searched(asking: FileBlamer, contents: ManyFiles, there: list[str], known: set[str], said: Said) -> Found:
-    """Tell the files that may hold recorded lines from the others, and count the lines of those."""
-    notes, unknown = [], dict[str, int]()
+    """Separate the files that may hold recorded lines from the others, and count the lines of those."""
+    notes, unrecorded = [], dict[str, int]()
     others = [path for path in there if path not in known]
     if len(others) > MAX_SCANNED:
         notes.append(_rest(f"{len(others) - MAX_SCANNED:,} of {len(there):,} files were not searched"))
@@ -122,42 +128,46 @@ async def searched(asking: FileBlamer, contents: ManyFiles, there: list[str], kn
         for at, path in enumerate(others):
             said("files searched", at, len(others))
             content = content_of(contents, path)
-            unknown[path] = _count(content)
-            if unknown[path] >= 0 and content:
+            unrecorded[path] = _count(content)
+            if unrecorded[path] >= 0 and content:
                 yield path, content
 
     holding = await asking.may_hold(read())
+    for path in holding:
+        del unrecorded[path]
     asked = sorted([path for path in there if path in known] + holding)
     if len(asked) > MAX_FILES:
         notes.append(_rest(f"{len(asked) - MAX_FILES:,} of {len(asked):,} files with recorded lines are not shown"))
-    return Found(asked[:MAX_FILES], unknown, notes)
+    return Found(asked[:MAX_FILES], known, unrecorded, notes)
 
 
 async def _blamed(
     asking: FileBlamer, contents: ManyFiles, found: Found, said: Said
-) -> tuple[list[FileLines], list[str]]:
-    """The lines of the files of which something is recorded."""
-    files, large, total, asked = list[FileLines](), 0, 0, found.asked
+) -> tuple[list[FileLines], dict[str, int], list[str]]:
+    """The lines of the files of which something is recorded; files that tell nothing; what was cut."""
+    files, unknown, large, total, asked = list[FileLines](), dict[str, int](), 0, 0, found.asked
     for at, path in enumerate(asked):
         said("files attributed", at, len(asked))
         content = content_of(contents, path)
         count = _count(content)
         if content is None or count < 0:
-            found.unknown[path] = -1
+            unknown[path] = -1
             large += content is not None and b"\0" not in content
             continue
         if total + count > MAX_LINES:
             left = _rest(f"{len(asked) - at:,} files are left out: a page has at most {MAX_LINES:,} lines")
-            return files, [left, *_too_large(large)]
+            return files, unknown, [left, *_too_large(large)]
         total += count
         file = await _with_trails(asking, await asking.about(path, content))
-        if set(shares(file.lines)) <= {"unknown"}:
-            found.unknown[path] = count  # nothing to tell: its text need not be in the page
-            continue
-        found.unknown.pop(path, None)
-        files.append(file)
+        authors = set(shares(file.lines))
+        if path not in found.known and authors.isdisjoint({"ai", "mixed"}):
+            found.unrecorded[path] = count
+        elif authors <= {"unknown"}:
+            unknown[path] = count  # nothing recorded: its text need not be in the page
+        else:
+            files.append(file)
     said("files attributed", len(asked), len(asked))
-    return files, _too_large(large)
+    return files, unknown, _too_large(large)
 
 
 async def _with_trails(asking: FileBlamer, blame: Blame) -> FileLines:

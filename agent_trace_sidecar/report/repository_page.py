@@ -9,9 +9,9 @@ from uuid import UUID
 
 from agent_trace_sidecar.blame.authors import Origin
 from agent_trace_sidecar.blame.blame import Line
-from agent_trace_sidecar.report.cost import SessionFacts
-from agent_trace_sidecar.report.html import Html, counted, el, first_line, join, money, visible
-from agent_trace_sidecar.report.page import Page, fact, facts
+from agent_trace_sidecar.report.cost import SessionFacts, spent
+from agent_trace_sidecar.report.html import Html, counted, el, first_line, join, priced, visible
+from agent_trace_sidecar.report.page import Page, fact, facts, headline
 from agent_trace_sidecar.report.plots import share_bar
 from agent_trace_sidecar.report.repository import FileLines, Repository, Said, shares
 from agent_trace_sidecar.report.syntax import MAX_ALL_S, Painter
@@ -45,7 +45,7 @@ def repository_page(found: Repository, mask: Mask, said: Said, *, contents: bool
         (
             el(
                 "nav",
-                el("h2", "Files"),
+                el("h2", "Files ", el("span", "AI and mixed", class_="quiet share-head")),
                 _filters(found, contents=contents),
                 _listing(tree),
                 class_="tree",
@@ -62,15 +62,14 @@ def repository_page(found: Repository, mask: Mask, said: Said, *, contents: bool
         "contents": contents,
     }
     at = f"at {found.revision[:12]}" if found.revision else "in the working tree"
-    cost = [one.cost for one in found.sessions.values() if one.cost is not None]
     summary = (
+        headline(spent(found.sessions.values()), f"{total['ai']:,} of {total.total():,}", "AI lines"),
         facts(
             *(fact(_WHO[who], _lines(total[who], total.total()), key=who) for who in AUTHORS),
-            fact("Sessions", f"{len(found.sessions):,}"),
-            fact("Cost of the sessions", money(sum(cost)) if cost else "unknown"),
+            fact("No AI recorded", counted(len(found.unrecorded), "file")),
         ),
-        share_bar(total, "Lines of the repository"),
-        el("p", f"{counted(total.total(), 'line')} {at}. ", _EXPLAINED, class_="quiet"),
+        share_bar(total, "Lines of the recorded files"),
+        el("p", f"{counted(total.total(), 'line')} of recorded files {at}. ", _EXPLAINED, class_="quiet"),
     )
     return Page(
         "repository", f"Who wrote {found.root.name or 'this'}", summary, body, data, found.notes + maker.notes()
@@ -80,7 +79,8 @@ def repository_page(found: Repository, mask: Mask, said: Said, *, contents: bool
 _WHO: Final = {"ai": "AI", "mixed": "Mixed", "human": "Human", "unknown": "Unknown"}
 _EXPLAINED: Final = (
     "AI: unchanged since a recorded call wrote it. Mixed: partly changed by a person. Human: existed before the first "
-    "call, or appeared between calls. Unknown: nothing is recorded. Secrets in the lines are masked."
+    "call, or appeared between calls. Unknown: the records do not show it. Files of which nothing is recorded are not "
+    "counted. Secrets in the lines are masked."
 )
 
 
@@ -98,6 +98,8 @@ def _tree(found: Repository) -> _Folder:
         _put(root, file.path, number, shares(file.lines))
     for path, count in found.unknown.items():
         _put(root, path, -1, Counter(unknown=max(0, count)))
+    for path in found.unrecorded:
+        _put(root, path, -1, Counter())
     return root
 
 
@@ -121,12 +123,16 @@ def _branch(name: str, folder: _Folder) -> Html:
         name = f"{name}/{inner}"
     counts = folder.counts()
     known = counts.total() > counts["unknown"]
-    summary = el("summary", el("span", f"{name}/", class_="name"), share_bar(counts, f"{name}/"), _share(counts))
+    bar = (share_bar(counts, f"{name}/"), _share(counts)) if counts else (el("span", "no AI recorded", class_="none"),)
+    summary = el("summary", el("span", f"{name}/", class_="name"), *bar)
     return el("details", summary, _listing(folder), open=known)
 
 
 def _leaf(name: str, number: int, counts: Counter[str]) -> Html:
-    inner = (el("span", name, class_="name"), share_bar(counts, name), _share(counts))
+    shown = el("span", name, class_="name")
+    if number < 0 and not counts:
+        return el("div", shown, el("span", "no AI recorded", class_="none"), class_="file nothing")
+    inner = (shown, share_bar(counts, name), _share(counts))
     if number < 0:
         return el("div", *inner, class_="file nothing")
     return el("button", *inner, type="button", class_="file", data_file=number)
@@ -134,7 +140,7 @@ def _leaf(name: str, number: int, counts: Counter[str]) -> Html:
 
 def _share(counts: Counter[str]) -> Html:
     written, total = counts["ai"] + counts["mixed"], counts.total()
-    said = f"{100 * written / total:.0f} %" if written else "·" if total else ""
+    said = f"{100 * written / total:.0f} %" if total else ""
     return el("span", said, class_="share", title=f"{written:,} of {total:,} lines are AI or mixed")
 
 
@@ -223,7 +229,7 @@ def _session(one: SessionFacts, *, contents: bool) -> dict[str, object]:
     return {
         "title": one.title if contents else None,
         "parent": one.parent_session_id,
-        "cost": money(one.cost),
+        "cost": priced(one.cost, one.unpriced_steps),
         "tokens": one.tokens,
         "user": one.os_user,
     }

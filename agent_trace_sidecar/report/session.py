@@ -1,5 +1,6 @@
 """What the page of a session shows, in the order in which it happened; figures come from the views."""
 
+import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
@@ -16,8 +17,13 @@ MAX_SESSIONS: Final = 500
 """Subagents and theirs."""
 MAX_CHARS: Final = 20_000
 """Of one text: a prompt, an argument, an output."""
+_IN_CHANGE: Final = frozenset({"content", "oldString", "newString", "patchText"})
+"""Arguments whose text a change shows."""
+_SHORT_CHARS: Final = 200
+_INDEX: Final = re.compile(r"\AIndex: [^\n]*\n=+\n")
+"""What a diff begins with besides the two names."""
 _NEAR: Final = timedelta(days=1)
-"""A subagent begins while its parent is at work: nobody looks for it in other months."""
+"""A subagent begins while its parent is at work: other months are not searched for it."""
 
 _CHILDREN: Final = """
 SELECT DISTINCT session_id FROM agent_trace_events
@@ -41,7 +47,7 @@ _CALLS: Final = """
 SELECT message_id, call_id, tool, status, started_at, finished_at, seconds::float8 AS seconds, left(error, $2) AS error
 FROM agent_trace_calls WHERE session_id = $1 ORDER BY finished_at
 """
-# OpenCode 1 tells of a call in a part, OpenCode 2 in the hook after it.
+# OpenCode 1 reports a call in a part, OpenCode 2 in the hook after it.
 _CONTENTS: Final = """
 SELECT message_id, call_id, left(state ->> 'title', 300) AS title, left((state -> 'input')::text, $2) AS input,
        left(state ->> 'output', $2) AS output, left(state #>> '{metadata,diff}', $2) AS diff,
@@ -66,7 +72,7 @@ SELECT message_id, call_id, tool, occurred_at, left((payload #> '{output,args}')
 FROM agent_trace_events WHERE session_id = $1 AND event_name = 'tool.execute.before'
 """
 _STEPS: Final = """
-SELECT message_id, model_id, finished_at, reason, coalesce(cost, 0)::float8 AS cost,
+SELECT message_id, model_id, finished_at, reason, cost::float8 AS cost,
        (coalesce(input_tokens, 0) + coalesce(output_tokens, 0) + coalesce(reasoning_tokens, 0)
         + coalesce(cache_read_tokens, 0) + coalesce(cache_write_tokens, 0))::float8 AS tokens
 FROM agent_trace_steps WHERE session_id = $1 ORDER BY finished_at
@@ -104,7 +110,7 @@ class Item(msgspec.Struct):
     title: str = ""
     """Names and figures, in no case a content."""
     text: str = ""
-    """What was said."""
+    """The text of a message."""
     message: str | None = None
     status: str = ""
     code: str = ""
@@ -113,8 +119,11 @@ class Item(msgspec.Struct):
     bodies: list[Body] = []
     changes: list[FileChange] = []
     child: str | None = None
+    reason: str = ""
+    """Why a step ended, e.g. stop, tool-calls or error."""
     tokens: int = 0
-    cost: float = 0.0
+    cost: float | None = None
+    """US dollars of a step; None where it has no price."""
     undone: bool = False
 
 
@@ -130,12 +139,12 @@ class Session(NamedTuple):
 
     @property
     def root(self) -> SessionFacts:
-        """The session that was asked for."""
+        """The requested session."""
         return next(iter(self.facts.values()))
 
 
 async def gather(connection: asyncpg.Connection, session_id: str, said: Said) -> Session:
-    """Ask for a session and its subagents'.
+    """Read a session and its subagents'.
 
     Raises:
         ReportError: nothing of it is stored.
@@ -175,18 +184,9 @@ async def _items(connection: asyncpg.Connection, facts: SessionFacts) -> list[It
     prompts = await prompts_of(connection, name)
     items = [*await _prompts_and_answers(connection, name, prompts), *await _called(connection, name)]
     for row in await connection.fetch(_STEPS, name):
-        title = f"{row['model_id'] or 'unknown model'} · {row['reason'] or 'ended'}"
-        items.append(
-            Item(
-                row["finished_at"],
-                "step",
-                name,
-                title,
-                message=row["message_id"],
-                tokens=int(row["tokens"]),
-                cost=row["cost"],
-            )
-        )
+        item = Item(row["finished_at"], "step", name, row["model_id"] or "unknown model", message=row["message_id"])
+        item.reason, item.tokens, item.cost = row["reason"] or "ended", int(row["tokens"]), row["cost"]
+        items.append(item)
     items += [
         Item(row["occurred_at"], "error", name, "The session failed", bodies=[Body("Error", row["error"] or "")])
         for row in await connection.fetch(_ERRORS, name, MAX_CHARS)
@@ -234,22 +234,51 @@ async def _called(connection: asyncpg.Connection, name: str) -> list[Item]:
         items.append(item)
     for (message, call), row in begun.items():
         item = Item(row["occurred_at"], "call", name, row["tool"] or "a tool", message=message, status="never ended")
-        item.bodies = [Body("Arguments", row["input"] or "")]
+        item.bodies = list(_arguments(row["input"] or "", has_change=False))
         item.changes = changes.get((message, call), [])
         items.append(item)
     return items
 
 
 def _bodies(row: asyncpg.Record) -> Iterator[Body]:
+    has_change = True
     if row["diff"]:
-        yield Body("Change", row["diff"], is_diff=True)
+        yield Body("Change", _INDEX.sub("", row["diff"]), is_diff=True)
     elif row["content"] and row["existed"] == "false":
         lines = "".join(f"+{line}\n" for line in row["content"].removesuffix("\n").split("\n"))
         yield Body("Change", f"+++ {row['file']}\n{lines}", is_diff=True)
-    if row["input"]:
-        yield Body("Arguments", row["input"])
+    else:
+        has_change = False
+    yield from _arguments(row["input"] or "", has_change=has_change)
     if row["output"]:
         yield Body("Output", row["output"])
+
+
+def _arguments(text: str, *, has_change: bool) -> Iterator[Body]:
+    """What a call was given: short values in lines, each long one by itself; not what its change shows already."""
+    try:
+        given = msgspec.json.decode(text)
+    except msgspec.DecodeError:  # cut off, or none
+        given = None
+    if not isinstance(given, dict):
+        if text and not has_change:
+            yield Body("Arguments", text)
+        return
+    left = {
+        name: value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        for name, value in given.items()
+        if not (has_change and name in _IN_CHANGE)
+    }
+    short = [f"{name}: {value}" for name, value in left.items() if not _is_long(value)]
+    if short:
+        yield Body("Arguments", "\n".join(short))
+    for name, value in left.items():
+        if _is_long(value):
+            yield Body(f"Argument {name}", value)
+
+
+def _is_long(value: str) -> bool:
+    return "\n" in value or len(value) > _SHORT_CHARS
 
 
 def _lost(name: str, loss: Loss) -> Item:
@@ -261,7 +290,7 @@ def _lost(name: str, loss: Loss) -> Item:
 
 
 async def _with_undoing(connection: asyncpg.Connection, name: str, items: list[Item]) -> list[Item]:
-    """Mark what was undone, and say when it was, and when it came back."""
+    """Mark what was undone, with the times of the undo and of its return."""
     back_to: str | None = None
     more = []
     for row in await connection.fetch(_UNDOING, name):

@@ -1,13 +1,14 @@
 """The page of a session: what happened, one thing after the other, subagents inside their calls; pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
 from agent_trace_sidecar.report.changes import FileChange
-from agent_trace_sidecar.report.html import Html, clipped, counted, el, first_line, join, money
-from agent_trace_sidecar.report.page import Page, fact, facts
-from agent_trace_sidecar.report.plots import Figure, duration_bar, running_line
+from agent_trace_sidecar.report.cost import spent
+from agent_trace_sidecar.report.html import Html, clipped, counted, el, first_line, join, money, priced
+from agent_trace_sidecar.report.page import Page, fact, facts, headline
+from agent_trace_sidecar.report.plots import Figure, Series, TimePlot, duration_bar, time_plot
 from agent_trace_sidecar.report.session import Body, Item, Session
 
 MAX_ITEMS: Final = 20_000
@@ -24,17 +25,20 @@ _NAMES: Final = {
     "text": "Answer",
     "thinking": "Thinking",
     "call": "Call",
-    "step": "Step",
+    "step": "Request",
     "undo": "Undo",
     "redo": "Redo",
     "error": "Error",
     "gap": "Gap",
     "dead": "Not stored",
 }
+_SPOKEN: Final = ("prompt", "text", "thinking")
+_USUAL: Final = ("stop", "tool-calls", "ended")
+"""Reasons for the end of a request that need no row."""
 _FILTERS: Final = (
     ("said", "Prompts and answers"),
     ("calls", "Calls"),
-    ("steps", "Tokens and cost"),
+    ("spent", "Tokens and cost"),
     ("only-failed", "Only failures"),
     ("only-changes", "Only file changes"),
 )
@@ -48,35 +52,30 @@ def session_page(found: Session, *, contents: bool) -> Page:
     everything = [item for items in found.items.values() for item in items]
     steps = sorted((item for item in everything if item.kind == "step"), key=lambda one: one.at)
     title = (root.title if contents else None) or root.session_id
-    body = join((_controls(), _plots(steps), el("section", el("h2", "Time line"), timeline, aria_label="Time line")))
-    return Page(
-        "session", title, _summary(found, everything), body, {"bodies": maker.bodies}, found.notes + maker.notes()
-    )
+    figure, plots = _running(steps)
+    body = join((_controls(), figure, el("section", el("h2", "Time line"), timeline, aria_label="Time line")))
+    data = {"bodies": maker.bodies, "plots": plots}
+    return Page("session", title, _summary(found, everything), body, data, found.notes + maker.notes())
 
 
 def _summary(found: Session, everything: list[Item]) -> tuple[Html, ...]:
     root, everyone = found.root, list(found.facts.values())
     failed = sum(1 for item in everything if item.kind == "call" and item.status == "error")
-    costs = [one.cost for one in everyone if one.cost is not None]
     lost = sum(1 for item in everything if item.kind in {"gap", "dead"})
-    models = sorted({item.title.partition(" · ")[0] for item in everything if item.kind == "step"})
+    models = sorted({item.title for item in everything if item.kind == "step"})
     lasted = _span(root.started_at, root.last_event_at)
     pairs = [
         fact("Started", root.started_at.strftime("%Y-%m-%d %H:%M UTC") if root.started_at else "unknown"),
         fact("Duration", lasted),
         fact("Model", ", ".join(models) or "unknown"),
-        fact("Cost", money(sum(costs)) if costs else "unknown"),
-        fact("Tokens", f"{sum(one.tokens for one in everyone):,}"),
         fact("Calls", f"{sum(one.calls for one in everyone):,}" + (f", {failed:,} failed" if failed else "")),
-        fact("AI-written lines", f"{sum(one.ai_lines for one in everyone):,}"),
     ]
-    if len(everyone) > 1:
-        pairs.append(fact("Subagents", f"{len(everyone) - 1:,}"))
     pairs.append(fact("Missing", counted(lost, "place") if lost else "none"))
     place = " · ".join(
         part for part in (root.repository or root.worktree, root.os_user, root.host, root.session_id) if part
     )
-    return facts(*pairs), el("p", place, class_="quiet mono")
+    lines = f"{sum(one.ai_lines for one in everyone):,}"
+    return headline(spent(everyone), lines, "AI lines written"), facts(*pairs), el("p", place, class_="quiet mono")
 
 
 def _span(start: datetime | None, end: datetime | None) -> str:
@@ -97,22 +96,30 @@ def _controls() -> Html:
     return el("form", el("fieldset", el("legend", "Show"), *boxes), button, el("output", id="shown"), id="show")
 
 
-def _plots(steps: list[Item]) -> Html:
+def _running(steps: list[Item]) -> tuple[Html, dict[str, TimePlot]]:
+    """What the requests used as it adds up: the figure, and what the page's script draws."""
     if not steps:
-        return join(())
+        return join(()), {}
     cost, tokens = 0.0, 0
-    rows, points = [], []
+    rows, costs, counts = [], list[float](), list[int]()
     for item in steps:
-        cost, tokens = cost + item.cost, tokens + item.tokens
-        rows.append((item.at.strftime("%H:%M:%S"), f"{item.tokens:,}", money(item.cost), f"{tokens:,}", money(cost)))
-        points.append((item.at, cost, tokens))
+        cost, tokens = cost + (item.cost or 0.0), tokens + item.tokens
+        own = priced(item.cost, item.cost is None)
+        rows.append((item.at.strftime("%H:%M:%S"), f"{item.tokens:,}", own, f"{tokens:,}", money(cost)))
+        costs.append(cost)
+        counts.append(tokens)
     sql = (
         "SELECT finished_at, model_id, input_tokens, output_tokens, reasoning_tokens, cache_read_tokens, cost\n"
         f"FROM agent_trace_steps WHERE session_id = '{item.session.replace(chr(39), chr(39) * 2)}' ORDER BY finished_at"
     )
-    drawn = running_line(points) if len(points) > 1 else None
     figure = Figure("Cumulative tokens and cost", ("at", "tokens", "cost", "total tokens", "total cost"), rows, sql)
-    return figure.html(drawn, "running")
+    if len(steps) == 1:
+        return figure.html(None, "running"), {}
+    series = [Series("cost", "s0", "cost", costs), Series("tokens", "gone", "tokens", counts)]
+    summary = f"{counted(len(steps), 'request')}: {money(cost)}, {counted(tokens, 'token')}."
+    drawn = time_plot("running", summary, {"cost": "s0", "tokens": "quiet"})
+    plot = TimePlot("steps", [item.at.timestamp() for item in steps], series)
+    return figure.html(drawn, "running"), {"running": plot}
 
 
 class _Maker:
@@ -122,7 +129,6 @@ class _Maker:
         self._found, self._contents = found, contents
         self.bodies: list[list[Body]] = []
         self._items, self._chars, self._left_out = 0, 0, 0
-        self._cost, self._tokens = 0.0, 0
         longest = [item.seconds or 0 for items in found.items.values() for item in items]
         self._longest = max(longest, default=0)
         self._placed: set[str] = set()
@@ -145,17 +151,20 @@ class _Maker:
         items = self._found.items.get(session, [])
         named = {item.child for item in items if item.child}
         loose = [name for name in self._found.parents.get(session, []) if name not in named]
-        for item in items:
+        steps = _with_their_items(items)
+        for at, item in enumerate(items):
+            if item.kind == "step" and at not in steps:
+                continue  # it stands beside what the request gave
             if self._items >= MAX_ITEMS:
                 self._left_out += 1
                 continue
             self._items += 1
-            parts.append(self._item(item))
+            parts.append(self._item(item, steps.get(at, [])))
         parts += [el("li", self._nested(name), class_="item") for name in loose]
         chunks = [el("ol", *parts[at : at + CHUNK], class_="timeline") for at in range(0, len(parts), CHUNK)]
         return el("div", *chunks)
 
-    def _item(self, item: Item) -> Html:
+    def _item(self, item: Item, steps: Sequence[Item]) -> Html:
         failed = item.status in {"error", "never ended"}
         marks = [_badge(item.status, "bad")] if failed else []
         marks += [_badge(f"exit {clipped(item.code, 20)}", "bad")] if item.code not in {"", "0"} else []
@@ -163,19 +172,16 @@ class _Maker:
         names = f"item {item.kind}" + (" failed" if failed else "") + (" undone" if item.undone else "")
         names += " changed" if item.changes else ""
         inner = el("div", *self._parts(item, marks), class_="what")
-        return el("li", time_of(item.at), el("span", _NAMES[item.kind], class_="kind"), inner, class_=names)
+        head = (time_of(item.at), el("span", _NAMES[item.kind], class_="kind"))
+        return el("li", *head, inner, *map(_spent, steps), class_=names)
 
     def _parts(self, item: Item, marks: list[Html]) -> Iterator[Html]:
-        if item.kind in {"prompt", "text", "thinking"}:
+        if item.kind in _SPOKEN:
             yield from marks
             text = clipped(item.text, _SPOKEN_CHARS) if self._contents else "[left out]"
             yield el("p", text, class_="speech")
         elif item.kind == "step":
-            self._cost, self._tokens = self._cost + item.cost, self._tokens + item.tokens
-            yield el("span", item.title, class_="quiet")
-            spent = f"{item.tokens:,} tokens, {money(item.cost)}"
-            so_far = f"total {self._tokens:,} tokens, {money(self._cost)}"
-            yield el("span", spent, " · ", el("strong", so_far), class_="spent")
+            yield el("span", f"{item.title} · {item.reason}", class_="quiet")
         else:
             yield from self._opening(item, marks)
 
@@ -199,7 +205,8 @@ class _Maker:
         self._placed.add(session)
         own = self._found.facts[session]
         title = (own.title if self._contents else None) or session
-        said = f"Subagent: {title} · {counted(own.calls, 'call')}, {own.tokens:,} tokens, {money(own.cost)}"
+        cost = priced(own.cost, own.unpriced_steps)
+        said = f"Subagent: {title} · {counted(own.calls, 'call')}, {own.tokens:,} tokens, {cost}"
         return el("details", el("summary", said), self.timeline(session), class_="subagent", open=True)
 
     def _kept(self, item: Item) -> int | None:
@@ -211,6 +218,25 @@ class _Maker:
             return None
         self.bodies.append(item.bodies)
         return len(self.bodies) - 1
+
+
+def _with_their_items(items: Sequence[Item]) -> dict[int, list[Item]]:
+    """By place the requests that are shown beside an item: each beside the last thing before it of its message."""
+    found: dict[int, list[Item]] = {}
+    last: dict[str | None, int] = {}
+    for at, item in enumerate(items):
+        if item.kind != "step":
+            last[item.message] = at
+        elif item.message is not None and item.message in last and item.reason in _USUAL:
+            found.setdefault(last[item.message], []).append(item)
+        else:
+            found[at] = [item]
+    return found
+
+
+def _spent(step: Item) -> Html:
+    used = f"{step.tokens:,} tokens · {priced(step.cost, step.cost is None)}"
+    return el("span", used, class_="spent", title=step.title)
 
 
 def time_of(at: datetime) -> Html:

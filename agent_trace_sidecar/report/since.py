@@ -1,7 +1,7 @@
 """What the page of a span of time shows: figures of the views, and what `blame` finds of the lines today."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -30,10 +30,19 @@ REPOSITORIES: Final = """SELECT project, max(repository) AS repository, sum(line
 FROM agent_trace_lines_by_day
 WHERE contributor = 'ai' AND day >= DATE '{day}'
 GROUP BY 1 ORDER BY 3 DESC, 1 LIMIT 200"""
+SPENT: Final = """SELECT day, coalesce(model_id, 'unknown') AS model,
+       sum(coalesce(input_tokens, 0) + coalesce(output_tokens, 0) + coalesce(reasoning_tokens, 0)
+           + coalesce(cache_read_tokens, 0) + coalesce(cache_write_tokens, 0))::bigint AS tokens,
+       sum(cost)::float8 AS cost, sum(unpriced_steps)::bigint AS unpriced_steps
+FROM agent_trace_usage_by_day
+WHERE day >= DATE '{day}'
+GROUP BY 1, 2 ORDER BY 1, 2"""
+PEOPLE: Final = """SELECT count(DISTINCT u.session_id) AS sessions, count(DISTINCT s.os_user) AS people
+FROM agent_trace_usage u LEFT JOIN agent_trace_sources s ON s.source_id = u.source_id
+WHERE u.finished_at >= TIMESTAMPTZ '{day} 00:00:00Z'"""
 COSTS: Final = """SELECT coalesce(model_id, 'unknown') AS model, sum(cost)::float8 AS cost,
        count(*) FILTER (WHERE cost IS NULL) AS unpriced_steps
-FROM (SELECT DISTINCT ON (session_id, message_id, part_id) * FROM agent_trace_usage
-      ORDER BY session_id, message_id, part_id, finished_at) once
+FROM agent_trace_requests
 WHERE finished_at >= TIMESTAMPTZ '{day} 00:00:00Z' AND session_id IN (
     SELECT session_id FROM agent_trace_lines WHERE contributor = 'ai' AND project IN ({projects})
     UNION SELECT session_id FROM agent_trace_usage WHERE source_id IN (
@@ -51,10 +60,27 @@ SLOW: Final = """SELECT coalesce(tool, 'unknown') AS tool, sum(calls)::bigint AS
 FROM agent_trace_calls_by_day
 WHERE day >= DATE '{day}' AND mean_seconds IS NOT NULL
 GROUP BY 1 ORDER BY 3 DESC, 1 LIMIT 200"""
-SECRETS: Final = """SELECT rule, sum(masked)::bigint AS masked
-FROM agent_trace_secrets_by_day
-WHERE day >= DATE '{day}'
+SECRETS: Final = """SELECT rule, sum(secrets)::bigint AS secrets, sum(events)::bigint AS events
+FROM (
+    SELECT rule, max(masked) AS secrets, count(*) AS events FROM agent_trace_masked
+    WHERE occurred_at >= TIMESTAMPTZ '{day} 00:00:00Z'
+    GROUP BY rule, coalesce(session_id, event_id::text)
+) sessions
 GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 200"""
+"""A session's secrets of a rule: as many as its event with the most of them holds, as events repeat each other."""
+
+
+_TABLES: Final = {
+    "written": WRITTEN,
+    "written_there": WRITTEN_THERE,
+    "repositories": REPOSITORIES,
+    "spent": SPENT,
+    "people": PEOPLE,
+    "costs": COSTS,
+    "failed": FAILED,
+    "slow": SLOW,
+    "secrets": SECRETS,
+}
 
 
 class Table(NamedTuple):
@@ -83,7 +109,10 @@ class Since(NamedTuple):
     written_there: Table
     """In the repositories that could be read."""
     repositories: Table
+    spent: Table
+    people: Table
     costs: Table
+    """Of the repositories that could be read."""
     failed: Table
     slow: Table
     secrets: Table
@@ -92,37 +121,29 @@ class Since(NamedTuple):
 
 
 async def gather(connection: asyncpg.Connection, since: datetime, folder: Path | None, said: Said) -> Since:
-    """Ask for everything since the beginning of a day (UTC).
+    """Read everything since the beginning of a day (UTC).
 
     Args:
         connection: to the store.
         since: the day.
         folder: a repository that is read for surviving lines besides those that were recorded on this machine.
-        said: told how far it is.
+        said: called with the progress.
 
     Raises:
         CheckoutError: git failed.
     """
-    day = since.date().isoformat()
-
-    async def ask(sql: str, **more: str) -> Table:
-        statement = sql.format(day=day, **more)
-        return Table(statement, [dict(row) for row in await connection.fetch(statement)])
-
     surviving, notes = await _surviving(connection, since, folder, said)
-    projects = ", ".join(quoted(one) for one in surviving.folders) or "''"
-    return Since(
-        since,
-        await ask(WRITTEN),
-        await ask(WRITTEN_THERE, projects=projects),
-        await ask(REPOSITORIES),
-        await ask(COSTS, projects=projects),
-        await ask(FAILED),
-        await ask(SLOW),
-        await ask(SECRETS),
-        surviving,
-        notes,
-    )
+    tables = {
+        name: Table(sql, [dict(row) for row in await connection.fetch(sql)])
+        for name, sql in statements(since, surviving.folders).items()
+    }
+    return Since(since=since, surviving=surviving, notes=notes, **tables)
+
+
+def statements(since: datetime, projects: Iterable[str]) -> dict[str, str]:
+    """The SQL of each table of `Since`; `projects` are those that could be read."""
+    places = {"day": since.date().isoformat(), "projects": ", ".join(map(quoted, projects)) or "''"}
+    return {name: sql.format(**places) for name, sql in _TABLES.items()}
 
 
 def quoted(text: str) -> str:
@@ -153,7 +174,7 @@ async def _surviving(
 
 
 def _readable(project: str, worktrees: Sequence[str], given: Checkout | None) -> Checkout | None:
-    """A checkout of a project on this machine, the one that was asked for before those that were recorded."""
+    """A checkout of a project on this machine, the requested one before those that were recorded."""
     for checkout in (given, *(_there(worktree) for worktree in worktrees)):
         try:
             if checkout is not None and project in checkout.projects():

@@ -1,13 +1,14 @@
 """The page of a span of time, for a person who steers: what was written, what of it stands, what it cost; pure."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import date, datetime, timedelta
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
-from agent_trace_sidecar.report.html import Html, join, priced
-from agent_trace_sidecar.report.page import Page, fact, facts
-from agent_trace_sidecar.report.plots import COLOURS, Figure, bars, day_bars
+from agent_trace_sidecar.report.cost import Spent
+from agent_trace_sidecar.report.html import Html, counted, el, join, money, priced
+from agent_trace_sidecar.report.page import Page, fact, facts, headline
+from agent_trace_sidecar.report.plots import COLOURS, Figure, Series, TimePlot, bars, time_plot
 from agent_trace_sidecar.report.since import Since
 
 MAX_SERIES: Final = 6
@@ -16,31 +17,83 @@ MAX_BARS: Final = 15
 """Bars of a plot; the table beside it has the rest."""
 _MAX_DAYS: Final = 400
 _SHORT_DAYS: Final = 92
+_TITLES: Final = (
+    "Cost by day and model",
+    "AI lines written by day and model",
+    "AI lines surviving, by the day they were written",
+    "Surviving AI lines by model (readable repositories)",
+    "AI lines by repository",
+    "Cost per 1,000 surviving lines, by model (readable repositories)",
+    "Failed calls by tool",
+    "Slowest tools",
+    "Secrets masked, by rule",
+)
 
 
 def since_page(found: Since, until: datetime) -> Page:
     """Make the page; nothing of it is a content."""
+    plots: dict[str, TimePlot] = {}
+    shown = (
+        _spent(found, until, plots),
+        _by_day(found, until, plots),
+        _surviving(found, until, plots),
+        _by_model(found),
+        _by_repository(found),
+        _cost(found),
+        _failed(found),
+        _slow(found),
+        _secrets(found),
+    )
+    missing = [title for title, figure in zip(_TITLES, shown, strict=True) if figure is None]
+    figures = [figure for figure in shown if figure is not None]
+    if missing:
+        figures.append(el("p", f"Nothing to show: {'; '.join(missing)}.", class_="quiet"))
+    title = f"AI-written code since {found.since.day} {found.since:%B %Y}"
+    notes = [*found.notes, *_unread(found)]
+    return Page("since", title, _summary(found), join(figures), {"plots": plots}, notes)
+
+
+def _summary(found: Since) -> tuple[Html, Html]:
     written = sum(row["lines"] for row in found.written.rows)
-    living = found.surviving.lines.total()
-    figures = [_by_day(found, until), _surviving(found, until), _by_model(found), _by_repository(found)]
-    figures += [_cost(found), _failed(found), _slow(found), _secrets(found)]
+    costs = [row["cost"] for row in found.spent.rows if row["cost"] is not None]
+    (who,) = found.people.rows
+    spent = Spent(
+        sum(costs) if costs else None,
+        sum(row["unpriced_steps"] for row in found.spent.rows),
+        sum(row["tokens"] for row in found.spent.rows),
+        who["sessions"],
+        who["people"],
+    )
     calls, failed = (sum(row[name] for row in found.failed.rows) for name in ("calls", "failed"))
-    costs = [row["cost"] for row in found.costs.rows if row["cost"] is not None]
-    unpriced = sum(row["unpriced_steps"] for row in found.costs.rows)
-    per_line = sum(costs) / living if costs and living else None
-    is_known = bool(found.surviving.folders)
-    summary = facts(
-        fact("AI lines written", f"{written:,}"),
-        fact("Surviving", f"{living:,}" if is_known else "unknown"),
-        fact("Cost per surviving line", priced(per_line, unpriced) if living else "unknown"),
+    more = facts(
+        fact("Surviving", _survival(found)),
+        fact("Cost per 1,000 surviving lines", _per_thousand(found)),
         fact("Calls", f"{calls:,}"),
         fact("Failed", f"{failed:,}" + (f" · {100 * failed / calls:.1f} %" if calls else "")),
-        fact("Secrets masked", f"{sum(int(row['masked'] or 0) for row in found.secrets.rows):,}"),
+        fact("Secrets masked", f"{sum(row['secrets'] for row in found.secrets.rows):,}"),
     )
-    notes = [*found.notes, *_unread(found)]
-    return Page(
-        "since", f"AI-written code since {found.since.day} {found.since:%B %Y}", (summary,), join(figures), {}, notes
-    )
+    return headline(spent, f"{written:,}", "AI lines written"), more
+
+
+def _survival(found: Since) -> str:
+    """The surviving lines out of those that were written where it can be known, and where that is."""
+    if not found.surviving.folders:
+        return "unknown"
+    living, written = found.surviving.lines.total(), sum(row["lines"] for row in found.written_there.rows)
+    share = f" · {100 * living / written:.0f} %" if written else ""
+    every = {row["project"] for row in found.repositories.rows}
+    read = every & set(found.surviving.folders)
+    where = f" in {len(read):,} of {counted(len(every), 'repository', 'repositories')}" if read < every else ""
+    return f"{living:,} of {written:,}{share}{where}"
+
+
+def _per_thousand(found: Since) -> str:
+    living = found.surviving.lines.total()
+    costs = [row["cost"] for row in found.costs.rows if row["cost"] is not None]
+    if not living:
+        return "unknown"
+    unpriced = sum(row["unpriced_steps"] for row in found.costs.rows)
+    return priced(1000 * sum(costs) / living if costs else None, unpriced)
 
 
 def _unread(found: Since) -> Iterator[str]:
@@ -65,37 +118,70 @@ def _days(found: Since, until: datetime, own: Iterable[str]) -> list[str]:
     return [(start + timedelta(days=at)).isoformat() for at in range((until.date() - start).days + 1)]
 
 
-def _by_day(found: Since, until: datetime) -> Html:
-    lines = Counter[tuple[str, str]]()
-    for row in found.written.rows:
-        lines[row["day"].isoformat(), row["model"]] += row["lines"]
-    days = _days(found, until, (day for day, _ in lines))
-    models = Counter[str]()
-    for (_, model), count in lines.items():
-        models[model] += count
-    top = [model for model, _ in models.most_common(MAX_SERIES - 1)]
-    others = [model for model in models if model not in top]
-    series = {model: [lines[day, model] for day in days] for model in top}
+def _by_series(values: Mapping[tuple[str, str], float], days: Sequence[str]) -> dict[str, list[float]]:
+    """Values by day and model as a row for each model, those with the most first and the others together."""
+    totals = dict.fromkeys((model for _, model in values), 0.0)
+    for (_, model), value in values.items():
+        totals[model] += value
+    top = sorted(totals, key=lambda model: -totals[model])
+    top, others = (top, []) if len(top) <= MAX_SERIES else (top[: MAX_SERIES - 1], top[MAX_SERIES - 1 :])
+    series = {model: [float(values.get((day, model), 0)) for day in days] for model in top}
     if others:
-        series[f"{len(others)} others"] = [sum(lines[day, model] for model in others) for day in days]
+        series[f"{len(others)} others"] = [float(sum(values.get((day, one), 0) for one in others)) for day in days]
+    return series
+
+
+def _plotted(
+    name: str, days: Sequence[str], series: Mapping[str, Sequence[float]], unit: str, colours: Sequence[str]
+) -> tuple[Html, TimePlot]:
+    """A place for bars by day, and what the script draws there."""
+    total, most = sum(map(sum, series.values())), max(map(sum, zip(*series.values(), strict=True)))
+    said = (money(total), money(most)) if unit == "cost" else (counted(round(total), unit[:-1]), f"{most:,.0f}")
+    summary = f"{days[0]} to {days[-1]}: {said[0]}, at most {said[1]} a day."
+    drawn = [
+        Series(name, colour, unit, values) for (name, values), colour in zip(series.items(), colours, strict=False)
+    ]
+    at = [datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() for day in days]
+    shown = {one.name: "quiet" if one.colour == "gone" else one.colour for one in drawn}
+    return time_plot(name, summary, shown), TimePlot("bars", at, drawn)
+
+
+def _spent(found: Since, until: datetime, plots: dict[str, TimePlot]) -> Html | None:
+    known = [(row["day"].isoformat(), row["model"], row) for row in found.spent.rows]
+    rows = [(day, model, f"{row['tokens']:,}", priced(row["cost"], row["unpriced_steps"])) for day, model, row in known]
+    if not rows:
+        return None
+    days = _days(found, until, (day for day, _, _ in known))
+    costs = {(day, model): row["cost"] or 0.0 for day, model, row in known}
+    drawn, plots["spent"] = _plotted("spent", days, _by_series(costs, days), "cost", COLOURS)
+    return Figure(_TITLES[0], ("day", "model", "tokens", "cost"), rows, found.spent.sql, labels=2).html(drawn, "spent")
+
+
+def _by_day(found: Since, until: datetime, plots: dict[str, TimePlot]) -> Html | None:
+    lines = {(row["day"].isoformat(), row["model"]): row["lines"] for row in found.written.rows}
     rows = [(day, model, f"{count:,}") for (day, model), count in sorted(lines.items())]
-    figure = Figure("AI lines written by day and model", ("day", "model", "lines"), rows, found.written.sql, labels=2)
-    return figure.html(day_bars(days, series, "lines", COLOURS) if rows else None, "written")
+    if not rows:
+        return None
+    days = _days(found, until, (day for day, _ in lines))
+    drawn, plots["written"] = _plotted("written", days, _by_series(lines, days), "lines", COLOURS)
+    return Figure(_TITLES[1], ("day", "model", "lines"), rows, found.written.sql, labels=2).html(drawn, "written")
 
 
-def _surviving(found: Since, until: datetime) -> Html:
-    title = "AI lines surviving, by the day they were written"
+def _surviving(found: Since, until: datetime, plots: dict[str, TimePlot]) -> Html | None:
     sql = f"{found.written_there.sql};\n-- surviving: agent-trace-sidecar stats --by day"
     written, living = _there(found)
     rows = [(day, model, f"{count:,}", f"{living[day, model]:,}") for (day, model), count in sorted(written.items())]
-    figure = Figure(title, ("day", "model", "written", "surviving"), rows, sql, _explained(found), labels=2)
     if not rows:
-        return figure.html(None, "surviving")
+        return None
     days = _days(found, until, (day for day, _ in written))
-    stands = [sum(count for (own, _), count in living.items() if own == day) for day in days]
-    all_written = [sum(count for (own, _), count in written.items() if own == day) for day in days]
-    gone = [max(0, one - two) for one, two in zip(all_written, stands, strict=True)]
-    return figure.html(day_bars(days, {"surviving": stands, "lost": gone}, "lines", ("s0", "quiet")), "surviving")
+    stands = [float(sum(count for (own, _), count in living.items() if own == day)) for day in days]
+    every = [sum(count for (own, _), count in written.items() if own == day) for day in days]
+    gone = [max(0.0, one - two) for one, two in zip(every, stands, strict=True)]
+    drawn, plots["surviving"] = _plotted(
+        "surviving", days, {"surviving": stands, "lost": gone}, "lines", ("s0", "gone")
+    )
+    heads = ("day", "model", "written", "surviving")
+    return Figure(_TITLES[2], heads, rows, sql, _explained(found), labels=2).html(drawn, "surviving")
 
 
 def _there(found: Since) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:
@@ -118,7 +204,7 @@ def _explained(found: Since) -> str:
     )
 
 
-def _by_model(found: Since) -> Html:
+def _by_model(found: Since) -> Html | None:
     written, living = Counter[str](), Counter[str]()
     for counts, total in zip(_there(found), (written, living), strict=True):
         for (_, model), count in counts.items():
@@ -127,19 +213,19 @@ def _by_model(found: Since) -> Html:
     drawn = [(model, (float(count), float(living[model]))) for model, count in written.most_common(MAX_BARS)]
     texts = [f"{row[1]} written, {row[2]} surviving" for row in rows[:MAX_BARS]]
     figure = Figure(
-        "Surviving AI lines by model (readable repositories)",
+        _TITLES[3],
         ("model", "written", "surviving"),
         rows,
         f"{found.written_there.sql};\n-- surviving: agent-trace-sidecar stats --by model",
     )
-    return figure.html(bars(drawn, texts, *_WRITTEN) if rows else None, "models")
+    return figure.html(bars(drawn, texts, *_WRITTEN), "models") if rows else None
 
 
 _WRITTEN: Final = (("written", "surviving"), ("quiet", "s0"))
 """Names and colours of the two."""
 
 
-def _by_repository(found: Since) -> Html:
+def _by_repository(found: Since) -> Html | None:
     living = Counter[str]()
     for (_, _, project), count in found.surviving.lines.items():
         living[project] += count
@@ -151,9 +237,10 @@ def _by_repository(found: Since) -> Html:
         shown.append((name, (float(row["lines"]), float(living[row["project"]]))))
         values.append(f"{row['lines']:,} written, {said} surviving" if is_known else f"{row['lines']:,} written")
         rows.append((name, f"{row['lines']:,}", said))
-    figure = Figure("AI lines by repository", ("repository", "written", "surviving"), rows, found.repositories.sql)
-    plot = bars(shown[:MAX_BARS], values[:MAX_BARS], *_WRITTEN) if shown else None
-    return figure.html(plot, "repositories")
+    figure = Figure(_TITLES[4], ("repository", "written", "surviving"), rows, found.repositories.sql)
+    if not rows:
+        return None
+    return figure.html(bars(shown[:MAX_BARS], values[:MAX_BARS], *_WRITTEN), "repositories")
 
 
 def _name(found: Since, row: Mapping[str, Any]) -> str:
@@ -163,7 +250,7 @@ def _name(found: Since, row: Mapping[str, Any]) -> str:
     return str(row["repository"] or folder or f"{found.surviving.recorded.get(project, '')} {project[:8]}".strip())
 
 
-def _cost(found: Since) -> Html:
+def _cost(found: Since) -> Html | None:
     living = Counter[str]()
     for (_, model, _), count in found.surviving.lines.items():
         living[model] += count
@@ -173,51 +260,60 @@ def _cost(found: Since) -> Html:
             model,
             priced(cost, unpriced),
             f"{count:,}",
-            priced(cost / count if cost is not None else None, unpriced) if count else "none survive",
+            priced(1000 * cost / count if cost is not None else None, unpriced) if count else "none survive",
         )
         for model, cost, unpriced, count in known
     ]
-    drawn = [(model, (cost / count if cost is not None and count else 0.0,)) for model, cost, _, count in known]
+    drawn = [(model, (1000 * cost / count if cost is not None and count else 0.0,)) for model, cost, _, count in known]
     figure = Figure(
-        "Cost per surviving line, by model",
-        ("model", "cost", "surviving lines", "per line"),
+        _TITLES[5],
+        ("model", "cost", "surviving lines", "per 1,000 lines"),
         rows,
         found.costs.sql,
         "Total cost of the sessions in the readable repositories, whether they wrote lines or not, including lines "
         "that are lost.",
     )
     texts = [row[3] for row in rows[:MAX_BARS]]
-    return figure.html(bars(drawn[:MAX_BARS], texts, ("cost",), ("s0",)) if rows else None, "cost")
+    return figure.html(bars(drawn[:MAX_BARS], texts, ("cost",), ("s0",)), "cost") if rows else None
 
 
-def _failed(found: Since) -> Html:
+def _failed(found: Since) -> Html | None:
     known = [(row["tool"], row["calls"], row["failed"]) for row in found.failed.rows]
     share = {tool: 100 * failed / calls if calls else 0.0 for tool, calls, failed in known}
     rows = [(tool, f"{calls:,}", f"{failed:,}", f"{share[tool]:.1f} %") for tool, calls, failed in known]
     drawn = [(tool, (float(calls), float(failed))) for tool, calls, failed in known[:MAX_BARS]]
     texts = [f"{row[2]} of {row[1]} failed · {row[3]}" for row in rows[:MAX_BARS]]
-    figure = Figure("Failed calls by tool", ("tool", "calls", "failed", "share"), rows, found.failed.sql)
-    return figure.html(bars(drawn, texts, ("calls", "failed"), ("quiet", "bad")) if rows else None, "failed")
+    figure = Figure(_TITLES[6], ("tool", "calls", "failed", "share"), rows, found.failed.sql)
+    return figure.html(bars(drawn, texts, ("calls", "failed"), ("quiet", "bad")), "failed") if rows else None
 
 
-def _slow(found: Since) -> Html:
+def _slow(found: Since) -> Html | None:
     known = [
         (row["tool"], row["calls"], row["mean_seconds"] or 0.0, row["max_seconds"] or 0.0) for row in found.slow.rows
     ]
     rows = [(tool, f"{calls:,}", _seconds(mean), _seconds(most)) for tool, calls, mean, most in known]
     drawn = [(tool, (mean,)) for tool, _, mean, _ in known[:MAX_BARS]]
     texts = [f"{row[2]} on average, at most {row[3]}" for row in rows[:MAX_BARS]]
-    figure = Figure("Slowest tools", ("tool", "calls", "on average", "at most"), rows, found.slow.sql)
-    return figure.html(bars(drawn, texts, ("on average",), ("s0",)) if rows else None, "slow")
+    figure = Figure(_TITLES[7], ("tool", "calls", "on average", "at most"), rows, found.slow.sql)
+    return figure.html(bars(drawn, texts, ("on average",), ("s0",)), "slow") if rows else None
 
 
-def _secrets(found: Since) -> Html:
-    known = [(row["rule"], int(row["masked"] or 0)) for row in found.secrets.rows]
-    rows = [(rule, f"{count:,}") for rule, count in known]
-    figure = Figure("Secrets masked, by rule", ("rule", "masked"), rows, found.secrets.sql)
-    drawn = [(rule, (float(count),)) for rule, count in known[:MAX_BARS]]
-    return figure.html(
-        bars(drawn, [row[1] for row in rows[:MAX_BARS]], ("masked",), ("s0",)) if rows else None, "secrets"
+def _secrets(found: Since) -> Html | None:
+    known = [(row["rule"], row["secrets"], row["events"]) for row in found.secrets.rows]
+    rows = [(rule, f"{secrets:,}", f"{events:,}") for rule, secrets, events in known]
+    figure = Figure(
+        _TITLES[8],
+        ("rule", "secrets", "events"),
+        rows,
+        found.secrets.sql,
+        "A secret that many events of a session repeat counts once. Secrets are not kept, so this is an estimate: of a "
+        "session and rule, as many as the event with the most of them holds.",
+    )
+    drawn = [(rule, (float(secrets),)) for rule, secrets, _ in known[:MAX_BARS]]
+    return (
+        figure.html(bars(drawn, [row[1] for row in rows[:MAX_BARS]], ("secrets",), ("s0",)), "secrets")
+        if rows
+        else None
     )
 
 

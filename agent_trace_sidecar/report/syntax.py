@@ -1,7 +1,7 @@
 """Syntax colours of a file, as lengths and kinds for each line; found while the page is made, with Pygments.
 
 A lexer is a pile of regular expressions that meets whatever stands in a repository. So it has a bound of bytes and of
-time, and what it says is only believed when its pieces are the text again.
+time, and its result is used only when its pieces add up to the text.
 """
 
 import signal
@@ -109,7 +109,7 @@ def _kind(kind: _TokenType) -> int:
 
 @contextmanager
 def _within(seconds: float) -> Iterator[None]:
-    """Stop a regular expression that does not come to an end; Python looks at signals inside of one."""
+    """Stop a regular expression that does not come to an end; Python handles signals inside of one."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -100,7 +100,7 @@ class RawLines:
         return lines, ends[1:]
 
     def _without_hole(self, chunk: bytes) -> list[Line | Oversize]:
-        """Skip NULs before a line: what a writer leaves that goes on at its old offset after a truncation."""
+        """Skip NULs before a line: what a writer leaves that continues at its old offset after a truncation."""
         rest = chunk.lstrip(b"\0")
         hole = len(chunk) - len(rest)
         lines = self._splitter.feed(rest) if rest else []
@@ -108,7 +108,7 @@ class RawLines:
 
 
 class LineCursor:
-    """Reads masked lines of a file from any position; reading on where the last call ended costs no second look."""
+    """Reads masked lines of a file from any position; reading on where the last call ended costs no second scan."""
 
     def __init__(self, read_at: ReadAt, mask: Mask) -> None:
         self._read_at, self._mask = read_at, mask

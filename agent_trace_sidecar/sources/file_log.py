@@ -3,6 +3,7 @@
 import os
 import socket
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -24,8 +25,17 @@ _HEAD_BYTES: Final = 1024
 class FileLog:
     """A finished log file: what stands in it when it is opened. A last line that was cut off is left for later."""
 
-    def __init__(self, path: Path, redactor: Redactor, *, denies: Denies = nothing) -> None:
-        """Open `path`; its lines are masked by `redactor`, and only counted where it `denies` them.
+    def __init__(
+        self,
+        path: Path,
+        redactor: Redactor,
+        observe: Callable[[bytes], bytes | None] | None = None,
+        *,
+        denies: Denies = nothing,
+    ) -> None:
+        """Open `path`; its lines are masked by `redactor`, after `observe` (see `cursor.observed`) has seen them.
+
+        Lines that it `denies` are only counted.
 
         Raises:
             NotALogError: it is no log.
@@ -38,7 +48,7 @@ class FileLog:
         self.start = 0
         self.size = self._file.seek(0, os.SEEK_END)
         self.end = self._end_of_lines(self.size)
-        self._cursor = LineCursor(self._read_at, masked_by(redactor, denies=denies))
+        self._cursor = LineCursor(self._read_at, masked_by(redactor, observe, denies=denies))
 
     def __enter__(self) -> Self:
         return self

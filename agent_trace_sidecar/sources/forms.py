@@ -27,7 +27,7 @@ _FORMS: Final = (
 
 
 HEAD_BYTES: Final = 1024
-"""So much of a file tells its form."""
+"""So much of a file determines its form."""
 
 
 def form_of(head: bytes) -> Form | None:

@@ -41,7 +41,7 @@ class Log(Protocol):
         """Wait until there is something after `position`; False when there never will be."""
 
     def check(self, position: int) -> str:
-        """What tells that `position` still belongs to the log that the database knows; empty when nothing can."""
+        """Evidence that `position` still belongs to the log that the database knows; empty when there is none."""
 
     def release(self, position: int) -> None:
         """Everything before `position` is in the database."""

@@ -55,7 +55,7 @@ class StoreLog:
         return position < self.end
 
     def check(self, position: int) -> str:
-        """Each log is told by one process only."""
+        """Each log is read by one process only."""
         return str(position)
 
     def release(self, position: int) -> None:

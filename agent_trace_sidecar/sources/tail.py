@@ -1,6 +1,6 @@
 """Finds and reads log files that others write, rename, copy away, truncate, delete and recreate.
 
-Strategy: poll. A file is found by device and inode, whatever its name is at the moment. What it is, is told by a
+Strategy: poll. A file is found by device and inode, whatever its name is at the moment. Its identity is a
 hash of its first line; and that it is still what we have read, by a checksum of the bytes before that place (the
 mark). Both are compared after every read, before the bytes are used: bytes of another life of the file don't pass.
 
@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 from agent_trace_sidecar.limits import READ_BYTES, TAIL_OPEN_FILES
 
 _HEAD_BYTES: Final = 1024
-"""Of a first line this much tells files apart; the shim's ids stand in its first 200 bytes."""
+"""This much of a first line distinguishes files; the shim's ids are in its first 200 bytes."""
 _MARK_BYTES: Final = 1024
 _TURNED: Final = r"(?:[.-](?:[0-9][0-9T:._-]*|old))?"
 """What rotation appends to a name: a number, a date. Compressed files are not read."""
@@ -38,7 +38,7 @@ Key = tuple[int, int]
 
 
 class Seen(NamedTuple):
-    """A file as one look found it."""
+    """A file as one poll found it."""
 
     path: str
     key: Key
@@ -53,7 +53,7 @@ class Seen(NamedTuple):
 def look(paths: Sequence[Path], links: set[str] | None = None) -> list[Seen]:
     """Every log in these folders, and these files with what rotation made of them; what can't be read is not there.
 
-    A link is followed where it was named. One that is found may have been laid by somebody who may not read what it
+    A link is followed where it was named. One that is found may have been planted by a user who may not read what it
     leads to: it is left alone, and put into `links`.
     """
     found = (one for path in paths for one in _names(path))
@@ -150,7 +150,7 @@ class TailFile:
         self.uid = seen.uid
         self.follow = seen.follow
         self.path: str | None = seen.path
-        """Its name at the moment; None when it has none among those we look at."""
+        """Its name at the moment; None when it has none among those we follow."""
         self.label = seen.path
         """The name it had last."""
         self.identity = f"{seen.key[0]:x}:{seen.key[1]:x}:{self._head}"
@@ -162,13 +162,13 @@ class TailFile:
         """The position after the last complete line."""
         self.size = 0
         self.closed = False
-        """Nobody writes it any more: what stands after its last newline is a line, too."""
+        """It has no writer any more: what stands after its last newline is a line, too."""
         self.replaced = False
         """It has been truncated or overwritten: nothing of this life of it is left."""
         self.shipped = 0
         """How far it is in the database, as far as we know."""
         self.asked = False
-        """Whether the database itself has said so."""
+        """Whether the database itself has confirmed it."""
         self.asked_at = 0.0
         """When it last did, on the monotonic clock."""
         self.shipped_at = 0.0
@@ -176,7 +176,7 @@ class TailFile:
         self.waiting_since: float | None = None
         self.grown_at = 0.0
         self.ask_again_at = 0.0
-        """Whether it may be removed is not to be asked before."""
+        """Whether it may be removed is not checked before."""
 
     @property
     def unread(self) -> bool:
@@ -214,7 +214,7 @@ class TailFile:
         return not self.replaced
 
     def grow(self, size: int, now: float) -> None:
-        """Take note of a size: find the end of the last complete line among the bytes not looked at before."""
+        """Take note of a size: find the end of the last complete line among the bytes not read before."""
         if size < self._searched:  # a part of what was not read yet is gone
             self._searched = self.end = 0
         if size != self.size:
@@ -228,7 +228,7 @@ class TailFile:
                 self.replaced = True
                 return
             if len(data) < position - begin:
-                return  # truncated this moment: the next look will say so
+                return  # truncated this moment: the next poll will notice
             cut = data.rfind(b"\n")
             if cut >= 0:
                 self.end = begin + cut + 1
@@ -244,7 +244,7 @@ class TailFile:
         self.end = max(self.end, self._searched)
 
     def reconsider(self, position: int) -> None:
-        """There was no complete line from `position` on, against what an earlier look had found: look once more."""
+        """There was no complete line from `position` on, against what an earlier poll had found: read once more."""
         self._searched = self.end = position
         self.stamp = (-1, -1)
 
@@ -256,7 +256,7 @@ class TailFile:
             return None
 
     def nobody_has_it_open(self) -> bool:
-        """Whether the kernel can tell that we are the only ones; where it can't, they may be writing."""
+        """Whether the kernel can confirm that no other process has it open; where it can't, one may be writing."""
         if not hasattr(fcntl, "F_SETLEASE"):
             return False
         try:
@@ -280,7 +280,7 @@ class Tail:
         self._files: dict[Key, TailFile] = {}
         self._sorted: list[TailFile] | None = None
         self.gone: list[TailFile] = []
-        """Files that ended before all of them was shipped; whoever tells of them empties the list."""
+        """Files that ended before all of them was shipped; the reporter empties the list."""
 
     @property
     def files(self) -> list[TailFile]:
@@ -290,7 +290,7 @@ class Tail:
         return self._sorted
 
     def update(self, seen: Sequence[Seen], now: float) -> None:
-        """Take note of what a look found at the time `now` (seconds, monotonic)."""
+        """Take note of what a poll found at the time `now` (seconds, monotonic)."""
         found = {one.key: one for one in reversed(seen)}
         for one in reversed(found.values()):
             self._meet(one, now)

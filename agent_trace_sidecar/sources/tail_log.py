@@ -13,14 +13,14 @@ from agent_trace_sidecar.sources.tail import TailFile
 
 
 class TailLog:
-    """A followed file as the log of a shipper, for one turn: to its present end, and on as long as nobody else waits.
+    """A followed file as the log of a shipper, for one turn: to its present end, and on as long as no other file waits.
 
     The file's truth is on the disk and may change under us: what is read from another life of the file is not used,
     and the turn ends.
     """
 
     def __init__(self, file: TailFile, mask: Mask, stay: Callable[[], Coroutine[Any, Any, bool]]) -> None:
-        """`stay` waits for the next look at the files; it returns False when the turn is over."""
+        """`stay` waits for the next poll of the files; it returns False when the turn is over."""
         self._file = file
         self._cursor = LineCursor(file.read_at, mask)
         self._stay = stay

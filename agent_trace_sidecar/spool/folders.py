@@ -1,6 +1,6 @@
 """The folders of spools: what they are called, who owns them, which segments they hold.
 
-The lock in a folder is held by its owner's process: whether it is free tells whether the owner lives.
+The lock in a folder is held by its owner's process: it is free once the owner has died.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ _SEGMENT: Final = re.compile(r"0\d{19}\.jsonl")  # what a bigint holds
 
 
 class SpoolBusyError(Exception):
-    """Another living process owns this spool."""
+    """Another running process owns this spool."""
 
 
 def spool_folders(root: Path) -> list[Path]:
@@ -44,7 +44,7 @@ def source_id(folder: Path) -> UUID:
 
 
 def is_owned(folder: Path) -> bool:
-    """Whether a living process owns the spool in this folder."""
+    """Whether a running process owns the spool in this folder."""
     try:
         fd = lock(folder)
     except SpoolBusyError:
@@ -65,7 +65,7 @@ def extent(folder: Path) -> tuple[int, int]:
 
 
 def create(folder: Path) -> int:
-    """Make a spool's folder and its lock. It gets its name when it is locked: nobody takes it for a dead one's."""
+    """Make a spool's folder and its lock. It gets its name once it is locked: no process takes it for a dead one's."""
     newborn = folder.with_name(f".{folder.name}")
     state_folder(folder.parent.parent)
     private_folder(folder.parent)
@@ -83,7 +83,7 @@ def lock(folder: Path) -> int:
     """Take the lock of a folder; return the descriptor that holds it.
 
     Raises:
-        SpoolBusyError: somebody else has it.
+        SpoolBusyError: another process has it.
         OSError: it can't be opened.
     """
     path = folder / "lock"

@@ -16,7 +16,7 @@ from agent_trace_sidecar.limits import READ_BYTES
 
 _CRC_SIZE: Final = len(b',"crc":"00000000"}')
 _LOST: Final = (errno.ENOENT, errno.EIO, errno.EISDIR)
-"""What says that a file's lines are gone. Other errors, too many open files for example, pass."""
+"""Errors that mean a file's lines are gone. Others, too many open files for example, are temporary."""
 
 
 class Stored(NamedTuple):

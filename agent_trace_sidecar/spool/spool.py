@@ -7,7 +7,7 @@ a CRC field of its own: a flipped bit makes a dead letter, not a wrong row.
 
 Rules: an error while writing leaves the files as they were before the line (a torn tail is cut when opened, too);
 after a failed fsync nothing that it covered is trusted, its lines are written again to a new segment; the folder's
-lock, held by the owner's process, tells whether the owner lives. A segment that somebody deletes while it is open is
+lock, held by the owner's process, is free once the owner has died. A segment that is deleted while it is open is
 written again.
 """
 
@@ -183,7 +183,7 @@ class Spool:
         self._open_segment(self.end)
 
     def _fdatasync(self, fd: int, file: int) -> None:
-        """Sync the `file`-th file. The kernel tells of a lost write only once, so the two callers share its answer."""
+        """Sync the `file`-th file. The kernel reports a lost write only once, so the two callers share its answer."""
         with self._sync_lock:
             if file == self._lost_file:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -219,7 +219,7 @@ class Spool:
             self._segments.append(start)
 
     def _restore(self) -> bool:
-        """Write the open segment again if somebody has deleted it: the file is there as long as we hold it."""
+        """Write the open segment again if it was deleted: its content exists as long as we hold it open."""
         if self._fd is None or self._broken or os.fstat(self._fd).st_nlink:
             return False
         start, old = self._segments[-1], self._fd
@@ -265,7 +265,7 @@ class Spool:
     def read(self, position: int, max_bytes: int) -> list[SpoolLine]:
         """Return durable lines from `position` on, about `max_bytes` of them, at least one when there is one.
 
-        A position inside a missing segment goes on at the next segment; `end` of the next line shows the jump.
+        A position inside a missing segment continues at the next segment; `end` of the next line shows the jump.
         """
         lines: list[SpoolLine] = []
         taken = 0
@@ -292,7 +292,7 @@ class Spool:
         return False
 
     def release(self, position: int) -> None:
-        """Say that everything before `position` is in the database: its segments may go after their time."""
+        """Record that everything before `position` is in the database: its segments may go after their time."""
         with self._write_lock:
             self._released = max(self._released, position)
             self._drop_shipped(SPOOL_KEEP_S, SPOOL_KEEP_BYTES)
@@ -312,13 +312,13 @@ class Spool:
         return dropped
 
     def rewind(self, position: int) -> None:
-        """Say that the database fell back to `position`: what stands after it counts as unshipped again."""
+        """Record that the database fell back to `position`: what stands after it counts as unshipped again."""
         self._released = position
 
     # -- the end ---------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Give up the lock; the files stay for whoever opens the spool next."""
+        """Release the lock; the files stay for the next owner."""
         with self._write_lock:
             self._close_segment()
         if self._lock_fd >= 0:
@@ -354,7 +354,7 @@ class Spool:
         fd = os.open(path, os.O_RDWR)
         try:
             size = size_of_whole_lines(fd)
-            if os.fstat(fd).st_size != size:  # a truncation to the same size would make the file look young
+            if os.fstat(fd).st_size != size:  # a truncation to the same size would renew the file's time
                 os.ftruncate(fd, size)
             os.fdatasync(fd)
         finally:

@@ -1,1 +1,1 @@
-"""What the process says of itself: logging, metrics, the HTTP server, the health file."""
+"""What the process reports: logging, metrics, the HTTP server, the health file."""

@@ -1,6 +1,6 @@
-"""What a running sidecar says of itself, in two small files beside its spool, for `status` on the same machine.
+"""A running sidecar's report, in two small files beside its spool, for `status` on the same machine.
 
-They are there when the database is not: `health.json` is replaced whenever something changes, `shipped` says up to
+They are there when the database is not: `health.json` is replaced whenever something changes, `shipped` holds up to
 which position the spool is in the database.
 """
 
@@ -105,18 +105,18 @@ class HealthFile:
             return None
 
     def mark_shipped(self, position: int) -> None:
-        """Say that everything up to `position` is in the database."""
+        """Record that everything up to `position` is in the database."""
         self._replace("shipped", b"%d" % position)
 
     def shipped_to(self) -> int | None:
-        """What `mark_shipped` said last."""
+        """The last position of `mark_shipped`."""
         try:
             return int(read_whole(self._folder / "shipped", _MAX_BYTES).data)
         except (OSError, ValueError):
             return None
 
     def unmark_shipped(self) -> None:
-        """Say that the database has lost some of it: it is to be shipped again."""
+        """Record that the database has lost some of it: it is to be shipped again."""
         with contextlib.suppress(OSError):
             (self._folder / "shipped").unlink()
 

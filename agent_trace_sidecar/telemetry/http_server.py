@@ -84,7 +84,7 @@ class _Server:
                 await writer.drain()
                 writer.close()
                 await writer.wait_closed()
-        except (OSError, EOFError):  # a TimeoutError is one: whoever is that slow gets no answer
+        except (OSError, EOFError):  # a TimeoutError is one: so slow a client gets no answer
             pass
         finally:
             self._open.pop(writer, None)

@@ -9,11 +9,11 @@ import socket
 import sys
 
 _TIMEOUT_S = 5.0
-_EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to ask, not to listen
+_EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to connect, not to listen
 
 
 def main() -> int:
-    """Ask; return 0 if the answer is 200, otherwise 1 with a sentence on stderr."""
+    """Send the request; return 0 if the answer is 200, otherwise 1 with a sentence on stderr."""
     host, _, port = os.environ.get("AGENT_TRACE_HTTP", "").rpartition(":")
     if not port.isdecimal():
         return _failed("AGENT_TRACE_HTTP is not set: give host:port, or run without a health check")

@@ -1,4 +1,4 @@
-"""Log lines with stable event names, to stderr, which may be a pipe that nobody reads.
+"""Log lines with stable event names, to stderr, which may be a pipe without a reader.
 
 A log call must never wait: what does not fit into the pipe at once is dropped and counted, and the count goes out
 with the next line that fits.
@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 from agent_trace_sidecar.limits.text import printable
 
 _MAX_BYTES: Final = 4096
-"""A pipe that says it is writable takes this much without blocking (PIPE_BUF)."""
+"""A pipe that is writable takes this much without blocking (PIPE_BUF)."""
 
 
 class Logger(Protocol):
@@ -67,7 +67,7 @@ def _without(module: str) -> Iterator[None]:
     """Hide a module that is not loaded yet: structlog would load rich for its tracebacks, which we do not print."""
     hidden = module not in sys.modules
     if hidden:
-        sys.modules[module] = None  # type: ignore[assignment] # Python's way to say that there is none
+        sys.modules[module] = None  # type: ignore[assignment] # Python's way to mark a module as absent
     try:
         yield
     finally:

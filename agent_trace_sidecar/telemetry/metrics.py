@@ -1,7 +1,7 @@
 """What this process has done since its start, in Prometheus' text format (version 0.0.4).
 
 Written by hand: the format is small, and its client library costs more start-up time than all of our own code.
-Counters count what this process did; what the database holds is asked there (see the views).
+Counters count what this process did; what the database holds is in its views.
 """
 
 import os
@@ -25,6 +25,7 @@ _MAX_CALLS: Final = 1000
 
 _REASONS: Final = (
     "refused",
+    "conflict",
     "truncated",
     "invalid_json",
     "too_deep",
@@ -105,7 +106,7 @@ class Metrics:
                 known[rule] = number
 
     def gaps(self, instance: UUID, missing: int, lost: int) -> None:
-        """How many lines of a run of the shim never came, and how many it says it gave up."""
+        """How many events of a run of the shim never came, and how many it reports as dropped."""
         self._gaps.pop(instance, None)
         self._gaps[instance] = (missing, lost)
         if len(self._gaps) > _MAX_INSTANCES:

@@ -1,4 +1,4 @@
-"""What a person asks of a repository: files as they are or were, and its identity. Runs git, so not for recording.
+"""A repository for hand tools: files as they are or were, and its identity. Runs git, so not for recording.
 
 Content is read through git's own plumbing, without its filters, text conversion or the user's external programs.
 """
@@ -36,7 +36,7 @@ class CheckoutError(Exception):
 
 
 class _GitError(CheckoutError):
-    """Git does not know what it was asked for."""
+    """Git does not know the requested object."""
 
 
 class Origin(NamedTuple):
@@ -189,10 +189,10 @@ class Checkout(NamedTuple):
             return self._git("hash-object", "-t", "tree", "--stdin").decode().strip()
 
     def origins(self, path: str, base: str, head: str) -> list[Origin]:
-        """The commit after `base` that each line of a file at `head` is from, as `git blame` says.
+        """The commit after `base` that each line of a file at `head` is from, by `git blame`.
 
         Raises:
-            CheckoutError: git can't tell.
+            CheckoutError: git fails.
         """
         options = ("--porcelain", "--no-textconv", "--ignore-revs-file=")
         return _origins(self._git("blame", *options, f"{base}..{head}", "--", path))
@@ -267,10 +267,10 @@ class Checkout(NamedTuple):
         return found or None
 
     def blamed(self, path: str, revision: str | None, contents: bytes | None) -> bytes:
-        """What `git blame --porcelain` says of a file.
+        """The output of `git blame --porcelain` for a file.
 
         Raises:
-            CheckoutError: git says nothing of it.
+            CheckoutError: git has no blame of it.
         """
         where = (self.commit(revision),) if revision else ()
         given = ("--contents", "-") if contents is not None else ()
@@ -284,7 +284,7 @@ class Checkout(NamedTuple):
             return False
 
     def search(self, texts: Sequence[bytes], revision: str | None, but: str) -> dict[str, list[bytes]] | None:
-        """The lines of all files that hold one of some texts, by path; None where git can't tell.
+        """The lines of all files that hold one of some texts, by path; None where git fails.
 
         Args:
             texts: lines; blanks at their ends don't matter.
@@ -356,7 +356,7 @@ class ManyFiles:
         if revision is None or revision != self.revision or "\n" in path:
             return self.checkout.content(path, revision)
         git = self._git = self._git or self._started()
-        assert git.stdin is not None  # noqa: S101 - asked for below
+        assert git.stdin is not None  # noqa: S101 - opened below
         assert git.stdout is not None  # noqa: S101 - as above
         try:
             git.stdin.write(f"{revision}:{path}\n".encode(errors="surrogateescape"))

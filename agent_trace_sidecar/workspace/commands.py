@@ -1,7 +1,7 @@
-"""What the text of a command says of files, without running a shell: names in it, and whether it can write at all.
+"""The files that a command's text names, without running a shell, and whether it can write at all.
 
-A command is never understood, only searched: a word that is the name of a file is looked at before and after the call,
-and a word too many costs a look. What no word names, only OpenCode's snapshots can tell.
+A command is never parsed fully, only searched: a word that names a file is observed before and after the call,
+and a word too many costs one read. What no word names, only OpenCode's snapshots can show.
 """
 
 import re
@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Final
 
 MAX_NAMES: Final = 32
-"""Files of one command that are looked at."""
+"""Files of one command that are observed."""
 _MAX_WORDS: Final = 400
 _MAX_FOLDERS: Final = 32
 """Folders of one command that its words may be relative to."""
@@ -120,7 +120,7 @@ def only_reads(command: str) -> bool:
 
 
 def lingers(command: str) -> bool:
-    """Whether a part of a command may go on in the background."""
+    """Whether a part of a command may continue in the background."""
     return _BACKGROUND.search(command) is not None
 
 

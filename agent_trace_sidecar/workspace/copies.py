@@ -2,7 +2,7 @@
 
 By `cp`, `mv`, `git show HEAD~1:file > file`, `git apply -R` or a script: what counts is that the text was there before.
 Lines are brought where a source has them one after the other: all that is new in the file, or a run with at least
-`LEAST` lines that say something. Sources are the files that the step took away or changed, the files that a command
+`LEAST` lines that are evidence. Sources are the files that the step took away or changed, the files that a command
 names, all files of the step's first snapshot with the very same content, and versions of the file itself that git has.
 """
 
@@ -61,7 +61,7 @@ def copied(
         if one.before
     ]
     before = [(one.key, one.before) for one in changes if one.before]
-    # A block that moves from one file that stays to another is work; whose the lines are is `blame`'s to say.
+    # A block that moves from one file that stays to another is work; their author is decided by `blame`.
     shorter = [one.key for one in changes if one.status == "M" and any(gone.old_count for gone in one.changes or ())]
     rewritten = {*shorter, *(f"{step.root.rstrip('/')}/{key}" for key in shorter)}
     if sum(len(lines) for _, lines in (*named, *before)) > MAX_LINES:
@@ -137,6 +137,6 @@ def _bare(line: bytes) -> bytes:
 
 
 def _shared(before: Lines, after: Lines) -> int:
-    """How many lines that say something two files have in common."""
+    """How many lines that are evidence two files have in common."""
     there = set(after)
     return sum(1 for line in before if line in there and (line.strip() or len(before) < LEAST))

@@ -1,7 +1,7 @@
-"""Runs git to read objects, and nothing else: bounded in time and output, with nobody's settings, no network.
+"""Runs git to read objects, and nothing else: bounded in time and output, without the user's settings, without network.
 
-Only plumbing that reads is asked, by object ids or through stdin, so that no name from a session can become an
-option. The work tree is said to be the git directory itself: then no file of the user's project (`.gitattributes`)
+Only plumbing commands that read are run, with object ids or through stdin, so that no name from a session can become an
+option. The work tree is set to the git directory itself: then no file of the user's project (`.gitattributes`)
 takes part.
 """
 
@@ -19,11 +19,11 @@ SAFE: Final = {
     "GIT_ALLOW_PROTOCOL": "",
     "LC_ALL": "C",
 }
-"""For every git: it fetches nothing, whatever a repository says of its remotes, and asks nobody."""
+"""For every git: it fetches nothing, whatever remotes a repository has configured, and never prompts."""
 
 
 def run(git_dir: Path, *args: str, given: bytes = b"", timeout_s: float, max_bytes: int) -> bytes | None:
-    """What git prints; None where there is no git, it fails, or says more or takes longer than it may."""
+    """What git prints; None where there is no git, it fails, or exceeds its bounds of output and time."""
     git = processes.find("git")
     if git is None:
         return None

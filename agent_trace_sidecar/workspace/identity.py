@@ -28,7 +28,7 @@ MAX_CONFIG_BYTES: Final = 256 * 1024
 _MAX_PATH_CHARS: Final = 4096
 _MAX_WORKTREES: Final = 64
 _FRESH_S: Final = 60.0
-"""So long a repository's URL is believed without another look."""
+"""How long a repository's URL is kept before it is read again."""
 
 
 class Identity:
@@ -42,7 +42,7 @@ class Identity:
         proc: Path = Path("/proc/self"),
         allows: Callable[[Path], bool] = everywhere,
     ) -> None:
-        """`allows`: whether a worktree may be looked at."""
+        """`allows`: whether a worktree may be read."""
         self.container = _container(proc, environ) if recorder else None
         self.os_user = _user() if recorder else None
         self._recorder = recorder
@@ -60,7 +60,7 @@ class Identity:
     def projects(self, worktrees: Iterable[str]) -> dict[str, str]:
         """The worktrees by what they are called now, see `rows.FileStateRow.project`; those that can't be seen are not.
 
-        A repository has another name before its first commit, so that is looked at each time.
+        A repository has another name before its first commit, so that is read each time.
         """
         found = {}
         for worktree in sorted(worktrees)[:_MAX_WORKTREES] if self._recorder else ():
@@ -142,7 +142,7 @@ def without_credentials(url: str) -> str:
 
 
 def _container(proc: Path, environ: Mapping[str, str]) -> str | None:
-    """The container's id; the host's name where only that there is a container can be told; None outside of one."""
+    """The container's id; the host's name where the id is hidden; None outside of one."""
     for name, keep in (("cgroup", ""), ("mountinfo", "/hostname ")):
         try:
             lines = read_part(proc / name, MAX_CONFIG_BYTES).decode(errors="replace").splitlines()

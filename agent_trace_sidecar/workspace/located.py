@@ -1,14 +1,15 @@
 """Where the lines of another tool's record stand, and which of them are its work.
 
-Others say where lines stood, seldom what they were, and not always whether the revision they name is the one that
+Other tools record where lines were, seldom their text, and not always whether the revision they name is the one that
 has the lines or the one before. So a file is read as it was at several moments, and each is held against what stood
 there before:
 
-- the named revision itself, after its parent: the record speaks of a commit;
+- the named revision itself, after its parent: the record names a commit;
 - the first commits after it that changed the file, and the worktree, after the named revision: it was made before.
 
 Which comes first is decided by the times of record and commit. A hash decides between them; without one, only lines
-that a reading has added are the record's. Lines that stood there before are nobody's work here, whoever names them.
+that a reading has added are the record's. Lines that stood there before are not attributed, even where a record names
+them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -67,7 +68,7 @@ class Locator:
         return spellings[-1] if spellings else None
 
     def locate(self, record: TraceRecord, path: str, span: Range) -> Located | None:
-        """The lines of a range; None where no version of the file has lines that it may speak of.
+        """The lines of a range; None where no version of the file has lines that it may name.
 
         Args:
             record: whose range it is.
@@ -152,7 +153,7 @@ class Locator:
 
 
 class _When(NamedTuple):
-    """What decides which versions of a file a record may speak of."""
+    """What decides which versions of a file a record may name."""
 
     revision: str | None
     at_s: float

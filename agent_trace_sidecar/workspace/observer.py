@@ -1,10 +1,10 @@
-"""Looks at what tool calls do to files.
+"""Observes what tool calls do to files.
 
 At the files they name, before and after them; at the revision the repository stands at; and, when a step ends, at
 OpenCode's snapshots before and after it.
 
-A line that tells of none of this costs one look at its bytes. For the others there is a time budget: what is not
-looked at in time is left to what the tool says of itself.
+An event that concerns none of this costs one search of its bytes. For the others there is a time budget: what is not
+observed in time is left to what the tool itself reports.
 """
 
 import math
@@ -18,8 +18,8 @@ from typing import Any, Final
 
 import msgspec
 
-from agent_trace_sidecar import opencode
 from agent_trace_sidecar.limits import files
+from agent_trace_sidecar.opencode import dialects
 from agent_trace_sidecar.opencode.events import (
     BackgroundEnded,
     CallDone,
@@ -51,7 +51,7 @@ from agent_trace_sidecar.workspace.vcs import Repositories
 HEAD_BYTES: Final = 16 * 1024
 """The shim writes `hook`, two paths and the event's type into a line's first bytes."""
 BUDGET_S: Final = 0.25
-"""Processor time in which the files of one call may be looked at; the shim's pipe waits meanwhile."""
+"""Processor time in which the files of one call may be observed; the shim's pipe waits meanwhile."""
 MAX_BEFORE_BYTES: Final = 16 * 1024 * 1024
 """Contents that are kept for calls that have begun; the oldest give way."""
 MAX_CALLS: Final = 512
@@ -91,8 +91,8 @@ class Observer:
             is_secret: whether a text may hold a secret; such a line gets no hash.
             is_secret_path: whether a file is secret as a whole by its path, e.g. `.env`; no line of it gets a hash.
             clock: seconds of processor time of the calling thread, for the budget: a busy machine costs no lines.
-            data_home: where OpenCode keeps its data, if not where the environment says.
-            allows: whether a worktree may be looked at.
+            data_home: where OpenCode keeps its data, if not in the environment's folder.
+            allows: whether a worktree may be read.
         """
         self._is_secret = is_secret
         self._is_secret_path = is_secret_path
@@ -113,7 +113,7 @@ class Observer:
         self._seen: OrderedDict[_Key, None] = OrderedDict()
 
     def observe(self, line: bytes) -> bytes | None:
-        """What the repository says about a line, as the JSON of `wire.Observed`; None where it says nothing.
+        """The observation of an event, as the JSON of `wire.Observed`; None where there is none.
 
         Never raises: a file that can't be read is a file that is not known.
         """
@@ -130,7 +130,7 @@ class Observer:
             return step is not None and event.tree != step.tree and may_have_more_files(step)
         if isinstance(event, CallDone | CallFailed):
             return (seen.session_id, seen.call_id) not in self._seen
-        return seen.tool is not None and opencode.changes_files(envelope.api, seen.tool)
+        return seen.tool is not None and dialects.changes_files(envelope.api, seen.tool)
 
     def look(self, envelope: Envelope, seen: Seen) -> bytes | None:
         """As `observe`, for what `is_observable` has found."""
@@ -206,10 +206,10 @@ class Observer:
         self._drop(key)
         self._repeated.begins(seen.session_id, seen.call_id)
         at = float(envelope.at)
-        call = Call(seen.call_id or "", tool, opencode.may_change_unseen(envelope.api, tool), at, hooked_ms=at)
+        call = Call(seen.call_id or "", tool, dialects.may_change_unseen(envelope.api, tool), at, hooked_ms=at)
         try:
-            args = opencode.before_args(envelope)
-            named = opencode.named_paths(envelope.api, tool, args)
+            args = dialects.before_args(envelope)
+            named = dialects.named_paths(envelope.api, tool, args)
             call.command = texts_of(args) if call.silent else ""
         except (ValueError, RecursionError):
             return
@@ -217,7 +217,7 @@ class Observer:
         call.asked = frozenset(place.file for place in places)
         if call.silent:
             call.writes = not commands.only_reads(_command(args) or call.command)
-            call.lingers = commands.lingers(call.command) or opencode.in_background(args)
+            call.lingers = commands.lingers(call.command) or dialects.in_background(args)
             places = list(self._named(envelope, call, args)) if call.writes else []
         self._steps.began(seen.session_id, call)
         if places:
@@ -228,7 +228,7 @@ class Observer:
 
     def _named(self, envelope: Envelope, call: Call, args: msgspec.Raw) -> Iterator[Place]:
         """Files that the text of a command may name: those that exist, and names that may come to exist."""
-        folder = opencode.working_folder(args)
+        folder = dialects.working_folder(args)
         found: dict[str, Place] = {}
         coming: dict[str, Place] = {}
         for inner, word in commands.names(call.command):
@@ -247,20 +247,20 @@ class Observer:
         yield from islice((found | coming).values(), commands.MAX_NAMES)
 
     def _permit(self, envelope: Envelope, event: PermissionReplied) -> None:
-        """A person has answered: the call begins to work now, or never; what its files hold is looked at again."""
+        """A person has answered: the call begins to work now, or never; its files are read again."""
         call_id = self._asked.pop((event.session_id, event.request_id), None)
         step = self._steps.of(event.session_id)
         call = step.calls.get(call_id) if step and call_id else None
         if call is None or call.ended_ms is not None:
             return
-        call.began_ms = float(envelope.at) if event.allowed else math.inf
+        call.began_ms, call.permitted = float(envelope.at) if event.allowed else math.inf, True
         key = (event.session_id, call_id)
         before = self._drop(key)
         if before:
             self._keep(key, list(before), envelope.at)
             now = self._before.get(key, {})
             call.named = {place: Named(now.get(place)) for place in call.named}
-            if not call.silent:  # it may have written already; what it says of itself tells then
+            if not call.silent:  # it may have written already; then its own report counts
                 self._before[key] = before | now
                 self._before_bytes += sum(len(content) for place, content in before.items() if place not in now)
 
@@ -285,8 +285,8 @@ class Observer:
     def _ended(self, envelope: Envelope, seen: Seen, event: CallDone | CallFailed) -> Observed | None:
         """A call has had its outcome; the part that follows a hook is the same one again."""
         key = (seen.session_id, seen.call_id)
-        edits = opencode.changes_files(envelope.api, event.tool)
-        silent = opencode.may_change_unseen(envelope.api, event.tool)
+        edits = dialects.changes_files(envelope.api, event.tool)
+        silent = dialects.may_change_unseen(envelope.api, event.tool)
         if key in self._seen or not (edits or silent):
             return None
         if self._repeated.is_repeated(seen.session_id, seen.call_id, event.times, float(envelope.at)):
@@ -325,7 +325,7 @@ class Observer:
         before = self._drop((seen.session_id, seen.call_id))
         deadline = self._clock() + BUDGET_S
         try:
-            edits = opencode.file_edits(envelope.api, done)
+            edits = dialects.file_edits(envelope.api, done)
         except (ValueError, RecursionError):
             return
         others = self._steps.overlapping(seen.session_id, call)
@@ -398,7 +398,7 @@ class Observer:
 
 
 def is_observable(line: bytes) -> tuple[Envelope, Seen] | None:
-    """The event of a line about which a repository may say something; no file is looked at for this."""
+    """The event of a line about which a repository may hold evidence; no file is read for this."""
     head = line[:HEAD_BYTES]
     if not any(mark in head for mark in _HOOKS) and not (
         b'"message.part.updated"' in head and any(mark in line for mark in _PARTS)
@@ -407,14 +407,14 @@ def is_observable(line: bytes) -> tuple[Envelope, Seen] | None:
     envelope = parse(line)
     if not isinstance(envelope, Envelope) or not (envelope.worktree or envelope.directory):
         return None
-    seen = opencode.read(envelope)
+    seen = dialects.read(envelope)
     match seen.event:
         case StepBegan() | StepEnded() | StepPatched() | PermissionAsked() | PermissionReplied() | SessionSeen():
             return envelope, seen
         case BackgroundEnded():
             return envelope, seen
         case CallDone(tool=tool) | CallFailed(tool=tool):
-            changes = opencode.changes_files(envelope.api, tool) or opencode.may_change_unseen(envelope.api, tool)
+            changes = dialects.changes_files(envelope.api, tool) or dialects.may_change_unseen(envelope.api, tool)
             return (envelope, seen) if changes else None
         case _:
             return (envelope, seen) if seen.name == "tool.execute.before" and seen.tool is not None else None

@@ -2,7 +2,7 @@
 
 A session's folder may hold submodules, other repositories and linked worktrees, and a tool may name a file through a
 link or outside of the session's folder. What is recorded of such a file is filed under its own repository, which is
-where somebody will ask for it; a file outside of every repository under its folder.
+where a reader will search it; a file outside of every repository under its folder.
 """
 
 import os
@@ -36,7 +36,7 @@ class Place(NamedTuple):
 
 
 def session_root(envelope: Envelope) -> Path | None:
-    """The worktree; the directory where there is no repository (OpenCode then says "/")."""
+    """The worktree; the directory where there is no repository (OpenCode then reports "/")."""
     worktree = envelope.worktree
     name = worktree if worktree and worktree != "/" else envelope.directory
     root = Path(name) if name else None
@@ -73,7 +73,7 @@ def place_of(envelope: Envelope, name: str, folder: str | None = None) -> Place 
 
 
 def place_inside(envelope: Envelope, name: str) -> Place | None:
-    """The place of a file by its name alone, for events of the past; None outside of it. No disk is looked at."""
+    """The place of a file by its name alone, for events of the past; None outside of it. No disk is read."""
     root, path = session_root(envelope), relative_path(name, envelope.worktree, envelope.directory)
     return Place(root, path) if root and path else None
 

@@ -1,9 +1,9 @@
-"""What calls did to files, told afterwards: from OpenCode's snapshot trees alone, as long as they live.
+"""What calls did to files, reconstructed afterwards: from OpenCode's snapshot trees alone, while they exist.
 
 The worktree has moved on, so nothing of it is read. A step's two trees hold each file before and after it; what its
-calls say of their files is held against that, as `observer` holds it against the files themselves. Where the trees are
-gone, what the tools said is all there is, and the method of the ranges says so. Of the repository itself only the log
-of HEAD is read: it says where HEAD stood at a time, and what git brought.
+calls report of their files is checked against that, as `observer` checks it against the files themselves. Where the
+trees are gone, the tools' reports are all there is, and the method of the ranges shows it. Of the repository itself
+only the log of HEAD is read: it has where HEAD stood at a time, and what git brought.
 """
 
 import re
@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from agent_trace_sidecar import opencode
 from agent_trace_sidecar.limits.files import read_part
+from agent_trace_sidecar.opencode import dialects
 from agent_trace_sidecar.opencode.events import (
     BackgroundEnded,
     CallDone,
@@ -43,7 +43,7 @@ _ENTRY: Final = re.compile(rb"[0-9a-f]{40,64} ([0-9a-f]{40,64}) [^\n]*> (\d{1,12
 
 @dataclass(slots=True)
 class StepPlan:
-    """What is known of a step before its first event is told."""
+    """What is known of a step before its first event is handled."""
 
     before: str | None = None
     """OpenCode's tree at its begin."""
@@ -83,7 +83,7 @@ class _Calls:
 
 
 class Plan:
-    """The steps of some sessions, by message; fed with their events once, before they are told."""
+    """The steps of some sessions, by message; fed with their events once, before they are handled."""
 
     def __init__(self) -> None:
         self.steps: dict[str, StepPlan] = {}
@@ -101,9 +101,9 @@ class Plan:
                 self._calls.open(opened)
             case (CallDone() | CallFailed()) as outcome if maker := self._calls.finish(seen):
                 step = self._step(maker)
-                if isinstance(outcome, CallDone) and opencode.changes_files(envelope.api, outcome.tool):
+                if isinstance(outcome, CallDone) and dialects.changes_files(envelope.api, outcome.tool):
                     step.named.update(place[1] for _, place, _ in _edits(envelope, outcome))
-                step.silent |= opencode.may_change_unseen(envelope.api, outcome.tool)
+                step.silent |= dialects.may_change_unseen(envelope.api, outcome.tool)
             case _:
                 pass
 
@@ -149,7 +149,7 @@ class Recaller:
         """How often the rest of a step's calls names a file."""
 
     def observe(self, envelope: Envelope, seen: Seen) -> Observed | None:
-        """What can be said of an event; None where nothing can."""
+        """The observation of an event; None where there is none."""
         match seen.event:
             case StepBegan() as began:
                 return self._begin(envelope, began)
@@ -184,8 +184,8 @@ class Recaller:
         return found
 
     def _call(self, envelope: Envelope, seen: Seen, outcome: CallDone | CallFailed) -> Observed | None:
-        edits = opencode.changes_files(envelope.api, outcome.tool)
-        silent = opencode.may_change_unseen(envelope.api, outcome.tool)
+        edits = dialects.changes_files(envelope.api, outcome.tool)
+        silent = dialects.may_change_unseen(envelope.api, outcome.tool)
         message_id = self._calls.finish(seen)
         if message_id is None or not (edits or silent):
             return None
@@ -318,7 +318,7 @@ class _HeadLog:
         return before[-1] if before else ""
 
     def heads(self, began_ms: float, ended_ms: float | None) -> Heads | None:
-        """What `rewrites` wants to know of a step; git notes whole seconds."""
+        """What `rewrites` needs of a step; git records whole seconds."""
         if not self._entries or ended_ms is None:
             return None
         begin = next((one.begin for one in self._entries if one.at_ms > began_ms - 1000), self._size)
@@ -329,7 +329,7 @@ class _HeadLog:
 def _edits(envelope: Envelope, done: CallDone) -> Iterator[tuple[FileEdit, Place, Place | None]]:
     """The edits of a call inside the worktree, with their places."""
     try:
-        edits = opencode.file_edits(envelope.api, done)
+        edits = dialects.file_edits(envelope.api, done)
     except (ValueError, RecursionError):
         return
     for edit in edits:
@@ -348,7 +348,7 @@ def _before(path: str, tree: TreeChange | None) -> list[bytes] | None:
 
 
 def _after(edit: FileEdit, before: list[bytes] | None, tree: TreeChange | None, *, last: bool) -> list[bytes] | None:
-    """A file after an edit: at the step's end for the last one that may have changed it, else as the edit says."""
+    """A file after an edit: at the step's end for the last one that may have changed it, else as the edit reports."""
     if edit.kind == "delete":
         return []
     if last and tree is not None and tree.status != "D":

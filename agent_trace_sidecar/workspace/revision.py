@@ -1,7 +1,7 @@
 """The revision a git repository stands at, read from its files: no process is started for it.
 
 Understood are worktrees and submodules (`.git` is a file), loose and packed refs, a detached HEAD. An unborn HEAD
-has no revision, and a repository whose refs are not in files (reftable) tells us none.
+has no revision, and a repository whose refs are not in files (reftable) has none that we can read.
 """
 
 import re
@@ -19,7 +19,7 @@ _REF: Final = re.compile(r"ref: *(refs/[^\x00-\x20~^:?*\[\\]+)")
 
 
 class Revisions:
-    """Reads revisions; keeps the one thing that is dear to read, the table of packed refs, until it changes."""
+    """Reads revisions; caches what is expensive to read, the table of packed refs, until it changes."""
 
     def __init__(self) -> None:
         self._packed: dict[Path, tuple[tuple[int, int, int], dict[str, str]]] = {}

@@ -1,7 +1,7 @@
 """What git itself wrote into the worktree while a step ran: checkout, pull, rebase, stash and the like.
 
-Such lines are nobody's work of this step. They are told by two signs together: something rewrote the worktree (the
-log of HEAD has grown by such an entry, whoever made it, or a call's command names such a subcommand), and the lines
+Such lines are not the work of this step. They are recognised by two signs together: something rewrote the worktree (the
+log of HEAD has grown by such an entry, or a call's command names such a subcommand), and the lines
 stand in a version of the file that git knows and the file did not have before: of the commits in those entries, of
 where HEAD and the stash stood before the step, or of a revision that the command names. A commit that the step itself
 made is no such version.
@@ -40,7 +40,7 @@ _MARKERS: Final = (b"<<<<<<< ", b"=======", b">>>>>>> ", b"||||||| ")
 
 
 class Rewrites:
-    """Looks into the user's repository, only where a step calls for it."""
+    """Reads the user's repository, only where a step requires it."""
 
     def __init__(self, revisions: Revisions) -> None:
         """`revisions` reads where HEAD stands."""
@@ -136,7 +136,7 @@ def _grown(log: Path, heads: Heads) -> str:
 
 
 class _Sources(NamedTuple):
-    """Revisions by what they can say."""
+    """Revisions by their use as evidence."""
 
     brought: list[str]
     """Git may have brought a file's lines from these."""

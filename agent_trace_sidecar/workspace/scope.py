@@ -1,4 +1,4 @@
-"""Which worktrees may be looked at: an event names any folder it likes, and `tail` reads the events of others."""
+"""Which worktrees may be read: an event can name any folder, and `tail` reads the events of others."""
 
 import os
 from collections.abc import Sequence

@@ -23,9 +23,9 @@ TIMEOUT_S: Final = 4.0
 does not: the shim keeps what the pipe does not take."""
 MAX_OUTPUT_BYTES: Final = 24 * 1024 * 1024
 MAX_FILES: Final = 2000
-"""A step that changed more of them generated or installed something; it is not looked at."""
+"""A step that changed more of them generated or installed something; it is not read."""
 BIG_FILE: Final = "2m"
-"""Larger files count as binary: no lines of theirs are told."""
+"""Larger files count as binary: their lines are not recorded."""
 
 _LISTED: Final = 3
 """Mode, type, and id with path, of an entry of `git ls-tree`."""
@@ -53,13 +53,13 @@ _DIFF: Final = (
 
 
 class TreeChange(NamedTuple):
-    """One file in both trees. The contents are None where they are not told: binary, big, or moved as it was."""
+    """One file in both trees. The contents are None where they are not read: binary, big, or moved as it was."""
 
     path: str
     old_path: str | None
     """Where a moved file stood."""
     status: str
-    """A, M, D or R, as git says it."""
+    """A, M, D or R, git's letters."""
     old_id: str
     new_id: str
     """The blobs in the two trees; zeros where there is none."""
@@ -68,7 +68,7 @@ class TreeChange(NamedTuple):
     changes: tuple[Change, ...] | None
     """Between the two contents, if these are known."""
     place: Place | None = None
-    """Set where no snapshot holds the file and it was looked at itself."""
+    """Set where no snapshot holds the file and the file itself was read."""
     changed_ms: float | None = None
     """When that file was last changed."""
     repository: Repository | None = None
@@ -93,7 +93,7 @@ class Snapshots:
     """Finds and compares the trees of OpenCode's users on this machine."""
 
     def __init__(self, data_home: Path | None = None) -> None:
-        """`data_home` is where programs keep their data, if not where the environment says."""
+        """`data_home` is where programs keep their data, if not in the environment's folder."""
         named = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")  # noqa: PTH111 - no error
         self._root = (data_home or Path(named)) / "opencode" / "snapshot"
         self._found: dict[str, Path] = {}
@@ -111,15 +111,23 @@ class Snapshots:
 
     def ids(self, worktree: str, tree: str) -> frozenset[str]:
         """The ids of all contents in a tree; none where it can't be found."""
-        if not _TREE.fullmatch(tree):
-            return frozenset()
-        for folder in self._folders(worktree):
+        entries = self._listed(worktree, tree) or []
+        return frozenset(entry[2].partition(b"\t")[0].decode() for entry in entries)
+
+    def paths(self, worktree: str, tree: str) -> frozenset[str] | None:
+        """The paths of all files in a tree; None where it can't be found."""
+        entries = self._listed(worktree, tree)
+        return None if entries is None else frozenset(os.fsdecode(entry[2].partition(b"\t")[2]) for entry in entries)
+
+    def _listed(self, worktree: str, tree: str) -> list[list[bytes]] | None:
+        """Mode, type, and id with path, of each file in a tree; None where it can't be found."""
+        for folder in self._folders(worktree) if _TREE.fullmatch(tree) else ():
             command = ("ls-tree", "-r", "-z", tree)
             output = git.run(folder, *command, timeout_s=TIMEOUT_S, max_bytes=MAX_OUTPUT_BYTES)
             if output is not None:
                 entries = (entry.split(b" ", 2) for entry in output.split(b"\0") if entry)
-                return frozenset(entry[2].partition(b"\t")[0].decode() for entry in entries if len(entry) == _LISTED)
-        return frozenset()
+                return [entry for entry in entries if len(entry) == _LISTED]
+        return None
 
     def contents(self, worktree: str, tree: str, paths: Sequence[str]) -> dict[str, bytes] | None:
         """What some files hold in a tree, those that are there; None where the tree can't be found."""
@@ -139,7 +147,7 @@ class Snapshots:
     def _folders(self, worktree: str) -> Iterator[Path]:
         """Where the trees may be: the folder that had them last, or that of any project of this worktree.
 
-        The worktree's path alone tells the folder, so the project's id need not be known; there are several only
+        The worktree's path alone determines the folder, so the project's id need not be known; there are several only
         where a repository was replaced by another.
         """
         last = self._found.get(worktree)
@@ -162,7 +170,7 @@ def parse(output: bytes) -> list[TreeChange] | None:
     for entry in entries:
         section = next(sections, [])
         if entry.status == "T":
-            next(sections, None)  # a file that became a link is told as one gone and one come
+            next(sections, None)  # a file that became a link is listed as one deleted and one added
         change = _change(entry, section)
         if change is not None:
             found.append(change)
@@ -253,7 +261,7 @@ def _trimmed(before: Sequence[bytes], after: Sequence[bytes], old: int, new: int
 
 
 def change_of(place: Place, before: bytes, after: bytes, changed_ns: int) -> TreeChange:
-    """A file that was looked at itself, as if two trees held it; no content is no file."""
+    """A file that was read itself, as if two trees held it; no content is no file."""
     status = "A" if not before else "D" if not after else "M"
     binary = b"\0" in before[:_PROBE_BYTES] or b"\0" in after[:_PROBE_BYTES]
     old, new = text_lines(before), text_lines(after)

@@ -1,16 +1,18 @@
 """Whose a step's changes are: the files of its snapshot, given to its calls; pure.
 
 Rules, in order:
-1. A file that a call named is that call's. What the call said of it stands where the contents right before and after
-   it were seen; else, if it is the only call that named the file, the snapshot's lines replace what it said.
+1. A file that a call named is that call's. The call's own report stands where the contents right before and after
+   it were observed; else, if it is the only call that named the file, the snapshot's lines replace the report.
    What happened to such a file before, between or after these calls is another's: see 3.
 2. A file that a call of another session changed in the meantime (a subagent's, inside its parent's step) is not ours.
-3. Any other file can only be the work of a call whose tool says nothing of files: bash, MCP, custom ones. Each call
+3. Any other file can only be the work of a call whose tool reports no files: bash, MCP, custom ones. Each call
    has a time window, and the file a time of its last change (ctime, which no program sets and a move renews):
-   - in no window: a person's, or a program's that runs on its own; it is nobody's here;
+   - right before a person permitted the call: it is attributed to no call, as the clock of file systems ticks too
+     slowly to tell;
+   - in no window: a person's, or a program's that runs on its own; it is attributed to no call;
    - in the windows of several calls: the one whose arguments name the file, else the last to begin before it;
    - where the time is not known (deleted, changed again since): the last call that names the file, else the last.
-4. Where there was no such call, nobody's.
+4. Where there was no such call, it is attributed to none.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -26,7 +28,7 @@ EARLY_MS: Final = 12.0
 """A file may be stamped so much before the hook fired: kernels stamp with a clock that ticks every few milliseconds."""
 LATE_MS: Final = 5.0
 STRANGE_MS: Final = 60_000.0
-"""A stamp so far outside of the step is of another clock (a network folder's): it tells nothing."""
+"""A stamp so far outside of the step is of another clock (a network folder's): it is no evidence."""
 
 Judge = Callable[[str, Sequence[bytes]], Content]
 """Makes a content of a path's lines, with the lines hidden that may hold a secret."""
@@ -47,12 +49,12 @@ class Facts(NamedTuple):
 
 
 def may_have_more_files(step: Step) -> bool:
-    """Whether the snapshots may say more than the calls: else `allotted` finds nothing, whatever they hold."""
+    """Whether the snapshots may show more than the calls: else `allotted` finds nothing, whatever they hold."""
     return any(call.silent or any(map(_is_unsure, call.edited)) for call in step.calls.values())
 
 
 def allotted(step: Step, changes: Iterable[TreeChange], facts: Facts) -> list[CallChange]:
-    """What each call did, for the calls of which the snapshot says more than they themselves."""
+    """What each call did, for the calls of which the snapshot shows more than they report."""
     calls = list(step.calls.values())
     silent = any(call.silent for call in calls)
     found: dict[str, list[FileChange]] = {}
@@ -72,7 +74,7 @@ def allotted(step: Step, changes: Iterable[TreeChange], facts: Facts) -> list[Ca
 
 
 def _whole(call: Call, found: Iterable[FileChange]) -> tuple[FileChange, ...]:
-    """Everything that a call changed: what it told itself, and in its place what was found."""
+    """Everything that a call changed: what it reported, replaced by what was found."""
     files = {_file(one.change): one.change for one in call.edited}
     files.update((_file(change), change) for change in found)
     return tuple(files.values())
@@ -86,7 +88,7 @@ def _file(change: FileChange) -> tuple[str, str]:
 def _named(
     step: Step, edits: Sequence[tuple[Call, Edited]], tree: TreeChange, facts: Facts
 ) -> tuple[Call | None, FileChange | None]:
-    """A file that calls named: mend what the only one said of it, or find what none of them has written."""
+    """A file that calls named: correct the report of the only one, or find what none of them has written."""
     silent = any(call.silent for call in step.calls.values())
     call, one = edits[0]
     if tree.path in step.foreign:
@@ -102,7 +104,7 @@ def _named(
 
 
 def _is_unsure(one: Edited) -> bool:
-    """Whether what a call said of a file was not seen in the file itself, right before and after it."""
+    """Whether a call's report of a file was not confirmed by the file itself, right before and after it."""
     guessed = any(span.method == "fallback" for span in one.change.ranges)
     return guessed or one.before is None or one.after is None
 
@@ -166,7 +168,7 @@ def _rest(tree: TreeChange, edits: Sequence[Edited], facts: Facts) -> FileChange
 
 
 def _owner(step: Step, tree: TreeChange, facts: Facts) -> Call | None:
-    """The silent call that changed a file; None for nobody of this step."""
+    """The silent call that changed a file; None for no call of this step."""
     own = sorted((call for call in step.calls.values() if call.silent), key=lambda call: call.began_ms)
     if not own:
         return None
@@ -184,8 +186,17 @@ def _owner(step: Step, tree: TreeChange, facts: Facts) -> Call | None:
 
 
 def _within(call: Call, stamp_ms: float, facts: Facts) -> bool:
-    ended = call.ended_ms if call.ended_ms is not None else facts.finished_ms
-    return call.began_ms - EARLY_MS <= stamp_ms <= ended + LATE_MS
+    early = 0.0 if call.permitted else EARLY_MS
+    return call.began_ms - early <= stamp_ms <= _latest(call, facts.finished_ms)
+
+
+def maybe_within(call: Call, stamp_ms: float, finished_ms: float) -> bool:
+    """Whether a file may have been written by a call, as far as its time of change tells."""
+    return call.began_ms - EARLY_MS <= stamp_ms <= _latest(call, finished_ms)
+
+
+def _latest(call: Call, finished_ms: float) -> float:
+    return (call.ended_ms if call.ended_ms is not None else finished_ms) + LATE_MS
 
 
 def _file_change(tree: TreeChange, facts: Facts) -> FileChange | None:

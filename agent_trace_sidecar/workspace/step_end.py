@@ -1,8 +1,8 @@
 """The end of a step: what has changed, given to the step's calls.
 
-OpenCode's snapshots tell, and where they don't reach, the files themselves that a command names. Gathers the facts that
-`step_attribution` decides by: the differences, when each file was last changed, and what was brought from elsewhere.
-What may have been written unseen is said as well.
+OpenCode's snapshots show it, and where they don't reach, the files themselves that a command names. Gathers the facts
+that `step_attribution` decides by: the differences, when each file was last changed, and what was brought from
+elsewhere. What may have been written unobserved is recorded as well.
 """
 
 import os
@@ -17,11 +17,18 @@ from agent_trace_sidecar.workspace.copies import copied, with_moves
 from agent_trace_sidecar.workspace.places import Place
 from agent_trace_sidecar.workspace.rewrites import Rewrites
 from agent_trace_sidecar.workspace.snapshot import MAX_FILES, Snapshots, TreeChange, blob_id, change_of
-from agent_trace_sidecar.workspace.step_attribution import Facts, allotted, may_have_more_files
+from agent_trace_sidecar.workspace.step_attribution import (
+    EARLY_MS,
+    Facts,
+    allotted,
+    may_have_more_files,
+    maybe_within,
+)
 from agent_trace_sidecar.workspace.steps import Call, Step, Steps
+from agent_trace_sidecar.workspace.unheld import Unheld
 
 LOOK_S: Final = 0.5
-"""Processor time in which the files of a step may be looked at, after git has told which they are."""
+"""Processor time in which the files of a step may be read, after git has listed them."""
 MAX_HASHES_BYTES: Final = 2 * 1024 * 1024
 """Of hashes of whole files in one line; files beyond it have only those of their changed lines."""
 
@@ -42,8 +49,8 @@ class Finisher:
         """Make one.
 
         Args:
-            data_home: where OpenCode keeps its data, if not where the environment says.
-            rewrites: tells what git and commands brought.
+            data_home: where OpenCode keeps its data, if not in the environment's folder.
+            rewrites: finds what git and commands brought.
             judged: makes a content of a path's lines until a time of the clock.
             secret: whether a file's very name may hold a secret.
             clock: seconds of processor time.
@@ -55,9 +62,10 @@ class Finisher:
         self._secret = secret
         self._clock = clock
         self._repository = repository
+        self._unheld = Unheld(self._snapshots)
 
     def finish(self, steps: Steps, step: Step, tree: str, finished_ms: float) -> Observed | None:
-        """What the calls of a step did, where more is known than the calls say; None where it is not."""
+        """What the calls of a step did, where more is known than the calls report; None where it is not."""
         if not may_have_more_files(step):  # a git process for each step would cost more than the rest
             return None
         if tree and tree == step.tree:
@@ -84,11 +92,9 @@ class Finisher:
         self, steps: Steps, step: Step, trees: Sequence[TreeChange] | None, finished_ms: float
     ) -> Observed | None:
         root = Path(step.root)
-        changes = [
-            _with_moved(root, change)._replace(repository=step.repository)
-            for change in trees or ()
-            if change.status != "D" or not os.path.lexists(root / change.path)  # git ignores it from now on
-        ]
+        there = (_ignored(root, change) if change.status == "D" else change for change in trees or ())
+        changes = [_with_moved(root, change)._replace(repository=step.repository) for change in there if change]
+        changes = [_since_call(step, change) for change in changes]
         covered = {path for one in changes for path in (one.path, one.old_path) if path}
         changes = with_moves(changes)
         named = [one._replace(repository=self._repository(one.place)) for one in _named(step, covered) if one.place]
@@ -102,7 +108,8 @@ class Finisher:
         calls = allotted(step, known, self._facts(steps, step, known, finished_ms)) if known else []
         steps.claim(step, _claims(calls))
         steps.note(calls, step)
-        uncovered = _news(step, self._uncovered(step, trees, named))
+        doubted = (*self._uncovered(step, trees, named), *self._written_unseen(step, known, finished_ms))
+        uncovered = _news(step, doubted)
         return Observed(calls=tuple(_bounded(calls)), uncovered=uncovered) if calls or uncovered else None
 
     def _facts(self, steps: Steps, step: Step, changes: Sequence[TreeChange], finished_ms: float) -> Facts:
@@ -132,7 +139,7 @@ class Finisher:
     def _uncovered(
         self, step: Step, trees: Sequence[TreeChange] | None, named: Sequence[TreeChange]
     ) -> Iterator[Uncovered]:
-        """Calls that may have written what nobody has seen."""
+        """Calls that may have written unobserved files."""
         writing = [call for call in step.calls.values() if call.silent and call.writes]
         blind = trees is None or (not trees and bool(writing) and self._stands_still(step, named))
         for call in writing:
@@ -145,8 +152,26 @@ class Finisher:
                     continue
                 yield Uncovered(call.call_id, place.path, repository=self._repository(place))
 
+    def _written_unseen(self, step: Step, known: Sequence[TreeChange], finished_ms: float) -> Iterator[Uncovered]:
+        """Files that were written while a call ran, or right before it was permitted, and nothing tells by whom."""
+        writing = [call for call in step.calls.values() if call.silent and call.writes]
+        if not writing:
+            return
+        told = {one.path for one in known}
+        began_ms = min(call.began_ms for call in writing) - EARLY_MS
+        unheld = [one for one in self._unheld.changed_since(step, began_ms) if one.path not in told]
+        early = [one for one in known if one.place is None] if any(call.permitted for call in writing) else []
+        stamped = [(one.path, _stamp_ms(Path(step.root), one)) for one in early]
+        for call in writing:
+            for path, changed_ms in unheld:
+                if maybe_within(call, changed_ms, finished_ms):
+                    yield Uncovered(call.call_id, path, repository=step.repository)
+            for path, stamp_ms in stamped if call.permitted else ():
+                if stamp_ms is not None and call.began_ms - EARLY_MS <= stamp_ms < call.began_ms:
+                    yield Uncovered(call.call_id, path, repository=step.repository)
+
     def _kept(self, step: Step, trees: Sequence[TreeChange], named: Sequence[TreeChange]) -> list[TreeChange]:
-        """The files of which the snapshots should tell and don't, but for those that git ignores and does not track."""
+        """The files that the snapshots should hold and don't, but for those that git ignores and does not track."""
         prefix = step.scope + "/" if step.scope else ""
         silent = [one.path for one in named if one.place and one.place.is_own and one.path.startswith(prefix)]
         if not silent:
@@ -165,15 +190,35 @@ class Finisher:
 
 
 def _news(step: Step, uncovered: Iterable[Uncovered]) -> tuple[Uncovered, ...]:
-    """What was not yet said: a command in the background is a call of several steps."""
+    """What was not recorded yet: a command in the background is a call of several steps."""
     fresh = [one for one in uncovered if one not in step.calls[one.call_id].uncovered]
     for one in fresh:
         step.calls[one.call_id].uncovered.append(one)
     return tuple(fresh)
 
 
+def _since_call(step: Step, change: TreeChange) -> TreeChange:
+    """A change without what happened to the file before the first silent call, where that call names the file.
+
+    A person may have typed into it since the step began: while the model was answering, or a permission was awaited.
+    """
+    silent = [call for call in step.calls.values() if call.silent and call.writes]
+    first = min(silent, key=lambda call: call.began_ms, default=None)
+    if first is None or change.status not in {"A", "M"} or change.after is None:
+        return change
+    found = next(
+        ((place, one) for place, one in first.named.items() if place.is_own and place.path == change.path), None
+    )
+    if found is None or not found[1].before or any(call.names(change.path) for call in step.calls.values()):
+        return change
+    since = change_of(found[0], found[1].before, b"".join(line + b"\n" for line in change.after), 0)
+    if since.changes is None or since.status != "M" or since.before == change.before:
+        return change
+    return since._replace(new_id=change.new_id, place=None, after=change.after)
+
+
 def _named(step: Step, covered: set[str]) -> Iterator[TreeChange]:
-    """The files that commands name, that have changed, and that no snapshot tells of."""
+    """The files that commands name, that have changed, and that no snapshot holds."""
     found: dict[Place, tuple[bytes, bytes, int]] = {}
     for call in step.calls.values():
         for place, named in call.named.items():
@@ -188,7 +233,7 @@ def _named(step: Step, covered: set[str]) -> Iterator[TreeChange]:
 
 
 def _stamp_ms(root: Path, change: TreeChange) -> float | None:
-    """When a file was last changed, if it holds what the second tree says."""
+    """When a file was last changed, if it holds what the second tree has."""
     if change.place:
         return change.changed_ms
     content = _content(root, change.path) if change.status != "D" else None
@@ -197,7 +242,7 @@ def _stamp_ms(root: Path, change: TreeChange) -> float | None:
 
 
 def _with_moved(root: Path, change: TreeChange) -> TreeChange:
-    """A file that was moved as it was is not told by git; it is read where it stands now."""
+    """Git does not list the content of a file that was moved as it was; it is read where it is now."""
     if change.status != "R" or change.after is not None or change.old_id != change.new_id:
         return change
     content = _content(root, change.path)
@@ -205,6 +250,21 @@ def _with_moved(root: Path, change: TreeChange) -> TreeChange:
         return change
     lines = text_lines(content.data)
     return change._replace(before=lines, after=lines, changes=())
+
+
+def _ignored(root: Path, change: TreeChange) -> TreeChange | None:
+    """A file that the second tree does not have: gone, or ignored by git. OpenCode drops such a file when it changes.
+
+    None for one that is there as it was, or that can't be read.
+    """
+    if not os.path.lexists(root / change.path):
+        return change
+    content = _content(root, change.path)
+    if content is None or change.before is None:
+        return None
+    before = b"".join(line + b"\n" for line in change.before)
+    found = change_of(Place(root, change.path), before, content.data, content.changed_ns)
+    return found._replace(place=None, changed_ms=None) if found.changes else None
 
 
 def _content(root: Path, path: str) -> files.Content | None:

@@ -39,36 +39,38 @@ class Edited:
 
 @dataclass(slots=True)
 class Call:
-    """A call of a step; `silent`: its tool says nothing of files, but may write them."""
+    """A call of a step; `silent`: its tool reports no files, but may write them."""
 
     call_id: str
     tool: str
     silent: bool
     began_ms: float
     """When it may have begun to write: after its hook, and after a person has permitted it."""
+    permitted: bool = False
+    """It began when a person permitted it: what was written right before that is not certainly its work."""
     ended_ms: float | None = None
     asked: frozenset[str] = frozenset()
-    """Files that an edit-like call was told to change, before it has told what it did."""
+    """Files that an edit-like call is to change, before it has reported what it did."""
     command: str = ""
-    """All texts of a silent call's arguments: a name in them tells which of several calls changed a file."""
+    """All texts of a silent call's arguments: a name in them shows which of several calls changed a file."""
     edited: list[Edited] = field(default_factory=list)
     vcs: VcsObserved | None = None
     background: str | None = None
-    """The name under which its command goes on after the call has ended; `ended_ms` is then the command's."""
+    """The name under which its command continues after the call has ended; `ended_ms` is then the command's."""
     named: "dict[Place, Named]" = field(default_factory=dict)
     """Files that a silent call's arguments name, as they stood before and after it."""
     writes: bool = True
     """False for a command that only reads."""
     lingers: bool = False
-    """It may go on after it has ended: a command in the background."""
+    """It may continue after it has ended: a command in the background."""
     uncovered: list[Uncovered] = field(default_factory=list)
-    """What an earlier step has said of it."""
+    """What an earlier step has recorded of it."""
 
     hooked_ms: float = 0.0
     """When its hook fired: what it holds of files before it is of this time or later."""
 
     def names(self, path: str) -> bool:
-        """Whether the call told of this file, or of moving it away."""
+        """Whether the call reported this file, or its move."""
         return any(path in (one.change.path, one.change.old_path) for one in self.edited if one.is_own)
 
 
@@ -108,7 +110,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class _Last:
-    """A step that has ended while a command in the background goes on."""
+    """A step that has ended while a command in the background continues."""
 
     step: Step
     tree: str
@@ -117,7 +119,7 @@ class _Last:
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    """Where the repository stood when the step began: what git itself has written since can be told by it."""
+    """Where the repository stood when the step began: what git itself has written since is recognised by it."""
 
     head: str
     stash: str
@@ -165,7 +167,7 @@ class Steps:
         return step
 
     def keep_background(self, session_id: str | None, call: Call, name: str) -> None:
-        """A call has ended, and its command goes on."""
+        """A call has ended, and its command continues."""
         call.background, call.ended_ms = name, None
         self._background[name] = (session_id or "", call)
         while len(self._background) > MAX_BACKGROUND:
@@ -177,7 +179,7 @@ class Steps:
             self._background[name][1].ended_ms = at_ms
 
     def remember(self, step: Step, tree: str, at_ms: float) -> None:
-        """A step has ended with this tree: commands that go on may change files until the next one begins."""
+        """A step has ended with this tree: commands that continue may change files until the next one begins."""
         self._ended.pop(step.session_id, None)
         if any(session_id == step.session_id for session_id, _ in self._background.values()):
             self._ended[step.session_id] = _Last(step, tree, at_ms)
@@ -195,7 +197,7 @@ class Steps:
         return gap
 
     def note(self, changes: Iterable[CallChange], step: Step) -> None:
-        """What was found of commands in the background stays theirs: their next records say it once more."""
+        """What was found of commands in the background stays theirs: their next records repeat it."""
         for change in changes:
             call = step.calls.get(change.call_id)
             if call is not None and call.background:
@@ -208,7 +210,7 @@ class Steps:
             step.calls.setdefault(call.call_id, call)
 
     def edited(self, session_id: str | None, call: Call, edited: Iterable[Edited]) -> None:
-        """A call has told what it changed."""
+        """A call has reported what it changed."""
         step = self.of(session_id)
         if step is None or step.calls.get(call.call_id) is not call:
             return

@@ -1,9 +1,9 @@
 """Where a repository stands, whatever keeps it: git, Jujutsu, Mercurial or Subversion.
 
 The words are the Agent Trace specification's: a commit for git and hg, a change id for jj, a revision number for svn.
-Git, hg and svn tell it by their own files, so no process is started; what is dear to read is kept until its file
-changes. Jujutsu alone is asked by its own program, once after each of its operations, since its store is no format to
-rely on; where that program is missing, the git repository it may share the folder with has the word.
+Git, hg and svn keep it in files of their own, so no process is started; what is expensive to read is cached until its
+file changes. Jujutsu alone is read by its own program, once after each of its operations, since its store is no format
+to rely on; where that program is missing, the git repository it may share the folder with has the word.
 """
 
 import os

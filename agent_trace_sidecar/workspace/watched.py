@@ -31,7 +31,7 @@ class WatchedObserver:
             make: makes an observer. One that was late is left to its thread, with all that it remembered.
             on_late: called when a repository did not answer in time.
             on_error: called when the observer has failed.
-            deadline_s: how long one event may be looked at.
+            deadline_s: how long one event may be observed.
         """
         self._make = make
         self._observer = make()
@@ -39,7 +39,7 @@ class WatchedObserver:
         self._watchdog: Watchdog[bytes | None] = Watchdog(deadline_s)
 
     def observe(self, line: bytes) -> bytes | None:
-        """As of `Observer`; where the repository does not answer in time, the line says that it was not observed.
+        """As of `Observer`; where the repository does not answer in time, the event is marked as unobserved.
 
         Never raises: whatever a repository does to us, the line itself is recorded.
         """

@@ -21,6 +21,7 @@ Rows = Callable[[Bench], Iterator[Row]]
 GROUPS: Final = {
     "replay": "replay:rows",
     "large": "replay:large_rows",
+    "jobs": "replay:jobs_rows",
     "hook": "hook:rows",
     "opencode": "opencode_run:rows",
     "latency": "latency:rows",
@@ -28,6 +29,7 @@ GROUPS: Final = {
     "memory": "memory:rows",
     "fleet": "fleet:rows",
     "blame": "blame_scale:rows",
+    "figures": "figures:rows",
 }
 """Names for --only, each with where its rows are made; imported when their turn comes."""
 

@@ -53,7 +53,7 @@ def test_the_demo_fits_a_screen_and_its_commands_work(env: dict[str, str]) -> No
     assert max(len(line) for line in re.sub(r"\x1b\[\d*m", "", text.partition("Reports,")[0]).splitlines()) <= 132
     assert {int(number) for number in COLOURED.findall(text)} == set(range(5, 12))
     assert re.findall(r"36mai (\S+)", text) == ["gpt-5-codex", "claude-sonnet-4-5"]
-    assert "14 lines in 1 files: 7 ai, 7 unknown" in text
+    assert "14 lines in 1 file: 7 ai, 7 human" in text
     assert "Secrets in the output of `cat .env` were masked before storage: 8 values in 2 events." in text
 
     pages = [Path(line.strip()) for line in re.findall(r"(?m)^  (/.*\.html)$", text)]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.chromium import Browser, Page
-from tests.support.opencode import ROOT
+from tests.support.opencode import ROOT, npm_install
 from tests.support.pages import facts, is_quiet
 from tests.support.postgres import PostgresServers, execute, fetch
 from tests.support.showcase import TESTS, Showcase, showcase
@@ -54,7 +54,7 @@ def test_the_page_alone_says_who_wrote_a_line_in_which_session_and_what_it_cost(
     assert told["Model"] == "anthropic/claude-sonnet-4-5"
     assert told["Session"] == "Discounts for the price list"
     assert told["Session id"] == session["session_id"]
-    assert float(re.findall(r"\$([0-9.]+)", told["Session cost"])[0]) == pytest.approx(float(session["cost"]))
+    assert float(re.findall(r"\$([0-9.]+)", told["Session cost"])[0]) == pytest.approx(float(session["cost"]), abs=1e-4)
     assert told["Prompt"] == '"Add discounts to the price list, with tests."'
     assert told["Tool"] == "edit"
 
@@ -106,6 +106,34 @@ def test_filters_leave_what_was_asked_for_and_say_how_much(browser: Browser, rep
         page.choose("[name=from]", "2100-01-01")
         assert page.text("#matches") == "0 lines in 0 files"
         assert is_quiet(page)
+
+
+def test_files_of_which_nothing_is_recorded_have_no_part_in_the_shares(browser: Browser, repository: Path) -> None:
+    """They are older than any session; the shares at the top and in the tree are of the same lines."""
+    with browser.open(repository) as page:
+        bare = page.evaluate("[...document.querySelectorAll('.tree .file.nothing .name')].map(e => e.textContent)")
+        assert {"README.md", "LICENSE", ".gitignore"} <= set(bare)
+        assert set(page.texts(".tree .file.nothing .none")) == {"no AI recorded"}
+        head = dict(zip(page.texts(".top dt"), page.texts(".top dd"), strict=True))
+        assert (head["Unknown"], head["No AI recorded"]) == ("0 lines", f"{len(bare)} files")
+        ai, _, total = head["AI lines"].partition(" of ")
+        assert head["AI"].startswith(f"{ai} lines · ")
+        assert int(total) == page.evaluate(
+            "data.files.reduce((sum, one) => sum + one.counts.reduce((a, b) => a + b), 0)"
+        )
+
+
+def test_keys_work_before_any_line_is_chosen(browser: Browser, repository: Path) -> None:
+    """Where nothing has the focus they are the lines'; in a field they are the field's."""
+    with browser.open(repository) as page:
+        assert page.evaluate("document.activeElement === document.body")
+        page.press("ArrowDown")
+        assert page.text("#detail-title") == "Line 2"
+        page.press("n")
+        assert page.text("#detail p") == "AI"
+        page.evaluate("document.querySelector('#goto').focus()")
+        page.press("p")
+        assert page.text("#detail p") == "AI"
 
 
 def test_everything_is_reached_by_keyboard(browser: Browser, repository: Path) -> None:
@@ -175,6 +203,22 @@ def test_a_tap_on_a_phone_shows_what_is_known(browser: Browser, repository: Path
         assert page.texts(".detail") == []
 
 
+def test_the_sheet_covers_no_line_that_is_tapped(browser: Browser, repository: Path) -> None:
+    """Neither in the middle of a file nor at its end."""
+    with browser.open(repository, width=360) as page:
+        page.resize(360, 740, phone=True)
+        page.load(repository.resolve().as_uri())
+        assert page.evaluate("scrollY") == 0
+        last = page.evaluate("rows.length")
+        for line in (20, last - 1, last):
+            page.evaluate(f"rows[{line - 1}].scrollIntoView({{block: 'end'}})")
+            page.tap(f"[data-line='{line}']")
+            assert page.text("#detail-title") == f"Line {line}"
+            below = page.evaluate("document.querySelector('.row.chosen').getBoundingClientRect().bottom")
+            assert below <= page.evaluate("document.querySelector('.detail').getBoundingClientRect().top")
+            page.tap("#close")
+
+
 def test_only_masked_content_is_in_a_page(shown: Showcase, repository: Path) -> None:
     """A secret that a person has typed into a file is masked too; with --metadata-only no content is there at all."""
     prices = shown.project / "shop" / "prices.py"
@@ -209,7 +253,7 @@ def test_a_session_is_told_from_its_prompt_to_its_last_answer(browser: Browser, 
     """Calls with their failures and changes, the subagent inside of its call, tokens and cost as they add up."""
     with browser.open(session) as page:
         assert page.text("h1") == "Discounts for the price list"
-        head = dict(zip(page.texts(".facts dt"), page.texts(".facts dd"), strict=True))
+        head = dict(zip(page.texts(".top dt"), page.texts(".top dd"), strict=True))
         assert head["Model"] == "anthropic/claude-sonnet-4-5"
         assert head["Missing"] == "none"
         told = page.texts(".timeline > .item")
@@ -221,7 +265,14 @@ def test_a_session_is_told_from_its_prompt_to_its_last_answer(browser: Browser, 
         assert "tests/test_prices.py" in page.text(".subagent")
         assert page.evaluate("document.querySelector('.subagent').closest('.item').textContent.includes('task')")
         cost = fetch(shown.url, "SELECT sum(cost)::float8 AS cost FROM agent_trace_sessions")[0]["cost"]
-        assert float(page.texts(".spent strong")[-1].partition("$")[2]) == pytest.approx(cost, rel=0.05)
+        assert float(head["Cost"].removeprefix("$")) == pytest.approx(cost, rel=0.05)
+        assert (head["Sessions"], head["People"]) == ("2", "1")
+        assert page.texts(".item.step") == [], "what a request cost stands beside what it gave"
+        each = [float(text.rpartition("$")[2]) for text in page.texts(".spent")]
+        assert len(each) == fetch(shown.url, "SELECT count(*) AS n FROM agent_trace_steps")[0]["n"]
+        assert sum(each) == pytest.approx(cost, rel=0.1)
+        page.click("[name=spent]")
+        assert page.texts(".spent") == []
         assert is_quiet(page)
 
 
@@ -234,8 +285,11 @@ def test_what_a_call_did_is_opened_on_demand(browser: Browser, session: Path) ->
         assert page.evaluate("document.querySelectorAll('*').length") > before
         added = page.texts(".diff .added")
         assert "+def discounted(prices, percent):\n" in [f"{line.strip()}\n" for line in added]
+        assert page.texts(".item.changed details[open] h3") == ["Change", "Arguments", "Output"]
+        assert page.texts(".item.changed details[open] pre")[1].startswith("filePath: /"), "the diff shows the texts"
         page.click("#open-all")
         page.evaluate("new Promise(requestAnimationFrame)")
+        assert "command: echo password=[REDACTED:" in page.text("main")
         assert "password=[REDACTED:" in page.text("main")
         assert "hunter2" not in session.read_text()
         assert page.violations() == []
@@ -280,11 +334,21 @@ def test_every_plot_has_its_numbers_and_the_sql_behind_them(browser: Browser, si
     """The statements run as they stand, for a reader, and give what the tables say; copying falls back to selecting."""
     with browser.open(since) as page:
         figures = page.evaluate("[...document.querySelectorAll('figure')].map(f => f.id)")
-        assert figures == ["written", "surviving", "models", "repositories", "cost", "failed", "slow", "secrets"]
+        assert figures == [
+            "spent",
+            "written",
+            "surviving",
+            "models",
+            "repositories",
+            "cost",
+            "failed",
+            "slow",
+            "secrets",
+        ]
         for name in figures:
             rows = fetch(shown.url, page.evaluate(f"document.getElementById('sql-{name}').textContent").split(";")[0])
             assert len(rows) == len(table(page, name)) > 0, name
-            assert page.evaluate(f"document.querySelector('#{name} svg') !== null")
+            assert page.evaluate(f"document.querySelector('#{name} :is(svg, canvas)') !== null")
         (day, model, written, surviving), *_ = table(page, "surviving")
         assert model == "anthropic/claude-sonnet-4-5"
         living = json.loads(shown.command("stats", "--json").stdout)["total"]
@@ -298,6 +362,95 @@ def test_every_plot_has_its_numbers_and_the_sql_behind_them(browser: Browser, si
         assert page.text("#live") == "Selected: copy with the keyboard."
         assert page.evaluate("String(getSelection())").startswith("SELECT coalesce(model_id")
         assert is_quiet(page)
+
+
+def top(page: Page) -> dict[str, str]:
+    """The figures at the top."""
+    return dict(zip(page.texts(".top dt"), page.texts(".top dd"), strict=True))
+
+
+def test_a_span_begins_with_what_it_cost_and_gave(browser: Browser, since: Path, shown: Showcase) -> None:
+    """As `usage` and `stats` say; a figure has one denominator, and no cost more than four digits."""
+    with browser.open(since) as page:
+        head = top(page)
+    usage = json.loads(shown.command("usage", "--by", "model", "--json").stdout)
+    living = json.loads(shown.command("stats", "--json").stdout)["total"]
+    written, share = living["written"], 100 * living["living"] / living["written"]
+    tokens = sum(value for row in usage for name, value in row.items() if name.endswith("_tokens"))
+    assert float(head["Cost"].removeprefix("$")) == pytest.approx(sum(row["cost"] for row in usage), abs=1e-4)
+    assert head["Tokens"] == f"{tokens:,}"
+    assert (head["Sessions"], head["People"], head["AI lines written"]) == ("2", "1", str(written))
+    assert head["Surviving"] == f"{living['living']} of {written} · {share:.0f} %"
+    per_thousand = 1000 * living["cost_per_living_line"]
+    assert float(head["Cost per 1,000 surviving lines"].removeprefix("$")) == pytest.approx(per_thousand, rel=0.05)
+
+
+def test_a_span_keeps_its_cost_where_the_repository_is_not_readable(
+    browser: Browser, since: Path, shown: Showcase, tmp_path: Path
+) -> None:
+    """What survives is unknown then, and said so once."""
+    elsewhere = shown.project.rename(shown.project.with_name("moved"))
+    try:
+        words = [sys.executable, "-m", "agent_trace_sidecar", "report", "--since", "30d", "--output", "there.html"]
+        subprocess.run(words, cwd=tmp_path, env=shown.env, check=True, capture_output=True)
+    finally:
+        elsewhere.rename(shown.project)
+    with browser.open(since) as page:
+        before = top(page)
+    with browser.open(tmp_path / "there.html") as page:
+        head = top(page)
+        assert [head[name] for name in ("Cost", "Tokens", "AI lines written")] == [
+            before[name] for name in ("Cost", "Tokens", "AI lines written")
+        ]
+        assert (head["Surviving"], head["Cost per 1,000 surviving lines"]) == ("unknown", "unknown")
+        assert "this machine has no checkout" in page.text(".note")
+        assert "spent" in page.evaluate("[...document.querySelectorAll('figure')].map(f => f.id)")
+        assert page.text("main > p.quiet").startswith("Nothing to show: AI lines surviving, by the day")
+        assert is_quiet(page)
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_a_plot_names_the_values_that_are_pointed_at(browser: Browser, since: Path, width: int) -> None:
+    """Drawn within the screen, in the colours of the theme; in the end the sentence is there again."""
+    with browser.open(since, width=width) as page:
+        first = page.text("#written .readout")
+        assert "lines, at most" in first
+        size = page.evaluate(
+            "(r => [r.left, r.right])(document.querySelector('#written canvas').getBoundingClientRect())"
+        )
+        assert 0 <= size[0] < size[1] <= width
+        assert size[1] - size[0] > 300
+        over = "document.querySelector('#written .u-over').getBoundingClientRect()"
+        page.evaluate("document.querySelector('#written').scrollIntoView({block: 'center'})")
+        x, y = page.evaluate(f"(r => [r.right - 4, r.y + r.height / 2])({over})")
+        page.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        page.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
+        (day, model, lines), *_ = table(page, "written")
+        assert page.text("#written .readout") == f"{day}: {model} {lines} lines"
+        page.call("Input.dispatchMouseEvent", type="mouseMoved", x=1, y=1)
+        page.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
+        assert page.text("#written .readout") == first
+        drawn = "document.querySelector('#written canvas').toDataURL()"
+        light = page.evaluate(drawn)
+        page.choose("#theme", "dark")
+        page.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
+        assert page.evaluate(drawn) != light
+        page.choose("#theme", "")
+        assert is_quiet(page)
+
+
+def test_the_plotting_library_is_the_published_one() -> None:
+    """Byte for byte what npm has, with its licence."""
+    package = npm_install(ROOT / ".tools" / "uplot", "uplot", "1.6.32") / "uplot"
+    own = ROOT / "agent_trace_sidecar" / "report" / "assets" / "uplot"
+    theirs = {
+        "uPlot.iife.min.js": "dist/uPlot.iife.min.js",
+        "uPlot.min.css": "dist/uPlot.min.css",
+        "LICENSE": "LICENSE",
+    }
+    assert {one.name for one in own.iterdir()} == theirs.keys()
+    for name, path in theirs.items():
+        assert (own / name).read_bytes() == (package / path).read_bytes(), name
 
 
 def test_the_page_of_a_span_is_accessible(browser: Browser, since: Path) -> None:

@@ -16,15 +16,16 @@ from agent_trace_sidecar.blame.authors import Origin
 from agent_trace_sidecar.blame.blame import Line
 from agent_trace_sidecar.report import page as page_frame
 from agent_trace_sidecar.report.cost import SessionFacts
-from agent_trace_sidecar.report.repository import FileLines, Repository
+from agent_trace_sidecar.report.repository import MAX_FILES, MAX_LINES, FileLines, Repository
 from agent_trace_sidecar.report.repository_page import repository_page
 from agent_trace_sidecar.report.session import Body, Item, Session
 from agent_trace_sidecar.report.session_page import session_page
+from agent_trace_sidecar.report.since import SECRETS
 from tests.support.attributed import Project
 from tests.support.chromium import Browser, Page
 from tests.support.envelopes import INSTANCE, MESSAGE, SESSION, Shim, recorded_lines
 from tests.support.pages import facts, is_quiet
-from tests.support.postgres import PostgresServers, execute
+from tests.support.postgres import PostgresServers, execute, fetch
 
 # -- everything is hostile -------------------------------------------------------------------------------------
 
@@ -179,6 +180,18 @@ def test_gaps_dead_letters_and_what_was_undone_stand_where_they_were(
         assert page.violations() == []
 
 
+def test_a_secret_that_every_event_of_a_session_repeats_is_one(migrated_url: str) -> None:
+    """Two sessions, each with a password in nine events; one event of the second holds another one beside it."""
+    rows = ", ".join(
+        f"('{INSTANCE}', '{UUID(int=9 * at + n)}', 'assignment', now(), 'ses_{at}', 'call_{n}', {1 + (at * n == 8)})"
+        for at in range(2)
+        for n in range(9)
+    )
+    execute(migrated_url, f"INSERT INTO agent_trace_masked VALUES {rows}")
+    (row,) = fetch(migrated_url, SECRETS.format(day="2026-01-01"))
+    assert (row["rule"], row["secrets"], row["events"]) == ("assignment", 3, 18)
+
+
 # -- large ones ------------------------------------------------------------------------------------------------
 
 LINES = 5_000
@@ -224,9 +237,25 @@ def test_a_file_of_5000_lines_opens_within_a_second_and_scrolls(browser: Browser
     lines = [replace(first, line=n + 1, record_id=UUID(int=n // 7 % 50)) for n in range(LINES)]
     file = FileLines("a.py", text, lines, [(calls[0],)] * LINES)
     by_id = {one.record_id: one for one in calls}
-    found = Repository(tmp_path, None, [file], {}, by_id, {}, {"ses_1": SessionFacts("ses_1")}, [])
+    found = Repository(tmp_path, None, [file], {}, {}, by_id, {}, {"ses_1": SessionFacts("ses_1")}, [])
     made = repository_page(found, lambda text, _: text, lambda *_: None, contents=True)
     opening_s, jump_s = opened(browser, made, tmp_path, "list")
+    assert opening_s < 1
+    assert jump_s < 0.1
+
+
+def test_2000_files_open_within_a_second_and_scroll(browser: Browser, tmp_path: Path) -> None:
+    """As many lines as a page holds, in folders of twenty."""
+    calls = [Origin(UUID(int=n), AT, "ai", "diff", "a/model", "ses_1", "msg_1", "call", "edit") for n in range(50)]
+    first = Line(1, "ai", "a/model", "ses_1", "msg_1", "call", "edit", AT, "diff", 0.99, None, "a.py", 1)
+    count = MAX_LINES // MAX_FILES
+    text = [f"    value_{n} = compute('text', {n})".encode() for n in range(count)]
+    lines = [replace(first, line=n + 1, record_id=UUID(int=n // 7 % 50)) for n in range(count)]
+    files = [FileLines(f"src/{n // 20}/file_{n}.py", text, lines, [()] * count) for n in range(MAX_FILES)]
+    by_id = {one.record_id: one for one in calls}
+    found = Repository(tmp_path, None, files, {}, {}, by_id, {}, {"ses_1": SessionFacts("ses_1")}, [])
+    made = repository_page(found, lambda text, _: text, lambda *_: None, contents=True)
+    opening_s, jump_s = opened(browser, made, tmp_path, "document.querySelector('.tree')")
     assert opening_s < 1
     assert jump_s < 0.1
 
@@ -234,10 +263,14 @@ def test_a_file_of_5000_lines_opens_within_a_second_and_scrolls(browser: Browser
 def test_a_session_of_10000_events_opens_within_a_second_and_scrolls(browser: Browser, tmp_path: Path) -> None:
     """Each with something to open."""
     body = [Body("Output", "a line")]
-    items = [
-        Item(AT + timedelta(seconds=n), "call", "ses_1", "bash", f"run {n}", seconds=n % 9, bodies=body)
-        for n in range(CALLS)
-    ]
+    items = []
+    for n in range(CALLS):
+        at, message = AT + timedelta(seconds=n), f"msg_{n}"
+        items += [
+            Item(at, "text", "ses_1", text=f"Now for {n}.", message=message),
+            Item(at, "call", "ses_1", "bash", f"run {n}", message, seconds=n % 9, bodies=body),
+            Item(at, "step", "ses_1", "a/model", message=message, reason="stop", tokens=n, cost=0.01),
+        ]
     facts = SessionFacts("ses_1", title="Long", started_at=AT, last_event_at=AT)
     made = session_page(Session({"ses_1": facts}, {"ses_1": items}, {}, []), contents=True)
     opening_s, jump_s = opened(browser, made, tmp_path, "document.scrollingElement")

@@ -1,15 +1,20 @@
 """The same again: batches, lines and clocks that come twice."""
 
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from shutil import copytree
 
 import pytest
 
+from agent_trace_sidecar.commands.dead_letters import retry
+from agent_trace_sidecar.opencode import wire
 from agent_trace_sidecar.pipeline import shipper as ship
 from agent_trace_sidecar.postgres.sink import FencedError
+from agent_trace_sidecar.records.build import Builder, BuildSettings
+from agent_trace_sidecar.redaction import Redactor
 from tests.support.oracle import Oracle
-from tests.support.postgres import execute, fetch
+from tests.support.postgres import connected, execute, fetch
 from tests.support.shipping import Shipping
 
 
@@ -38,16 +43,85 @@ async def test_the_same_lines_twice_in_one_batch(migrated_url: str, tmp_path: Pa
     assert ledger.duplicate == 50
 
 
-async def test_the_same_id_with_another_payload(migrated_url: str, tmp_path: Path) -> None:
-    """The first one wins, the other one is counted."""
-    oracle = Oracle(82)
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+ALTERED = {
+    "time": (b'"at":', b'"at":9'),
+    "tool": (b'"tool":"', b'"tool":"other-'),
+    "output": (b'"output":{"n":', b'"output":{"n":9'),
+    "hook": (b'"hook":"tool.execute.before"', b'"hook":"tool.execute.after"'),
+    "worktree": (b'"worktree":"/w"', b'"worktree":"/x"'),
+    "seq": (b'"seq":1,', b'"seq":7,'),
+}
+
+
+def conflicts(url: str) -> list[bytes]:
+    """The lines of the dead letters that are conflicts."""
+    rows = fetch(url, "SELECT line FROM agent_trace_dead_letters WHERE reason = 'conflict' ORDER BY position")
+    return [row["line"] for row in rows]
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_the_same_id_with_other_content(migrated_url: str, tmp_path: Path, together: bool) -> None:
+    """The first one stays, the other ones are dead letters, and what stands beside them is stored."""
+    oracle = Oracle(82, hostile=False)
     seq, line = oracle.line("small")
-    async with Shipping(tmp_path / "spool", migrated_url) as shipping:
-        for again in (line, line.replace(b'"at":', b'"at":9'), line.replace(b'"tool":"', b'"tool":"other-')):
+    altered = [line.replace(*change) for change in ALTERED.values()]
+    assert len({line, *altered}) == 1 + len(ALTERED)
+    async with Shipping(tmp_path / "spool", migrated_url, batch_size=1000) as shipping:
+        for again in (line, line, *altered, oracle.line("small")[1]):
             shipping.append([(seq, again)])
+            if not together:
+                await shipping.delivered()
+        await shipping.delivered()
+        assert shipping.counts == (9, 2, 1, 6, 0)
+    assert conflicts(migrated_url) == altered
+    assert len(fetch(migrated_url, "SELECT FROM agent_trace_events")) == 2
+
+
+async def test_a_conflict_is_a_dead_letter_once(migrated_url: str, tmp_path: Path) -> None:
+    """Whichever log delivers it again, and in whichever order; a retry leaves it until the first one is forgotten."""
+    oracle = Oracle(85, hostile=False)
+    lines = [oracle.line("small") for _ in range(30)]
+    altered = [(seq, line.replace(b'"tool":"', b'"tool":"other-')) for seq, line in lines[:9]]
+    for name, given in {"a": lines + altered, "b": altered + lines, "c": altered}.items():
+        async with Shipping(tmp_path / name, migrated_url) as shipping:
+            shipping.append(given)
             await shipping.delivered()
-        assert shipping.counts == (3, 1, 2, 0, 0)
-    assert oracle.check(migrated_url, []).problems == []
+    assert sorted(conflicts(migrated_url)) == sorted(line for _, line in altered)
+    async with connected(migrated_url) as connection:
+        assert await retry(connection, lambda: Builder(BuildSettings()), NOW) == (0, 0, 9)
+    execute(migrated_url, "DELETE FROM agent_trace_events", "DELETE FROM agent_trace_dedupe")
+    async with connected(migrated_url) as connection:
+        assert await retry(connection, lambda: Builder(BuildSettings()), NOW) == (9, 0, 0)
+    assert conflicts(migrated_url) == []
+
+
+def redelivered(line: bytes) -> dict[str, bytes]:
+    """The same event as a second delivery may bring it."""
+    masked = Redactor().line(line.replace(b"%s", b"ghp_16C7e42F292c6912E7710c838347Ae178B4a")).line
+    return {
+        "masked": masked,
+        "observed": wire.with_own_fields(line, {}, b'{"late":true}'),
+        "without contents": Redactor(enabled=False, capture="metadata").line(line).line,
+        "not masked in time": wire.stub(line, "deadline"),
+        "mended": line.replace(b"%s", b"\\u0000"),
+        "from a file with CRLF": line + b"\r",
+    }
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("how", redelivered(b""))
+async def test_a_second_delivery_is_no_conflict(migrated_url: str, tmp_path: Path, how: str, first: bool) -> None:
+    """Though newer rules mask more, the repository looks different now, or masking took too long."""
+    oracle = Oracle(86, hostile=False)
+    line = oracle.line("small")[1].replace(b'"text":"', b'"text":"%s')
+    again = redelivered(line)[how]
+    assert again != line
+    async with Shipping(tmp_path / "spool", migrated_url) as shipping:
+        for one in (line, again) if first else (again, line):
+            shipping.append([(1, one)])
+            await shipping.delivered()
+        assert shipping.counts == (2, 1, 1, 0, 0)
 
 
 async def test_an_event_that_the_gate_has_forgotten(migrated_url: str, tmp_path: Path) -> None:

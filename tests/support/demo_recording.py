@@ -1,7 +1,7 @@
 """Records what `demo` shows: python -m tests.support.demo_recording [FOLDER].
 
-A real OpenCode with a scripted model works twice in a small repository, and a person adds a line. FOLDER gets the log
-of the shim and the history of the repository, as `git fast-import` reads it.
+A real OpenCode with a scripted model works twice in a small repository, and a person adds a line. FOLDER gets the
+events, each with what a sidecar observed, and the history of the repository, as `git fast-import` reads it.
 """
 
 import sys
@@ -13,6 +13,7 @@ from tests.support.opencode import ROOT, SHIM, OpenCode, opencode
 from tests.support.showcase import GPT, SONNET, providers
 
 FOLDER: Final = ROOT / "tests" / "data" / "demo"
+SIDECAR: Final = ROOT / "tests" / "support" / "observing_sidecar.py"
 PLACE: Final = "/home/anna/shop"
 """Where the repository stands in the log; the demo puts its own folder there."""
 
@@ -51,7 +52,8 @@ def main(folder: Path) -> None:
     with fake_model() as model, opencode(model) as oc:
         model.usage = (2400, 180)
         oc.config["provider"] = providers(model)
-        oc.env |= {"AGENT_TRACE_LOG_DIR": str(oc.folder / "logs")}
+        events = oc.folder / "events.jsonl"
+        oc.env["AGENT_TRACE_SIDECAR"] = f"'{sys.executable}' '{SIDECAR}' '{events}'"
         for who in ("AUTHOR", "COMMITTER"):
             oc.env |= {f"GIT_{who}_NAME": "Anna", f"GIT_{who}_EMAIL": "anna@example.org"}
         project = oc.project("shop", {".gitignore": ".env\n.opencode/\n", "prices.py": _PRICES})
@@ -75,8 +77,7 @@ def main(folder: Path) -> None:
         with (project / "prices.py").open("a") as file:
             file.write("\n\nprint(discounted([299, 1250], 10))\n")
         oc.git(project, "commit", "-qam", "Show an example")
-        logs = sorted((oc.folder / "logs").glob("*.jsonl"))
-        log = b"".join(path.read_bytes() for path in logs)
+        log = events.read_bytes()
         assert str(oc.folder).encode() not in log.replace(str(project).encode(), b""), "a path of this machine"
         (folder / "sessions.jsonl").write_bytes(log.replace(str(project).encode(), PLACE.encode()))
         (folder / "repository.fast-import").write_text(oc.git(project, "fast-export", "--all"))

@@ -9,11 +9,12 @@ import hashlib
 import json
 import random
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
+from itertools import chain
 from typing import Any, Final
 from uuid import UUID
 
@@ -22,6 +23,7 @@ import asyncpg
 from tests.support.postgres import connected, run_apart
 
 _ID: Final = re.compile(rb'"id":"([0-9a-f-]{36})"')
+_SEQ: Final = re.compile(rb'"seq":(\d+)')
 _WORDS: Final = ("def", "return", "import", "class", "self", "value", "line", "file", "path", "read", "write", "edit")
 _FOREIGN: Final = ["größe", "日本語", "🙂", "Ω", "файл", "\u2028", "naïve", "\u200d"]
 
@@ -42,6 +44,8 @@ class Issued:
     digest: bytes
     """Of the payload; empty where the dead letter's line is compared with nothing."""
     copies: int = 0
+    contested: bool = False
+    """Another line has the same id and other content: one of them is an event, the other ones are dead letters."""
 
 
 @dataclass
@@ -88,6 +92,8 @@ class Oracle:
 
     seed: int
     issued: dict[UUID, Issued] = field(default_factory=dict)
+    rivals: dict[UUID, list[Issued]] = field(default_factory=dict)
+    """Later lines with the id of an earlier one."""
     by_kind: Counter[str] = field(default_factory=Counter)
     hostile: bool = True
     """Also lines that need repair or can only become dead letters."""
@@ -96,6 +102,7 @@ class Oracle:
         self._random = random.Random(self.seed)  # noqa: S311 - must be repeatable
         self.instance = UUID(int=self._random.getrandbits(128), version=4)
         self.seq = 0
+        self._plain: deque[UUID] = deque(maxlen=200)
 
     def line(self, kind: str | None = None) -> tuple[int, bytes]:
         """The next line, without its newline, and its number; it is an obligation unless `take_back` follows."""
@@ -108,18 +115,26 @@ class Oracle:
         )
         self.seq += 1
         self.by_kind[kind] += 1
-        event_id = UUID(int=rnd.getrandbits(128), version=4)
+        earlier = rnd.choice(self._plain) if kind == "conflict" and self._plain else None
+        event_id = earlier or UUID(int=rnd.getrandbits(128), version=4)
         made = KINDS[kind][1](rnd)
         sent = made.sent or json.dumps(made.value, ensure_ascii=rnd.random() < 0.5, separators=(",", ":"))
         expected = made.expected if made.expected is not None else sent
         head = f'{{"v":{made.version},"id":"{event_id}","seq":{self.seq},"at":{1_795_000_000_000 + self.seq}'
         head += f',"instance":"{self.instance}","hook":"{made.hook}","directory":"/w","worktree":"/w"'
         line = f'{head},"input":{sent},"output":{{"n":{self.seq}}}}}{made.tail}'
-        self.issued[event_id] = Issued(
+        issued = Issued(
             self.seq,
             made.fate,
             digest(f'{{"input":{expected},"output":{{"n":{self.seq}}}}}') if made.fate is Fate.STORED else b"",
         )
+        if earlier is not None:
+            self.issued[earlier].contested = issued.contested = True
+            self.rivals.setdefault(earlier, []).append(issued)
+        else:
+            self.issued[event_id] = issued
+            if kind == "small":
+                self._plain.append(event_id)
         return self.seq, line.encode("utf-8", "surrogatepass")
 
     def check(self, url: str, given_up: list[int]) -> Ledger:
@@ -128,40 +143,49 @@ class Oracle:
 
     async def _check(self, url: str, given_up: set[int]) -> Ledger:
         ledger = Ledger(len(self.issued), len(given_up), by_kind=self.by_kind)
-        for item in self.issued.values():
+        everything = [*self.issued.values(), *chain(*self.rivals.values())]
+        for item in everything:
             item.copies = 0
         async with connected(url) as connection:
-            strangers, differ, misplaced = await self._compare(connection)
+            strangers, differ, misplaced, events = await self._compare(connection)
             ledger.find("ids that were never issued", strangers)
             ledger.find("payloads that differ", differ)
             ledger.find("lines on the wrong side of events and dead letters", misplaced)
-            owed = [item for item in self.issued.values() if item.seq not in given_up]
+            owed = [item for item in everything if item.seq not in given_up]
             ledger.find("lost", sum(not item.copies for item in owed))
-            ledger.find("twice", sum(item.copies > 1 for item in self.issued.values()))
+            ledger.find("twice", sum(item.copies > 1 for item in everything) + sum(n > 1 for n in events.values()))
+            ledger.find("only conflicts", sum(id_ not in events and self.issued[id_].copies for id_ in self.rivals))
             await self._counters(connection, ledger)
         return ledger
 
-    async def _compare(self, connection: asyncpg.Connection) -> tuple[int, int, int]:
+    def _of(self, event_id: UUID, seq: int | None) -> Issued | None:
+        """The line that a row is of; the first one of the id where none has the number."""
+        first = self.issued.get(event_id)
+        return next((one for one in self.rivals.get(event_id, ()) if one.seq == seq), first)
+
+    async def _compare(self, connection: asyncpg.Connection) -> tuple[int, int, int, Counter[UUID]]:
         strangers = differ = misplaced = 0
+        events: Counter[UUID] = Counter()
         async with connection.transaction():
             query = "SELECT event_id, seq, payload::text AS payload FROM agent_trace_events"
             async for row in connection.cursor(query, prefetch=500):
-                item = self.issued.get(row["event_id"])
+                item = self._of(row["event_id"], row["seq"])
                 if item is None:
                     strangers += 1
                     continue
                 item.copies += 1
+                events[row["event_id"]] += 1
                 misplaced += item.fate is not Fate.STORED
                 differ += item.seq != row["seq"] or (item.fate is Fate.STORED and digest(row["payload"]) != item.digest)
-            async for row in connection.cursor("SELECT line FROM agent_trace_dead_letters", prefetch=50):
-                match = _ID.search(row["line"])
-                item = self.issued.get(UUID(match[1].decode())) if match else None
+            async for row in connection.cursor("SELECT line, reason FROM agent_trace_dead_letters", prefetch=50):
+                match, seq = _ID.search(row["line"]), _SEQ.search(row["line"])
+                item = self._of(UUID(match[1].decode()), int(seq[1]) if seq else None) if match else None
                 if item is None:
                     strangers += 1
                     continue
                 item.copies += 1
-                misplaced += item.fate is not Fate.DEAD
-        return strangers, differ, misplaced
+                misplaced += not item.contested if row["reason"] == "conflict" else item.fate is not Fate.DEAD
+        return strangers, differ, misplaced, events
 
     async def _counters(self, connection: asyncpg.Connection, ledger: Ledger) -> None:
         row = await connection.fetchrow(_COUNTERS)
@@ -254,5 +278,6 @@ KINDS: Final[dict[str, tuple[int, Callable[[random.Random], Made]]]] = {
     "crlf": (4, lambda rnd: Made({"text": "one\r\ntwo\r\n", **_call(rnd, 10)}, tail="\r")),
     "hostile": (8, _hostile),
     "dead": (3, _dead),
+    "conflict": (2, lambda rnd: Made(_call(rnd, 80))),
 }
-_TAME: Final = frozenset(KINDS) - {"hostile", "dead"}
+_TAME: Final = frozenset(KINDS) - {"hostile", "dead", "conflict"}

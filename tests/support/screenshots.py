@@ -15,6 +15,12 @@ from tests.support.showcase import Showcase, showcase
 FOLDER: Final = ROOT / "tests" / "data" / "screenshots"
 _DAYS_BETWEEN: Final = 4
 _TABLES: Final = ("agent_trace_records", "agent_trace_ranges", "agent_trace_file_states")
+_OF_EVENTS: Final = {
+    "agent_trace_events": "occurred_at",
+    "agent_trace_usage": "finished_at",
+    "agent_trace_ended_calls": "finished_at",
+    "agent_trace_masked": "occurred_at",
+}
 
 
 def main(folder: Path) -> None:
@@ -60,17 +66,16 @@ def spread(url: str, sessions: list[str]) -> None:
         records = ", ".join(f"'{row['record_id']}'" for row in fetch(url, own)) or "NULL"
         for table in _TABLES:
             execute(url, f"UPDATE {table} SET recorded_at = recorded_at - {back} WHERE record_id IN ({records})")
-        execute(
-            url,
-            f"UPDATE agent_trace_events SET occurred_at = occurred_at - {back} WHERE session_id IN ({family(name)})",
-        )
+        ids = ", ".join(f"'{row['session_id']}'" for row in fetch(url, family(name)))
+        for table, time in _OF_EVENTS.items():
+            execute(url, f"UPDATE {table} SET {time} = {time} - {back} WHERE session_id IN ({ids})")
 
 
 def family(name: str) -> str:
     """A session and its subagents', as a condition."""
     parent = "payload #>> '{input,event,properties,info,parentID}'"
     return (
-        f"SELECT '{name}' UNION SELECT session_id FROM agent_trace_events "
+        f"SELECT '{name}' AS session_id UNION SELECT session_id FROM agent_trace_events "
         f"WHERE event_name = 'session.created' AND {parent} = '{name}'"
     )
 

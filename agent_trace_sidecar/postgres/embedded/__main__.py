@@ -1,4 +1,4 @@
-"""The keeper of an embedded server: stops it when nobody has used it for a while, and ends.
+"""The keeper of an embedded server: stops it when it had no user for a while, and ends.
 
     python -m agent_trace_sidecar.postgres.embedded STATE_DIR SECONDS LOCK
 
@@ -22,7 +22,7 @@ def main(state_dir: str, seconds: str, lock: str) -> int:
         try:
             wait_s = server.stop_if_idle(float(seconds), int(lock))
         except (EmbeddedError, OSError):
-            wait_s = float(seconds)  # the folder may be gone: the next look tells
+            wait_s = float(seconds)  # the folder may be gone: the next check notices
         if wait_s is None:
             return 0
         _sleep(wait_s, server.root)

@@ -19,7 +19,7 @@ _SHORT_BYTES: Final = 64 * 1024
 
 
 class EmbeddedError(Exception):
-    """The embedded Postgres can't be used; the message says why and what to do, in one sentence."""
+    """The embedded Postgres can't be used; the message has the cause and the remedy, in one sentence."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The files of an embedded server: who may see them, who owns them, and which process says it serves them."""
+"""The files of an embedded server: who may see them, who owns them, and which process claims to serve them."""
 
 import os
 from pathlib import Path
@@ -54,9 +54,9 @@ def _command_line(pid: int) -> str:
 def disown_pid_file(data: Path) -> None:
     """Keep a stale pid file from naming a live process, which is not the server: that one would hold `server.lock`.
 
-    Postgres would refuse to start, also for a killed server's remains that nobody has waited for. The first line is
+    Postgres would refuse to start, also for a killed server that no parent has waited for. The first line is
     replaced by our own id, which Postgres takes for stale because we start it; the file itself stays, as it also
-    tells Postgres about shared memory that may still be in use.
+    names shared memory that may still be in use.
     """
     file = data / "postmaster.pid"
     text = read_part(file, _MAX_BYTES)

@@ -2,16 +2,16 @@
 
 How it keeps its promises:
 
-- **Locks, not pid files.** Each user holds `users.lock` shared for as long as it uses the server; whoever finds at
+- **Locks, not pid files.** Each user holds `users.lock` shared for as long as it uses the server; a user that finds at
   stop that it can have it exclusively is the last one out. The kernel drops the lock of a killed user. All starting
   and stopping happens under `start.lock`, which is held only meanwhile.
 - **It stays up for the next command, and not for ever.** The last user out leaves the server to its keeper, a small
-  process that has held `keeper.lock` since the server started, and stops the server when nobody has used it for
+  process that has held `keeper.lock` since the server started, and stops the server when it had no user for
   `linger_s`. It does so too when the last user was killed. Without a keeper (`linger_s` 0) the last user stops it.
 - **Up means answering.** The server is up when it answers on its Unix socket, and gone when `server.lock` is free:
   all its processes inherit that lock and nothing but their end can release it. So no two servers ever get at the
   data, even from two containers that share it, and what a pid file names is trusted only for signalling, and only
-  if that process's command line says that it serves our data folder.
+  if that process's command line names our data folder.
 - **A data folder is whole or absent.** initdb works in a temporary folder that is then renamed. fsync stays on:
   a killed server or machine costs nothing but the recovery at the next start.
 - **Only this user can connect.** No TCP; the socket lies in a folder with mode 0700, which is why `trust` will do
@@ -102,7 +102,7 @@ class EmbeddedPostgres:
             state_dir: the sidecar's state directory; the server's files go to `postgres/` in it.
             settings: more settings of the server, for tests.
             identity: under which id the server runs; found out when absent.
-            environ: where `AGENT_TRACE_PG_BIN` and `PATH` are looked up.
+            environ: where `AGENT_TRACE_PG_BIN` and `PATH` are read from.
             deadline_s: how long `start` and `stop` may take; recovery after a crash needs the most.
             linger_s: how long the server stays up after its last user.
         """
@@ -181,14 +181,14 @@ class EmbeddedPostgres:
                     return  # someone else still uses it
                 finally:
                     users, self._users = self._users, None
-                    # Closing gives the lock up; stopping needs `start.lock` only, as nobody can become a user now.
+                    # Closing gives the lock up; stopping needs `start.lock` only, as no process can become a user now.
                     os.close(users)
                 self._touch()
                 if not self._has_keeper():
                     self._shut_down(end)
 
     def stop_if_idle(self, idle_s: float, keeper_lock: int | None = None) -> float | None:
-        """Stop the server when nobody has used it for so long.
+        """Stop the server when it had no user for so long.
 
         Args:
             idle_s: seconds since its last user left.
@@ -196,7 +196,7 @@ class EmbeddedPostgres:
                 the server next must see that.
 
         Returns:
-            After how many seconds to ask again; None when the server does not run (any more).
+            After how many seconds to try again; None when the server does not run (any more).
 
         Raises:
             EmbeddedError: it does not stop.
@@ -383,7 +383,7 @@ class EmbeddedPostgres:
             return free is not None
 
     def _answers(self) -> bool:
-        """Say hello as a client does; a server that is starting or stopping answers with an error."""
+        """Send a client's first message; a server that is starting or stopping answers with an error."""
         hello = b"user\0%b\0database\0%b\0\0" % (USER.encode(), DATABASE.encode())
         packet = struct.pack("!II", len(hello) + 8, 3 << 16) + hello
         with socket.socket(socket.AF_UNIX) as client:

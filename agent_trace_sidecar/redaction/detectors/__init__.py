@@ -1,4 +1,4 @@
-"""Detectors find what a pattern can't say: each takes a view of a text and yields the spans of secrets."""
+"""Detectors find what a pattern can't express: each takes a view of a text and yields the spans of secrets."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final

@@ -39,7 +39,7 @@ _PROSE_NAME: Final = 6
 
 
 def assignments(view: View) -> Iterator[Span]:
-    """Values beside secret-like names that do not look like placeholders, references, code or words."""
+    """Values beside secret-like names that are no placeholders, references, code or words."""
     text = view.text
     promising = [core for core, _ in view.marks.get("cores", ()) if _promises(text, core)]
     for low, high in _around(text, promising):
@@ -115,7 +115,7 @@ def _candidate(text: bytes, start: int, end: int) -> Iterator[Span]:
 
 
 def _is_qualified(text: bytes, start: int, name: bytes) -> bool:
-    """Whether the word before a key says that it opens nothing: `cache key`."""
+    """Whether the word before a key shows that it is no credential: `cache key`."""
     said = G.said.search(text, reach_back(text, start, _SAID_REACH), start)
     return said is not None and kind_of(said[1] + b"_" + name) is Kind.NONE
 

@@ -1,6 +1,6 @@
 """Values without quotes behind a secret-like name: settings, shell, YAML, URLs, XML, command lines, or just code.
 
-In code what stands there is an expression; only where the line says that it is a setting, the value is literal.
+In code what stands there is an expression; only where the line is a setting, the value is literal.
 """
 
 from collections.abc import Iterator
@@ -228,7 +228,7 @@ def _of_joint(text: bytes, found: Candidate, start: int, end: int) -> tuple[int,
 
 
 def _is_dense(text: bytes, begin: int, end: int) -> bool:
-    """Whether a setting stands in the middle of a line that nobody typed."""
+    """Whether a setting stands in the middle of a generated line."""
     before, after = text.rfind(b"\n", max(0, begin - _DENSE), begin), text.find(b"\n", end, end + _DENSE)
     return (before < 0 and begin > _DENSE) or (after < 0 and len(text) - end > _DENSE)
 

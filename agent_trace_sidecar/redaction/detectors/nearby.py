@@ -1,7 +1,7 @@
 """Long random values near secret-like words and names of services, in prose, logs and arguments.
 
 Never on randomness alone: a word must stand on the same line, a service's name a few lines above, or something around
-the value must use it as a key; and nothing between may say that the value is a hash, a revision or an id. The cheap
+the value must use it as a key; and nothing between may mark the value as a hash, a revision or an id. The cheap
 questions come first: whether a word is in reach at all, and what the character before the value is.
 """
 
@@ -65,9 +65,14 @@ def nearby(view: View) -> Iterator[Span]:
             yield Span(start, end, "surroundings")
 
 
-def is_key_of(name: bytes, value: bytes) -> bool:
-    """Whether a member of JSON is called like a service and its value is nothing but a key: {"acme": "value"}."""
-    if not _SHORTEST <= len(value) <= _LONGEST or name.lower().decode("latin-1") not in W.services:
+def is_service(name: bytes) -> bool:
+    """Whether a member of JSON is called like a service that issues keys."""
+    return name.lower().decode("latin-1") in W.services
+
+
+def is_key(value: bytes) -> bool:
+    """Whether a value is nothing but a key, which the name of a service before it makes a secret: {"acme": "value"}."""
+    if not _SHORTEST <= len(value) <= _LONGEST:
         return False
     return is_drawn(value) and is_token(value) and not (is_uuid(value) or is_revision(value) or G.id.match(value))
 
@@ -165,7 +170,7 @@ def _is_named(text: bytes, start: int, end: int) -> bool:
 
 
 def _is_behind(text: bytes, services: list[int], start: int) -> bool:
-    """Whether the service named last is near, and nothing between says that the value is something else."""
+    """Whether the service named last is near, and nothing between marks the value as something else."""
     between = text[services[bisect.bisect_left(services, start) - 1] : start]
     return between.count(b"\n") <= _MOST_LINES and BREAK not in between and not G.harmless.search(between)
 
@@ -201,7 +206,7 @@ def _is_thing(text: bytes, start: int, value: bytes) -> bool:
 
 
 def _is_word(text: bytes, start: int, end: int) -> bool:
-    """Whether the name of a service is a word, also inside of camelCase, or begins one that speaks of access."""
+    """Whether the name of a service is a word, also inside of camelCase, or begins one about access."""
     before = text[start - 1 : start]
     if before.isalpha() and not (before.islower() and text[start : start + 1].isupper()):
         return False

@@ -1,8 +1,8 @@
-"""What stands around a random value and makes it a key, though neither its name nor a known service says so.
+"""Surroundings that make a high-entropy value a key, though neither its name nor a known service does.
 
 Two kinds of surroundings: how the value is used (in a header, as a client's argument, in the address of a hook), and,
 in a text that is no longer than a note, that a name is all that stands before it. A hash, a revision or an id has
-surroundings too: words that say so, anywhere near, end the matter.
+surroundings too: such words, anywhere near, decide.
 """
 
 from typing import Final
@@ -18,7 +18,7 @@ W: Final = Words("surroundings")
 LONGEST_NOTE: Final = 700
 """How long a note may be: a snippet, a message, a few lines of settings or of a log."""
 _NEAR: Final = 100
-"""How far before a value a word can say that it is something else."""
+"""How far before a value a word can mark it as something else."""
 _SIGN_REACH: Final = 4
 _SIGNS: Final = frozenset((b'"', b"'", b"`", b"=", b":", b"/", b",", b"(", b">", b"{", b"["))
 FARTHEST: Final = 200
@@ -36,7 +36,7 @@ def may_be_keyed(text: bytes, start: int, end: int) -> bool:
 
 
 def is_keyed(text: bytes, start: int, end: int, value: bytes) -> bool:
-    """Whether the place of a value with the form of a token says that it is a key."""
+    """Whether the place of a value with the form of a token makes it a key."""
     return is_used(text, start) or _is_labelled(text, start, end, value)
 
 

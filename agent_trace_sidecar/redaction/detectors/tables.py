@@ -29,7 +29,7 @@ def tables(view: View) -> Iterator[Span]:
         if opening := G.map.match(text, place):
             yield from _pairs(text, opening.end())
     if not view.marks.get("cores"):
-        return  # no name of a column says secret
+        return  # no column is named like a secret
     if L.ruler.search(text):
         yield from _bodies(view, G.markdown, b"|", b"|")
     for header in _headers(text):
@@ -52,7 +52,7 @@ def _headers(text: bytes) -> Iterator[re.Match[bytes]]:
 
 
 def _pairs(text: bytes, at: int) -> Iterator[Span]:
-    """The values of a map from accounts to passwords that look chosen, and not like a role or a name."""
+    """The values of a map from accounts to passwords that seem chosen, and are no role or name."""
     while pair := G.pair.match(text, at):
         if is_chosen(pair[1].decode("utf-8", "replace")):
             yield Span(pair.start(1), pair.end(1), "table-column")

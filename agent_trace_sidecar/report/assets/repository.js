@@ -87,6 +87,13 @@ function open(number, line) {
   choose(Math.min(Math.max(1, target), rows.length) - 1, { focus: line !== undefined, open: line !== undefined });
 }
 
+function sheet(open) {
+  // On a narrow screen what is known of a line lies over the page: the page leaves room for it.
+  aside.classList.toggle("open", open);
+  const height = open && narrow.matches ? `${aside.offsetHeight + 8}px` : "";
+  document.documentElement.style.scrollPaddingBottom = document.body.style.paddingBottom = height;
+}
+
 function choose(at, { focus = false, open = true } = {}) {
   if (current >= 0) {
     rows[current].tabIndex = -1;
@@ -98,9 +105,10 @@ function choose(at, { focus = false, open = true } = {}) {
   rows[at].classList.add("chosen");
   rows[at].setAttribute("aria-selected", "true");
   if (focus) rows[at].focus({ preventScroll: true });
-  rows[at].scrollIntoView({ block: "nearest" });
   show(at);
-  if (open) aside.classList.add("open");
+  if (open) sheet(true);
+  if (focus || open) rows[at].scrollIntoView({ block: "nearest" });
+  else list.scrollTop = rows[at].offsetTop - list.offsetTop - list.clientHeight / 4;
   history.replaceState(null, "", `#${encodeURIComponent(file.path)}:${at + 1}`);
 }
 
@@ -209,12 +217,16 @@ const KEYS = {
   End: () => rows.length - 1,
 };
 
-list.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+// Where nothing has the focus, the keys are those of the lines.
+const isForLines = (target) => list.contains(target) || target === document.body || target.id === "main";
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || !rows.length) return;
+  if (!isForLines(event.target)) return;
   if (KEYS[event.key]) choose(KEYS[event.key](), { focus: true });
   else if (event.key === "n") next(1);
   else if (event.key === "p") next(-1);
-  else if (event.key === "Escape") aside.classList.remove("open");
+  else if (event.key === "Escape") sheet(false);
   else return;
   event.preventDefault();
 });
@@ -222,7 +234,8 @@ const lineOf = (event) => { const row = event.target.closest(".row"); return row
 list.addEventListener("click", (event) => { const at = lineOf(event); if (at >= 0) choose(at, { focus: true }); });
 list.addEventListener("mouseover", (event) => { const at = lineOf(event); if (at >= 0) show(at); });
 list.addEventListener("mouseleave", () => { if (pinned >= 0) show(pinned); });
-byId("close").addEventListener("click", () => aside.classList.remove("open"));
+byId("close").addEventListener("click", () => sheet(false));
+narrow.addEventListener("change", () => sheet(false));
 byId("goto").addEventListener("change", (event) => { if (event.target.value) open(data.files.indexOf(file), +event.target.value); });
 document.querySelector(".tree").addEventListener("click", (event) => {
   const button = event.target.closest("button.file");

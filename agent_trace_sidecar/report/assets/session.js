@@ -1,7 +1,7 @@
 // The page of a session: what a call was given and gave comes into the document when it is opened.
 
 const form = document.getElementById("show");
-const kinds = { said: ["prompt", "text", "thinking"], calls: ["call"], steps: ["step"] };
+const kinds = { said: ["prompt", "text", "thinking"], calls: ["call"], spent: ["step"] };
 
 function diffOf(text) {
   const pre = make("pre", "diff");
@@ -47,6 +47,7 @@ document.getElementById("open-all").addEventListener("click", (event) => {
 
 form.addEventListener("input", () => {
   const given = new FormData(form);
+  document.body.classList.toggle("no-spent", !given.has("spent"));
   const off = Object.entries(kinds).filter(([name]) => !given.has(name)).flatMap(([, own]) => own);
   const fits = (item) => {
     if (off.some((kind) => item.classList.contains(kind))) return false;

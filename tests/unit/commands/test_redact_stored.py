@@ -60,6 +60,18 @@ async def test_old_rows_are_masked_and_clean_ones_left_alone(migrated_url: str) 
         assert set((await redact_stored(connection, Redactor(), batch_rows=7)).values()) == {0}
 
 
+async def test_no_hash_stays_of_what_is_masked(migrated_url: str) -> None:
+    """With the rest of the event known, a secret could be guessed until it is right; other events keep theirs."""
+    async with connected(migrated_url) as connection:
+        await fill(connection, 4)
+        await connection.execute(
+            "INSERT INTO agent_trace_dedupe SELECT source_id, event_id, occurred_at, seq FROM agent_trace_events"
+        )
+        await redact_stored(connection, Redactor())
+        rows = await connection.fetch("SELECT content_hash AS n FROM agent_trace_dedupe ORDER BY 1")
+        assert [row["n"] for row in rows] == [0, 2, None, None]
+
+
 async def test_an_interrupted_run_goes_on_where_it_stopped(migrated_url: str) -> None:
     """The batches before the interruption are not looked at again."""
     seen: list[tuple[str, int]] = []

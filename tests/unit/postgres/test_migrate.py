@@ -151,7 +151,7 @@ def test_the_search_path_decides_where_the_tables_are(database_url: str) -> None
     [
         ("agent_trace_events", EventRow._fields),
         ("agent_trace_records", RecordRow._fields),
-        ("agent_trace_dedupe", ("source_id", "event_id", "seen_at")),
+        ("agent_trace_dedupe", ("source_id", "event_id", "seen_at", "content_hash")),
         ("agent_trace_ranges", (*RangeRow._fields, "voided_at")),
         ("agent_trace_file_states", FileStateRow._fields),
         ("agent_trace_dead_letters", DeadLetter._fields),

@@ -16,7 +16,7 @@ from tests.support.postgres import PostgresServers, execute, fetch
 
 BY_DAY = ("calls_by_day", "dead_letters_by_day", "lines_by_day", "secrets_by_day", "usage_by_day")
 BY_USER = ("calls_by_user", "lines_by_user", "secrets_by_user", "usage_by_user")
-VIEWS = sorted((*BY_DAY, *BY_USER, "calls", "lines", "messages", "prompts", "sessions", "steps"))
+VIEWS = sorted((*BY_DAY, *BY_USER, "calls", "lines", "messages", "prompts", "requests", "sessions", "steps", "titles"))
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +136,21 @@ RAW = {
         GROUP BY 1, 2, e.session_id, coalesce(e.call_id, e.event_id::text)
     ) calls GROUP BY 1, 2
     """,
+    """
+    SELECT r.session_id, r.message_id, r.part_id, r.finished_at, r.model_id, r.agent, r.input_tokens, r.output_tokens,
+           r.reasoning_tokens, r.cache_read_tokens, r.cache_write_tokens, r.cost, r.source_id, r.worktree
+    FROM agent_trace_requests r
+    """: """
+    SELECT s.session_id, s.message_id, s.part_id, s.finished_at, s.model_id, s.agent, s.input_tokens, s.output_tokens,
+           s.reasoning_tokens, s.cache_read_tokens, s.cache_write_tokens, s.cost, s.source_id,
+           (SELECT min(e.payload ->> 'worktree') FROM agent_trace_events e WHERE e.source_id = s.source_id)
+    FROM agent_trace_steps s
+    """,
+    "SELECT session_id, parent_session_id, title FROM agent_trace_titles": """
+    SELECT session_id, parent_session_id, title FROM agent_trace_sessions WHERE title IS NOT NULL
+    """,
 }
-"""For each view by day the same figures from the events themselves."""
+"""For each view over narrow rows, or over an index, the same figures from the events themselves."""
 
 
 @pytest.fixture(scope="module")
@@ -188,8 +201,8 @@ def odd_url(recordings_url: str, tmp_path_factory: pytest.TempPathFactory) -> st
     return recordings_url
 
 
-@pytest.mark.parametrize("summed", RAW, ids=["usage", "calls", "secrets"])
-def test_figures_by_day_are_those_of_the_events(odd_url: str, summed: str) -> None:
+@pytest.mark.parametrize("summed", RAW, ids=["usage", "calls", "secrets", "requests", "titles"])
+def test_figures_are_those_of_the_events(odd_url: str, summed: str) -> None:
     """The narrow tables beside the events say the same as their payloads."""
     rows = sorted(map(repr, map(tuple, fetch(odd_url, summed))))
     assert rows == sorted(map(repr, map(tuple, fetch(odd_url, RAW[summed]))))
