@@ -14,7 +14,6 @@ from agent_trace_sidecar.commands.output import ago, local_time
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits.files import read_part
 from agent_trace_sidecar.telemetry.failures import Failure, failures
-from agent_trace_sidecar.workspace.repository_rules import RepositoryRules
 
 _CONFIGS: Final = ("opencode.json", "opencode.jsonc", ".opencode/opencode.json", ".opencode/opencode.jsonc")
 _MAX_CONFIG_BYTES: Final = 1024 * 1024
@@ -114,8 +113,16 @@ def look(config: Config, folder: Path, environ: Mapping[str, str]) -> Recording:
         find_shim(folder, environ),
         tuple(one for one in known if one.recovered_at is None),
         tuple(one for one in known if one.recovered_at is not None),
-        denied=RepositoryRules(config.repositories).denies(str(folder), str(folder)),
+        denied=_is_denied(config, str(folder)),
     )
+
+
+def _is_denied(config: Config, folder: str) -> bool:
+    if config.repositories is None:
+        return False
+    from agent_trace_sidecar.workspace.repository_rules import RepositoryRules  # noqa: PLC0415 - seldom set
+
+    return RepositoryRules(config.repositories).denies(folder, folder)
 
 
 async def look_up(connection: asyncpg.Connection, folder: Path) -> Stored:
