@@ -19,11 +19,12 @@ from agent_trace_sidecar.cli import main
 from agent_trace_sidecar.redaction import Redacted
 from agent_trace_sidecar.spool.spool import Spool
 from tests.support.envelopes import Shim
-from tests.support.fake_model import Call, FakeModel, Step, fake_model
-from tests.support.opencode import OpenCode, opencode
-from tests.support.opencode2 import opencode2
+from tests.support.fake_model import FakeModel, Step
+from tests.support.majors import DIALECTS, MAJORS, Dialect, at_work, server
+from tests.support.opencode import OpenCode
 from tests.support.postgres import PostgresServers, execute, fetch
 from tests.support.recorder import Recorder
+from tests.support.waiting import eventually
 
 PATCH: Final = (
     "*** Begin Patch\n*** Add File: n.txt\n+hello\n+there\n*** Update File: a.txt\n@@\n-three\n+THREE\n*** End Patch"
@@ -36,24 +37,6 @@ SPENT: Final = """
 SELECT session_id, steps, calls, failed_calls, input_tokens, output_tokens, cost FROM agent_trace_sessions ORDER BY 1
 """
 TABLES: Final = ("events", "records", "ranges", "file_states", "dead_letters", "sources")
-
-
-@dataclass
-class Dialect:
-    """How a major names its tools, and where it counts."""
-
-    path: str
-    shell: str
-    patch: str
-    subagent: str
-    agent: str
-    sessions: str
-
-
-DIALECTS: Final = {
-    1: Dialect("filePath", "bash", "apply_patch", "task", "subagent_type", "session"),
-    2: Dialect("path", "shell", "patch", "subagent", "agent", "session_v2"),
-}
 
 
 @dataclass
@@ -90,30 +73,22 @@ class Recorded:
 
 def scripts(model: FakeModel, dialect: Dialect) -> None:
     """Two edits in one step, a command, a call that fails, a subagent, a patch."""
-    path = dialect.path
-    sub = {"description": "sub", "prompt": "eggs please", dialect.agent: "general"}
-    edit = {path: "a.txt", "oldString": "two", "newString": "TWO\nnew"}
     model.script(
         "milk",
-        Step([Call("write", {path: "b.txt", "content": "x\ny\n"}), Call("edit", edit)], text="Let me"),
-        Step(
-            [Call(dialect.shell, {"command": "printf 'p\\nq\\n' > c.txt; sed -i s/one/ONE/ a.txt", "description": "x"})]
-        ),
-        Step([Call("edit", {path: "a.txt", "oldString": "nowhere", "newString": "z"})]),
-        Step([Call(dialect.subagent, sub)]),
+        Step([dialect.write("b.txt", "x\ny\n"), dialect.edit("a.txt", "two", "TWO\nnew")], text="Let me"),
+        Step([dialect.run("printf 'p\\nq\\n' > c.txt; sed -i s/one/ONE/ a.txt")]),
+        Step([dialect.edit("a.txt", "nowhere", "z")]),
+        Step([dialect.start("eggs please")]),
     )
-    model.script("eggs", Step([Call("write", {path: "eggs.txt", "content": "egg\n"})]))
-    model.script("patchy", Step([Call(dialect.patch, {"patchText": PATCH})]))
-
-
-MAJORS = [pytest.param(1, id="1.18"), pytest.param(2, id="2.0", marks=pytest.mark.needs("OpenCode 2"))]
+    model.script("eggs", Step([dialect.write("eggs.txt", "egg\n")]))
+    model.script("patchy", Step([dialect.apply(PATCH)]))
 
 
 @contextmanager
 def working(major: int) -> Iterator[OpenCode]:
     """An OpenCode of a major version, with a scripted model."""
-    with fake_model() as model, (opencode if major == 1 else opencode2)(model) as oc:
-        scripts(model, DIALECTS[major])
+    with at_work(major) as oc:
+        scripts(oc.model, DIALECTS[major])
         yield oc
 
 
@@ -206,6 +181,34 @@ def test_reconcile_compares_session_by_session(recorded: Recorded) -> None:
     assert "steps" in recorded.run(recorded.live_url, "reconcile", code=1)
     recorded.run(recorded.live_url, "reconcile", "--fill")
     assert "0 are not" in recorded.run(recorded.live_url, "reconcile")
+
+
+@pytest.mark.needs("OpenCode 2")
+def test_lines_of_a_command_in_the_background_are_its_own(postgres_servers: PostgresServers) -> None:
+    """The call ends at once; what it writes later is between the snapshots of two prompts, and told from a person's."""
+    with working(2) as oc, postgres_servers.database(migrated=True) as url:
+        late = "while ! test -e go; do sleep 0.1; done; printf 'late\\nlater\\n' > late.txt"
+        oc.model.script("backwork", Step([DIALECTS[2].run(late, background=True)]))
+        for name in ("next", "last"):
+            oc.model.script(f"{name}work", Step([DIALECTS[2].write(f"{name}.txt", f"{name}\n")]))
+        project = oc.project("shop", {"a.txt": "one\n"})
+        with server(oc, project) as served:
+            session = served.session(project)
+            served.prompt(project, session, "do the backwork")
+            (project / "go").touch()
+            user = Recorded(oc, DIALECTS[2], project, url, url)
+            idle = "SELECT count(*) FROM session_message WHERE type = 'idle'"
+            eventually(lambda: user.own(idle) == [(2,)], 20, "the model has heard of the command's end")
+            served.prompt(project, session, "do the nextwork")
+            (project / "typed.txt").write_text("by a person\n")
+            served.prompt(project, session, "do the lastwork")
+            served.close()
+        user.run(url, "backfill")
+        assert rows(url, "SELECT path, start_line, end_line, tool, method FROM agent_trace_ranges ORDER BY path") == [
+            ("last.txt", 1, 1, "write", "content"),
+            ("late.txt", 1, 2, "shell", "snapshot"),
+            ("next.txt", 1, 1, "write", "content"),
+        ]
 
 
 @pytest.mark.parametrize("major", MAJORS)

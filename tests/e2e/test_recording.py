@@ -39,9 +39,6 @@ WHERE event_name = 'message.part.updated'
   AND payload #>> '{input,event,properties,part,state,status}' IN ('completed', 'error')
 GROUP BY 1, 2 ORDER BY 1, 2
 """
-PLACES = """
-SELECT DISTINCT session_id, payload->>'directory' AS place FROM agent_trace_events WHERE session_id IS NOT NULL
-"""
 PARENTS = """
 SELECT payload #>> '{input,event,properties,info,id}' AS id,
        payload #>> '{input,event,properties,info,parentID}' AS parent
@@ -248,26 +245,3 @@ def test_the_terminal_shows_nothing_of_ours_and_exits_at_once(recorder: Recorder
     recorder.wait_for("bye")
     assert not re.search("agent.?trace|sidecar|traceback|EAGAIN|EPIPE", screen, re.IGNORECASE)
     assert recorder.ranges() == {"a.txt": [(1, 1)]}
-
-
-def test_two_projects_in_one_server_are_recorded_each_as_itself(recorder: Recorder, model: FakeModel) -> None:
-    """`opencode serve`: one process, one sidecar, and every event names its own directory."""
-    projects = [recorder.project(name, {"a.txt": "one\n"}) for name in ("left", "right")]
-    model.script("editwork", Step([Call("edit", {"filePath": "a.txt", "oldString": "one", "newString": "eins"})]))
-    with recorder.oc.serve() as server:
-        sessions = {server.session(project): project for project in projects}
-        for session, project in sessions.items():
-            server.prompt(project, session, "editwork")
-        recorder.wait_for("session.idle", 2)
-        for project in projects:
-            server.dispose(project)
-        recorder.wait_for("bye", 2)
-
-    recorder.assert_complete()
-    assert len(recorder.rows("SELECT DISTINCT source_id FROM agent_trace_events")) == 1
-    places = recorder.rows(PLACES)
-    assert {row["session_id"]: row["place"] for row in places} == {s: str(p) for s, p in sessions.items()}
-    assert len(places) == 2
-    assert recorder.rows("SELECT path, session_id FROM agent_trace_ranges ORDER BY session_id") == [
-        {"path": "a.txt", "session_id": session} for session in sorted(sessions)
-    ]
