@@ -80,7 +80,7 @@ def test_a_recording_becomes_these_rows(
 ) -> None:
     """Every line an event, and the ranges that the session's own arguments say."""
     (done,) = replay(migrated_url, tmp_path, RECORDINGS / f"{name}.jsonl")
-    assert done.counts == (events, events, 0, 0)
+    assert done.counts == (events, events, 0, 0, 0)
     stored = rows(migrated_url)
     assert len(stored["agent_trace_events"]) == events
     found: dict[str, list[tuple[int, int, str]]] = {}
@@ -96,10 +96,10 @@ def test_a_log_replayed_twice_changes_nothing(migrated_url: str, tmp_path: Path)
     source = RECORDINGS / "basic-edit-write-bash.jsonl"
     replay(migrated_url, tmp_path, source)
     before = rows(migrated_url)
-    assert replay(migrated_url, tmp_path, source)[0].counts == (150, 150, 0, 0)
+    assert replay(migrated_url, tmp_path, source)[0].counts == (150, 150, 0, 0, 0)
     copy = tmp_path / "copy.jsonl"
     shutil.copyfile(source, copy)
-    assert replay(migrated_url, tmp_path, copy)[0].counts == (150, 0, 150, 0)
+    assert replay(migrated_url, tmp_path, copy)[0].counts == (150, 0, 150, 0, 0)
     assert rows(migrated_url) == before
 
 
@@ -117,7 +117,7 @@ def test_a_log_cut_anywhere_and_continued_gives_the_same_rows(
         replay(parts, tmp_path, path)
         path.write_bytes(data)
         (done,) = replay(parts, tmp_path, path)
-        assert done.counts == (183, 183, 0, 0)
+        assert done.counts == (183, 183, 0, 0, 0)
         assert rows(parts) == rows(whole)
 
 
@@ -138,7 +138,7 @@ def test_bad_lines_become_dead_letters_and_their_neighbours_are_stored(migrated_
     path = tmp_path / "log.jsonl"
     path.write_bytes(b"".join(g + b for g, b in zip(good, BAD_LINES, strict=False)) + b"".join(good[len(BAD_LINES) :]))
     (done,) = replay(migrated_url, tmp_path, path)
-    assert done.counts == (len(good) + 6, len(good), 0, 6)
+    assert done.counts == (len(good) + 6, len(good), 0, 6, 0)
     reasons = [
         r["reason"] for r in fetch(migrated_url, "SELECT reason FROM agent_trace_dead_letters ORDER BY position")
     ]
@@ -158,7 +158,7 @@ def test_what_is_unknown_is_stored_as_an_event_and_makes_no_record(migrated_url:
     path = tmp_path / "log.jsonl"
     path.write_bytes(b"".join(STRANGE % (n, hook, text) for n, (hook, text) in enumerate(cases)))
     (done,) = replay(migrated_url, tmp_path, path)
-    assert done.counts == (5, 5, 0, 0)
+    assert done.counts == (5, 5, 0, 0, 0)
     assert rows(migrated_url)["agent_trace_records"] == []
     names = {row["event_name"] for row in rows(migrated_url)["agent_trace_events"]}
     assert {"tomorrow.hook", "new.thing"} <= names

@@ -292,7 +292,7 @@ def test_views_join_what_lies_together_or_is_fetched_first(migrated_url: str) ->
         migrated_url,
         "SELECT viewname AS name, definition FROM pg_views WHERE viewname LIKE 'agent\\_trace\\_%'",
     )
-    assert len(views) == 13
+    assert len(views) == 17
     for view in views:
         text = re.sub(r"\s+", " ", view["definition"])
         assert not re.search(r"_agg\([^)]* ORDER BY", text), view["name"]
