@@ -167,6 +167,7 @@ def _sum(done: Sequence[Filled]) -> Filled:
         sum(one.events for one in done),
         tuple(sorted(kinds.items())),
         tuple(dict.fromkeys(name for one in done for name in one.waiting)),
+        sum(one.denied for one in done),
     )
 
 
@@ -177,7 +178,14 @@ def _print(done: Filled, given: argparse.Namespace) -> None:
     say(*_sentences(done, dry_run=given.dry_run))
 
 
+def denied_sentence(number: int) -> str:
+    """Say how many sessions are left out on purpose."""
+    return f"{number} sessions of repositories that AGENT_TRACE_REPOSITORIES denies are left out."
+
+
 def _sentences(done: Filled, *, dry_run: bool) -> Iterator[str]:
+    if done.denied:
+        yield denied_sentence(done.denied)
     if not done.events and not done.waiting:
         yield f"Nothing is missing: {done.sessions} sessions are recorded."
         return

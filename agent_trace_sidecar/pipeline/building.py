@@ -5,7 +5,7 @@ from typing import Final
 from uuid import UUID
 
 from agent_trace_sidecar.limits import MAX_INSTANCES
-from agent_trace_sidecar.opencode.wire import Envelope, Rejected, content_hash
+from agent_trace_sidecar.opencode.wire import DENIED, Envelope, Rejected, content_hash
 from agent_trace_sidecar.pipeline.batcher import Parsed
 from agent_trace_sidecar.records.build import Builder
 from agent_trace_sidecar.records.dead_letter import dead_letter_key
@@ -65,6 +65,9 @@ class BatchBuilder:
             case Rejected(reason, error):
                 if line.instance is not None:
                     self._builder.account(line.instance, line.seq)
+                if reason == DENIED:
+                    batch.moves[move].denied += 1
+                    return
                 letter = DeadLetter(log_id, at, reason, error, line.data, batch.at)
                 batch.dead.append(_dead(letter, move))
             case None if line.source.line is None:

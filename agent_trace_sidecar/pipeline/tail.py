@@ -91,16 +91,11 @@ class Follow(Daemon):
         """After the signal to stop, how many polls are still worth waiting for; -1 before it."""
         self._sink = self.sink(self._connected)
         self._observer = self.observer()
-        self._masked_and_observed = masked_by(self.redactor, self._observe)
-        self._masked = masked_by(self.redactor)
+        self._masked_and_observed = masked_by(self.redactor, self._observe, denies=self.denies)
+        self._masked = masked_by(self.redactor, denies=self.denies)
         building = BatchBuilder(self.new_builder, self.metrics)
         self._joint = JointBatches(self._sink, building, logger, self.metrics, self._log_of)
         self._flushed_at = self._tidied_at = 0.0
-        self._joint = JointBatches(
-            self._sink, BatchBuilder(self.new_builder, self.metrics), logger, self.metrics, self._log_of
-        )
-        self._flushed_at = 0.0
-        self._tidied_at = 0.0
 
     async def run(self) -> int:
         """Follow until SIGTERM or Ctrl-C; return the exit code."""

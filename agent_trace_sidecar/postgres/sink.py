@@ -118,6 +118,7 @@ class LogState(msgspec.Struct, frozen=True):
     stored: int = 0
     duplicate: int = 0
     dead: int = 0
+    denied: int = 0
     check: str = ""
     rules: str = ""
     """Version of the redaction rules that masked it last."""
@@ -425,7 +426,7 @@ def _plain(at: datetime) -> Item:
 
 def _checkpoint(row: asyncpg.Record) -> Checkpoint:
     state = msgspec.json.decode(row["state"], type=LogState)
-    counts = Counts(state.read, state.stored, state.duplicate, state.dead)
+    counts = Counts(state.read, state.stored, state.duplicate, state.dead, state.denied)
     return Checkpoint(row["epoch"], row["position"], counts, state.check)
 
 
@@ -437,7 +438,9 @@ def _reached(batch: Batch, stored: Sequence[Item], dead: Sequence[DeadItem]) -> 
         Checkpoint(
             move.known.epoch,
             move.new_position,
-            move.known.counts.plus(Counts(read[at], kept[at], read[at] - kept[at] - lost[at], lost[at])),
+            move.known.counts.plus(
+                Counts(read[at] + move.denied, kept[at], read[at] - kept[at] - lost[at], lost[at], move.denied)
+            ),
             move.check,
         )
         for at, move in enumerate(batch.moves)

@@ -263,12 +263,14 @@ class Batch:
 
 
 class Counts(NamedTuple):
-    """Counts of the lines of a log so far; `read` is always the sum of the other three."""
+    """Counts of the lines of a log so far; `read` is always the sum of the others."""
 
     read: int = 0
     stored: int = 0
     duplicate: int = 0
     dead: int = 0
+    denied: int = 0
+    """Of repositories that are not recorded: nothing of them is stored."""
 
     def plus(self, other: "Counts") -> "Counts":
         """Add up two counts."""
@@ -295,6 +297,8 @@ class Move:
     new_position: int
     check: str = ""
     """The log's check at `new_position`."""
+    denied: int = 0
+    """Lines of repositories that are not recorded."""
 
 
 class LogName(NamedTuple):
