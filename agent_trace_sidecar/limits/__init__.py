@@ -93,6 +93,12 @@ TAIL_TIDY_S: Final = 1.0
 TAIL_POLL_S: Final = 0.1
 """How often followed folders are polled; slower where polling itself takes long."""
 
+TAIL_QUIET_S: Final = 60.0
+"""A file that has not grown for so long is polled less often: mostly one in a hundred is being written."""
+
+TAIL_QUIET_POLLS: Final = 10
+"""Of so many polls one looks at a quiet file; a new name is found by each."""
+
 TAIL_BACKLOG_BYTES: Final = 64 * KIB
 """A file with this much unread is read at once, a lesser growth after AGENT_TRACE_FLUSH_MS."""
 

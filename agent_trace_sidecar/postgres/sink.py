@@ -80,8 +80,7 @@ WHERE source_id = $4 AND epoch = $5 AND position = $6
 """
 # Not joined with a list of the logs, which a distributed database would have to send around.
 _ADVANCE_ALL: Final = """
-UPDATE agent_trace_sources
-SET position = ($2::jsonb #>> ARRAY[source_id::text, 'to'])::bigint,
+UPDATE agent_trace_sources SET position = ($2::jsonb #>> ARRAY[source_id::text, 'to'])::bigint,
     state = $2::jsonb #> ARRAY[source_id::text, 'state'], updated_at = $3
 WHERE source_id = ANY ($1::uuid[]) AND epoch = ($2::jsonb #>> ARRAY[source_id::text, 'epoch'])::bigint
   AND position = ($2::jsonb #>> ARRAY[source_id::text, 'from'])::bigint
