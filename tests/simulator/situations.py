@@ -253,7 +253,7 @@ def missed(acts: Acts, name: str, rng: random.Random) -> Truth:
 
 
 def ignored(acts: Acts, name: str, rng: random.Random) -> Truth:
-    """Scripts that write to a tracked, ignored file: snapshots tell of the first time only, and only OpenCode 1's."""
+    """Scripts that write to a tracked file that git ignores: the snapshots tell of the first time only."""
     own, first, second = _code(rng, 1), _code(rng, 2, 3, 9), _code(rng, 2, 3, 9)
     scripts = {f"{at}.sh": _script("trac*.py", text) for at, text in enumerate((first, second))}
     project = acts.project(name, {"tracked.py": own, "mine.py": own} | scripts)
@@ -262,8 +262,7 @@ def ignored(acts: Acts, name: str, rng: random.Random) -> Truth:
     for at in range(2):
         project.turn(Step([acts.tools.run(f"sh {at}.sh")]))
     project.append("mine.py", _code(rng, 1, 3, 9))
-    known = "a" if acts.major == 1 else "u"
-    tracked = "h" * own.count("\n") + known * first.count("\n") + "u" * second.count("\n")
+    tracked = "h" * own.count("\n") + "a" * first.count("\n") + "u" * second.count("\n")
     return {project.folder / "tracked.py": tracked, **_all(project, ("mine.py",), "h")}
 
 
