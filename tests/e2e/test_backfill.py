@@ -22,6 +22,7 @@ from tests.support.envelopes import Shim
 from tests.support.fake_model import FakeModel, Step
 from tests.support.majors import DIALECTS, MAJORS, Dialect, at_work, server
 from tests.support.opencode import OpenCode
+from tests.support.opencode2 import OpenCode2, installed
 from tests.support.postgres import PostgresServers, execute, fetch
 from tests.support.recorder import Recorder
 from tests.support.waiting import eventually
@@ -235,6 +236,43 @@ def test_a_run_whose_sidecar_was_killed_is_made_whole(
         assert rows(live, RANGES) == rows(whole, RANGES)
         assert rows(live, SPENT) == rows(whole, SPENT)
         user.run(live, "reconcile")
+
+
+@pytest.mark.needs("OpenCode 2")
+def test_a_session_goes_on_after_the_upgrade_to_2_0(postgres_servers: PostgresServers) -> None:
+    """It is read from the tables of both majors: the lines of a live recording, and nothing twice.
+
+    OpenCode 2 empties the log of events and copies the session; `doctor` notes it where it is not recorded.
+    """
+    with (
+        working(1) as oc,
+        postgres_servers.database(migrated=True) as live,
+        postgres_servers.database(migrated=True) as empty,
+    ):
+        recorder = Recorder(oc, live)
+        project = recorder.project("shop", {"a.txt": "one\ntwo\nthree\n"})
+        assert oc.run(project, "buy milk").code == 0
+        user = Recorded(oc, DIALECTS[1], project, live, empty)
+        ((session,),) = user.own("SELECT id FROM session WHERE parent_id IS NULL")
+        assert user.own("SELECT count(*) FROM event") > [(0,)]
+        upgraded = OpenCode2(binary=installed(), folder=oc.folder, model=oc.model, env=oc.env, config=oc.config)
+        oc.model.script("later", Step([DIALECTS[2].write("later.txt", "x\ny\n")]))
+        assert upgraded.run(project, "do it later", "--session", session).code == 0
+        recorder.wait_for("bye", 2)
+        assert user.own("SELECT count(*) FROM event") == [(0,)]
+        assert user.own("SELECT count(*) FROM session_v2") == [(2,)], "the upgrade has copied both"
+
+        before = rows(live, RANGES), rows(live, SPENT)
+        assert "emptied table event" not in user.run(live, "doctor", str(project))
+        user.run(live, "backfill")
+        assert (rows(live, RANGES), rows(live, SPENT)) == before
+        user.run(live, "reconcile")
+        assert "unrecorded: 2;" in user.run(empty, "doctor", str(project))
+        user.run(empty, "backfill")
+        assert rows(empty, RANGES) == before[0]
+        assert rows(empty, SPENT) == before[1]
+        assert "emptied table event" not in user.run(empty, "doctor", str(project))
+        assert "Nothing is missing" in user.run(empty, "backfill")
 
 
 def stopping_sidecar(folder: Path, *, after_steps: int) -> Path:
