@@ -49,8 +49,15 @@ def rows(bench: Bench) -> Iterator[Row]:
         yield Row(GROUP, f"peak RSS, backfill of {named}", peak, target="<= 160 MiB", reached=peak.median <= 160)
 
 
-def make_store(path: Path, size: int, sessions: int) -> int:
-    """Write a store of OpenCode 1.18 of about `size` bytes; the number of events in it that a shim would send."""
+def make_store(path: Path, size: int, sessions: int, *, running: int = _RUNNING) -> int:
+    """Write a store of OpenCode 1.18 of about `size` bytes; the number of events in it that a shim would send.
+
+    Args:
+        path: its file, which is not there yet.
+        size: in bytes.
+        sessions: into how many sessions it is divided.
+        running: how often OpenCode publishes each command while it runs; the shim sends none of these.
+    """
     sent = 0
     with closing(sqlite3.connect(path)) as store:
         store.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _TABLES)
@@ -60,7 +67,7 @@ def make_store(path: Path, size: int, sessions: int) -> int:
             values = (name, "shop", None, "/home/dev/shop", f"Session {session}", "1.18.33", began, began)
             store.execute("INSERT INTO session VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
             written, seq = 0, 0
-            for kind, data, is_sent in _events(name, began, size // sessions):
+            for kind, data, is_sent in _events(name, began, size // sessions, running):
                 text = json.dumps({"sessionID": name, **data})
                 at = began + seq * 50
                 own = f"evt_{(at * 4096 + next(numbers) % 4096) & 0xFFFFFFFFFFFF:012x}{next(numbers):014d}"
@@ -72,10 +79,10 @@ def make_store(path: Path, size: int, sessions: int) -> int:
     return sent
 
 
-def _events(session: str, began: int, size: int) -> Iterator[tuple[str, dict[str, Any], bool]]:
+def _events(session: str, began: int, size: int, running: int) -> Iterator[tuple[str, dict[str, Any], bool]]:
     """The events of a session: one long command after the other."""
     yield "session.created", {"info": {"id": session, "directory": "/home/dev/shop", "title": "x"}}, True
-    for turn in range(max(1, size // (_RUNNING * len(_OUTPUT)))):
+    for turn in range(max(1, size // ((1 + running) * len(_OUTPUT)))):
         message = f"msg_{session[-8:]}{turn:018d}"
         at = began + turn * 1000
         info: dict[str, Any] = {"id": message, "sessionID": session, "role": "assistant", "time": {"created": at}}
@@ -86,7 +93,7 @@ def _events(session: str, began: int, size: int) -> Iterator[tuple[str, dict[str
         tool = {**part, "id": f"prt_b{message}", "type": "tool", "tool": "bash", "callID": f"call_{turn}"}
         given: dict[str, Any] = {"input": {"command": "make test"}}
         yield "message.part.updated", {"part": {**tool, "state": {**given, "status": "pending"}}}, True
-        for lap in range(_RUNNING):
+        for lap in range(running):
             shown = {**given, "status": "running", "metadata": {"output": _OUTPUT[: len(_OUTPUT) * (lap + 1) // 10]}}
             yield "message.part.updated", {"part": {**tool, "state": shown}}, False
         ended = {"output": _OUTPUT, "title": "make test", "time": {"start": at, "end": at + 900}, "metadata": {}}

@@ -18,6 +18,8 @@ import pytest
 from agent_trace_sidecar.cli import main
 from agent_trace_sidecar.redaction import Redacted
 from agent_trace_sidecar.spool.spool import Spool
+from tests.benchmarks.backfill import make_store
+from tests.benchmarks.harness import run
 from tests.support.envelopes import Shim
 from tests.support.fake_model import FakeModel, Step
 from tests.support.majors import DIALECTS, MAJORS, Dialect, at_work, server
@@ -273,6 +275,21 @@ def test_a_session_goes_on_after_the_upgrade_to_2_0(postgres_servers: PostgresSe
         assert rows(empty, SPENT) == before[1]
         assert "emptied table event" not in user.run(empty, "doctor", str(project))
         assert "Nothing is missing" in user.run(empty, "backfill")
+
+
+def test_memory_does_not_grow_with_the_store(postgres_servers: PostgresServers, tmp_path: Path) -> None:
+    """Ten times as many sessions take the same; `tests/benchmarks/backfill.py` measures it with gigabytes."""
+
+    def peak_mib(sessions: int) -> float:
+        store = tmp_path / f"{sessions}.db"
+        events = make_store(store, sessions * 1_500_000, sessions, running=0)
+        with postgres_servers.database(migrated=True) as url:
+            env = {"AGENT_TRACE_DATABASE_URL": url, "AGENT_TRACE_STATE_DIR": str(tmp_path / "state")}
+            done = run([sys.executable, "-m", "agent_trace_sidecar", "backfill", "--store", str(store)], env)
+            assert counts(url)["events"] == events
+        return done.peak_mib
+
+    assert peak_mib(50) < peak_mib(5) + 15
 
 
 def stopping_sidecar(folder: Path, *, after_steps: int) -> Path:
