@@ -352,7 +352,7 @@ class ExportedSession:
 
     def _read(self) -> StoredSession:
         info = self._export.info
-        place = {"cwd": info.get("directory") or "", "root": ""}
+        place = {"cwd": info.get("directory") or (info.get("location") or {}).get("directory") or "", "root": ""}
         for one in self._export.messages:
             place |= (one.get("info") or {}).get("path") or {}
         time = info.get("time") or {}

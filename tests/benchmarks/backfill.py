@@ -32,7 +32,7 @@ _TOKENS: Final = {"input": 1000, "output": 100, "reasoning": 0, "cache": {"read"
 def rows(bench: Bench) -> Iterator[Row]:
     """The rows of this group."""
     for what, sessions in (("in 100 sessions", 100), ("in one session", 1)):
-        size = bench.size(100, 2000 if sessions > 1 else 500) * 1_000_000
+        size = bench.size(100, 2600 if sessions > 1 else 500) * 1_000_000
         store = bench.scratch / "opencode.db"
         events = make_store(store, size, sessions)
         size = store.stat().st_size

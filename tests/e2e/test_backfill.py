@@ -27,7 +27,7 @@ from tests.support.opencode import OpenCode
 from tests.support.opencode2 import OpenCode2, installed
 from tests.support.postgres import PostgresServers, execute, fetch
 from tests.support.recorder import Recorder
-from tests.support.waiting import eventually
+from tests.support.waiting import completed, eventually
 
 PATCH: Final = (
     "*** Begin Patch\n*** Add File: n.txt\n+hello\n+there\n*** Update File: a.txt\n@@\n-three\n+THREE\n*** End Patch"
@@ -165,6 +165,27 @@ def test_a_whole_recording_gets_nothing_twice(recorded: Recorded) -> None:
     assert "Nothing is missing" in recorded.run(recorded.live_url, "backfill")
     calls = "SELECT count(*), count(DISTINCT (session_id, message_id, call_id)) FROM agent_trace_calls"
     assert rows(recorded.live_url, calls)[0][0] == rows(recorded.live_url, calls)[0][1]
+
+
+def test_an_export_has_the_lines_of_a_live_recording(recorded: Recorded, postgres_servers: PostgresServers) -> None:
+    """Of one session, as far as its tools reported them: a file of an export is without snapshots."""
+    words = ("export",) if recorded.dialect is DIALECTS[1] else ("session", "export")
+    ((session,),) = recorded.own(
+        f"SELECT id FROM {recorded.dialect.sessions} WHERE parent_id IS NULL ORDER BY time_created LIMIT 1"
+    )
+    file = recorded.oc.folder / "export.json"
+    env = recorded.oc.environment(recorded.project)
+    with file.open("w") as out:
+        completed(recorded.oc.command(*words, session), cwd=recorded.project, env=env, stdout=out)
+    lines = f"""
+        SELECT DISTINCT path, start_line, end_line, content_hash, model_id, call_id FROM agent_trace_ranges
+        WHERE session_id = '{session}' AND tool IN ('write', 'edit') AND voided_at IS NULL ORDER BY 1, 2
+    """
+    with postgres_servers.database(migrated=True) as url:
+        assert "1 sessions were read" in recorded.run(url, "backfill", str(file))
+        assert rows(url, lines) == rows(recorded.live_url, lines) != []
+        assert rows(url, SPENT) == [one for one in rows(recorded.live_url, SPENT) if one[0] == session]
+        assert "Nothing is missing" in recorded.run(url, "backfill", str(file))
 
 
 def test_reconcile_compares_session_by_session(recorded: Recorded) -> None:
