@@ -110,15 +110,43 @@ def whole_parser() -> argparse.ArgumentParser:
 def _parser(called: "Sequence[str]") -> argparse.ArgumentParser:
     """The parser; only the commands that are called know their arguments."""
     parser = argparse.ArgumentParser(
-        prog=PROGRAM, description="Record OpenCode sessions in Postgres, and show who wrote which lines."
+        prog=PROGRAM,
+        description="Record OpenCode sessions in Postgres, and show who wrote which lines.",
+        formatter_class=_formatter,
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
+    commands = parser.add_subparsers(  # type: ignore[call-overload] # of the class only the call is needed
+        metavar="COMMAND", required=True, dest="command", parser_class=_Subparsers(called)
+    )
     for name, text in COMMANDS.items():
         sub = commands.add_parser(name, help=text, description=text)
         if name in called:
             _command(name).arguments(sub)
     return parser
+
+
+class _Subparsers:
+    """Makes the parsers of the commands that are called; of the others, help shows only what `COMMANDS` holds."""
+
+    def __init__(self, called: "Sequence[str]") -> None:
+        self._called = called
+
+    def __call__(self, prog: str, description: str) -> argparse.ArgumentParser | None:
+        if prog.rsplit(maxsplit=1)[-1] not in self._called:
+            return None
+        return argparse.ArgumentParser(prog, description=description, formatter_class=_formatter)
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    """As wide as the terminal: argparse finds that out by `shutil`, whose archives take a third of `--help`'s time."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return argparse.HelpFormatter(prog, width=int(columns) - 2)
+    try:
+        size = os.get_terminal_size()
+    except OSError:  # stdout is no terminal, or is closed
+        return argparse.HelpFormatter(prog, width=78)
+    return argparse.HelpFormatter(prog, width=(size.columns or 80) - 2)
 
 
 def _unknown(word: str) -> str:

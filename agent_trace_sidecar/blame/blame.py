@@ -19,6 +19,7 @@ from agent_trace_sidecar.blame.authors import HUMAN, UNSEEN, Author, Carried, Hu
 from agent_trace_sidecar.blame.boilerplate import is_boilerplate
 from agent_trace_sidecar.blame.evidence import Evidence, GitEvidence, common
 from agent_trace_sidecar.blame.history import History
+from agent_trace_sidecar.blame.moves import Moves, Removed, sources
 from agent_trace_sidecar.blame.rewrite import Kind, compare
 from agent_trace_sidecar.blame.weight import Weights
 from agent_trace_sidecar.records.content import text_lines
@@ -213,18 +214,23 @@ class FileBlamer:
         self._git = checkout.checkout
         self._uncovered: list[store.Uncovered] | None = None
         self._watched = False
+        self._removed: dict[str, list[Removed]] = {}
+        """What calls took out of files, by session."""
 
     async def about(self, path: str, content: bytes) -> Blame:
         """Find who wrote each line of a content."""
         text = text_lines(content)
         packed = line_hashes(text)
         stored = await self.changes([path])
-        asked = _BlamedFile(path, text, packed, Weights(), self._evidence({}, {}, path))
+        moves = await self._moves(stored)
+        asked = _BlamedFile(path, text, packed, Weights(), self._evidence({}, {}, path), moves)
         history, authors = self._explained(asked, stored)
         searched = self._searched(text, packed, authors)
         found = await store.written_elsewhere(self._connection, searched, [path]) if searched else []
-        if found:
-            stored = await self.changes([path, *(one.path for one in found[:_MAX_FILES])])
+        spans = ((span.origin, span.hashes) for one in stored for span in one.change.spans if not span.excluded)
+        emptied = [one for one in sources(moves, spans, asked.weights) if one != path][:_MAX_FILES]
+        if found or emptied:
+            stored = await self.changes([path, *emptied, *(one.path for one in found[:_MAX_FILES])])
             asked = asked._replace(weights=Weights(), evidence=await self._against(path, text, packed, stored))
             _learn_boilerplate(asked, found)
             history, authors = self._explained(asked, stored)
@@ -257,6 +263,16 @@ class FileBlamer:
         written = await store.written(self._connection, wanted) if wanted else set()
         return [path for path, own in keys.items() if not written.isdisjoint(own)]
 
+    async def _moves(self, stored: Iterable[store.Stored]) -> Moves:
+        """What the sessions that wrote a file took out of files."""
+        sessions = {span.origin.session_id for one in stored for span in one.change.spans} - {None}
+        unread = {one for one in sessions if one is not None and one not in self._removed}
+        if unread:
+            self._removed |= {one: [] for one in unread}
+            for block in await store.removed(self._connection, self._projects, unread):
+                self._removed[block.session_id or ""].append(block)
+        return Moves(block for one in sessions for block in self._removed[one or ""])
+
     async def changes(self, paths: Sequence[str]) -> list[store.Stored]:
         """What was recorded of some files, and of those that they were moved from, oldest first."""
         if self._uncovered is None:
@@ -269,9 +285,8 @@ class FileBlamer:
         """Replay the changes up to this content."""
         path, packed = asked.path, asked.packed
         asked.weights.learn_lines(hashes_of(packed), asked.text)
-        history = History(asked.weights, self._present(path, stored), asked.evidence)
-        for one in stored:
-            history.add(one.change)
+        history = History(asked.weights, self._present(path, stored), asked.evidence, asked.moves)
+        history.add_all([one.change for one in stored])
         base = history.base_of(str(self._checkout.root), path, packed, newest=self._commit is None)
         authors = history.explain(str(self._checkout.root), path, packed, base).authors
         if base is None and not self._watched:
@@ -351,6 +366,7 @@ class _BlamedFile(NamedTuple):
     packed: bytes
     weights: Weights
     evidence: Evidence
+    moves: Moves
 
 
 def judged(text: Sequence[bytes], authors: Sequence[Author]) -> list[Line]:

@@ -28,6 +28,7 @@ from agent_trace_sidecar.blame.authors import (
     written,
 )
 from agent_trace_sidecar.blame.evidence import Evidence, Nothing
+from agent_trace_sidecar.blame.moves import Moves, Removed
 from agent_trace_sidecar.blame.versions import Draft, Places, Version, carried, lost, matched_blocks, matched_in_place
 from agent_trace_sidecar.blame.weight import Weights
 from agent_trace_sidecar.records.fingerprints import HASH_BYTES, NO_HASH, hashes_of
@@ -82,6 +83,7 @@ class Change(NamedTuple):
     spans: tuple[Span, ...]
     uncovered_at: datetime | None = None
     """Set where nothing is known but that from then on a command may have changed the file unseen."""
+    record_id: UUID | None = None
 
 
 class History:
@@ -92,6 +94,7 @@ class History:
         weights: Weights,
         present: Mapping[str, frozenset[int]] | None = None,
         evidence: Evidence | None = None,
+        moves: Moves | None = None,
     ) -> None:
         """Make an empty one.
 
@@ -99,12 +102,17 @@ class History:
             weights: of lines.
             present: what other files hold now, as hashes without white space: what is there has not moved away.
             evidence: the repository's evidence against a claim.
+            moves: what calls took away.
         """
         self.weights = weights
         self.unearned: Counter[tuple[UUID, str]] = Counter()
         """Lines in the ranges of a record and path that it did not write: others had, or only white space changed."""
         self._present = present or {}
         self._evidence = evidence or Nothing()
+        self._moves = moves or Moves()
+        self._coming: dict[tuple[UUID | None, str], Change] = {}
+        self._before_of: dict[tuple[UUID | None, str], Version] = {}
+        """Files before the changes that are taken in."""
         self._uncovered: dict[str, datetime] = {}
         """Since when a file may have been changed unseen."""
         self.latest: dict[tuple[str, str], Version] = {}
@@ -113,6 +121,12 @@ class History:
         self._births: Places = {}
         self._people: dict[str, set[int]] = {}
         """The lines that people wrote, by path: they may have come back since."""
+
+    def add_all(self, changes: Sequence[Change]) -> None:
+        """Take in all changes, oldest first."""
+        self._coming = {(change.record_id, change.path): change for change in changes}
+        for change in changes:
+            self.add(change)
 
     def add(self, change: Change) -> None:
         """Take in a change."""
@@ -130,7 +144,9 @@ class History:
             authors[span.start - 1 : span.end] = [author] * len(authors[span.start - 1 : span.end])
         stayed: dict[int, Author] = {}
         if before:
+            self._before_of[change.record_id, change.path] = before
             stayed = self._respaced(before, change, self._keep(before, change, authors))
+        stayed.update(self._moved(change, stayed))
         settled = self._brought(change, before, authors)
         if last is not None and last.packed != change.before:
             stayed.update(self._contradicted(last, change))
@@ -233,6 +249,28 @@ class History:
                     if not all(map(self.weights.is_weak, lines)):
                         found.update((new + at, before.authors[old + at]) for at in range(size) if new + at in own)
         return found
+
+    def _moved(self, change: Change, stayed: Container[int]) -> dict[int, Author]:
+        """Lines of the ranges that the call, or another one of its session, took away elsewhere."""
+        found: dict[int, Author] = {}
+        for span in change.spans:
+            own = range(span.start - 1, min(span.end, len(change.after or b"") // HASH_BYTES))
+            loose = {one >> 32 for one in hashes(change.after or b"", own.start, max(own.start, own.stop))}
+            if span.excluded or not any(self._moves.near(span.origin, loose)):
+                continue
+            draft = Draft(change.path, change.after or b"", self.weights)
+            draft.authors = [None if at in own and at not in stayed else HUMAN for at in range(len(draft.authors))]
+            found.update(self._moves.kept(draft, span.origin, self._file_before))
+        return found
+
+    def _file_before(self, removed: Removed) -> Version | None:
+        """A file before a call that took lines out of it, also before that call is taken in."""
+        key = (removed.record_id, removed.path)
+        change = self._coming.get(key)
+        if key not in self._before_of and change is not None and change.before is not None:
+            base = self.latest.get((change.worktree, change.old_path or change.path))
+            return self.explain(change.worktree, change.old_path or change.path, change.before, base)
+        return self._before_of.get(key)
 
     def _contradicted(self, last: Version, change: Change) -> dict[int, Author]:
         """Lines that a snapshot has found new, and that the record of another call has had in between."""

@@ -10,6 +10,7 @@ import asyncpg
 from agent_trace_sidecar.blame.blame import FileBlamer, Line, projects_of
 from agent_trace_sidecar.blame.range_records import Lines, authors_in, costs_in, record_of
 from agent_trace_sidecar.blame.range_share import UNKNOWN, LineAuthor, SessionCost, added_lines, shown_path
+from agent_trace_sidecar.blame.stats import is_chosen
 from agent_trace_sidecar.records.content import text_lines
 from agent_trace_sidecar.records.trace import Reading, TraceRecord
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, ManyFiles
@@ -54,11 +55,6 @@ def added_between(checkout: Checkout, base: str, head: str, paths: Sequence[str]
     """The lines that one commit has and another has not; see `added_by`."""
     lines = added_lines(*checkout.diff(base, head))
     return Added(base, head, {path: own for path, own in lines.items() if is_chosen(path, paths)})
-
-
-def is_chosen(path: str, chosen: Sequence[str] | None) -> bool:
-    """Whether a path is one of those that were chosen, or inside of one; None chooses all."""
-    return chosen is None or any(path == one or path.startswith(one + "/") for one in chosen)
 
 
 async def authors_of(connection: asyncpg.Connection, checkout: Checkout, added: Added) -> Authors:

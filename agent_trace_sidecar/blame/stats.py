@@ -19,7 +19,6 @@ import asyncpg
 import msgspec
 
 from agent_trace_sidecar.blame.blame import Blame, FileBlamer, Line, placed, projects_of
-from agent_trace_sidecar.blame.range_authors import is_chosen
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError
 
 _WRITTEN: Final = """
@@ -124,10 +123,15 @@ def chosen_paths(checkout: Checkout, places: Sequence[Path]) -> list[str] | None
     return names if "." not in names else None
 
 
+def is_chosen(path: str, chosen: Sequence[str] | None) -> bool:
+    """Whether a path is one of those that were chosen, or inside of one; None chooses all."""
+    return chosen is None or any(path == one or path.startswith(one + "/") for one in chosen)
+
+
 async def _files(asking: FileBlamer, checkout: Checkout, commit: str | None, known: set[str]) -> list[str]:
     """The files that recorded lines may stand in: those that were recorded, and those that hold some of their lines."""
-    if not checkout.is_git:
-        return sorted(known)
+    if not checkout.is_git or not known:
+        return sorted(known)  # where nothing was recorded, no file need be read
     others = [path for path in checkout.files(commit) if path not in known]
     contents = ((path, _content(checkout, commit, path) or b"") for path in others)
     return sorted(known.union(await asking.may_hold(contents)))

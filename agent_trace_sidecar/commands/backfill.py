@@ -18,12 +18,12 @@ from agent_trace_sidecar.commands.output import complain, say, say_json
 from agent_trace_sidecar.commands.progress import Counting
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits.files import open_regular
-from agent_trace_sidecar.opencode.store import ExportedSession, SessionSource, Store, StoreError, store_files
-from agent_trace_sidecar.pipeline.backfill import Backfill, Filled, Progress, Wanted
+from agent_trace_sidecar.opencode.store import ExportedSession, SessionSource, Store, StoreError, Wanted, store_files
+from agent_trace_sidecar.pipeline.backfill import Backfill, Filled, Progress
 from agent_trace_sidecar.postgres.address import AddressError
+from agent_trace_sidecar.postgres.errors import StoreError as DatabaseError
 from agent_trace_sidecar.postgres.errors import verdict
 from agent_trace_sidecar.postgres.sink import FencedError
-from agent_trace_sidecar.postgres.sink import StoreError as DatabaseError
 from agent_trace_sidecar.sources.forms import HEAD_BYTES, REMEDY, Form, form_of
 from agent_trace_sidecar.telemetry import logging as log
 
@@ -159,6 +159,7 @@ def _sum(done: Sequence[Filled]) -> Filled:
         sum(one.events for one in done),
         tuple(sorted(kinds.items())),
         tuple(dict.fromkeys(name for one in done for name in one.waiting)),
+        sum(one.denied for one in done),
     )
 
 
@@ -169,7 +170,14 @@ def _print(done: Filled, given: argparse.Namespace) -> None:
     say(*_sentences(done, dry_run=given.dry_run))
 
 
+def denied_sentence(number: int) -> str:
+    """Say how many sessions are left out on purpose."""
+    return f"{number} sessions of repositories that AGENT_TRACE_REPOSITORIES denies are left out."
+
+
 def _sentences(done: Filled, *, dry_run: bool) -> Iterator[str]:
+    if done.denied:
+        yield denied_sentence(done.denied)
     if not done.events and not done.waiting:
         yield f"Nothing is missing: {done.sessions} sessions are recorded."
         return

@@ -12,9 +12,8 @@ from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.postgres.address import AddressError
 from agent_trace_sidecar.postgres.connection import connect
 from agent_trace_sidecar.postgres.database import Database
-from agent_trace_sidecar.postgres.errors import Verdict, verdict
+from agent_trace_sidecar.postgres.errors import StoreError, Verdict, verdict
 from agent_trace_sidecar.postgres.explain import explained
-from agent_trace_sidecar.postgres.sink import StoreError
 
 T = TypeVar("T")
 

@@ -149,7 +149,7 @@ async def database(connection: asyncpg.Connection) -> list[Check]:
 
 async def _stores(connection: asyncpg.Connection) -> list[Check]:
     """What an upgrade of OpenCode has taken from its own store."""
-    from agent_trace_sidecar.commands.reconcile import emptied_stores  # noqa: PLC0415 - brings the pipeline with it
+    from agent_trace_sidecar.commands.stored_sessions import emptied_stores  # noqa: PLC0415 - brings SQLite with it
     from agent_trace_sidecar.opencode.store import StoreError  # noqa: PLC0415 - as above
 
     try:

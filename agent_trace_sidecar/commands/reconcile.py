@@ -3,41 +3,34 @@
 import argparse
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import asyncpg
 
-from agent_trace_sidecar.commands.backfill import chosen_arguments, complain_of, filling, opened_stores, wanted
+from agent_trace_sidecar.commands.backfill import (
+    chosen_arguments,
+    complain_of,
+    denied_sentence,
+    filling,
+    opened_stores,
+    wanted,
+)
 from agent_trace_sidecar.commands.common import PROGRAM
 from agent_trace_sidecar.commands.output import page, say, say_json
 from agent_trace_sidecar.config import Config
-from agent_trace_sidecar.opencode.store import SessionSource, Store, StoredSession, store_files
-from agent_trace_sidecar.pipeline.backfill import Backfill, Compared, Filled, Wanted
+from agent_trace_sidecar.opencode.store import SessionSource, StoredSession, Wanted
+from agent_trace_sidecar.pipeline.backfill import Backfill, Compared, Filled
 
 _OURS: Final = """
 SELECT session_id, events, messages, steps, calls, input_tokens, output_tokens, cost FROM agent_trace_sessions
 WHERE session_id = ANY ($1::text[])
 """
-_RECORDED: Final = "SELECT DISTINCT session_id FROM agent_trace_events WHERE session_id = ANY ($1::text[])"
 _KINDS: Final = ("messages", "steps", "calls", "other")
 _AT_ONCE: Final = 500
 _ID_CHARS: Final = 12
-
-
-class Recorded(NamedTuple):
-    """The quick form: sessions that OpenCode has, and how many of them are recorded, wholly or in part."""
-
-    in_store: int
-    recorded: int
-
-    def sentence(self) -> str:
-        """For a person."""
-        return f"OpenCode has {self.in_store} sessions here, {self.recorded} are recorded"
 
 
 class Entry(NamedTuple):
@@ -95,12 +88,16 @@ def run(config: Config, given: argparse.Namespace) -> int:
     with ExitStack() as opened:
         sources = opened_stores(given, opened, needed=True)
         chosen = wanted(given)
-        entries, filled = asyncio.run(_compare(config, sources, chosen, fill=given.fill))
+        entries, filled, denied = asyncio.run(_compare(config, sources, chosen, fill=given.fill))
     events = sum(one.events for one in filled)
     waiting = tuple(dict.fromkeys(name for one in filled for name in one.waiting))
     if given.json:
-        say_json(json.dumps({"sessions": [one.as_json() for one in entries], "filled_events": events}))
+        say_json(
+            json.dumps({"sessions": [one.as_json() for one in entries], "filled_events": events, "denied": denied})
+        )
     else:
+        if denied:
+            say(denied_sentence(denied))
         page(list(_table(entries)))
         if events:
             say(f"{events} missing events are stored now.")
@@ -110,7 +107,8 @@ def run(config: Config, given: argparse.Namespace) -> int:
 
 async def _compare(
     config: Config, sources: Sequence[SessionSource], chosen: Wanted, *, fill: bool
-) -> tuple[list[Entry], list[Filled]]:
+) -> tuple[list[Entry], list[Filled], int]:
+    denied = 0
     entries: list[Entry] = []
     filled: list[Filled] = []
     async with filling(config) as (backfill, connection):
@@ -119,7 +117,8 @@ async def _compare(
             if fill and any(one.missing for one in found):
                 filled.append(await backfill.fill(connection, source, chosen))
             entries += found
-    return entries, filled
+            denied += backfill.denied(source, chosen)
+    return entries, filled, denied
 
 
 async def _entries(
@@ -158,57 +157,3 @@ def _cells(one: Entry, *, is_short: bool) -> tuple[str, ...]:
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(one.compared.missing.items()))
     session = one.session.id[-_ID_CHARS:] if is_short else one.session.id
     return session, one.session.title, str(one.missing), str(one.compared.in_store.total()), kinds
-
-
-# -- the quick form --------------------------------------------------------------------------------------------------
-
-
-def stored_sessions(project: Path | None = None) -> list[StoredSession]:
-    """The sessions that OpenCode has on this machine, of a folder if one is named; without a database.
-
-    Raises:
-        opencode.store.StoreError: a store can't be read, or is of a version that is not known.
-    """
-    chosen = Wanted(project=str(project.resolve()) if project is not None else None)
-    found: list[StoredSession] = []
-    for file in store_files(os.environ):
-        with Store(file) as store:
-            found += [one for one in store.sessions() if chosen.takes(one)]
-    return found
-
-
-async def recorded_sessions(connection: asyncpg.Connection, project: Path | None = None) -> Recorded:
-    """How many of the sessions that OpenCode has on this machine are recorded; for `status` and `doctor`.
-
-    Args:
-        connection: to the database.
-        project: only sessions of this folder and those below it.
-
-    Raises:
-        opencode.store.StoreError: a store can't be read, or is of a version that is not known.
-    """
-    ids = list({one.id for one in stored_sessions(project)})
-    return Recorded(len(ids), await _number_recorded(connection, ids))
-
-
-async def emptied_stores(connection: asyncpg.Connection) -> dict[Path, int]:
-    """How many sessions of 1.x an upgrade to 2.x has left without events, unrecorded, by store; for `doctor`.
-
-    Raises:
-        opencode.store.StoreError: a store can't be read, or is of a version that is not known.
-    """
-    found: dict[Path, int] = {}
-    for file in store_files(os.environ):
-        with Store(file) as store:
-            ids = [one.id for one in store.emptied()]
-        left = len(ids) - await _number_recorded(connection, ids)
-        if left:
-            found[file] = left
-    return found
-
-
-async def _number_recorded(connection: asyncpg.Connection, ids: Sequence[str]) -> int:
-    known = 0
-    for at in range(0, len(ids), _AT_ONCE):
-        known += len(await connection.fetch(_RECORDED, ids[at : at + _AT_ONCE]))
-    return known

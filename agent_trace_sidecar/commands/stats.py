@@ -11,7 +11,7 @@ import msgspec
 
 from agent_trace_sidecar.blame.blame import BlameError
 from agent_trace_sidecar.blame.stats import Group, Stats, stats
-from agent_trace_sidecar.commands import range_stats
+from agent_trace_sidecar.commands import range_arguments
 from agent_trace_sidecar.commands.chosen import check_recorded
 from agent_trace_sidecar.commands.common import CommandError
 from agent_trace_sidecar.commands.database import with_database
@@ -31,12 +31,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rev", metavar="REV", help="lines at this revision (default: the working tree)")
     parser.add_argument("--by", choices=["model", "session", "path", "tool", "day"], help=f"default: {_BY}")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    range_stats.arguments(parser)
+    range_arguments.arguments(parser)
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Summarise the AI-written lines."""
-    if range_stats.is_asked(given):
+    if range_arguments.is_asked(given):
+        from agent_trace_sidecar.commands import range_stats  # noqa: PLC0415 - only a range needs it
+
         return range_stats.run(config, given)
     project: Path = given.paths[0].resolve() if given.paths else Path.cwd()
 

@@ -18,6 +18,7 @@ import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, Self
@@ -67,6 +68,25 @@ class StoredSession(NamedTuple):
     """The plugin API of the OpenCode that began it: 1 or 2."""
     has_events: bool = False
     """Its log of events is whole; else its hooks come from its messages."""
+
+
+class Wanted(NamedTuple):
+    """Which sessions; what is None does not matter."""
+
+    since: datetime | None = None
+    session_id: str | None = None
+    project: str | None = None
+    """A folder: sessions of it and below it, or of its worktree."""
+
+    def takes(self, session: StoredSession) -> bool:
+        """Whether a session is one of them."""
+        if self.session_id is not None and session.id != self.session_id:
+            return False
+        if self.since is not None and session.updated_ms < self.since.timestamp() * 1000:
+            return False
+        folder = self.project
+        places = (session.directory, session.worktree)
+        return folder is None or any(one == folder or one.startswith(folder.rstrip("/") + "/") for one in places)
 
 
 class SessionSource(Protocol):

@@ -10,17 +10,16 @@ import asyncio
 import heapq
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid4, uuid5
 
 import asyncpg
 import msgspec
 
-from agent_trace_sidecar import opencode
 from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.opencode import dialects
 from agent_trace_sidecar.opencode.history import Known, StoredHook
-from agent_trace_sidecar.opencode.store import SessionSource, StoredSession
+from agent_trace_sidecar.opencode.store import SessionSource, StoredSession, Wanted
 from agent_trace_sidecar.opencode.wire import Envelope, Observed, parse
 from agent_trace_sidecar.pipeline.daemon import Daemon
 from agent_trace_sidecar.pipeline.undelivered import delivered, sessions_after
@@ -35,25 +34,6 @@ from agent_trace_sidecar.workspace.recalled import Plan, Recaller
 _NAMESPACE: Final = UUID("5a1f0f6e-6a35-5c1e-8a53-1a3b8f0f4d11")
 _FORGET: Final = "DELETE FROM agent_trace_sources WHERE source_id = $1 AND kind = 'backfill'"
 """The checkpoint of a log that was read to its end: the next backfill makes another one."""
-
-
-class Wanted(NamedTuple):
-    """Which sessions; what is None does not matter."""
-
-    since: datetime | None = None
-    session_id: str | None = None
-    project: str | None = None
-    """A folder: sessions of it and below it, or of its worktree."""
-
-    def takes(self, session: StoredSession) -> bool:
-        """Whether a session is one of them."""
-        if self.session_id is not None and session.id != self.session_id:
-            return False
-        if self.since is not None and session.updated_ms < self.since.timestamp() * 1000:
-            return False
-        folder = self.project
-        places = (session.directory, session.worktree)
-        return folder is None or any(one == folder or one.startswith(folder.rstrip("/") + "/") for one in places)
 
 
 class Family(NamedTuple):
@@ -100,6 +80,8 @@ class Filled(NamedTuple):
     """The same by kind."""
     waiting: tuple[str, ...] = ()
     """Sessions that were left out: a spool of this machine has events of them that are not stored yet."""
+    denied: int = 0
+    """Sessions of repositories that AGENT_TRACE_REPOSITORIES denies: nothing of them was read."""
 
 
 def families(source: SessionSource, wanted: Wanted) -> list[Family]:
@@ -161,8 +143,8 @@ class Backfill:
 
         A session with undelivered events in a spool of this machine is left out: their ids are other ones.
         """
-        total, all_kinds = Filled(), Counter[str]()
-        chosen = families(source, wanted)
+        chosen, denied = self._allowed(source, wanted)
+        total, all_kinds = Filled(denied=denied), Counter[str]()
         for at, family in enumerate(chosen):
             progress(Progress(at, len(chosen), family.root))
             with Recorded() as recorded:
@@ -184,14 +166,26 @@ class Backfill:
                     total.events + missing,
                     tuple(sorted(all_kinds.items())),
                     total.waiting,
+                    total.denied,
                 )
         return total
+
+    def denied(self, source: SessionSource, wanted: Wanted) -> int:
+        """How many of the wanted sessions are of repositories that are not recorded; errors as for `fill`."""
+        return self._allowed(source, wanted)[1]
+
+    def _allowed(self, source: SessionSource, wanted: Wanted) -> tuple[list[Family], int]:
+        """The wanted families that are recorded, and the number of sessions of the others."""
+        found = families(source, wanted)
+        rules = self._daemon.rules
+        kept = [one for one in found if not any(rules.denies(s.directory, s.worktree) for s in one.sessions)]
+        return kept, sum(len(one.sessions) for one in found) - sum(len(one.sessions) for one in kept)
 
     async def compare(
         self, connection: asyncpg.Connection, source: SessionSource, wanted: Wanted
     ) -> AsyncIterator[tuple[StoredSession, Compared]]:
-        """What the store and we have of each wanted session; errors as for `fill`."""
-        for family in families(source, wanted):
+        """What the store and we have of each wanted session that is recorded; errors as for `fill`."""
+        for family in self._allowed(source, wanted)[0]:
             for session in family.sessions:
                 with Recorded() as recorded:
                     known = Known()
@@ -217,7 +211,7 @@ class Backfill:
                 records=records,
             )
             for line, envelope, known in telling.envelopes():
-                saw = recaller.observe(envelope, opencode.read(envelope))
+                saw = recaller.observe(envelope, dialects.read(envelope))
                 if known:
                     again = msgspec.json.encode(Observed(known=True, recorded=saw.recorded if saw else None))
                     yield StoreLine(Redacted.from_spool(line[:-1] + b',"observed":' + again + b"}"))
@@ -264,7 +258,7 @@ class Telling:
                 self.changed.add(session.id)
             _, envelope = self._line(one, session, 1)
             if envelope is not None:
-                plan.learn(envelope, opencode.read(envelope))
+                plan.learn(envelope, dialects.read(envelope))
         return plan, kinds
 
     def envelopes(self) -> Iterator[tuple[bytes, Envelope, bool]]:

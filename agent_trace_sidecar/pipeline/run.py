@@ -20,7 +20,8 @@ from agent_trace_sidecar.pipeline.adopt import Adoption
 from agent_trace_sidecar.pipeline.daemon import Daemon
 from agent_trace_sidecar.pipeline.intake import Intake
 from agent_trace_sidecar.pipeline.shipper import Shipper
-from agent_trace_sidecar.postgres.sink import FencedError, StoreError
+from agent_trace_sidecar.postgres.errors import StoreError
+from agent_trace_sidecar.postgres.sink import FencedError
 from agent_trace_sidecar.sources.spool_log import SpoolLog
 from agent_trace_sidecar.spool.folders import SPOOL_FOLDER
 from agent_trace_sidecar.spool.spool import Spool
@@ -57,6 +58,7 @@ class Run(Daemon):
             self.redactor,
             self.observer(),
             logger,
+            denies=self.denies,
             on_spool=lambda spool: self._call(self._on_spool, spool),
             on_durable=lambda: self._call(self._on_durable),
             on_end=lambda: self._call(self._on_end),

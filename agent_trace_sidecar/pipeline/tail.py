@@ -32,7 +32,8 @@ from agent_trace_sidecar.limits import (
     TAIL_TURN_S,
 )
 from agent_trace_sidecar.pipeline.daemon import Daemon
-from agent_trace_sidecar.postgres.sink import FencedError, StoreError
+from agent_trace_sidecar.postgres.errors import StoreError
+from agent_trace_sidecar.postgres.sink import FencedError
 from agent_trace_sidecar.sources.cursor import Mask, masked_by
 from agent_trace_sidecar.sources.tail import Tail, TailFile, look
 from agent_trace_sidecar.sources.tail_log import TailLog, tail_id
@@ -87,8 +88,8 @@ class Follow(Daemon):
         """After the signal to stop, how many polls are still worth waiting for; -1 before it."""
         self._sink = self.sink(self._connected)
         self._observer = self.observer()
-        self._masked_and_observed = masked_by(self.redactor, self._observe)
-        self._masked = masked_by(self.redactor)
+        self._masked_and_observed = masked_by(self.redactor, self._observe, denies=self.denies)
+        self._masked = masked_by(self.redactor, denies=self.denies)
 
     async def run(self) -> int:
         """Follow until SIGTERM or Ctrl-C; return the exit code."""

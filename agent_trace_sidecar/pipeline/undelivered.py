@@ -9,8 +9,8 @@ from typing import Final
 
 import asyncpg
 
-from agent_trace_sidecar import opencode
 from agent_trace_sidecar.limits import READ_BYTES
+from agent_trace_sidecar.opencode import dialects
 from agent_trace_sidecar.opencode.wire import Envelope, parse
 from agent_trace_sidecar.spool.folders import segments, source_id, spool_folders
 from agent_trace_sidecar.spool.segments import read_lines
@@ -36,7 +36,7 @@ def sessions_after(root: Path, positions: dict[Path, int]) -> set[str]:
     for folder in spool_folders(root):
         for line in _lines(folder, positions.get(folder, 0)):
             envelope = parse(line)
-            session_id = opencode.read(envelope).session_id if isinstance(envelope, Envelope) else None
+            session_id = dialects.read(envelope).session_id if isinstance(envelope, Envelope) else None
             if session_id is not None:
                 found.add(session_id)
     return found

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from agent_trace_sidecar.postgres.errors import Fate, Verdict
+from agent_trace_sidecar.postgres.errors import Fate, StoreError, Verdict
 from agent_trace_sidecar.postgres.migrate import migrate, schema_version
-from agent_trace_sidecar.postgres.sink import StoreError
 
 if TYPE_CHECKING:
     from agent_trace_sidecar.postgres.embedded import EmbeddedPostgres

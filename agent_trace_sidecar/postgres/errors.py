@@ -47,6 +47,14 @@ class Verdict(NamedTuple):
     hint: str
 
 
+class StoreError(Exception):
+    """The database did not take it. `verdict` decides what to do; the text holds no row's content."""
+
+    def __init__(self, found: Verdict) -> None:
+        super().__init__(f"{found.cause}: {found.hint}")
+        self.verdict = found
+
+
 _RETRY_HINTS: Final = {
     "08": "The connection was lost; retrying.",
     "53100": "The database's disk is full: free space there.",

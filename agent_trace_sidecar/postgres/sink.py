@@ -19,7 +19,7 @@ from agent_trace_sidecar.postgres import state as states
 from agent_trace_sidecar.postgres.binary_copy import gate_rows
 from agent_trace_sidecar.postgres.connection import connect, guarded
 from agent_trace_sidecar.postgres.copy import copy, copy_encoded, copy_items
-from agent_trace_sidecar.postgres.errors import Fate, Verdict, verdict
+from agent_trace_sidecar.postgres.errors import Fate, StoreError, Verdict, verdict
 from agent_trace_sidecar.postgres.explain import explained
 from agent_trace_sidecar.postgres.failover import FailoverCheck
 from agent_trace_sidecar.postgres.schema_check import check_shape
@@ -86,14 +86,6 @@ _NOBODY: Final = Identity(recorder=False, environ={})
 _UNEXPLAINED: Final = Verdict(Fate.RETRY, "unexplained", "A batch was refused, but none of its rows alone; retrying.")
 
 
-class StoreError(Exception):
-    """The database did not take it. `verdict` decides what to do; the text holds no row's content."""
-
-    def __init__(self, found: Verdict) -> None:
-        super().__init__(f"{found.cause}: {found.hint}")
-        self.verdict = found
-
-
 class FencedError(Exception):
     """Another process has opened this log after us; it continues."""
 
@@ -117,6 +109,7 @@ class LogState(msgspec.Struct, frozen=True):
     stored: int = 0
     duplicate: int = 0
     dead: int = 0
+    denied: int = 0
     check: str = ""
     rules: str = ""
     """Version of the redaction rules that masked it last."""
@@ -236,7 +229,7 @@ class PostgresSink:
                 items, dead = batch.items, [d.letter for d in batch.dead]
             else:
                 items, dead = _survivors(batch.items, fresh), _fresh_letters(batch.dead, fresh)
-            written = Counts(read, len(items), read - len(items) - len(dead), len(dead))
+            written = Counts(read + batch.denied, len(items), read - len(items) - len(dead), len(dead), batch.denied)
             total = counts.plus(written)
             state = LogState(name.label, *total, check=batch.check, rules=self._rules)
             moved = await connection.execute(
@@ -290,7 +283,7 @@ class PostgresSink:
         row = await connection.fetchrow(query, *args)
         assert row is not None  # noqa: S101 - an upsert returns its row
         state = msgspec.json.decode(row["state"], type=LogState)
-        counts = Counts(state.read, state.stored, state.duplicate, state.dead)
+        counts = Counts(state.read, state.stored, state.duplicate, state.dead, state.denied)
         return Checkpoint(row["epoch"], row["position"], counts, state.check)
 
     # -- rows that the server refuses ------------------------------------------------------------------------

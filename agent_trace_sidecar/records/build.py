@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 from msgspec import structs
 
-from agent_trace_sidecar import opencode
+from agent_trace_sidecar.opencode import dialects
 from agent_trace_sidecar.opencode.events import (
     BackgroundEnded,
     CallDone,
@@ -40,7 +40,7 @@ from agent_trace_sidecar.records.ranges import attributed
 from agent_trace_sidecar.records.record import Call, Rows, record_id, record_rows, uncovered_row
 from agent_trace_sidecar.records.repeated import is_history
 from agent_trace_sidecar.records.rows import Built, EventRow
-from agent_trace_sidecar.records.session import MAX_JUMP, Background, Ended, Message, Session, call_key
+from agent_trace_sidecar.records.session import MAX_JUMP, Background, Ended, Message, Session, Summary, call_key
 from agent_trace_sidecar.records.times import MAX_AT_MS, moment
 from agent_trace_sidecar.records.trace import Vcs, model_id, relative_path
 from agent_trace_sidecar.records.undo import keep_undone, removal_voids, session_voids
@@ -57,20 +57,6 @@ class BuildSettings:
     spec_version: str = "0.1.0"
     tool_name: str = "opencode"
     tool_version: str = "local"
-
-
-class Summary(msgspec.Struct, frozen=True):
-    """What `status` reports of one run of the shim."""
-
-    highest_seq: int
-    missing: int
-    """Sequence numbers that never came."""
-    gaps: tuple[tuple[int, int], ...]
-    """Their intervals, both ends included; at most `session.MAX_GAPS` of the youngest."""
-    lost: int
-    """Events that the shim reports as dropped."""
-    opencode_version: str | None
-    directory: str | None
 
 
 class Builder:
@@ -98,16 +84,7 @@ class Builder:
 
     def summary(self, instance: UUID) -> Summary:
         """What is known of the instance's completeness."""
-        session = self._session(instance)
-        sequence = session.sequence
-        return Summary(
-            sequence.highest,
-            sequence.missing,
-            tuple(sequence.gaps),
-            session.lost,
-            session.version,
-            session.directory,
-        )
+        return self._session(instance).summary()
 
     def account(self, instance: UUID, seq: int) -> None:
         """Note that a line came which can't be fed: it is no gap in the instance's numbers."""
@@ -118,7 +95,7 @@ class Builder:
         session = self._session(envelope.instance)
         beyond = session.sequence.is_beyond(envelope.seq)
         session.see(envelope)
-        seen = envelope.seen if isinstance(envelope, Usual) else opencode.read(envelope)
+        seen = envelope.seen if isinstance(envelope, Usual) else dialects.read(envelope)
         session.count(seen)
         notes = [seen.note] if seen.note else []
         if beyond:
@@ -184,7 +161,7 @@ class Builder:
         if observed and observed.recorded:
             self._finish_unseen(session, envelope, done.tool, event)
             return
-        if not (observed and observed.files) and not opencode.changes_files(envelope.api, done.tool):
+        if not (observed and observed.files) and not dialects.changes_files(envelope.api, done.tool):
             self._finish_unseen(session, envelope, done.tool, event)
             if done.background and event.session_id and event.call_id:
                 ended = session.ended_call(event.session_id, event.message_id or "", event.call_id)
@@ -209,7 +186,7 @@ class Builder:
     def _finish_unseen(self, session: Session, envelope: Envelope, tool: str, event: EventRow) -> None:
         """A call that does not report the files it changes has ended: the end of its step may show them."""
         known = envelope.observed is not None and envelope.observed.recorded is not None
-        if not known and not opencode.may_change_unseen(envelope.api, tool):
+        if not known and not dialects.may_change_unseen(envelope.api, tool):
             return
         message = session.messages.get(event.message_id or "") or Message()
         if session.finish_call(event.session_id, event.message_id, event.call_id) and not message.by_user:
@@ -370,7 +347,7 @@ def _computed(envelope: Envelope, done: CallDone, notes: list[str]) -> tuple[Fil
     """
     exact = not envelope.redacted and not envelope.repaired
     changes = []
-    for edit in opencode.file_edits(envelope.api, done):
+    for edit in dialects.file_edits(envelope.api, done):
         path = relative_path(edit.path, envelope.worktree, envelope.directory)
         if path is None:
             notes.append("a file outside the worktree is not recorded")

@@ -13,7 +13,7 @@ from uuid import UUID, uuid5
 from agent_trace_sidecar.opencode.wire import FileChange, Repository, Uncovered
 from agent_trace_sidecar.records.fingerprints import line_keys
 from agent_trace_sidecar.records.ranges import sound
-from agent_trace_sidecar.records.rows import FileStateRow, RangeRow, RecordRow
+from agent_trace_sidecar.records.rows import UNCOVERED, FileStateRow, RangeRow, RecordRow
 from agent_trace_sidecar.records.trace import (
     Contributor,
     Conversation,
@@ -29,9 +29,6 @@ from agent_trace_sidecar.records.trace import (
 
 RECORD_NAMESPACE: Final = UUID("6ba9b2b6-34a4-5f0e-9c39-2f3e4f1f7d11")
 """A record's id is uuid5 of its event's id in this namespace: the same event gives the same record, always."""
-
-UNCOVERED: Final = "uncovered"
-"""The kind of a row that means: from here on, until the file is observed again, a call may have changed it."""
 
 CONTRIBUTOR: Final = "ai"
 """Only calls that a model made come here."""

@@ -7,12 +7,13 @@ exactly what an uninterrupted one holds, and builds the same rows.
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import msgspec
 
-from agent_trace_sidecar.opencode.events import Seen
-from agent_trace_sidecar.opencode.wire import Envelope
+if TYPE_CHECKING:  # `status` reads a state without them
+    from agent_trace_sidecar.opencode.events import Seen
+    from agent_trace_sidecar.opencode.wire import Envelope
 
 STATE_VERSION: Final = 1
 MAX_GAPS: Final = 512
@@ -215,6 +216,20 @@ class _Dump(msgspec.Struct):
     starts: list[tuple[str, int | float]] = []
 
 
+class Summary(msgspec.Struct, frozen=True):
+    """What `status` reports of one run of the shim."""
+
+    highest_seq: int
+    missing: int
+    """Sequence numbers that never came."""
+    gaps: tuple[tuple[int, int], ...]
+    """Their intervals, both ends included; at most `MAX_GAPS` of the youngest."""
+    lost: int
+    """Events that the shim reports as dropped."""
+    opencode_version: str | None
+    directory: str | None
+
+
 class Session:
     """Everything that is known of one run of the shim; several OpenCode sessions share it."""
 
@@ -267,7 +282,7 @@ class Session:
         self.starts: Bounded[int | float] = Bounded(_STARTS_BYTES)
         """When OpenCode 2 started a call; version 1 reports it at the call's end."""
 
-    def see(self, envelope: Envelope) -> None:
+    def see(self, envelope: "Envelope") -> None:
         """Note what every line carries."""
         self.sequence.see(envelope.seq)
         self.began_ms = self.began_ms or envelope.at
@@ -338,7 +353,7 @@ class Session:
         """A call whose command continues, or continued, after its end."""
         return self.background.get(_key(session_id, call_id))
 
-    def count(self, seen: Seen) -> None:
+    def count(self, seen: "Seen") -> None:
         """Note an event's place among those of its session, and types that are not known."""
         if seen.unknown:
             self.unknown.put(seen.name[:100], max(seen.unknown, self.unknown.get(seen.name[:100]) or 0))
@@ -369,6 +384,13 @@ class Session:
             return False
         self.done.put(key, 1)
         return True
+
+    def summary(self) -> Summary:
+        """What is known of the run's completeness."""
+        sequence = self.sequence
+        return Summary(
+            sequence.highest, sequence.missing, tuple(sequence.gaps), self.lost, self.version, self.directory
+        )
 
     def dump(self) -> bytes:
         """The state as compact JSON of at most 80 KiB."""

@@ -27,6 +27,7 @@ _SHORTEST: Final = 8
 _LONGEST: Final = 512
 _FEWEST_CHARACTERS: Final = 5
 """Different ones: aaaa1111 is everywhere."""
+_ESCAPED: Final = re.compile(rb"[\\\x01\x02]")
 _USERINFO: Final = re.compile(r"(?i)^[a-z][a-z0-9+.-]*://[^/@\s]*:([^/@\s]+)@")
 
 
@@ -75,7 +76,7 @@ class Memory:
         """Finds what any session has shown, but for `_latest`; for a while also what a forgotten session has shown."""
         self._latest: list[bytes] = []
         self.learned: list[bytes] = []
-        """Values shown since this was last emptied: strings that were clean before may not be any more."""
+        """Values shown in the portion of lines at hand: strings that were clean before may not be any more."""
         self.environment = Known(self._learn)
         self._sessions: OrderedDict[bytes, Known] = OrderedDict()
         self.clean: set[bytes] = set()
@@ -84,22 +85,19 @@ class Memory:
         for value in secret_values(environ):
             self.environment.add(value, "known-value")
 
-    def places(self, text: bytes) -> list[int]:
-        """Where the text holds values that any session has shown."""
+    def places(self, text: bytes) -> list[tuple[int, int]]:
+        """Where values begin and end in the text that any session has shown."""
         if self._everything is None or len(self._latest) > _MOST_LATEST:
             known = (self.environment, *self._sessions.values())
             self._everything = BytesAhoCorasick(list({value for one in known for value in one.values()}))
             self._latest.clear()
-        latest = (match.start() for value in self._latest for match in re.finditer(re.escape(value), text))
-        return [*(start for _, start, _ in self._everything.find_matches_as_indexes(text)), *latest]
+        latest = [match.span() for value in self._latest for match in re.finditer(re.escape(value), text)]
+        return [*((start, end) for _, start, end in self._everything.find_matches_as_indexes(text)), *latest]
 
-    def is_clean(self, text: bytes) -> bool:
-        """Whether this string was scanned before and held nothing."""
-        return text in self.clean or self.is_long_clean(text)
-
-    def is_long_clean(self, text: bytes) -> bool:
-        """The same for a string that is not in `clean`."""
-        return _is_digested(text) and _digest(text) in self._clean_digests
+    def unknown(self, texts: Iterable[bytes]) -> list[bytes]:
+        """Those of the strings, of which none is in `clean`, that were not scanned before, or held something."""
+        digests = self._clean_digests
+        return [text for text in texts if not (_is_digested(text) and _digest(text) in digests)]
 
     def remember_clean(self, texts: Iterable[bytes]) -> None:
         """Strings that need not be scanned again."""
@@ -135,7 +133,7 @@ class Memory:
 
 def _is_digested(text: bytes) -> bool:
     """Whether only a digest is kept: of what is long, and of what has escapes and can't be searched."""
-    return len(text) > _LONGEST_KEPT or b"\\" in text
+    return len(text) > _LONGEST_KEPT or _ESCAPED.search(text) is not None
 
 
 def _digest(text: bytes) -> bytes:

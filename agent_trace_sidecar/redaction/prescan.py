@@ -12,8 +12,17 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Final, NamedTuple
 
-from agent_trace_sidecar.redaction.detectors.nearby import is_key_of
-from agent_trace_sidecar.redaction.json_line import are_json, is_json, is_utf8, unescaped
+from agent_trace_sidecar.opencode import wire
+from agent_trace_sidecar.redaction.detectors.nearby import is_key, is_service
+from agent_trace_sidecar.redaction.json_line import (
+    Scanned,
+    are_json,
+    is_json,
+    is_utf8,
+    may_hide,
+    unescaped,
+    with_plain_quotes,
+)
 from agent_trace_sidecar.redaction.known_values import Memory
 from agent_trace_sidecar.redaction.names import Kind, kind_of
 from agent_trace_sidecar.redaction.scanner import Scanner
@@ -25,10 +34,8 @@ _NO_ID: Final = re.compile(
     rb"|[0-9a-f]{40})$).+",
     re.MULTILINE,
 )
-_PLAIN: Final = re.compile(rb"[^\x00-\x1f\"\\]+")
-"""What no writer of JSON must escape ..."""
-_HIDING: Final = re.compile(rb"\\(?:u(?!00[01])|/)")
-"""... and how one may do it all the same."""
+_ALL: Final = b'"'
+"""In place of a suspect string, which it can't be: all of the line is suspect."""
 _KEY: Final = b" PRIVATE KEY"
 _LONE: Final = re.compile(rb"[\w+/=-]{16,200}$")
 """A string that may be a key and nothing else ..."""
@@ -48,29 +55,44 @@ class Prescan:
 
     def __init__(self, lines: Sequence[bytes]) -> None:
         self._lines = lines
-        self.suspects = set(range(len(lines)))
-        """The indexes of the lines that may hold a secret; of the others, the memory knows now that they don't."""
+        self.suspects: dict[int, list[bytes]] = {index: [_ALL] for index in range(len(lines))}
+        """The indexes of the lines that may hold a secret, with the strings that make them suspect; of the others, the
+        memory knows now that they don't."""
         self.spans: Mapping[bytes, list[Span]] | None = None
         """What the layers found in each string of the suspects, unescaped, which is the same wherever it stands. None
         where all of it must be scanned again."""
+        self._found: Mapping[bytes, Scanned] = {}
+        self.is_as_written = False
+        """Whether no line has a member with the name of one of the sidecar's own fields, which must be removed."""
         self._whole = b""
 
     def run(self, scanner: Scanner, memory: Memory) -> None:
         """Scan the lines together."""
         unreadable = self._lay_out()
-        fresh = self._fresh(memory)
-        seen = _seen([unescaped(text) for text in fresh], b'"command"' in self._whole, scanner, memory)
-        seen.suspects.update(index for index, text in enumerate(fresh) if _LONE.match(text) and self._is_keyed(text))
-        memory.remember_clean([text for index, text in enumerate(fresh) if index not in seen.suspects])
-        if len(seen.suspects) <= _MOST_SUSPECTS:
-            self.suspects, self.spans = unreadable, seen.spans
-            self._suspect([fresh[index] for index in seen.suspects])
+        strings = set(self._whole.split(b'"')[1::2])
+        rest = b"\n".join(strings - memory.clean)
+        self.is_as_written = not unreadable and b"\\u" not in rest and strings.isdisjoint(wire.OWN_FIELDS)
+        fresh = memory.unknown(_NO_ID.findall(rest))
+        texts = [unescaped(text) for text in fresh]
+        found, others, self.spans = _seen(texts, b"command" in strings, scanner, memory)
+        others.update(index for index, text in enumerate(fresh) if _LONE.match(text) and self._is_keyed(text))
+        suspects = found.keys() | others
+        memory.remember_clean([text for index, text in enumerate(fresh) if index not in suspects])
+        self._found = {fresh[index]: (texts[index], spans) for index, spans in found.items() if index not in others}
+        if len(suspects) <= _MOST_SUSPECTS:
+            self.suspects = {index: [_ALL] for index in unreadable}
+            self._suspect([fresh[index] for index in suspects])
+
+    def only_in(self, index: int) -> Mapping[bytes, Scanned] | None:
+        """The strings of a suspect that hold secrets, when nothing else in it is suspect."""
+        texts = self.suspects[index]
+        return {text: self._found[text] for text in texts} if self._found.keys() >= set(texts) else None
 
     def _is_keyed(self, text: bytes) -> bool:
         """Whether a string stands behind the name of a service, as its key."""
         at = self._whole.find(b'"%b"' % text)
         name = _NAME.search(self._whole, max(0, at - _LONGEST_SERVICE), at)
-        return name is not None and is_key_of(name[1], text)
+        return name is not None and is_service(name[1]) and is_key(text)
 
     def _lay_out(self) -> set[int]:
         """Cut the lines into strings; return the indexes of those that are no JSON."""
@@ -79,50 +101,30 @@ class Prescan:
         if not are_json(whole, lines) or not is_utf8(whole):
             lines = [line if is_json(line) and is_utf8(line) else b"" for line in lines]
             unreadable = {index for index, line in enumerate(lines) if not line}
-        self._whole = b"\n".join([_with_plain_quotes(line) if b'\\"' in line else line for line in lines])
+        self._whole = with_plain_quotes(whole if not unreadable else b"\n".join(lines))
         return unreadable
-
-    def _fresh(self, memory: Memory) -> list[bytes]:
-        """The strings, keys too, that are no ids and not known to be clean; each once.
-
-        They are escaped as they stand in the lines, but for their quotes and backslashes.
-        """
-        unknown = set(self._whole.split(b'"')[1::2]) - memory.clean
-        return [text for text in _NO_ID.findall(b"\n".join(unknown)) if not memory.is_long_clean(text)]
 
     def learn(self, values: Collection[bytes]) -> None:
         """These turned out to be secrets: lines that repeat them must be opened too."""
-        if not values or len(self.suspects) == len(self._lines):
+        if len(values) > _MOST_SUSPECTS or (values and may_hide(self._whole, values)):
+            self.suspects.update({index: [_ALL] for index in range(len(self._lines))})
             return
-        if len(values) > _MOST_SUSPECTS:
-            self.suspects = set(range(len(self._lines)))
-            return
-        plain = all(map(_PLAIN.fullmatch, values))
-        self.suspects.update(
-            index
-            for index, line in enumerate(self._lines)
-            if b"\\" in line and (not plain or ((b"\\u" in line or b"\\/" in line) and _HIDING.search(line)))
-        )
-        starts = self._starts()
         for value in values:
-            self.suspects.update(_holding(value, self._whole, starts))
-
-    def _starts(self) -> list[int]:
-        """Where each line begins, and where the last one ends."""
-        return list(accumulate((len(line) + 1 for line in self._whole.split(b"\n")), initial=0))
+            for index in self._lines_with(value):
+                self.suspects.setdefault(index, [_ALL])
 
     def _suspect(self, texts: Collection[bytes]) -> None:
-        """The lines with these strings must be opened."""
-        if not texts:
-            return
-        starts = self._starts()
+        """The lines in which these strings stand must be opened."""
         for text in texts:
-            self.suspects.update(_holding(b'"%b"' % text, self._whole, starts))
+            for index in self._lines_with(b'"%b"' % text):
+                self.suspects.setdefault(index, []).append(text)
 
-
-def _with_plain_quotes(line: bytes) -> bytes:
-    """The same JSON, in which every quote is the border of a string."""
-    return line.replace(b"\\\\", b"\\u005c").replace(b'\\"', b"\\u0022")
+    def _lines_with(self, text: bytes) -> Iterator[int]:
+        at = self._whole.find(text)
+        while at >= 0:
+            yield self._whole.count(b"\n", 0, at)
+            end = self._whole.find(b"\n", at)
+            at = self._whole.find(text, end) if end >= 0 else -1
 
 
 def _bases(texts: Iterable[bytes]) -> list[int]:
@@ -130,27 +132,20 @@ def _bases(texts: Iterable[bytes]) -> list[int]:
     return list(accumulate((len(text) + len(BORDER) for text in texts), initial=len(BORDER)))
 
 
-def _holding(value: bytes, buffer: bytes, bases: Sequence[int]) -> Iterator[int]:
-    """The indexes of the parts of a buffer in which a value stands."""
-    at = buffer.find(value)
-    while at >= 0:
-        index = bisect.bisect_right(bases, at) - 1
-        yield index
-        at = buffer.find(value, bases[index + 1])
-
-
 class _Seen(NamedTuple):
     """What was seen in texts that stand beside each other by chance."""
 
-    suspects: set[int]
-    """The indexes of those in which something was found, or which announce a secret elsewhere."""
+    found: dict[int, list[Span]]
+    """What was found, by the index of the text."""
+    others: set[int]
+    """The indexes of those that announce a secret elsewhere, or hold one that was shown before."""
     spans: dict[bytes, list[Span]] | None
     """What was found, text by text; None where it takes the lines to decide."""
 
 
 def _seen(texts: Sequence[bytes], command: bool, scanner: Scanner, memory: Memory) -> _Seen:
     if not texts:
-        return _Seen(set(), {})
+        return _Seen({}, set(), {})
     buffer = BORDER + BORDER.join(texts) + BORDER
     bases = _bases(texts)
 
@@ -166,14 +161,20 @@ def _seen(texts: Sequence[bytes], command: bool, scanner: Scanner, memory: Memor
     keys = {index for index, text in enumerate(texts) if _KEY in text}  # its lines may be the line's next strings
     # The border before a path belongs to what was found.
     paths = which(at + 1 for at in secret_paths(buffer))
-    suspects = {
-        *found,
+    others = {
+        *(found if across else ()),
         *keys,
-        *which(memory.places(buffer)),
+        *which(start for start, end in memory.places(buffer) if not _is_covered(spans, start, end)),
         *(index for index in named if _is_secret_name(texts[index])),
         *(index for index in paths if _names_secret_file(texts[index], command)),
     }
-    return _Seen(suspects, None if keys or across else {texts[index]: one for index, one in found.items()})
+    return _Seen(found, others, None if keys or across else {texts[index]: one for index, one in found.items()})
+
+
+def _is_covered(spans: Sequence[Span], start: int, end: int) -> bool:
+    """Whether one of the spans, in order, reaches from `start` to `end`."""
+    at = bisect.bisect_right(spans, start, key=lambda span: span.start) - 1
+    return at >= 0 and spans[at].end >= end
 
 
 def _is_secret_name(text: bytes) -> bool:

@@ -14,7 +14,7 @@ import msgspec
 
 from agent_trace_sidecar.opencode import wire
 from agent_trace_sidecar.redaction import kingfisher, rules
-from agent_trace_sidecar.redaction.json_line import MOST_ROUNDS, Found, JsonLine
+from agent_trace_sidecar.redaction.json_line import MOST_ROUNDS, Found, is_json, masked_line, masked_strings
 from agent_trace_sidecar.redaction.known_values import Known, Memory
 from agent_trace_sidecar.redaction.metadata import without_contents
 from agent_trace_sidecar.redaction.prescan import Prescan
@@ -77,7 +77,8 @@ class Redactor:
 
     def lines(self, raws: Sequence[bytes], observed: Sequence[bytes | None] | None = None) -> list[Redacted]:
         """As `line`, for lines that follow each other: scanned together they cost a fraction. Never raises."""
-        raws = [raw.replace(b"\n", b" ").replace(b"\r", b" ") if b"\n" in raw else raw for raw in raws]
+        if b"\n" in b"".join(raws):
+            raws = [raw.replace(b"\n", b" ").replace(b"\r", b" ") for raw in raws]
         seen = observed or [None] * len(raws)
         done: list[Redacted] = []
         with self._lock:
@@ -95,15 +96,17 @@ class Redactor:
             if len(raws) == 1:
                 return [_withheld(raws[0], error)]
         done: list[Redacted] = []
-        for index, (raw, seen) in enumerate(zip(raws, observed, strict=True)):
-            if index in prescan.suspects:
-                done.append(self._opened(raw, seen, prescan))
+        suspects, as_written = prescan.suspects, prescan.is_as_written and not any(observed)
+        for index, raw in enumerate(raws):
+            if index in suspects:
+                done.append(self._opened(raw, observed[index], prescan, index))
             else:
-                done.append(mint(wire.with_own_fields(raw, {}, seen), raw, raw))
+                done.append(mint(raw if as_written else wire.with_own_fields(raw, {}, observed[index]), raw, raw))
         return done
 
     def _run(self, prescan: Prescan) -> None:
         """Scan the lines together, where that may spare opening them."""
+        self._memory.learned.clear()
         if self._capture == "metadata":
             return
         if self._enabled:
@@ -111,18 +114,18 @@ class Redactor:
         else:
             prescan.suspects.clear()
 
-    def _opened(self, raw: bytes, observed: bytes | None, prescan: Prescan) -> Redacted:
+    def _opened(self, raw: bytes, observed: bytes | None, prescan: Prescan, index: int) -> Redacted:
         try:
             found: Found = set()
             kept = _without_contents(raw) if self._capture == "metadata" else raw
-            masked = self._masked(kept, found, prescan) if self._enabled else kept
+            masked = self._masked(kept, found, prescan, index) if self._enabled else kept
             return mint(wire.with_own_fields(masked, Counter(rule for rule, _ in found), observed), masked, raw)
         except Exception as error:  # noqa: BLE001 - fails closed: whatever it was, the raw line must not pass
             return _withheld(raw, error)
 
-    def oversize(self, head: bytes, total_bytes: int) -> Redacted:
-        """The stub for a line that was too long to be kept; `head` is how it began."""
-        return mint(wire.oversize_stub(head, total_bytes), head, head)
+    def stub(self, head: bytes, total_bytes: int, reason: str) -> Redacted:
+        """The stub for a line that is not stored: its ids and nothing else; `head` is how it began."""
+        return mint(wire.head_stub(head, total_bytes, reason), head, head)
 
     def text(self, text: str, path: str | None = None) -> str:
         """A log or error message without secrets; where redaction fails it is withheld as a whole. Never raises."""
@@ -157,15 +160,17 @@ class Redactor:
         except Exception as error:  # noqa: BLE001 - as above
             return msgspec.json.encode({"withheld": {"bytes": len(raw), "reason": _reason(error)}})
 
-    def _masked(self, raw: bytes, found: Found, prescan: Prescan) -> bytes:
+    def _masked(self, raw: bytes, found: Found, prescan: Prescan, index: int = 0) -> bytes:
         scanner = self._ready()
-        line = JsonLine.parse(raw)
-        if line is None:
+        if not is_json(raw):
             text = raw.decode("utf-8", "replace").encode()
             return _mask(scanner, text, found, self._memory.environment)
-        self._memory.learned.clear()
-        masked = line.masked(scanner, found, self._memory, prescan.spans)
-        prescan.learn(self._memory.learned)
+        known, masked = len(self._memory.learned), None
+        if texts := prescan.only_in(index):
+            masked = masked_strings(raw, texts, scanner, found, self._memory)
+        if masked is None:
+            masked = masked_line(raw, scanner, found, self._memory, prescan.spans)
+        prescan.learn(self._memory.learned[known:])
         return masked
 
     def _ready(self) -> Scanner:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 from agent_trace_sidecar.redaction.rules import Gates, compiled, known
@@ -19,6 +19,7 @@ _PART: Final = 3
 """A line of so many fields is an account; its last field is the password, not its second."""
 
 
+@lru_cache(maxsize=2048)
 def is_secret_path(path: str) -> bool:
     """Whether a file of this name holds secrets only."""
     return len(path) < _LONGEST_PATH and T.path.search(path) is not None

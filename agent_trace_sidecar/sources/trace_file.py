@@ -2,15 +2,17 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from agent_trace_sidecar.limits.files import open_regular
 from agent_trace_sidecar.opencode.wire import mend_escapes
 from agent_trace_sidecar.records.trace import InvalidRecordError, Reading, TraceError, read_record
-from agent_trace_sidecar.redaction import Redacted, Redactor
 from agent_trace_sidecar.sources.forms import HEAD_BYTES, REMEDY, Form, form_of
+
+if TYPE_CHECKING:  # who reads records of their own need no redactor
+    from agent_trace_sidecar.redaction import Redacted, Redactor
 
 _BOM: Final = b"\xef\xbb\xbf"
 _HOLDERS: Final = ("traces", "records")
@@ -40,11 +42,11 @@ class Traced(NamedTuple):
     """A record without its secrets."""
 
     number: int
-    redacted: Redacted
+    redacted: "Redacted"
     reading: Reading
 
 
-def traces(file: Path, redactor: Redactor) -> Iterator[Traced | Unread]:
+def traces(file: Path, redactor: "Redactor") -> Iterator[Traced | Unread]:
     """The records of a file, each through the redactor before anything of it is read.
 
     Raises:

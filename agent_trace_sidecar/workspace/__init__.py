@@ -5,8 +5,3 @@ writes or follows a link out of the worktree. One process is started for a step 
 may have changed them: git, to read objects, bounded in time and output. A repository is foreign: files are
 read by `limits.files` and `limits.sqlite` alone, and all of it under a deadline (`watched`).
 """
-
-from agent_trace_sidecar.workspace.observer import Observer
-from agent_trace_sidecar.workspace.watched import WatchedObserver
-
-__all__ = ["Observer", "WatchedObserver"]

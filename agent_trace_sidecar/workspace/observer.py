@@ -18,8 +18,8 @@ from typing import Any, Final
 
 import msgspec
 
-from agent_trace_sidecar import opencode
 from agent_trace_sidecar.limits import files
+from agent_trace_sidecar.opencode import dialects
 from agent_trace_sidecar.opencode.events import (
     BackgroundEnded,
     CallDone,
@@ -130,7 +130,7 @@ class Observer:
             return step is not None and event.tree != step.tree and may_have_more_files(step)
         if isinstance(event, CallDone | CallFailed):
             return (seen.session_id, seen.call_id) not in self._seen
-        return seen.tool is not None and opencode.changes_files(envelope.api, seen.tool)
+        return seen.tool is not None and dialects.changes_files(envelope.api, seen.tool)
 
     def look(self, envelope: Envelope, seen: Seen) -> bytes | None:
         """As `observe`, for what `is_observable` has found."""
@@ -206,10 +206,10 @@ class Observer:
         self._drop(key)
         self._repeated.begins(seen.session_id, seen.call_id)
         at = float(envelope.at)
-        call = Call(seen.call_id or "", tool, opencode.may_change_unseen(envelope.api, tool), at, hooked_ms=at)
+        call = Call(seen.call_id or "", tool, dialects.may_change_unseen(envelope.api, tool), at, hooked_ms=at)
         try:
-            args = opencode.before_args(envelope)
-            named = opencode.named_paths(envelope.api, tool, args)
+            args = dialects.before_args(envelope)
+            named = dialects.named_paths(envelope.api, tool, args)
             call.command = texts_of(args) if call.silent else ""
         except (ValueError, RecursionError):
             return
@@ -217,7 +217,7 @@ class Observer:
         call.asked = frozenset(place.file for place in places)
         if call.silent:
             call.writes = not commands.only_reads(_command(args) or call.command)
-            call.lingers = commands.lingers(call.command) or opencode.in_background(args)
+            call.lingers = commands.lingers(call.command) or dialects.in_background(args)
             places = list(self._named(envelope, call, args)) if call.writes else []
         self._steps.began(seen.session_id, call)
         if places:
@@ -228,7 +228,7 @@ class Observer:
 
     def _named(self, envelope: Envelope, call: Call, args: msgspec.Raw) -> Iterator[Place]:
         """Files that the text of a command may name: those that exist, and names that may come to exist."""
-        folder = opencode.working_folder(args)
+        folder = dialects.working_folder(args)
         found: dict[str, Place] = {}
         coming: dict[str, Place] = {}
         for inner, word in commands.names(call.command):
@@ -253,7 +253,7 @@ class Observer:
         call = step.calls.get(call_id) if step and call_id else None
         if call is None or call.ended_ms is not None:
             return
-        call.began_ms = float(envelope.at) if event.allowed else math.inf
+        call.began_ms, call.permitted = float(envelope.at) if event.allowed else math.inf, True
         key = (event.session_id, call_id)
         before = self._drop(key)
         if before:
@@ -285,8 +285,8 @@ class Observer:
     def _ended(self, envelope: Envelope, seen: Seen, event: CallDone | CallFailed) -> Observed | None:
         """A call has had its outcome; the part that follows a hook is the same one again."""
         key = (seen.session_id, seen.call_id)
-        edits = opencode.changes_files(envelope.api, event.tool)
-        silent = opencode.may_change_unseen(envelope.api, event.tool)
+        edits = dialects.changes_files(envelope.api, event.tool)
+        silent = dialects.may_change_unseen(envelope.api, event.tool)
         if key in self._seen or not (edits or silent):
             return None
         if self._repeated.is_repeated(seen.session_id, seen.call_id, event.times, float(envelope.at)):
@@ -325,7 +325,7 @@ class Observer:
         before = self._drop((seen.session_id, seen.call_id))
         deadline = self._clock() + BUDGET_S
         try:
-            edits = opencode.file_edits(envelope.api, done)
+            edits = dialects.file_edits(envelope.api, done)
         except (ValueError, RecursionError):
             return
         others = self._steps.overlapping(seen.session_id, call)
@@ -407,14 +407,14 @@ def is_observable(line: bytes) -> tuple[Envelope, Seen] | None:
     envelope = parse(line)
     if not isinstance(envelope, Envelope) or not (envelope.worktree or envelope.directory):
         return None
-    seen = opencode.read(envelope)
+    seen = dialects.read(envelope)
     match seen.event:
         case StepBegan() | StepEnded() | StepPatched() | PermissionAsked() | PermissionReplied() | SessionSeen():
             return envelope, seen
         case BackgroundEnded():
             return envelope, seen
         case CallDone(tool=tool) | CallFailed(tool=tool):
-            changes = opencode.changes_files(envelope.api, tool) or opencode.may_change_unseen(envelope.api, tool)
+            changes = dialects.changes_files(envelope.api, tool) or dialects.may_change_unseen(envelope.api, tool)
             return (envelope, seen) if changes else None
         case _:
             return (envelope, seen) if seen.name == "tool.execute.before" and seen.tool is not None else None

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from agent_trace_sidecar import opencode
 from agent_trace_sidecar.limits.files import read_part
+from agent_trace_sidecar.opencode import dialects
 from agent_trace_sidecar.opencode.events import (
     BackgroundEnded,
     CallDone,
@@ -101,9 +101,9 @@ class Plan:
                 self._calls.open(opened)
             case (CallDone() | CallFailed()) as outcome if maker := self._calls.finish(seen):
                 step = self._step(maker)
-                if isinstance(outcome, CallDone) and opencode.changes_files(envelope.api, outcome.tool):
+                if isinstance(outcome, CallDone) and dialects.changes_files(envelope.api, outcome.tool):
                     step.named.update(place[1] for _, place, _ in _edits(envelope, outcome))
-                step.silent |= opencode.may_change_unseen(envelope.api, outcome.tool)
+                step.silent |= dialects.may_change_unseen(envelope.api, outcome.tool)
             case _:
                 pass
 
@@ -184,8 +184,8 @@ class Recaller:
         return found
 
     def _call(self, envelope: Envelope, seen: Seen, outcome: CallDone | CallFailed) -> Observed | None:
-        edits = opencode.changes_files(envelope.api, outcome.tool)
-        silent = opencode.may_change_unseen(envelope.api, outcome.tool)
+        edits = dialects.changes_files(envelope.api, outcome.tool)
+        silent = dialects.may_change_unseen(envelope.api, outcome.tool)
         message_id = self._calls.finish(seen)
         if message_id is None or not (edits or silent):
             return None
@@ -329,7 +329,7 @@ class _HeadLog:
 def _edits(envelope: Envelope, done: CallDone) -> Iterator[tuple[FileEdit, Place, Place | None]]:
     """The edits of a call inside the worktree, with their places."""
     try:
-        edits = opencode.file_edits(envelope.api, done)
+        edits = dialects.file_edits(envelope.api, done)
     except (ValueError, RecursionError):
         return
     for edit in edits:

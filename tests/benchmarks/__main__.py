@@ -21,6 +21,7 @@ Rows = Callable[[Bench], Iterator[Row]]
 GROUPS: Final = {
     "replay": "replay:rows",
     "large": "replay:large_rows",
+    "jobs": "replay:jobs_rows",
     "hook": "hook:rows",
     "opencode": "opencode_run:rows",
     "latency": "latency:rows",

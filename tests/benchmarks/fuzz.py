@@ -22,9 +22,8 @@ import msgspec
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from agent_trace_sidecar import opencode
 from agent_trace_sidecar.limits.sqlite import first_row
-from agent_trace_sidecar.opencode import wire
+from agent_trace_sidecar.opencode import dialects, wire
 from agent_trace_sidecar.opencode.events import CallDone
 from agent_trace_sidecar.postgres.address import AddressError, check, resolve, without_password
 from agent_trace_sidecar.postgres.authentication import AuthenticationError, Handshake, methods
@@ -80,7 +79,7 @@ def line(data: bytes, _: Path) -> None:
         hold(before is None or before == wire.identity(made), "the sidecar's own fields change whose line it is")
         _built(found)
     wire.parse(wire.stub(data, "fuzz"))
-    wire.parse(wire.oversize_stub(data[:100], len(data)))
+    wire.parse(wire.head_stub(data[:100], len(data), wire.TOO_LONG))
     wire.head(data)
 
 
@@ -95,14 +94,14 @@ def _built(envelope: wire.Envelope) -> None:
             hold(1 <= row.start_line <= row.end_line <= _MAX_LINE, "a range is not one")
     builder.load(envelope.instance, builder.dump(envelope.instance))
     builder.summary(envelope.instance)
-    event = opencode.read(envelope).event
+    event = dialects.read(envelope).event
     with contextlib.suppress(ValueError, RecursionError):
-        args = opencode.before_args(envelope)
-        opencode.named_paths(envelope.api, "edit", args)
-        opencode.working_folder(args)
+        args = dialects.before_args(envelope)
+        dialects.named_paths(envelope.api, "edit", args)
+        dialects.working_folder(args)
     if isinstance(event, CallDone):
         with contextlib.suppress(ValueError, RecursionError):
-            opencode.file_edits(envelope.api, event)
+            dialects.file_edits(envelope.api, event)
 
 
 def diff(data: bytes, _: Path) -> None:

@@ -145,6 +145,25 @@ def large_rows(bench: Bench) -> Iterator[Row]:
     )
 
 
+def jobs_rows(bench: Bench) -> Iterator[Row]:
+    """Two logs, one after the other and at once."""
+    events = bench.size(30_000, 100_000)
+    logs = [bench.scratch / f"jobs-{place}.jsonl" for place in range(2)]
+    for place, log in enumerate(logs):
+        write_log(log, events, place * 10_000_000)
+
+    def rate(jobs: int) -> float:
+        with bench.database() as url:
+            bench.settle()
+            command = sidecar("replay", "--jobs", str(jobs), *map(str, logs))
+            return _rate(len(logs) * events, run(command, bench.environment(url)).wall_s)
+
+    found = bench.alternate("events/s", {"at once": lambda: rate(2), "in turn": lambda: rate(1)})
+    both, one = found["at once"], found["in turn"]
+    what = f"replay --jobs 2 of two logs of {number(events)} events"
+    yield Row(GROUP, what, both, "--jobs 1", one, both.median / one.median, "report")
+
+
 def replay_rate(bench: Bench, log: Path, events: int, cost: Cost | None = None) -> float:
     """Events in a second of one `replay`, from its start to its end, into an empty database."""
     with bench.database() as url:

@@ -131,7 +131,9 @@ def test_a_file_that_is_no_log_is_refused(migrated_url: str, tmp_path: Path, con
     assert counts(migrated_url) == (0, 0)
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n", b"\0" * 100, gzip.compress(b"")])
+@pytest.mark.parametrize(
+    "content", [b"", b"\n\n", b"\0" * 100, gzip.compress(b"", mtime=0)], ids=["nothing", "newlines", "zeros", "gzip"]
+)
 def test_an_empty_log_is_a_log(migrated_url: str, tmp_path: Path, content: bytes) -> None:
     """Nothing has happened yet."""
     assert replay(tmp_path, migrated_url, content).returncode == 0

@@ -16,12 +16,13 @@ import pytest
 from agent_trace_sidecar.limits.files import NotRegularError, TooLargeError, read_part, read_whole
 from agent_trace_sidecar.limits.sqlite import first_row
 from agent_trace_sidecar.opencode.wire import Observed
-from agent_trace_sidecar.workspace import Observer, WatchedObserver
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, ManyFiles
 from agent_trace_sidecar.workspace.identity import Identity, remote_url
+from agent_trace_sidecar.workspace.observer import Observer
 from agent_trace_sidecar.workspace.revision import Revisions
 from agent_trace_sidecar.workspace.scope import Below, own
 from agent_trace_sidecar.workspace.vcs import Repositories
+from agent_trace_sidecar.workspace.watched import WatchedObserver
 from tests.support.envelopes import Shim
 from tests.support.postgres import fetch
 from tests.support.sidecar import ShimDouble, sidecar_env

@@ -15,7 +15,7 @@ from agent_trace_sidecar.opencode.wire import Observed
 from agent_trace_sidecar.postgres.copy import copy_items
 from agent_trace_sidecar.records.build import Builder, BuildSettings
 from agent_trace_sidecar.records.rows import Built, Item
-from agent_trace_sidecar.workspace import Observer
+from agent_trace_sidecar.workspace.observer import Observer
 from tests.support.envelopes import MESSAGE, SESSION, Shim, envelope
 
 _NOBODY = {

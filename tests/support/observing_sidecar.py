@@ -8,7 +8,7 @@ import sys
 
 from agent_trace_sidecar.opencode import wire
 from agent_trace_sidecar.redaction import Redactor, is_secret_path
-from agent_trace_sidecar.workspace import Observer
+from agent_trace_sidecar.workspace.observer import Observer
 
 
 def main(path: str) -> None:

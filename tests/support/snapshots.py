@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from agent_trace_sidecar.opencode.wire import CallChange, Observed
-from agent_trace_sidecar.workspace import Observer
+from agent_trace_sidecar.workspace.observer import Observer
 from tests.support.envelopes import SESSION, Shim
 
 WHO = {

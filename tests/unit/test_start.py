@@ -42,3 +42,21 @@ def test_help_loads_no_settings_and_no_command() -> None:
     loaded = set(done.stdout.split())
     assert "agent_trace_sidecar.cli" in loaded
     assert not loaded & {"typing", "msgspec", "asyncio", "asyncpg", "agent_trace_sidecar.config"}
+
+
+@pytest.mark.parametrize(
+    ("command", "unneeded"),
+    [
+        ("status", ("redaction", "pipeline", "records.build", "opencode.v1", "postgres.sink", "workspace")),
+        ("blame", ("redaction", "pipeline", "records.build", "opencode.v1", "postgres.sink", "workspace.observer")),
+        ("stats", ("redaction", "pipeline", "records.build", "commands.range_stats", "workspace.observer")),
+    ],
+)
+def test_a_hand_tool_loads_no_stage_of_the_pipeline(command: str, unneeded: tuple[str, ...]) -> None:
+    """Each of them costs as much as all else that the command does."""
+    lazily = "import agent_trace_sidecar.commands.stored_sessions; " if command == "status" else ""
+    code = f"import sys; {lazily}import agent_trace_sidecar.commands.{command}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    loaded = set(done.stdout.split())
+    assert {f"agent_trace_sidecar.commands.{command}", "asyncpg"} <= loaded
+    assert not loaded & {f"agent_trace_sidecar.{name}" for name in unneeded}

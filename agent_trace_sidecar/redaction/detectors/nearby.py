@@ -65,9 +65,14 @@ def nearby(view: View) -> Iterator[Span]:
             yield Span(start, end, "surroundings")
 
 
-def is_key_of(name: bytes, value: bytes) -> bool:
-    """Whether a member of JSON is called like a service and its value is nothing but a key: {"acme": "value"}."""
-    if not _SHORTEST <= len(value) <= _LONGEST or name.lower().decode("latin-1") not in W.services:
+def is_service(name: bytes) -> bool:
+    """Whether a member of JSON is called like a service that issues keys."""
+    return name.lower().decode("latin-1") in W.services
+
+
+def is_key(value: bytes) -> bool:
+    """Whether a value is nothing but a key, which the name of a service before it makes a secret: {"acme": "value"}."""
+    if not _SHORTEST <= len(value) <= _LONGEST:
         return False
     return is_drawn(value) and is_token(value) and not (is_uuid(value) or is_revision(value) or G.id.match(value))
 

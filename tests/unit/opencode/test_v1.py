@@ -5,7 +5,7 @@ import json
 import msgspec
 import pytest
 
-from agent_trace_sidecar import opencode
+from agent_trace_sidecar.opencode import dialects
 from agent_trace_sidecar.opencode.events import (
     CallDone,
     CallFailed,
@@ -97,7 +97,7 @@ LINES = [
 @pytest.mark.parametrize(("line", "expected"), [case[1:] for case in LINES], ids=[case[0] for case in LINES])
 def test_a_line_is_read_as(line: bytes, expected: Seen) -> None:
     """The columns, and what it means."""
-    assert opencode.read(envelope(line)) == expected
+    assert dialects.read(envelope(line)) == expected
 
 
 def test_a_finished_call_leaves_its_arguments_unopened() -> None:
@@ -105,7 +105,7 @@ def test_a_finished_call_leaves_its_arguments_unopened() -> None:
     args, metadata = {"filePath": "a", "content": "b"}, {"exists": False}
     done = {"status": "completed", "input": args, "metadata": metadata, "title": "t"}
     for line in (SHIM.after("write", args, metadata), SHIM.part("write", done)):
-        event = opencode.read(envelope(line)).event
+        event = dialects.read(envelope(line)).event
         assert isinstance(event, CallDone)
         assert (event.tool, event.title) == ("write", "t")
         assert (json.loads(bytes(event.args)), json.loads(bytes(event.metadata))) == (args, metadata)
@@ -132,7 +132,7 @@ def test_wrong_types_cost_the_meaning_and_not_the_ids(
     line: bytes, expected: tuple[str | None, str | None, str | None, str | None]
 ) -> None:
     """What is a string where an id belongs is kept, and a note says the rest."""
-    seen = opencode.read(envelope(line))
+    seen = dialects.read(envelope(line))
     assert (seen.tool, seen.session_id, seen.message_id, seen.call_id) == expected
     assert seen.event is None
     assert seen.note
@@ -141,7 +141,7 @@ def test_wrong_types_cost_the_meaning_and_not_the_ids(
 @pytest.mark.parametrize("name", RECORDINGS)
 def test_every_tool_of_a_recording_is_in_one_table(name: str) -> None:
     """A new tool is either read for the files it changes, or known to be silent about them."""
-    tools = {seen.tool for seen in map(opencode.read, recorded(name)) if seen.tool}
+    tools = {seen.tool for seen in map(dialects.read, recorded(name)) if seen.tool}
     tables = [FILE_TOOLS, SILENT_TOOLS, UNSEEN_TOOLS]
     assert not [tool for tool in tools if sum(tool in table for table in tables) != 1]
 
@@ -217,7 +217,7 @@ def test_a_tool_is_read_for_what_it_did_to_files(
 ) -> None:
     """Of the versions of OpenCode that have it."""
     raws = [msgspec.Raw(msgspec.json.encode(value)) for value in (args, metadata)]
-    assert list(opencode.file_edits(1, CallDone(tool, raws[0], raws[1], None))) == expected
+    assert list(dialects.file_edits(1, CallDone(tool, raws[0], raws[1], None))) == expected
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_a_tool_is_read_for_what_it_did_to_files(
 )
 def test_a_call_names_the_files_it_is_about_to_change(tool: str, args: object, expected: tuple[str, ...]) -> None:
     """Before it runs, its arguments are all there is."""
-    assert opencode.named_paths(1, tool, msgspec.Raw(msgspec.json.encode(args))) == expected
+    assert dialects.named_paths(1, tool, msgspec.Raw(msgspec.json.encode(args))) == expected
 
 
 @pytest.mark.parametrize(
@@ -242,4 +242,4 @@ def test_arguments_that_are_not_the_tools_are_an_error(tool: str, args: object) 
     """The builder notes it and makes no record."""
     raw = EMPTY if args is None else msgspec.Raw(msgspec.json.encode(args))
     with pytest.raises(ValueError, match="without"):
-        opencode.file_edits(1, CallDone(tool, raw, EMPTY, None))
+        dialects.file_edits(1, CallDone(tool, raw, EMPTY, None))

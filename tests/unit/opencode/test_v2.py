@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agent_trace_sidecar import opencode
+from agent_trace_sidecar.opencode import dialects
 from agent_trace_sidecar.opencode.events import (
     CallDone,
     CallFailed,
@@ -265,7 +265,7 @@ def test_it_is_silent_when_it_is_switched_off(tmp_path: Path) -> None:
 )
 def test_an_event_means_what_it_says(kind: str, data: dict[str, Any], event: object) -> None:
     """Ends of steps that failed count as ends, and undoing is told by events of its own."""
-    seen = opencode.read(envelope(Shim().event(kind, {"sessionID": "s", **data}, api=2)))
+    seen = dialects.read(envelope(Shim().event(kind, {"sessionID": "s", **data}, api=2)))
     assert (seen.session_id, seen.event, seen.note) == ("s", event, None)
 
 
@@ -273,7 +273,7 @@ def test_a_step_says_who_begins_it() -> None:
     """There are no messages to be told of before."""
     model = {"id": "claude-x", "providerID": "anthropic"}
     data = {"sessionID": "s", "assistantMessageID": "m", "agent": "build", "model": model, "snapshot": "t"}
-    seen = opencode.read(envelope(Shim().event("session.step.started", data, api=2)))
+    seen = dialects.read(envelope(Shim().event("session.step.started", data, api=2)))
     assert isinstance(seen.event, StepBegan)
     assert seen.event.tree == "t"
     assert seen.event.by is not None
@@ -283,7 +283,7 @@ def test_a_step_says_who_begins_it() -> None:
 def test_a_failed_call_wrote_nothing() -> None:
     """Its arguments are kept for the snapshot to be read against."""
     given = {"tool": "write", "sessionID": "s", "messageID": "m", "id": "c", "input": {"path": "a"}, "status": "error"}
-    seen = opencode.read(envelope(Shim().line("tool.execute.after", given, api=2)))
+    seen = dialects.read(envelope(Shim().line("tool.execute.after", given, api=2)))
     assert isinstance(seen.event, CallFailed)
     assert (seen.tool, seen.call_id) == ("write", "c")
 
@@ -300,22 +300,22 @@ def test_odd_lines_keep_their_place(hook: str, odd: object) -> None:
 
 def test_tools_are_known_by_their_names_there() -> None:
     """Whether they change files, and whether they may do so unseen."""
-    assert [tool for tool in ("edit", "write", "patch", "apply_patch") if opencode.changes_files(2, tool)] == [
+    assert [tool for tool in ("edit", "write", "patch", "apply_patch") if dialects.changes_files(2, tool)] == [
         "edit",
         "write",
         "patch",
     ]
     unseen = [
-        tool for tool in ("shell", "some_mcp_tool", "read", "subagent", "edit") if opencode.may_change_unseen(2, tool)
+        tool for tool in ("shell", "some_mcp_tool", "read", "subagent", "edit") if dialects.may_change_unseen(2, tool)
     ]
     assert unseen == ["shell", "some_mcp_tool"]
     done = CallDone(
         "patch", msgspec.Raw(b'{"patchText":"*** Begin Patch\\n*** Delete File: x\\n*** End Patch"}'), msgspec.Raw(), ""
     )
-    [edit] = opencode.file_edits(2, done)
+    [edit] = dialects.file_edits(2, done)
     assert (edit.path, edit.kind) == ("x", "delete")
-    assert opencode.named_paths(2, "patch", done.args) == ("x",)
-    assert opencode.named_paths(2, "write", msgspec.Raw(b'{"path":"y","content":""}')) == ("y",)
+    assert dialects.named_paths(2, "patch", done.args) == ("x",)
+    assert dialects.named_paths(2, "write", msgspec.Raw(b'{"path":"y","content":""}')) == ("y",)
     for tool in ("edit", "write", "patch"):
         with pytest.raises(ValueError, match=f"{tool} without"):
-            opencode.file_edits(2, CallDone(tool, msgspec.Raw(b"{}"), msgspec.Raw(b"{}"), None))
+            dialects.file_edits(2, CallDone(tool, msgspec.Raw(b"{}"), msgspec.Raw(b"{}"), None))

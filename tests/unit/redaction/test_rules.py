@@ -16,6 +16,7 @@ ROWS: list[dict[str, Any]] = [
     row for path in sorted(DATA.glob("*.toml")) for row in tomllib.loads(path.read_text("utf-8")).get("rule", [])
 ]
 FEWEST_EXPORTED = 400
+SOURCE = re.compile(r"own|RFC \d{4}|[a-z][\w.-]*\(\d\)|(?:[a-z0-9-]+\.)+[a-z]{2,6}(?:/[\w.~-]+)*")
 
 
 def _numbered(row: dict[str, Any], number: int) -> str:
@@ -34,6 +35,12 @@ def test_a_rule_finds_its_examples_and_leaves_the_others(number: int) -> None:
         assert [span.rule for span in scanner.find(drawn(text).encode())], text
     for text in row["not_examples"]:
         assert not scanner.find(drawn(text).encode()), text
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[_numbered(row, n) for n, row in enumerate(ROWS)])
+def test_a_rule_names_the_source_of_its_form(row: dict[str, Any]) -> None:
+    """A site with the vendor's documentation, an RFC or a manual page; "own" where nobody documents it."""
+    assert SOURCE.fullmatch(row.get("source", "")), row
 
 
 def test_the_version_is_a_hash_of_the_data_files() -> None:

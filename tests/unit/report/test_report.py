@@ -122,6 +122,16 @@ def test_the_policy_of_a_page_names_what_stands_in_it() -> None:
     assert "<title>&lt;/title&gt;</title>" in made
 
 
+def test_a_page_with_a_library_has_its_licence() -> None:
+    """And one without plots has neither."""
+    with_plots, without = (
+        page.render(page.Page(kind, "x", (), el("p", "x"), {}), AT) for kind in ("since", "repository")
+    )
+    for text in ("var uPlot=", "Copyright (c) 2022 Leon Sorokin"):
+        assert text in with_plots
+        assert text not in without
+
+
 def test_colours_are_of_the_whole_line_or_not_at_all() -> None:
     """Lengths add up; what has no language, is too long or takes too long stays plain."""
     lines = ["def f(x):  # why", "", '\treturn \'é\' + """', 'text""" + 12']

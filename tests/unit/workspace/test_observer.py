@@ -13,7 +13,7 @@ from agent_trace_sidecar.records.build import Builder, BuildSettings
 from agent_trace_sidecar.records.content import content_hash, text_lines
 from agent_trace_sidecar.records.diffs import compared
 from agent_trace_sidecar.records.fingerprints import NO_HASH, line_hashes
-from agent_trace_sidecar.workspace import Observer
+from agent_trace_sidecar.workspace.observer import Observer
 from tests.support.envelopes import RECORDINGS, Shim, envelope, recorded_lines
 
 
