@@ -97,7 +97,8 @@ async def _update(
     said: Said,
 ) -> None:
     """Make what is due and remove what is not planned; interrupted anywhere, the next run completes it."""
-    make_folders(options.folder)
+    if not before:  # a repository that the folder is in does not change by its pages
+        _write(options, ".gitignore", b"*\n")
     manifest = _Manifest(before | dict.fromkeys(due, ""))
     _write(options, _MANIFEST, msgspec.json.encode(manifest))
     for at, name in enumerate(due):

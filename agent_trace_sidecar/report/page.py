@@ -23,6 +23,7 @@ _ICON: Final = (
 
 
 _WITH_PLOTS: Final = frozenset({"session", "since"})
+_LICENCE: Final = "uplot/LICENSE"
 _WITH_SCRIPT: Final = frozenset({"repository", "session", "index"})
 
 
@@ -54,7 +55,7 @@ class Page(NamedTuple):
 
 def render(page: Page, made_at: datetime, index: str = "") -> str:
     """The whole file; `index` is the address of the site's index."""
-    style, script = ("".join(map(asset, names)) for names in _assets(page.kind))
+    style, script = ("".join(map(_source, names)) for names in _assets(page.kind))
     policy = (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
         "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
@@ -89,7 +90,12 @@ def _assets(kind: str) -> tuple[list[str], list[str]]:
     if kind not in _WITH_PLOTS:
         return ["report.css"], ["common.js", f"{kind}.js"]
     own = [f"{kind}.js"] if kind in _WITH_SCRIPT else []
-    return ["uplot/uPlot.min.css", "report.css"], ["common.js", "uplot/uPlot.iife.min.js", "plots.js", *own]
+    return ["uplot/uPlot.min.css", "report.css"], ["common.js", _LICENCE, "uplot/uPlot.iife.min.js", "plots.js", *own]
+
+
+def _source(name: str) -> str:
+    """The text of an asset; a licence as a comment, because a page is a copy of what it covers."""
+    return f"/* {asset(name).strip()} */\n" if name == _LICENCE else asset(name)
 
 
 def _top(page: Page, index: str) -> Html:

@@ -39,10 +39,8 @@ SELECT project, count(*) AS rows, count(voided_at) AS voided FROM agent_trace_ra
 WHERE project IS NOT NULL GROUP BY project
 """
 _CHANGES: Final = "SELECT project, count(*) AS rows, 0 AS voided FROM agent_trace_file_states GROUP BY project"
-_MASKED: Final = """
-SELECT (SELECT count(*) FROM agent_trace_masked) AS masked,
-       (SELECT max(updated_at) FROM agent_trace_sources WHERE kind = 'redact') AS masked_again_at
-"""
+_MASKED: Final = "SELECT count(*) FROM agent_trace_masked"
+_MASKED_AGAIN: Final = "SELECT max(updated_at) FROM agent_trace_sources WHERE kind = 'redact'"
 _RUNS: Final = "SELECT DISTINCT session_id, source_id FROM agent_trace_events WHERE session_id IS NOT NULL"
 _STATES: Final = "SELECT source_id, state::text FROM agent_trace_sources WHERE kind = 'instance'"
 _LETTERS: Final = """
@@ -206,8 +204,7 @@ async def _stored(connection: asyncpg.Connection) -> Stored:
     for statement in (_RANGES, _CHANGES):
         for row in await connection.fetch(statement):
             rows.setdefault(row["project"], []).append((row["rows"], row["voided"]))
-    (masked,) = await connection.fetch(_MASKED)
-    return Stored(rows, masked["masked"], masked["masked_again_at"])
+    return Stored(rows, await connection.fetchval(_MASKED), await connection.fetchval(_MASKED_AGAIN))
 
 
 def digest(*parts: object) -> str:

@@ -27,6 +27,7 @@ GROUPS: Final = {
     "latency": "latency:rows",
     "start": "start:rows",
     "memory": "memory:rows",
+    "backfill": "backfill:rows",
     "fleet": "fleet:rows",
     "blame": "blame_scale:rows",
     "figures": "figures:rows",

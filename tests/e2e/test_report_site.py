@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -67,6 +68,17 @@ def test_every_page_is_reached_from_the_index_and_a_second_run_writes_nothing(sh
     before = stamps(site)
     assert updated(shown, site) == (0, 7, 0)
     assert stamps(site) == before
+
+
+def test_a_site_inside_its_repository_does_not_change_it(shown: Showcase) -> None:
+    """Neither for git nor for the next run."""
+    site = shown.project / "pages"
+    try:
+        assert updated(shown, site) == (7, 0, 0)
+        assert updated(shown, site) == (0, 7, 0)
+        assert "pages/" not in shown.oc.git(shown.project, "status", "--porcelain")
+    finally:
+        shutil.rmtree(site)
 
 
 def test_a_reader_goes_from_the_index_to_a_line_and_to_its_session(
