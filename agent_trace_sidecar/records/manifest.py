@@ -129,7 +129,7 @@ def read(data: bytes) -> Manifest:
     documents = [_document(line) for line in lines[: len(lines) if lines[-1] else -1]]
     head = documents[0] if documents else {}
     if head.get("manifest") != VERSION:
-        raise ManifestError(f"it is not a manifest of version {VERSION}: `export --signed KEY --output FILE` makes one.")
+        raise ManifestError(f"it is not a manifest of version {VERSION}: `export --signed KEY` makes one.")
     errors += _breaks(lines[: len(documents)])
     entries, runs, end = [], [], dict[str, Any]()
     for number, document in enumerate(documents[1:], 2):
