@@ -28,6 +28,7 @@ GROUPS: Final = {
     "start": "start:rows",
     "commands": "commands:rows",
     "memory": "memory:rows",
+    "backfill": "backfill:rows",
     "fleet": "fleet:rows",
     "blame": "blame_scale:rows",
     "figures": "figures:rows",
