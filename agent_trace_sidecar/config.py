@@ -49,6 +49,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Read by the shim only; named here so that it is no unknown setting."""
     log_dir: str | None = None
     """As `sidecar`."""
+    repositories: str | None = None
+    """Patterns of the repositories that are recorded, see workspace/repository_rules.py."""
     pg_bin: str | None = None
     """Where the embedded Postgres' programs are; read by `postgres/embedded/`."""
     pg_linger_s: Annotated[int, msgspec.Meta(ge=0, le=86_400)] = 300
@@ -101,6 +103,8 @@ def load(environ: Mapping[str, str]) -> Config:
     _check_url(config.database_url, PREFIX + "DATABASE_URL" if environ.get(PREFIX + "DATABASE_URL") else "DATABASE_URL")
     if config.http is not None:
         http_address(config.http)
+    if config.repositories is not None:
+        _check_patterns(config.repositories)
     return config
 
 
@@ -145,6 +149,15 @@ def _check_url(url: str | None, variable: str) -> None:
         check(url)
     except AddressError as exc:
         raise ConfigError(f"{variable}: {exc}") from None
+
+
+def _check_patterns(patterns: str) -> None:
+    from agent_trace_sidecar.workspace.repository_rules import PatternError, RepositoryRules  # noqa: PLC0415 - seldom set
+
+    try:
+        RepositoryRules(patterns)
+    except PatternError as exc:
+        raise ConfigError(f"{PREFIX}REPOSITORIES: {exc}") from None
 
 
 def _sentence(message: str, values: Mapping[str, object]) -> str:

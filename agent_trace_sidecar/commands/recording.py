@@ -60,6 +60,8 @@ class Recording(msgspec.Struct, frozen=True):
     recovered: tuple[Failure, ...]
     """Those that were not, and are again."""
     stored: Stored | None = None
+    denied: bool = False
+    """AGENT_TRACE_REPOSITORIES denies it."""
 
     def problems(self) -> Iterator[str]:
         """A sentence for each thing that keeps events from being recorded."""
@@ -80,6 +82,8 @@ class Recording(msgspec.Struct, frozen=True):
     def _state(self) -> str:
         if not self.enabled:
             return "not recorded, AGENT_TRACE_ENABLED is off"
+        if self.denied:
+            return "not recorded, AGENT_TRACE_REPOSITORIES denies it"
         if not self.shim.place:
             return f"not recorded, no shim: run `{PROGRAM} init` there"
         if any(Path(self.project) in (place := Path(one.directory), *place.parents) for one in self.failing):
@@ -109,7 +113,16 @@ def look(config: Config, folder: Path, environ: Mapping[str, str]) -> Recording:
         find_shim(folder, environ),
         tuple(one for one in known if one.recovered_at is None),
         tuple(one for one in known if one.recovered_at is not None),
+        denied=_is_denied(config, str(folder)),
     )
+
+
+def _is_denied(config: Config, folder: str) -> bool:
+    if config.repositories is None:
+        return False
+    from agent_trace_sidecar.workspace.repository_rules import RepositoryRules  # noqa: PLC0415 - seldom set
+
+    return RepositoryRules(config.repositories).denies(folder, folder)
 
 
 async def look_up(connection: asyncpg.Connection, folder: Path) -> Stored:

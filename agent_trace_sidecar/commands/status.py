@@ -40,7 +40,8 @@ _HEAD_BYTES: Final = 400
 
 _TOTALS: Final = """
 SELECT coalesce(sum((state->>'read')::bigint), 0) AS read, coalesce(sum((state->>'stored')::bigint), 0) AS stored,
-       coalesce(sum((state->>'duplicate')::bigint), 0) AS duplicate, coalesce(sum((state->>'dead')::bigint), 0) AS dead
+       coalesce(sum((state->>'duplicate')::bigint), 0) AS duplicate, coalesce(sum((state->>'dead')::bigint), 0) AS dead,
+       coalesce(sum((state->>'denied')::bigint), 0) AS denied
 FROM agent_trace_sources WHERE kind IN ('stdin', 'file', 'retry')
 """
 _LOST: Final = """
@@ -103,6 +104,8 @@ class Stored(msgspec.Struct, frozen=True):
     streams: Streams = Streams()
     problems: tuple[str, ...] = ()
     """Encoding, row-level security and settings of the user that keep events from being stored or read."""
+    denied: int = 0
+    """Events of repositories that AGENT_TRACE_REPOSITORIES denies: they were read and not stored."""
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -185,6 +188,7 @@ async def from_database(connection: asyncpg.Connection, version: str | None) -> 
         dead_letters=dead,
         sources=sources,
         streams=await streams(connection),
+        denied=totals["denied"],
     )
 
 
@@ -338,7 +342,9 @@ def _stored_text(stored: Stored) -> Iterator[str]:
         yield "schema   none yet: it is created with the first event"
         return
     yield f"schema   {stored.schema_version}"
-    yield f"events   {stored.read} read = {stored.stored} stored + {stored.duplicate} duplicate + {stored.dead} dead"
+    denied = f" + {stored.denied} denied by AGENT_TRACE_REPOSITORIES" if stored.denied else ""
+    counts = f"{stored.stored} stored + {stored.duplicate} duplicate + {stored.dead} dead{denied}"
+    yield f"events   {stored.read} read = {counts}"
     for reason, number in stored.dead_letters.items():
         yield f"  dead   {number} {reason}"
     yield from _stream_text(stored.streams)

@@ -75,6 +75,9 @@ GARBAGE_OBJECTS: Final = 50_000
 """New objects before the next collection of garbage in cycles: rows come by the thousand and hold none, and Python's
 own 700 cost a sixth of the time."""
 
+MOST_JOBS: Final = 64
+"""Processes of `replay --jobs`: each has a connection to the database, and 75 MiB."""
+
 MAX_INSTANCES: Final = 256
 """Instances whose state a shipper holds in memory; a log of more of them reads the others from the database again."""
 

@@ -20,12 +20,14 @@ from agent_trace_sidecar.postgres.database import Database
 from agent_trace_sidecar.postgres.sink import PostgresSink
 from agent_trace_sidecar.records.build import Builder, BuildSettings
 from agent_trace_sidecar.redaction import Redactor, RuleError, is_secret_path
+from agent_trace_sidecar.sources.cursor import Denies, nothing
 from agent_trace_sidecar.sources.log import Log
 from agent_trace_sidecar.telemetry import http_server as http
 from agent_trace_sidecar.telemetry.logging import Logger
 from agent_trace_sidecar.telemetry.metrics import CONTENT_TYPE, Metrics
 from agent_trace_sidecar.workspace.identity import Identity
 from agent_trace_sidecar.workspace.observer import Observer
+from agent_trace_sidecar.workspace.repository_rules import RepositoryRules
 from agent_trace_sidecar.workspace.scope import everywhere
 from agent_trace_sidecar.workspace.watched import WatchedObserver
 
@@ -57,6 +59,8 @@ class Daemon:
         self.redactor = make_redactor(config, logger)
         self.identity = Identity(recorder=recorder, environ=os.environ, allows=allows)
         self.metrics = Metrics(healthy=lambda: not self.trouble(), spool_bytes=self.log_bytes)
+        self.rules = RepositoryRules(config.repositories, allows=allows)
+        self.denies: Denies = self.rules.denies_line if config.repositories else nothing
         self._allows = allows
         self._shippers: WeakSet[Shipper] = WeakSet()
         asyncio.get_running_loop().set_exception_handler(self._complain)

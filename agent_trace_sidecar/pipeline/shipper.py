@@ -23,7 +23,7 @@ from uuid import UUID
 import backoff
 
 from agent_trace_sidecar.limits import BACKOFF_MAX_S, MAX_INSTANCES
-from agent_trace_sidecar.opencode.wire import Envelope, Rejected, content_hash
+from agent_trace_sidecar.opencode.wire import DENIED, Envelope, Rejected, content_hash
 from agent_trace_sidecar.pipeline.batcher import Parsed, Reader
 from agent_trace_sidecar.postgres.errors import Fate, StoreError, Verdict
 from agent_trace_sidecar.postgres.sink import FencedError, MovedError, PostgresSink
@@ -210,6 +210,9 @@ class Shipper:
             case Rejected(reason, error):
                 if line.instance is not None:
                     self._builder.account(line.instance, line.seq)
+                if reason == DENIED:
+                    batch.denied += 1
+                    return
                 letter = DeadLetter(batch.log_id, at, reason, error, line.data, batch.at)
                 batch.dead.append(_dead(letter))
             case None if line.source.line is None:
@@ -267,7 +270,7 @@ class Shipper:
 
     def _measure(self, batch: Batch, written: Counts) -> None:
         before = self.counts
-        for outcome in ("stored", "duplicate", "dead"):
+        for outcome in ("stored", "duplicate", "dead", "denied"):
             self._metrics.counted(outcome, max(0, getattr(written, outcome) - getattr(before, outcome)))
         for dead in batch.dead:
             self._metrics.dead(dead.letter.reason)

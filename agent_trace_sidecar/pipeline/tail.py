@@ -88,8 +88,8 @@ class Follow(Daemon):
         """After the signal to stop, how many polls are still worth waiting for; -1 before it."""
         self._sink = self.sink(self._connected)
         self._observer = self.observer()
-        self._masked_and_observed = masked_by(self.redactor, self._observe)
-        self._masked = masked_by(self.redactor)
+        self._masked_and_observed = masked_by(self.redactor, self._observe, denies=self.denies)
+        self._masked = masked_by(self.redactor, denies=self.denies)
 
     async def run(self) -> int:
         """Follow until SIGTERM or Ctrl-C; return the exit code."""

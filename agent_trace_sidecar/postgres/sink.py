@@ -109,6 +109,7 @@ class LogState(msgspec.Struct, frozen=True):
     stored: int = 0
     duplicate: int = 0
     dead: int = 0
+    denied: int = 0
     check: str = ""
     rules: str = ""
     """Version of the redaction rules that masked it last."""
@@ -228,7 +229,7 @@ class PostgresSink:
                 items, dead = batch.items, [d.letter for d in batch.dead]
             else:
                 items, dead = _survivors(batch.items, fresh), _fresh_letters(batch.dead, fresh)
-            written = Counts(read, len(items), read - len(items) - len(dead), len(dead))
+            written = Counts(read + batch.denied, len(items), read - len(items) - len(dead), len(dead), batch.denied)
             total = counts.plus(written)
             state = LogState(name.label, *total, check=batch.check, rules=self._rules)
             moved = await connection.execute(
@@ -282,7 +283,7 @@ class PostgresSink:
         row = await connection.fetchrow(query, *args)
         assert row is not None  # noqa: S101 - an upsert returns its row
         state = msgspec.json.decode(row["state"], type=LogState)
-        counts = Counts(state.read, state.stored, state.duplicate, state.dead)
+        counts = Counts(state.read, state.stored, state.duplicate, state.dead, state.denied)
         return Checkpoint(row["epoch"], row["position"], counts, state.check)
 
     # -- rows that the server refuses ------------------------------------------------------------------------

@@ -250,6 +250,8 @@ class Batch:
     """The sidecar's clock: the value of `seen_at` and `updated_at`."""
     items: list[Item] = field(default_factory=list)
     dead: list[DeadItem] = field(default_factory=list)
+    denied: int = 0
+    """Lines of repositories that are not recorded."""
     voids: list[Void] = field(default_factory=list)
     """Of events that are stored already: what they undo may be stored only now."""
     states: dict[UUID, State] = field(default_factory=dict)
@@ -264,12 +266,14 @@ class Batch:
 
 
 class Counts(NamedTuple):
-    """Counts of the lines of a log so far; `read` is always the sum of the other three."""
+    """Counts of the lines of a log so far; `read` is always the sum of the others."""
 
     read: int = 0
     stored: int = 0
     duplicate: int = 0
     dead: int = 0
+    denied: int = 0
+    """Of repositories that are not recorded: nothing of them is stored."""
 
     def plus(self, other: "Counts") -> "Counts":
         """Add up two counts."""

@@ -66,6 +66,7 @@ def money(cost: float | None) -> str:
     """US dollars; sums below one with four digits, so that a request is not free."""
     if cost is None:
         return "unknown"
+    cost = round(cost, 9)  # sums of floats in any order are shown alike
     if not cost:
         return "$0"
     return f"${cost:,.2f}" if cost >= 1 else f"${cost:.4f}" if cost >= _LEAST else f"<${_LEAST}"

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
-from agent_trace_sidecar.report.cost import Spent
 from agent_trace_sidecar.report.html import Html, counted, el, join, money, priced
-from agent_trace_sidecar.report.page import Page, fact, facts, headline
+from agent_trace_sidecar.report.page import NO_LINKS, Links, Page, fact, facts, headline
 from agent_trace_sidecar.report.plots import COLOURS, Figure, Series, TimePlot, bars, time_plot
 from agent_trace_sidecar.report.since import Since
 
@@ -30,7 +29,7 @@ _TITLES: Final = (
 )
 
 
-def since_page(found: Since, until: datetime) -> Page:
+def since_page(found: Since, until: datetime, links: Links = NO_LINKS) -> Page:
     """Make the page; nothing of it is a content."""
     plots: dict[str, TimePlot] = {}
     shown = (
@@ -38,7 +37,7 @@ def since_page(found: Since, until: datetime) -> Page:
         _by_day(found, until, plots),
         _surviving(found, until, plots),
         _by_model(found),
-        _by_repository(found),
+        _by_repository(found, links),
         _cost(found),
         _failed(found),
         _slow(found),
@@ -55,15 +54,6 @@ def since_page(found: Since, until: datetime) -> Page:
 
 def _summary(found: Since) -> tuple[Html, Html]:
     written = sum(row["lines"] for row in found.written.rows)
-    costs = [row["cost"] for row in found.spent.rows if row["cost"] is not None]
-    (who,) = found.people.rows
-    spent = Spent(
-        sum(costs) if costs else None,
-        sum(row["unpriced_steps"] for row in found.spent.rows),
-        sum(row["tokens"] for row in found.spent.rows),
-        who["sessions"],
-        who["people"],
-    )
     calls, failed = (sum(row[name] for row in found.failed.rows) for name in ("calls", "failed"))
     more = facts(
         fact("Surviving", _survival(found)),
@@ -72,7 +62,7 @@ def _summary(found: Since) -> tuple[Html, Html]:
         fact("Failed", f"{failed:,}" + (f" · {100 * failed / calls:.1f} %" if calls else "")),
         fact("Secrets masked", f"{sum(row['secrets'] for row in found.secrets.rows):,}"),
     )
-    return headline(spent, f"{written:,}", "AI lines written"), more
+    return headline(found.totals, f"{written:,}", "AI lines written"), more
 
 
 def _survival(found: Since) -> str:
@@ -137,7 +127,7 @@ def _plotted(
     """A place for bars by day, and what the script draws there."""
     total, most = sum(map(sum, series.values())), max(map(sum, zip(*series.values(), strict=True)))
     said = (money(total), money(most)) if unit == "cost" else (counted(round(total), unit[:-1]), f"{most:,.0f}")
-    summary = f"{days[0]} to {days[-1]}: {said[0]}, at most {said[1]} a day."
+    summary = f"{said[0]}, at most {said[1]} a day."
     drawn = [
         Series(name, colour, unit, values) for (name, values), colour in zip(series.items(), colours, strict=False)
     ]
@@ -225,16 +215,17 @@ _WRITTEN: Final = (("written", "surviving"), ("quiet", "s0"))
 """Names and colours of the two."""
 
 
-def _by_repository(found: Since) -> Html | None:
+def _by_repository(found: Since, links: Links) -> Html | None:
     living = Counter[str]()
     for (_, _, project), count in found.surviving.lines.items():
         living[project] += count
-    shown, values, rows = [], [], []
+    shown, values, rows = list[tuple[str, tuple[float, float]]](), list[str](), list[tuple[str, str, str]]()
     for row in found.repositories.rows:
         name = _name(found, row)
         is_known = row["project"] in found.surviving.folders
         said = f"{living[row['project']]:,}" if is_known else "unknown"
-        shown.append((name, (float(row["lines"]), float(living[row["project"]]))))
+        href = links.repositories.get(row["project"])
+        shown.append((el("a", name, href=href) if href else name, (float(row["lines"]), float(living[row["project"]]))))
         values.append(f"{row['lines']:,} written, {said} surviving" if is_known else f"{row['lines']:,} written")
         rows.append((name, f"{row['lines']:,}", said))
     figure = Figure(_TITLES[4], ("repository", "written", "surviving"), rows, found.repositories.sql)

@@ -60,7 +60,7 @@ class Metrics:
         """The callbacks run at each scrape; `spool_bytes` returns the bytes on disk, and those not in the database."""
         self._clock = clock
         self._started_at = clock()
-        self._outcomes: Counter[str] = Counter(dict.fromkeys(("stored", "duplicate", "dead"), 0))
+        self._outcomes: Counter[str] = Counter(dict.fromkeys(("stored", "duplicate", "dead", "denied"), 0))
         self._retries: Counter[str] = Counter(dict.fromkeys((*_CAUSES, _OTHER), 0))
         self._dead: Counter[str] = Counter(dict.fromkeys(_REASONS, 0))
         self._masked: Counter[str] = Counter({_OTHER: 0})
@@ -76,7 +76,7 @@ class Metrics:
     # -- what happens ----------------------------------------------------------------------------------------
 
     def counted(self, outcome: str, number: int) -> None:
-        """This many lines were committed as `stored`, `duplicate` or `dead`."""
+        """This many lines were committed as `stored`, `duplicate` or `dead`, or `denied` and not stored."""
         self._outcomes[outcome] += number
 
     def flushed(self, seconds: float) -> None:

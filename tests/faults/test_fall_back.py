@@ -145,7 +145,7 @@ def test_what_a_sidecar_shipped_that_has_ended_is_sent_again(migrated_url: str, 
     execute(migrated_url, EMPTY)
     with ShimDouble(env) as shim:
         shim.send(*living.line("small"))
-        living.issued |= ended.issued
+        living.add(ended)
         eventually(lambda: living.check(migrated_url, []).problems == [], 20)
         execute(migrated_url, EMPTY)
         eventually(lambda: living.check(migrated_url, []).problems == [], 20)

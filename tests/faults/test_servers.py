@@ -199,7 +199,7 @@ async def test_the_database_is_not_as_it_should_be(server: OwnServer, tmp_path: 
         execute(server.url, undo)
         fetch(server.url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'writer'")
         await shipping.delivered()
-        assert shipping.counts == (20, 20, 0, 0)
+        assert shipping.counts == (20, 20, 0, 0, 0)
     check(oracle, server.url)
 
 
