@@ -88,7 +88,7 @@ def test_the_same_session_makes_the_same_records_in_both_dialects(tmp_path: Path
     """Model, agent, message, call, files, ranges, methods, hashes: all but ids of parts and names of tools."""
     recorded = recorded_lines(name)
     lines, said = play(tmp_path, as_opencode2(recorded))
-    assert said == {"registered": 0, "timers": 0}  # a timer would keep OpenCode from ending
+    assert said == {"registered": 0, "asked": [], "timers": 0}  # a timer would keep OpenCode from ending
     before, after = build(recorded), build(lines)
     assert records(after) == records(before)
     assert ranges(after) == ranges(before)
@@ -195,6 +195,47 @@ def test_events_of_other_directories_and_of_other_kinds_are_left_out(tmp_path: P
     kinds = [json.loads(line)["input"]["event"]["type"] for line in lines[1:-1]]
     wanted = ["session.created", "session.tool.success", "session.usage.updated", "session.execution.interrupted"]
     assert kinds == wanted
+
+
+def test_a_session_that_began_before_the_plugin_was_up_is_asked_for_once(tmp_path: Path) -> None:
+    """A fresh service creates the first session before its plugins are up, and publishes that no second time."""
+
+    def step(session: str, kind: str = "session.execution.started") -> dict[str, Any]:
+        return {"event": {"type": kind, "data": {"sessionID": session}, "location": {"directory": "/p"}}}
+
+    steps = [
+        step("ses_missed"),
+        step("ses_missed"),
+        step("ses_old"),
+        step("ses_seen", "session.created"),
+        step("ses_seen"),
+        {"hook": "execute.before", "payload": {"tool": "shell", "sessionID": "ses_hook", "id": "c", "input": {}}},
+    ]
+    script = {
+        "location": {"directory": "/p", "project": {"id": "x", "directory": "/p"}},
+        "app": {},
+        "steps": steps,
+        "sessions": {
+            "ses_missed": {"age_ms": 0, "title": "Missed", "parentID": "ses_old"},
+            "ses_old": {"age_ms": 3_600_000, "title": "Of an hour ago"},
+            "ses_hook": {"age_ms": 0, "title": "Of a hook"},
+        },
+    }
+    lines, said = play(tmp_path, script)
+    assert said["asked"] == ["ses_missed", "ses_old", "ses_hook"], "each once, and none whose beginning was seen"
+    events = [line["input"]["event"] for line in map(json.loads, lines) if line["hook"] == "event"]
+    told = {
+        event["properties"]["sessionID"]: (event["type"], event["properties"]["title"])
+        for event in events
+        if event.get("asked")
+    }
+    assert told == {
+        "ses_missed": ("session.created", "Missed"),
+        "ses_old": ("session.updated", "Of an hour ago"),  # it began in another run, which may have recorded it
+        "ses_hook": ("session.created", "Of a hook"),
+    }
+    created = [row.event.session_id for row in build(lines) if row.event.event_name == "session.created"]
+    assert sorted(map(str, created)) == ["ses_hook", "ses_missed", "ses_seen"]
 
 
 def test_it_is_silent_when_it_is_switched_off(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -14,7 +15,7 @@ from agent_trace_sidecar.blame.lineage import MAX_TRAIL, lineage
 from agent_trace_sidecar.commands import progress
 from agent_trace_sidecar.commands.progress import Counting
 from agent_trace_sidecar.records.fingerprints import line_hashes
-from agent_trace_sidecar.report import page, syntax
+from agent_trace_sidecar.report import page, session, syntax
 from agent_trace_sidecar.report.html import address, clipped, data, el, escape, first_line, money, visible
 from agent_trace_sidecar.report.since import quoted
 from agent_trace_sidecar.report.syntax import Painter
@@ -177,6 +178,13 @@ def test_what_is_long_is_cut_and_says_so() -> None:
         "git@host:shop",
     ]
     assert visible("x" * 1_000_000) == "x" * 1_000_000
+
+
+def test_a_new_file_is_shown_with_a_line_for_each_lf() -> None:
+    """A form feed and U+2028 end no line."""
+    row: Any = {"diff": None, "content": "a\x0cb\u2028c\x85d\r\ne\n", "existed": "false", "file": "x"}
+    (body,) = session._bodies(row | {"input": "", "output": ""})
+    assert body.text.split("\n") == ["+++ x", "+a\x0cb\u2028c\x85d\r", "+e", ""]
 
 
 def test_names_in_sql_stay_names() -> None:
