@@ -59,7 +59,10 @@ _WORKTREES: Final = """
 SELECT DISTINCT jsonb_object_keys(repositories) AS worktree FROM agent_trace_sources
 WHERE kind = 'instance' AND host = $1 AND updated_at >= $2 ORDER BY 1 LIMIT 20
 """
-_NOT_VISIBLE: Final = "records name no revision, and files that commands write are not found; mount it at this path where the sidecar runs"
+_NOT_VISIBLE: Final = (
+    "records name no revision, and files that commands write are not found; "
+    "mount it at this path where the sidecar runs"
+)
 _VISIBLE_DAYS: Final = 1
 """A project that was not worked in for longer may have been deleted."""
 _DEAD: Final = "SELECT reason, count(*) AS n FROM agent_trace_dead_letters GROUP BY reason ORDER BY n DESC, reason"
