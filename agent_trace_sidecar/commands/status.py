@@ -3,10 +3,11 @@
 import argparse
 import os
 import re
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -55,6 +56,16 @@ SELECT source_id, kind, host, position, state::text AS state, updated_at FROM ag
 WHERE kind = 'instance' AND coalesce((state->'sequence'->>'missing')::bigint, 0) >= $2
 ORDER BY updated_at DESC LIMIT $1
 """
+_WORKTREES: Final = """
+SELECT DISTINCT jsonb_object_keys(repositories) AS worktree FROM agent_trace_sources
+WHERE kind = 'instance' AND host = $1 AND updated_at >= $2 ORDER BY 1 LIMIT 20
+"""
+_NOT_VISIBLE: Final = (
+    "records name no revision, and files that commands write are not found; "
+    "mount it at this path where the sidecar runs"
+)
+_VISIBLE_DAYS: Final = 1
+"""A project that was not worked in for longer may have been deleted."""
 _DEAD: Final = "SELECT reason, count(*) AS n FROM agent_trace_dead_letters GROUP BY reason ORDER BY n DESC, reason"
 
 
@@ -107,6 +118,8 @@ class Stored(msgspec.Struct, frozen=True):
     """Encoding, row-level security and settings of the user that keep events from being stored or read."""
     denied: int = 0
     """Events of repositories that AGENT_TRACE_REPOSITORIES denies: they were read and not stored."""
+    not_visible: tuple[str, ...] = ()
+    """Worktrees of this host's latest runs that are not on this file system, as in a container without their mount."""
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -192,7 +205,18 @@ async def from_database(connection: asyncpg.Connection, version: str | None) -> 
         sources=sources,
         streams=await streams(connection),
         denied=totals["denied"],
+        not_visible=await _not_visible(connection),
     )
+
+
+async def _not_visible(connection: asyncpg.Connection) -> tuple[str, ...]:
+    since = datetime.now(UTC) - timedelta(days=_VISIBLE_DAYS)
+    rows = await connection.fetch(_WORKTREES, socket.gethostname(), since)
+    return _missing_folders([row["worktree"] for row in rows])
+
+
+def _missing_folders(paths: Sequence[str]) -> tuple[str, ...]:
+    return tuple(path for path in paths if not os.path.isdir(path))  # noqa: PTH112 - any text
 
 
 def _source(row: asyncpg.Record) -> Source:
@@ -304,6 +328,8 @@ def database_text(status: Status) -> list[str]:
     """What the database says, for a person."""
     s = status.stored
     lines = list(status.recording.stored_text()) if status.recording is not None else []
+    if s is not None:
+        lines += [f"project  {worktree}: project not visible: {_NOT_VISIBLE}" for worktree in s.not_visible]
     if s is not None:
         lines += _stored_text(s)
     if status.gaps is None:
