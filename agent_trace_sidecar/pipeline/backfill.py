@@ -290,7 +290,7 @@ class Telling:
                 yield last, at, hook._replace(at_ms=last), session
 
     def _line(self, one: StoredHook | Stored, session: StoredSession, seq: int) -> tuple[bytes, Envelope | None]:
-        own: dict[str, Any] = {"seq": seq, "instance": str(self.family.instance), "api": session.api}
+        own: dict[str, Any] = {"seq": seq, "instance": str(self.family.instance), "api": one.api or session.api}
         if isinstance(one, Stored):
             line = one.head + msgspec.json.encode(own)[1:-1] + (b"," + one.body if one.body else b"") + b"}"
         else:
