@@ -23,7 +23,7 @@ from agent_trace_sidecar.telemetry import otlp
 from tests.support.collector import collector
 from tests.support.envelopes import DATA
 from tests.support.postgres import fetch
-from tests.support.sidecar import sidecar_command, sidecar_env
+from tests.support.sidecar import ShimDouble, sidecar_command, sidecar_env
 from tests.support.tailing import Writer, tailing
 from tests.support.waiting import completed, eventually, patient
 
@@ -95,6 +95,20 @@ def test_the_collector_gets_what_the_database_has(
         assert {status for _, status in calls} == {"completed", "error"}
         assert received.count("agent_trace.tool.duration") == sum(calls.values())
     assert "otlp_failed" not in (tmp_path / "said").read_text()
+
+
+def test_run_sends_what_it_has_before_it_ends(migrated_url: str, tmp_path: Path) -> None:
+    """A short run of OpenCode is over before the first interval."""
+    lines = (DATA / "recordings" / "apply-patch.jsonl").read_bytes().splitlines()
+    with collector() as received:
+        env = sidecar_env(tmp_path / "state", migrated_url, flush_ms="20", otlp_endpoint=f"{received.url}/")
+        with ShimDouble(env) as shim:
+            for line in lines:
+                assert shim.send(json.loads(line)["seq"], line)
+            assert shim.close() == 0
+        (row,) = fetch(migrated_url, "SELECT sum(lines)::int AS n FROM agent_trace_lines")
+        assert sum(received.points(LINES).values()) == row["n"]
+        assert received.paths[-1] == "/v1/metrics"
 
 
 def test_our_names_are_those_of_the_conventions() -> None:
