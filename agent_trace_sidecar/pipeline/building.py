@@ -9,7 +9,7 @@ from agent_trace_sidecar.opencode.wire import DENIED, Envelope, Rejected, conten
 from agent_trace_sidecar.pipeline.batcher import Parsed
 from agent_trace_sidecar.records.build import Builder
 from agent_trace_sidecar.records.dead_letter import dead_letter_key
-from agent_trace_sidecar.records.rows import Batch, Checkpoint, DeadItem, DeadLetter, Item, State
+from agent_trace_sidecar.records.rows import Batch, Built, Checkpoint, DeadItem, DeadLetter, Item, State
 from agent_trace_sidecar.sources.log import Log, LogLine
 from agent_trace_sidecar.telemetry.logging import Logger
 from agent_trace_sidecar.telemetry.metrics import Metrics
@@ -21,9 +21,13 @@ _DAMAGED_BYTES: Final = 64 * 1024
 class BatchBuilder:
     """Builds batches, one after the other: each on the state that the one before has left."""
 
-    def __init__(self, make_builder: Callable[[], Builder], metrics: Metrics) -> None:
+    def __init__(
+        self, make_builder: Callable[[], Builder], metrics: Metrics, on_stored: Callable[[Iterable[Built]], None]
+    ) -> None:
+        """`on_stored` is called after each commit, with what was not stored before."""
         self._make_builder = make_builder
         self._metrics = metrics
+        self._on_stored = on_stored
         self._builder = make_builder()
         self._known: dict[UUID, State] = {}
         """The state that the database has of each instance the builder knows; the one seen last is the last."""
@@ -86,6 +90,7 @@ class BatchBuilder:
     def committed(self, batch: Batch) -> None:
         """The database has the batch: the next one builds on its states."""
         self._known.update(batch.states)
+        self._on_stored(item.built for item in batch.stored)
         for dead in batch.dead:
             self._metrics.dead(dead.letter.reason)
         for instance in batch.states:

@@ -15,7 +15,7 @@ is built on what the database knows of the run at its commit: the second one bui
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID
@@ -29,7 +29,7 @@ from agent_trace_sidecar.postgres.errors import Fate, StoreError, Verdict
 from agent_trace_sidecar.postgres.sink import FencedError, MovedError, PostgresSink
 from agent_trace_sidecar.postgres.state import StaleError
 from agent_trace_sidecar.records.build import Builder
-from agent_trace_sidecar.records.rows import Batch, Checkpoint, Counts, Move
+from agent_trace_sidecar.records.rows import Batch, Built, Checkpoint, Counts, Move
 from agent_trace_sidecar.sources.log import Log
 from agent_trace_sidecar.telemetry.health import Health
 from agent_trace_sidecar.telemetry.logging import Logger
@@ -79,6 +79,7 @@ class Shipper:
         retry_max: int,
         metrics: Metrics | None = None,
         delivered: DeliveredLogs | None = None,
+        on_stored: Callable[[Iterable[Built]], None] = lambda _: None,
         on_change: Callable[["Shipper"], None] = lambda _: None,
         gives_up: bool = False,
     ) -> None:
@@ -94,6 +95,7 @@ class Shipper:
             retry_max: after this many failures in a row the shipper is unhealthy.
             metrics: counts what happens.
             delivered: delivered logs that could be sent again.
+            on_stored: called after each commit with what was stored.
             on_change: called after each commit and whenever the health changes.
             gives_up: for a command that a person waits for: raise StoreError where only a person can help, or where
                 the database was never reached.
@@ -107,7 +109,7 @@ class Shipper:
         self._delivered = delivered or NoDeliveredLogs()
         self._on_change = on_change
         self._gives_up = gives_up
-        self._building = BatchBuilder(make_builder, self._metrics)
+        self._building = BatchBuilder(make_builder, self._metrics, on_stored)
         self._checkpoint = Checkpoint(0, 0, Counts(), "")
         self._too_slow = False
         self._patience = 1.0

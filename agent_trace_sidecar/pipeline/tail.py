@@ -32,7 +32,6 @@ from agent_trace_sidecar.limits import (
     TAIL_TIDY_S,
     TAIL_TURN_S,
 )
-from agent_trace_sidecar.pipeline.building import BatchBuilder
 from agent_trace_sidecar.pipeline.daemon import Daemon
 from agent_trace_sidecar.pipeline.joint import JointBatches
 from agent_trace_sidecar.postgres.errors import StoreError
@@ -93,8 +92,7 @@ class Follow(Daemon):
         self._observer = self.observer()
         self._masked_and_observed = masked_by(self.redactor, self._observe, denies=self.denies)
         self._masked = masked_by(self.redactor, denies=self.denies)
-        building = BatchBuilder(self.new_builder, self.metrics)
-        self._joint = JointBatches(self._sink, building, logger, self.metrics, self._log_of)
+        self._joint = JointBatches(self._sink, self.building(), logger, self.metrics, self._log_of)
         self._flushed_at = self._tidied_at = 0.0
 
     async def run(self) -> int:

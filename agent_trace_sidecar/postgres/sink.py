@@ -240,6 +240,7 @@ class PostgresSink:
                 items, dead = batch.items, batch.dead
             else:
                 items, dead = _survivors(batch.items, fresh), _fresh_letters(batch.dead, fresh)
+            batch.stored = items
             reached = _reached(batch, items, dead)
             await self._advance(connection, batch, reached)
             if batch.states:

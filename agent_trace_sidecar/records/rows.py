@@ -251,6 +251,8 @@ class Batch:
     """The sidecar's clock: the value of `seen_at` and `updated_at`."""
     items: list[Item] = field(default_factory=list)
     dead: list[DeadItem] = field(default_factory=list)
+    stored: list[Item] = field(default_factory=list)
+    """After an attempt to write it: those of the items that were not stored before."""
     voids: list[Void] = field(default_factory=list)
     """Of events that are stored already: what they undo may be stored only now."""
     states: dict[UUID, State] = field(default_factory=dict)
