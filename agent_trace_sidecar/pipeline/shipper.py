@@ -15,7 +15,7 @@ is built on what the database knows of the run at its commit: the second one bui
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID
@@ -30,7 +30,7 @@ from agent_trace_sidecar.postgres.sink import FencedError, MovedError, PostgresS
 from agent_trace_sidecar.postgres.state import StaleError
 from agent_trace_sidecar.records.build import Builder
 from agent_trace_sidecar.records.dead_letter import dead_letter_key
-from agent_trace_sidecar.records.rows import Batch, Checkpoint, Counts, DeadItem, DeadLetter, Item, State
+from agent_trace_sidecar.records.rows import Batch, Built, Checkpoint, Counts, DeadItem, DeadLetter, Item, State
 from agent_trace_sidecar.sources.log import Log, LogLine
 from agent_trace_sidecar.telemetry.health import Health
 from agent_trace_sidecar.telemetry.logging import Logger
@@ -82,6 +82,7 @@ class Shipper:
         retry_max: int,
         metrics: Metrics | None = None,
         delivered: DeliveredLogs | None = None,
+        on_stored: Callable[[Iterable[Built]], None] = lambda _: None,
         on_change: Callable[["Shipper"], None] = lambda _: None,
         gives_up: bool = False,
     ) -> None:
@@ -97,6 +98,7 @@ class Shipper:
             retry_max: after this many failures in a row the shipper is unhealthy.
             metrics: counts what happens.
             delivered: delivered logs that could be sent again.
+            on_stored: called after each commit with what was stored.
             on_change: called after each commit and whenever the health changes.
             gives_up: for a command that a person waits for: raise StoreError where only a person can help, or where
                 the database was never reached.
@@ -109,6 +111,7 @@ class Shipper:
         self._retry_max = retry_max
         self._metrics = metrics or Metrics()
         self._delivered = delivered or NoDeliveredLogs()
+        self._on_stored = on_stored
         self._on_change = on_change
         self._gives_up = gives_up
         self._builder = make_builder()
@@ -270,6 +273,7 @@ class Shipper:
 
     def _measure(self, batch: Batch, written: Counts) -> None:
         before = self.counts
+        self._on_stored(item.built for item in batch.stored)
         for outcome in ("stored", "duplicate", "dead", "denied"):
             self._metrics.counted(outcome, max(0, getattr(written, outcome) - getattr(before, outcome)))
         for dead in batch.dead:

@@ -229,6 +229,7 @@ class PostgresSink:
                 items, dead = batch.items, [d.letter for d in batch.dead]
             else:
                 items, dead = _survivors(batch.items, fresh), _fresh_letters(batch.dead, fresh)
+            batch.stored = items
             written = Counts(read + batch.denied, len(items), read - len(items) - len(dead), len(dead), batch.denied)
             total = counts.plus(written)
             state = LogState(name.label, *total, check=batch.check, rules=self._rules)

@@ -252,6 +252,8 @@ class Batch:
     dead: list[DeadItem] = field(default_factory=list)
     denied: int = 0
     """Lines of repositories that are not recorded."""
+    stored: list[Item] = field(default_factory=list)
+    """After an attempt to write it: those of the items that were not stored before."""
     voids: list[Void] = field(default_factory=list)
     """Of events that are stored already: what they undo may be stored only now."""
     states: dict[UUID, State] = field(default_factory=dict)

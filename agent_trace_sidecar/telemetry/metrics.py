@@ -56,8 +56,12 @@ class Metrics:
         *,
         healthy: Callable[[], bool] = lambda: True,
         spool_bytes: Callable[[], tuple[int, int]] = lambda: (0, 0),
+        otlp: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
-        """The callbacks run at each scrape; `spool_bytes` returns the bytes on disk, and those not in the database."""
+        """The callbacks run at each scrape.
+
+        `spool_bytes` returns the bytes on disk, and those not in the database; `otlp` failed exports and lost points.
+        """
         self._clock = clock
         self._started_at = clock()
         self._outcomes: Counter[str] = Counter(dict.fromkeys(("stored", "duplicate", "dead", "denied"), 0))
@@ -71,6 +75,7 @@ class Metrics:
         self._gone = (0, 0)
         self._waiting: dict[object, float] = {}
         self._spool_bytes = spool_bytes
+        self._otlp = otlp
         self._healthy = healthy
 
     # -- what happens ----------------------------------------------------------------------------------------
@@ -127,6 +132,7 @@ class Metrics:
         now = self._clock()
         oldest = min(self._waiting.values(), default=now)
         spool, unshipped = self._spool_bytes()
+        failed, dropped = self._otlp()
         missing = sum(m for m, _ in self._gaps.values()) + self._gone[0]
         lost = sum(n for _, n in self._gaps.values()) + self._gone[1]
         blocks = [
@@ -164,6 +170,8 @@ class Metrics:
             _block(PREFIX + "missing_lines", "gauge", "Missing sequence numbers.", [({}, missing)]),
             _block(PREFIX + "lost_lines", "gauge", "Events that shims dropped.", [({}, lost)]),
             _block(PREFIX + "secrets_masked_total", "counter", "Secrets masked, by rule.", _by("rule", self._masked)),
+            _block(PREFIX + "otlp_failures_total", "counter", "Failed exports to the collector.", [({}, failed)]),
+            _block(PREFIX + "otlp_dropped_total", "counter", "Measurements not exported.", [({}, dropped)]),
             _block("process_start_time_seconds", "gauge", "Start time of the process.", [({}, self._started_at)]),
             _block("process_cpu_seconds_total", "counter", "CPU time used.", [({}, sum(os.times()[:2]))]),
         ]

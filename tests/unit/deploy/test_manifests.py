@@ -16,6 +16,7 @@ from agent_trace_sidecar import cli
 from agent_trace_sidecar.config import PREFIX, Config
 from agent_trace_sidecar.limits import DRAIN_DEADLINE_S
 from agent_trace_sidecar.telemetry import livez
+from tests.support.markdown import section
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
@@ -143,3 +144,15 @@ def test_the_image_s_lock_says_what_the_constraints_say() -> None:
     assert wanted
     assert set(re.findall(r'^    "([\w-]+)', wanted[1], re.MULTILINE)) | {"hatchling"} <= names
     assert not any("pgserver" in name or name == "pytest" for name in names)
+
+
+def test_the_compose_file_says_what_the_documentation_says() -> None:
+    """The same commands, in the same order, and every variable that has no default."""
+    text = (DEPLOY / "compose.yaml").read_text()
+    comment = [line[4:] for line in text.partition("name:")[0].splitlines() if line.startswith("#   ")]
+    documented = (
+        section(DEPLOY.parent / "docs" / "deployment.md", "Compose").partition("```sh\n")[2].partition("```")[0]
+    )
+    assert comment == [line for line in documented.splitlines() if line != "cd deploy"]
+    required = set(re.findall(r"\$\{(\w+):\?", text))
+    assert required == set(re.findall(r"(\w+)=", "\n".join(line for line in comment if line.startswith("export "))))
