@@ -67,6 +67,7 @@ _KEYWORDS = {"import": "import_"}
 
 def main(argv: "Sequence[str] | None" = None) -> int:
     """Run one command and return its exit code."""
+    gc.disable()  # until `_call`: collections find nothing in what is imported, and take a tenth of its time
     _guard_standard_descriptors()
     words = list(sys.argv[1:] if argv is None else argv)
     if not words:
@@ -94,6 +95,8 @@ def _call(given: argparse.Namespace) -> int:
     from agent_trace_sidecar.limits import GARBAGE_OBJECTS  # noqa: PLC0415 - as above
 
     gc.set_threshold(GARBAGE_OBJECTS)
+    gc.freeze()
+    gc.enable()
     for sentence in unknown_settings(os.environ):
         complain(f"warning: {sentence}")
     try:

@@ -1,10 +1,12 @@
--- Three roles with the least rights that work:
+-- Four roles with the least rights that work:
 --
 --   agent_trace_owner   owns the tables: `migrate` and `prune` connect as it
 --   agent_trace_writer  what sidecars connect as: it stores, and can neither change tables nor read what was stored.
 --                       Writers trust each other: one can replace records and take over logs of another, though it can
 --                       change and delete no event (docs/security.md, "Writers and peers")
 --   agent_trace_reader  for people and dashboards: `blame`, `stats`, `report`, `export` and `status`
+--   agent_trace_aggregates  for dashboards that many see: sums by day, model, repository and user, and nothing that was
+--                       asked, said, done or written (docs/privacy.md)
 --
 -- Run it as a superuser, in the database and with the search_path that the tables have or shall have:
 --
@@ -25,7 +27,8 @@ DO $$
 DECLARE
     name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['agent_trace_owner', 'agent_trace_writer', 'agent_trace_reader'] LOOP
+    FOREACH name IN ARRAY ARRAY['agent_trace_owner', 'agent_trace_writer', 'agent_trace_reader',
+                               'agent_trace_aggregates'] LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
             EXECUTE format('CREATE ROLE %I LOGIN', name);
         END IF;
@@ -37,7 +40,7 @@ BEGIN
     EXECUTE format('GRANT CREATE ON SCHEMA %I TO agent_trace_owner', current_schema());
 END $$;
 
--- Tables of other owners become the owner's; the other two roles begin without any privilege.
+-- Tables of other owners become the owner's; the other roles begin without any privilege.
 DO $$
 DECLARE
     target record;
@@ -51,7 +54,7 @@ BEGIN
         IF target.foreign_owner THEN
             EXECUTE format('ALTER TABLE %s OWNER TO agent_trace_owner', target.name);
         END IF;
-        EXECUTE format('REVOKE ALL ON %s FROM agent_trace_writer, agent_trace_reader', target.name);
+        EXECUTE format('REVOKE ALL ON %s FROM agent_trace_writer, agent_trace_reader, agent_trace_aggregates', target.name);
         IF NOT target.relispartition THEN
             EXECUTE format('GRANT SELECT ON %s TO agent_trace_reader', target.name);
         END IF;
@@ -100,6 +103,23 @@ BEGIN
             wanted.rights := regexp_replace(wanted.rights, ' *\([^)]*\)', '', 'g');
         END IF;
         EXECUTE format('GRANT %s ON %I TO agent_trace_writer', wanted.rights, wanted.name);
+    END LOOP;
+END $$;
+
+-- The views of sums, by name: a view that a later migration adds is not among them by itself. They read the tables with
+-- their owner's rights.
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY[
+        'agent_trace_usage_by_day', 'agent_trace_calls_by_day', 'agent_trace_lines_by_day', 'agent_trace_secrets_by_day',
+        'agent_trace_dead_letters_by_day', 'agent_trace_usage_by_user', 'agent_trace_calls_by_user',
+        'agent_trace_lines_by_user', 'agent_trace_secrets_by_user'
+    ] LOOP
+        IF to_regclass(name) IS NOT NULL THEN
+            EXECUTE format('GRANT SELECT ON %I TO agent_trace_aggregates', name);
+        END IF;
     END LOOP;
 END $$;
 

@@ -31,6 +31,7 @@ const ATTEMPTS = 3; // exits in a row after which a command that never acknowled
 const STDERR_MAX_CHARS = 2000; // kept of what a sidecar prints last: the reason why it ended
 const STDERR_WAIT_MS = 200; // for that, when the exit is known first
 const SILENT_MS = 30_000; // without one acknowledgement after which a command counts as not working
+const CONFIG_MAX_BYTES = 256 * 1024; // of git's configuration
 const FAILURE_KEEP_MS = 30 * 86_400_000;
 const REPORTED_MAX = 20; // messages to the user in one process
 const PROGRAM = "agent-trace-sidecar";
@@ -129,6 +130,121 @@ function stateFolder() {
   const { AGENT_TRACE_STATE_DIR, XDG_STATE_HOME, HOME } = process.env;
   const base = XDG_STATE_HOME || path.join(HOME || os.homedir(), ".local", "state");
   return path.resolve("/", AGENT_TRACE_STATE_DIR?.trim() || path.join(base, PROGRAM));
+}
+
+/** The text of a regular file; a pipe of its name makes nobody wait. */
+function readSmall(file) {
+  const { O_RDONLY, O_NONBLOCK, S_IFMT, S_IFREG } = fs.constants;
+  const fd = fs.openSync(file, O_RDONLY | O_NONBLOCK);
+  try {
+    const { mode, size } = fs.fstatSync(fd);
+    if ((mode & S_IFMT) !== S_IFREG || size > CONFIG_MAX_BYTES) throw new Error(`${file} is not read`);
+    return fs.readFileSync(fd, "utf8");
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+// Which repositories are recorded: AGENT_TRACE_REPOSITORIES, read as the sidecar's workspace/repository_rules.py reads it.
+const RULES_HOW =
+  "give paths (/work, ~/private) or URLs (github.com/acme, https://gitlab/acme), with ! before what is denied";
+const SCHEME = /^([a-z][a-z0-9+.-]*):\/\/([^/]*)(.*)$/is;
+const SCP = /^(?:[^/@]*@)?([^/:]+):(.*)$/s;
+
+const pathName = (name) => path.posix.normalize(name).replace(/^\/*/, "/").replace(/\/+$/, "");
+
+const urlName = (name) =>
+  name.replace(/\/{2,}/g, "/").replace(/\/+$/, "").toLowerCase().replace(/\.git$/, "").replace(/\/+$/, "");
+
+/** The one form of a remote's URL: `host/path` in small letters, or an absolute path, relative ones below `base`. */
+function canonical(name, base = "/") {
+  const scheme = SCHEME.exec(name);
+  const scp = scheme ? undefined : SCP.exec(name);
+  if (scheme?.[1].toLowerCase() === "file" || (!scheme && !scp)) {
+    return pathName(path.posix.resolve(base, scheme ? scheme[3] : name));
+  }
+  const host = scheme?.[2].slice(scheme[2].lastIndexOf("@") + 1).replace(/:\d*$/, "");
+  return urlName(scheme ? `${host}/${scheme[3].replace(/[?#].*$/s, "")}` : `${scp[1]}/${scp[2]}`);
+}
+
+/** Matches a name, and whatever lies below it. */
+function matcher(pattern) {
+  const wildcards = { "**/": "(?:.*/)?", "**": ".*", "*": "[^/]*" };
+  const literal = (part) => part.replace(/[^\w/]/g, (character) => `\\u{${character.codePointAt(0).toString(16)}}`);
+  const body = pattern.split(/(\*\*\/|\*\*|\*)/).map((part) => wildcards[part] ?? literal(part));
+  const found = new RegExp(`^${body.join("")}(?:/.*)?$`, "su");
+  return (name) => found.test(name);
+}
+
+const realPath = (file) => quietly(() => fs.realpathSync.native(file)) ?? file;
+
+/** A path with the links before its first wildcard resolved. */
+function resolvedPattern(pattern) {
+  const segments = pattern.split("/");
+  const at = segments.findIndex((segment) => segment.includes("*"));
+  const plain = at < 0 ? segments.length : at;
+  return [realPath(segments.slice(0, plain).join("/") || "/"), ...segments.slice(plain)].join("/");
+}
+
+/** One pattern: what it denies or allows, and what it matches; throws a sentence where it can't be read. */
+function rule(entry) {
+  const [, bang, pattern] = /^(!?)\s*(.*?)$/s.exec(entry.trim());
+  const denies = bang === "!";
+  if (!pattern || pattern.length > 1000) throw new Error(`a pattern is ${pattern ? "too long" : "empty"}: ${RULES_HOW}.`);
+  const odd = /[?[\]{}\\]/.exec(pattern);
+  if (odd) {
+    throw new Error(`'${pattern}' has '${odd[0]}': the wildcards are * (within a segment) and ** (across /).`);
+  }
+  if (pattern === "*" || pattern === "**") return { denies, matches: [() => true] };
+  if (/^(\/|~\/|~$)/.test(pattern)) {
+    const whole = pattern.replace(/^~/, () => process.env.HOME || os.homedir());
+    return { denies, matches: [whole, resolvedPattern(whole)].map((form) => matcher(pathName(form))) };
+  }
+  const [first] = pattern.split("/", 1);
+  const isNamed = SCHEME.test(pattern) || SCP.test(pattern);
+  if (!isNamed && (/^\.\.?$/.test(first) || !/[.*]/.test(first))) {
+    throw new Error(`'${pattern}' is neither a path nor a URL: ${RULES_HOW}.`);
+  }
+  return { denies, isUrl: true, matches: [matcher(isNamed ? canonical(pattern) : urlName(pattern))] };
+}
+
+/** The URLs of all remotes of the repository around a folder; throws where they can't be read. */
+function remoteUrls(folder) {
+  let root = folder;
+  let entry;
+  while (!(entry = fs.statSync(path.join(root, ".git"), { throwIfNoEntry: false }))) {
+    if (root === path.dirname(root)) return [];
+    root = path.dirname(root);
+  }
+  const own = path.join(root, ".git");
+  const git = entry.isDirectory() ? own : path.resolve(root, /^gitdir: (.*)/.exec(readSmall(own))[1].trim());
+  const pointer = path.join(git, "commondir");
+  const common = fs.existsSync(pointer) ? path.resolve(git, readSmall(pointer).trim()) : git;
+  const urls = [];
+  let isRemote = false;
+  for (const line of readSmall(path.join(common, "config")).split("\n")) {
+    const section = /^\s*\[\s*([\w.-]*)[^\]"]*(?:"(?:[^"\\]|\\.)*")?\s*\]?/.exec(line);
+    if (section) isRemote = /^remote(\.|$)/i.test(section[1]);
+    const url = /^\s*(?:push)?url\s*=\s*"?([^"\s;#]+)/i.exec(section ? line.slice(section[0].length) : line);
+    if (isRemote && url) urls.push(canonical(url[1], root));
+  }
+  return urls;
+}
+
+/** Whether a directory is to be recorded; it is read once, when OpenCode opens it. Throws where a pattern is wrong. */
+function isRecorded(directory, worktree) {
+  const text = process.env.AGENT_TRACE_REPOSITORIES?.trim();
+  if (!text) return true;
+  const rules = text.split(",").map(rule);
+  const places = [directory, worktree].filter((place) => typeof place === "string" && place);
+  const names = [...places, ...places.map(realPath)].map(pathName);
+  const root = places.find((place) => place !== "/");
+  const urls = root ? quietly(() => remoteUrls(root)) : [];
+  if (!urls && rules.some(({ isUrl }) => isUrl)) return false; // a file that can't be read may name what is denied
+  names.push(...(urls ?? []));
+  const has = ({ matches }) => names.some((name) => matches.some((match) => match(name)));
+  const allowing = rules.filter(({ denies }) => !denies);
+  return !rules.some((one) => one.denies && has(one)) && (!allowing.length || allowing.some(has));
 }
 
 /** How to start the sidecar that `init` was run from, for when none is on PATH; only from a file that is our user's. */
@@ -547,6 +663,7 @@ const shared = (globalThis[Symbol.for("agent-trace-sidecar/1")] ??= {
   served: new Map(), // directories, and how often: until their last lines are delivered, also after they were given back
   speakers: new Map(),
   reported: new Set(),
+  denied: false, // whether a directory of this process is not to be recorded
 });
 const thisCopy = {};
 
@@ -568,10 +685,24 @@ function stranger(type) {
   return (count & (count - 1)) === 0 ? { type: type.slice(0, 100), unknown: count } : undefined;
 }
 
+/** Whether to record a directory. A pattern that can't be read denies everything, and is reported. */
+function allowed(directory, worktree, speak) {
+  try {
+    if (isRecorded(directory, worktree)) return true;
+  } catch (error) {
+    shared.served.set(directory, 1);
+    if (speak) shared.speakers.set(directory, speak);
+    problems.failed({ state: "setting", stderr: `AGENT_TRACE_REPOSITORIES: ${error.message}` });
+  }
+  shared.denied = true;
+  return false;
+}
+
 /** Takes a directory for this copy: how to send its lines, and how to give it back. Nothing if another copy has it. */
 function enter({ directory, worktree, project }, api, option, speak) {
   if ((shared.owners.get(directory) ?? thisCopy) !== thisCopy) return undefined;
   shared.owners.set(directory, thisCopy);
+  if (!allowed(directory, worktree, speak)) return undefined;
   shared.served.set(directory, (shared.served.get(directory) ?? 0) + 1);
   if (speak) shared.speakers.set(directory, speak);
   problems.keep(directory);
@@ -615,7 +746,7 @@ function open({ client, project, directory, worktree }, option) {
     quietly(() => quiet(client.tui.showToast({ body: { title: "agent-trace", message, variant, duration: 10_000 } })));
   };
   const entered = enter({ directory, worktree, project }, 1, option, speak);
-  if (!entered) return {};
+  if (!entered) return shared.failure ? { "chat.message": async () => problems.remind() } : {};
   const { hello, send, leave } = entered;
   const forward = (hook) => (input, output) => send(hook, input, output);
   shared.version ??= quietly(packagedVersion);
@@ -651,9 +782,10 @@ async function open2(ctx) {
   const { run, hello, send, leave } = entered;
   shared.version ??= ctx.app?.version;
   hello();
+  const isAlone = () => run.directories === 1 && !shared.denied;
   const sessions = new Set(); // an event without a directory is ours if its session is, or if nobody else is here
   const isOurs = ({ location, data }) => {
-    const ours = location ? location.directory === directory : sessions.has(data?.sessionID) || run.directories === 1;
+    const ours = location ? location.directory === directory : sessions.has(data?.sessionID) || isAlone();
     if (ours && data?.sessionID) sessions.add(data.sessionID);
     return ours;
   };

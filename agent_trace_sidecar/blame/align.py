@@ -21,6 +21,8 @@ from agent_trace_sidecar.records.fingerprints import HASH_BYTES
 _NONE: Final = -1
 _MAX_CELLS: Final = 400_000
 """Of the table of a longest common subsequence: what is larger, and has no unique line, is left unmatched."""
+_MAX_DEPTH: Final = 64
+"""How often a region is divided at its unique lines: each time may make one more line unique, in files made for it."""
 _WINDOW: Final = 64
 """Lines of both files that are compared after a difference; four times as many each time that is too few."""
 _SYNC: Final = 8
@@ -164,9 +166,9 @@ def _joined(blocks: Iterable[Block]) -> list[Block]:
 
 def _fill(old: Sequence[int], new: Sequence[int], match: list[int], whole: tuple[int, int, int, int]) -> None:
     """Match the lines of one region: equal ends first, then around the lines that are unique in both."""
-    regions = [whole]
+    regions = [(whole, 0)]
     while regions:
-        low, high, first, last = regions.pop()
+        (low, high, first, last), depth = regions.pop()
         while low < high and first < last and old[low] == new[first]:
             match[first] = low
             low, first = low + 1, first + 1
@@ -175,14 +177,14 @@ def _fill(old: Sequence[int], new: Sequence[int], match: list[int], whole: tuple
             match[last] = high
         if low == high or first == last:
             continue
-        anchors = _anchors(old, new, (low, high, first, last))
+        anchors = _anchors(old, new, (low, high, first, last)) if depth < _MAX_DEPTH else ()
         if not anchors:
             _subsequence(old, new, match, (low, high, first, last))
             continue
         for at_old, at_new in (*anchors, (high, last)):
             if at_new < last:
                 match[at_new] = at_old
-            regions.append((low, at_old, first, at_new))
+            regions.append(((low, at_old, first, at_new), depth + 1))
             low, first = at_old + 1, at_new + 1
 
 

@@ -19,6 +19,7 @@ from agent_trace_sidecar.blame.authors import HUMAN, UNSEEN, Author, Carried, Hu
 from agent_trace_sidecar.blame.boilerplate import is_boilerplate
 from agent_trace_sidecar.blame.evidence import Evidence, GitEvidence, common
 from agent_trace_sidecar.blame.history import History
+from agent_trace_sidecar.blame.moves import Moves, sources
 from agent_trace_sidecar.blame.rewrite import Kind, compare
 from agent_trace_sidecar.blame.weight import Weights
 from agent_trace_sidecar.records.content import text_lines
@@ -213,18 +214,24 @@ class FileBlamer:
         self._git = checkout.checkout
         self._uncovered: list[store.Uncovered] | None = None
         self._watched = False
+        self._removed = Moves()
+        self._read: set[str] = set()
+        """The sessions whose removed lines are known."""
 
     async def about(self, path: str, content: bytes) -> Blame:
         """Find who wrote each line of a content."""
         text = text_lines(content)
         packed = line_hashes(text)
         stored = await self.changes([path])
-        asked = _BlamedFile(path, text, packed, Weights(), self._evidence({}, {}, path))
+        moves = await self._moves(stored)
+        asked = _BlamedFile(path, text, packed, Weights(), self._evidence({}, {}, path), moves)
         history, authors = self._explained(asked, stored)
         searched = self._searched(text, packed, authors)
         found = await store.written_elsewhere(self._connection, searched, [path]) if searched else []
-        if found:
-            stored = await self.changes([path, *(one.path for one in found[:_MAX_FILES])])
+        spans = ((span.origin, span.hashes) for one in stored for span in one.change.spans if not span.excluded)
+        emptied = [one for one in sources(moves, spans, asked.weights) if one != path][:_MAX_FILES]
+        if found or emptied:
+            stored = await self.changes([path, *emptied, *(one.path for one in found[:_MAX_FILES])])
             asked = asked._replace(weights=Weights(), evidence=await self._against(path, text, packed, stored))
             _learn_boilerplate(asked, found)
             history, authors = self._explained(asked, stored)
@@ -257,6 +264,16 @@ class FileBlamer:
         written = await store.written(self._connection, wanted) if wanted else set()
         return [path for path, own in keys.items() if not written.isdisjoint(own)]
 
+    async def _moves(self, stored: Iterable[store.Stored]) -> Moves:
+        """What the sessions that wrote a file, and those of files before it, took out of files."""
+        sessions = {span.origin.session_id for one in stored for span in one.change.spans} - {None}
+        unread = {one for one in sessions if one is not None} - self._read
+        if unread:
+            self._read |= unread
+            for block in await store.removed(self._connection, self._projects, unread):
+                self._removed.add(block)
+        return self._removed
+
     async def changes(self, paths: Sequence[str]) -> list[store.Stored]:
         """What was recorded of some files, and of those that they were moved from, oldest first."""
         if self._uncovered is None:
@@ -269,9 +286,8 @@ class FileBlamer:
         """Replay the changes up to this content."""
         path, packed = asked.path, asked.packed
         asked.weights.learn_lines(hashes_of(packed), asked.text)
-        history = History(asked.weights, self._present(path, stored), asked.evidence)
-        for one in stored:
-            history.add(one.change)
+        history = History(asked.weights, self._present(path, stored), asked.evidence, asked.moves)
+        history.add_all([one.change for one in stored])
         base = history.base_of(str(self._checkout.root), path, packed, newest=self._commit is None)
         authors = history.explain(str(self._checkout.root), path, packed, base).authors
         if base is None and not self._watched:
@@ -351,6 +367,7 @@ class _BlamedFile(NamedTuple):
     packed: bytes
     weights: Weights
     evidence: Evidence
+    moves: Moves
 
 
 def judged(text: Sequence[bytes], authors: Sequence[Author]) -> list[Line]:
@@ -359,11 +376,11 @@ def judged(text: Sequence[bytes], authors: Sequence[Author]) -> list[Line]:
     at = 0
     while at < len(authors):
         author = authors[at]
-        if isinstance(author, Human) and author.instead_of:
+        if isinstance(author, Human | Unknown) and author.instead_of:
             end = at + 1
             while end < len(authors) and authors[end] is author:
                 end += 1
-            lines.extend(_replaced(author.instead_of, text[at:end], at + 1, authors))
+            lines.extend(_replaced(author, text[at:end], at + 1, authors))
             at = end
         else:
             lines.append(_line(at + 1, author))
@@ -371,10 +388,10 @@ def judged(text: Sequence[bytes], authors: Sequence[Author]) -> list[Line]:
     return lines
 
 
-def _replaced(instead_of: Sequence[Wrote], text: Sequence[bytes], first: int, authors: Sequence[Author]) -> list[Line]:
-    """New lines where recorded ones stood: a person's, unless they still have much of them."""
+def _replaced(author: Human | Unknown, text: Sequence[bytes], first: int, authors: Sequence[Author]) -> list[Line]:
+    """New lines where recorded ones stood: a person's or unknown, unless they still have much of them."""
     here = {id(author.wrote if isinstance(author, Carried) else author) for author in authors}
-    gone = [one for one in instead_of if id(one) not in here and one.tokens is not None]
+    gone = [one for one in author.instead_of if id(one) not in here and one.tokens is not None]
     found = compare([one.tokens or b"" for one in gone], [line_tokens(line) for line in text])
     lines = []
     for number, one in enumerate(found, first):
@@ -384,7 +401,7 @@ def _replaced(instead_of: Sequence[Wrote], text: Sequence[bytes], first: int, au
             case Kind.SAME | Kind.PARTLY:  # of a very long line the rest may be another
                 lines.append(_of(number, gone[one.old], "mixed", _TRUST_REWRITTEN))
             case Kind.OTHER:
-                lines.append(Line(number, "human", confidence=_CONFIDENCE_HUMAN))
+                lines.append(_line(number, author))
     return lines
 
 

@@ -28,6 +28,7 @@ from agent_trace_sidecar.blame.authors import (
     written,
 )
 from agent_trace_sidecar.blame.evidence import Evidence, Nothing
+from agent_trace_sidecar.blame.moves import Moves, Removed
 from agent_trace_sidecar.blame.versions import Draft, Places, Version, carried, lost, matched_blocks, matched_in_place
 from agent_trace_sidecar.blame.weight import Weights
 from agent_trace_sidecar.records.fingerprints import HASH_BYTES, NO_HASH, hashes_of
@@ -82,6 +83,7 @@ class Change(NamedTuple):
     spans: tuple[Span, ...]
     uncovered_at: datetime | None = None
     """Set where nothing is known but that from then on a command may have changed the file unseen."""
+    record_id: UUID | None = None
 
 
 class History:
@@ -92,6 +94,7 @@ class History:
         weights: Weights,
         present: Mapping[str, frozenset[int]] | None = None,
         evidence: Evidence | None = None,
+        moves: Moves | None = None,
     ) -> None:
         """Make an empty one.
 
@@ -99,12 +102,17 @@ class History:
             weights: of lines.
             present: what other files hold now, as hashes without white space: what is there has not moved away.
             evidence: the repository's evidence against a claim.
+            moves: what calls took away.
         """
         self.weights = weights
         self.unearned: Counter[tuple[UUID, str]] = Counter()
         """Lines in the ranges of a record and path that it did not write: others had, or only white space changed."""
         self._present = present or {}
         self._evidence = evidence or Nothing()
+        self._moves = moves or Moves()
+        self._coming: dict[tuple[UUID | None, str], Change] = {}
+        self._before_of: dict[tuple[UUID | None, str], Version] = {}
+        """Files before the changes that are taken in."""
         self._uncovered: dict[str, datetime] = {}
         """Since when a file may have been changed unseen."""
         self.latest: dict[tuple[str, str], Version] = {}
@@ -113,6 +121,12 @@ class History:
         self._births: Places = {}
         self._people: dict[str, set[int]] = {}
         """The lines that people wrote, by path: they may have come back since."""
+
+    def add_all(self, changes: Sequence[Change]) -> None:
+        """Take in all changes, oldest first."""
+        self._coming = {(change.record_id, change.path): change for change in changes}
+        for change in changes:
+            self.add(change)
 
     def add(self, change: Change) -> None:
         """Take in a change."""
@@ -130,7 +144,9 @@ class History:
             authors[span.start - 1 : span.end] = [author] * len(authors[span.start - 1 : span.end])
         stayed: dict[int, Author] = {}
         if before:
+            self._before_of[change.record_id, change.path] = before
             stayed = self._respaced(before, change, self._keep(before, change, authors))
+        stayed.update(self._moved(change, stayed))
         settled = self._brought(change, before, authors)
         if last is not None and last.packed != change.before:
             stayed.update(self._contradicted(last, change))
@@ -234,6 +250,28 @@ class History:
                         found.update((new + at, before.authors[old + at]) for at in range(size) if new + at in own)
         return found
 
+    def _moved(self, change: Change, stayed: Container[int]) -> dict[int, Author]:
+        """Lines of the ranges that the call, or another one of its session, took away elsewhere."""
+        found: dict[int, Author] = {}
+        for span in change.spans:
+            own = range(span.start - 1, min(span.end, len(change.after or b"") // HASH_BYTES))
+            loose = {one >> 32 for one in hashes(change.after or b"", own.start, max(own.start, own.stop))}
+            if span.excluded or not any(self._moves.near(span.origin, loose)):
+                continue
+            draft = Draft(change.path, change.after or b"", self.weights)
+            draft.authors = [None if at in own and at not in stayed else HUMAN for at in range(len(draft.authors))]
+            found.update(self._moves.kept(draft, span.origin, self._file_before))
+        return found
+
+    def _file_before(self, removed: Removed) -> Version | None:
+        """A file before a call that took lines out of it, also before that call is taken in."""
+        key = (removed.record_id, removed.path)
+        change = self._coming.get(key)
+        if key not in self._before_of and change is not None and change.before is not None:
+            base = self.latest.get((change.worktree, change.old_path or change.path))
+            return self.explain(change.worktree, change.old_path or change.path, change.before, base)
+        return self._before_of.get(key)
+
     def _contradicted(self, last: Version, change: Change) -> dict[int, Author]:
         """Lines that a snapshot has found new, and that the record of another call has had in between."""
         after = change.after or b""
@@ -252,16 +290,25 @@ class History:
     def _doubt(self, path: str, base: Version | None, draft: Draft) -> None:
         """What appeared while a command ran that no snapshot covers is unknown; what git had before is a person's."""
         reason: Unknown | None = None
+        known = b""
         since = self._uncovered.get(path)
         if since is not None:
             reason, known = UNCOVERED, self._evidence.lines_at(path, since)
         elif base is not None and not base.is_whole:
-            reason, known = PARTIAL, frozenset[int]()
+            reason = PARTIAL
         if reason is None:
             return
+        blocks = align(known, draft.packed, self.weights.is_weak)
+        stayed = {new + at for _, new, size in blocks for at in range(size)}
+        kept = {old + at for old, _, size in blocks for at in range(size)}
+        moved = Counter(one >> 32 for at, one in enumerate(hashes_of(known)) if at not in kept)
         for at, author in enumerate(draft.authors):
-            if author is None and draft.loose(at) not in known:
-                draft.authors[at] = reason
+            if author is not None or at in stayed:
+                continue
+            if moved[draft.loose(at)] and not self.weights.is_weak(draft.hashes[at]):
+                moved[draft.loose(at)] -= 1
+                continue
+            draft.authors[at] = reason
 
     def _keep(self, before: Version, change: Change, authors: list[Author | None]) -> list[Block]:
         """Give the lines outside of the ranges to whom they belonged before, and return which these are."""
@@ -374,10 +421,13 @@ def _settle(base: Version | None, gap: Gap, draft: Draft, theirs: Container[int]
         return
     instead = _instead(base.authors[gap.old_start : gap.old_end])
     author = Human(instead) if instead else HUMAN
+    partial = Unknown(PARTIAL.reason, instead) if instead else PARTIAL
     _see_blindly(base, gap, draft)
     for at in range(gap.new_start, gap.new_end):
         if draft.authors[at] is None:
             draft.authors[at] = HUMAN if draft.hashes[at] in theirs else author
+        elif draft.authors[at] is PARTIAL:
+            draft.authors[at] = partial
 
 
 def _see_blindly(base: Version, gap: Gap, draft: Draft) -> None:

@@ -3,6 +3,7 @@
 See `fingerprints.line_tokens`: one byte for each word or operator, without the punctuation that formatters change.
 """
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Container, Sequence
 from enum import Enum, auto
@@ -84,7 +85,8 @@ def _with_empty(new: Sequence[bytes], found: list[Found]) -> list[Found]:
     for at, tokens in enumerate(new):
         if tokens:
             continue
-        around = [*[one for one in telling if one < at][-1:], *[one for one in telling if one > at][:1]]
+        place = bisect_left(telling, at)
+        around = telling[max(0, place - 1) : place + 1]
         if around and all(found[one].kind is Kind.SAME for one in around):
             found[at] = found[around[0]]
     return found

@@ -12,6 +12,7 @@ import asyncpg
 
 from agent_trace_sidecar.blame.authors import Origin
 from agent_trace_sidecar.blame.history import Change, Span
+from agent_trace_sidecar.blame.moves import Removed
 from agent_trace_sidecar.records.fingerprints import tokens_of
 from agent_trace_sidecar.records.rows import UNCOVERED
 
@@ -67,6 +68,17 @@ WHERE session_id = ANY($1::text[]) AND event_name IN ('session.created', 'sessio
 ORDER BY session_id, occurred_at DESC
 """
 _REVISIONS: Final = "SELECT record_id, vcs_revision FROM agent_trace_records WHERE record_id = ANY($1::uuid[])"
+_REMOVED: Final = """
+SELECT r.session_id, r.record_id, r.recorded_at, s.path, d.start_line - 1 AS start,
+       substring(s.before_hashes FROM 8 * d.start_line - 7 FOR 8 * (d.end_line - d.start_line + 1)) AS packed
+FROM agent_trace_records r
+CROSS JOIN LATERAL jsonb_path_query(r.record, 'lax $.metadata."io.opencode.deleted"[*]') AS one (deleted)
+CROSS JOIN LATERAL jsonb_to_record(one.deleted) AS d (path text, start_line int, end_line int)
+JOIN agent_trace_file_states s USING (source_id, record_id, recorded_at)
+WHERE r.session_id = ANY($1::text[]) AND s.project = ANY($2::text[]) AND s.path = d.path
+  AND s.before_hashes IS NOT NULL AND r.contributor = 'ai'
+ORDER BY r.recorded_at DESC LIMIT 20000
+"""
 _PROJECT: Final = "SELECT project FROM agent_trace_file_states WHERE project = $1 LIMIT 1"
 _MAX_RENAMES: Final = 8
 
@@ -167,6 +179,16 @@ async def revisions(connection: asyncpg.Connection, records: Iterable[UUID]) -> 
     return {row["record_id"]: row["vcs_revision"] for row in rows}
 
 
+async def removed(connection: asyncpg.Connection, projects: Sequence[str], sessions: Iterable[str]) -> list[Removed]:
+    """The blocks of lines that calls of some sessions took out of files of a project, of very many the youngest."""
+    rows = await connection.fetch(_REMOVED, sorted(sessions), projects)
+    return [
+        Removed(row["record_id"], row["session_id"], row["recorded_at"], row["path"], row["start"], row["packed"])
+        for row in rows
+        if row["packed"]
+    ]
+
+
 async def recorded_project(connection: asyncpg.Connection, folders: Sequence[str]) -> str | None:
     """The first of some folders that is a project without a repository."""
     for folder in folders:
@@ -229,6 +251,7 @@ def _stored(state: asyncpg.Record | None, rows: Sequence[asyncpg.Record], *, inc
         before=state["before_hashes"] if state else None,
         after=state["after_hashes"] if state else None,
         spans=tuple(_span(one, include_fallback=include_fallback) for one in live),
+        record_id=row["record_id"],
     )
     return Stored(row["recorded_at"], row["record_id"], change)
 

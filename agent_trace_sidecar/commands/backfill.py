@@ -13,6 +13,7 @@ import asyncpg
 
 from agent_trace_sidecar.commands.chosen import moment
 from agent_trace_sidecar.commands.common import CommandError
+from agent_trace_sidecar.commands.database import command_error
 from agent_trace_sidecar.commands.output import complain, say, say_json
 from agent_trace_sidecar.commands.progress import Counting
 from agent_trace_sidecar.config import Config
@@ -23,7 +24,7 @@ from agent_trace_sidecar.postgres.address import AddressError
 from agent_trace_sidecar.postgres.errors import StoreError as DatabaseError
 from agent_trace_sidecar.postgres.errors import verdict
 from agent_trace_sidecar.postgres.sink import FencedError
-from agent_trace_sidecar.sources.forms import HEAD_BYTES, Form, form_of
+from agent_trace_sidecar.sources.forms import HEAD_BYTES, REMEDY, Form, form_of
 from agent_trace_sidecar.telemetry import logging as log
 
 
@@ -101,21 +102,13 @@ def exported(file: Path) -> SessionSource:
             form = form_of(head.read(HEAD_BYTES))
         if form is Form.SQLITE:
             return Store(file)
-        if form in _OTHERS:
-            raise CommandError(f"{file} is {form.value}: {_OTHERS[form]}")
+        if form is not None and form is not Form.EXPORT:
+            raise CommandError(f"{file} is {form.value}; {REMEDY[form]}.")
         return ExportedSession(file)
     except StoreError as exc:
         raise CommandError(str(exc)) from None
     except OSError as exc:
         raise CommandError(f"{file} can't be read: {exc.strerror}.") from None
-
-
-_OTHERS = {
-    Form.WIRE: "store it with `agent-trace-sidecar replay FILE`.",
-    Form.TRACE: "store it with `agent-trace-sidecar import FILE`.",
-    Form.RUN: "it has no times and no models; use `opencode export ID > FILE`.",
-    Form.STREAM: "use `opencode export ID > FILE`.",
-}
 
 
 @asynccontextmanager
@@ -131,10 +124,9 @@ async def filling(config: Config) -> AsyncIterator[tuple[Backfill, asyncpg.Conne
     except StoreError as exc:
         raise CommandError(str(exc)) from None
     except DatabaseError as exc:
-        raise CommandError(exc.verdict.hint) from None
+        raise command_error(exc.verdict) from None
     except (AddressError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
-        found = verdict(exc)
-        raise CommandError(f"{found.hint.removesuffix('; retrying.')} ({found.cause})") from None
+        raise command_error(verdict(exc)) from None
     except FencedError:
         raise CommandError("another backfill of the same session has taken over.") from None
     finally:
@@ -167,6 +159,7 @@ def _sum(done: Sequence[Filled]) -> Filled:
         sum(one.events for one in done),
         tuple(sorted(kinds.items())),
         tuple(dict.fromkeys(name for one in done for name in one.waiting)),
+        sum(one.denied for one in done),
     )
 
 
@@ -177,7 +170,14 @@ def _print(done: Filled, given: argparse.Namespace) -> None:
     say(*_sentences(done, dry_run=given.dry_run))
 
 
+def denied_sentence(number: int) -> str:
+    """Say how many sessions are left out on purpose."""
+    return f"{number} sessions of repositories that AGENT_TRACE_REPOSITORIES denies are left out."
+
+
 def _sentences(done: Filled, *, dry_run: bool) -> Iterator[str]:
+    if done.denied:
+        yield denied_sentence(done.denied)
     if not done.events and not done.waiting:
         yield f"Nothing is missing: {done.sessions} sessions are recorded."
         return

@@ -32,6 +32,7 @@ from agent_trace_sidecar.sources.trace_file import Traced, TraceFileError, Unrea
 from agent_trace_sidecar.telemetry import logging as log
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, checkout_of
 from agent_trace_sidecar.workspace.located import Located, Locator
+from agent_trace_sidecar.workspace.repository_rules import RepositoryRules
 
 IMPORTED: Final = "imported"
 """The method of ranges whose record does not name one."""
@@ -57,6 +58,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(config: Config, given: argparse.Namespace) -> int:
     """Store the records of the files."""
     redactor = make_redactor(config, log.logger())
+    folder = str(given.repository.resolve())
+    if RepositoryRules(config.repositories).denies(folder, folder):
+        raise CommandError(f"nothing is imported: AGENT_TRACE_REPOSITORIES denies {folder}.")
     reader = _Reader(given.files, redactor)
 
     async def work(connection: asyncpg.Connection) -> Imported:

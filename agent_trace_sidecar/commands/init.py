@@ -12,7 +12,6 @@ from typing import Final
 
 from agent_trace_sidecar import __version__
 from agent_trace_sidecar.commands.common import PROGRAM, CommandError, project_argument
-from agent_trace_sidecar.commands.database import database_place
 from agent_trace_sidecar.commands.output import say
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits import processes
@@ -64,6 +63,8 @@ def run(config: Config, given: argparse.Namespace) -> int:
     else:
         say(*init(given.folder))
     remember_command(config.state_path)
+    from agent_trace_sidecar.commands.database import database_place  # noqa: PLC0415 - brings the driver with it
+
     say(f"Recorded into {database_place(config)}, by {processes.find(PROGRAM) or ' '.join(own_command())}.", "")
     say(*_NEXT)
     return 0

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from agent_trace_sidecar.limits.text import printable
 from agent_trace_sidecar.pipeline.shipper import Shipper
@@ -40,21 +40,40 @@ class _Drawn:
         self._stack.close()
 
 
+class Reached(NamedTuple):
+    """How far the replay of one log is."""
+
+    position: int
+    stored: int
+    waiting: str
+    """Why it waits for the database; empty when it does not."""
+
+    @classmethod
+    def of(cls, shipper: Shipper) -> Self:
+        """How far a shipper is."""
+        return cls(shipper.position, shipper.counts.stored, shipper.health.hint if shipper.health.failures else "")
+
+
 class Progress:
     """One bar over the bytes of all files; nothing without a terminal, as the result is a line anyway."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         self._drawn = _Drawn()
-        self._done: dict[str, int] = {}
+        self._logs: dict[str, Reached] = {}
         self._total = sum(path.stat().st_size for path in files if path.is_file()) if sys.stderr.isatty() else 0
 
     def update(self, log: FileLog, shipper: Shipper) -> None:
         """Called after each commit."""
+        self.reached(log.name.label, Reached.of(shipper))
+
+    def reached(self, label: str, reached: Reached) -> None:
+        """The same for a log that another process replays."""
         if self._total:
-            self._done[log.name.label] = shipper.position
-            hint = f", waiting: {shipper.health.hint}" if shipper.health.failures else ""
-            title = f"replay: {shipper.counts.stored} stored{hint}"
-            self._drawn.draw(title, sum(self._done.values()), self._total)
+            self._logs[label] = reached
+            logs = self._logs.values()
+            hint = f", waiting: {reached.waiting}" if reached.waiting else ""
+            title = f"replay: {sum(one.stored for one in logs)} stored{hint}"
+            self._drawn.draw(title, sum(one.position for one in logs), self._total)
 
     def close(self) -> None:
         """Take the bar off the screen."""

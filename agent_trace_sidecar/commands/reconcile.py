@@ -10,7 +10,14 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-from agent_trace_sidecar.commands.backfill import chosen_arguments, complain_of, filling, opened_stores, wanted
+from agent_trace_sidecar.commands.backfill import (
+    chosen_arguments,
+    complain_of,
+    denied_sentence,
+    filling,
+    opened_stores,
+    wanted,
+)
 from agent_trace_sidecar.commands.common import PROGRAM
 from agent_trace_sidecar.commands.output import page, say, say_json
 from agent_trace_sidecar.config import Config
@@ -81,12 +88,16 @@ def run(config: Config, given: argparse.Namespace) -> int:
     with ExitStack() as opened:
         sources = opened_stores(given, opened, needed=True)
         chosen = wanted(given)
-        entries, filled = asyncio.run(_compare(config, sources, chosen, fill=given.fill))
+        entries, filled, denied = asyncio.run(_compare(config, sources, chosen, fill=given.fill))
     events = sum(one.events for one in filled)
     waiting = tuple(dict.fromkeys(name for one in filled for name in one.waiting))
     if given.json:
-        say_json(json.dumps({"sessions": [one.as_json() for one in entries], "filled_events": events}))
+        say_json(
+            json.dumps({"sessions": [one.as_json() for one in entries], "filled_events": events, "denied": denied})
+        )
     else:
+        if denied:
+            say(denied_sentence(denied))
         page(list(_table(entries)))
         if events:
             say(f"{events} missing events are stored now.")
@@ -96,7 +107,8 @@ def run(config: Config, given: argparse.Namespace) -> int:
 
 async def _compare(
     config: Config, sources: Sequence[SessionSource], chosen: Wanted, *, fill: bool
-) -> tuple[list[Entry], list[Filled]]:
+) -> tuple[list[Entry], list[Filled], int]:
+    denied = 0
     entries: list[Entry] = []
     filled: list[Filled] = []
     async with filling(config) as (backfill, connection):
@@ -105,7 +117,8 @@ async def _compare(
             if fill and any(one.missing for one in found):
                 filled.append(await backfill.fill(connection, source, chosen))
             entries += found
-    return entries, filled
+            denied += backfill.denied(source, chosen)
+    return entries, filled, denied
 
 
 async def _entries(

@@ -60,6 +60,8 @@ class Recording(msgspec.Struct, frozen=True):
     recovered: tuple[Failure, ...]
     """Those that were not, and are again."""
     stored: Stored | None = None
+    denied: bool = False
+    """AGENT_TRACE_REPOSITORIES denies it."""
 
     def problems(self) -> Iterator[str]:
         """A sentence for each thing that keeps events from being recorded."""
@@ -67,10 +69,8 @@ class Recording(msgspec.Struct, frozen=True):
             yield f"In {failure.directory}, {ago(failure.at / 1000)}: {failure.message}"
 
     def text(self) -> Iterator[str]:
-        """Yield the lines for a person."""
+        """Yield the lines for a person that need no database."""
         yield f"project  {self.project}: {self._state()}"
-        if self.stored is not None:
-            yield from self._stored(self.stored)
         for failure in self.recovered:
             when = local_time(datetime.fromtimestamp(failure.at / 1000, UTC))
             yield f"  not recorded in {failure.directory} at {when}, recorded again since: {failure.message}"
@@ -80,13 +80,19 @@ class Recording(msgspec.Struct, frozen=True):
     def _state(self) -> str:
         if not self.enabled:
             return "not recorded, AGENT_TRACE_ENABLED is off"
+        if self.denied:
+            return "not recorded, AGENT_TRACE_REPOSITORIES denies it"
         if not self.shim.place:
             return f"not recorded, no shim: run `{PROGRAM} init` there"
         if any(Path(self.project) in (place := Path(one.directory), *place.parents) for one in self.failing):
-            return "NOT recorded, see above"
+            return "NOT recorded, see below"
         return f"recorded, by {self.shim.place}"
 
-    def _stored(self, stored: Stored) -> Iterator[str]:
+    def stored_text(self) -> Iterator[str]:
+        """Yield the others."""
+        stored = self.stored
+        if stored is None:
+            return
         if stored.last_event_at is not None:
             yield f"last     {local_time(stored.last_event_at)}, {ago(stored.last_event_at.timestamp())}"
         elif stored.last_anywhere_at is not None:
@@ -109,7 +115,16 @@ def look(config: Config, folder: Path, environ: Mapping[str, str]) -> Recording:
         find_shim(folder, environ),
         tuple(one for one in known if one.recovered_at is None),
         tuple(one for one in known if one.recovered_at is not None),
+        denied=_is_denied(config, str(folder)),
     )
+
+
+def _is_denied(config: Config, folder: str) -> bool:
+    if config.repositories is None:
+        return False
+    from agent_trace_sidecar.workspace.repository_rules import RepositoryRules  # noqa: PLC0415 - seldom set
+
+    return RepositoryRules(config.repositories).denies(folder, folder)
 
 
 async def look_up(connection: asyncpg.Connection, folder: Path) -> Stored:

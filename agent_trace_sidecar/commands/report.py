@@ -1,12 +1,12 @@
-"""The command `report`: one HTML file that shows a repository, a session or a span of time."""
+"""The command `report`: one HTML file that shows a repository, a session or a span of time, or a site of them."""
 
 import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import asyncpg
 
@@ -15,6 +15,7 @@ from agent_trace_sidecar.commands.common import PROGRAM, CommandError, UsageErro
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import say
 from agent_trace_sidecar.commands.progress import Counting
+from agent_trace_sidecar.commands.site import SiteOptions, write_site
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits.files import write_whole
 from agent_trace_sidecar.pipeline.daemon import make_redactor
@@ -26,6 +27,8 @@ from agent_trace_sidecar.report.repository_page import repository_page
 from agent_trace_sidecar.report.session_page import session_page
 from agent_trace_sidecar.report.since_page import since_page
 from agent_trace_sidecar.workspace.checkout import CheckoutError
+
+T = TypeVar("T")
 
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _AGE: Final = re.compile(r"([0-9]{1,5})([dw])")
@@ -51,11 +54,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", metavar="FILE", type=Path, help="output file (default: a name derived from the subject)"
     )
+    parser.add_argument(
+        "--site",
+        metavar="DIR",
+        type=Path,
+        help="a folder of linked pages of all sessions, repositories and periods; run again, it updates what changed",
+    )
     parser.add_argument("--metadata-only", action="store_true", help="leave out code, prompts, outputs and titles")
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Make a page, write it, and print its path."""
+    if given.site is not None:
+        _run_site(config, given)
+        return 0
     output, size, page = write_page(config, given)
     say(f"{output}  {size / 1e6:.1f} MB  {page.title}", *(f"  {note}" for note in page.notes))
     return 0
@@ -74,13 +86,33 @@ def write_page(config: Config, given: argparse.Namespace) -> tuple[Path, int, Pa
     return output, _write(output, render(page, datetime.now(UTC))), page
 
 
+def _run_site(config: Config, given: argparse.Namespace) -> None:
+    """Bring a site up to date, and print what was made."""
+    _check(given)
+    redactor = make_redactor(config)
+    folder = given.repo.resolve() if given.repo is not None else None
+    contents = not given.metadata_only
+    options = SiteOptions(given.site.absolute(), folder, contents, _mask(redactor), redactor.version, datetime.now(UTC))
+    with closing(Counting("report")) as progress:
+        done = _with_database(config, lambda connection: write_site(connection, options, progress.update))
+    pages = (
+        f"{done.made} {'page' if done.made == 1 else 'pages'} made, {done.unchanged} unchanged, {done.removed} removed"
+    )
+    say(f"{given.site / 'index.html'}  {pages}", *(f"  {note}" for note in done.notes))
+
+
 def _check(given: argparse.Namespace) -> None:
     """Reject options that exclude each other before the database is read."""
-    chosen = [name for name in ("repo", "session", "since") if getattr(given, name) is not None]
-    if chosen not in (["repo"], ["session"], ["since"], ["repo", "since"]):
-        raise UsageError("choose what to show: --repo DIR, --session ID or --since AGE (optionally with --repo DIR).")
+    chosen = [name for name in ("repo", "session", "since", "site") if getattr(given, name) is not None]
+    if chosen not in (["repo"], ["session"], ["since"], ["site"], ["repo", "since"], ["repo", "site"]):
+        raise UsageError(
+            "choose what to show: --repo DIR, --session ID, --since AGE or --site DIR (the last two optionally with "
+            "--repo DIR)."
+        )
+    if given.site is not None and given.output is not None:
+        raise UsageError("--site names the folder to write: leave out --output.")
     if chosen != ["repo"] and (given.rev is not None or given.path):
-        raise UsageError("--rev and --path require --repo without --since.")
+        raise UsageError("--rev and --path require --repo without --since and --site.")
     if given.since is not None:
         _first_day(given.since)
     if given.output is not None and given.output.is_dir():
@@ -119,6 +151,10 @@ def _page(config: Config, given: argparse.Namespace, said: Said) -> Page:
         found = await repository.gather(connection, folder, given.rev, given.path or [], said)
         return repository_page(found, mask, said, contents=contents)
 
+    return _with_database(config, work)
+
+
+def _with_database(config: Config, work: Callable[[asyncpg.Connection], Coroutine[Any, Any, T]]) -> T:
     try:
         return with_database(config, work)
     except (CheckoutError, ReportError) as exc:

@@ -34,6 +34,8 @@ class StoredHook(NamedTuple):
     output: msgspec.Raw = msgspec.Raw()
     root: str | None = None
     """The worktree, where the row itself names it."""
+    api: int | None = None
+    """The plugin API; None where it is that of the session."""
 
 
 FORWARDED_1: Final = frozenset(
@@ -126,6 +128,20 @@ def keys_of(hook: str, given: bytes) -> tuple[str, ...]:
         return (f"{hook}:{found.session_id}:{found.message_id or ''}:{call}",) if call else ()
     own = (f"evt:{found.event.id.partition('_')[2]}",) if found.event.id else ()
     return (*own, *_content_keys(found.event.type, found.event.properties))
+
+
+def api_of(hook: str, given: bytes) -> int | None:
+    """The plugin API that an event came from, by its form; None where both have it."""
+    try:
+        found = _given.decode(given)
+    except (ValueError, RecursionError):
+        return None
+    if found.event is None:
+        return (2 if found.message_id else 1) if hook.startswith("tool.execute.") else 1
+    if found.event.type not in FORWARDED_1 | {"message.created", "message.part.updated"}:
+        return 2
+    told = found.event.properties
+    return 1 if told.info is not None or told.part is not None else None
 
 
 def _content_keys(name: str, data: _Properties) -> Iterator[str]:

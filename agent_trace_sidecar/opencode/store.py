@@ -7,6 +7,9 @@ behind it (decoding, redaction, records) is the same. Three layouts are known:
     1.x, messages and parts   `message`, `part`: their last state, for sessions whose events are gone
     2.x                       `session_v2`, `session_message`: a row for each message, read as its step's events
 
+An upgrade to 2.x copies the sessions of 1.x to its tables, with fewer details, and leaves the old ones. So a session of
+1.x is read from the tables of 1.x, and from those of 2.x what came to it later.
+
 Rows are read one session at a time and one row after the other, so memory does not depend on the size of the store.
 """
 
@@ -16,6 +19,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, Self
 
@@ -61,7 +65,7 @@ class StoredSession(NamedTuple):
     updated_ms: float
     usage: Usage
     api: int
-    """The plugin API of the OpenCode that wrote it: 1 or 2."""
+    """The plugin API of the OpenCode that began it: 1 or 2."""
     has_events: bool = False
     """Its log of events is whole; else its hooks come from its messages."""
 
@@ -167,12 +171,16 @@ class Store:
 
     def sessions(self) -> Iterator[StoredSession]:
         """All sessions, the oldest first."""
+        found: dict[str, StoredSession] = {}
         try:
             for table, api in (("session", 1), ("session_v2", 2)):
-                if table in self._tables:
-                    yield from (self._session(row, api) for row in self._rows(self._session_query(table)))
+                for row in self._rows(self._session_query(table)) if table in self._tables else ():
+                    one = self._session(row, api)
+                    begun = found.get(one.id, one)
+                    found[one.id] = begun._replace(title=one.title, updated_ms=one.updated_ms, usage=one.usage)
         except sqlite3.Error as exc:
             raise self._unreadable(exc) from None
+        yield from sorted(found.values(), key=lambda one: (one.created_ms, one.id))
 
     def hooks(self, session: StoredSession) -> Iterator[StoredHook]:
         """The hooks that the session's plugin would have been called with, in order."""
@@ -207,10 +215,29 @@ class Store:
         if session.api == 2:  # noqa: PLR2004 - OpenCode 2
             query = "SELECT id, type, time_created, data FROM session_message WHERE session_id = ? ORDER BY seq"
             return hooks_from_messages(_fields(session), self._rows(query, session.id))
+        return chain(self._hooks_1(session), self._continued(session))
+
+    def _hooks_1(self, session: StoredSession) -> Iterator[StoredHook]:
         if session.has_events:
             query = "SELECT id, type, data FROM event WHERE aggregate_id = ? ORDER BY seq"
             return hooks_from_events(session.created_ms, self._rows(query, session.id))
         return hooks_from_message(_fields(session), self._parted(session.id))
+
+    def _continued(self, session: StoredSession) -> Iterator[StoredHook]:
+        """What OpenCode 2 has added to a session of 1.x; a message that the upgrade has copied keeps its id."""
+        if not {"session_v2", "message"} <= self._tables.keys():
+            return
+        query = """
+            SELECT id, type, time_created, data FROM session_message
+            WHERE session_id = ? AND id NOT IN (SELECT id FROM message WHERE session_id = ?) ORDER BY seq
+        """
+        added = self._rows(query, session.id, session.id)
+        first = next(added, None)
+        if first is None:
+            return
+        hooks = hooks_from_messages(_fields(session._replace(api=2)), chain((first,), added))
+        next(hooks)  # session.created: OpenCode 1 has published it
+        yield from (one._replace(api=2) for one in hooks)
 
     def _parted(self, session_id: str) -> Iterator[tuple[sqlite3.Row, Iterator[sqlite3.Row]]]:
         messages = "SELECT id, time_created, data FROM message WHERE session_id = ? ORDER BY time_created, id"
@@ -345,7 +372,7 @@ class ExportedSession:
 
     def _read(self) -> StoredSession:
         info = self._export.info
-        place = {"cwd": info.get("directory") or "", "root": ""}
+        place = {"cwd": info.get("directory") or (info.get("location") or {}).get("directory") or "", "root": ""}
         for one in self._export.messages:
             place |= (one.get("info") or {}).get("path") or {}
         time = info.get("time") or {}

@@ -14,9 +14,14 @@ from agent_trace_sidecar.opencode.events import FileEdit, FileKind
 
 Fields: TypeAlias = dict[str, Any]
 
-_FILE_HEADER: Final = re.compile(r"^--- (?:a/)?([^\t\n]*).*\n\+\+\+ (?:b/)?([^\t\n]*).*\n(?=@@ )", re.MULTILINE)
+_FILE_HEADER: Final = re.compile(
+    r"^--- (?:a/)?([^\t\n]*)(?:\t.*)?\n\+\+\+ (?:b/)?([^\t\n]*)(?:\t.*)?\n(?=@@ )", re.MULTILINE
+)
 _PATCH_VERB: Final = re.compile(r"^\*\*\* (Add|Update|Delete) File: (.+)", re.MULTILINE)
-_MAX_COMPARED_LINES: Final = 5000
+_MAX_COMPARED_LINES: Final = 500
+"""Between the first and the last line that differ: comparing takes up to the cube of their number."""
+_MAX_PAIRS: Final = 100_000
+"""Of a patch's files and the diffs of one result: each name is compared with each."""
 _KINDS: Final[dict[str, FileKind]] = {
     "add": "add",
     "update": "update",
@@ -108,6 +113,8 @@ def _patched(asked: list[FileEdit], diff: str) -> Iterator[FileEdit]:
     for header, following in zip(headers, [*headers[1:], None], strict=False):
         piece = diff[header.start() : following.start() if following else len(diff)]
         pieces[header[2]] = pieces[header[1]] = piece
+    if len(pieces) * len(asked) > _MAX_PAIRS:
+        pieces = {}
     for edit in asked:
         named = (name for name in pieces for path in (edit.path, edit.old_path) if path and _same(name, path))
         piece = pieces.get(next(named, ""), "")
@@ -195,13 +202,33 @@ def _diff(metadata: Fields) -> str | None:
 
 
 def _compared(before: str | None, after: str | None) -> str | None:
-    """A diff of the two contents, which is all that OpenCode 0.15 reports; None for files too long to compare."""
+    """A diff of the two contents, which is all that OpenCode 0.15 reports; None where too much differs to compare."""
     if before is None or after is None:
         return None
     old, new = (text.removesuffix("\n").split("\n") if text else [] for text in (before, after))
+    start = _same_start(old, new)
+    end = _same_start(old[start:][::-1], new[start:][::-1])
+    old, new = old[start : len(old) - end], new[start : len(new) - end]
     if max(len(old), len(new)) > _MAX_COMPARED_LINES:
         return None
-    return "\n".join(difflib.unified_diff(old, new, "a", "b", n=0, lineterm="")) + "\n"
+    lines = ["--- a", "+++ b"]
+    for kind, old_from, old_to, new_from, new_to in difflib.SequenceMatcher(None, old, new).get_opcodes():
+        if kind != "equal":
+            lines.append(f"@@ -{_hunk(start, old_from, old_to)} +{_hunk(start, new_from, new_to)} @@")
+            lines += [*("-" + line for line in old[old_from:old_to]), *("+" + line for line in new[new_from:new_to])]
+    return "\n".join(lines) + "\n"
+
+
+def _same_start(old: list[str], new: list[str]) -> int:
+    """How many lines both begin with."""
+    both = enumerate(zip(old, new, strict=False))
+    return next((at for at, (one, two) in both if one != two), min(len(old), len(new)))
+
+
+def _hunk(start: int, first: int, last: int) -> str:
+    """Lines as a hunk's header names them: the first one's number, or that of the line before where there is none."""
+    number = start + first + (first < last)
+    return f"{number}" if last - first == 1 else f"{number},{last - first}"
 
 
 def _decoded(raw: msgspec.Raw) -> object:

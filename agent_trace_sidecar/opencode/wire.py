@@ -18,6 +18,11 @@ EMPTY: Final = msgspec.Raw(b"")
 """What an absent `input` or `output` decodes to."""
 
 
+TOO_LONG: Final = "too_long"
+DENIED: Final = "denied"
+"""Why a line is not stored: it is too large to be kept, or AGENT_TRACE_REPOSITORIES denies its repository."""
+
+
 class VcsObserved(msgspec.Struct, frozen=True):
     """Where the repository stood when the hook fired."""
 
@@ -406,9 +411,9 @@ def stub(line: bytes, reason: str) -> bytes:
     return msgspec.json.encode({**fields, "input": {"withheld": {"bytes": len(line), "reason": reason}}})
 
 
-def oversize_stub(head: bytes, total_bytes: int) -> bytes:
-    """The same for a line that was too long to be kept; `head` is how it began."""
-    return msgspec.json.encode({**_head_fields(head), "withheld": {"bytes": total_bytes, "reason": "too_long"}})
+def head_stub(head: bytes, total_bytes: int, reason: str) -> bytes:
+    """The same for a line that is not stored, TOO_LONG or DENIED; `head` is how it began."""
+    return msgspec.json.encode({**_head_fields(head), "withheld": {"bytes": total_bytes, "reason": reason}})
 
 
 def _head_fields(head: bytes) -> dict[str, object]:

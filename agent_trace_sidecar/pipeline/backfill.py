@@ -80,6 +80,8 @@ class Filled(NamedTuple):
     """The same by kind."""
     waiting: tuple[str, ...] = ()
     """Sessions that were left out: a spool of this machine has events of them that are not stored yet."""
+    denied: int = 0
+    """Sessions of repositories that AGENT_TRACE_REPOSITORIES denies: nothing of them was read."""
 
 
 def families(source: SessionSource, wanted: Wanted) -> list[Family]:
@@ -141,8 +143,8 @@ class Backfill:
 
         A session with undelivered events in a spool of this machine is left out: their ids are other ones.
         """
-        total, all_kinds = Filled(), Counter[str]()
-        chosen = families(source, wanted)
+        chosen, denied = self._allowed(source, wanted)
+        total, all_kinds = Filled(denied=denied), Counter[str]()
         for at, family in enumerate(chosen):
             progress(Progress(at, len(chosen), family.root))
             with Recorded() as recorded:
@@ -164,14 +166,26 @@ class Backfill:
                     total.events + missing,
                     tuple(sorted(all_kinds.items())),
                     total.waiting,
+                    total.denied,
                 )
         return total
+
+    def denied(self, source: SessionSource, wanted: Wanted) -> int:
+        """How many of the wanted sessions are of repositories that are not recorded; errors as for `fill`."""
+        return self._allowed(source, wanted)[1]
+
+    def _allowed(self, source: SessionSource, wanted: Wanted) -> tuple[list[Family], int]:
+        """The wanted families that are recorded, and the number of sessions of the others."""
+        found = families(source, wanted)
+        rules = self._daemon.rules
+        kept = [one for one in found if not any(rules.denies(s.directory, s.worktree) for s in one.sessions)]
+        return kept, sum(len(one.sessions) for one in found) - sum(len(one.sessions) for one in kept)
 
     async def compare(
         self, connection: asyncpg.Connection, source: SessionSource, wanted: Wanted
     ) -> AsyncIterator[tuple[StoredSession, Compared]]:
-        """What the store and we have of each wanted session; errors as for `fill`."""
-        for family in families(source, wanted):
+        """What the store and we have of each wanted session that is recorded; errors as for `fill`."""
+        for family in self._allowed(source, wanted)[0]:
             for session in family.sessions:
                 with Recorded() as recorded:
                     known = Known()
@@ -276,7 +290,7 @@ class Telling:
                 yield last, at, hook._replace(at_ms=last), session
 
     def _line(self, one: StoredHook | Stored, session: StoredSession, seq: int) -> tuple[bytes, Envelope | None]:
-        own: dict[str, Any] = {"seq": seq, "instance": str(self.family.instance), "api": session.api}
+        own: dict[str, Any] = {"seq": seq, "instance": str(self.family.instance), "api": one.api or session.api}
         if isinstance(one, Stored):
             line = one.head + msgspec.json.encode(own)[1:-1] + (b"," + one.body if one.body else b"") + b"}"
         else:

@@ -23,8 +23,9 @@ _LINGER_S: Final = 0.02
 """After a quiet time the first line goes out almost at once; those that come with it go with it."""
 _SLICE_BYTES: Final = 96 * 1024
 """Read ahead in one go: a few milliseconds, for which answers wait; many lines at once are masked best."""
-
-
+_TURNS: Final = 6
+"""Of the event loop between two slices: a statement's answer is read, its task resumed and the next one sent in several
+turns. With a single one each of a batch's small statements waits for two slices, and the long COPY overlaps nothing."""
 _LEAST_BYTES: Final = 1024
 """A portion does not shrink below this; it holds a line at least."""
 
@@ -56,7 +57,7 @@ class Reader:
         self._room = BATCH_BYTES
         self._ahead: list[Parsed] = []
         self._ahead_from = 0
-        self._instance = UUID(int=0)
+        self._parsed = Parser()
 
     async def gather(self, position: int) -> list[Parsed]:
         """Lines from `position` on: what waits already is taken whole.
@@ -104,10 +105,19 @@ class Reader:
                 break
             lines += map(self._parsed, fresh)
             position = fresh[-1].end
-            await asyncio.sleep(0)
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
         self._ahead, self._ahead_from = lines, start
 
-    def _parsed(self, line: LogLine) -> Parsed:
+
+class Parser:
+    """Parses lines in order."""
+
+    def __init__(self) -> None:
+        self._instance = UUID(int=0)
+
+    def __call__(self, line: LogLine) -> Parsed:
+        """Parse a line."""
         if line.line is None:
             return Parsed(line, None)
         found = parse(line.line.line)

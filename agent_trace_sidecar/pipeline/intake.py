@@ -19,7 +19,7 @@ import msgspec
 
 from agent_trace_sidecar.opencode.wire import head
 from agent_trace_sidecar.redaction import Redacted, Redactor
-from agent_trace_sidecar.sources.cursor import observed, redact
+from agent_trace_sidecar.sources.cursor import Denies, nothing, observed, redact, without_denied
 from agent_trace_sidecar.sources.lines import Line, Oversize
 from agent_trace_sidecar.sources.stdin import read_lines
 from agent_trace_sidecar.spool.folders import SpoolBusyError
@@ -64,15 +64,17 @@ class Intake:
         observer: Observer,
         logger: Logger,
         *,
+        denies: Denies = nothing,
         on_spool: Callable[[Spool], None],
         on_durable: Callable[[], None],
         on_end: Callable[[], None],
     ) -> None:
-        """The three callbacks run in the intake's threads: `on_spool` once, before the first line is durable."""
+        """`denies` and the callbacks run in the intake's threads: `on_spool` once, before the first line is durable."""
         self._root = spool_root
         self._redactor = redactor
         self._observer = observer
         self._logger = logger
+        self._denies = denies
         self._on_spool, self._on_durable, self._on_end = on_spool, on_durable, on_end
         self._spool: Spool | None = None
         self._unacked: deque[tuple[int, int]] = deque()
@@ -122,8 +124,8 @@ class Intake:
 
     def _take(self, lines: Sequence[Line | Oversize]) -> None:
         """The steps between the read and the sync: observe, redact, append."""
-        facts = observed(lines, self._observer.observe)
-        redacted = redact(self._redactor, lines, facts)
+        kept = without_denied(lines, self._denies)
+        redacted = redact(self._redactor, kept, observed(kept, self._observer.observe))
         self._append(self._opened_spool(redacted), redacted)
         self._wake.set()
         if any(_BYE in line.line[:_BYE_BYTES] for line in redacted):

@@ -26,8 +26,11 @@ class Replayed(NamedTuple):
         """For a person."""
         now = Counts(*(a - b for a, b in zip(self.counts, self.before, strict=True)))
         if not now.read and self.before.read:
-            return f"{self.label}: nothing new, all {self.before.read} events are already stored"
+            text = f"{self.label}: nothing new, all {self.before.read - self.before.denied} events are already stored"
+            return text + (f", {self.before.denied} denied" if self.before.denied else "")
         text = f"{self.label}: {now.read} events read, {now.stored} stored, {now.duplicate} duplicate, {now.dead} dead"
+        if now.denied:
+            text += f", {now.denied} denied by AGENT_TRACE_REPOSITORIES"
         if self.incomplete_bytes:
             text += f"; its last line is incomplete ({self.incomplete_bytes} bytes) and left for a later replay"
         return text
@@ -58,7 +61,7 @@ async def replay(
     done: list[Replayed] = []
     try:
         for path in paths:
-            with FileLog(path, daemon.redactor, observe) as log:
+            with FileLog(path, daemon.redactor, observe, denies=daemon.denies) as log:
                 shipper, sink = daemon.shipper(log, partial(progress, log), gives_up=True)
                 try:
                     await shipper.run()

@@ -58,6 +58,7 @@ class Run(Daemon):
             self.redactor,
             self.observer(),
             logger,
+            denies=self.denies,
             on_spool=lambda spool: self._call(self._on_spool, spool),
             on_durable=lambda: self._call(self._on_durable),
             on_end=lambda: self._call(self._on_end),

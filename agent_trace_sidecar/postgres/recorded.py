@@ -7,6 +7,8 @@ from typing import IO, Final, NamedTuple, Self
 import asyncpg
 import msgspec
 
+from agent_trace_sidecar.opencode.history import api_of
+
 _ROWS: Final = """
 SELECT event_id, occurred_at, source_id, event_name, tool, payload::text FROM agent_trace_events
 WHERE session_id = ANY ($1::text[]) ORDER BY occurred_at, source_id, seq
@@ -22,11 +24,13 @@ _MEMORY_BYTES: Final = 16 * 1024 * 1024
 
 
 class Stored(NamedTuple):
-    """A stored event: the beginning and the end of its wire line, between which `seq` and `instance` belong."""
+    """A stored event: the beginning and the end of its wire line, between which `seq`, `instance` and `api` belong."""
 
     at_ms: float
     head: bytes
     body: bytes
+    api: int | None
+    """The plugin API; None where it is that of the session."""
 
 
 class _Payload(msgspec.Struct):
@@ -63,7 +67,8 @@ class Recorded:
                     round(row["occurred_at"].timestamp() * 1000),
                     hook.encode(),
                 )
-                self._file.write(head + b"\n" + payload.strip()[1:-1] + b"\n")
+                api = b"%d" % (api_of(hook, bytes(given)) or 0)
+                self._file.write(api + head + b"\n" + payload.strip()[1:-1] + b"\n")
                 self.events += 1
         for row in await connection.fetch(_RECORDS, sessions):
             made_of = (str(row["event_id"]), round(row["recorded_at"].timestamp() * 1000), str(row["source_id"]))
@@ -78,4 +83,5 @@ class Recorded:
             at = self._file.tell()
             if not head:
                 return
-            yield Stored(float(head.partition(b'"at":')[2].partition(b",")[0]), head[:-1], body[:-1])
+            at_ms = float(head.partition(b'"at":')[2].partition(b",")[0])
+            yield Stored(at_ms, head[1:-1], body[:-1], int(head[:1]) or None)

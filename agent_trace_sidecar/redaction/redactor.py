@@ -123,9 +123,9 @@ class Redactor:
         except Exception as error:  # noqa: BLE001 - fails closed: whatever it was, the raw line must not pass
             return _withheld(raw, error)
 
-    def oversize(self, head: bytes, total_bytes: int) -> Redacted:
-        """The stub for a line that was too long to be kept; `head` is how it began."""
-        return mint(wire.oversize_stub(head, total_bytes), head, head)
+    def stub(self, head: bytes, total_bytes: int, reason: str) -> Redacted:
+        """The stub for a line that is not stored: its ids and nothing else; `head` is how it began."""
+        return mint(wire.head_stub(head, total_bytes, reason), head, head)
 
     def text(self, text: str, path: str | None = None) -> str:
         """A log or error message without secrets; where redaction fails it is withheld as a whole. Never raises."""

@@ -7,12 +7,13 @@ from typing import Final, NamedTuple
 import asyncpg
 import msgspec
 
-_SESSION: Final = """
+_SESSIONS: Final = """
 SELECT session_id, parent_session_id, title, host, os_user, worktree, repository, started_at, last_event_at, events,
        messages, steps, calls, failed_calls, input_tokens, output_tokens, reasoning_tokens, cache_read_tokens,
        cache_write_tokens, cost::float8 AS cost, unpriced_steps, records, files, ai_lines, source_id
-FROM agent_trace_sessions WHERE session_id = $1
+FROM agent_trace_sessions
 """
+_SESSION: Final = f"{_SESSIONS}WHERE session_id = $1"
 _PROMPTS: Final = """
 SELECT message_id, prompt FROM agent_trace_prompts WHERE session_id = $1 AND prompt IS NOT NULL
 """
@@ -69,8 +70,16 @@ _TOKENS: Final = ("input_tokens", "output_tokens", "reasoning_tokens", "cache_re
 async def session_facts(connection: asyncpg.Connection, session_id: str) -> SessionFacts | None:
     """What the views know of a session; None where there is none of that name."""
     row = await connection.fetchrow(_SESSION, session_id)
-    if row is None:
-        return None
+    return _facts(row) if row is not None else None
+
+
+async def every_session(connection: asyncpg.Connection) -> dict[str, SessionFacts]:
+    """All recorded sessions by id, those with the newest events first."""
+    rows = await connection.fetch(f"{_SESSIONS}ORDER BY last_event_at DESC, session_id")
+    return {row["session_id"]: _facts(row) for row in rows}
+
+
+def _facts(row: asyncpg.Record) -> SessionFacts:
     known = {name: row[name] for name in SessionFacts.__struct_fields__ if name not in {"tokens", "source_id"}}
     tokens = sum(int(row[name] or 0) for name in _TOKENS)
     return SessionFacts(**known, tokens=tokens, source_id=str(row["source_id"] or ""))

@@ -6,7 +6,7 @@ fetched from anywhere. Text can't become markup by a script either: the sinks th
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
@@ -23,14 +23,27 @@ _ICON: Final = (
 
 
 _WITH_PLOTS: Final = frozenset({"session", "since"})
-_WITH_SCRIPT: Final = frozenset({"repository", "session"})
+_LICENCE: Final = "uplot/LICENSE"
+_WITH_SCRIPT: Final = frozenset({"repository", "session", "index"})
+
+
+class Links(NamedTuple):
+    """Addresses of other pages of the same site; a page alone has none."""
+
+    sessions: Mapping[str, str]
+    """By session id, also of subagents."""
+    repositories: Mapping[str, str]
+    """By project and by worktree."""
+
+
+NO_LINKS: Final = Links({}, {})
 
 
 class Page(NamedTuple):
     """What is particular to one."""
 
     kind: str
-    """repository, session or since: chooses its script, and is the body's class."""
+    """repository, session, since or index: chooses its script, and is the body's class."""
     title: str
     summary: Sequence[Html]
     """What stands beside the title."""
@@ -40,9 +53,9 @@ class Page(NamedTuple):
     """Sentences on what was cut, and how to get the rest."""
 
 
-def render(page: Page, made_at: datetime) -> str:
-    """The whole file."""
-    style, script = ("".join(map(asset, names)) for names in _assets(page.kind))
+def render(page: Page, made_at: datetime, index: str = "") -> str:
+    """The whole file; `index` is the address of the site's index."""
+    style, script = ("".join(map(_source, names)) for names in _assets(page.kind))
     policy = (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
         "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
@@ -61,7 +74,7 @@ def render(page: Page, made_at: datetime) -> str:
     body = el(
         "body",
         el("a", "Skip to the contents", class_="skip", href="#main"),
-        _top(page),
+        _top(page, index),
         el("main", *map(_note, page.notes), page.body, id="main", tabindex=-1),
         el("footer", _foot(made_at)),
         el("div", class_="unseen", id="live", role="status", aria_live="polite"),
@@ -77,13 +90,19 @@ def _assets(kind: str) -> tuple[list[str], list[str]]:
     if kind not in _WITH_PLOTS:
         return ["report.css"], ["common.js", f"{kind}.js"]
     own = [f"{kind}.js"] if kind in _WITH_SCRIPT else []
-    return ["uplot/uPlot.min.css", "report.css"], ["common.js", "uplot/uPlot.iife.min.js", "plots.js", *own]
+    return ["uplot/uPlot.min.css", "report.css"], ["common.js", _LICENCE, "uplot/uPlot.iife.min.js", "plots.js", *own]
 
 
-def _top(page: Page) -> Html:
+def _source(name: str) -> str:
+    """The text of an asset; a licence as a comment, because a page is a copy of what it covers."""
+    return f"/* {asset(name).strip()} */\n" if name == _LICENCE else asset(name)
+
+
+def _top(page: Page, index: str) -> Html:
     choices = [el("option", name, value=value) for value, name in (("", "Auto"), ("light", "Light"), ("dark", "Dark"))]
     theme = el("label", "Theme ", el("select", *choices, id="theme"), class_="theme")
-    return el("header", el("div", el("h1", page.title), theme, class_="title"), *page.summary, class_="top")
+    site = el("nav", el("a", "All pages", href=index), class_="site", aria_label="Site") if index else None
+    return el("header", site, el("div", el("h1", page.title), theme, class_="title"), *page.summary, class_="top")
 
 
 def _note(sentence: str) -> Html:

@@ -110,7 +110,10 @@ def time_plot(name: str, summary: str, series: Mapping[str, str]) -> Html:
 
 
 def bars(
-    rows: Sequence[tuple[str, Sequence[float]]], texts: Sequence[str], names: Sequence[str], colours: Sequence[str]
+    rows: Sequence[tuple[str | Html, Sequence[float]]],
+    texts: Sequence[str],
+    names: Sequence[str],
+    colours: Sequence[str],
 ) -> Html:
     """A bar for each name, one above the other; several values lie in front of each other, the first one behind."""
     top = max((max(values, default=0) for _, values in rows), default=0) or 1
@@ -120,7 +123,8 @@ def bars(
             _rect(0, 0, 100 * value / top, 8, colour) for value, colour in zip(values, colours, strict=True) if value
         ]
         svg = el("svg", *drawn, class_="hbar", viewBox="0 0 100 8", preserveAspectRatio="none", aria_hidden="true")
-        parts.append(el("li", el("span", name, class_="name", title=name), svg, el("span", text, class_="figure")))
+        title = None if isinstance(name, Html) else name
+        parts.append(el("li", el("span", name, class_="name", title=title), svg, el("span", text, class_="figure")))
     shown = el("ul", *parts, class_="hbars")
     return join((shown, legend(names, colours))) if len(names) > 1 else shown
 

@@ -11,7 +11,7 @@ from agent_trace_sidecar.blame.authors import Origin
 from agent_trace_sidecar.blame.blame import Line
 from agent_trace_sidecar.report.cost import SessionFacts, spent
 from agent_trace_sidecar.report.html import Html, counted, el, first_line, join, priced, visible
-from agent_trace_sidecar.report.page import Page, fact, facts, headline
+from agent_trace_sidecar.report.page import NO_LINKS, Links, Page, fact, facts, headline
 from agent_trace_sidecar.report.plots import share_bar
 from agent_trace_sidecar.report.repository import FileLines, Repository, Said, shares
 from agent_trace_sidecar.report.syntax import MAX_ALL_S, Painter
@@ -36,7 +36,7 @@ class _Folder(NamedTuple):
         return total
 
 
-def repository_page(found: Repository, mask: Mask, said: Said, *, contents: bool) -> Page:
+def repository_page(found: Repository, mask: Mask, said: Said, *, contents: bool, links: Links = NO_LINKS) -> Page:
     """Make the page; without `contents` no line, prompt or title is in it."""
     maker = _Maker(found, mask, contents=contents)
     tree = _tree(found)
@@ -57,7 +57,9 @@ def repository_page(found: Repository, mask: Mask, said: Said, *, contents: bool
     )
     data = {
         "calls": [_call(found, origin, contents=contents) for origin in found.calls.values()],
-        "sessions": {name: _session(one, contents=contents) for name, one in found.sessions.items()},
+        "sessions": {
+            name: _session(one, links.sessions.get(name), contents=contents) for name, one in found.sessions.items()
+        },
         "files": list(maker.files(said)),
         "contents": contents,
     }
@@ -225,13 +227,14 @@ def _call(found: Repository, origin: Origin, *, contents: bool) -> dict[str, obj
     }
 
 
-def _session(one: SessionFacts, *, contents: bool) -> dict[str, object]:
+def _session(one: SessionFacts, href: str | None, *, contents: bool) -> dict[str, object]:
     return {
         "title": one.title if contents else None,
         "parent": one.parent_session_id,
         "cost": priced(one.cost, one.unpriced_steps),
         "tokens": one.tokens,
         "user": one.os_user,
+        "href": href,
     }
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from agent_trace_sidecar.report.changes import FileChange
 from agent_trace_sidecar.report.cost import spent
 from agent_trace_sidecar.report.html import Html, clipped, counted, el, first_line, join, money, priced
-from agent_trace_sidecar.report.page import Page, fact, facts, headline
+from agent_trace_sidecar.report.page import NO_LINKS, Links, Page, fact, facts, headline
 from agent_trace_sidecar.report.plots import Figure, Series, TimePlot, duration_bar, time_plot
 from agent_trace_sidecar.report.session import Body, Item, Session
 
@@ -44,7 +44,7 @@ _FILTERS: Final = (
 )
 
 
-def session_page(found: Session, *, contents: bool) -> Page:
+def session_page(found: Session, *, contents: bool, links: Links = NO_LINKS) -> Page:
     """Make the page; without `contents` no text, argument, output or title is in it."""
     maker = _Maker(found, contents=contents)
     root = found.root
@@ -55,10 +55,11 @@ def session_page(found: Session, *, contents: bool) -> Page:
     figure, plots = _running(steps)
     body = join((_controls(), figure, el("section", el("h2", "Time line"), timeline, aria_label="Time line")))
     data = {"bodies": maker.bodies, "plots": plots}
-    return Page("session", title, _summary(found, everything), body, data, found.notes + maker.notes())
+    summary = _summary(found, everything, links)
+    return Page("session", title, summary, body, data, found.notes + maker.notes())
 
 
-def _summary(found: Session, everything: list[Item]) -> tuple[Html, ...]:
+def _summary(found: Session, everything: list[Item], links: Links) -> tuple[Html, ...]:
     root, everyone = found.root, list(found.facts.values())
     failed = sum(1 for item in everything if item.kind == "call" and item.status == "error")
     lost = sum(1 for item in everything if item.kind in {"gap", "dead"})
@@ -71,11 +72,15 @@ def _summary(found: Session, everything: list[Item]) -> tuple[Html, ...]:
         fact("Calls", f"{sum(one.calls for one in everyone):,}" + (f", {failed:,} failed" if failed else "")),
     ]
     pairs.append(fact("Missing", counted(lost, "place") if lost else "none"))
-    place = " · ".join(
-        part for part in (root.repository or root.worktree, root.os_user, root.host, root.session_id) if part
-    )
+    place = " · ".join(part for part in (root.os_user, root.host, root.session_id) if part)
+    name, href = root.repository or root.worktree, links.repositories.get(root.worktree or "")
+    where = el("a", name, href=href) if name and href else name
     lines = f"{sum(one.ai_lines for one in everyone):,}"
-    return headline(spent(everyone), lines, "AI lines written"), facts(*pairs), el("p", place, class_="quiet mono")
+    return (
+        headline(spent(everyone), lines, "AI lines written"),
+        facts(*pairs),
+        el("p", where, " · " if where else None, place, class_="quiet mono"),
+    )
 
 
 def _span(start: datetime | None, end: datetime | None) -> str:

@@ -1,7 +1,7 @@
 """What the page of a span of time shows: figures of the views, and what `blame` finds of the lines today."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from agent_trace_sidecar.blame.blame import FileBlamer, placed, projects_of
+from agent_trace_sidecar.report.cost import Spent
 from agent_trace_sidecar.report.repository import KNOWN, Said, content_of, searched
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, ManyFiles, checkout_of
 
@@ -16,7 +17,8 @@ MAX_ROWS: Final = 200
 """Of one table of the page."""
 
 _PLACES: Final = """
-SELECT DISTINCT project, worktree FROM agent_trace_file_states WHERE recorded_at >= $1 ORDER BY project, worktree
+SELECT DISTINCT project, worktree FROM agent_trace_file_states
+WHERE $1::timestamptz IS NULL OR recorded_at >= $1 ORDER BY project, worktree
 """
 WRITTEN: Final = """SELECT day, coalesce(model_id, 'unknown') AS model, sum(lines)::bigint AS lines
 FROM agent_trace_lines_by_day
@@ -41,7 +43,7 @@ PEOPLE: Final = """SELECT count(DISTINCT u.session_id) AS sessions, count(DISTIN
 FROM agent_trace_usage u LEFT JOIN agent_trace_sources s ON s.source_id = u.source_id
 WHERE u.finished_at >= TIMESTAMPTZ '{day} 00:00:00Z'"""
 COSTS: Final = """SELECT coalesce(model_id, 'unknown') AS model, sum(cost)::float8 AS cost,
-       count(*) FILTER (WHERE cost IS NULL) AS unpriced_steps
+       count(part_id) FILTER (WHERE cost IS NULL) AS unpriced_steps
 FROM agent_trace_requests
 WHERE finished_at >= TIMESTAMPTZ '{day} 00:00:00Z' AND session_id IN (
     SELECT session_id FROM agent_trace_lines WHERE contributor = 'ai' AND project IN ({projects})
@@ -82,6 +84,9 @@ _TABLES: Final = {
     "secrets": SECRETS,
 }
 
+Places = dict[str, list[str]]
+"""The worktrees in which each project was recorded."""
+
 
 class Table(NamedTuple):
     """What a statement gave."""
@@ -99,6 +104,15 @@ class Surviving(NamedTuple):
     """Where each project was recorded."""
     lines: Counter[tuple[str, str, str]]
     """By day of writing, model and project."""
+
+    def after(self, since: datetime, recorded: "Places") -> "Surviving":
+        """Those of a shorter period, from the beginning of a day on, and the places that were recorded in it."""
+        first = since.date().isoformat()
+        return Surviving(
+            {project: folder for project, folder in self.folders.items() if project in recorded},
+            {project: worktrees[0] for project, worktrees in recorded.items()},
+            Counter({key: count for key, count in self.lines.items() if key[0] >= first}),
+        )
 
 
 class Since(NamedTuple):
@@ -119,6 +133,11 @@ class Since(NamedTuple):
     surviving: Surviving
     notes: list[str]
 
+    @property
+    def totals(self) -> Spent:
+        """What everything recorded in the period used."""
+        return _totals(self.spent, self.people)
+
 
 async def gather(connection: asyncpg.Connection, since: datetime, folder: Path | None, said: Said) -> Since:
     """Read everything since the beginning of a day (UTC).
@@ -132,12 +151,39 @@ async def gather(connection: asyncpg.Connection, since: datetime, folder: Path |
     Raises:
         CheckoutError: git failed.
     """
-    surviving, notes = await _surviving(connection, since, folder, said)
-    tables = {
-        name: Table(sql, [dict(row) for row in await connection.fetch(sql)])
-        for name, sql in statements(since, surviving.folders).items()
-    }
+    recorded = await places(connection, since)
+    readable = await checkouts(connection, recorded, folder)
+    surviving, notes = await survivors(connection, since, recorded, readable, said)
+    return await figures(connection, since, surviving, notes)
+
+
+async def figures(connection: asyncpg.Connection, since: datetime, surviving: Surviving, notes: list[str]) -> Since:
+    """What the page shows, given the lines that survive."""
+    tables = {name: await _table(connection, sql) for name, sql in statements(since, surviving.folders).items()}
     return Since(since=since, surviving=surviving, notes=notes, **tables)
+
+
+async def totals(connection: asyncpg.Connection, since: datetime) -> tuple[Spent, int]:
+    """What everything recorded since the beginning of a day used, and the lines that the AI wrote."""
+    sql = statements(since, ())
+    spent, people, written = [await _table(connection, sql[name]) for name in ("spent", "people", "written")]
+    return _totals(spent, people), sum(row["lines"] for row in written.rows)
+
+
+def _totals(spent: Table, people: Table) -> Spent:
+    costs = [row["cost"] for row in spent.rows if row["cost"] is not None]
+    (who,) = people.rows
+    return Spent(
+        sum(costs) if costs else None,
+        sum(row["unpriced_steps"] for row in spent.rows),
+        sum(row["tokens"] for row in spent.rows),
+        who["sessions"],
+        who["people"],
+    )
+
+
+async def _table(connection: asyncpg.Connection, sql: str) -> Table:
+    return Table(sql, [dict(row) for row in await connection.fetch(sql)])
 
 
 def statements(since: datetime, projects: Iterable[str]) -> dict[str, str]:
@@ -152,20 +198,43 @@ def quoted(text: str) -> str:
     return "E'" + plain.replace("\\", "\\\\") + "'" if "\\" in text else f"'{plain}'"
 
 
-async def _surviving(
-    connection: asyncpg.Connection, since: datetime, folder: Path | None, said: Said
-) -> tuple[Surviving, list[str]]:
-    found, notes = Surviving({}, {}, Counter()), list[str]()
-    wanted: dict[str, list[str]] = {}
+async def places(connection: asyncpg.Connection, since: datetime | None) -> Places:
+    """Where the projects of a period were recorded, or of all time."""
+    found: Places = {}
     for row in await connection.fetch(_PLACES, since):
-        wanted.setdefault(row["project"], []).append(row["worktree"])
-        found.recorded.setdefault(row["project"], row["worktree"])
+        found.setdefault(row["project"], []).append(row["worktree"])
+    return found
+
+
+async def checkouts(connection: asyncpg.Connection, recorded: Places, folder: Path | None) -> dict[str, Checkout]:
+    """The projects that can be read on this machine, in `folder` before where they were recorded."""
     given = await placed(connection, folder / "x") if folder is not None else None
-    for project, worktrees in wanted.items():
-        checkout = _readable(project, worktrees, given)
-        if checkout is None:
+    found = {project: _readable(project, worktrees, given) for project, worktrees in recorded.items()}
+    return {project: checkout for project, checkout in found.items() if checkout is not None}
+
+
+async def survivors(
+    connection: asyncpg.Connection,
+    since: datetime,
+    recorded: Places,
+    readable: Mapping[str, Checkout],
+    said: Said,
+) -> tuple[Surviving, list[str]]:
+    """The lines of the period that stand today, and what was not counted.
+
+    Raises:
+        CheckoutError: git failed.
+    """
+    found, notes, counted = Surviving({}, {}, Counter()), list[str](), set[Path]()
+    for project, worktrees in recorded.items():
+        found.recorded[project] = worktrees[0]
+        if project not in readable:
             continue
+        checkout = readable[project]
         found.folders[project] = str(checkout.root)
+        if checkout.root in counted:  # under another of its names
+            continue
+        counted.add(checkout.root)
         lines, cut = await _living(connection, checkout, since, said)
         notes += cut
         for (day, model), count in lines.items():

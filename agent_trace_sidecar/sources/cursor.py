@@ -6,38 +6,69 @@ from itertools import accumulate
 from typing import TypeAlias
 
 from agent_trace_sidecar.limits import MAX_LINE_BYTES, READ_BYTES
+from agent_trace_sidecar.opencode.wire import DENIED, TOO_LONG
 from agent_trace_sidecar.redaction import Redacted, Redactor
-from agent_trace_sidecar.sources.lines import Line, LineSplitter, Oversize
+from agent_trace_sidecar.sources.lines import HEAD_BYTES, Denied, Line, LineSplitter, Oversize
 from agent_trace_sidecar.sources.log import LogLine
 
 Found: TypeAlias = tuple[list[Line | Oversize], list[int]]
 """Lines, and the position after each of them."""
+Denies: TypeAlias = Callable[[bytes], bool]
+"""Takes a line, or the beginning of one, and says whether its repository is not recorded."""
 Mask: TypeAlias = Callable[[Sequence[Line | Oversize]], list[Redacted]]
 ReadAt: TypeAlias = Callable[[int, int], bytes]
 """Takes an offset and a number of bytes, and returns no more of them."""
 
 
-def masked_by(redactor: Redactor, observe: Callable[[bytes], bytes | None] | None = None) -> Mask:
-    """Return what redacts lines, after `observe` (see `observed`) has seen each of them."""
-    return lambda lines: redact(redactor, lines, observed(lines, observe) if observe else None)
+def nothing(_: bytes) -> bool:
+    """Deny no line."""
+    return False
 
 
-def observed(lines: Sequence[Line | Oversize], observe: Callable[[bytes], bytes | None]) -> list[bytes | None]:
+def masked_by(
+    redactor: Redactor, observe: Callable[[bytes], bytes | None] | None = None, *, denies: Denies = nothing
+) -> Mask:
+    """Return what redacts lines, after `observe` (see `observed`) has seen each of them that is not denied."""
+
+    def mask(lines: Sequence[Line | Oversize]) -> list[Redacted]:
+        kept = without_denied(lines, denies)
+        return redact(redactor, kept, observed(kept, observe) if observe else None)
+
+    return mask
+
+
+def without_denied(lines: Sequence[Line | Oversize], denies: Denies) -> Sequence[Line | Oversize | Denied]:
+    """The lines, with only the beginning left of those whose repository is not recorded."""
+    if denies is nothing:
+        return lines
+    return [_kept(line, line.data if isinstance(line, Line) else line.head, denies) for line in lines]
+
+
+def _kept(line: Line | Oversize, data: bytes, denies: Denies) -> Line | Oversize | Denied:
+    return Denied(data[:HEAD_BYTES], line.size) if data.strip() and denies(data) else line
+
+
+def observed(lines: Sequence[Line | Oversize | Denied], observe: Callable[[bytes], bytes | None]) -> list[bytes | None]:
     """The facts about the repository for each line, as JSON; None where there are none."""
     return [observe(line.data) if isinstance(line, Line) else None for line in lines]
 
 
 def redact(
-    redactor: Redactor, lines: Sequence[Line | Oversize], facts: Sequence[bytes | None] | None = None
+    redactor: Redactor, lines: Sequence[Line | Oversize | Denied], facts: Sequence[bytes | None] | None = None
 ) -> list[Redacted]:
-    """The lines without secrets, with `facts` spliced in; a line that is too long becomes its stub."""
+    """The lines without secrets, with `facts` spliced in; a line that is too long or denied becomes its stub."""
     whole = [at for at, line in enumerate(lines) if isinstance(line, Line)]
     data = [line.data for line in lines if isinstance(line, Line)]
     redacted = redactor.lines(data, [facts[at] for at in whole] if facts is not None else None)
     if len(redacted) == len(lines):
         return redacted
     rest = iter(redacted)
-    return [next(rest) if isinstance(line, Line) else redactor.oversize(line.head, line.size) for line in lines]
+    return [_stub(redactor, line) if not isinstance(line, Line) else next(rest) for line in lines]
+
+
+def _stub(redactor: Redactor, line: Oversize | Denied) -> Redacted:
+    reason = DENIED if isinstance(line, Denied) else TOO_LONG
+    return redactor.stub(line.head, line.size, reason)
 
 
 class RawLines:

@@ -14,7 +14,7 @@ import msgspec
 from agent_trace_sidecar.limits import MAX_LINE_BYTES, READ_BYTES
 from agent_trace_sidecar.records.rows import LogName
 from agent_trace_sidecar.redaction import Redactor
-from agent_trace_sidecar.sources.cursor import LineCursor, masked_by
+from agent_trace_sidecar.sources.cursor import Denies, LineCursor, masked_by, nothing
 from agent_trace_sidecar.sources.log import CHECK_BYTES, LogLine, checksum
 from agent_trace_sidecar.sources.plain import open_plain
 
@@ -25,8 +25,17 @@ _HEAD_BYTES: Final = 1024
 class FileLog:
     """A finished log file: what stands in it when it is opened. A last line that was cut off is left for later."""
 
-    def __init__(self, path: Path, redactor: Redactor, observe: Callable[[bytes], bytes | None] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        redactor: Redactor,
+        observe: Callable[[bytes], bytes | None] | None = None,
+        *,
+        denies: Denies = nothing,
+    ) -> None:
         """Open `path`; its lines are masked by `redactor`, after `observe` (see `cursor.observed`) has seen them.
+
+        Lines that it `denies` are only counted.
 
         Raises:
             NotALogError: it is no log.
@@ -39,7 +48,7 @@ class FileLog:
         self.start = 0
         self.size = self._file.seek(0, os.SEEK_END)
         self.end = self._end_of_lines(self.size)
-        self._cursor = LineCursor(self._read_at, masked_by(redactor, observe))
+        self._cursor = LineCursor(self._read_at, masked_by(redactor, observe, denies=denies))
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,7 @@
 """What a file is, by its first bytes."""
 
 import re
+from collections.abc import Mapping
 from enum import Enum
 from typing import Final
 
@@ -25,6 +26,17 @@ _FORMS: Final = (
     (Form.TRACE, re.compile(rb'\s*\[?\s*\{\s*"(?:version|id|timestamp|files|vcs|tool|metadata)":')),
 )
 
+
+_NO_MODELS: Final = "it names no model; `agent-trace-sidecar backfill` reads the session from OpenCode's own database"
+REMEDY: Final[Mapping[Form, str]] = {
+    Form.WIRE: "`agent-trace-sidecar replay FILE` stores it",
+    Form.EXPORT: "`agent-trace-sidecar backfill FILE` stores it",
+    Form.RUN: _NO_MODELS,
+    Form.STREAM: _NO_MODELS,
+    Form.TRACE: "`agent-trace-sidecar import FILE` stores it",
+    Form.SQLITE: "`agent-trace-sidecar backfill --store FILE` reads OpenCode's",
+}
+"""What to do with a file that was given to the wrong command."""
 
 HEAD_BYTES: Final = 1024
 """So much of a file determines its form."""

@@ -26,6 +26,13 @@ class Oversize(msgspec.Struct, frozen=True, gc=False):
     size: int
 
 
+class Denied(msgspec.Struct, frozen=True, gc=False):
+    """A line of a repository that is not recorded: its first bytes, and how many bytes of the source it took."""
+
+    head: bytes
+    size: int
+
+
 class LineSplitter:
     """Cut a stream of bytes at newlines; memory is bounded by `max_line_bytes` plus one chunk."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Final, TypeAlias
 
 from agent_trace_sidecar.limits.files import open_regular
-from agent_trace_sidecar.sources.forms import Form, form_of
+from agent_trace_sidecar.sources.forms import REMEDY, Form, form_of
 
 _LOOK_BYTES: Final = 1024 * 1024
 """An event must begin in the first part of a log of this size."""
@@ -53,8 +53,7 @@ def _check(path: Path, head: bytes) -> None:
     form = form_of(head)
     if form is None or form is Form.WIRE:
         raise NotALogError(path, "its lines are not JSON objects with v, id, seq, at, instance and hook")
-    remedy = "`agent-trace-sidecar import` reads it" if form is Form.TRACE else "`replay` reads what the shim writes"
-    raise NotALogError(path, f"it is {form.value}; {remedy}")
+    raise NotALogError(path, f"it is {form.value}; {REMEDY[form]}")
 
 
 def _unpacker(head: bytes) -> Unpack | None:

@@ -1,6 +1,6 @@
 """Files of Agent Trace records, cut into records: JSON lines, one record, an array, or an object that holds one."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -9,7 +9,7 @@ import msgspec
 from agent_trace_sidecar.limits.files import open_regular
 from agent_trace_sidecar.opencode.wire import mend_escapes
 from agent_trace_sidecar.records.trace import InvalidRecordError, Reading, TraceError, read_record
-from agent_trace_sidecar.sources.forms import HEAD_BYTES, Form, form_of
+from agent_trace_sidecar.sources.forms import HEAD_BYTES, REMEDY, Form, form_of
 
 if TYPE_CHECKING:  # who reads records of their own need no redactor
     from agent_trace_sidecar.redaction import Redacted, Redactor
@@ -64,9 +64,9 @@ def traces(file: Path, redactor: "Redactor") -> Iterator[Traced | Unread]:
 def entries(file: Path) -> Iterator[Entry]:
     """The records of a file as they stand there; errors as for `traces`."""
     with open_regular(file) as opened:
-        other = _OTHERS.get(form_of(opened.read(HEAD_BYTES)))
-        if other is not None:
-            raise TraceFileError(other)
+        form = form_of(opened.read(HEAD_BYTES))
+        if form is not None and form is not Form.TRACE:
+            raise TraceFileError(f"it is {form.value}; {REMEDY[form]}.")
         opened.seek(0)
         first = opened.readline().removeprefix(_BOM)
         lines = _is_object(first) and not _holder(first)
@@ -81,13 +81,6 @@ def entries(file: Path) -> Iterator[Entry]:
         yield from _lines(data.split(b"\n"))
         return
     yield from (Entry(at, msgspec.json.encode(one)) for at, one in enumerate(_held(whole), 1))
-
-
-_OTHERS: Final[Mapping[Form | None, str]] = {
-    Form.WIRE: "it is a log of OpenCode's hooks: store it with `agent-trace-sidecar replay FILE`.",
-    Form.EXPORT: "it was written by `opencode export`: store it with `agent-trace-sidecar backfill FILE`.",
-    Form.SQLITE: "it is an SQLite database; `agent-trace-sidecar backfill --store FILE` reads OpenCode's.",
-}
 
 
 def _lines(lines: Iterable[bytes]) -> Iterator[Entry]:

@@ -9,10 +9,10 @@ import pwd
 import re
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from agent_trace_sidecar.limits import IDENTITY_S
 from agent_trace_sidecar.limits.files import read_part, read_small
@@ -23,8 +23,8 @@ from agent_trace_sidecar.workspace.scope import everywhere
 
 _CONTAINER_ID: Final = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 _SECTION: Final = re.compile(r'\[\s*remote\s+"((?:[^"\\]|\\.)*)"\s*\]', re.IGNORECASE)
-_URL: Final = re.compile(r'url\s*=\s*"?([^"\s;#]+)', re.IGNORECASE)
-_MAX_CONFIG_BYTES: Final = 256 * 1024
+_URL: Final = re.compile(r'(push)?url\s*=\s*"?([^"\s;#]+)', re.IGNORECASE)
+MAX_CONFIG_BYTES: Final = 256 * 1024
 _MAX_PATH_CHARS: Final = 4096
 _MAX_WORKTREES: Final = 64
 _FRESH_S: Final = 60.0
@@ -99,10 +99,27 @@ def remote_url(root: Path) -> str | None:
     """The URL of the remote `origin`, else of the first one, without credentials; None where there is none."""
     try:
         folder = common_dir(root)
-        text = read_small(folder / "config", _MAX_CONFIG_BYTES) if folder is not None else ""
+        text = read_small(folder / "config", MAX_CONFIG_BYTES) if folder is not None else ""
     except (OSError, ValueError):
         return None
     urls: dict[str, str] = {}
+    for remote in remotes(text):
+        if not remote.is_push:
+            urls.setdefault(remote.name, remote.url)
+    url = urls.get("origin") or next(iter(urls.values()), None)
+    return without_credentials(url) if url else None
+
+
+class Remote(NamedTuple):
+    """A URL of git's configuration, as it stands there: it may hold a password."""
+
+    name: str
+    url: str
+    is_push: bool
+
+
+def remotes(text: str) -> Iterator[Remote]:
+    """The URLs of all remotes in the text of git's configuration."""
     name = None
     for line in text.splitlines():
         stripped = line.strip()
@@ -112,9 +129,7 @@ def remote_url(root: Path) -> str | None:
             stripped = stripped[section.end() :].strip() if section else ""
         found = _URL.match(stripped)
         if found and name is not None:
-            urls.setdefault(name, found[1])
-    url = urls.get("origin") or next(iter(urls.values()), None)
-    return without_credentials(url) if url else None
+            yield Remote(name, found[2], is_push=found[1] is not None)
 
 
 def without_credentials(url: str) -> str:
@@ -130,7 +145,7 @@ def _container(proc: Path, environ: Mapping[str, str]) -> str | None:
     """The container's id; the host's name where the id is hidden; None outside of one."""
     for name, keep in (("cgroup", ""), ("mountinfo", "/hostname ")):
         try:
-            lines = read_part(proc / name, _MAX_CONFIG_BYTES).decode(errors="replace").splitlines()
+            lines = read_part(proc / name, MAX_CONFIG_BYTES).decode(errors="replace").splitlines()
         except OSError:
             continue
         for line in lines:

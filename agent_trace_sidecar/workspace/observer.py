@@ -253,7 +253,7 @@ class Observer:
         call = step.calls.get(call_id) if step and call_id else None
         if call is None or call.ended_ms is not None:
             return
-        call.began_ms = float(envelope.at) if event.allowed else math.inf
+        call.began_ms, call.permitted = float(envelope.at) if event.allowed else math.inf, True
         key = (event.session_id, call_id)
         before = self._drop(key)
         if before:

@@ -111,15 +111,23 @@ class Snapshots:
 
     def ids(self, worktree: str, tree: str) -> frozenset[str]:
         """The ids of all contents in a tree; none where it can't be found."""
-        if not _TREE.fullmatch(tree):
-            return frozenset()
-        for folder in self._folders(worktree):
+        entries = self._listed(worktree, tree) or []
+        return frozenset(entry[2].partition(b"\t")[0].decode() for entry in entries)
+
+    def paths(self, worktree: str, tree: str) -> frozenset[str] | None:
+        """The paths of all files in a tree; None where it can't be found."""
+        entries = self._listed(worktree, tree)
+        return None if entries is None else frozenset(os.fsdecode(entry[2].partition(b"\t")[2]) for entry in entries)
+
+    def _listed(self, worktree: str, tree: str) -> list[list[bytes]] | None:
+        """Mode, type, and id with path, of each file in a tree; None where it can't be found."""
+        for folder in self._folders(worktree) if _TREE.fullmatch(tree) else ():
             command = ("ls-tree", "-r", "-z", tree)
             output = git.run(folder, *command, timeout_s=TIMEOUT_S, max_bytes=MAX_OUTPUT_BYTES)
             if output is not None:
                 entries = (entry.split(b" ", 2) for entry in output.split(b"\0") if entry)
-                return frozenset(entry[2].partition(b"\t")[0].decode() for entry in entries if len(entry) == _LISTED)
-        return frozenset()
+                return [entry for entry in entries if len(entry) == _LISTED]
+        return None
 
     def contents(self, worktree: str, tree: str, paths: Sequence[str]) -> dict[str, bytes] | None:
         """What some files hold in a tree, those that are there; None where the tree can't be found."""

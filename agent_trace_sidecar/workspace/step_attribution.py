@@ -7,6 +7,8 @@ Rules, in order:
 2. A file that a call of another session changed in the meantime (a subagent's, inside its parent's step) is not ours.
 3. Any other file can only be the work of a call whose tool reports no files: bash, MCP, custom ones. Each call
    has a time window, and the file a time of its last change (ctime, which no program sets and a move renews):
+   - right before a person permitted the call: it is attributed to no call, as the clock of file systems ticks too
+     slowly to tell;
    - in no window: a person's, or a program's that runs on its own; it is attributed to no call;
    - in the windows of several calls: the one whose arguments name the file, else the last to begin before it;
    - where the time is not known (deleted, changed again since): the last call that names the file, else the last.
@@ -184,8 +186,9 @@ def _owner(step: Step, tree: TreeChange, facts: Facts) -> Call | None:
 
 
 def _within(call: Call, stamp_ms: float, facts: Facts) -> bool:
+    early = 0.0 if call.permitted else EARLY_MS
     ended = call.ended_ms if call.ended_ms is not None else facts.finished_ms
-    return call.began_ms - EARLY_MS <= stamp_ms <= ended + LATE_MS
+    return call.began_ms - early <= stamp_ms <= ended + LATE_MS
 
 
 def _file_change(tree: TreeChange, facts: Facts) -> FileChange | None:

@@ -17,8 +17,14 @@ from agent_trace_sidecar.workspace.copies import copied, with_moves
 from agent_trace_sidecar.workspace.places import Place
 from agent_trace_sidecar.workspace.rewrites import Rewrites
 from agent_trace_sidecar.workspace.snapshot import MAX_FILES, Snapshots, TreeChange, blob_id, change_of
-from agent_trace_sidecar.workspace.step_attribution import Facts, allotted, may_have_more_files
+from agent_trace_sidecar.workspace.step_attribution import (
+    EARLY_MS,
+    Facts,
+    allotted,
+    may_have_more_files,
+)
 from agent_trace_sidecar.workspace.steps import Call, Step, Steps
+from agent_trace_sidecar.workspace.unheld import Changed, Unheld
 
 LOOK_S: Final = 0.5
 """Processor time in which the files of a step may be read, after git has listed them."""
@@ -55,6 +61,7 @@ class Finisher:
         self._secret = secret
         self._clock = clock
         self._repository = repository
+        self._unheld = Unheld(self._snapshots)
 
     def finish(self, steps: Steps, step: Step, tree: str, finished_ms: float) -> Observed | None:
         """What the calls of a step did, where more is known than the calls report; None where it is not."""
@@ -84,11 +91,9 @@ class Finisher:
         self, steps: Steps, step: Step, trees: Sequence[TreeChange] | None, finished_ms: float
     ) -> Observed | None:
         root = Path(step.root)
-        changes = [
-            _with_moved(root, change)._replace(repository=step.repository)
-            for change in trees or ()
-            if change.status != "D" or not os.path.lexists(root / change.path)  # git ignores it from now on
-        ]
+        there = (_ignored(root, change) if change.status == "D" else change for change in trees or ())
+        changes = [_with_moved(root, change)._replace(repository=step.repository) for change in there if change]
+        changes = [_since_call(step, change) for change in changes]
         covered = {path for one in changes for path in (one.path, one.old_path) if path}
         changes = with_moves(changes)
         named = [one._replace(repository=self._repository(one.place)) for one in _named(step, covered) if one.place]
@@ -102,7 +107,8 @@ class Finisher:
         calls = allotted(step, known, self._facts(steps, step, known, finished_ms)) if known else []
         steps.claim(step, _claims(calls))
         steps.note(calls, step)
-        uncovered = _news(step, self._uncovered(step, trees, named))
+        doubted = (*self._uncovered(step, trees, named), *self._written_unseen(step, trees or (), known, calls))
+        uncovered = _news(step, doubted)
         return Observed(calls=tuple(_bounded(calls)), uncovered=uncovered) if calls or uncovered else None
 
     def _facts(self, steps: Steps, step: Step, changes: Sequence[TreeChange], finished_ms: float) -> Facts:
@@ -145,6 +151,28 @@ class Finisher:
                     continue
                 yield Uncovered(call.call_id, place.path, repository=self._repository(place))
 
+    def _written_unseen(
+        self, step: Step, trees: Sequence[TreeChange], known: Sequence[TreeChange], calls: Sequence[CallChange]
+    ) -> Iterator[Uncovered]:
+        """Files that were written since a call began, or right before it was permitted, and nothing tells by whom."""
+        root = Path(step.root)
+        writing = [call for call in step.calls.values() if call.silent and call.writes]
+        if not writing:
+            return
+        claimed = {one.path for call in calls for one in call.files}
+        began_ms = min(call.began_ms for call in writing) - EARLY_MS
+        unheld = [*self._unheld.changed_since(step, began_ms), *_dropped(root, trees)]
+        unheld = [one for one in unheld if one.path not in claimed]
+        early = [one for one in known if one.place is None] if any(call.permitted for call in writing) else []
+        stamped = [(one.path, _stamp_ms(root, one)) for one in early]
+        for call in writing:
+            for path, changed_ms in unheld:
+                if call.began_ms - EARLY_MS <= changed_ms:  # since then others may have changed it again
+                    yield Uncovered(call.call_id, path, repository=step.repository)
+            for path, stamp_ms in stamped if call.permitted else ():
+                if stamp_ms is not None and call.began_ms - EARLY_MS <= stamp_ms < call.began_ms:
+                    yield Uncovered(call.call_id, path, repository=step.repository)
+
     def _kept(self, step: Step, trees: Sequence[TreeChange], named: Sequence[TreeChange]) -> list[TreeChange]:
         """The files that the snapshots should hold and don't, but for those that git ignores and does not track."""
         prefix = step.scope + "/" if step.scope else ""
@@ -170,6 +198,26 @@ def _news(step: Step, uncovered: Iterable[Uncovered]) -> tuple[Uncovered, ...]:
     for one in fresh:
         step.calls[one.call_id].uncovered.append(one)
     return tuple(fresh)
+
+
+def _since_call(step: Step, change: TreeChange) -> TreeChange:
+    """A change without what happened to the file before the first silent call, where that call names the file.
+
+    A person may have typed into it since the step began: while the model was answering, or a permission was awaited.
+    """
+    silent = [call for call in step.calls.values() if call.silent and call.writes]
+    first = min(silent, key=lambda call: call.began_ms, default=None)
+    if first is None or change.status not in {"A", "M"} or change.after is None:
+        return change
+    found = next(
+        ((place, one) for place, one in first.named.items() if place.is_own and place.path == change.path), None
+    )
+    if found is None or not found[1].before or any(call.names(change.path) for call in step.calls.values()):
+        return change
+    since = change_of(found[0], found[1].before, b"".join(line + b"\n" for line in change.after), 0)
+    if since.changes is None or since.status != "M" or since.before == change.before:
+        return change
+    return since._replace(new_id=change.new_id, place=None, after=change.after)
 
 
 def _named(step: Step, covered: set[str]) -> Iterator[TreeChange]:
@@ -205,6 +253,29 @@ def _with_moved(root: Path, change: TreeChange) -> TreeChange:
         return change
     lines = text_lines(content.data)
     return change._replace(before=lines, after=lines, changes=())
+
+
+def _ignored(root: Path, change: TreeChange) -> TreeChange | None:
+    """A file that the second tree does not have: gone, or ignored by git. OpenCode drops such a file when it changes.
+
+    None for one that is there as it was, or that can't be read.
+    """
+    if not os.path.lexists(root / change.path):
+        return change
+    content = _content(root, change.path)
+    if content is None or change.before is None:
+        return None
+    before = b"".join(line + b"\n" for line in change.before)
+    found = change_of(Place(root, change.path), before, content.data, content.changed_ns)
+    return found._replace(place=None, changed_ms=None) if found.changes else None
+
+
+def _dropped(root: Path, trees: Iterable[TreeChange]) -> Iterator[Changed]:
+    """The files that the second tree does not have, and that are there."""
+    for change in trees:
+        content = _content(root, change.path) if change.status == "D" else None
+        if content is not None:
+            yield Changed(change.path, content.changed_ns / 1e6)
 
 
 def _content(root: Path, path: str) -> files.Content | None:

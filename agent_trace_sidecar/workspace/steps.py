@@ -46,6 +46,8 @@ class Call:
     silent: bool
     began_ms: float
     """When it may have begun to write: after its hook, and after a person has permitted it."""
+    permitted: bool = False
+    """It began when a person permitted it: what was written right before that is not certainly its work."""
     ended_ms: float | None = None
     asked: frozenset[str] = frozenset()
     """Files that an edit-like call is to change, before it has reported what it did."""

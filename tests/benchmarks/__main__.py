@@ -21,14 +21,18 @@ Rows = Callable[[Bench], Iterator[Row]]
 GROUPS: Final = {
     "replay": "replay:rows",
     "large": "replay:large_rows",
+    "jobs": "replay:jobs_rows",
     "hook": "hook:rows",
     "opencode": "opencode_run:rows",
     "latency": "latency:rows",
     "start": "start:rows",
+    "commands": "commands:rows",
     "memory": "memory:rows",
+    "backfill": "backfill:rows",
     "fleet": "fleet:rows",
     "blame": "blame_scale:rows",
     "figures": "figures:rows",
+    "tail": "tail:rows",
 }
 """Names for --only, each with where its rows are made; imported when their turn comes."""
 
@@ -51,7 +55,7 @@ def main() -> int:
             except (RuntimeError, AssertionError, OSError, subprocess.SubprocessError, ImportError) as exc:
                 failed.append(f"{name}: {exc}")
                 say(f"{name} failed: {exc}")
-    print(_table(about, rows))
+    print(table(about, rows))
     for failure in failed:
         print(f"\nNot measured: {failure}")
     _save(arguments.json, about, rows)
@@ -76,7 +80,8 @@ def _rows(name: str) -> Rows:
     return found
 
 
-def _table(about: dict[str, str], rows: list[Row]) -> str:
+def table(about: dict[str, str], rows: list[Row]) -> str:
+    """The rows as Markdown, below what they were measured on."""
     lines = [f"{name}: {value}  " for name, value in about.items()]
     lines += ["", "| what | ours | beside | theirs | ratio | reach | |", "|---|---|---|---|---|---|---|"]
     for row in rows:

@@ -34,7 +34,7 @@ def rows(bench: Bench) -> Iterator[Row]:
     ours, other = found["fleet"], found["one"]
     ratio = ours.median / other.median
     what = f"{SIDECARS} sidecars through PgBouncer, {_RATE} lines/s in all"
-    yield Row(GROUP, what, ours, "one sidecar", other, ratio, ">= 0.8", ratio >= 0.8)
+    yield Row(GROUP, what, ours, "one sidecar", other, ratio, ">= 0.95", ratio >= 0.95)
 
 
 def _rate(bench: Bench, sidecars: int, events: int) -> float:

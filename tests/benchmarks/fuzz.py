@@ -79,7 +79,7 @@ def line(data: bytes, _: Path) -> None:
         hold(before is None or before == wire.identity(made), "the sidecar's own fields change whose line it is")
         _built(found)
     wire.parse(wire.stub(data, "fuzz"))
-    wire.parse(wire.oversize_stub(data[:100], len(data)))
+    wire.parse(wire.head_stub(data[:100], len(data), wire.TOO_LONG))
     wire.head(data)
 
 

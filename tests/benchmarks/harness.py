@@ -161,7 +161,7 @@ class Ran:
     stdout: str
 
 
-def run(command: Sequence[str], env: Mapping[str, str]) -> Ran:
+def run(command: Sequence[str], env: Mapping[str, str], *, cwd: Path = ROOT, codes: Sequence[int] = (0,)) -> Ran:
     """Run to the end; times and memory are those of the process with all its children.
 
     Raises:
@@ -174,7 +174,7 @@ def run(command: Sequence[str], env: Mapping[str, str]) -> Ran:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=dict(env),
-        cwd=ROOT,
+        cwd=cwd,
         text=True,
     )
     totals: list[float] = []
@@ -193,7 +193,7 @@ def run(command: Sequence[str], env: Mapping[str, str]) -> Ran:
         watch.join()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+    if process.returncode not in codes:
         raise RuntimeError(f"{command[0]} failed: {''.join(said)[-2000:]}")
     wall = time.perf_counter() - began
     return Ran(wall, usage.ru_utime + usage.ru_stime, max(totals, default=0.0), stdout)
@@ -231,6 +231,11 @@ def _stat(pid: int) -> list[int]:
     except OSError:
         return [0, 0, 0, 0]
     return [int(field) for field in text.rpartition(")")[2].split()[11:15]]
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds of the processor that a living process has used."""
+    return sum(_stat(pid)[:2]) / os.sysconf("SC_CLK_TCK")
 
 
 def peak_mib(pid: int) -> float:

@@ -32,7 +32,7 @@ def rows(bench: Bench) -> Iterator[Row]:
     def series(kind: str, quantile: str) -> Series:
         return Series("us", tuple(one[quantile] for one in found[kind]))
 
-    for quantile, most in [("p50", 20), ("p99", 150)]:
+    for quantile, most in [("p50", 10), ("p99", 150)]:
         ours = series("forwarded", quantile)
         for kind, beside in [("empty", "an empty hook"), ("insert", "a hook that awaits an INSERT")]:
             other = series(kind, quantile)

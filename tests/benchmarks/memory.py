@@ -19,15 +19,15 @@ _NOBODY: Final = "postgresql://nobody@127.0.0.1:1/none"
 def rows(bench: Bench) -> Iterator[Row]:
     """The rows of this group."""
     idle = Series("MiB", tuple(_idle(bench) for _ in range(bench.rounds)))
-    yield Row(GROUP, "peak RSS, idle", idle, target="<= 60 MiB", reached=idle.median <= 60)
+    yield Row(GROUP, "peak RSS, idle", idle, target="<= 45 MiB", reached=idle.median <= 45)
     size = bench.size(100, 1000) * 1_000_000
     replayed = Series("MiB", (_replay(bench, size),))
     what = f"peak RSS, replaying {number(size / 1e6)} MB"
-    yield Row(GROUP, what, replayed, target="<= 120 MiB", reached=replayed.median <= 120)
+    yield Row(GROUP, what, replayed, target="<= 75 MiB", reached=replayed.median <= 75)
     lost = bench.size(100, 1000) * 1_000_000
     outage = Series("MiB", (_outage(bench, lost),))
     what = f"peak RSS, database away for {number(lost / _AVERAGE)} lines"
-    yield Row(GROUP, what, outage, target="<= 120 MiB", reached=outage.median <= 120)
+    yield Row(GROUP, what, outage, target="<= 70 MiB", reached=outage.median <= 70)
 
 
 def _idle(bench: Bench) -> float:

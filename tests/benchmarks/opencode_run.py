@@ -90,9 +90,9 @@ def rows(bench: Bench) -> Iterator[Row]:
     for name, beside in [("without", "without the plugin"), ("empty", "a plugin that does nothing")]:
         ratios = sorted(a / b for a, b in zip(ours.values, found[name].values, strict=True))
         ratio, sure = median(ratios), " - ".join(map(number, _interval(ratios)))
-        reached = ratio <= 1.02 if name == "without" else None
+        reached = ratio <= 1.02 if name == "empty" else None
         note = f"ratio of each pair, 95 % sure: {sure}"
-        yield Row(GROUP, what, ours, beside, found[name], ratio, "<= 1.02" if name == "without" else "", reached, note)
+        yield Row(GROUP, what, ours, beside, found[name], ratio, "<= 1.02" if name == "empty" else "", reached, note)
     yield from _profile(what, spent)
 
 

@@ -1,11 +1,15 @@
 """The oracle under random faults: python -m tests.benchmarks.soak --minutes 60 [--seed 1] [--out FILE].
 
 A real sidecar, a real private Postgres behind the test's own proxy, a shim's double that sends lines in bursts, and
-every 1 to 30 seconds something breaks. All kinds of faults come in each round, in another order. At the end nothing
-may be lost, twice or altered; the ledger says so, with how often each fault was really hit. Exit code 1 when not.
+every 1 to 30 seconds something breaks. Beside it a hostile neighbour writes into a log folder that `tail` follows.
+Among the lines are those that once stopped recording: repeated statements, huge and malformed lines, fields of the
+sidecar's own, repeated ids, and worktrees whose files never end. All kinds of faults come in each round, in another
+order. At the end nothing may be lost, twice or altered; the ledger says so, with how often each fault was really hit.
+Exit code 1 when not.
 """
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -18,8 +22,8 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -28,7 +32,7 @@ from tests.support.oracle import Ledger, Oracle
 from tests.support.postgres import OwnServer, PostgresServers, execute, fetch, guarded_folder
 from tests.support.proxy import PHASES, Break, Error, Proxy
 from tests.support.sidecar import ShimDouble, Watch, sidecar_command, sidecar_env
-from tests.support.waiting import eventually, join
+from tests.support.waiting import eventually, exit_code, join, patient
 
 _SHORT_MINUTES: Final = 20
 """Shorter runs break something every 1 to 8 seconds, so that every fault has its turn."""
@@ -37,6 +41,10 @@ _KEPT_MAX: Final = 20 << 20
 _SPOOL_DISK_BYTES: Final = 48 << 20
 _SQLSTATES: Final = "57P03 53300 57014 55P03 40P01 40001 53100 25006 58030 08006 XX000 42P01 42501 28P01 3D000".split()  # noqa: SIM905
 _SQLSTATES_A_TURN: Final = 3
+_NEIGHBOUR_RATE: Final = 20
+_LINES_OF_A_LOG: Final = 500
+_LINES_BETWEEN: Final = 1000
+"""So many lines of a neighbour to the next huge one."""
 _PROBE_S: Final = 10.0
 _RSS_MAX: Final = 300 << 20
 
@@ -54,8 +62,17 @@ class Plan(NamedTuple):
 class Soak:
     """One run: what is there to break, and how."""
 
-    def __init__(self, server: OwnServer, proxy: Proxy, shim: ShimDouble, state_dir: Path, rnd: random.Random) -> None:
+    def __init__(  # noqa: PLR0917 - called once
+        self,
+        server: OwnServer,
+        proxy: Proxy,
+        shim: ShimDouble,
+        neighbour: "Neighbour",
+        state_dir: Path,
+        rnd: random.Random,
+    ) -> None:
         self.server, self.proxy, self.shim, self.state_dir, self.rnd = server, proxy, shim, state_dir, rnd
+        self.neighbour = neighbour
         self.hits: Counter[str] = Counter()
         self.pause = threading.Event()
 
@@ -65,6 +82,8 @@ class Soak:
             "sidecar_kill9": lambda: self.shim.signal(signal.SIGKILL),
             "sidecar_sigterm": lambda: self.shim.signal(signal.SIGTERM),
             "sidecar_frozen": self._sidecar_frozen,
+            "tail_kill9": lambda: self.neighbour.again(signal.SIGKILL),
+            "tail_sigterm": lambda: self.neighbour.again(signal.SIGTERM),
             "sidecar_kill9_before_commit": lambda: self._kill_at(Break.BLACK_HOLE),
             "sidecar_kill9_after_commit": lambda: self._kill_at(Break.ANSWER_LOST),
             "postgres_stop_fast": lambda: self._stopped(lambda: self.server.stop("fast")),
@@ -260,6 +279,74 @@ class Generator:
                 pass
 
 
+class Neighbour:
+    """Writes hostile lines into a log folder, and `tail`, which follows it into the same database."""
+
+    def __init__(self, oracle: Oracle, env: Mapping[str, str], folder: Path, log: Path) -> None:
+        self.oracle = oracle
+        self._env, self._folder, self._log = env, folder, log
+        self._folder.mkdir()
+        self._tail = self._start()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        command = [*sidecar_command("tail"), str(self._folder)]
+        with self._log.open("ab") as errors:
+            return subprocess.Popen(command, env=self._env, stdin=subprocess.DEVNULL, stderr=errors)
+
+    def again(self, number: signal.Signals) -> bool:
+        """End `tail` by this signal and start it anew; whether it was running."""
+        running = self._tail.poll() is None
+        self._tail.send_signal(number)
+        exit_code(self._tail, 60)
+        self._tail = self._start()
+        return running
+
+    def stop(self) -> None:
+        """Write nothing any more."""
+        self._stop.set()
+        join(self._thread, 30)
+
+    def close(self, url: str) -> int:
+        """Wait until all of it is in the database, end `tail` and return its exit code."""
+        query = "SELECT count(*) AS n FROM agent_trace_dedupe WHERE source_id = $1"
+        wanted = len(self.oracle.issued) + sum(map(len, self.oracle.rivals.values()))
+        eventually(lambda: fetch(url, query, self.oracle.instance)[0]["n"] >= wanted, 120, "all of the logs is stored")
+        self._tail.send_signal(signal.SIGTERM)
+        return exit_code(self._tail, 60)
+
+    def kill(self) -> None:
+        """Leave nothing running."""
+        self._stop.set()
+        self._tail.kill()
+        self._tail.wait()
+
+    def _work(self) -> None:
+        for number in itertools.count():
+            with (self._folder / f"{number // _LINES_OF_A_LOG}.jsonl").open("ab") as file:
+                kind = {0: "huge", 1: "far"}.get(number % _LINES_BETWEEN)
+                file.write(self.oracle.line(kind)[1] + b"\n")
+            if self._stop.wait(1 / _NEIGHBOUR_RATE):
+                return
+
+
+def hostile_worktrees(folder: Path) -> list[str]:
+    """Worktrees whose files never answer, or never end."""
+    for name in (".hg/dirstate", ".git/packed-refs", ".svn/wc.db", ".git/HEAD"):
+        root = folder / name.replace("/", "-").strip(".")
+        target = root / name
+        target.parent.mkdir(parents=True)
+        if name == ".git/HEAD":
+            target.symlink_to("/dev/zero")
+        else:
+            os.mkfifo(target)
+        if name == ".git/packed-refs":
+            (root / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
+    return [str(root) for root in folder.iterdir()]
+
+
 @contextmanager
 def small_disk(folder: Path) -> Iterator[bool]:
     """Mount a small file system at `folder`, where we may; whether we could."""
@@ -280,17 +367,23 @@ def soak(plan: Plan, say: Callable[[str], None]) -> bool:
         servers = PostgresServers(scratch)
         server = servers.own()
         log = scratch / "sidecar.log"
-        oracle = Oracle(plan.seed)
-        env = sidecar_env(scratch / "state", "")
-        with Proxy(server.url) as proxy:
+        worktrees = hostile_worktrees(scratch / "work")
+        oracle, other = (Oracle(seed, worktrees=worktrees) for seed in (plan.seed, plan.seed + 1_000_000))
+        env = sidecar_env(scratch / "state", "", redaction="on")
+        with Proxy(server.url) as proxy, ExitStack() as stack:
             env["AGENT_TRACE_DATABASE_URL"] = proxy.url
+            env_of_tail = env | {"AGENT_TRACE_STATE_DIR": str(scratch / "tail")}
+            neighbour = Neighbour(other, env_of_tail, scratch / "logs", scratch / "tail.log")
+            stack.callback(neighbour.kill)
             with ShimDouble(env, log=log) as shim:
                 try:
-                    run = Soak(server, proxy, shim, scratch / "state", rnd)
+                    run = Soak(server, proxy, shim, neighbour, scratch / "state", rnd)
                     watch = Watch(lambda: shim.pid, scratch / "state" / "spool")
                     ok = _run(run, oracle, plan, watch, small, say)
                 finally:
-                    lines = log.read_text("utf-8", "replace") if log.exists() else ""
+                    lines = "".join(
+                        one.read_text("utf-8", "replace") for one in (log, scratch / "tail.log") if one.exists()
+                    )
                     names = Counter(re.findall(r" event=(\S+)(?:.* cause=(\S+))?", lines))
                     for (name, cause), count in sorted(names.items()):
                         say(f"  log {count:6} {name} {cause}")
@@ -308,8 +401,10 @@ def _run(  # noqa: PLR0917 - called once
     generator = Generator(oracle, run.shim, plan.rate)
     _break_things(run, plan, say)
     generator.stop()
+    run.neighbour.stop()
     problems = _settle(run, oracle)
     watch.stop()
+    oracle.add(run.neighbour.oracle)
     ledger = oracle.check(run.server.url, run.shim.given_up)
     ledger.problems += problems + _bounds(run, watch, small)
     _print(run, ledger, watch, time.monotonic() - start, say)
@@ -345,8 +440,10 @@ def _settle(run: Soak, oracle: Oracle) -> list[str]:
         start = time.monotonic()
         query = "SELECT 1 FROM agent_trace_events WHERE event_id = $1"
         eventually(lambda: fetch(run.server.url, query, probe), 120, "the probe is stored")
-        if time.monotonic() - start > _PROBE_S:
+        if time.monotonic() - start > patient(_PROBE_S):
             problems.append(f"the probe took {time.monotonic() - start:.1f} s")
+        if (code := run.neighbour.close(run.server.url)) != 0:
+            problems.append(f"tail ended with exit code {code}")
         if (code := run.shim.close()) != 0:
             problems.append(f"the last sidecar ended with exit code {code}")
         done = subprocess.run(

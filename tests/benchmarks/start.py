@@ -30,8 +30,8 @@ def rows(bench: Bench) -> Iterator[Row]:
         "python -c pass",
         found["python"],
         None,
-        "<= 0.3 s",
-        ours.median <= 0.3,
+        "<= 0.18 s",
+        ours.median <= 0.18,
     )
 
 

@@ -92,15 +92,15 @@ def append(project: Project, path: str, text: str) -> None:
 
 
 @contextmanager
-def answering(project: Project, meanwhile: Callable[[], None]) -> Iterator[None]:
-    """Permit what is asked, once something was done meanwhile."""
+def answering(project: Project, meanwhile: Callable[[], None], *, after_s: float = PERSON_S) -> Iterator[None]:
+    """Permit what is asked, so long after something was done meanwhile."""
     server, folder = project.site.server, project.folder
 
     def answer() -> None:
         eventually(lambda: server.request("GET", "/permission", folder), 20, "a permission is asked")
         meanwhile()
         typed = time.monotonic()  # nobody permits within the tick of the clock that stamps files
-        eventually(lambda: time.monotonic() - typed > PERSON_S, 5, "a person looks up")
+        eventually(lambda: time.monotonic() - typed >= after_s, 5, "a person looks up")
         for one in server.request("GET", "/permission", folder):
             server.request("POST", f"/permission/{one['id']}/reply", folder, {"reply": "once"})
 
@@ -166,6 +166,18 @@ def test_what_a_person_types_before_permitting_a_command_is_the_persons(site: Si
         project.prompt("askingwork", Step([bash("true asked; echo ai > c.py")]))
     assert project.spans() == {("c.py", 1, 1, "bash", "snapshot")}
     assert (letters(project, "a.py"), letters(project, "c.py")) == ("hh", "a")
+
+
+def test_what_a_person_types_into_the_file_of_a_command_that_waits_is_the_persons(site: Site) -> None:
+    """Long before it is permitted and in the very moment, in a file that it names and in another one."""
+    project = begun(site, "samefile", {"a.py": "hu1\n", "b.py": "hu1\n"})
+    with answering(project, lambda: append(project, "a.py", "hu2\n"), after_s=0.5):
+        project.prompt("samefilework", Step([bash("true asked; echo ai >> a.py")]))
+    assert letters(project, "a.py") == "hha"
+    with answering(project, lambda: append(project, "b.py", "hu2\n"), after_s=0):
+        project.prompt("atoncework", Step([bash("true asked; echo ai > c.py")]))
+    assert letters(project, "b.py") in {"hh", "hu"}
+    assert letters(project, "c.py") == "a"
 
 
 # -- history told again ----------------------------------------------------------------------------------------------
@@ -257,6 +269,35 @@ def test_what_a_command_brings_is_not_written_by_it(site: Site) -> None:
         "case.py": "h" * 8 + "a" * 18,
         "extended.py": "h" * 8 + "a",
     }
+
+
+def test_lines_that_a_call_moves_stay_whose_they_were(site: Site) -> None:
+    """Between two files that both last, within one, by a command, by edits in either order; with a line of its own."""
+    block = "".join(f"    value_{at} = compute({at}, name) + offset\n" for at in range(5))
+    rest = "".join(f"rest_{at} = other({at}, 'rest')\n" for at in range(6))
+    code = rest + block
+    names = ("sed", "cut", "paste", "within")
+    files = {f"{name}.py": code.replace("value", name) for name in names} | {f"to_{name}.py": rest for name in names}
+    project = begun(site, "moving", files)
+    cut, paste, within = (block.replace("value", name) for name in ("cut", "paste", "within"))
+    top = "rest_0 = other(0, 'rest')\n"
+    project.prompt(
+        "movingwork",
+        Step([bash("sed -n 7,11p sed.py >> to_sed.py; sed -i 7,11d sed.py; echo 'own = line(1, 2)' >> to_sed.py")]),
+        Step([edit("cut.py", cut, "# gone\n"), edit("to_paste.py", top, top + paste)]),
+        Step([edit("to_cut.py", top, top + "def added(name, offset):\n" + cut), edit("paste.py", paste, "")]),
+        Step([write("within.py", within + rest)]),
+        Step([write("new.py", "def fresh(name, offset):\n" + block.replace("value", "fresh"))]),
+    )
+    found = {path: letters(project, path) for path in ("to_sed.py", "to_cut.py", "to_paste.py", "within.py", "new.py")}
+    assert found == {
+        "to_sed.py": "h" * 11 + "a",
+        "to_cut.py": "h" + "a" + "h" * 10,
+        "to_paste.py": "h" * 11,
+        "within.py": "h" * 11,
+        "new.py": "a" * 6,
+    }
+    assert counted(project)["total"]["living"] == counted(project)["total"]["written"] == 9
 
 
 # -- two writers on one file -----------------------------------------------------------------------------------------
@@ -379,11 +420,17 @@ def test_what_a_command_writes_outside_of_the_snapshots_is_never_a_persons(site:
 
 def test_a_tracked_file_that_git_ignores_and_a_repository_without_a_commit(site: Site) -> None:
     """OpenCode's snapshots don't hold the one, and stand still because of the other."""
-    project = begun(site, "still", {"t.py": "hu\n", "a.py": "hu\n", "b.py": "hu\n"})
-    (project.folder / ".gitignore").write_text("t.py\n")
+    files = {f"{name}.py": "hu\n" for name in ("t", "unnamed", "mine", "a", "b")}
+    project = begun(site, "still", files | {"run.sh": "for one in unn*.py; do echo ai >> $one; done\n"})
+    (project.folder / ".gitignore").write_text("t.py\nunnamed.py\nmine.py\n")
     site.oc.git(project.folder, "commit", "-qam", "Ignore")
-    project.prompt("ignoredwork", Step([bash("echo ai >> t.py")]))
-    assert letters(project, "t.py") == "ha"
+    project.prompt("ignoredwork", Step([bash("echo ai >> t.py")]), *(Step([bash("sh run.sh")]) for _ in range(2)))
+    append(project, "mine.py", "hu\n")
+    assert (letters(project, "t.py"), letters(project, "unnamed.py"), letters(project, "mine.py")) == (
+        "ha",
+        "hau",
+        "hh",
+    )
     site.oc.git(project.folder, "init", "-q", "nested")
     project.prompt("stillwork", Step([bash("echo ai >> a.py; echo i > nested/i.py; cat a.py >> b.py")]))
     assert letters(project, "a.py") == "ha"

@@ -18,13 +18,17 @@ import pytest
 from agent_trace_sidecar.cli import main
 from agent_trace_sidecar.redaction import Redacted
 from agent_trace_sidecar.spool.spool import Spool
+from tests.benchmarks.backfill import make_store
+from tests.benchmarks.harness import run
 from tests.support.envelopes import Shim
 from tests.support.fake_model import FakeModel, Step
+from tests.support.figures import Figure, figures
 from tests.support.majors import DIALECTS, MAJORS, Dialect, at_work, server
 from tests.support.opencode import OpenCode
+from tests.support.opencode2 import OpenCode2, installed
 from tests.support.postgres import PostgresServers, execute, fetch
 from tests.support.recorder import Recorder
-from tests.support.waiting import eventually
+from tests.support.waiting import completed, eventually
 
 PATCH: Final = (
     "*** Begin Patch\n*** Add File: n.txt\n+hello\n+there\n*** Update File: a.txt\n@@\n-three\n+THREE\n*** End Patch"
@@ -154,6 +158,20 @@ def test_a_backfill_finds_what_a_live_recording_has(recorded: Recorded) -> None:
     assert counts(recorded.empty_url) == stored
 
 
+def test_every_way_to_ask_for_the_cost_gives_opencodes_own_figure(recorded: Recorded) -> None:
+    """Of a live recording and of a backfill; OpenCode 2 counts titles, too."""
+    own = f"""
+        SELECT sum(cost), sum(tokens_input + tokens_output + tokens_reasoning + tokens_cache_read + tokens_cache_write)
+        FROM {recorded.dialect.sessions}
+    """
+    ((cost, tokens),) = recorded.own(own)
+    recorded.run(recorded.empty_url, "backfill")
+    env = recorded.oc.environment(recorded.project)
+    for url in (recorded.live_url, recorded.empty_url):
+        found = figures(url, recorded.project, env)
+        assert set(found.values()) == {Figure(round(cost, 6), tokens)}, found
+
+
 def test_a_whole_recording_gets_nothing_twice(recorded: Recorded) -> None:
     """What was recorded live is recognised: by the ids of events, and by what they tell of."""
     before = rows(recorded.live_url, RANGES), rows(recorded.live_url, SPENT)
@@ -162,6 +180,27 @@ def test_a_whole_recording_gets_nothing_twice(recorded: Recorded) -> None:
     assert "Nothing is missing" in recorded.run(recorded.live_url, "backfill")
     calls = "SELECT count(*), count(DISTINCT (session_id, message_id, call_id)) FROM agent_trace_calls"
     assert rows(recorded.live_url, calls)[0][0] == rows(recorded.live_url, calls)[0][1]
+
+
+def test_an_export_has_the_lines_of_a_live_recording(recorded: Recorded, postgres_servers: PostgresServers) -> None:
+    """Of one session, as far as its tools reported them: a file of an export is without snapshots."""
+    words = ("export",) if recorded.dialect is DIALECTS[1] else ("session", "export")
+    ((session,),) = recorded.own(
+        f"SELECT id FROM {recorded.dialect.sessions} WHERE parent_id IS NULL ORDER BY time_created LIMIT 1"
+    )
+    file = recorded.oc.folder / "export.json"
+    env = recorded.oc.environment(recorded.project)
+    with file.open("w") as out:
+        completed(recorded.oc.command(*words, session), cwd=recorded.project, env=env, stdout=out)
+    lines = f"""
+        SELECT DISTINCT path, start_line, end_line, tool, model_id, call_id FROM agent_trace_ranges
+        WHERE session_id = '{session}' AND tool IN ('write', 'edit') AND voided_at IS NULL ORDER BY 1, 2
+    """
+    with postgres_servers.database(migrated=True) as url:
+        assert "1 sessions were read" in recorded.run(url, "backfill", str(file))
+        assert rows(url, lines) == rows(recorded.live_url, lines) != []
+        assert rows(url, SPENT) == [one for one in rows(recorded.live_url, SPENT) if one[0] == session]
+        assert "Nothing is missing" in recorded.run(url, "backfill", str(file))
 
 
 def test_reconcile_compares_session_by_session(recorded: Recorded) -> None:
@@ -235,6 +274,58 @@ def test_a_run_whose_sidecar_was_killed_is_made_whole(
         assert rows(live, RANGES) == rows(whole, RANGES)
         assert rows(live, SPENT) == rows(whole, SPENT)
         user.run(live, "reconcile")
+
+
+@pytest.mark.needs("OpenCode 2")
+def test_a_session_goes_on_after_the_upgrade_to_2_0(postgres_servers: PostgresServers) -> None:
+    """It is read from the tables of both majors: the lines of a live recording, and nothing twice.
+
+    OpenCode 2 empties the log of events and copies the session; `doctor` notes it where it is not recorded.
+    """
+    with (
+        working(1) as oc,
+        postgres_servers.database(migrated=True) as live,
+        postgres_servers.database(migrated=True) as empty,
+    ):
+        recorder = Recorder(oc, live)
+        project = recorder.project("shop", {"a.txt": "one\ntwo\nthree\n"})
+        assert oc.run(project, "buy milk").code == 0
+        user = Recorded(oc, DIALECTS[1], project, live, empty)
+        ((session,),) = user.own("SELECT id FROM session WHERE parent_id IS NULL")
+        assert user.own("SELECT count(*) FROM event") > [(0,)]
+        upgraded = OpenCode2(binary=installed(), folder=oc.folder, model=oc.model, env=oc.env, config=oc.config)
+        oc.model.script("later", Step([DIALECTS[2].write("later.txt", "x\ny\n")]))
+        assert upgraded.run(project, "do it later", "--session", session).code == 0
+        recorder.wait_for("bye", 2)
+        assert user.own("SELECT count(*) FROM event") == [(0,)]
+        assert user.own("SELECT count(*) FROM session_v2") == [(2,)], "the upgrade has copied both"
+
+        before = rows(live, RANGES), rows(live, SPENT)
+        assert "emptied table event" not in user.run(live, "doctor", str(project))
+        user.run(live, "backfill")
+        assert (rows(live, RANGES), rows(live, SPENT)) == before
+        user.run(live, "reconcile")
+        assert "unrecorded: 2;" in user.run(empty, "doctor", str(project))
+        user.run(empty, "backfill")
+        assert rows(empty, RANGES) == before[0]
+        assert rows(empty, SPENT) == before[1]
+        assert "emptied table event" not in user.run(empty, "doctor", str(project))
+        assert "Nothing is missing" in user.run(empty, "backfill")
+
+
+def test_memory_does_not_grow_with_the_store(postgres_servers: PostgresServers, tmp_path: Path) -> None:
+    """Ten times as many sessions take the same; `tests/benchmarks/backfill.py` measures it with gigabytes."""
+
+    def peak_mib(sessions: int) -> float:
+        store = tmp_path / f"{sessions}.db"
+        events = make_store(store, sessions * 1_500_000, sessions, running=0)
+        with postgres_servers.database(migrated=True) as url:
+            env = {"AGENT_TRACE_DATABASE_URL": url, "AGENT_TRACE_STATE_DIR": str(tmp_path / "state")}
+            done = run([sys.executable, "-m", "agent_trace_sidecar", "backfill", "--store", str(store)], env)
+            assert counts(url)["events"] == events
+        return done.peak_mib
+
+    assert peak_mib(50) < peak_mib(5) + 15
 
 
 def stopping_sidecar(folder: Path, *, after_steps: int) -> Path:

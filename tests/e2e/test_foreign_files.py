@@ -352,7 +352,9 @@ def test_errors_name_their_lines_and_are_grouped(project: Project, tool: Tool, t
     [
         ('{"v":1,"id":"x","seq":1}', "replay"),
         ('{\n  "info": {\n    "id": "ses_1"\n  },\n  "messages": []\n}', "backfill"),
-        ("SQLite format 3\0", "backfill"),
+        ("SQLite format 3\0", "backfill --store"),
+        ('{"type":"step_start","timestamp":1795975041333,"sessionID":"ses_1"}', "backfill"),
+        ('data: {"type":"server.connected"}', "backfill"),
     ],
 )
 def test_a_file_for_another_command_is_said_to_be_one(tool: Tool, tmp_path: Path, head: str, command: str) -> None:

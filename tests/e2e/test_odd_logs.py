@@ -90,13 +90,36 @@ def test_a_log_that_begins_with_a_mark_is_read_from_stdin(migrated_url: str, tmp
         (b"# A project\n\nIt does this.\n", "its lines are not JSON objects with v, id, seq"),
         (bytes(range(256)) * 40, "its lines are not JSON objects with v, id, seq"),
         (b'{"name": "x", "version": "1.0.0"}\n', "is not an event log"),
-        (b'{"version":"0.1.0","id":"x","timestamp":"2026-01-01T00:00:00Z","files":[]}', "agent-trace-sidecar import"),
+        (
+            b'{"version":"0.1.0","id":"x","timestamp":"2026-01-01T00:00:00Z","files":[]}',
+            "sidecar import FILE` stores it",
+        ),
+        (
+            b'{\n  "info": {\n    "id": "ses_1"\n  },\n  "messages": []\n}\n',
+            "sidecar backfill FILE` stores it",
+        ),
+        (b'{"type":"step_start","timestamp":1795975041333,"sessionID":"ses_1","part":{}}\n', "names no model"),
+        (b'data: {"type":"server.connected","properties":{}}\n\n', "names no model"),
+        (b"SQLite format 3\0" + bytes(84), "`agent-trace-sidecar backfill --store FILE` reads OpenCode's"),
         (gzip.compress(b"hello\n" * 100), "its lines are not JSON objects"),
         (gzip.compress(RECORDING)[:-20], "it is cut off or damaged"),
         (zstandard.compress(RECORDING)[:-20], "it is cut off or damaged"),
         (zstandard.compress(RECORDING)[:40] + b"x" * 400, "it is cut off or damaged"),
     ],
-    ids=["text", "binary", "json", "records", "gzip-text", "gzip-cut", "zstd-cut", "zstd-damaged"],
+    ids=[
+        "text",
+        "binary",
+        "json",
+        "records",
+        "export",
+        "run",
+        "stream",
+        "sqlite",
+        "gzip-text",
+        "gzip-cut",
+        "zstd-cut",
+        "zstd-damaged",
+    ],
 )
 def test_a_file_that_is_no_log_is_refused(migrated_url: str, tmp_path: Path, content: bytes, why: str) -> None:
     """In one sentence, with the exit code of wrong usage, and without a dead letter."""
@@ -108,7 +131,9 @@ def test_a_file_that_is_no_log_is_refused(migrated_url: str, tmp_path: Path, con
     assert counts(migrated_url) == (0, 0)
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n", b"\0" * 100, gzip.compress(b"")])
+@pytest.mark.parametrize(
+    "content", [b"", b"\n\n", b"\0" * 100, gzip.compress(b"", mtime=0)], ids=["nothing", "newlines", "zeros", "gzip"]
+)
 def test_an_empty_log_is_a_log(migrated_url: str, tmp_path: Path, content: bytes) -> None:
     """Nothing has happened yet."""
     assert replay(tmp_path, migrated_url, content).returncode == 0

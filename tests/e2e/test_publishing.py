@@ -70,7 +70,7 @@ def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_sdist_makes_the_same_wheel_as_the_tree(built: Path) -> None:
-    """Migrations, shim, the schema of records and the demo's data are in it, tests are not."""
+    """Migrations, shim, the schema of records, the demo's data and what pages are made of are in it, tests are not."""
     [wheel] = built.glob("agent_trace_sidecar-*.whl")
     assert names(wheel) == names(built / "from-tree.whl")
     data = {name.partition("_data/")[2] for name in names(wheel) if "_data/" in name}
@@ -78,6 +78,8 @@ def test_the_sdist_makes_the_same_wheel_as_the_tree(built: Path) -> None:
     schema = {"agent-trace-record-0.1.0.schema.json"}
     assert data == {"shim/index.js"} | schema | demo | {f"migrations/{version}.sql" for version, _ in migration_files()}
     assert not any(name.startswith("tests") for name in names(wheel))
+    assets = ROOT / "agent_trace_sidecar" / "report" / "assets"
+    assert {str(one.relative_to(ROOT)) for one in assets.rglob("*") if one.is_file()} <= names(wheel)
 
 
 def test_there_is_one_version(built: Path) -> None:

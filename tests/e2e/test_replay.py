@@ -80,7 +80,7 @@ def test_a_recording_becomes_these_rows(
 ) -> None:
     """Every line an event, and the ranges that the session's own arguments say."""
     (done,) = replay(migrated_url, tmp_path, RECORDINGS / f"{name}.jsonl")
-    assert done.counts == (events, events, 0, 0)
+    assert done.counts == (events, events, 0, 0, 0)
     stored = rows(migrated_url)
     assert len(stored["agent_trace_events"]) == events
     found: dict[str, list[tuple[int, int, str]]] = {}
@@ -96,10 +96,10 @@ def test_a_log_replayed_twice_changes_nothing(migrated_url: str, tmp_path: Path)
     source = RECORDINGS / "basic-edit-write-bash.jsonl"
     replay(migrated_url, tmp_path, source)
     before = rows(migrated_url)
-    assert replay(migrated_url, tmp_path, source)[0].counts == (150, 150, 0, 0)
+    assert replay(migrated_url, tmp_path, source)[0].counts == (150, 150, 0, 0, 0)
     copy = tmp_path / "copy.jsonl"
     shutil.copyfile(source, copy)
-    assert replay(migrated_url, tmp_path, copy)[0].counts == (150, 0, 150, 0)
+    assert replay(migrated_url, tmp_path, copy)[0].counts == (150, 0, 150, 0, 0)
     assert rows(migrated_url) == before
 
 
@@ -117,7 +117,7 @@ def test_a_log_cut_anywhere_and_continued_gives_the_same_rows(
         replay(parts, tmp_path, path)
         path.write_bytes(data)
         (done,) = replay(parts, tmp_path, path)
-        assert done.counts == (183, 183, 0, 0)
+        assert done.counts == (183, 183, 0, 0, 0)
         assert rows(parts) == rows(whole)
 
 
@@ -138,7 +138,7 @@ def test_bad_lines_become_dead_letters_and_their_neighbours_are_stored(migrated_
     path = tmp_path / "log.jsonl"
     path.write_bytes(b"".join(g + b for g, b in zip(good, BAD_LINES, strict=False)) + b"".join(good[len(BAD_LINES) :]))
     (done,) = replay(migrated_url, tmp_path, path)
-    assert done.counts == (len(good) + 6, len(good), 0, 6)
+    assert done.counts == (len(good) + 6, len(good), 0, 6, 0)
     reasons = [
         r["reason"] for r in fetch(migrated_url, "SELECT reason FROM agent_trace_dead_letters ORDER BY position")
     ]
@@ -158,7 +158,7 @@ def test_what_is_unknown_is_stored_as_an_event_and_makes_no_record(migrated_url:
     path = tmp_path / "log.jsonl"
     path.write_bytes(b"".join(STRANGE % (n, hook, text) for n, (hook, text) in enumerate(cases)))
     (done,) = replay(migrated_url, tmp_path, path)
-    assert done.counts == (5, 5, 0, 0)
+    assert done.counts == (5, 5, 0, 0, 0)
     assert rows(migrated_url)["agent_trace_records"] == []
     names = {row["event_name"] for row in rows(migrated_url)["agent_trace_events"]}
     assert {"tomorrow.hook", "new.thing"} <= names
@@ -188,3 +188,85 @@ def test_a_stopped_replay_says_that_it_resumes_and_does(postgres_servers: Postgr
         assert b"nothing new, all 18 events are already stored" in done.stdout
         assert b"27 events read, 27 stored, 0 duplicate" in done.stdout
         assert rows(parts) == rows(whole)
+
+
+def at_once(url: str, folder: Path, *args: str | Path) -> subprocess.Popen[str]:
+    """Start the command on files, several at once."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "agent_trace_sidecar", "replay", *map(str, args)],
+        env={**os.environ, "AGENT_TRACE_DATABASE_URL": url, "AGENT_TRACE_STATE_DIR": str(folder / "state")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_logs_at_once_become_the_rows_of_logs_one_after_the_other(
+    migrated_url: str, postgres_servers: PostgresServers, tmp_path: Path
+) -> None:
+    """Also the two parts of one run, whose second part means nothing without the first."""
+    whole = (RECORDINGS / "basic-edit-write-bash.jsonl").read_bytes().splitlines(keepends=True)
+    parts = [tmp_path / "1.jsonl", tmp_path / "2.jsonl"]
+    for part, lines in zip(parts, (whole[:60], whole[60:]), strict=True):
+        part.write_bytes(b"".join(lines))
+    files = [parts[0], RECORDINGS / "apply-patch.jsonl", parts[1], RECORDINGS / "slash-command.jsonl"]
+    process = at_once(migrated_url, tmp_path, "--jobs", "3", *files)
+    output, errors = process.communicate(timeout=patient(60))
+    assert (process.returncode, errors) == (0, "")
+    assert [line.partition(":")[0] for line in output.splitlines()] == [str(file) for file in files]
+    with postgres_servers.database(migrated=True) as other:
+        replay(other, tmp_path, *files)
+        assert rows(migrated_url) == rows(other)
+
+
+def test_a_log_that_fails_costs_the_others_nothing(migrated_url: str, tmp_path: Path) -> None:
+    """The exit code is that of the first that failed, and each is named with its reason."""
+    text, rest = tmp_path / "notes.jsonl", RECORDINGS / "apply-patch.jsonl"
+    text.write_text("these are notes\n" * 10)
+    process = at_once(migrated_url, tmp_path, "--jobs", "2", text, tmp_path / "none.jsonl", rest)
+    output, errors = process.communicate(timeout=patient(60))
+    assert process.returncode == 2
+    assert output == f"{rest}: 51 events read, 51 stored, 0 duplicate, 0 dead\n"
+    assert "notes.jsonl is not an event log" in errors
+    assert "none.jsonl can't be read" in errors
+
+
+def test_a_stopped_replay_of_logs_at_once_resumes(migrated_url: str, tmp_path: Path) -> None:
+    """Its processes end with it, by Ctrl-C and by kill -9 alike; the same command stores the rest once."""
+    files = []
+    for number in range(4):
+        files.append(tmp_path / f"{number}.jsonl")
+        instance = f"{number:08d}-0000-4000-8000-000000000000".encode()
+        lines = recording_of(instance, copies=150)
+        files[-1].write_bytes(lines)
+    total = sum(file.read_bytes().count(b"\n") for file in files)
+    for stop in (signal.SIGINT, signal.SIGKILL):
+        process = at_once(migrated_url, tmp_path, "--jobs", "2", *files)
+        before = stored(migrated_url)
+        eventually(lambda known=before: stored(migrated_url) > known, 60)  # type: ignore[misc]
+        process.send_signal(stop)
+        _, errors = process.communicate(timeout=patient(60))  # ends when the last process has closed the pipe
+        assert process.returncode == (130 if stop is signal.SIGINT else -signal.SIGKILL)
+        assert "Traceback" not in errors
+        assert stored(migrated_url) < total
+    process = at_once(migrated_url, tmp_path, "--jobs", "2", *files)
+    _, errors = process.communicate(timeout=patient(120))
+    assert (process.returncode, errors) == (0, "")
+    assert stored(migrated_url) == total
+
+
+def recording_of(instance: bytes, copies: int) -> bytes:
+    """A recording as another run's, several times with other ids and numbers."""
+    lines = (RECORDINGS / "killed-mid-tool.jsonl").read_bytes().splitlines()
+    made = []
+    for seq in range(1, copies * len(lines) + 1):
+        line = re.sub(rb'"instance":"[^"]+"', b'"instance":"%b"' % instance, lines[seq % len(lines)], count=1)
+        line = re.sub(rb'"id":"[^"]+","seq":\d+', b'"id":"%b%012d","seq":%d' % (instance[:24], seq, seq), line, count=1)
+        made.append(line)
+    return b"\n".join(made) + b"\n"
+
+
+def stored(url: str) -> int:
+    """How many events are there."""
+    return int(fetch(url, "SELECT count(*) FROM agent_trace_events")[0][0])

@@ -201,3 +201,77 @@ def test_a_writer_without_tables_is_told_what_to_do(postgres_servers: PostgresSe
             all_stored(server.url, [writer])
     finally:
         server.close()
+
+
+SUMS = {
+    "agent_trace_usage_by_day",
+    "agent_trace_calls_by_day",
+    "agent_trace_lines_by_day",
+    "agent_trace_secrets_by_day",
+    "agent_trace_dead_letters_by_day",
+    "agent_trace_usage_by_user",
+    "agent_trace_calls_by_user",
+    "agent_trace_lines_by_user",
+    "agent_trace_secrets_by_user",
+}
+RELATIONS = """
+SELECT relname AS name FROM pg_class
+WHERE relname LIKE 'agent\\_trace\\_%' AND relkind IN ('r', 'p', 'v') AND pg_table_is_visible(oid)
+"""
+SHOWN = {
+    "agent_trace_usage_by_user": "SELECT os_user, model_id, steps, cost FROM agent_trace_usage_by_user",
+    "agent_trace_calls_by_user": "SELECT sum(calls)::int AS calls FROM agent_trace_calls_by_user",
+    "agent_trace_lines_by_user": "SELECT contributor, sum(lines)::int AS n FROM agent_trace_lines_by_user GROUP BY 1",
+}
+
+
+def test_who_sees_sums_sees_nothing_else(roles: Roles, tmp_path: Path) -> None:
+    """Of every table and view, also of those that a later migration makes; and no command that shows contents works."""
+    execute(roles.server.url, "CREATE TABLE agent_trace_later (prompt text)")
+    roles.apply()
+    for name in ("basic-edit-write-bash", "apply-patch"):
+        done = command(tmp_path, roles.url("owner"), "replay", str(RECORDINGS / f"{name}.jsonl"))
+        assert done.returncode == 0, done.stderr
+    url = roles.url("aggregates")
+    relations = {row["name"] for row in fetch(roles.server.url, RELATIONS)}
+    assert relations > SUMS
+    assert {name for name in relations if may(url, f"SELECT * FROM {name}")} == SUMS
+    for name in SUMS:
+        for statement in (f"DELETE FROM {name}", f"INSERT INTO {name} DEFAULT VALUES"):
+            with pytest.raises(asyncpg.PostgresError):
+                execute(url, statement)
+    columns = fetch(
+        roles.server.url,
+        "SELECT DISTINCT attname FROM pg_attribute WHERE attnum > 0 AND attrelid = ANY ($1::text[]::regclass[])",
+        sorted(SUMS),
+    )
+    telling = {"title", "prompt", "payload", "path", "worktree", "session_id", "message_id", "call_id", "error", "line"}
+    assert not {row["attname"] for row in columns} & telling
+    by_owner = {name: fetch(roles.server.url, query) for name, query in SHOWN.items()}
+    assert {name: fetch(url, query) for name, query in SHOWN.items()} == by_owner
+    assert all(by_owner.values())
+    for words in (("export",), ("sessions",), ("usage",)):
+        assert command(tmp_path, url, *words).returncode == 1
+
+
+def test_sums_by_user_are_those_by_day(roles: Roles, tmp_path: Path) -> None:
+    """Nothing is counted twice by the way to the repository and the user."""
+    for file in sorted(RECORDINGS.glob("*.jsonl")):
+        assert command(tmp_path, roles.url("owner"), "replay", str(file)).returncode == 0
+    for what, sums in {
+        "usage": "sum(steps), sum(input_tokens), sum(output_tokens), sum(cost), sum(unpriced_steps)",
+        "calls": "sum(calls), sum(failed)",
+        "lines": "sum(lines)",
+        "secrets": "sum(masked), sum(events)",
+    }.items():
+        by = {
+            form: [
+                tuple(row)
+                for row in fetch(
+                    roles.server.url, f"SELECT day, {sums} FROM agent_trace_{what}_by_{form} GROUP BY 1 ORDER BY 1"
+                )
+            ]
+            for form in ("day", "user")
+        }
+        assert by["user"] == by["day"]
+        assert by["day"] or what == "secrets"

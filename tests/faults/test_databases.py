@@ -79,7 +79,7 @@ async def test_one_text_that_the_encoding_lacks_stops_no_other(
         async with Shipping(tmp_path / "spool", url, batch_size=100) as shipping:
             shipping.append(events('"a"', refused, '"b"'))
             await shipping.delivered()
-            assert shipping.counts == (3, 2, 0, 1)
+            assert shipping.counts == (3, 2, 0, 1, 0)
         assert [row["seq"] for row in fetch(url, "SELECT seq FROM agent_trace_events ORDER BY seq")] == [1, 3]
         for command in ("status", "doctor"):
             done = run(tmp_path, url, command)
@@ -98,7 +98,7 @@ async def test_a_trigger_that_refuses_one_row_stops_no_other(migrated_url: str, 
     async with Shipping(tmp_path / "spool", migrated_url, batch_size=100) as shipping:
         shipping.append(events('"a"', '"bad"', '"b"'))
         await shipping.delivered()
-        assert shipping.counts == (3, 2, 0, 1)
+        assert shipping.counts == (3, 2, 0, 1, 0)
     execute(
         migrated_url,
         "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$",

@@ -129,7 +129,7 @@ def soon(tmp_path: Path, env: dict[str, str]) -> dict[str, str]:
     """An environment in which a sidecar looks every half second."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(
-        "from agent_trace_sidecar import limits\nlimits.LOOK_S = 0.5\nlimits.ADOPT_INTERVAL_S = 0.5\n"
+        "from agent_trace_sidecar import limits\nlimits.FAILOVER_CHECK_S = 0.5\nlimits.ADOPT_INTERVAL_S = 0.5\n"
     )
     return env | {"PYTHONPATH": f"{tmp_path / 'site'}:{Path(__file__).parents[2]}"}
 
@@ -145,7 +145,7 @@ def test_what_a_sidecar_shipped_that_has_ended_is_sent_again(migrated_url: str, 
     execute(migrated_url, EMPTY)
     with ShimDouble(env) as shim:
         shim.send(*living.line("small"))
-        living.issued |= ended.issued
+        living.add(ended)
         eventually(lambda: living.check(migrated_url, []).problems == [], 20)
         execute(migrated_url, EMPTY)
         eventually(lambda: living.check(migrated_url, []).problems == [], 20)

@@ -91,7 +91,7 @@ async def test_poison_in_a_batch_of_2000(
     async with Shipping(tmp_path / "spool", migrated_url, batch_size=2000, segment_bytes=64 << 20) as shipping:
         shipping.append(lines(2000, poisoned, bad))
         await shipping.delivered(60)
-        assert shipping.counts == (2000, 2000 - len(poisoned), 0, len(poisoned))
+        assert shipping.counts == (2000, 2000 - len(poisoned), 0, len(poisoned), 0)
         assert shipping.causes == []
     assert stored(migrated_url) == set(range(2000)) - set(poisoned)
     letters = dead(migrated_url)
@@ -135,7 +135,7 @@ async def test_the_same_line_twice_beside_poison(migrated_url: str, tmp_path: Pa
     async with Shipping(tmp_path / "spool", migrated_url, batch_size=100) as shipping:
         shipping.append(given)
         await shipping.delivered()
-        assert shipping.counts == (3, 1, 1, 1)
+        assert shipping.counts == (3, 1, 1, 1, 0)
     assert (stored(migrated_url), set(dead(migrated_url))) == (({2}, {1}) if poisoned else ({1}, {2}))
 
 
@@ -162,7 +162,7 @@ async def test_a_rule_that_one_line_of_a_session_breaks(migrated_url: str, tmp_p
     async with Shipping(tmp_path / "spool", migrated_url, batch_size=1000, segment_bytes=64 << 20) as shipping:
         shipping.append([*enumerate(given), line(1, '"poison"')])
         await shipping.delivered()
-        assert shipping.counts == (len(given) + 1, len(given), 0, 1)
+        assert shipping.counts == (len(given) + 1, len(given), 0, 1, 0)
     for table in ("records", "ranges", "file_states"):
         assert fetch(migrated_url, f"SELECT count(*) AS n FROM agent_trace_{table}")[0]["n"] > 0
 
@@ -176,7 +176,7 @@ async def test_the_connection_breaks_while_the_server_judges(migrated_url: str, 
         async with Shipping(tmp_path / "spool", proxy.url, batch_size=100) as shipping:
             shipping.append(lines(100, range(0, 100, 2), '"poison"'))
             await shipping.delivered()
-            assert shipping.counts == (100, 50, 0, 50)
+            assert shipping.counts == (100, 50, 0, 50, 0)
             assert shipping.causes == ["too_slow" if how in (Break.HALF_OPEN, Break.BLACK_HOLE) else "connection"]
         assert proxy.hits == {f"{JUDGE}:{how.value}": 1}
     assert dead(migrated_url).keys() == set(range(0, 100, 2))

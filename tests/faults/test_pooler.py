@@ -40,7 +40,7 @@ def test_two_sidecars_behind_a_pooler(migrated_url: str, tmp_path: Path) -> None
             assert one.close() == two.close() == 0
     for log in logs:
         assert "database_failed" not in log.read_text()
-    common.issued |= own.issued
+    common.add(own)
     ledger = common.check(migrated_url, [])
     assert ledger.problems == []
     assert (ledger.stored + ledger.dead, ledger.duplicate) == (600, 300)

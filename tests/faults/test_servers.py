@@ -199,7 +199,7 @@ async def test_the_database_is_not_as_it_should_be(server: OwnServer, tmp_path: 
         execute(server.url, undo)
         fetch(server.url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'writer'")
         await shipping.delivered()
-        assert shipping.counts == (20, 20, 0, 0)
+        assert shipping.counts == (20, 20, 0, 0, 0)
     check(oracle, server.url)
 
 
@@ -331,6 +331,24 @@ async def test_an_older_backup_is_restored_after_a_restart(server: OwnServer, tm
     async with Shipping(tmp_path / "spool", server.url) as shipping:
         await shipping.delivered()
     check(oracle, server.url)
+
+
+async def test_a_connection_that_cannot_be_prepared_is_given_back(migrated_url: str, tmp_path: Path) -> None:
+    """The schema can't be read or made: the sidecar tries again with a new connection, and leaves none open."""
+    oracle = Oracle(62, hostile=False)
+    made: list[asyncpg.Connection] = []
+
+    async def prepare(connection: asyncpg.Connection) -> None:
+        made.append(connection)
+        if len(made) < 4:
+            raise (asyncpg.InsufficientPrivilegeError, asyncpg.LockNotAvailableError, OSError)[len(made) - 1]("no")
+
+    async with Shipping(tmp_path / "spool", migrated_url) as shipping:
+        shipping._sink._prepare = prepare
+        shipping.append([oracle.line("small") for _ in range(5)])
+        await shipping.delivered()
+        assert [one.is_closed() for one in made] == [True, True, True, False]
+    check(oracle, migrated_url)
 
 
 async def test_a_spool_that_lost_its_end_goes_on(migrated_url: str, tmp_path: Path) -> None:

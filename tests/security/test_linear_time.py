@@ -1,7 +1,10 @@
 """Foreign text costs its length: processor time over 10, 20 and 40 KB grows no faster than linear."""
 
+import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -9,9 +12,23 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from agent_trace_sidecar.opencode import wire
+from agent_trace_sidecar.blame.align import align
+from agent_trace_sidecar.blame.boilerplate import is_boilerplate
+from agent_trace_sidecar.blame.history import Change
+from agent_trace_sidecar.blame.lineage import lineage
+from agent_trace_sidecar.blame.rewrite import compare
+from agent_trace_sidecar.blame.weight import Weights
+from agent_trace_sidecar.limits.text import printable, printable_json, printable_line
+from agent_trace_sidecar.opencode import v1_tools, v2_tools, wire
 from agent_trace_sidecar.records.build import Builder, BuildSettings
 from agent_trace_sidecar.records.diffs import parse_diff
+from agent_trace_sidecar.records.fingerprints import hashes_of, line_hashes, line_tokens
+from agent_trace_sidecar.report import page
+from agent_trace_sidecar.report.cost import SessionFacts
+from agent_trace_sidecar.report.html import escape, first_line, visible
+from agent_trace_sidecar.report.session import Body, Item, Session
+from agent_trace_sidecar.report.session_page import session_page
+from agent_trace_sidecar.report.syntax import Painter
 from agent_trace_sidecar.workspace import commands
 from agent_trace_sidecar.workspace.revision import Revisions
 from agent_trace_sidecar.workspace.rewrites import Rewrites
@@ -36,12 +53,19 @@ DIFFS: Final = [
 ]  # fmt: skip
 
 
-def fastest(work: Callable[[str], object], text: str) -> float:
+PATCHES: Final = [
+    "*** Add File: a\n", "*** Update File: a\n", "*** Update File: a\n*** Move to: b\n", "*** Add File: ", "*** ",
+    "--- ", "--- a", "--- a/", "--- a\t", "+++ ", "--- a\n", "--- a\n+++ a\n@@ ", "--- a\n+++ a", "\t",
+]  # fmt: skip
+"""What a patch of several files, and the diff of its result, are divided at."""
+
+
+def fastest(work: Callable[..., object], *given: object) -> float:
     """Processor time in seconds, the least of three."""
 
     def once() -> float:
         began = time.process_time()
-        work(text)
+        work(*given)
         return time.process_time() - began
 
     return min(once() for _ in range(3))
@@ -97,3 +121,147 @@ def test_a_command_costs_its_length(piece: str, brought: Callable[[str], object]
     for work in (brought, lambda text: list(commands.names(text)), commands.only_reads, commands.lingers):
         small, _, large = (fastest(work, piece * (size // len(piece))) for size in SIZES)
         assert large < UNMEASURABLE_S or large / small < MAX_GROWTH, (work, small, large)
+
+
+def raw(value: object) -> msgspec.Raw:
+    """A value as the dialects are given it."""
+    return msgspec.Raw(msgspec.json.encode(value))
+
+
+def patched(text: str) -> None:
+    """A patch of several files, by OpenCode 1 with one diff of all, and by OpenCode 2."""
+    v1_tools.file_edits("apply_patch", raw({"patchText": text}), raw({"diff": text}))
+    v1_tools.named_paths("apply_patch", raw({"patchText": text}))
+    v2_tools.file_edits("patch", raw({"patchText": text}), raw({"metadata": {"files": [{"file": "a", "patch": text}]}}))
+
+
+@pytest.mark.parametrize("piece", [*DIFFS, *PATCHES], ids=repr)
+def test_a_patch_costs_its_length(piece: str) -> None:
+    """Whichever piece of it, or of its result, is repeated."""
+    small, _, large = (fastest(patched, piece * (size // len(piece))) for size in SIZES)
+    assert large < UNMEASURABLE_S or large / small < MAX_GROWTH, (small, large)
+
+
+def test_a_patch_of_many_files_costs_its_length() -> None:
+    """Though each file is looked for among the diffs of the result."""
+
+    def many(size: int) -> tuple[msgspec.Raw, msgspec.Raw]:
+        files = range(size // 32)
+        patch = "".join(f"*** Add File: {n:08}\n+a\n" for n in files)
+        return raw({"patchText": patch}), raw(
+            {"diff": "".join(f"--- x{n}\n+++ x{n}\n@@ -0,0 +1 @@\n+a\n" for n in files)}
+        )
+
+    small, _, large = (
+        fastest(lambda *given: v1_tools.file_edits("apply_patch", *given), *many(size)) for size in SIZES
+    )
+    assert large < UNMEASURABLE_S or large / small < MAX_GROWTH, (small, large)
+
+
+# -- two contents ----------------------------------------------------------------------------------------------------
+
+Lines = list[str]
+
+
+def _between(lines: Sequence[str]) -> tuple[Lines, Lines]:
+    """Two files that have these lines in common, each between lines of its own."""
+    return (
+        list(chain.from_iterable((line, f"j{at}") for at, line in enumerate(lines))),
+        list(chain.from_iterable((line, f"k{at}") for at, line in enumerate(lines))),
+    )
+
+
+def _peeled(count: int) -> tuple[Lines, Lines]:
+    """One line is unique, and each division at unique lines makes one more so."""
+    return _between(["x1", *(f"x{n // 2 + (n % 2 == 0)}" for n in range(2, 2 * count // 2)), f"x{count}"])
+
+
+def _shuffled(count: int) -> tuple[Lines, Lines]:
+    lines = [f"{n:05}" for n in range(count)]
+    return lines, random.Random(1).sample(lines, count)  # noqa: S311 - must be repeatable
+
+
+PAIRS: Final[dict[str, Callable[[int], tuple[Lines, Lines]]]] = {
+    "nothing in common": lambda count: ([f"a{n}" for n in range(count)], [f"b{n}" for n in range(count)]),
+    "shuffled": _shuffled,
+    "each between others": lambda count: _between([f"{n}" for n in range(count // 2)]),
+    "peeled": lambda count: _peeled(count // 2),
+    "mirrored": lambda count: _between(
+        [*(f"{n}" for n in range(count // 4)), *(f"{n}" for n in range(count // 4, 0, -1))]
+    ),
+    "a period": lambda count: ([f"{n % 110}" for n in range(count)], [f"{n % 110}" for n in range(count, 0, -1)]),
+    "two lines": lambda count: (["{", "}"] * (count // 2), ["}", "", "{"] * (count // 3)),
+    "one long line": lambda count: ([f"x{'a b c ' * count}"], [f"y{'c b a ' * count}"]),
+}
+"""Files of so many lines, before and after."""
+
+
+def aligned(old: Lines, new: Lines) -> None:
+    """What `blame` does with two contents of a file."""
+    before, after = (line_hashes(line.encode() for line in lines) for lines in (old, new))
+    weights = Weights()
+    weights.learn_lines(hashes_of(before), [line.encode() for line in old])
+    align(before, after, weights.is_weak)
+    lineage([Change("/w", "a", None, before, after, ())], "a", before, weights.is_weak)
+
+
+def rewritten(old: Lines, new: Lines) -> None:
+    """The same by the lines' tokens."""
+    compare([line_tokens(line.encode()) for line in old], [line_tokens(line.encode()) for line in new])
+
+
+def differing(old: Lines, new: Lines) -> None:
+    """An edit of OpenCode 0.15, which reports both contents."""
+    contents = {"before": "\n".join(old), "after": "\n".join(new)}
+    v1_tools.file_edits("edit", raw({"filePath": "a", "oldString": "a", "newString": "b"}), raw({"filediff": contents}))
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("work", [aligned, rewritten, differing])
+def test_a_comparison_costs_the_length_of_both(work: Callable[[Lines, Lines], None], pair: str) -> None:
+    """Whatever the files have in common."""
+    small, _, large = (fastest(work, *PAIRS[pair](size // 5)) for size in SIZES)
+    assert large < UNMEASURABLE_S or large / small < MAX_GROWTH, (small, large)
+
+
+# -- what is shown ---------------------------------------------------------------------------------------------------
+
+AT: Final = datetime(2026, 11, 1, tzinfo=UTC)
+SHOWN: Final = [
+    "<",
+    "&",
+    '"',
+    "'",
+    "</script>",
+    "\x1b[1m",
+    "\u202e",
+    "\x00",
+    "\n",
+    "a ",
+    "+a\n",
+    "```",
+    "{",
+    "/*",
+    "\\",
+    "\t",
+]
+
+
+def reported(text: str) -> None:
+    """A page, a line on a terminal and a coloured file."""
+    body = [Body("Change", text, is_diff=True), Body("Output", text)]
+    items = [Item(AT, "text", "ses_1", text=text), Item(AT, "call", "ses_1", "bash", text, "msg_1", bodies=body)]
+    found = Session({"ses_1": SessionFacts("ses_1", title=text, started_at=AT)}, {"ses_1": items}, {}, [])
+    page.render(session_page(found, contents=True), AT)
+    for show in (visible, escape, first_line, printable, printable_line, printable_json):
+        show(text)
+    for line in text.split("\n"):
+        is_boilerplate(line.encode())
+    Painter().colours("a.py", text.split("\n"))
+
+
+@pytest.mark.parametrize("piece", SHOWN, ids=repr)
+def test_a_page_costs_its_length(piece: str) -> None:
+    """Whichever piece of a text is repeated."""
+    small, _, large = (fastest(reported, piece * (size // len(piece))) for size in SIZES)
+    assert large < UNMEASURABLE_S or large / small < MAX_GROWTH, (small, large)

@@ -5,10 +5,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from tests.simulator.lines import AI, Line
+from tests.simulator.lines import AI, HUMAN, Line
 from tests.simulator.model import WORD, Planned, Turn, joined_lines, replaced, spliced
 from tests.simulator.pool import block, new_word
 from tests.simulator.world import Effect, model_line
+
+MOVED_LEAST: Final = 20
+"""Letters and digits that make a moved block known again, as many as `git blame -M` wants."""
 
 
 def _bash(command: str, *effects: Effect) -> Planned:
@@ -116,16 +119,20 @@ def move_lines(turn: Turn) -> Planned | None:
     lines = list(turn.world.docs[path].lines)
     size = turn.world.rng.randint(2, 8)
     start = turn.world.rng.randrange(len(lines) - size)
-    taken = [
-        replace(line, accepted=line.accepted | {AI}, model=line.model or turn.model, also=line.also | {turn.model})
-        for line in lines[start : start + size]
-    ]
+    taken = [_moved(line, turn.model) for line in lines[start : start + size]]
+    if sum(map(str.isalnum, joined_lines(taken))) < MOVED_LEAST:
+        taken = [replace(line, accepted=line.accepted | {AI}) for line in taken]
     effects = (
         turn.world.put(target, [*turn.world.docs[target].lines, *taken], AI),
         turn.world.put(path, lines[:start] + lines[start + size :], AI),
     )
     span = f"{start + 1},{start + size}"
     return _bash(f"sed -n {span}p {path} >> {target} && sed -i {span}d {path}", *effects)
+
+
+def _moved(line: Line, model: str) -> Line:
+    """A line that a command took elsewhere stays whose it was; one of a model may be called the command's as well."""
+    return line if line.author == HUMAN else replace(line, accepted=line.accepted | {AI}, also=line.also | {model})
 
 
 def harmless(turn: Turn) -> Planned:

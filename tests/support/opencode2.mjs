@@ -2,15 +2,17 @@
 //
 // The context is built after the published types of @opencode/plugin 2.0 (promise flavour): tool.hook(name, callback)
 // resolves to a registration, event.subscribe({signal}) is an async iterable of {id, created, type, data, location?},
-// and what setup returns is awaited at shutdown. SCRIPT is JSON: {location, app, steps: [{event} | {hook, payload}]}.
+// and what setup returns is awaited at shutdown. SCRIPT is JSON: {location, app, sessions?, steps: [{event} | {hook,
+// payload}]}. `sessions` are what ctx.session.get knows, by id: {age_ms, ...}; without them there is no such function.
 import fs from "node:fs";
 import { pathToFileURL } from "node:url";
 
 const [shim, file] = process.argv.slice(2);
-const { location, app, steps } = JSON.parse(fs.readFileSync(file, "utf8"));
+const { location, app, sessions, steps } = JSON.parse(fs.readFileSync(file, "utf8"));
 const callbacks = new Map();
 let registered = 0;
 const queue = [];
+const asked = [];
 let wake = () => {};
 
 const ctx = {
@@ -22,6 +24,13 @@ const ctx = {
       callbacks.set(name, callback);
       registered++;
       return { dispose: async () => void registered-- };
+    },
+  },
+  session: sessions && {
+    get: async ({ sessionID }) => {
+      asked.push(sessionID);
+      const { age_ms: age, ...info } = sessions[sessionID];
+      return { data: { id: sessionID, time: { created: Date.now() - age }, ...info } };
     },
   },
   event: {
@@ -51,4 +60,4 @@ for (const { event, hook, payload } of steps) {
 }
 await cleanup();
 await new Promise((resolve) => setImmediate(resolve));
-console.log(JSON.stringify({ registered, timers: process.getActiveResourcesInfo().filter((it) => it === "Timeout").length }));
+console.log(JSON.stringify({ registered, asked, timers: process.getActiveResourcesInfo().filter((it) => it === "Timeout").length }));

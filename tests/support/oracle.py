@@ -10,7 +10,7 @@ import json
 import random
 import re
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
@@ -40,12 +40,15 @@ class Issued:
     """What must come of one id."""
 
     seq: int
+    kind: str
     fate: Fate
     digest: bytes
     """Of the payload; empty where the dead letter's line is compared with nothing."""
     copies: int = 0
     contested: bool = False
     """Another line has the same id and other content: one of them is an event, the other ones are dead letters."""
+    owed: bool = False
+    """Also where its number is among those that were given up."""
 
 
 @dataclass
@@ -95,6 +98,8 @@ class Oracle:
     rivals: dict[UUID, list[Issued]] = field(default_factory=dict)
     """Later lines with the id of an earlier one."""
     by_kind: Counter[str] = field(default_factory=Counter)
+    worktrees: Sequence[str] = ("/w",)
+    """Where the commands of hostile lines are said to run."""
     hostile: bool = True
     """Also lines that need repair or can only become dead letters."""
 
@@ -113,20 +118,22 @@ class Oracle:
                 list(KINDS), [w if self.hostile or kind_ in _TAME else 0 for kind_, (w, _) in KINDS.items()]
             )[0]
         )
-        self.seq += 1
         self.by_kind[kind] += 1
         earlier = rnd.choice(self._plain) if kind == "conflict" and self._plain else None
         event_id = earlier or UUID(int=rnd.getrandbits(128), version=4)
         made = KINDS[kind][1](rnd)
+        seq = self._next(far=made.far)
+        place = rnd.choice(self.worktrees) if made.in_worktree else "/w"
         sent = made.sent or json.dumps(made.value, ensure_ascii=rnd.random() < 0.5, separators=(",", ":"))
         expected = made.expected if made.expected is not None else sent
-        head = f'{{"v":{made.version},"id":"{event_id}","seq":{self.seq},"at":{1_795_000_000_000 + self.seq}'
-        head += f',"instance":"{self.instance}","hook":"{made.hook}","directory":"/w","worktree":"/w"'
-        line = f'{head},"input":{sent},"output":{{"n":{self.seq}}}}}{made.tail}'
+        head = f'{{"v":{made.version},"id":"{event_id}","seq":{seq},"at":{1_795_000_000_000 + self.seq}'
+        head += f',"instance":"{self.instance}","hook":"{made.hook}","directory":"{place}","worktree":"{place}"'
+        line = f'{head},"input":{sent},"output":{{"n":{seq}}}{made.more}}}{made.tail}'
         issued = Issued(
-            self.seq,
+            seq,
+            kind,
             made.fate,
-            digest(f'{{"input":{expected},"output":{{"n":{self.seq}}}}}') if made.fate is Fate.STORED else b"",
+            digest(f'{{"input":{expected},"output":{{"n":{seq}}}}}') if made.fate is Fate.STORED else b"",
         )
         if earlier is not None:
             self.issued[earlier].contested = issued.contested = True
@@ -135,23 +142,38 @@ class Oracle:
             self.issued[event_id] = issued
             if kind == "small":
                 self._plain.append(event_id)
-        return self.seq, line.encode("utf-8", "surrogatepass")
+        return seq, line.encode("utf-8", "surrogatepass")
+
+    def _next(self, *, far: bool) -> int:
+        if far:
+            return 2**63 - self.by_kind["far"]
+        self.seq += 1
+        return self.seq
+
+    def add(self, other: "Oracle") -> None:
+        """Check what another one has issued, too; its lines came another way, so none of them was given up."""
+        for item in (*other.issued.values(), *chain(*other.rivals.values())):
+            item.owed = True
+        self.issued |= other.issued
+        self.rivals |= other.rivals
+        self.by_kind += other.by_kind
 
     def check(self, url: str, given_up: list[int]) -> Ledger:
         """Compare the database at `url` with what was issued."""
         return run_apart(lambda: self._check(url, set(given_up)))
 
     async def _check(self, url: str, given_up: set[int]) -> Ledger:
-        ledger = Ledger(len(self.issued), len(given_up), by_kind=self.by_kind)
         everything = [*self.issued.values(), *chain(*self.rivals.values())]
+        ledger = Ledger(len(everything), len(given_up), by_kind=self.by_kind)
         for item in everything:
             item.copies = 0
         async with connected(url) as connection:
             strangers, differ, misplaced, events = await self._compare(connection)
             ledger.find("ids that were never issued", strangers)
             ledger.find("payloads that differ", differ)
-            ledger.find("lines on the wrong side of events and dead letters", misplaced)
-            owed = [item for item in everything if item.seq not in given_up]
+            for (kind, place), count in sorted(misplaced.items()):
+                ledger.find(f"lines of kind {kind} that are {place}", count)
+            owed = [item for item in everything if item.owed or item.seq not in given_up]
             ledger.find("lost", sum(not item.copies for item in owed))
             ledger.find("twice", sum(item.copies > 1 for item in everything) + sum(n > 1 for n in events.values()))
             ledger.find("only conflicts", sum(id_ not in events and self.issued[id_].copies for id_ in self.rivals))
@@ -163,8 +185,11 @@ class Oracle:
         first = self.issued.get(event_id)
         return next((one for one in self.rivals.get(event_id, ()) if one.seq == seq), first)
 
-    async def _compare(self, connection: asyncpg.Connection) -> tuple[int, int, int, Counter[UUID]]:
-        strangers = differ = misplaced = 0
+    async def _compare(
+        self, connection: asyncpg.Connection
+    ) -> tuple[int, int, Counter[tuple[str, str]], Counter[UUID]]:
+        strangers = differ = 0
+        misplaced: Counter[tuple[str, str]] = Counter()
         events: Counter[UUID] = Counter()
         async with connection.transaction():
             query = "SELECT event_id, seq, payload::text AS payload FROM agent_trace_events"
@@ -175,7 +200,7 @@ class Oracle:
                     continue
                 item.copies += 1
                 events[row["event_id"]] += 1
-                misplaced += item.fate is not Fate.STORED
+                misplaced[item.kind, "events"] += item.fate is not Fate.STORED
                 differ += item.seq != row["seq"] or (item.fate is Fate.STORED and digest(row["payload"]) != item.digest)
             async for row in connection.cursor("SELECT line, reason FROM agent_trace_dead_letters", prefetch=50):
                 match, seq = _ID.search(row["line"]), _SEQ.search(row["line"])
@@ -184,7 +209,8 @@ class Oracle:
                     strangers += 1
                     continue
                 item.copies += 1
-                misplaced += not item.contested if row["reason"] == "conflict" else item.fate is not Fate.DEAD
+                wrong = not item.contested if row["reason"] == "conflict" else item.fate is not Fate.DEAD
+                misplaced[item.kind, f"dead letters, {row['reason']}"] += wrong
         return strangers, differ, misplaced, events
 
     async def _counters(self, connection: asyncpg.Connection, ledger: Ledger) -> None:
@@ -223,7 +249,13 @@ class Made:
     fate: Fate = Fate.STORED
     hook: str = "tool.execute.before"
     version: int = 1
+    more: str = ""
+    """Further fields of the line."""
     tail: str = ""
+    far: bool = False
+    """A sequence number from nowhere, at the end of what is allowed."""
+    in_worktree: bool = False
+    """It is said to run in one of the oracle's worktrees."""
 
 
 def _text(rnd: random.Random, size: int) -> str:
@@ -270,6 +302,44 @@ def _dead(rnd: random.Random) -> Made:
     )
 
 
+_REPEATED: Final = (
+    "COPY t (password) FROM stdin;\n",
+    "INSERT INTO t (password) VALUES\n",
+    "CREATE TABLE t (password text);\n",
+    "-----BEGIN RSA PRIVATE KEY-----\n",
+    "Authorization: Basic ",
+    "password=\n",
+    "<password>",
+    "data:;base64,",
+    "eyJ.",
+    "\x1b]52;c;\x07",
+    "'",
+    "\\",
+)
+"""What the rules of redaction begin with, and nothing that they mask."""
+_FOREIGN_FIELDS: Final = (
+    ',"observed":{"late":true},"redacted":{"rule":1},"obs\\u0065rved":{"files":[{"path":"a","kind":"add"}]}'
+)
+
+
+def _attack(rnd: random.Random) -> Made:
+    """Lines that have stopped or destroyed recording before."""
+    git = "git " * 16_000
+    call = {"tool": "bash", "sessionID": "ses_1", "callID": f"c{rnd.getrandbits(40)}"}
+    piece = rnd.choice(_REPEATED)
+    return rnd.choice(
+        (
+            Made({**call, "text": "COPY t (password) FROM stdin;"}),
+            Made({**call, "text": piece * (50_000 // len(piece))}),
+            Made({**call, "args": {"command": git}}, hook="tool.execute.after"),
+            Made({**call, "args": {"command": "git checkout main"}}, in_worktree=True),
+            Made({**call, "args": {"command": "git stash"}}, hook="tool.execute.after", in_worktree=True),
+            Made({**call, "text": "x"}, more=_FOREIGN_FIELDS),
+            Made({**call, "text": "x"}, more=',"withheld":{"bytes":1,"reason":"too_long"}', fate=Fate.DEAD),
+        )
+    )
+
+
 KINDS: Final[dict[str, tuple[int, Callable[[random.Random], Made]]]] = {
     "small": (55, lambda rnd: Made(_call(rnd, 80))),
     "middle": (20, lambda rnd: Made(_call(rnd, rnd.randrange(1_000, 9_000)))),
@@ -279,5 +349,8 @@ KINDS: Final[dict[str, tuple[int, Callable[[random.Random], Made]]]] = {
     "hostile": (8, _hostile),
     "dead": (3, _dead),
     "conflict": (2, lambda rnd: Made(_call(rnd, 80))),
+    "attack": (1, _attack),
+    "huge": (0, lambda rnd: Made({**_call(rnd, 10), "text": "x" * (17 << 20)}, fate=Fate.DEAD)),
+    "far": (0, lambda rnd: Made(_call(rnd, 80), far=True)),
 }
-_TAME: Final = frozenset(KINDS) - {"hostile", "dead", "conflict"}
+_TAME: Final = frozenset(KINDS) - {"hostile", "dead", "conflict", "attack"}

@@ -40,6 +40,10 @@ def main(folder: Path) -> None:
             draw(browser, session, folder / "session.png", opened, height=1150, dark=True)
             spread(url, sessions)
             draw(browser, made(shown, "--since", "30d"), folder / "since.png", "0")
+            site = shown.oc.folder / "site"
+            done = shown.command("report", "--site", str(site))
+            assert done.returncode == 0, done.stderr
+            draw(browser, site / "index.html", folder / "site.png", "0", height=700)
     for picture in sorted(folder.glob("*.png")):
         print(f"{picture.relative_to(ROOT)}  {picture.stat().st_size >> 10} KiB")
 

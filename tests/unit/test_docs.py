@@ -56,7 +56,7 @@ def test_the_pictures_are_there_and_small() -> None:
     pictures = {
         page.parent / name for page in pages() for name in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text())
     }
-    assert len({picture.resolve() for picture in pictures}) == 3
+    assert len({picture.resolve() for picture in pictures}) == 4
     for picture in pictures:
         assert picture.read_bytes().startswith(b"\x89PNG")
         assert picture.stat().st_size < 300_000

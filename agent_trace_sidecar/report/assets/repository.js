@@ -141,6 +141,11 @@ function factsOf(call, info, moved) {
   const add = (name, value) => { if (value) facts.append(make("dt", "", name), make("dd", "", value)); };
   add("Model", model(call));
   add("Session", session.title || call.session || "unknown");
+  if (session.href) {
+    const link = make("a", "", facts.lastChild.textContent);
+    link.href = session.href;
+    facts.lastChild.replaceChildren(link);
+  }
   if (session.title) add("Session id", call.session);
   if (session.parent) add("Subagent of", (parent && parent.title) || session.parent);
   add("Session cost", session.cost && `${session.cost}, ${session.tokens.toLocaleString("en")} tokens`);

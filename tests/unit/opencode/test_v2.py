@@ -88,7 +88,7 @@ def test_the_same_session_makes_the_same_records_in_both_dialects(tmp_path: Path
     """Model, agent, message, call, files, ranges, methods, hashes: all but ids of parts and names of tools."""
     recorded = recorded_lines(name)
     lines, said = play(tmp_path, as_opencode2(recorded))
-    assert said == {"registered": 0, "timers": 0}  # a timer would keep OpenCode from ending
+    assert said == {"registered": 0, "asked": [], "timers": 0}  # a timer would keep OpenCode from ending
     before, after = build(recorded), build(lines)
     assert records(after) == records(before)
     assert ranges(after) == ranges(before)
@@ -197,6 +197,47 @@ def test_events_of_other_directories_and_of_other_kinds_are_left_out(tmp_path: P
     assert kinds == wanted
 
 
+def test_a_session_that_began_before_the_plugin_was_up_is_asked_for_once(tmp_path: Path) -> None:
+    """A fresh service creates the first session before its plugins are up, and publishes that no second time."""
+
+    def step(session: str, kind: str = "session.execution.started") -> dict[str, Any]:
+        return {"event": {"type": kind, "data": {"sessionID": session}, "location": {"directory": "/p"}}}
+
+    steps = [
+        step("ses_missed"),
+        step("ses_missed"),
+        step("ses_old"),
+        step("ses_seen", "session.created"),
+        step("ses_seen"),
+        {"hook": "execute.before", "payload": {"tool": "shell", "sessionID": "ses_hook", "id": "c", "input": {}}},
+    ]
+    script = {
+        "location": {"directory": "/p", "project": {"id": "x", "directory": "/p"}},
+        "app": {},
+        "steps": steps,
+        "sessions": {
+            "ses_missed": {"age_ms": 0, "title": "Missed", "parentID": "ses_old"},
+            "ses_old": {"age_ms": 3_600_000, "title": "Of an hour ago"},
+            "ses_hook": {"age_ms": 0, "title": "Of a hook"},
+        },
+    }
+    lines, said = play(tmp_path, script)
+    assert said["asked"] == ["ses_missed", "ses_old", "ses_hook"], "each once, and none whose beginning was seen"
+    events = [line["input"]["event"] for line in map(json.loads, lines) if line["hook"] == "event"]
+    told = {
+        event["properties"]["sessionID"]: (event["type"], event["properties"]["title"])
+        for event in events
+        if event.get("asked")
+    }
+    assert told == {
+        "ses_missed": ("session.created", "Missed"),
+        "ses_old": ("session.updated", "Of an hour ago"),  # it began in another run, which may have recorded it
+        "ses_hook": ("session.created", "Of a hook"),
+    }
+    created = [row.event.session_id for row in build(lines) if row.event.event_name == "session.created"]
+    assert sorted(map(str, created)) == ["ses_hook", "ses_missed", "ses_seen"]
+
+
 def test_it_is_silent_when_it_is_switched_off(tmp_path: Path) -> None:
     """As in OpenCode 1."""
     script = as_opencode2(recorded_lines("apply-patch"))
@@ -278,3 +319,39 @@ def test_tools_are_known_by_their_names_there() -> None:
     for tool in ("edit", "write", "patch"):
         with pytest.raises(ValueError, match=f"{tool} without"):
             dialects.file_edits(2, CallDone(tool, msgspec.Raw(b"{}"), msgspec.Raw(b"{}"), None))
+
+
+WRITTEN = {"output": {"existed": False}, "metadata": {"files": [{"file": "a", "patch": "@@ -0,0 +1 @@\n+x\n"}]}}
+ENDED = {"tool": "write", "sessionID": "s", "messageID": "m", "id": "c", "input": {"path": "/w/a", "content": "x\n"}}
+
+
+@pytest.mark.parametrize(
+    ("hook", "given", "names"),
+    [
+        ("tool.execute.before", ENDED, ("tool", "sessionID", "messageID", "id", "input")),
+        ("tool.execute.after", {**ENDED, "status": "completed", "result": WRITTEN}, (*ENDED, "status", "result")),
+    ],
+)
+def test_what_a_hook_leaves_out_is_not_known(hook: str, given: dict[str, Any], names: tuple[str, ...]) -> None:
+    """Each field in turn: the line is stored with the others, and a record only says what is left."""
+    for missing in (None, *names):
+        (built,) = build([Shim().line(hook, {k: v for k, v in given.items() if k != missing}, api=2)])
+        event = built.event
+        assert event.event_name == hook
+        assert (event.tool, event.session_id, event.message_id, event.call_id) == tuple(
+            None if missing == name else given[name] for name in ("tool", "sessionID", "messageID", "id")
+        ), missing
+        recorded = hook == "tool.execute.after" and missing not in {"tool", "input", "status"}
+        assert [row.path for row in built.states] == ["a"] * recorded, missing
+
+
+@pytest.mark.parametrize(
+    "result", [None, {}, {"metadata": {}}, {"metadata": {"files": []}}, {"metadata": {"files": [1]}}]
+)
+def test_an_edit_without_a_diff_of_its_file_is_known_by_its_words(result: object) -> None:
+    """The lines are a guess then, and no other file is named."""
+    args = {"path": "/w/a", "oldString": "x", "newString": "y\nz"}
+    given = {**ENDED, "tool": "edit", "input": args, "status": "completed", "result": result}
+    (built,) = build([Shim().line("tool.execute.after", given, api=2)])
+    assert [row.path for row in built.states] == ["a"]
+    assert {row.method for row in built.ranges} <= {"fallback", "localised"}

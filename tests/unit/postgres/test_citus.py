@@ -76,7 +76,10 @@ REFUSED = {
     "asks the clock": r"\bnow\(|current_timestamp|random\(",
     "joins rows with rows below": r"\bLATERAL \((?=[^)]*\bFROM\b)",
 }
-TOGETHER = {frozenset({"agent_trace_file_states", "agent_trace_records"})}
+TOGETHER = {
+    frozenset({"agent_trace_file_states", "agent_trace_records"}),
+    frozenset({"agent_trace_sources", "agent_trace_usage"}),
+}
 """Tables that one statement may name: they are joined by the id that both are distributed by."""
 BY_COLUMN = """
 SELECT count(*) AS n FROM pg_attribute WHERE attacl IS NOT NULL AND attrelid::regclass::text LIKE 'agent\\_trace\\_%'
@@ -152,6 +155,7 @@ def do_everything(folder: Path, url: str) -> None:
     session = fetch(url, "SELECT session_id AS s FROM agent_trace_records WHERE session_id IS NOT NULL LIMIT 1")[0]["s"]
     for what in (("--repo", "."), ("--session", session), ("--since", "2026-01-01")):
         run("report", *what, "--output", folder / "page.html")
+    run("report", "--site", folder / "site")
     run("export")
     run("import", folder / "theirs.jsonl")
     run("redact", "--stored")
@@ -288,7 +292,7 @@ def test_views_join_what_lies_together_or_is_fetched_first(migrated_url: str) ->
         migrated_url,
         "SELECT viewname AS name, definition FROM pg_views WHERE viewname LIKE 'agent\\_trace\\_%'",
     )
-    assert len(views) == 13
+    assert len(views) == 17
     for view in views:
         text = re.sub(r"\s+", " ", view["definition"])
         assert not re.search(r"_agg\([^)]* ORDER BY", text), view["name"]

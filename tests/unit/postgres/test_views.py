@@ -15,7 +15,8 @@ from tests.support.envelopes import DATA, MESSAGE, RECORDINGS, Shim, recorded_li
 from tests.support.postgres import PostgresServers, execute, fetch
 
 BY_DAY = ("calls_by_day", "dead_letters_by_day", "lines_by_day", "secrets_by_day", "usage_by_day")
-VIEWS = sorted((*BY_DAY, "calls", "lines", "messages", "prompts", "requests", "sessions", "steps", "titles"))
+BY_USER = ("calls_by_user", "lines_by_user", "secrets_by_user", "usage_by_user")
+VIEWS = sorted((*BY_DAY, *BY_USER, "calls", "lines", "messages", "prompts", "requests", "sessions", "steps", "titles"))
 
 
 @pytest.fixture(scope="module")

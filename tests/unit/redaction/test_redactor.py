@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agent_trace_sidecar.opencode.wire import TOO_LONG
 from agent_trace_sidecar.redaction import Redacted, Redactor, RuleError, kingfisher, redact_text
 from agent_trace_sidecar.redaction.scanner import Scanner
 
@@ -193,7 +194,7 @@ def test_hostile_text_is_withheld_with_its_size_and_reason() -> None:
 def test_a_line_that_was_too_long_keeps_what_its_beginning_says() -> None:
     """The wire's reader makes a dead letter of it."""
     head = json.dumps({**HEAD, "input": {"id": "not-this"}}).encode()[:150]
-    line = json.loads(FUNNEL.oversize(head, 10**8).line)
+    line = json.loads(FUNNEL.stub(head, 10**8, TOO_LONG).line)
     assert line["withheld"] == {"bytes": 10**8, "reason": "too_long"}
     assert line["id"] == HEAD["id"]
 
@@ -340,7 +341,7 @@ def test_valid_json_stays_valid_json_with_the_same_lines_in_each_string(value: o
 def test_no_bytes_whatever_make_it_raise(tail: bytes, head: bytes) -> None:
     """Torn UTF-8, half JSON, control characters: one line comes out, without a newline."""
     assert b"\n" not in FUNNEL.line(head + tail).line
-    assert b"\n" not in FUNNEL.oversize(head + tail, 1).line
+    assert b"\n" not in FUNNEL.stub(head + tail, 1, TOO_LONG).line
 
 
 @pytest.mark.parametrize("text", ["[[rules]]\nid = 'x'\npattern = 'x'\n", "[rule]\nid = 'x'\n", "x = 1\n"])

@@ -1,0 +1,101 @@
+"""Who wrote at which time: before a permission, before a command began, and where no snapshot sees it."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from agent_trace_sidecar.opencode.wire import Observed
+from tests.support.envelopes import SESSION
+from tests.support.snapshots import Work, git
+
+FILES = {"a.txt": "one\ntwo\nthree\n", "ignored.txt": "tracked\n", "sub/ignored.txt": "tracked\n", ".gitignore": "x\n"}
+COMMAND = {"command": "sh run.sh"}
+
+
+@pytest.fixture(name="work")
+def _work(tmp_path: Path) -> Work:
+    """A project with two tracked files that git ignores."""
+    work = Work(tmp_path, FILES)
+    work.files({".gitignore": "ignored.txt\n"})
+    return work
+
+
+def permitted(work: Work, at: float) -> None:
+    """A person permits the call."""
+    asked = {"id": "per_1", "sessionID": SESSION, "tool": {"messageID": "msg_1", "callID": "c1"}}
+    work.observe(work.shim.event("permission.asked", asked, at=work.ms(-5)))
+    replied = {"sessionID": SESSION, "requestID": "per_1", "reply": "once"}
+    work.observe(work.shim.event("permission.replied", replied, at=work.ms(at)))
+
+
+def finished(work: Work, at: float) -> Observed:
+    """The step ends."""
+    part = {"type": "step-finish", "snapshot": work.tree(), "sessionID": SESSION, "messageID": "msg_1"}
+    return work.observe(work.shim.event("message.part.updated", {"part": part}, at=work.ms(at)))
+
+
+@pytest.mark.parametrize(
+    ("after_s", "claimed", "doubted"), [(0.006, [], ["a.txt"]), (0.5, [], []), (-0.006, ["a.txt"], [])]
+)
+def test_what_was_written_right_before_a_permission_is_nobodys(
+    work: Work, after_s: float, claimed: list[str], doubted: list[str]
+) -> None:
+    """The file's time may be a few milliseconds late or early: in between it tells nothing."""
+    work.start()
+    work.before("c1", "bash", COMMAND, -6)
+    work.files({"a.txt": "one\ntwo\nthree\nfour\n"})
+    written_s = (work.root / "a.txt").stat().st_ctime - work.began
+    permitted(work, written_s + after_s)
+    work.after("c1", "bash", COMMAND, {}, written_s + 5)
+    seen = finished(work, written_s + 6)
+    assert [file.path for call in seen.calls for file in call.files] == claimed
+    assert [one.path for one in seen.uncovered] == doubted
+
+
+def test_what_a_person_typed_before_a_command_that_names_the_file_is_not_the_commands(work: Work) -> None:
+    """The file is read when the call begins to work: what is new since the step began is not all its work."""
+    work.start()
+    work.files({"a.txt": "one\ntwo\nthree\ntyped\n"})
+    os.utime(work.root / "a.txt", (1, 1))
+    began_s = (work.root / "a.txt").stat().st_ctime - work.began
+    command = {"command": "echo ai >> a.txt"}
+    work.before("c1", "bash", command, began_s)
+    work.files({"a.txt": "one\ntwo\nthree\ntyped\nai\n"})
+    work.after("c1", "bash", command, {}, began_s + 5)
+    (call,) = finished(work, began_s + 6).calls
+    assert [(one.path, one.ranges[0].start, one.ranges[0].end) for one in call.files] == [("a.txt", 5, 5)]
+
+
+def test_a_tracked_file_that_git_ignores_is_doubted_when_it_is_written_during_a_command(work: Work) -> None:
+    """By a script that does not name it; one that is not written, or not tracked, is not."""
+    (work.root / "other").mkdir()
+    work.start()
+    work.before("c1", "bash", COMMAND, time.time() - work.began)
+    work.files({"sub/ignored.txt": "tracked\nmore\n", "other/ignored.txt": "not tracked\n"})
+    work.after("c1", "bash", COMMAND, {}, 10)
+    assert [(one.call_id, one.path) for one in finished(work, 11).uncovered] == [("c1", "sub/ignored.txt")]
+
+
+def test_a_tracked_file_that_git_ignores_is_a_persons_when_no_command_runs(work: Work) -> None:
+    """Its time says when it was written."""
+    work.start()
+    work.files({"ignored.txt": "tracked\nmine\n"})
+    began_s = (work.root / "ignored.txt").stat().st_ctime - work.began + 0.5
+    work.before("c1", "bash", COMMAND, began_s)
+    work.after("c1", "bash", COMMAND, {}, began_s + 1)
+    assert finished(work, began_s + 2).uncovered == ()
+
+
+def test_a_new_index_is_read_again(work: Work) -> None:
+    """A file that is tracked only since the last step."""
+    work.files({"later.txt": "x\n", ".gitignore": "ignored.txt\nlater.txt\n"})
+    for number in (1, 2):
+        work.start()
+        work.before("c1", "bash", COMMAND, time.time() - work.began)
+        work.files({"later.txt": f"{number}\n"})
+        work.after("c1", "bash", COMMAND, {}, 10)
+        seen = finished(work, 11)
+        assert [one.path for one in seen.uncovered] == (["later.txt"] if number == 2 else [])
+        git(work.root, "add", "-f", "later.txt")
