@@ -1,6 +1,9 @@
 """Real OpenCode 1.18 and 2.0 do the same work: what is recorded of them is the same."""
 
+import re
+import signal
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,7 +20,7 @@ from tests.support.majors import DIALECTS, MAJORS, PATCHING, TOOLS, Dialect, at_
 from tests.support.opencode import OpenCode
 from tests.support.postgres import PostgresServers
 from tests.support.recorder import Recorder
-from tests.support.waiting import eventually
+from tests.support.waiting import completed, eventually, exit_code
 
 PATCH: Final = (
     "*** Begin Patch\n*** Add File: n.txt\n+hello\n+there\n*** Update File: a.txt\n@@\n-three\n+THREE\n*** End Patch"
@@ -243,3 +246,53 @@ def test_a_shim_whose_file_changes_under_a_running_server_records_each_call_once
     wanted = ["call_keepwork_0_0"] if is_gone else ["call_keepwork_0_0", "call_onwork_0_0"]
     assert [row["call_id"] for row in recorder.rows(CALLS)] == wanted
     assert [row["all"] for row in recorder.rows(LINES)] == [1] * len(wanted)
+
+
+def test_watch_shows_what_a_session_does_while_it_does_it(oc: OpenCode, recorder: Recorder) -> None:
+    """The prompt, calls with their lines, steps with their cost, and that it is idle; until Ctrl-C."""
+    project = recorder.project("shop", FILES)
+    out = oc.folder / "watched"
+    words = [sys.executable, "-u", "-P", "-m", "agent_trace_sidecar", "watch"]
+    with (
+        server(oc, project) as served,
+        out.open("w") as stream,
+        subprocess.Popen(words, cwd=project, env=oc.environment(project), stdout=stream) as watch,
+    ):
+        eventually(lambda: "Watching all sessions" in out.read_text(), 20, "it watches")
+        session = served.session(project)
+        served.prompt(project, session, "do the keepwork")
+        eventually(lambda: re.search(r"  idle\n", out.read_text()), 20, "the session's end is shown")
+        watch.send_signal(signal.SIGINT)
+        assert exit_code(watch, 20) == 0
+    text = out.read_text()
+    shown = (
+        "prompt  do the keepwork",
+        "call    write",
+        "1 lines of keep.txt, by fake/m1",
+        "step    5 output tokens, $0.0200",
+    )
+    assert [line for line in shown if line not in text] == [], text
+    assert all(session[-8:] in line for line in text.splitlines()[1:])
+
+
+def test_a_user_whose_projects_are_all_recorded_runs_init_once(oc: OpenCode, migrated_url: str) -> None:
+    """`init --global`: any project is recorded, and none any more after `init --global --remove`."""
+    recorder = Recorder(oc, migrated_url)
+    project = oc.project("shop", FILES)
+
+    def init(*words: str) -> str:
+        command = [sys.executable, "-P", "-m", "agent_trace_sidecar", "init", "--global", *words]
+        done = completed(command, cwd=project, env=oc.environment(project))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "All OpenCode sessions of this user are recorded" in init()
+    assert oc.run(project, "do the keepwork").code == 0
+    recorder.wait_for("bye")
+    recorder.assert_complete()
+    assert recorder.ranges() == {"keep.txt": [(1, 1)]}
+    assert "removed" in init("--remove")
+    assert oc.run(project, "do the onwork").code == 0
+    assert (project / "on.txt").exists()
+    assert recorder.ranges() == {"keep.txt": [(1, 1)]}
+    assert len(recorder.rows("SELECT source_id FROM agent_trace_sources WHERE kind = 'instance'")) == 1
