@@ -304,12 +304,21 @@ def test_prune_asks_first(migrated_url: str, tmp_path: Path) -> None:
     assert fetch(migrated_url, count)[0]["n"] == 0, "a run without a session left goes too"
 
 
-def test_a_bare_command_prints_help_and_a_mistyped_one_gets_a_suggestion() -> None:
-    """Both with exit code 2."""
+def test_a_bare_command_prints_help_and_a_mistyped_word_gets_a_suggestion() -> None:
+    """With exit code 2; the help begins with the commands of every day."""
     bare = asked()
     assert (bare.returncode, "sessions" in bare.stdout) == (2, True)
-    done = asked("sesions")
-    assert (done.returncode, "Did you mean sessions?" in done.stderr) == (2, True)
+    assert bare.stdout.index("    init ") < bare.stdout.index("    blame ") < bare.stdout.index("    tail ")
+    for words, meant in (
+        (("sesions",), "sessions"),
+        (("status", "--jsn"), "--json"),
+        (("blame", "--revision=x", "f"), "--rev"),
+    ):
+        done = asked(*words)
+        assert (done.returncode, f"Did you mean {meant}?" in done.stderr) == (2, True), done.stderr
+        assert done.stderr.count("\n") == 1
+    nothing = asked("status", "all")
+    assert (nothing.returncode, "status does not take 'all'. `agent-trace" in nothing.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("words", [("stats",), ("report", "--repo", "."), ("report", "--since", "1d")])
@@ -358,4 +367,4 @@ def test_status_shows_the_spools_before_the_database_answers(tmp_path: Path) -> 
         assert shown.endswith(f"database postgresql://127.0.0.1:{url.split(':')[2].split('/', maxsplit=1)[0]}/x\n")
         whole = (tmp_path / "out").read_text()
         assert whole.startswith(shown)
-        assert "\nUNHEALTHY\n  ! The connection was lost" in whole
+        assert "\nUNHEALTHY\n  ! The connection to the database was lost" in whole
