@@ -22,6 +22,12 @@ DO $$ BEGIN IF to_regclass('agent_trace_events_titles') IS NULL THEN
         WHERE event_name IN ('session.created', 'session.updated', 'session.renamed');
 END IF; END $$;
 
+-- What has each session of OpenCode 2 used so far? Few events say that, too.
+DO $$ BEGIN IF to_regclass('agent_trace_events_used') IS NULL THEN
+    CREATE INDEX agent_trace_events_used ON agent_trace_events (session_id, occurred_at)
+        WHERE event_name = 'session.usage.updated';
+END IF; END $$;
+
 -- Which records did this session make?
 DO $$ BEGIN IF to_regclass('agent_trace_records_session') IS NULL THEN
     CREATE INDEX agent_trace_records_session ON agent_trace_records (session_id);

@@ -209,20 +209,64 @@ COMMENT ON COLUMN agent_trace_steps.cost IS
 COMMENT ON COLUMN agent_trace_steps.source_id IS 'the run of OpenCode';
 COMMENT ON COLUMN agent_trace_steps.part_id IS 'OpenCode''s id of the part; of OpenCode 2 the id of the bus event';
 
--- What agent_trace_steps says, from the narrow rows.
+-- What agent_trace_steps says, from the narrow rows. OpenCode 2 also reports what a session has used so far, with titles
+-- and compactions: what its steps leave of that is one row more, without a message, when it was last reported.
 CREATE OR REPLACE VIEW agent_trace_requests AS
 SELECT u.session_id, u.message_id, u.part_id, u.finished_at, u.model_id, u.agent, u.input_tokens, u.output_tokens,
        u.reasoning_tokens, u.cache_read_tokens, u.cache_write_tokens, u.cost, u.worktree,
        o.repositories ->> u.worktree AS repository, o.host, o.os_user, u.source_id
 FROM (
-    SELECT DISTINCT ON (session_id, message_id, part_id) * FROM agent_trace_usage
-    ORDER BY session_id, message_id, part_id, finished_at
+    SELECT session_id, message_id, part_id, finished_at, model_id, agent, input_tokens, output_tokens,
+           reasoning_tokens, cache_read_tokens, cache_write_tokens, cost, worktree, source_id
+    FROM (
+        SELECT DISTINCT ON (session_id, message_id, part_id) * FROM agent_trace_usage
+        ORDER BY session_id, message_id, part_id, finished_at
+    ) once
+    UNION ALL
+    SELECT session_id, NULL, NULL, reported_at, NULL, NULL, greatest(input_tokens, 0), greatest(output_tokens, 0),
+           greatest(reasoning_tokens, 0), greatest(cache_read_tokens, 0), greatest(cache_write_tokens, 0),
+           CASE WHEN cost > 0 THEN cost END, worktree, source_id
+    FROM (
+        SELECT r.session_id, r.reported_at, r.worktree, r.source_id,
+               agent_trace_number(r.used #> '{tokens,input}') - coalesce(s.input_tokens, 0) AS input_tokens,
+               agent_trace_number(r.used #> '{tokens,output}') - coalesce(s.output_tokens, 0) AS output_tokens,
+               agent_trace_number(r.used #> '{tokens,reasoning}') - coalesce(s.reasoning_tokens, 0) AS reasoning_tokens,
+               agent_trace_number(r.used #> '{tokens,cache,read}') - coalesce(s.cache_read_tokens, 0)
+                   AS cache_read_tokens,
+               agent_trace_number(r.used #> '{tokens,cache,write}') - coalesce(s.cache_write_tokens, 0)
+                   AS cache_write_tokens,
+               agent_trace_number(r.used -> 'cost') - coalesce(s.cost, 0) AS cost
+        FROM (
+            SELECT DISTINCT ON (session_id) session_id, occurred_at AS reported_at, source_id,
+                   payload ->> 'worktree' AS worktree, payload #> '{input,event,properties}' AS used
+            FROM agent_trace_events
+            WHERE event_name = 'session.usage.updated' AND session_id IS NOT NULL
+            ORDER BY session_id, occurred_at DESC
+        ) r
+        LEFT JOIN (
+            SELECT session_id, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens,
+                   sum(reasoning_tokens) AS reasoning_tokens, sum(cache_read_tokens) AS cache_read_tokens,
+                   sum(cache_write_tokens) AS cache_write_tokens, sum(cost) AS cost
+            FROM (
+                SELECT DISTINCT ON (session_id, message_id, part_id) * FROM agent_trace_usage
+                WHERE session_id IN (
+                    SELECT session_id FROM agent_trace_events WHERE event_name = 'session.usage.updated'
+                )
+                ORDER BY session_id, message_id, part_id, finished_at
+            ) once
+            GROUP BY session_id
+        ) s ON s.session_id = r.session_id
+    ) rest
+    WHERE greatest(input_tokens, output_tokens, reasoning_tokens, cache_read_tokens, cache_write_tokens) > 0
+       OR cost > 0.0000001
 ) u
 LEFT JOIN agent_trace_sources o ON o.source_id = u.source_id;
-COMMENT ON VIEW agent_trace_requests IS 'requests to a model, each once, with tokens and cost, and with who and where';
+COMMENT ON VIEW agent_trace_requests IS
+    'requests to a model, each once, with tokens and cost, and with who and where; of OpenCode 2 titles and compactions';
 COMMENT ON COLUMN agent_trace_requests.session_id IS 'OpenCode''s session';
-COMMENT ON COLUMN agent_trace_requests.message_id IS 'the message that the model wrote';
-COMMENT ON COLUMN agent_trace_requests.part_id IS 'OpenCode''s id of the step';
+COMMENT ON COLUMN agent_trace_requests.message_id IS
+    'the message that the model wrote; null for a session''s titles and compactions, together';
+COMMENT ON COLUMN agent_trace_requests.part_id IS 'OpenCode''s id of the step; null as message_id';
 COMMENT ON COLUMN agent_trace_requests.finished_at IS 'when the step ended';
 COMMENT ON COLUMN agent_trace_requests.model_id IS 'provider/model; null where it is not known';
 COMMENT ON COLUMN agent_trace_requests.agent IS 'OpenCode''s agent, e.g. build or plan';
@@ -265,12 +309,7 @@ CREATE OR REPLACE VIEW agent_trace_sessions AS
 SELECT s.session_id, s.parent_session_id, s.title, o.host, o.os_user, o.container, s.worktree,
        o.repositories ->> s.worktree AS repository, s.started_at, s.last_event_at, s.events, s.messages,
        coalesce(t.steps, 0) AS steps, coalesce(c.calls, 0) AS calls, coalesce(c.failed, 0) AS failed_calls,
-       greatest(t.input_tokens, agent_trace_number(s.used #> '{tokens,input}')) AS input_tokens,
-       greatest(t.output_tokens, agent_trace_number(s.used #> '{tokens,output}')) AS output_tokens,
-       greatest(t.reasoning_tokens, agent_trace_number(s.used #> '{tokens,reasoning}')) AS reasoning_tokens,
-       greatest(t.cache_read_tokens, agent_trace_number(s.used #> '{tokens,cache,read}')) AS cache_read_tokens,
-       greatest(t.cache_write_tokens, agent_trace_number(s.used #> '{tokens,cache,write}')) AS cache_write_tokens,
-       greatest(t.cost, nullif(agent_trace_number(s.used -> 'cost'), 0)) AS cost,
+       t.input_tokens, t.output_tokens, t.reasoning_tokens, t.cache_read_tokens, t.cache_write_tokens, t.cost,
        coalesce(r.records, 0) AS records, coalesce(r.files, 0) AS files, coalesce(r.ai_lines, 0) AS ai_lines,
        s.source_id, coalesce(t.unpriced_steps, 0) AS unpriced_steps
 FROM (
@@ -281,8 +320,6 @@ FROM (
                FILTER (WHERE e.event_name IN ('session.created', 'session.updated', 'session.renamed')))[2] AS title,
            (min(ARRAY[t.at, e.source_id::text]))[2]::uuid AS source_id,
            (min(ARRAY[t.at, e.payload ->> 'worktree']))[2] AS worktree,
-           -- OpenCode 2 reports what a session has cost so far, with titles and compactions.
-           (max(ARRAY[t.at, p.properties::text]) FILTER (WHERE e.event_name = 'session.usage.updated'))[2]::jsonb AS used,
            min(e.occurred_at) AS started_at, max(e.occurred_at) AS last_event_at, count(*) AS events,
            count(DISTINCT e.message_id) AS messages
     FROM agent_trace_events e
@@ -293,7 +330,7 @@ FROM (
 ) s
 LEFT JOIN agent_trace_sources o ON o.source_id = s.source_id
 LEFT JOIN (
-    SELECT session_id, count(*) AS steps, count(*) FILTER (WHERE cost IS NULL) AS unpriced_steps,
+    SELECT session_id, count(part_id) AS steps, count(part_id) FILTER (WHERE cost IS NULL) AS unpriced_steps,
            sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens,
            sum(reasoning_tokens) AS reasoning_tokens, sum(cache_read_tokens) AS cache_read_tokens,
            sum(cache_write_tokens) AS cache_write_tokens, sum(cost) AS cost
@@ -403,16 +440,16 @@ COMMENT ON COLUMN agent_trace_calls_by_day.mean_seconds IS 'mean time of a call'
 COMMENT ON COLUMN agent_trace_calls_by_day.max_seconds IS 'time of the longest call';
 
 CREATE OR REPLACE VIEW agent_trace_usage_by_day AS
-SELECT (finished_at AT TIME ZONE 'UTC')::date AS day, model_id, count(*) AS steps,
+SELECT (finished_at AT TIME ZONE 'UTC')::date AS day, model_id, count(part_id) AS steps,
        count(DISTINCT session_id) AS sessions, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens,
        sum(reasoning_tokens) AS reasoning_tokens, sum(cache_read_tokens) AS cache_read_tokens,
        sum(cache_write_tokens) AS cache_write_tokens, sum(cost) AS cost,
-       count(*) FILTER (WHERE cost IS NULL) AS unpriced_steps
+       count(part_id) FILTER (WHERE cost IS NULL) AS unpriced_steps
 FROM agent_trace_requests
 GROUP BY 1, 2;
 COMMENT ON VIEW agent_trace_usage_by_day IS 'tokens and cost by day (UTC) and model';
 COMMENT ON COLUMN agent_trace_usage_by_day.day IS 'day of the step''s end (UTC)';
-COMMENT ON COLUMN agent_trace_usage_by_day.model_id IS 'provider/model; null where it is not known';
+COMMENT ON COLUMN agent_trace_usage_by_day.model_id IS 'provider/model; null where it is not known, as of titles';
 COMMENT ON COLUMN agent_trace_usage_by_day.steps IS 'requests to the model';
 COMMENT ON COLUMN agent_trace_usage_by_day.sessions IS 'sessions with such a step';
 COMMENT ON COLUMN agent_trace_usage_by_day.input_tokens IS 'sum over the steps';

@@ -1,6 +1,6 @@
 -- Sums by day, repository and user, without contents, titles, paths and ids of sessions: for dashboards, and for the role
--- agent_trace_aggregates of deploy/roles.sql. A session belongs to the repository and user of the view
--- agent_trace_sessions; what belongs to no session has no repository.
+-- agent_trace_aggregates of deploy/roles.sql. Calls and secrets have the repository and user of their session's requests
+-- to models; those of a session without one have none.
 -- Run by `agent-trace-sidecar migrate`, or as it is: psql -f 004_agent_trace_aggregates.sql
 
 BEGIN;
@@ -11,17 +11,12 @@ SET LOCAL client_min_messages = warning;
 DO $$ BEGIN PERFORM pg_advisory_xact_lock(4704380893158990945); END $$;
 
 CREATE OR REPLACE VIEW agent_trace_usage_by_user AS
-SELECT (u.finished_at AT TIME ZONE 'UTC')::date AS day, s.repository, s.os_user, u.model_id, count(*) AS steps,
-       count(DISTINCT u.session_id) AS sessions, sum(u.input_tokens) AS input_tokens,
-       sum(u.output_tokens) AS output_tokens, sum(u.reasoning_tokens) AS reasoning_tokens,
-       sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens,
-       sum(u.cost) AS cost, count(*) FILTER (WHERE u.cost IS NULL) AS unpriced_steps
-FROM (
-    SELECT DISTINCT ON (session_id, message_id, part_id) * FROM agent_trace_usage
-    ORDER BY session_id, message_id, part_id, finished_at
-) u
-LEFT JOIN agent_trace_sessions s ON s.session_id = u.session_id
-GROUP BY 1, 2, 3, 4;
+SELECT (finished_at AT TIME ZONE 'UTC')::date AS day, repository, os_user, model_id, count(*) AS steps,
+       count(DISTINCT session_id) AS sessions, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens,
+       sum(reasoning_tokens) AS reasoning_tokens, sum(cache_read_tokens) AS cache_read_tokens,
+       sum(cache_write_tokens) AS cache_write_tokens, sum(cost) AS cost,
+       count(*) FILTER (WHERE cost IS NULL) AS unpriced_steps
+FROM agent_trace_requests GROUP BY 1, 2, 3, 4;
 COMMENT ON VIEW agent_trace_usage_by_user IS 'tokens and cost by day (UTC), repository, user and model';
 COMMENT ON COLUMN agent_trace_usage_by_user.day IS 'day of the step''s end (UTC)';
 COMMENT ON COLUMN agent_trace_usage_by_user.repository IS 'the URL of the git remote, without credentials';
@@ -45,7 +40,9 @@ FROM (
     SELECT DISTINCT ON (session_id, message_id, part_id) * FROM agent_trace_ended_calls
     ORDER BY session_id, message_id, part_id, finished_at
 ) c
-LEFT JOIN agent_trace_sessions s ON s.session_id = c.session_id
+LEFT JOIN (
+    SELECT session_id, min(repository) AS repository, min(os_user) AS os_user FROM agent_trace_requests GROUP BY session_id
+) s ON s.session_id = c.session_id
 GROUP BY 1, 2, 3, 4;
 COMMENT ON VIEW agent_trace_calls_by_user IS 'tool calls and failures by day (UTC), repository, user and tool';
 COMMENT ON COLUMN agent_trace_calls_by_user.day IS 'day of the call''s end (UTC)';
@@ -78,7 +75,9 @@ FROM (
     FROM agent_trace_masked
     GROUP BY 1, 2, 3, coalesce(call_id, event_id::text)
 ) m
-LEFT JOIN agent_trace_sessions s ON s.session_id = m.session_id
+LEFT JOIN (
+    SELECT session_id, min(repository) AS repository, min(os_user) AS os_user FROM agent_trace_requests GROUP BY session_id
+) s ON s.session_id = m.session_id
 GROUP BY 1, 2, 3, 4;
 COMMENT ON VIEW agent_trace_secrets_by_user IS 'secrets masked by day (UTC), repository, user and rule';
 COMMENT ON COLUMN agent_trace_secrets_by_user.day IS 'day of the event (UTC)';

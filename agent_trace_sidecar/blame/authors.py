@@ -46,6 +46,8 @@ class Unknown:
     """Nothing is known of the line, or what is known contradicts itself; `reason` is a key of `REASONS`."""
 
     reason: str = "unseen"
+    instead_of: tuple[Wrote, ...] = ()
+    """As of `Human`: it may be such a line in other words."""
 
 
 class Carried(NamedTuple):

@@ -375,11 +375,11 @@ def judged(text: Sequence[bytes], authors: Sequence[Author]) -> list[Line]:
     at = 0
     while at < len(authors):
         author = authors[at]
-        if isinstance(author, Human) and author.instead_of:
+        if isinstance(author, Human | Unknown) and author.instead_of:
             end = at + 1
             while end < len(authors) and authors[end] is author:
                 end += 1
-            lines.extend(_replaced(author.instead_of, text[at:end], at + 1, authors))
+            lines.extend(_replaced(author, text[at:end], at + 1, authors))
             at = end
         else:
             lines.append(_line(at + 1, author))
@@ -387,10 +387,10 @@ def judged(text: Sequence[bytes], authors: Sequence[Author]) -> list[Line]:
     return lines
 
 
-def _replaced(instead_of: Sequence[Wrote], text: Sequence[bytes], first: int, authors: Sequence[Author]) -> list[Line]:
-    """New lines where recorded ones stood: a person's, unless they still have much of them."""
+def _replaced(author: Human | Unknown, text: Sequence[bytes], first: int, authors: Sequence[Author]) -> list[Line]:
+    """New lines where recorded ones stood: a person's or unknown, unless they still have much of them."""
     here = {id(author.wrote if isinstance(author, Carried) else author) for author in authors}
-    gone = [one for one in instead_of if id(one) not in here and one.tokens is not None]
+    gone = [one for one in author.instead_of if id(one) not in here and one.tokens is not None]
     found = compare([one.tokens or b"" for one in gone], [line_tokens(line) for line in text])
     lines = []
     for number, one in enumerate(found, first):
@@ -400,7 +400,7 @@ def _replaced(instead_of: Sequence[Wrote], text: Sequence[bytes], first: int, au
             case Kind.SAME | Kind.PARTLY:  # of a very long line the rest may be another
                 lines.append(_of(number, gone[one.old], "mixed", _TRUST_REWRITTEN))
             case Kind.OTHER:
-                lines.append(Line(number, "human", confidence=_CONFIDENCE_HUMAN))
+                lines.append(_line(number, author))
     return lines
 
 

@@ -28,8 +28,8 @@ class Evidence(Protocol):
     def stood(self, wrote: Wrote) -> bool:
         """Whether the text of a recorded line was in the repository before its record."""
 
-    def lines_at(self, path: str, at: datetime) -> frozenset[int]:
-        """What a file held at a time, as hashes without white space; nothing where that is not known."""
+    def lines_at(self, path: str, at: datetime) -> bytes:
+        """What a file held at a time, see `fingerprints.line_hashes`; nothing where that is not known."""
 
 
 class Nothing:
@@ -40,10 +40,10 @@ class Nothing:
         del wrote
         return False
 
-    def lines_at(self, path: str, at: datetime) -> frozenset[int]:
+    def lines_at(self, path: str, at: datetime) -> bytes:
         """See `Evidence`."""
         del path, at
-        return frozenset()
+        return b""
 
 
 class GitEvidence:
@@ -89,11 +89,11 @@ class GitEvidence:
             self._found[key] = self._searched(revision, wrote.path)
         return wrote.loose in self._found[key]
 
-    def lines_at(self, path: str, at: datetime) -> frozenset[int]:
+    def lines_at(self, path: str, at: datetime) -> bytes:
         """See `Evidence`."""
         revision = self._last_before(at) if self._checkout.is_git else None
         content = self._checkout.content(path, revision) if revision else None
-        return loose_lines(content) if content is not None else frozenset()
+        return line_hashes(text_lines(content)) if content is not None else b""
 
     def _revision(self, origin: Origin) -> str | None:
         """A commit that git knows; None in a repository without one."""
@@ -116,11 +116,6 @@ class GitEvidence:
 
     def _may_ask(self) -> bool:
         return len(self._texts) <= _MAX_ASKED
-
-
-def loose_lines(content: bytes) -> frozenset[int]:
-    """The hashes without white space of a content's lines."""
-    return frozenset(one >> 32 for one in hashes_of(line_hashes(text_lines(content))))
 
 
 def common(checkout: Checkout, commit: str | None, texts: Mapping[int, bytes], but: str) -> set[int]:

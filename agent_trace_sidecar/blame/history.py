@@ -290,16 +290,25 @@ class History:
     def _doubt(self, path: str, base: Version | None, draft: Draft) -> None:
         """What appeared while a command ran that no snapshot covers is unknown; what git had before is a person's."""
         reason: Unknown | None = None
+        known = b""
         since = self._uncovered.get(path)
         if since is not None:
             reason, known = UNCOVERED, self._evidence.lines_at(path, since)
         elif base is not None and not base.is_whole:
-            reason, known = PARTIAL, frozenset[int]()
+            reason = PARTIAL
         if reason is None:
             return
+        blocks = align(known, draft.packed, self.weights.is_weak)
+        stayed = {new + at for _, new, size in blocks for at in range(size)}
+        kept = {old + at for old, _, size in blocks for at in range(size)}
+        moved = Counter(one >> 32 for at, one in enumerate(hashes_of(known)) if at not in kept)
         for at, author in enumerate(draft.authors):
-            if author is None and draft.loose(at) not in known:
-                draft.authors[at] = reason
+            if author is not None or at in stayed:
+                continue
+            if moved[draft.loose(at)] and not self.weights.is_weak(draft.hashes[at]):
+                moved[draft.loose(at)] -= 1
+                continue
+            draft.authors[at] = reason
 
     def _keep(self, before: Version, change: Change, authors: list[Author | None]) -> list[Block]:
         """Give the lines outside of the ranges to whom they belonged before, and return which these are."""
@@ -412,10 +421,13 @@ def _settle(base: Version | None, gap: Gap, draft: Draft, theirs: Container[int]
         return
     instead = _instead(base.authors[gap.old_start : gap.old_end])
     author = Human(instead) if instead else HUMAN
+    partial = Unknown(PARTIAL.reason, instead) if instead else PARTIAL
     _see_blindly(base, gap, draft)
     for at in range(gap.new_start, gap.new_end):
         if draft.authors[at] is None:
             draft.authors[at] = HUMAN if draft.hashes[at] in theirs else author
+        elif draft.authors[at] is PARTIAL:
+            draft.authors[at] = partial
 
 
 def _see_blindly(base: Version, gap: Gap, draft: Draft) -> None:

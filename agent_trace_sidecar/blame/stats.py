@@ -3,7 +3,7 @@
 Written: the lines of recorded ranges, without lines that others had or of which only white space changed. Surviving:
 what `blame` finds of it now, or at a revision; a line counts once, however often it was copied. What is neither
 surviving nor changed is lost: deleted or rewritten by anyone, the AI included. Tokens and cost are those of all
-sessions that worked in the repository (view `agent_trace_steps`), or, where paths are chosen, of those that wrote
+sessions that worked in the repository (view `agent_trace_requests`), or, where paths are chosen, of those that wrote
 there. They stand beside models, sessions and days only.
 """
 
@@ -28,8 +28,8 @@ WHERE project = ANY($1::text[]) AND contributor = 'ai' AND method <> 'fallback' 
 """
 _SPENT: Final = """
 SELECT model_id, finished_at, coalesce(input_tokens, 0) + coalesce(output_tokens, 0) + coalesce(reasoning_tokens, 0)
-       + coalesce(cache_read_tokens, 0) + coalesce(cache_write_tokens, 0) AS tokens, cost
-FROM agent_trace_steps WHERE session_id = $1
+       + coalesce(cache_read_tokens, 0) + coalesce(cache_write_tokens, 0) AS tokens, cost, part_id
+FROM agent_trace_requests WHERE session_id = $1
 """
 _SESSIONS: Final = """
 SELECT session_id FROM agent_trace_sessions
@@ -186,7 +186,7 @@ class _Counted:
         group = self._group(row["model_id"], session, None, None, row["finished_at"])
         group.tokens = (group.tokens or 0) + int(row["tokens"])
         if row["cost"] is None:
-            group.unpriced_steps += 1
+            group.unpriced_steps += row["part_id"] is not None
         else:
             group.cost = float(Decimal(str(group.cost or 0)) + row["cost"])
 

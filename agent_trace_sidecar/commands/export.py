@@ -49,12 +49,26 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         metavar="FILE",
         type=Path,
-        help="with --range: write who wrote the lines that the range adds, for `stats --range A..B --from FILE`",
+        help="with --range: write who wrote the lines that the range adds, for `stats --range A..B --from FILE`; "
+        "with --signed: write the manifest",
     )
+    parser.add_argument(
+        "--signed",
+        metavar="KEY",
+        type=Path,
+        help="write a manifest of all events and records of the period, signed by ssh-keygen with this private key",
+    )
+    parser.add_argument("--until", metavar="AGE", help="with --signed: only what was recorded before (default: now)")
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Print the records, or write the authors of a range's lines."""
+    if given.signed is not None:
+        from agent_trace_sidecar.commands.audit import export_signed  # noqa: PLC0415 - brings the builder with it
+
+        return export_signed(config, given, _revisions(given))
+    if given.until is not None:
+        raise UsageError("--until needs --signed KEY.")
     if given.output is not None:
         return _write(config, given)
     since, revisions = moment("--since", given.since), _revisions(given)

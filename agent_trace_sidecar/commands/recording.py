@@ -69,10 +69,8 @@ class Recording(msgspec.Struct, frozen=True):
             yield f"In {failure.directory}, {ago(failure.at / 1000)}: {failure.message}"
 
     def text(self) -> Iterator[str]:
-        """Yield the lines for a person."""
+        """Yield the lines for a person that need no database."""
         yield f"project  {self.project}: {self._state()}"
-        if self.stored is not None:
-            yield from self._stored(self.stored)
         for failure in self.recovered:
             when = local_time(datetime.fromtimestamp(failure.at / 1000, UTC))
             yield f"  not recorded in {failure.directory} at {when}, recorded again since: {failure.message}"
@@ -87,10 +85,14 @@ class Recording(msgspec.Struct, frozen=True):
         if not self.shim.place:
             return f"not recorded, no shim: run `{PROGRAM} init` there"
         if any(Path(self.project) in (place := Path(one.directory), *place.parents) for one in self.failing):
-            return "NOT recorded, see above"
+            return "NOT recorded, see below"
         return f"recorded, by {self.shim.place}"
 
-    def _stored(self, stored: Stored) -> Iterator[str]:
+    def stored_text(self) -> Iterator[str]:
+        """Yield the others."""
+        stored = self.stored
+        if stored is None:
+            return
         if stored.last_event_at is not None:
             yield f"last     {local_time(stored.last_event_at)}, {ago(stored.last_event_at.timestamp())}"
         elif stored.last_anywhere_at is not None:

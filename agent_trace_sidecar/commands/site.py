@@ -141,6 +141,10 @@ def _write(options: SiteOptions, name: str, data: bytes) -> None:
     write_whole(options.folder / name, data, below=options.folder)
 
 
+def _nothing_said(_what: str, _done: int, _total: int) -> None:
+    """A session is read at once: the pages are counted instead."""
+
+
 class _Pages:
     """The pages of a site, each made when it is due."""
 
@@ -168,7 +172,7 @@ class _Pages:
         return site.digest(__version__, self._options.contents, parts)
 
     async def _session(self, family: site.Family) -> Page:
-        found = await session.gather(self._connection, family.root.session_id, self._said)
+        found = await session.gather(self._connection, family.root.session_id, _nothing_said)
         return session_page(found, contents=self._options.contents, links=self._site.links)
 
     async def _repository(self, one: site.SiteRepository) -> Page:

@@ -3,9 +3,11 @@
 import argparse
 import os
 import re
+import socket
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -54,6 +56,16 @@ SELECT source_id, kind, host, position, state::text AS state, updated_at FROM ag
 WHERE kind = 'instance' AND coalesce((state->'sequence'->>'missing')::bigint, 0) >= $2
 ORDER BY updated_at DESC LIMIT $1
 """
+_WORKTREES: Final = """
+SELECT DISTINCT jsonb_object_keys(repositories) AS worktree FROM agent_trace_sources
+WHERE kind = 'instance' AND host = $1 AND updated_at >= $2 ORDER BY 1 LIMIT 20
+"""
+_NOT_VISIBLE: Final = (
+    "records name no revision, and files that commands write are not found; "
+    "mount it at this path where the sidecar runs"
+)
+_VISIBLE_DAYS: Final = 1
+"""A project that was not worked in for longer may have been deleted."""
 _DEAD: Final = "SELECT reason, count(*) AS n FROM agent_trace_dead_letters GROUP BY reason ORDER BY n DESC, reason"
 
 
@@ -106,6 +118,8 @@ class Stored(msgspec.Struct, frozen=True):
     """Encoding, row-level security and settings of the user that keep events from being stored or read."""
     denied: int = 0
     """Events of repositories that AGENT_TRACE_REPOSITORIES denies: they were read and not stored."""
+    not_visible: tuple[str, ...] = ()
+    """Worktrees of this host's latest runs that are not on this file system, as in a container without their mount."""
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -138,9 +152,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(config: Config, given: argparse.Namespace) -> int:
     """Show the state of the recording; exit code 1 when it is unhealthy."""
     project = project_of(Path())
-    recording = look(config, project, os.environ)
-    root = config.state_path / SPOOL_FOLDER
-    spools = from_spools(root)
+    place, root = database_place(config), config.state_path / SPOOL_FOLDER
+    recording, spools, ill = look(config, project, os.environ), from_spools(root), trouble(root)
+    if not given.json:  # the database may let us wait
+        say(*local_text(judge(place, "", None, spools, spool_trouble=ill, recording=recording)))
+        sys.stdout.flush()
 
     async def work(connection: asyncpg.Connection) -> tuple[Stored, recorded.Stored | None]:
         version = await schema_version(connection)
@@ -157,11 +173,11 @@ def run(config: Config, given: argparse.Namespace) -> int:
             error = str(exc)
     else:
         stored = Stored(None)
-    found = judge(database_place(config), error, stored, spools, spool_trouble=trouble(root), recording=recording)
+    found = judge(place, error, stored, spools, spool_trouble=ill, recording=recording)
     if given.json:
         say_json(msgspec.json.encode(found).decode())
     else:
-        say(*as_text(found))
+        say(*database_text(found), *verdict_text(found))
     return 0 if found.healthy else 1
 
 
@@ -189,7 +205,18 @@ async def from_database(connection: asyncpg.Connection, version: str | None) -> 
         sources=sources,
         streams=await streams(connection),
         denied=totals["denied"],
+        not_visible=await _not_visible(connection),
     )
+
+
+async def _not_visible(connection: asyncpg.Connection) -> tuple[str, ...]:
+    since = datetime.now(UTC) - timedelta(days=_VISIBLE_DAYS)
+    rows = await connection.fetch(_WORKTREES, socket.gethostname(), since)
+    return _missing_folders([row["worktree"] for row in rows])
+
+
+def _missing_folders(paths: Sequence[str]) -> tuple[str, ...]:
+    return tuple(path for path in paths if not os.path.isdir(path))  # noqa: PTH112 - any text
 
 
 def _source(row: asyncpg.Record) -> Source:
@@ -291,18 +318,20 @@ def judge(
     )
 
 
-def as_text(status: Status) -> list[str]:
-    """The same for a person."""
+def local_text(status: Status) -> list[str]:
+    """What a person is told at once: the project, the spools, and which database is asked then."""
+    lines = list(status.recording.text()) if status.recording is not None else []
+    return [*lines, *_spool_text(status), f"database {status.database}"]
+
+
+def database_text(status: Status) -> list[str]:
+    """What the database says, for a person."""
     s = status.stored
-    is_fresh = s is not None and s.schema_version is None and not status.pending_lines
-    lines = ["UNHEALTHY" if not status.healthy else "ready: nothing recorded yet" if is_fresh else "healthy"]
-    lines += [f"  ! {problem}" for problem in status.problems]
-    if status.recording is not None:
-        lines += status.recording.text()
-    lines.append(f"database {status.database}")
+    lines = list(status.recording.stored_text()) if status.recording is not None else []
+    if s is not None:
+        lines += [f"project  {worktree}: project not visible: {_NOT_VISIBLE}" for worktree in s.not_visible]
     if s is not None:
         lines += _stored_text(s)
-    lines += _spool_text(status)
     if status.gaps is None:
         lines.append("gaps     unknown without the database")
     else:
@@ -310,6 +339,14 @@ def as_text(status: Status) -> list[str]:
     if s is not None and s.sources:
         lines += ["runs     (newest first, and those with gaps)", *_runs(s.sources)]
     return lines
+
+
+def verdict_text(status: Status) -> list[str]:
+    """The last lines: whether all is well, and what to do where it is not."""
+    s = status.stored
+    is_fresh = s is not None and s.schema_version is None and not status.pending_lines
+    verdict = "UNHEALTHY" if not status.healthy else "ready: nothing recorded yet" if is_fresh else "healthy"
+    return [verdict, *(f"  ! {problem}" for problem in status.problems)]
 
 
 def _runs(sources: Sequence[Source]) -> list[str]:

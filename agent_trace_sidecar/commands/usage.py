@@ -40,13 +40,13 @@ GROUPS: Final = {
 counts under all of them together, e.g. `edit+read`: its tokens can't be divided."""
 _BY_TIME: Final = ("day", "week", "month")
 _USAGE: Final = """
-SELECT {name} AS name, {title} AS title, count(DISTINCT t.session_id) AS sessions, count(*) AS steps,
+SELECT {name} AS name, {title} AS title, count(DISTINCT t.session_id) AS sessions, count(t.part_id) AS steps,
        coalesce(sum(t.input_tokens), 0)::bigint AS input_tokens,
        coalesce(sum(t.output_tokens), 0)::bigint AS output_tokens,
        coalesce(sum(t.reasoning_tokens), 0)::bigint AS reasoning_tokens,
        coalesce(sum(t.cache_read_tokens), 0)::bigint AS cache_read_tokens,
        coalesce(sum(t.cache_write_tokens), 0)::bigint AS cache_write_tokens,
-       sum(t.cost)::float8 AS cost, count(*) FILTER (WHERE t.cost IS NULL) AS unpriced_steps
+       sum(t.cost)::float8 AS cost, count(t.part_id) FILTER (WHERE t.cost IS NULL) AS unpriced_steps
 FROM agent_trace_requests t {joined}
 WHERE $1::timestamptz IS NULL OR t.finished_at >= $1
 GROUP BY 1 ORDER BY {order}

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import jsonschema
 import msgspec
 
-from agent_trace_sidecar.commands.common import CommandError, record_arguments
+from agent_trace_sidecar.commands.common import CommandError, UsageError, record_arguments
 from agent_trace_sidecar.commands.output import say, say_json
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.records.foreign_hashes import agrees
@@ -50,10 +50,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     record_arguments(parser)
     parser.add_argument("--no-repository", action="store_true", help="check the files by themselves only")
     parser.add_argument("--json", action="store_true", help="print the problems as JSON")
+    parser.add_argument(
+        "--signed",
+        metavar="KEY",
+        type=Path,
+        help="check manifests of `export --signed` against this public key, and against the database",
+    )
+    parser.add_argument("--no-database", action="store_true", help="with --signed: check the files by themselves only")
 
 
-def run(_: Config, given: argparse.Namespace) -> int:
+def run(config: Config, given: argparse.Namespace) -> int:
     """Check the files; exit code 1 where one has an error."""
+    if given.signed is not None:
+        from agent_trace_sidecar.commands.audit import validate_signed  # noqa: PLC0415 - brings the builder with it
+
+        return validate_signed(config, given)
+    if given.no_database:
+        raise UsageError("--no-database needs --signed KEY.")
     checkout = None if given.no_repository else checkout_of(given.repository.resolve() / "x")
     checker = Checker(checkout)
     problems: list[Problem] = []

@@ -119,6 +119,8 @@ class Builder:
             )
         )
         count(session, envelope, built)
+        if seen.name == "tool.execute.before" and seen.tool is not None:
+            self._begin_unseen(session, envelope, seen.tool, built.event)
         if seen.event is not None:
             known = len(notes)
             self._follow(session, envelope, seen.event, built, notes)
@@ -182,6 +184,12 @@ class Builder:
         _remember(session, envelope, event, done.tool, recorded=bool(found))
         for rows in found:
             _add(built, rows)
+
+    def _begin_unseen(self, session: Session, envelope: Envelope, tool: str, event: EventRow) -> None:
+        """A call begins that does not report its files: OpenCode 2 sends no outcome of one that is interrupted."""
+        message = session.messages.get(event.message_id or "") or Message()
+        if dialects.may_change_unseen(envelope.api, tool) and not message.by_user:
+            _remember(session, envelope, event, tool, recorded=False)
 
     def _finish_unseen(self, session: Session, envelope: Envelope, tool: str, event: EventRow) -> None:
         """A call that does not report the files it changes has ended: the end of its step may show them."""

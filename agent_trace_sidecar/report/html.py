@@ -23,6 +23,7 @@ _LEAST: Final = 0.0001
 """US dollars that are still shown as a number."""
 _ENTITIES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"})
 _IN_SCRIPT: Final = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})
+_SCHEME: Final = re.compile(r"^[a-z+]+://")
 _VOID: Final = frozenset({"meta", "link", "input", "br", "rect", "line", "path"})
 
 
@@ -77,6 +78,12 @@ def priced(cost: float | None, unpriced_steps: int) -> str:
     if cost is None:
         return "no price" if unpriced_steps else money(0)
     return f"{'> ' if unpriced_steps else ''}{money(cost)}"
+
+
+def address(repository: str) -> str:
+    """A remote's URL without what all have in common; a folder as it is."""
+    short = _SCHEME.sub("", repository)
+    return short if short == repository else short.removesuffix(".git")
 
 
 def counted(number: int, one: str, many: str = "") -> str:

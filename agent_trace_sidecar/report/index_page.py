@@ -1,11 +1,10 @@
 """The index of a site: periods, repositories and sessions, each with its figures and its page; pure."""
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 from agent_trace_sidecar.report.cost import SessionFacts, Spent, spent
-from agent_trace_sidecar.report.html import Html, el, first_line, join, priced
+from agent_trace_sidecar.report.html import Html, address, el, first_line, join, priced
 from agent_trace_sidecar.report.page import Page, headline, time
 from agent_trace_sidecar.report.site import Family, Period, Site, SiteRepository
 
@@ -45,7 +44,6 @@ def index_page(site: Site, *, contents: bool) -> Page:
 _USED: Final = ("Cost", "Tokens", "Sessions", "People", "AI lines")
 _TEXTS: Final = frozenset({"Started", "Person", "Repository", "Last written"})
 """Columns whose cells are no numbers."""
-_SCHEME: Final = re.compile(r"^[a-z+]+://")
 
 
 def _search() -> Html:
@@ -81,7 +79,7 @@ def _period(one: Period) -> tuple[str, ...]:
 
 
 def _repository(one: SiteRepository) -> tuple[str, ...]:
-    name = _short(one.label)
+    name = address(one.label)
     if one.checkout is not None:
         name = el("a", name, href=f"repositories/{one.name}.html")
     return name, *_used(one.spent, one.lines), time(one.last_at)
@@ -103,11 +101,6 @@ def _session(one: Family, site: Site, *, contents: bool) -> tuple[str, ...]:
 
 
 def _home(root: SessionFacts, site: Site) -> str:
-    name = _short(root.repository or root.worktree or "unknown")
+    name = address(root.repository or root.worktree or "unknown")
     href = site.links.repositories.get(root.worktree or "")
     return el("a", name, href=href.removeprefix("../")) if href else name
-
-
-def _short(address: str) -> str:
-    """A remote's URL without what all have in common."""
-    return _SCHEME.sub("", address).removesuffix(".git")

@@ -43,7 +43,7 @@ PEOPLE: Final = """SELECT count(DISTINCT u.session_id) AS sessions, count(DISTIN
 FROM agent_trace_usage u LEFT JOIN agent_trace_sources s ON s.source_id = u.source_id
 WHERE u.finished_at >= TIMESTAMPTZ '{day} 00:00:00Z'"""
 COSTS: Final = """SELECT coalesce(model_id, 'unknown') AS model, sum(cost)::float8 AS cost,
-       count(*) FILTER (WHERE cost IS NULL) AS unpriced_steps
+       count(part_id) FILTER (WHERE cost IS NULL) AS unpriced_steps
 FROM agent_trace_requests
 WHERE finished_at >= TIMESTAMPTZ '{day} 00:00:00Z' AND session_id IN (
     SELECT session_id FROM agent_trace_lines WHERE contributor = 'ai' AND project IN ({projects})

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
-from agent_trace_sidecar.report.html import Html, counted, el, join, money, priced
+from agent_trace_sidecar.report.html import Html, address, counted, el, join, money, priced
 from agent_trace_sidecar.report.page import NO_LINKS, Links, Page, fact, facts, headline
 from agent_trace_sidecar.report.plots import COLOURS, Figure, Series, TimePlot, bars, time_plot
 from agent_trace_sidecar.report.since import Since
@@ -108,32 +108,45 @@ def _days(found: Since, until: datetime, own: Iterable[str]) -> list[str]:
     return [(start + timedelta(days=at)).isoformat() for at in range((until.date() - start).days + 1)]
 
 
-def _by_series(values: Mapping[tuple[str, str], float], days: Sequence[str]) -> dict[str, list[float]]:
-    """Values by day and model as a row for each model, those with the most first and the others together."""
-    totals = dict.fromkeys((model for _, model in values), 0.0)
-    for (_, model), value in values.items():
-        totals[model] += value
-    top = sorted(totals, key=lambda model: -totals[model])
-    top, others = (top, []) if len(top) <= MAX_SERIES else (top[: MAX_SERIES - 1], top[MAX_SERIES - 1 :])
-    series = {model: [float(values.get((day, model), 0)) for day in days] for model in top}
-    if others:
-        series[f"{len(others)} others"] = [float(sum(values.get((day, one), 0) for one in others)) for day in days]
-    return series
+def _ranking(found: Since) -> list[str]:
+    """The models by what they cost and wrote: one has the same colour in every plot."""
+    totals: dict[str, tuple[float, int]] = {}
+    for rows, name in ((found.spent.rows, "cost"), (found.written.rows, "lines")):
+        for row in rows:
+            cost, lines = totals.get(row["model"], (0.0, 0))
+            own = row[name] or 0
+            totals[row["model"]] = (cost + own, lines) if name == "cost" else (cost, lines + own)
+    return sorted(totals, key=lambda model: (*(-one for one in totals[model]), model))
 
 
-def _plotted(
-    name: str, days: Sequence[str], series: Mapping[str, Sequence[float]], unit: str, colours: Sequence[str]
-) -> tuple[Html, TimePlot]:
-    """A place for bars by day, and what the script draws there."""
-    total, most = sum(map(sum, series.values())), max(map(sum, zip(*series.values(), strict=True)))
-    said = (money(total), money(most)) if unit == "cost" else (counted(round(total), unit[:-1]), f"{most:,.0f}")
-    summary = f"{said[0]}, at most {said[1]} a day."
-    drawn = [
-        Series(name, colour, unit, values) for (name, values), colour in zip(series.items(), colours, strict=False)
+def _by_series(
+    values: Mapping[tuple[str, str], float], days: Sequence[str], models: Sequence[str], unit: str
+) -> list[Series]:
+    """Values by day and model: a series for each of the first models, and one of all others."""
+    named = models if len(models) <= MAX_SERIES else models[: MAX_SERIES - 1]
+    found = [
+        Series(model, colour, unit, [float(values.get((day, model), 0)) for day in days])
+        for model, colour in zip(named, COLOURS, strict=False)
     ]
+    if others := models[len(named) :]:
+        rest = [float(sum(values.get((day, one), 0) for one in others)) for day in days]
+        found.append(Series(f"{len(others)} others", COLOURS[-1], unit, rest))
+    return [one for one in found if any(one.values)]
+
+
+def _plotted(name: str, days: Sequence[str], series: Sequence[Series], plots: dict[str, TimePlot]) -> Html | None:
+    """A place for bars by day, and in `plots` what the script draws there; None where nothing is to be drawn."""
+    if not series:
+        return None
+    sums = [sum(one.values[at] for one in series) for at in range(len(days))]
+    if series[0].unit == "cost":
+        total, most = money(sum(sums)), money(max(sums))
+    else:
+        total, most = counted(round(sum(sums)), "line"), f"{max(sums):,.0f}"
     at = [datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() for day in days]
-    shown = {one.name: "quiet" if one.colour == "gone" else one.colour for one in drawn}
-    return time_plot(name, summary, shown), TimePlot("bars", at, drawn)
+    plots[name] = TimePlot("bars", at, series)
+    shown = {one.name: "quiet" if one.colour == "gone" else one.colour for one in series}
+    return time_plot(name, f"Since {days[0]}: {total}, at most {most} a day.", shown)
 
 
 def _spent(found: Since, until: datetime, plots: dict[str, TimePlot]) -> Html | None:
@@ -143,7 +156,7 @@ def _spent(found: Since, until: datetime, plots: dict[str, TimePlot]) -> Html | 
         return None
     days = _days(found, until, (day for day, _, _ in known))
     costs = {(day, model): row["cost"] or 0.0 for day, model, row in known}
-    drawn, plots["spent"] = _plotted("spent", days, _by_series(costs, days), "cost", COLOURS)
+    drawn = _plotted("spent", days, _by_series(costs, days, _ranking(found), "cost"), plots)
     return Figure(_TITLES[0], ("day", "model", "tokens", "cost"), rows, found.spent.sql, labels=2).html(drawn, "spent")
 
 
@@ -153,7 +166,7 @@ def _by_day(found: Since, until: datetime, plots: dict[str, TimePlot]) -> Html |
     if not rows:
         return None
     days = _days(found, until, (day for day, _ in lines))
-    drawn, plots["written"] = _plotted("written", days, _by_series(lines, days), "lines", COLOURS)
+    drawn = _plotted("written", days, _by_series(lines, days, _ranking(found), "lines"), plots)
     return Figure(_TITLES[1], ("day", "model", "lines"), rows, found.written.sql, labels=2).html(drawn, "written")
 
 
@@ -167,9 +180,8 @@ def _surviving(found: Since, until: datetime, plots: dict[str, TimePlot]) -> Htm
     stands = [float(sum(count for (own, _), count in living.items() if own == day)) for day in days]
     every = [sum(count for (own, _), count in written.items() if own == day) for day in days]
     gone = [max(0.0, one - two) for one, two in zip(every, stands, strict=True)]
-    drawn, plots["surviving"] = _plotted(
-        "surviving", days, {"surviving": stands, "lost": gone}, "lines", ("s0", "gone")
-    )
+    series = [Series("surviving", "s0", "lines", stands), Series("lost", "gone", "lines", gone)]
+    drawn = _plotted("surviving", days, series, plots)
     heads = ("day", "model", "written", "surviving")
     return Figure(_TITLES[2], heads, rows, sql, _explained(found), labels=2).html(drawn, "surviving")
 
@@ -238,7 +250,9 @@ def _name(found: Since, row: Mapping[str, Any]) -> str:
     """What people call a project: its remote, or its folder, which in containers may be the same for many."""
     project = str(row["project"] or "unknown")
     folder = found.surviving.folders.get(project)
-    return str(row["repository"] or folder or f"{found.surviving.recorded.get(project, '')} {project[:8]}".strip())
+    if row["repository"]:
+        return address(str(row["repository"]))
+    return str(folder or f"{found.surviving.recorded.get(project, '')} {project[:8]}".strip())
 
 
 def _cost(found: Since) -> Html | None:

@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 
-_TIMEOUT_S = 5.0
+TIMEOUT_S = 5.0
 _EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to connect, not to listen
 
 
@@ -19,7 +19,7 @@ def main() -> int:
         return _failed("AGENT_TRACE_HTTP is not set: give host:port, or run without a health check")
     host = host.strip("[]")
     try:
-        with socket.create_connection((_EVERYWHERE.get(host, host), int(port)), _TIMEOUT_S) as connection:
+        with socket.create_connection((_EVERYWHERE.get(host, host), int(port)), TIMEOUT_S) as connection:
             connection.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
             answer = connection.recv(64)
     except (OSError, OverflowError) as exc:

@@ -187,16 +187,8 @@ def _owner(step: Step, tree: TreeChange, facts: Facts) -> Call | None:
 
 def _within(call: Call, stamp_ms: float, facts: Facts) -> bool:
     early = 0.0 if call.permitted else EARLY_MS
-    return call.began_ms - early <= stamp_ms <= _latest(call, facts.finished_ms)
-
-
-def maybe_within(call: Call, stamp_ms: float, finished_ms: float) -> bool:
-    """Whether a file may have been written by a call, as far as its time of change tells."""
-    return call.began_ms - EARLY_MS <= stamp_ms <= _latest(call, finished_ms)
-
-
-def _latest(call: Call, finished_ms: float) -> float:
-    return (call.ended_ms if call.ended_ms is not None else finished_ms) + LATE_MS
+    ended = call.ended_ms if call.ended_ms is not None else facts.finished_ms
+    return call.began_ms - early <= stamp_ms <= ended + LATE_MS
 
 
 def _file_change(tree: TreeChange, facts: Facts) -> FileChange | None:

@@ -22,10 +22,9 @@ from agent_trace_sidecar.workspace.step_attribution import (
     Facts,
     allotted,
     may_have_more_files,
-    maybe_within,
 )
 from agent_trace_sidecar.workspace.steps import Call, Step, Steps
-from agent_trace_sidecar.workspace.unheld import Unheld
+from agent_trace_sidecar.workspace.unheld import Changed, Unheld
 
 LOOK_S: Final = 0.5
 """Processor time in which the files of a step may be read, after git has listed them."""
@@ -108,7 +107,7 @@ class Finisher:
         calls = allotted(step, known, self._facts(steps, step, known, finished_ms)) if known else []
         steps.claim(step, _claims(calls))
         steps.note(calls, step)
-        doubted = (*self._uncovered(step, trees, named), *self._written_unseen(step, known, finished_ms))
+        doubted = (*self._uncovered(step, trees, named), *self._written_unseen(step, trees or (), known, calls))
         uncovered = _news(step, doubted)
         return Observed(calls=tuple(_bounded(calls)), uncovered=uncovered) if calls or uncovered else None
 
@@ -152,19 +151,23 @@ class Finisher:
                     continue
                 yield Uncovered(call.call_id, place.path, repository=self._repository(place))
 
-    def _written_unseen(self, step: Step, known: Sequence[TreeChange], finished_ms: float) -> Iterator[Uncovered]:
-        """Files that were written while a call ran, or right before it was permitted, and nothing tells by whom."""
+    def _written_unseen(
+        self, step: Step, trees: Sequence[TreeChange], known: Sequence[TreeChange], calls: Sequence[CallChange]
+    ) -> Iterator[Uncovered]:
+        """Files that were written since a call began, or right before it was permitted, and nothing tells by whom."""
+        root = Path(step.root)
         writing = [call for call in step.calls.values() if call.silent and call.writes]
         if not writing:
             return
-        told = {one.path for one in known}
+        claimed = {one.path for call in calls for one in call.files}
         began_ms = min(call.began_ms for call in writing) - EARLY_MS
-        unheld = [one for one in self._unheld.changed_since(step, began_ms) if one.path not in told]
+        unheld = [*self._unheld.changed_since(step, began_ms), *_dropped(root, trees)]
+        unheld = [one for one in unheld if one.path not in claimed]
         early = [one for one in known if one.place is None] if any(call.permitted for call in writing) else []
-        stamped = [(one.path, _stamp_ms(Path(step.root), one)) for one in early]
+        stamped = [(one.path, _stamp_ms(root, one)) for one in early]
         for call in writing:
             for path, changed_ms in unheld:
-                if maybe_within(call, changed_ms, finished_ms):
+                if call.began_ms - EARLY_MS <= changed_ms:  # since then others may have changed it again
                     yield Uncovered(call.call_id, path, repository=step.repository)
             for path, stamp_ms in stamped if call.permitted else ():
                 if stamp_ms is not None and call.began_ms - EARLY_MS <= stamp_ms < call.began_ms:
@@ -265,6 +268,14 @@ def _ignored(root: Path, change: TreeChange) -> TreeChange | None:
     before = b"".join(line + b"\n" for line in change.before)
     found = change_of(Place(root, change.path), before, content.data, content.changed_ns)
     return found._replace(place=None, changed_ms=None) if found.changes else None
+
+
+def _dropped(root: Path, trees: Iterable[TreeChange]) -> Iterator[Changed]:
+    """The files that the second tree does not have, and that are there."""
+    for change in trees:
+        content = _content(root, change.path) if change.status == "D" else None
+        if content is not None:
+            yield Changed(change.path, content.changed_ns / 1e6)
 
 
 def _content(root: Path, path: str) -> files.Content | None:

@@ -10,12 +10,13 @@ import sys
 import time
 from pathlib import Path
 
-from tests.e2e.test_attribution_kinds import recorded
 from tests.simulator import situations
+from tests.simulator.acts import acting
 from tests.simulator.blamed import score_blame
 from tests.simulator.report import as_json, blame_table, table
 from tests.simulator.score import Claims, score_ranges
 from tests.simulator.setting import fast_stage, real_stage
+from tests.simulator.situation_score import played, situation_table
 from tests.support.postgres import guarded_folder, open_servers
 
 
@@ -39,12 +40,12 @@ def main() -> int:
         print("\n" + blame_table(score))
     texts = [finding.text() for finding in findings] + (score.findings if score else [])
     print("\n".join(texts[: options.show]))
-    if options.rounds:
-        with open_servers() as servers, servers.database(migrated=True) as url, recorded(url) as site:
-            print(
-                f"\nSituations, {options.rounds} of each\n"
-                + situations.table(situations.play(site, options.seed, options.rounds))
-            )
+    for major, chosen in ((1, situations.FIRST), (2, situations.BOTH)) if options.rounds else ():
+        named = [one for one in chosen if not options.only or one.__name__ in options.only]
+        with open_servers() as servers, servers.database(migrated=True) as url, acting(major, url) as acts:
+            scores, wrong = played(acts, options.seed, options.rounds, named)
+        print(f"\nSituations on OpenCode {major}, {options.rounds} of each\n{situation_table(scores)}")
+        print("\n".join(wrong[: options.show]))
     if options.json:
         settings = {"seed": options.seed, "sessions": options.sessions, "operations": options.operations}
         options.json.write_text(json.dumps(as_json(tallies, score, **settings), indent=2) + "\n")
@@ -57,6 +58,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--operations", type=int, default=50, help="in each project (%(default)s)")
     parser.add_argument("--sessions", type=int, default=8, help="projects (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="of each situation (%(default)s)")
+    parser.add_argument("--only", nargs="*", default=(), help="names of situations; all without it")
     parser.add_argument("--fast", action="store_true", help="without OpenCode: the simulator does the calls itself")
     parser.add_argument("--no-blame", action="store_true", help="only the ranges")
     parser.add_argument("--show", type=int, default=0, help="how many wrong results to print")

@@ -22,6 +22,7 @@ from tests.benchmarks.backfill import make_store
 from tests.benchmarks.harness import run
 from tests.support.envelopes import Shim
 from tests.support.fake_model import FakeModel, Step
+from tests.support.figures import Figure, figures
 from tests.support.majors import DIALECTS, MAJORS, Dialect, at_work, server
 from tests.support.opencode import OpenCode
 from tests.support.opencode2 import OpenCode2, installed
@@ -157,6 +158,20 @@ def test_a_backfill_finds_what_a_live_recording_has(recorded: Recorded) -> None:
     assert counts(recorded.empty_url) == stored
 
 
+def test_every_way_to_ask_for_the_cost_gives_opencodes_own_figure(recorded: Recorded) -> None:
+    """Of a live recording and of a backfill; OpenCode 2 counts titles, too."""
+    own = f"""
+        SELECT sum(cost), sum(tokens_input + tokens_output + tokens_reasoning + tokens_cache_read + tokens_cache_write)
+        FROM {recorded.dialect.sessions}
+    """
+    ((cost, tokens),) = recorded.own(own)
+    recorded.run(recorded.empty_url, "backfill")
+    env = recorded.oc.environment(recorded.project)
+    for url in (recorded.live_url, recorded.empty_url):
+        found = figures(url, recorded.project, env)
+        assert set(found.values()) == {Figure(round(cost, 6), tokens)}, found
+
+
 def test_a_whole_recording_gets_nothing_twice(recorded: Recorded) -> None:
     """What was recorded live is recognised: by the ids of events, and by what they tell of."""
     before = rows(recorded.live_url, RANGES), rows(recorded.live_url, SPENT)
@@ -178,7 +193,7 @@ def test_an_export_has_the_lines_of_a_live_recording(recorded: Recorded, postgre
     with file.open("w") as out:
         completed(recorded.oc.command(*words, session), cwd=recorded.project, env=env, stdout=out)
     lines = f"""
-        SELECT DISTINCT path, start_line, end_line, content_hash, model_id, call_id FROM agent_trace_ranges
+        SELECT DISTINCT path, start_line, end_line, tool, model_id, call_id FROM agent_trace_ranges
         WHERE session_id = '{session}' AND tool IN ('write', 'edit') AND voided_at IS NULL ORDER BY 1, 2
     """
     with postgres_servers.database(migrated=True) as url:

@@ -12,6 +12,7 @@ import pytest
 from tests.simulator import formatter
 from tests.simulator.real import formatter_config
 from tests.support.fake_model import FakeModel, Step
+from tests.support.figures import Figure, figures
 from tests.support.majors import DIALECTS, MAJORS, PATCHING, TOOLS, Dialect, at_work, major_of, server
 from tests.support.opencode import OpenCode
 from tests.support.postgres import PostgresServers
@@ -167,6 +168,13 @@ def test_what_is_undone_is_void_until_that_is_cleared(oc: OpenCode, recorder: Re
         recorder.wait_for("bye")
     recorder.assert_complete()
     assert [row["all"] for row in recorder.rows(LINES)] == [1, 1, 1], "void lines stay"
+    found = figures(recorder.url, project, oc.environment(project))
+    assert len(set(found.values())) == 1, found
+    (step,) = {Figure(row["cost"], row["input_tokens"] + row["output_tokens"]) for row in recorder.rows(STEPS)}
+    titles = major_of(oc) - 1
+    assert found["usage --by day"] == Figure(step.cost * (6 + titles), step.tokens * (6 + titles)), (
+        "what is undone was paid"
+    )
 
 
 def test_two_directories_in_one_server_are_recorded_each_as_itself(oc: OpenCode, recorder: Recorder) -> None:

@@ -130,7 +130,7 @@ def test_a_fresh_install_is_ready_and_says_what_happens_next(tmp_path: Path) -> 
     project.mkdir()
     assert b"agent-trace-sidecar status" in command("init", str(project), **settings).stdout
     status = command("status", PWD=str(project), **settings)
-    assert (status.returncode, status.stdout.splitlines()[0]) == (0, b"ready: nothing recorded yet")
+    assert (status.returncode, status.stdout.splitlines()[-1]) == (0, b"ready: nothing recorded yet")
     assert f"project  {project}: recorded, by {project}/.opencode".encode() in status.stdout
     doctor = command("doctor", PWD=str(project), **settings)
     assert doctor.returncode == 0, doctor.stdout

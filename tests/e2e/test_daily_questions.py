@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -287,3 +288,24 @@ def test_why_the_database_cannot_be_reached_is_said(tmp_path: Path, url: str, wh
     """What to check differs."""
     done = asked("sessions", AGENT_TRACE_DATABASE_URL=url, AGENT_TRACE_STATE_DIR=str(tmp_path))
     assert (done.returncode, why in done.stderr) == (1, True), done.stderr
+
+
+def test_status_shows_the_spools_before_the_database_answers(tmp_path: Path) -> None:
+    """The server accepts the connection and is silent; when it is gone, the sentence and the verdict follow."""
+    with socket.create_server(("127.0.0.1", 0)) as silent, (tmp_path / "out").open("w+") as out:
+        url = f"postgresql://127.0.0.1:{silent.getsockname()[1]}/x?sslmode=disable"
+        env = {**os.environ, "AGENT_TRACE_DATABASE_URL": url, "AGENT_TRACE_STATE_DIR": str(tmp_path / "state")}
+        words = [sys.executable, "-m", "agent_trace_sidecar", "status"]
+        with subprocess.Popen(words, cwd=tmp_path, env=env, stdout=out) as process:
+            connection, _ = silent.accept()  # it is asked, and waits for an answer
+            shown = (tmp_path / "out").read_text()
+            assert process.poll() is None
+            connection.close()
+            silent.close()
+            assert process.wait(patient(60)) == 1
+        assert "project  " in shown
+        assert "undelivered: 0 bytes" in shown
+        assert shown.endswith(f"database postgresql://127.0.0.1:{url.split(':')[2].split('/', maxsplit=1)[0]}/x\n")
+        whole = (tmp_path / "out").read_text()
+        assert whole.startswith(shown)
+        assert "\nUNHEALTHY\n  ! The connection was lost" in whole

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.support.envelopes import INSTANCE, MESSAGE, SESSION, Shim
 from tests.support.fake_model import Call, Step, fake_model
+from tests.support.figures import Figure, figures
 from tests.support.opencode import SHIM, opencode
 from tests.support.postgres import fetch
 from tests.support.sidecar import sidecar_command, sidecar_env
@@ -45,12 +46,14 @@ def test_a_fork_counts_what_it_did_itself(migrated_url: str, tmp_path: Path) -> 
         model.script("hi", Step(text="hello"))
         assert oc.run(project, "buy milk").code == 0
         assert oc.run(project, "hi", "-c", "--fork").code == 0
-    first, fork = sorted(logs.glob("*.jsonl"))
-    assert fork.read_text().count('"type":"step-finish"') == 3
-    replay(tmp_path, migrated_url, fork)
-    assert totals(migrated_url) == (1, 10, 0, 1, 0, 1, 0)
-    replay(tmp_path, migrated_url, first)
-    assert totals(migrated_url) == (3, 30, 1, 3, 1, 3, 1)
+        first, fork = sorted(logs.glob("*.jsonl"))
+        assert fork.read_text().count('"type":"step-finish"') == 3
+        replay(tmp_path, migrated_url, fork)
+        assert totals(migrated_url) == (1, 10, 0, 1, 0, 1, 0)
+        replay(tmp_path, migrated_url, first)
+        assert totals(migrated_url) == (3, 30, 1, 3, 1, 3, 1)
+        found = figures(migrated_url, project, oc.environment(project))
+        assert set(found.values()) == {Figure(0, 3 * 15)}, found
 
 
 def test_a_part_that_is_sent_twice_counts_once(migrated_url: str, tmp_path: Path) -> None:

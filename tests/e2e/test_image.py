@@ -14,9 +14,15 @@ from tests.support.opencode import opencode
 from tests.support.pooler import pgbouncer
 from tests.support.postgres import OwnServer, PostgresServers, execute, fetch, free_port, guarded_folder
 from tests.support.tailing import small_files, stored_ids
-from tests.support.waiting import eventually, exit_code
+from tests.support.waiting import eventually, exit_code, slowness
 
 HEALTH_CHECK = ("/opt/agent-trace-sidecar/bin/python", "-I", "-m", "agent_trace_sidecar.telemetry.livez")
+PROCESSOR_TIME = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime)
+"""
 LOGS_PATH = "/var/log/agent-trace"
 EDITS = tuple(
     Step([Call("write", {"filePath": f"new{number}.txt", "content": "a line\n" * (number + 1)})]) for number in range(6)
@@ -154,7 +160,7 @@ def test_a_container_can_change_nothing_but_its_state(image: Image, folder: Path
 
 
 def test_an_unreachable_database_does_not_end_the_container(image: Image, folder: Path) -> None:
-    """The health check asks for the process; the database's state is that of `status`."""
+    """The health check asks for the process, in a tenth of a second; the database's state is that of `status`."""
     logs = folder / "others"
     logs.mkdir()
     env = {
@@ -164,6 +170,9 @@ def test_an_unreachable_database_does_not_end_the_container(image: Image, folder
     with container(image, folder, ["tail", LOGS_PATH, str(folder / "guard.jsonl")], env, logs) as running:
         eventually(lambda: "tail_path_missing" in (folder / "said").read_text(), 20, "it has started")
         eventually(lambda: running.health() == 0, 10, "the process answers")
+        cost = running.run(HEALTH_CHECK[0], "-c", PROCESSOR_TIME, *HEALTH_CHECK)
+        assert cost.returncode == 0, cost.stderr
+        assert float(cost.stdout) < 0.1 * slowness()
         assert running.run("agent-trace-sidecar", "status").returncode == 1
         assert running.run("env", "AGENT_TRACE_HTTP=127.0.0.1:1", *HEALTH_CHECK).returncode == 1
         assert running.process.poll() is None

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +21,8 @@ from agent_trace_sidecar.report.repository import MAX_FILES, MAX_LINES, FileLine
 from agent_trace_sidecar.report.repository_page import repository_page
 from agent_trace_sidecar.report.session import Body, Item, Session
 from agent_trace_sidecar.report.session_page import session_page
-from agent_trace_sidecar.report.since import SECRETS
+from agent_trace_sidecar.report.since import SECRETS, Since, Surviving, Table
+from agent_trace_sidecar.report.since_page import since_page
 from tests.support.attributed import Project
 from tests.support.chromium import Browser, Page
 from tests.support.envelopes import INSTANCE, MESSAGE, SESSION, Shim, recorded_lines
@@ -276,3 +278,36 @@ def test_a_session_of_10000_events_opens_within_a_second_and_scrolls(browser: Br
     opening_s, jump_s = opened(browser, made, tmp_path, "document.scrollingElement")
     assert opening_s < 1
     assert jump_s < 0.1
+
+
+def test_a_model_has_one_colour_in_all_plots_of_a_page(browser: Browser, tmp_path: Path) -> None:
+    """Eight models with other ranks in cost than in lines; what is not in the first ones is put together."""
+    day, models = AT.date(), [f"a/model-{n}" for n in range(8)]
+    spent = [
+        {"day": day, "model": one, "tokens": 1, "cost": 10.0 - n, "unpriced_steps": 0} for n, one in enumerate(models)
+    ]
+    written = [{"day": day, "model": one, "lines": n + 1} for n, one in enumerate(models)]
+    found = Since(
+        since=AT,
+        written=Table("", written),
+        written_there=Table("", written),
+        repositories=Table("", [{"project": "p", "repository": None, "lines": 36}]),
+        spent=Table("", spent),
+        people=Table("", [{"sessions": 1, "people": 0}]),
+        costs=Table("", []),
+        failed=Table("", []),
+        slow=Table("", []),
+        secrets=Table("", []),
+        surviving=Surviving({}, {}, Counter()),
+        notes=[],
+    )
+    (tmp_path / "page.html").write_text(page_frame.render(since_page(found, AT), AT))
+    with browser.open(tmp_path / "page.html") as page:
+        keys = "[...document.querySelectorAll('#{} .legend li')].map(e => [e.textContent, e.className])"
+        assert page.evaluate(keys.format("spent")) == page.evaluate(keys.format("written"))
+        assert page.texts("#written .legend li") == [*models[:5], "3 others"]
+        assert page.text("#spent .readout") == "Since 2026-01-02: $52.00, at most $52.00 a day."
+        assert page.evaluate("[data.plots.spent, data.plots.written].map(one => one.series.length)") == [6, 6]
+        head = dict(zip(page.texts(".top dt"), page.texts(".top dd"), strict=True))
+        assert (head["People"], head["Surviving"]) == ("unknown", "unknown")
+        assert is_quiet(page)

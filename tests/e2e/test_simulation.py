@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from tests.e2e.test_attribution_kinds import recorded
-from tests.simulator import situations
 from tests.simulator.blamed import score_blame
 from tests.simulator.lines import Tally
 from tests.simulator.report import blame_table, table, total
@@ -42,13 +40,3 @@ def test_they_are_right_in_two_projects_without_opencode(migrated_url: str, tmp_
             play.run(50)
         stage.finish()
         assert_floors(migrated_url, stage)
-
-
-def test_no_line_of_a_person_is_called_the_ais_where_both_type(migrated_url: str) -> None:
-    """Some of the situations that `make bench-attribution` plays; each kind has a test of its own besides."""
-    with recorded(migrated_url) as site:
-        chosen = (situations.shared_text, situations.fork, situations.long_lines)
-        scores = situations.play(site, seed=3, rounds=1, chosen=chosen)
-    assert all(score.human_as_ai == 0 and score.right == score.lines for score in scores.values()), situations.table(
-        scores
-    )

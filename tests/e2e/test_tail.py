@@ -1,5 +1,6 @@
 """`tail` as a process on real files, against a real Postgres."""
 
+import json
 import os
 import shutil
 import signal
@@ -15,9 +16,9 @@ import pytest
 
 from tests.support.opencode import VERSION
 from tests.support.postgres import OwnServer, execute, fetch
-from tests.support.sidecar import resident_bytes, sidecar_env
+from tests.support.sidecar import resident_bytes, sidecar_command, sidecar_env
 from tests.support.tailing import Writer, all_stored, stored_ids, tailing
-from tests.support.waiting import eventually
+from tests.support.waiting import completed, eventually
 
 RECORDINGS = Path(__file__).parents[1] / "data" / "recordings"
 COUNTS = "SELECT sum((state->>'{}')::int)::int AS n FROM agent_trace_sources WHERE kind = 'file'"
@@ -260,3 +261,22 @@ def test_many_files_need_few_descriptors_and_little_memory(migrated_url: str, tm
         assert tail.stop() == 0
     assert 1 <= peaks["files"] <= 65
     assert peaks["bytes"] < 120 << 20
+
+
+def test_status_names_a_project_that_the_sidecar_cannot_see(migrated_url: str, tmp_path: Path, logs: Path) -> None:
+    """As in a container without the project's mount; one that is there is not named."""
+    seen = tmp_path / "project"
+    seen.mkdir()
+    writers = [Writer("/not/mounted"), Writer(str(seen))]
+    env = env_of(tmp_path, migrated_url)
+    with tailing(env, tmp_path / "said", logs) as tail:
+        for number, writer in enumerate(writers):
+            append(logs / f"{number}.jsonl", writer.lines(2))
+        all_stored(migrated_url, writers)
+        assert tail.stop() == 0
+    status = completed(sidecar_command("status"), 60, cwd=tmp_path, env=env)
+    assert status.returncode == 0, status.stdout
+    hidden = [line for line in status.stdout.splitlines() if "project not visible" in line]
+    assert [line.split()[1] for line in hidden] == ["/not/mounted:"]
+    told = completed(sidecar_command("status", "--json"), 60, cwd=tmp_path, env=env)
+    assert json.loads(told.stdout)["stored"]["not_visible"] == ["/not/mounted"]

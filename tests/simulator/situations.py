@@ -1,64 +1,366 @@
-"""Situations where people and the AI meet, with text and sizes drawn at random, on a real OpenCode.
+"""Situations where people and the AI meet, with text and sizes drawn at random, on a real OpenCode of either major.
 
 Each kind of docs/attribution.md is one function: it plays in a project of its own and gives the true author of every
-line in the files that it asks for, a letter each: a(i), h(uman), m(ixed), u(nknown).
+line in the files that it asks for.
 """
 
 import random
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+import subprocess
+import sys
+from base64 import b64encode
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
-from tests.e2e.test_attribution import Project, Site, bash, edit, write
-from tests.e2e.test_attribution_kinds import answering, append, begun, lines
+from tests.simulator.acts import ASKED, Acts, Project
 from tests.simulator.pool import block, new_word
+from tests.simulator.situation_score import Situation, Truth
 from tests.support.fake_model import Step
-
-Truth = Mapping[Path, str]
-Situation = Callable[[Site, str, random.Random], Truth]
+from tests.support.waiting import eventually
 
 _HEADERS: Final = ("# Copyright {} and others", "# Licensed under the {} licence", "# See the file {} for details", "#")
 _LOGGER: Final = ("import logging", "", "logger = logging.getLogger(__name__)", "logger.setLevel(logging.INFO)")
+_PRUNED: Final = 8
+"""Outputs of 45,000 characters: more than OpenCode keeps of a session's outputs before it prunes."""
 
 
-@dataclass
-class Score:
-    """What `blame` said of the lines of one kind."""
-
-    lines: int = 0
-    right: int = 0
-    humans: int = 0
-    human_as_ai: int = 0
-    human_unknown: int = 0
-    ai: int = 0
-    ai_found: int = 0
-    claimed: int = 0
-
-    def line(self, true: str, said: str) -> None:
-        """Take one line into account; of what nobody can know, only `unknown` is right."""
-        self.lines += 1
-        self.right += true == said
-        self.humans += true == "h"
-        self.human_as_ai += true == "h" and said in {"a", "m"}
-        self.human_unknown += true == "h" and said == "u"
-        self.ai += true == "a"
-        self.ai_found += true == said == "a"
-        self.claimed += said == "a"
-
-    def row(self, name: str) -> str:
-        """A row of the table."""
-        precision = 100 * self.ai_found / self.claimed if self.claimed else 100.0
-        recall = 100 * self.ai_found / self.ai if self.ai else 100.0
-        return (
-            f"{name:<22}{self.lines:>8}{self.right:>8}{precision:>11.2f}{recall:>9.2f}"
-            f"{self.human_as_ai:>13}{self.human_unknown:>15}"
-        )
+# -- text that people and the AI both type ---------------------------------------------------------------------------
 
 
-HEAD: Final = (
-    f"{'situation':<22}{'lines':>8}{'right':>8}{'precision':>11}{'recall':>9}{'human as ai':>13}{'human unknown':>15}"
-)
+def shared_text(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """The same licence, imports and logger in files of a person, before and after the AI's."""
+    text, own = _boilerplate(rng), _code(rng, 1)
+    project = acts.project(name, {"before.py": text + own})
+    project.append("untracked.py", text + "mine = 1\n")
+    project.turn(Step([acts.tools.write("ai.py", text + _code(rng, 2))]))
+    project.append("after.py", text + "mine = 2\n")
+    human = ("before.py", "untracked.py", "after.py")
+    return {**_all(project, human, "h"), **_all(project, ("ai.py",), "a")}
+
+
+# -- permissions -----------------------------------------------------------------------------------------------------
+
+
+def permission(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """A person types into two files while a command waits, which then writes to one of them."""
+    own, typed, more = _code(rng, 1), _code(rng, 1, 3, 9), _code(rng, 2)
+    project = acts.project(name, {"a.py": own, "b.py": own})
+    command = f"{ASKED}cat > c.py <<'END'\n{more}END\ncat >> b.py <<'END'\n{more}END"
+
+    def typing() -> None:
+        project.append("a.py", typed)
+        project.append("b.py", typed)
+
+    with project.answering(typing):
+        project.turn(Step([acts.tools.run(command)]))
+    b = "h" * (own + typed).count("\n") + "a" * more.count("\n")
+    return {**_all(project, ("a.py",), "h"), project.folder / "b.py": b, **_all(project, ("c.py",), "a")}
+
+
+def rejected(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """A person types while a command waits, and rejects it."""
+    project = acts.project(name, {"a.py": _code(rng, 1)})
+    project.turn(Step([acts.tools.write("n.py", _code(rng, 2))]))
+    typed = _code(rng, 1, 3, 9)
+    with project.answering(lambda: project.append("a.py", typed), allow=False):
+        project.turn(Step([acts.tools.run(f"{ASKED}cat >> a.py <<'END'\n{_code(rng, 2)}END")]))
+    return _all(project, ("a.py",), "h")
+
+
+# -- history that is told again --------------------------------------------------------------------------------------
+
+
+def fork(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """A session is forked after a person has appended lines to what it wrote, and goes on; and the fork again."""
+    project = acts.project(name, {"a.py": _code(rng, 1)})
+    first, typed = _code(rng, 2), _code(rng, 1, 3, 9)
+    project.turn(Step([acts.tools.write("n.py", first)]))
+    project.append("n.py", typed)
+    for path in ("m.py", "o.py"):
+        project.fork()
+        project.turn(Step([acts.tools.write(path, _code(rng, 2))]))
+    n = "a" * first.count("\n") + "h" * typed.count("\n")
+    return {project.folder / "n.py": n, **_all(project, ("m.py", "o.py"), "a")}
+
+
+def continued(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """A session goes on in another process, after a person has appended lines to what it wrote."""
+    project = acts.project(name, {"a.py": _code(rng, 1)})
+    first, typed, more = _code(rng, 2), _code(rng, 1, 3, 9), _code(rng, 2, 3, 9)
+    project.turn(Step([acts.tools.write("n.py", first)]))
+    project.append("n.py", typed)
+    with acts.another() as again:
+        Project(again, project.folder, project.session).turn(Step([acts.tools.run(f"cat >> n.py <<'END'\n{more}END")]))
+    return {project.folder / "n.py": "a" * first.count("\n") + "h" * typed.count("\n") + "a" * more.count("\n")}
+
+
+def pruned(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """Another process goes on with a session and prunes the outputs of its old calls, which are told again for it."""
+    project = acts.project(name, {"a.py": _code(rng, 1)})
+    first, typed = _code(rng, 2), _code(rng, 1, 3, 9)
+    project.turn(Step([acts.tools.write("n.py", first)]))
+    project.turn(*(Step([acts.tools.run("head -c 45000 /dev/zero | tr '\\0' x")]) for _ in range(_PRUNED)))
+    project.append("n.py", typed)
+    with acts.another() as again:
+        later = Project(again, project.folder, project.session)
+        for _ in range(3):
+            later.turn(Step(text="Hello."))
+        eventually(lambda: acts.compacted(project.session), 30, "the old parts are told again")
+    return {project.folder / "n.py": "a" * first.count("\n") + "h" * typed.count("\n")}
+
+
+# -- white space only ------------------------------------------------------------------------------------------------
+
+
+def white_space(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """A formatter run by a command over a person's files."""
+    project = acts.project(name, {"crlf.py": _code(rng, 1).replace("\n", "\r\n"), "tabs.py": _code(rng, 1)})
+    project.turn(Step([acts.tools.run("sed -i 's/\\r$//' crlf.py; sed -i 's/    /\\t/g' tabs.py")]))
+    return _all(project, ("crlf.py", "tabs.py"), "h")
+
+
+def formatter(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """OpenCode's formatter over a whole file of a person, after an edit that adds a line."""
+    untidy = "".join(f"{line}  \n" if line else "\n" for line in _code(rng, 1).replace("    ", "\t").splitlines())
+    project = acts.project(name, {"a.pyi": untidy})
+    added = f"{new_word(rng)} = {new_word(rng)}(1, 2)\n"
+    last = "last_line = of(the, file)\n"
+    project.append("a.pyi", last)
+    project.turn(Step([acts.tools.edit("a.pyi", last, last + added)]))
+    assert "\t" not in (project.folder / "a.pyi").read_text()
+    return {project.folder / "a.pyi": "h" * (_count(project, "a.pyi") - 1) + "a"}
+
+
+# -- what git or cp brings, and what only moves ----------------------------------------------------------------------
+
+
+def brought(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """Copies, moves and older revisions of a person's files."""
+    project = acts.project(name, {"f.py": _code(rng, 1), "g.py": _code(rng, 1)})
+    project.append("f.py", _code(rng, 1))
+    project.git("commit", "-qam", "Second")
+    project.turn(
+        Step([acts.tools.run("git show HEAD~1:f.py > f.py; cp g.py copy.py")]),
+        Step([acts.tools.run("cp g.py g.bak; echo spoiled > g.py")]),
+        Step([acts.tools.run("mv g.bak g.py")]),
+    )
+    return _all(project, ("f.py", "g.py", "copy.py"), "h")
+
+
+def moved_lines(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """Blocks of a person's lines that a command and two edits move from file to file."""
+    rest, blocks = _code(rng, 1), [_code(rng, 1, 4, 12) for _ in range(2)]
+    project = acts.project(name, {"a.py": rest + blocks[0], "b.py": rest + blocks[1], "to.py": "first = line(1)\n"})
+    start, end = rest.count("\n") + 1, (rest + blocks[0]).count("\n")
+    own = f"{new_word(rng)} = {new_word(rng)}(1, 2)\n"
+    moving = f"sed -n {start},{end}p a.py >> to.py; sed -i {start},{end}d a.py"
+    project.turn(
+        Step([acts.tools.run(moving)]),
+        Step([acts.tools.edit("to.py", "first = line(1)\n", f"first = line(1)\n{own}{blocks[1]}")]),
+        Step([acts.tools.write("b.py", rest)]),
+    )
+    count = _count(project, "to.py")
+    return {project.folder / "to.py": "ha" + "h" * (count - 2), **_all(project, ("a.py", "b.py"), "h")}
+
+
+# -- two writers -----------------------------------------------------------------------------------------------------
+
+
+def two_sessions(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """Two sessions wait for permission to edit the same file; the second has begun before the first is permitted."""
+    own = _code(rng, 1, 20, 30)
+    first, second = (f"{new_word(rng)} = {new_word(rng)}(1, 2)\n" for _ in range(2))
+    project = acts.project(name, {"asked.py": f"top = line(1)\n{own}end = line(2)\n"})
+    other = project.other()
+    threads = []
+
+    def meanwhile() -> None:
+        threads.append(other.beside(Step([acts.tools.edit("asked.py", "end = line(2)\n", f"end = line(2)\n{second}")])))
+        other.begun()
+
+    with project.answering(meanwhile):
+        project.turn(Step([acts.tools.edit("asked.py", "top = line(1)\n", f"top = line(1)\n{first}")]))
+    with other.answering(lambda: None):
+        threads[0].join()
+    return {project.folder / "asked.py": "ha" + "h" * own.count("\n") + "ha"}
+
+
+def two_processes(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """A command of one process runs while another process edits a person's file and writes one."""
+    own, more = _code(rng, 1), _code(rng, 2)
+    project = acts.project(name, {"a.py": f"{own}end = line(2)\n"})
+    project.open()
+    slow = f"until test -e b.py; do sleep 0.1; done; sleep 0.3; cat > c.py <<'END'\n{more}END"
+    thread = project.beside(Step([acts.tools.run(slow)]))
+    project.begun()
+    with acts.another() as again:
+        other = project.other(again)
+        edit = acts.tools.edit("a.py", "end = line(2)\n", "end = line(2)\nadded = by(another, process)\n")
+        other.turn(Step([edit]), Step([acts.tools.write("b.py", _code(rng, 2))]))
+    thread.join()
+    return {project.folder / "a.py": "h" * own.count("\n") + "ha", **_all(project, ("b.py", "c.py"), "a")}
+
+
+# -- the file's own repository ---------------------------------------------------------------------------------------
+
+
+def repositories(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """A repository inside of the session's, and a linked worktree beside it."""
+    own, more = _code(rng, 1), _code(rng, 2, 3, 9)
+    project = acts.project(name, {"o.py": _code(rng, 1)})
+    inner, outside = project.folder / "inner", acts.oc.folder / f"{name}_outside"
+    inner.mkdir()
+    (inner / "i.py").write_text(own)
+    for command in (("init", "-q", "-b", "main"), ("add", "-A"), ("commit", "-qm", "Inner")):
+        project.git(*command, folder=inner)
+    project.git("worktree", "add", "-q", "-b", "wt", str(outside))
+    project.turn(
+        Step([acts.tools.write("inner/i.py", more + own), acts.tools.write(str(outside / "w.py"), _code(rng, 2))])
+    )
+    w = (outside / "w.py").read_bytes().count(b"\n")
+    return {inner / "i.py": "a" * more.count("\n") + "h" * own.count("\n"), outside / "w.py": "a" * w}
+
+
+def submodule(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """A person's file in a submodule, edited by a call and by a command."""
+    own, more = _code(rng, 1), _code(rng, 2, 3, 9)
+    library = acts.oc.project(f"{name}_library", {"i.py": f"{own}end = line(2)\n"})
+    project = acts.project(name, {"o.py": _code(rng, 1)})
+    project.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(library), "sub")
+    project.git("commit", "-qm", "Submodule")
+    project.turn(
+        Step([acts.tools.edit("sub/i.py", "end = line(2)\n", "end = line(2)\nadded = by(an, edit)\n")]),
+        Step([acts.tools.run(f"cat >> sub/i.py <<'END'\n{more}END")]),
+    )
+    return {project.folder / "sub" / "i.py": "h" * own.count("\n") + "ha" + "a" * more.count("\n")}
+
+
+# -- commands that the snapshots miss --------------------------------------------------------------------------------
+
+
+def missed(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """Commands that write beside the session's folder, by name, and without a name."""
+    own, more, named = _code(rng, 1), _code(rng, 2, 3, 9), _code(rng, 2, 3, 9)
+    files = {"pkg/a/f.py": own, "pkg/b/g.py": own, "pkg/b/h.py": own}
+    project = acts.project(name, files | {"pkg/a/run.sh": _script("../b/h.py", more)})
+    below = Project(acts, project.folder / "pkg" / "a")
+    below.turn(Step([acts.tools.run(f"cat >> ../b/g.py <<'END'\n{named}END"), acts.tools.run("sh run.sh")]))
+    start = "h" * own.count("\n")
+    return {
+        project.folder / "pkg/b/g.py": start + "a" * named.count("\n"),
+        project.folder / "pkg/b/h.py": start + "u" * more.count("\n"),
+    }
+
+
+def ignored(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """Scripts that write to a tracked file that git ignores: the snapshots tell of the first time only."""
+    own, first, second = _code(rng, 1), _code(rng, 2, 3, 9), _code(rng, 2, 3, 9)
+    scripts = {f"{at}.sh": _script("trac*.py", text) for at, text in enumerate((first, second))}
+    project = acts.project(name, {"tracked.py": own, "mine.py": own} | scripts)
+    (project.folder / ".gitignore").write_text("tracked.py\nmine.py\n")
+    project.git("commit", "-qam", "Ignore")
+    for at in range(2):
+        project.turn(Step([acts.tools.run(f"sh {at}.sh")]))
+    project.append("mine.py", _code(rng, 1, 3, 9))
+    tracked = "h" * own.count("\n") + "a" * first.count("\n") + "u" * second.count("\n")
+    return {project.folder / "tracked.py": tracked, **_all(project, ("mine.py",), "h")}
+
+
+def aborted(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """A turn is aborted while its command runs, after it has written."""
+    own, more = _code(rng, 1), _code(rng, 2, 3, 9)
+    project = acts.project(name, {"a.py": own})
+    project.turn(Step(text="Hello."))
+    thread = project.beside(Step([acts.tools.run(f"cat >> a.py <<'END'\n{more}END\necho n > n.py; sleep 30")]))
+    eventually((project.folder / "n.py").exists, 30, "the command is at work")
+    project.abort()
+    thread.join()
+    return {project.folder / "a.py": "h" * own.count("\n") + "a" * more.count("\n"), **_all(project, ("n.py",), "a")}
+
+
+def background(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """A command goes on after its call has ended: OpenCode 1 does not tell until when, OpenCode 2 does."""
+    own, more = _code(rng, 1), _code(rng, 2, 3, 9)
+    project = acts.project(name, {"b.py": own})
+    waiting = "until test -e ignored/go; do sleep 0.1; done; "
+    command = f"{waiting}cat >> b.py <<'END'\n{more}END\ntouch ignored/gone"
+    project.turn(Step([acts.later(command)]))
+    exited = acts.stored("", "shell.exited")
+    (project.folder / "ignored" / "go").touch()
+    eventually((project.folder / "ignored" / "gone").exists, 30, "the command has written")
+    if acts.major == 2:
+        eventually(lambda: acts.stored("", "shell.exited") > exited, 30, "the command's end is stored")
+    project.turn(Step(text="Hello."))
+    letter = "u" if acts.major == 1 else "a"
+    return {project.folder / "b.py": "h" * own.count("\n") + letter * more.count("\n")}
+
+
+# -- a repository by another name ------------------------------------------------------------------------------------
+
+
+def shallow(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """What CI clones."""
+    own, more = _code(rng, 1), _code(rng, 2)
+    project = acts.project(name, {"a.py": own})
+    project.turn(
+        Step([acts.tools.write("n.py", more)]), Step([acts.tools.edit("a.py", own, own + "ai_line = added(here)\n")])
+    )
+    project.git("add", "-A")
+    project.git("commit", "-qm", "AI")
+    clone = acts.oc.folder / f"{name}_clone"
+    project.git("clone", "-q", "--depth", "1", f"file://{project.folder}", str(clone), folder=acts.oc.folder)
+    return {clone / "n.py": "a" * more.count("\n"), clone / "a.py": "h" * own.count("\n") + "a"}
+
+
+def unborn(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """A clone of a repository that was recorded before its first commit."""
+    first, second = _code(rng, 2), _code(rng, 2)
+    project = acts.project(name, {"x.py": _code(rng, 1)}, commit=False)
+    project.git("init", "-q", "-b", "main")
+    for path, text in (("n.py", first), ("m.py", second)):
+        project.turn(Step([acts.tools.write(path, text)]))
+        project.git("add", "-A")
+        project.git("commit", "-qm", path)
+    clone = acts.oc.folder / f"{name}_clone"
+    project.git("clone", "-q", str(project.folder), str(clone), folder=acts.oc.folder)
+    return {clone / "n.py": "a" * first.count("\n"), clone / "m.py": "a" * second.count("\n")}
+
+
+# -- long lines, byte order marks, busy machines ---------------------------------------------------------------------
+
+
+def long_lines(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """A person changes one call of a very long line, and an editor takes a byte order mark away."""
+    calls = [f"{new_word(rng)}({new_word(rng)})" for _ in range(rng.randint(80, 2500))]
+    text = _code(rng, 2)
+    project = acts.project(name, {"o.py": "o\n"})
+    long = ";".join(calls) + "\nsecond = 2\n"
+    project.turn(Step([acts.tools.write("m.js", long), acts.tools.write("b.py", "\ufeff" + text)]))
+    calls[rng.randrange(len(calls))] = "typed(by_hand)"
+    (project.folder / "m.js").write_text(";".join(calls) + "\nsecond = 2\n")
+    (project.folder / "b.py").write_text(text)
+    return {project.folder / "m.js": "ma", **_all(project, ("b.py",), "a")}
+
+
+def large(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """One of several parallel edits is of a file of 25,000 lines, on a busy machine."""
+    count = 25_000
+    at = rng.randrange(count)
+    text = "".join(f"value_{one} = {one}\n" for one in range(count))
+    project = acts.project(name, {"big.py": text})
+    calls = [acts.tools.write(f"w{one}.py", f"w{one} = 1\n") for one in range(6)]
+    with _busy():
+        project.turn(Step([*calls, acts.tools.edit("big.py", f"value_{at} = {at}\n", f"value_{at} = changed\n")]))
+    return {project.folder / "big.py": "h" * at + "a" + "h" * (count - at - 1)}
+
+
+BOTH: Final[tuple[Situation, ...]] = (
+    shared_text, permission, rejected, fork, continued, white_space, formatter, brought, moved_lines, two_sessions,
+    two_processes, repositories, submodule, missed, ignored, aborted, background, shallow, unborn, long_lines, large,
+)  # fmt: skip
+"""What OpenCode 1 and 2 both have."""
+FIRST: Final[tuple[Situation, ...]] = (*BOTH, pruned)
+"""OpenCode 2 tells nothing of a call again when it prunes."""
 
 
 def _boilerplate(rng: random.Random) -> str:
@@ -71,183 +373,25 @@ def _code(rng: random.Random, part: int, least: int = 6, most: int = 25) -> str:
     return "".join(f"{line}\n" for line in block(rng, part, least, most))
 
 
-def shared_text(site: Site, name: str, rng: random.Random) -> Truth:
-    """The same boilerplate in files of a person, before and after the AI's."""
-    text, own = _boilerplate(rng), _code(rng, 1)
-    project = begun(site, name, {"before.py": text + own})
-    append(project, "untracked.py", text + "mine = 1\n")
-    project.prompt(f"{name}work", Step([write("ai.py", text + _code(rng, 2))]))
-    append(project, "after.py", text + "mine = 2\n")
-    human = ("before.py", "untracked.py", "after.py")
-    return {**_all(project, human, "h"), **_all(project, ("ai.py",), "a")}
-
-
-def permission(site: Site, name: str, rng: random.Random) -> Truth:
-    """A person types while a command waits."""
-    own, typed = _code(rng, 1), _code(rng, 1, 3, 9)
-    project = begun(site, name, {"a.py": own})
-    with answering(project, lambda: append(project, "a.py", typed)):
-        project.prompt(f"{name}work", Step([bash(f"true asked; cat > c.py <<'END'\n{_code(rng, 2)}END")]))
-    return {**_all(project, ("a.py",), "h"), **_all(project, ("c.py",), "a")}
-
-
-def fork(site: Site, name: str, rng: random.Random) -> Truth:
-    """A session is forked after a person has appended lines to what it wrote, and goes on."""
-    project = begun(site, name, {"a.py": _code(rng, 1)})
-    first, second, typed = _code(rng, 2), _code(rng, 2), _code(rng, 1, 3, 9)
-    project.prompt(f"{name}work", Step([write("n.py", first)]))
-    append(project, "n.py", typed)
-    forked = site.server.request("POST", f"/session/{project.session}/fork", project.folder, {})
-    project.session = str(forked["id"])
-    project.prompt(f"in{name}", Step([write("m.py", second)]))
-    return {
-        project.folder / "n.py": "a" * first.count("\n") + "h" * typed.count("\n"),
-        **_all(project, ("m.py",), "a"),
-    }
-
-
-def white_space(site: Site, name: str, rng: random.Random) -> Truth:
-    """A formatter run by a command over a person's files."""
-    project = begun(site, name, {"crlf.py": _code(rng, 1).replace("\n", "\r\n"), "tabs.py": _code(rng, 1)})
-    command = "sed -i 's/\\r$//' crlf.py; sed -i 's/    /\\t/g' tabs.py"
-    project.prompt(f"{name}work", Step([bash(command)]))
-    return _all(project, ("crlf.py", "tabs.py"), "h")
-
-
-def brought(site: Site, name: str, rng: random.Random) -> Truth:
-    """Copies, moves and older revisions of a person's files."""
-    old = _code(rng, 1)
-    project = begun(site, name, {"f.py": old, "g.py": _code(rng, 1)})
-    append(project, "f.py", _code(rng, 1))
-    site.oc.git(project.folder, "commit", "-qam", "Second")
-    project.prompt(
-        f"{name}work",
-        Step([bash("git show HEAD~1:f.py > f.py; cp g.py copy.py")]),
-        Step([bash("cp g.py g.bak; echo spoiled > g.py")]),
-        Step([bash("mv g.bak g.py")]),
-    )
-    return _all(project, ("f.py", "g.py", "copy.py"), "h")
-
-
-def repositories(site: Site, name: str, rng: random.Random) -> Truth:
-    """A repository inside of the session's, and a linked worktree beside it."""
-    own = _code(rng, 1)
-    project = begun(site, name, {"o.py": _code(rng, 1)})
-    inner = project.folder / "inner"
-    inner.mkdir()
-    (inner / "i.py").write_text(own)
-    for command in (("init", "-q", "-b", "main"), ("add", "-A"), ("commit", "-qm", "Inner")):
-        site.oc.git(inner, *command)
-    outside = site.oc.folder / f"{name}_outside"
-    site.oc.git(project.folder, "worktree", "add", "-q", "-b", "wt", str(outside))
-    first = own.split("\n", 1)[0]
-    more = _code(rng, 2, 3, 9)
-    changed = more + own
-    project.prompt(
-        f"{name}work",
-        Step([write("inner/i.py", changed), write(str(outside / "w.py"), _code(rng, 2))]),
-    )
-    assert changed.split("\n")[more.count("\n")] == first
-    return {
-        inner / "i.py": "a" * more.count("\n") + "h" * own.count("\n"),
-        outside / "w.py": "a" * _count(outside / "w.py"),
-    }
-
-
-def missed(site: Site, name: str, rng: random.Random) -> Truth:
-    """Commands that write beside the session's folder, by name, and without a name."""
-    own, more, named = _code(rng, 1), _code(rng, 2, 3, 9), _code(rng, 2, 3, 9)
-    files = {"pkg/a/f.py": own, "pkg/b/g.py": own, "pkg/b/h.py": own}
-    script = f"cat >> ../b/h.py <<'END'\n{more}END\n"
-    project = begun(site, name, files | {"pkg/a/run.sh": script})
-    sub = Project(site, project.folder / "pkg" / "a", "")
-    sub.prompt(f"{name}work", Step([bash(f"cat >> ../b/g.py <<'END'\n{named}END"), bash("sh run.sh")]))
-    start = own.count("\n")
-    return {
-        project.folder / "pkg/b/g.py": "h" * start + "a" * named.count("\n"),
-        project.folder / "pkg/b/h.py": "h" * start + "u" * more.count("\n"),
-    }
-
-
-def long_lines(site: Site, name: str, rng: random.Random) -> Truth:
-    """A person changes one call of a very long line."""
-    calls = [f"{new_word(rng)}({new_word(rng)})" for _ in range(rng.randint(80, 2500))]
-    project = begun(site, name, {"o.py": "o\n"})
-    project.prompt(f"{name}work", Step([write("m.js", ";".join(calls) + "\nsecond = 2\n")]))
-    calls[rng.randrange(len(calls))] = "typed(by_hand)"
-    (project.folder / "m.js").write_text(";".join(calls) + "\nsecond = 2\n")
-    return {project.folder / "m.js": "ma"}
-
-
-def shallow(site: Site, name: str, rng: random.Random) -> Truth:
-    """What CI clones."""
-    own, more = _code(rng, 1), _code(rng, 2)
-    project = begun(site, name, {"a.py": own})
-    last = own.splitlines()[-1]
-    project.prompt(
-        f"{name}work", Step([write("n.py", more)]), Step([edit("a.py", own, own + "ai_line = added(here)\n")])
-    )
-    site.oc.git(project.folder, "add", "-A")
-    site.oc.git(project.folder, "commit", "-qm", "AI")
-    clone = site.oc.folder / f"{name}_clone"
-    site.oc.git(site.oc.folder, "clone", "-q", "--depth", "1", f"file://{project.folder}", str(clone))
-    assert last in (clone / "a.py").read_text()
-    return {clone / "n.py": "a" * more.count("\n"), clone / "a.py": "h" * own.count("\n") + "a"}
-
-
-def large(site: Site, name: str, rng: random.Random) -> Truth:
-    """One of several parallel edits is of a file of 25,000 lines."""
-    count = 25_000
-    at = rng.randrange(count)
-    text = "".join(f"value_{one} = {one}\n" for one in range(count))
-    project = begun(site, name, {"big.py": text})
-    calls = [write(f"w{one}.py", f"w{one} = 1\n") for one in range(6)]
-    project.prompt(f"{name}work", Step([*calls, edit("big.py", f"value_{at} = {at}\n", f"value_{at} = changed\n")]))
-    return {project.folder / "big.py": "h" * at + "a" + "h" * (count - at - 1)}
-
-
-SITUATIONS: Final[tuple[Situation, ...]] = (
-    shared_text,
-    permission,
-    fork,
-    white_space,
-    brought,
-    repositories,
-    missed,
-    long_lines,
-    shallow,
-    large,
-)
-
-
-def play(site: Site, seed: int, rounds: int, chosen: Iterable[Situation] = SITUATIONS) -> dict[str, Score]:
-    """Play each situation some times, and hold what `blame` says against the truth."""
-    scores: dict[str, Score] = {}
-    for situation in chosen:
-        name = situation.__name__
-        score = scores[name] = Score()
-        for number in range(rounds):
-            rng = random.Random(f"{seed}/{name}/{number}")  # noqa: S311 - a simulation is to be repeated
-            for file, truth in situation(site, f"{name}{number}x", rng).items():
-                said = [str(one["contributor"])[0] for one in lines(site, file)]
-                assert len(said) == len(truth), file
-                for true, answer in zip(truth, said, strict=True):
-                    score.line(true, answer)
-    return scores
-
-
-def table(scores: Mapping[str, Score]) -> str:
-    """A row for each kind, and one for all."""
-    whole = Score()
-    for one in scores.values():
-        for field in vars(whole):
-            setattr(whole, field, getattr(whole, field) + getattr(one, field))
-    return "\n".join([HEAD, *(one.row(name) for name, one in scores.items()), whole.row("all")])
+def _script(pattern: str, text: str) -> str:
+    """A script that appends a text to some files, and that does not hold it, so that nothing is only copied."""
+    return f"for one in {pattern}; do base64 -d >> $one; done <<'END'\n{b64encode(text.encode()).decode()}\nEND\n"
 
 
 def _all(project: Project, paths: Iterable[str], letter: str) -> Truth:
-    return {project.folder / path: letter * _count(project.folder / path) for path in paths}
+    return {project.folder / path: letter * _count(project, path) for path in paths}
 
 
-def _count(file: Path) -> int:
-    return file.read_bytes().count(b"\n")
+def _count(project: Project, path: str) -> int:
+    return (project.folder / path).read_bytes().count(b"\n")
+
+
+@contextmanager
+def _busy() -> Iterator[None]:
+    """Two processes that do nothing but count."""
+    with ExitStack() as stack:
+        for _ in range(2):
+            process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+        yield

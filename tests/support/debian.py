@@ -21,6 +21,7 @@ PACKAGES: Final = {
     "promtool": "prometheus",
     "rsyslogd": "rsyslog",
     "runc": "runc",
+    "ssh-keygen": "openssh-client",
     "svn": "subversion",
     "svnadmin": "subversion",
 }

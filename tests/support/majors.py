@@ -103,6 +103,18 @@ class Served(Protocol):
     def unrevert(self, project: Path, session: str) -> None:
         """Take that back."""
 
+    def fork(self, project: Path, session: str) -> str:
+        """Fork a session, and return the new one's id."""
+
+    def abort(self, project: Path, session: str) -> None:
+        """Abort what a session does."""
+
+    def requests(self, project: Path, session: str) -> list[str]:
+        """The permissions that a session waits for."""
+
+    def reply(self, project: Path, session: str, request: str, *, allow: bool) -> None:
+        """Give a permission once, or reject it."""
+
     def close(self) -> None:
         """Close the projects, as OpenCode does when it ends in order."""
 
@@ -148,6 +160,21 @@ class _Serve:
     def unrevert(self, project: Path, session: str) -> None:
         self._serve.request("POST", f"/session/{session}/unrevert", project, {})
 
+    def fork(self, project: Path, session: str) -> str:
+        return str(self._serve.request("POST", f"/session/{session}/fork", project, {})["id"])
+
+    def abort(self, project: Path, session: str) -> None:
+        self._serve.request("POST", f"/session/{session}/abort", project, {})
+
+    def requests(self, project: Path, session: str) -> list[str]:
+        found = self._serve.request("GET", "/permission", project)
+        return [one["id"] for one in found if one["sessionID"] == session]
+
+    def reply(self, project: Path, session: str, request: str, *, allow: bool) -> None:
+        del session
+        body = {"reply": "once" if allow else "reject"}
+        self._serve.request("POST", f"/permission/{request}/reply", project, body)
+
     def kill(self) -> None:
         self._serve.process.kill()
         exit_code(self._serve.process, 20)
@@ -186,6 +213,23 @@ class _Service:
     def unrevert(self, project: Path, session: str) -> None:
         del project
         self._service.api("DELETE", f"/api/session/{session}/revert")
+
+    def fork(self, project: Path, session: str) -> str:
+        del project
+        return str(self._service.api("POST", f"/api/session/{session}/fork", {})["data"]["id"])
+
+    def abort(self, project: Path, session: str) -> None:
+        del project
+        self._service.api("POST", f"/api/session/{session}/interrupt")
+
+    def requests(self, project: Path, session: str) -> list[str]:
+        del project
+        return [one["id"] for one in self._service.api("GET", f"/api/session/{session}/permission")["data"]]
+
+    def reply(self, project: Path, session: str, request: str, *, allow: bool) -> None:
+        del project
+        body = {"decision": "once" if allow else "reject"}
+        self._service.api("POST", f"/api/session/{session}/permission/{request}/reply", body)
 
     def close(self) -> None:
         self._service.stop()

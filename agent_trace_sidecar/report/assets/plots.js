@@ -6,8 +6,10 @@ const DAYS = [1, 2, 7, 14, 28, 56, 112].map((days) => days * DAY_S);
 const SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, ...DAYS];
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 const dollars = (value) => `$${value.toLocaleString("en", value >= 1 ? { minimumFractionDigits: 2, maximumFractionDigits: 2 } : { maximumFractionDigits: 4 })}`;
+const round = (value) => (value >= 1000 ? `$${compact.format(value)}` : `$${value.toLocaleString("en", { maximumSignificantDigits: 3 })}`);
+const widthOf = (_, labels) => 14 + 7 * Math.max(3, ...(labels || []).map((one) => one.length)); // at 12 px
 const UNITS = {
-  cost: { axis: dollars, value: dollars },
+  cost: { axis: round, value: dollars },
   tokens: { axis: (value) => compact.format(value), value: (value) => counted(value, "token") },
   lines: { axis: (value) => (Number.isInteger(value) ? compact.format(value) : ""), value: (value) => counted(value, "line") },
 };
@@ -48,13 +50,11 @@ function optionsOf(plot, place, readout) {
     },
     axes: [
       { ...look, grid: { show: false }, space: 70, size: 30, incrs: (bars ? DAYS : SECONDS), values: [
-        [DAY_S * 365, "{YYYY}", null, null, null, null, null, null, 1],
-        [DAY_S * 28, "{MMM} {YYYY}", null, null, null, null, null, null, 1],
         [DAY_S, "{D} {MMM}", null, null, null, null, null, null, 1],
         [60, "{HH}:{mm}", null, null, null, null, null, null, 1],
         [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 1],
       ] },
-      ...units.map((unit, at) => ({ ...look, scale: unit, side: at ? 1 : 3, size: 54, grid: at ? { show: false } : look.grid, values: (_, found) => found.map(UNITS[unit].axis) })),
+      ...units.map((unit, at) => ({ ...look, scale: unit, side: at ? 1 : 3, size: widthOf, grid: at ? { show: false } : look.grid, values: (_, found) => found.map(UNITS[unit].axis) })),
     ],
     series: [{}, ...drawn.map((one) => (bars
       ? { scale: one.unit, fill: colour(one.colour), stroke: colour(one.colour), width: 0, paths: uPlot.paths.bars({ size: [0.75, 40] }), points: { show: false } }

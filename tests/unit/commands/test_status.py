@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from agent_trace_sidecar.commands.status import Stored, as_text, from_database, judge
+from agent_trace_sidecar.commands.status import Stored, database_text, from_database, judge
 from agent_trace_sidecar.records.session import Session
 from tests.support.postgres import connected, execute
 
@@ -41,7 +41,7 @@ async def test_the_sums_cover_all_sources_and_those_with_gaps_are_listed(migrate
     assert (found.missing, found.lost) == (5 + 29, 2)
     assert len(found.sources) == 22
     assert found.sources[0].instance == str(UUID(int=59))
-    text = "\n".join(as_text(judge("db", "", found, ())))
+    text = "\n".join(database_text(judge("db", "", found, ())))
     assert "34 missing sequence numbers, 2 events dropped by the shim" in text
     assert "  5: 2-4, 7-8" in text
     assert "  29: ... 44, 46, 48, 50, 52, 54, 56, 58" in text
@@ -54,8 +54,8 @@ async def test_dead_letters_are_counted_by_reason_and_the_way_to_them_is_said(mi
     assert found.healthy
     assert found.stored is not None
     assert found.stored.dead_letters == {"refused": 3, "too_long": 1}
-    assert "dead   3 refused" in "\n".join(as_text(found))
-    assert "`agent-trace-sidecar dead-letters retry`" in "\n".join(as_text(found))
+    assert "dead   3 refused" in "\n".join(database_text(found))
+    assert "`agent-trace-sidecar dead-letters retry`" in "\n".join(database_text(found))
 
 
 def test_what_only_the_database_knows_is_unknown_without_it() -> None:
@@ -64,4 +64,4 @@ def test_what_only_the_database_knows_is_unknown_without_it() -> None:
     assert not found.healthy
     assert found.problems == ("The database refused the user or password (28P01).",)
     assert (found.gaps, found.lost) == (None, None)
-    assert "gaps     unknown without the database" in "\n".join(as_text(found))
+    assert "gaps     unknown without the database" in "\n".join(database_text(found))

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,16 @@ SQL = {f"{p['title']} {t['refId']}": t for p, t in TARGETS if "rawSql" in t}
 PROMQL = {f"{p['title']} {t['refId']}": t["expr"] for p, t in TARGETS if "expr" in t}
 
 
-def expanded(query: str) -> str:
-    """The query as Grafana sends it: $__timeFilter(x) is a condition on x."""
+VARIABLES = {
+    one["name"]: one["query"] for one in DASHBOARD["templating"]["list"] if "POSTGRES" in one["datasource"]["uid"]
+}
+
+
+def expanded(query: str, values: Mapping[str, Sequence[str]]) -> str:
+    """The query as Grafana sends it: $__timeFilter(x) is a condition on x, and a variable a list of SQL strings."""
+    for name, chosen in values.items():
+        quoted = ",".join("'" + one.replace("'", "''") + "'" for one in chosen)
+        query = query.replace(f"${{{name}:sqlstring}}", quoted)
     return re.sub(r"\$__timeFilter\((.*?)\)", r"\1 BETWEEN '2026-11-01T00:00:00Z' AND '2026-12-01T00:00:00Z'", query)
 
 
@@ -42,11 +50,44 @@ def url(postgres_servers: PostgresServers, tmp_path_factory: pytest.TempPathFact
         yield url
 
 
+def offered(url: str, variable: str) -> list[str]:
+    """What a variable's list offers."""
+    return [row[0] for row in fetch(url, VARIABLES[variable])]
+
+
+def test_variables_offer_what_was_recorded(url: str) -> None:
+    """Repository, user and model; what has none is offered as unknown."""
+    assert set(VARIABLES) == {"repository", "user", "model"}
+    assert len(offered(url, "model")) > 1
+    assert offered(url, "repository") == offered(url, "user") == ["unknown"]  # a replay names nobody
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+@pytest.mark.parametrize("name", [name for name in SQL if name != "Dead letters by reason A"])
+def test_a_panel_shows_what_the_variables_choose(url: str, name: str, variable: str) -> None:
+    """Nothing of others; tools and secrets are of no model."""
+    query = SQL[name]["rawSql"]
+    if variable == "model" and name in ("Tools A", "Secrets by rule A"):
+        assert "${model" not in query
+        return
+    everything = {one: offered(url, one) for one in VARIABLES}
+    rows = fetch(url, expanded(query, everything | {variable: ["it's another"]}))
+    assert not rows or [tuple(row.values()) for row in rows] == [(0,)]
+
+
+def test_no_two_panels_have_one_title() -> None:
+    """Nor does a title say nothing."""
+    titles = [panel["title"] for panel in DASHBOARD["panels"]]
+    assert all(titles)
+    assert len(set(titles)) == len(titles)
+
+
 @pytest.mark.parametrize("name", SQL)
 def test_every_sql_query_runs_and_answers(url: str, name: str) -> None:
     """Series have a time, a name and one number; with the recordings in it each panel shows something."""
     target = SQL[name]
-    query = expanded(target["rawSql"])
+    everything = {variable: offered(url, variable) for variable in VARIABLES}
+    query = expanded(target["rawSql"], everything)
     assert "$" not in query
     rows = fetch(url, query)
     assert rows or name == "Dead letters by reason A"

@@ -1,6 +1,7 @@
 """The files for deployment: valid by their own schemas, and in line with what the sidecar does."""
 
 import importlib.resources
+import json
 import re
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import yaml
 from agent_trace_sidecar import cli
 from agent_trace_sidecar.config import PREFIX, Config
 from agent_trace_sidecar.limits import DRAIN_DEADLINE_S
+from agent_trace_sidecar.telemetry import livez
+from tests.support.markdown import section
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
@@ -56,7 +59,6 @@ def test_the_pod_runs_a_native_sidecar_that_sees_the_last_line() -> None:
     (opencode,) = spec["containers"]
     assert sidecar["restartPolicy"] == "Always"
     assert spec["terminationGracePeriodSeconds"] >= 3 * DRAIN_DEADLINE_S
-    assert sidecar["startupProbe"]["httpGet"]["path"] == "/livez"
     (logs,) = [mount for mount in sidecar["volumeMounts"] if mount["name"] == "logs"]
     assert logs in opencode["volumeMounts"]
     assert logs["mountPath"] in sidecar["args"]
@@ -76,6 +78,24 @@ def test_the_pod_runs_a_native_sidecar_that_sees_the_last_line() -> None:
         assert container["securityContext"]["readOnlyRootFilesystem"] is True
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert "runAsUser" not in sidecar["securityContext"]  # the pod's, which is OpenCode's: the logs are its own
+
+
+def test_no_neighbour_in_a_network_comes_between_the_sidecar_and_its_probes() -> None:
+    """They run in the container, as the image's own check; what listens beyond it is for Prometheus alone."""
+    (sidecar,) = MANIFESTS[0]["spec"]["initContainers"]
+    (check,) = re.findall(r"^HEALTHCHECK .*\\\n +CMD (\[.*\])$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    for name in ("startupProbe", "livenessProbe"):
+        probe = sidecar[name]
+        assert probe["exec"]["command"] == json.loads(check)
+        assert "httpGet" not in probe
+        assert probe["timeoutSeconds"] == livez.TIMEOUT_S
+    (policy,) = [one["spec"] for one in MANIFESTS if one["kind"] == "NetworkPolicy"]
+    assert policy["podSelector"]["matchLabels"] == MANIFESTS[0]["metadata"]["labels"]
+    (rule,) = [one for one in policy["ingress"] if {"port": 9464} in one["ports"]]
+    assert rule["from"]
+    service = COMPOSE["services"]["sidecar"]
+    assert "AGENT_TRACE_HTTP" not in service["environment"]
+    assert "ports" not in service
 
 
 def test_what_the_files_call_is_a_command() -> None:
@@ -124,3 +144,15 @@ def test_the_image_s_lock_says_what_the_constraints_say() -> None:
     assert wanted
     assert set(re.findall(r'^    "([\w-]+)', wanted[1], re.MULTILINE)) | {"hatchling"} <= names
     assert not any("pgserver" in name or name == "pytest" for name in names)
+
+
+def test_the_compose_file_says_what_the_documentation_says() -> None:
+    """The same commands, in the same order, and every variable that has no default."""
+    text = (DEPLOY / "compose.yaml").read_text()
+    comment = [line[4:] for line in text.partition("name:")[0].splitlines() if line.startswith("#   ")]
+    documented = (
+        section(DEPLOY.parent / "docs" / "deployment.md", "Compose").partition("```sh\n")[2].partition("```")[0]
+    )
+    assert comment == [line for line in documented.splitlines() if line != "cd deploy"]
+    required = set(re.findall(r"\$\{(\w+):\?", text))
+    assert required == set(re.findall(r"(\w+)=", "\n".join(line for line in comment if line.startswith("export "))))

@@ -16,7 +16,7 @@ from agent_trace_sidecar.commands import progress
 from agent_trace_sidecar.commands.progress import Counting
 from agent_trace_sidecar.records.fingerprints import line_hashes
 from agent_trace_sidecar.report import page, session, syntax
-from agent_trace_sidecar.report.html import clipped, data, el, escape, first_line, money, visible
+from agent_trace_sidecar.report.html import address, clipped, data, el, escape, first_line, money, visible
 from agent_trace_sidecar.report.since import quoted
 from agent_trace_sidecar.report.syntax import Painter
 from tests.support.waiting import Deadline
@@ -171,6 +171,11 @@ def test_what_is_long_is_cut_and_says_so() -> None:
         "<$0.0001",
         "$0.0123",
         "$1,234.50",
+    ]
+    assert [address(one) for one in ("https://git.example.com/shop.git", "/srv/shop.git", "git@host:shop")] == [
+        "git.example.com/shop",
+        "/srv/shop.git",
+        "git@host:shop",
     ]
     assert visible("x" * 1_000_000) == "x" * 1_000_000
 

@@ -1,0 +1,224 @@
+"""What a situation needs of an OpenCode, the same for both majors: a server that records, projects, turns, people.
+
+It asks before commands that begin with `ASKED` and edits of files named `asked`, and formats `.pyi` by `formatter.py`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from tests.simulator import formatter
+from tests.support.fake_model import Call, Step, fake_model
+from tests.support.majors import DIALECTS, Dialect, Served, server
+from tests.support.opencode import SHIM, OpenCode, opencode
+from tests.support.opencode2 import opencode2
+from tests.support.postgres import fetch
+from tests.support.waiting import eventually
+
+ASKED: Final = "true asked; "
+"""Before such a command a permission is asked."""
+PERSON_S: Final = 0.1
+"""A person's time between typing a line and permitting a command."""
+_FORMATTERS: Final = {
+    "simulated": {"command": [sys.executable, formatter.__file__, "$FILE"], "extensions": [".pyi"]},
+}
+_ENDS: Final = {
+    1: ("session.idle",),
+    2: ("session.execution.succeeded", "session.execution.failed", "session.execution.interrupted"),
+}
+"""Events that end a turn."""
+_EVENTS: Final = (
+    "SELECT count(*) AS n FROM agent_trace_events WHERE event_name = ANY($1::text[]) AND $2 IN ('', session_id)"
+)
+_COMPACTED: Final = """
+SELECT count(*) AS n FROM agent_trace_events WHERE session_id = $1 AND event_name = 'message.part.updated'
+AND payload #> '{input,event,properties,part,state,time,compacted}' IS NOT NULL
+"""
+
+
+@dataclass(frozen=True)
+class Acts:
+    """One OpenCode that records all projects into one database."""
+
+    major: int
+    oc: OpenCode
+    url: str
+    served: Served
+
+    @property
+    def tools(self) -> Dialect:
+        """How its tools are called."""
+        return DIALECTS[self.major]
+
+    def project(self, name: str, files: dict[str, str], *, commit: bool = True) -> "Project":
+        """Make a repository with these files of a person, where everything is recorded."""
+        folder = self.oc.project(name, {".gitignore": "ignored/\n"} | files, commit)
+        self.oc.add_plugin(folder, SHIM)
+        if commit:
+            self.oc.git(folder, "add", "-A")
+            self.oc.git(folder, "commit", "-q", "-m", "Record")
+        (folder / "ignored").mkdir()
+        return Project(self, folder)
+
+    def later(self, command: str) -> Call:
+        """A call of the shell whose command goes on after it."""
+        if self.major == 1:
+            return self.tools.run(f"({command}) >/dev/null 2>&1 &")
+        return self.tools.run(command, background=True)
+
+    @contextmanager
+    def another(self) -> Iterator["Acts"]:
+        """Give a second process of the same user; of OpenCode 2 one for each turn."""
+        if self.major == 1:
+            with server(self.oc, self.oc.folder) as served:
+                yield replace(self, served=served)
+        else:
+            yield _Standalone(self.major, self.oc, self.url, self.served)
+
+    def prompt(self, folder: Path, session: str, text: str) -> None:
+        """Do one prompt to its end."""
+        self.served.prompt(folder, session, text)
+
+    def stored(self, session: str, *event_names: str) -> int:
+        """How many such events of a session are stored; of all without one."""
+        return int(fetch(self.url, _EVENTS, list(event_names), session)[0]["n"])
+
+    def compacted(self, session: str) -> int:
+        """How many parts of a session were told again because their output was pruned."""
+        return int(fetch(self.url, _COMPACTED, session)[0]["n"])
+
+    def lines(self, file: Path) -> list[dict[str, Any]]:
+        """What `blame` says of each line of a file."""
+        command = [sys.executable, "-P", "-m", "agent_trace_sidecar", "blame", str(file), "--json"]
+        env = os.environ | {"AGENT_TRACE_DATABASE_URL": self.url}
+        done = subprocess.run(command, cwd=file.parent, env=env, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr.decode()
+        answer: list[dict[str, Any]] = json.loads(done.stdout)
+        return answer
+
+    def letters(self, file: Path) -> str:
+        """The same in a letter for each line: a(i), h(uman), m(ixed), u(nknown)."""
+        return "".join(str(one["contributor"])[0] for one in self.lines(file))
+
+
+class _Standalone(Acts):
+    """OpenCode 2 beside its service."""
+
+    def prompt(self, folder: Path, session: str, text: str) -> None:
+        """See `Acts`."""
+        done = self.oc.run(folder, text, "--session", session)
+        assert done.code == 0, done.stderr
+
+
+@dataclass
+class Project:
+    """A repository, and a session that works in it."""
+
+    acts: Acts
+    folder: Path
+    session: str = ""
+
+    def turn(self, *steps: Step) -> None:
+        """Let the model take these steps, and wait until all of it is stored."""
+        text = self.scripted(*steps)
+        self.open()
+        ends = _ENDS[self.acts.major]
+        before = self.acts.stored(self.session, *ends)
+        self.acts.prompt(self.folder, self.session, text)
+        eventually(lambda: self.acts.stored(self.session, *ends) > before, 30, "the turn is stored")
+
+    def open(self) -> None:
+        """Create the session, if there is none."""
+        self.session = self.session or self.acts.served.session(self.folder)
+
+    def fork(self) -> None:
+        """Go on in a fork of the session."""
+        self.session = self.acts.served.fork(self.folder, self.session)
+
+    def abort(self) -> None:
+        """Abort what the session does."""
+        self.acts.served.abort(self.folder, self.session)
+
+    def scripted(self, *steps: Step) -> str:
+        """A prompt that the model answers with these steps."""
+        marker = f"m{len(self.acts.oc.model.scripts):04d}x"
+        self.acts.oc.model.script(marker, *steps)
+        return f"do {marker}"
+
+    def other(self, acts: Acts | None = None) -> "Project":
+        """Another session in the same folder, of another process if that is given."""
+        other = Project(acts or self.acts, self.folder)
+        other.open()
+        return other
+
+    def beside(self, *steps: Step) -> threading.Thread:
+        """Begin a turn in a thread."""
+        thread = threading.Thread(target=self.turn, args=steps)
+        thread.start()
+        return thread
+
+    def begun(self, calls: int = 1) -> None:
+        """Wait until so many calls of the session have begun."""
+        eventually(lambda: self.acts.stored(self.session, "tool.execute.before") >= calls, 30, "a call has begun")
+
+    def append(self, path: str, text: str) -> None:
+        """A person writes at the end of a file."""
+        with (self.folder / path).open("a") as file:
+            file.write(text)
+
+    def git(self, *args: str, folder: Path | None = None) -> str:
+        """A person uses git."""
+        return self.acts.oc.git(folder or self.folder, *args)
+
+    @contextmanager
+    def answering(self, meanwhile: Callable[[], None], *, allow: bool = True) -> Iterator[None]:
+        """Answer what is asked, a while after something was done."""
+        self.open()
+        served, place = self.acts.served, (self.folder, self.session)
+
+        def answer() -> None:
+            eventually(lambda: served.requests(*place), 30, "a permission is asked")
+            meanwhile()
+            typed = time.monotonic()
+            eventually(lambda: time.monotonic() - typed > PERSON_S, 5, "a person takes the time")
+            for one in served.requests(*place):
+                served.reply(*place, one, allow=allow)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()
+
+
+@contextmanager
+def acting(major: int, url: str) -> Iterator[Acts]:
+    """A server of a major version that records into a database."""
+    with fake_model() as model, (opencode if major == 1 else opencode2)(model) as oc:
+        oc.env["AGENT_TRACE_DATABASE_URL"] = url
+        oc.env["AGENT_TRACE_SIDECAR"] = f"'{sys.executable}' -m agent_trace_sidecar run"
+        oc.env["AGENT_TRACE_STATE_DIR"] = str(oc.folder / "state")
+        oc.config["formatter"] = _FORMATTERS
+        if major == 1:
+            oc.config["compaction"] = {"auto": False, "prune": True}
+            oc.config["permission"] = {
+                "bash": {"*": "allow", "true asked*": "ask"},
+                "edit": {"*": "allow", "*asked*": "ask"},
+                "external_directory": "allow",
+            }
+        else:
+            effects = (("*", "*", "allow"), ("shell", "true asked*", "ask"), ("edit", "*asked*", "ask"))
+            oc.config["permissions"] = [
+                dict(zip(("action", "resource", "effect"), one, strict=True)) for one in effects
+            ]
+        with server(oc, oc.project("home_project", {"x": "x\n"})) as served:
+            yield Acts(major, oc, url, served)
