@@ -146,6 +146,22 @@ def test_nothing_of_a_hostile_session_runs(
         ran_nothing(page)
 
 
+def test_nothing_of_a_hostile_site_runs(browser: Browser, hostile: tuple[Project, dict[str, str]]) -> None:
+    """Titles, users, repositories and folders, on the index and on every page that it leads to."""
+    project, env = hostile
+    site = project.root.parent / "site"
+    words = [sys.executable, "-m", "agent_trace_sidecar", "report", "--site", str(site)]
+    done = subprocess.run(words, env={**os.environ, **env}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    pages = sorted(site.rglob("*.html"))
+    assert {one.parent.name for one in pages} >= {"site", "sessions", "repositories"}
+    for file in pages:
+        with browser.open(file) as page:
+            if file.parent == site:
+                assert HOSTILE[0] in page.text("#sessions")
+            ran_nothing(page)
+
+
 # -- what is missing ------------------------------------------------------------------------------------------
 
 
