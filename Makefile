@@ -54,7 +54,7 @@ fuzz: setup ## Put random bytes into every entry that takes foreign ones, for MI
 lock: ## Pin the newest versions of everything, by hash
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
-		--no-header --python-version 3.11 --extra embedded --group dev --output-file constraints.txt pyproject.toml
+		--no-header --python-version 3.11 --extra embedded --extra otlp --group dev --output-file constraints.txt pyproject.toml
 	echo hatchling | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-header --python-version 3.11 --constraints constraints.txt \
 		--output-file deploy/requirements.txt pyproject.toml -

@@ -45,6 +45,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     capture: Literal["full", "metadata"] = "full"
     state_dir: str = ""
     http: str | None = None
+    otlp_endpoint: str | None = None
+    """The base URL of a collector; None sends nothing."""
     sidecar: str | None = None
     """Read by the shim only; named here so that it is no unknown setting."""
     log_dir: str | None = None
@@ -103,6 +105,8 @@ def load(environ: Mapping[str, str]) -> Config:
     _check_url(config.database_url, PREFIX + "DATABASE_URL" if environ.get(PREFIX + "DATABASE_URL") else "DATABASE_URL")
     if config.http is not None:
         http_address(config.http)
+    if config.otlp_endpoint is not None:
+        _check_endpoint(config.otlp_endpoint)
     if config.repositories is not None:
         _check_patterns(config.repositories)
     return config
@@ -149,6 +153,15 @@ def _check_url(url: str | None, variable: str) -> None:
         check(url)
     except AddressError as exc:
         raise ConfigError(f"{variable}: {exc}") from None
+
+
+def _check_endpoint(endpoint: str) -> None:
+    from agent_trace_sidecar.telemetry.otlp import metrics_url  # noqa: PLC0415 - seldom set
+
+    try:
+        metrics_url(endpoint)
+    except ValueError:
+        raise ConfigError(f"{PREFIX}OTLP_ENDPOINT: give the collector's URL, e.g. http://127.0.0.1:4318.") from None
 
 
 def _check_patterns(patterns: str) -> None:

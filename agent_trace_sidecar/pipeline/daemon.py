@@ -3,8 +3,8 @@
 import asyncio
 import os
 import traceback
-from collections.abc import Awaitable, Callable, Collection
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -15,16 +15,19 @@ import asyncpg
 
 from agent_trace_sidecar import __version__
 from agent_trace_sidecar.config import Config, ConfigError, http_address
+from agent_trace_sidecar.pipeline.building import BatchBuilder
 from agent_trace_sidecar.pipeline.shipper import Shipper
 from agent_trace_sidecar.postgres.database import Database
 from agent_trace_sidecar.postgres.sink import PostgresSink
 from agent_trace_sidecar.records.build import Builder, BuildSettings
+from agent_trace_sidecar.records.rows import Built
 from agent_trace_sidecar.redaction import Redactor, RuleError, is_secret_path
 from agent_trace_sidecar.sources.cursor import Denies, nothing
 from agent_trace_sidecar.sources.log import Log
 from agent_trace_sidecar.telemetry import http_server as http
 from agent_trace_sidecar.telemetry.logging import Logger
 from agent_trace_sidecar.telemetry.metrics import CONTENT_TYPE, Metrics
+from agent_trace_sidecar.telemetry.otlp import MissingError, Otlp
 from agent_trace_sidecar.workspace.identity import Identity
 from agent_trace_sidecar.workspace.observer import Observer
 from agent_trace_sidecar.workspace.repository_rules import RepositoryRules
@@ -58,9 +61,10 @@ class Daemon:
         self.database = Database(config.database_url, config.state_path, config.pg_linger_s)
         self.redactor = make_redactor(config, logger)
         self.identity = Identity(recorder=recorder, environ=os.environ, allows=allows)
-        self.metrics = Metrics(healthy=lambda: not self.trouble(), spool_bytes=self.log_bytes)
+        self.metrics = Metrics(healthy=lambda: not self.trouble(), spool_bytes=self.log_bytes, otlp=self._otlp_counts)
         self.rules = RepositoryRules(config.repositories, allows=allows)
         self.denies: Denies = self.rules.denies_line if config.repositories else nothing
+        self._otlp: Otlp | None = None
         self._allows = allows
         self._shippers: WeakSet[Shipper] = WeakSet()
         asyncio.get_running_loop().set_exception_handler(self._complain)
@@ -79,22 +83,29 @@ class Daemon:
     ) -> tuple[Shipper, PostgresSink]:
         """A shipper of its own connection, unless it is given one; for `gives_up` see `Shipper`."""
         sink = sink or self.sink(self.database.prepare)
-        settings = BuildSettings(self.config.spec_version, self.config.tool_name, self.config.tool_version)
         shipper = Shipper(
             log,
             sink,
-            lambda: Builder(settings),
+            self._new_builder,
             self.logger,
             batch_size=self.config.batch_size,
             flush_ms=self.config.flush_ms,
             retry_max=self.config.retry_max,
             metrics=self.metrics,
             delivered=self,
+            on_stored=self._measure,
             on_change=on_change,
             gives_up=gives_up,
         )
         self._shippers.add(shipper)
         return shipper, sink
+
+    def building(self) -> BatchBuilder:
+        """Makes batches, for who ships them by other means than a shipper."""
+        return BatchBuilder(self._new_builder, self.metrics, self._measure)
+
+    def _new_builder(self) -> Builder:
+        return Builder(BuildSettings(self.config.spec_version, self.config.tool_name, self.config.tool_version))
 
     def observer(self) -> WatchedObserver:
         """Reads the repositories that events are about."""
@@ -121,10 +132,29 @@ class Daemon:
     def resend(self, ids: Collection[UUID]) -> None:
         """Send these logs again: the database has lost some of them."""
 
-    def watched(self) -> AbstractAsyncContextManager[None]:
-        """During the block, health and metrics are served at AGENT_TRACE_HTTP, if that is set."""
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """During the block, health and metrics are served at AGENT_TRACE_HTTP and sent to AGENT_TRACE_OTLP_ENDPOINT.
+
+        Raises:
+            ConfigError: what sends them is not installed.
+        """
         address = http_address(self.config.http) if self.config.http else None
-        return http.serving(address, {"/livez": _livez, "/readyz": self._readyz, "/metrics": self._scrape}, self.logger)
+        pages = {"/livez": _livez, "/readyz": self._readyz, "/metrics": self._scrape}
+        self._otlp = _exporter(self.config, self.logger)
+        async with http.serving(address, pages, self.logger):
+            try:
+                yield
+            finally:
+                if self._otlp is not None:
+                    await self._otlp.close()
+
+    def _measure(self, built: Iterable[Built]) -> None:
+        if self._otlp is not None:
+            self._otlp.stored(built)
+
+    def _otlp_counts(self) -> tuple[int, int]:
+        return (self._otlp.failures, self._otlp.dropped) if self._otlp is not None else (0, 0)
 
     def _complain(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """What asyncio would print to stderr, which may block, and with texts that can hold a row's content."""
@@ -139,6 +169,15 @@ class Daemon:
 
     def _scrape(self) -> http.Page:
         return http.Page(200, self.metrics.render(__version__), CONTENT_TYPE)
+
+
+def _exporter(config: Config, logger: Logger) -> Otlp | None:
+    if config.otlp_endpoint is None:
+        return None
+    try:
+        return Otlp(config.otlp_endpoint, __version__, logger)
+    except MissingError as exc:
+        raise ConfigError(f"AGENT_TRACE_OTLP_ENDPOINT: {exc}") from None
 
 
 def _livez() -> http.Page:

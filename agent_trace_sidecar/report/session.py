@@ -20,8 +20,8 @@ MAX_CHARS: Final = 20_000
 _IN_CHANGE: Final = frozenset({"content", "oldString", "newString", "patchText"})
 """Arguments whose text a change shows."""
 _SHORT_CHARS: Final = 200
-_INDEX: Final = re.compile(r"\AIndex: [^\n]*\n=+\n")
-"""What a diff begins with besides the two names."""
+_INDEX: Final = re.compile(r"^Index: [^\n]*\n=+\n", re.MULTILINE)
+"""What the diff of a file begins with besides the two names."""
 _NEAR: Final = timedelta(days=1)
 """A subagent begins while its parent is at work: other months are not searched for it."""
 
@@ -53,17 +53,22 @@ SELECT message_id, call_id, left(state ->> 'title', 300) AS title, left((state -
        left(state ->> 'output', $2) AS output, left(state #>> '{metadata,diff}', $2) AS diff,
        left(state #>> '{input,content}', $2) AS content, state #>> '{input,filePath}' AS file,
        state #>> '{metadata,exists}' AS existed, state #>> '{metadata,sessionId}' AS child,
-       state #>> '{metadata,exit}' AS code
+       state #>> '{metadata,exit}' AS code, NULL AS files
 FROM (
     SELECT message_id, call_id, payload #> '{input,event,properties,part,state}' AS state FROM agent_trace_events
     WHERE session_id = $1 AND event_name = 'message.part.updated' AND tool IS NOT NULL
 ) part
 WHERE state ->> 'status' IN ('completed', 'error')
 UNION ALL
-SELECT message_id, call_id, NULL, left((payload #> '{input,input}')::text, $2),
-       left((payload #> '{input,result}')::text, $2),
-       NULL, NULL, NULL, NULL, payload #>> '{input,result,metadata,sessionId}',
-       payload #>> '{input,result,metadata,exit}'
+SELECT message_id, call_id,
+       left(coalesce(payload #>> '{input,input,path}', payload #>> '{input,input,description}',
+                     payload #>> '{input,input,command}'), 300),
+       left((payload #> '{input,input}')::text, $2),
+       left(coalesce(payload #>> '{input,result,output,output}', payload #>> '{input,result,content,0,text}',
+                     payload #>> '{input,result}'), $2),
+       NULL, left(payload #>> '{input,input,content}', $2), payload #>> '{input,input,path}',
+       payload #>> '{input,result,output,existed}', payload #>> '{input,result,metadata,sessionId}',
+       payload #>> '{input,result,metadata,exit}', left(payload #>> '{input,result,metadata,files}', $2)
 FROM agent_trace_events
 WHERE session_id = $1 AND event_name = 'tool.execute.after' AND payload #>> '{input,status}' IN ('completed', 'error')
 """
@@ -242,8 +247,8 @@ async def _called(connection: asyncpg.Connection, name: str) -> list[Item]:
 
 def _bodies(row: asyncpg.Record) -> Iterator[Body]:
     has_change = True
-    if row["diff"]:
-        yield Body("Change", _INDEX.sub("", row["diff"]), is_diff=True)
+    if diff := row["diff"] or _patches(row["files"] or ""):
+        yield Body("Change", _INDEX.sub("", diff), is_diff=True)
     elif row["content"] and row["existed"] == "false":
         lines = "".join(f"+{line}\n" for line in row["content"].removesuffix("\n").split("\n"))
         yield Body("Change", f"+++ {row['file']}\n{lines}", is_diff=True)
@@ -252,6 +257,16 @@ def _bodies(row: asyncpg.Record) -> Iterator[Body]:
     yield from _arguments(row["input"] or "", has_change=has_change)
     if row["output"]:
         yield Body("Output", row["output"])
+
+
+def _patches(text: str) -> str:
+    """The diffs of the files that a result of OpenCode 2 lists; nothing where the list was cut off."""
+    try:
+        files = msgspec.json.decode(text or "[]")
+    except msgspec.DecodeError:
+        return ""
+    found = [file.get("patch") for file in files if isinstance(file, dict)] if isinstance(files, list) else []
+    return "".join(f"{one.rstrip()}\n" for one in found if isinstance(one, str) and one)
 
 
 def _arguments(text: str, *, has_change: bool) -> Iterator[Body]:

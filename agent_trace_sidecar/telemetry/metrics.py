@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 from uuid import UUID
 
+from agent_trace_sidecar.records.rows import Counts
+
 PREFIX: Final = "agent_trace_sidecar_"
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -56,8 +58,12 @@ class Metrics:
         *,
         healthy: Callable[[], bool] = lambda: True,
         spool_bytes: Callable[[], tuple[int, int]] = lambda: (0, 0),
+        otlp: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
-        """The callbacks run at each scrape; `spool_bytes` returns the bytes on disk, and those not in the database."""
+        """The callbacks run at each scrape.
+
+        `spool_bytes` returns the bytes on disk, and those not in the database; `otlp` failed exports and lost points.
+        """
         self._clock = clock
         self._started_at = clock()
         self._outcomes: Counter[str] = Counter(dict.fromkeys(("stored", "duplicate", "dead", "denied"), 0))
@@ -71,6 +77,7 @@ class Metrics:
         self._gone = (0, 0)
         self._waiting: dict[object, float] = {}
         self._spool_bytes = spool_bytes
+        self._otlp = otlp
         self._healthy = healthy
 
     # -- what happens ----------------------------------------------------------------------------------------
@@ -78,6 +85,11 @@ class Metrics:
     def counted(self, outcome: str, number: int) -> None:
         """This many lines were committed as `stored`, `duplicate` or `dead`, or `denied` and not stored."""
         self._outcomes[outcome] += number
+
+    def moved(self, before: Counts, after: Counts) -> None:
+        """A log's counts have changed by a commit; a database that fell back takes nothing away."""
+        for outcome in ("stored", "duplicate", "dead", "denied"):
+            self.counted(outcome, max(0, getattr(after, outcome) - getattr(before, outcome)))
 
     def flushed(self, seconds: float) -> None:
         """A batch was committed."""
@@ -127,6 +139,7 @@ class Metrics:
         now = self._clock()
         oldest = min(self._waiting.values(), default=now)
         spool, unshipped = self._spool_bytes()
+        failed, dropped = self._otlp()
         missing = sum(m for m, _ in self._gaps.values()) + self._gone[0]
         lost = sum(n for _, n in self._gaps.values()) + self._gone[1]
         blocks = [
@@ -164,6 +177,8 @@ class Metrics:
             _block(PREFIX + "missing_lines", "gauge", "Missing sequence numbers.", [({}, missing)]),
             _block(PREFIX + "lost_lines", "gauge", "Events that shims dropped.", [({}, lost)]),
             _block(PREFIX + "secrets_masked_total", "counter", "Secrets masked, by rule.", _by("rule", self._masked)),
+            _block(PREFIX + "otlp_failures_total", "counter", "Failed exports to the collector.", [({}, failed)]),
+            _block(PREFIX + "otlp_dropped_total", "counter", "Measurements not exported.", [({}, dropped)]),
             _block("process_start_time_seconds", "gauge", "Start time of the process.", [({}, self._started_at)]),
             _block("process_cpu_seconds_total", "counter", "CPU time used.", [({}, sum(os.times()[:2]))]),
         ]

@@ -129,7 +129,7 @@ def soon(tmp_path: Path, env: dict[str, str]) -> dict[str, str]:
     """An environment in which a sidecar looks every half second."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(
-        "from agent_trace_sidecar import limits\nlimits.LOOK_S = 0.5\nlimits.ADOPT_INTERVAL_S = 0.5\n"
+        "from agent_trace_sidecar import limits\nlimits.FAILOVER_CHECK_S = 0.5\nlimits.ADOPT_INTERVAL_S = 0.5\n"
     )
     return env | {"PYTHONPATH": f"{tmp_path / 'site'}:{Path(__file__).parents[2]}"}
 

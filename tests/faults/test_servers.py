@@ -333,6 +333,24 @@ async def test_an_older_backup_is_restored_after_a_restart(server: OwnServer, tm
     check(oracle, server.url)
 
 
+async def test_a_connection_that_cannot_be_prepared_is_given_back(migrated_url: str, tmp_path: Path) -> None:
+    """The schema can't be read or made: the sidecar tries again with a new connection, and leaves none open."""
+    oracle = Oracle(62, hostile=False)
+    made: list[asyncpg.Connection] = []
+
+    async def prepare(connection: asyncpg.Connection) -> None:
+        made.append(connection)
+        if len(made) < 4:
+            raise (asyncpg.InsufficientPrivilegeError, asyncpg.LockNotAvailableError, OSError)[len(made) - 1]("no")
+
+    async with Shipping(tmp_path / "spool", migrated_url) as shipping:
+        shipping._sink._prepare = prepare
+        shipping.append([oracle.line("small") for _ in range(5)])
+        await shipping.delivered()
+        assert [one.is_closed() for one in made] == [True, True, True, False]
+    check(oracle, migrated_url)
+
+
 async def test_a_spool_that_lost_its_end_goes_on(migrated_url: str, tmp_path: Path) -> None:
     """A damaged disk took lines that were stored; new ones stand in their place in the file, and none is skipped."""
     oracle = Oracle(61, hostile=False)

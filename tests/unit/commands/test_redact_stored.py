@@ -14,7 +14,8 @@ import pytest
 from agent_trace_sidecar.commands.redact import _TABLES, redact_stored
 from agent_trace_sidecar.records.fingerprints import line_hashes, line_keys
 from agent_trace_sidecar.redaction import Redactor
-from tests.support.postgres import connected
+from tests.support.envelopes import Shim
+from tests.support.postgres import connected, fetch
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 SECRET = "Tr0ub4dor-and-3"
@@ -117,17 +118,26 @@ async def test_the_command_says_how_many_rows_it_masked(migrated_url: str, tmp_p
 
 
 def test_a_missing_rule_set_is_said_and_the_built_in_rules_go_on(migrated_url: str, tmp_path: Path) -> None:
-    """As on a platform for which there is no kingfisher."""
+    """As on a platform for which there is no kingfisher: what the other rules know is masked."""
     (tmp_path / "kingfisher").mkdir()
     (tmp_path / "kingfisher" / "__init__.py").touch()
-    done = command(
-        "run",
-        PYTHONPATH=str(tmp_path),
-        AGENT_TRACE_DATABASE_URL=migrated_url,
-        AGENT_TRACE_STATE_DIR=str(tmp_path / "state"),
+    words = [sys.executable, "-m", "agent_trace_sidecar", "run"]
+    env = {"AGENT_TRACE_DATABASE_URL": migrated_url, "AGENT_TRACE_STATE_DIR": str(tmp_path / "state")}
+    line = Shim().line("chat.message", {"text": f"my token is {TOKEN}", **DIRTY["input"]})
+    done = subprocess.run(
+        words,
+        env={**os.environ, **env, "PYTHONPATH": str(tmp_path)},
+        input=line + b"\n",
+        capture_output=True,
+        check=False,
     )
     assert done.returncode == 0
-    assert "event=rules_missing" in done.stderr
+    assert b"event=rules_missing" in done.stderr
+    (row,) = fetch(migrated_url, "SELECT payload::text AS text FROM agent_trace_events")
+    assert "my token is [REDACTED:" in row["text"]
+    assert "[REDACTED:assignment]" in row["text"]
+    assert TOKEN not in row["text"]
+    assert SECRET not in row["text"]
 
 
 async def test_every_column_that_may_hold_text_is_looked_at(migrated_url: str) -> None:

@@ -319,3 +319,39 @@ def test_tools_are_known_by_their_names_there() -> None:
     for tool in ("edit", "write", "patch"):
         with pytest.raises(ValueError, match=f"{tool} without"):
             dialects.file_edits(2, CallDone(tool, msgspec.Raw(b"{}"), msgspec.Raw(b"{}"), None))
+
+
+WRITTEN = {"output": {"existed": False}, "metadata": {"files": [{"file": "a", "patch": "@@ -0,0 +1 @@\n+x\n"}]}}
+ENDED = {"tool": "write", "sessionID": "s", "messageID": "m", "id": "c", "input": {"path": "/w/a", "content": "x\n"}}
+
+
+@pytest.mark.parametrize(
+    ("hook", "given", "names"),
+    [
+        ("tool.execute.before", ENDED, ("tool", "sessionID", "messageID", "id", "input")),
+        ("tool.execute.after", {**ENDED, "status": "completed", "result": WRITTEN}, (*ENDED, "status", "result")),
+    ],
+)
+def test_what_a_hook_leaves_out_is_not_known(hook: str, given: dict[str, Any], names: tuple[str, ...]) -> None:
+    """Each field in turn: the line is stored with the others, and a record only says what is left."""
+    for missing in (None, *names):
+        (built,) = build([Shim().line(hook, {k: v for k, v in given.items() if k != missing}, api=2)])
+        event = built.event
+        assert event.event_name == hook
+        assert (event.tool, event.session_id, event.message_id, event.call_id) == tuple(
+            None if missing == name else given[name] for name in ("tool", "sessionID", "messageID", "id")
+        ), missing
+        recorded = hook == "tool.execute.after" and missing not in {"tool", "input", "status"}
+        assert [row.path for row in built.states] == ["a"] * recorded, missing
+
+
+@pytest.mark.parametrize(
+    "result", [None, {}, {"metadata": {}}, {"metadata": {"files": []}}, {"metadata": {"files": [1]}}]
+)
+def test_an_edit_without_a_diff_of_its_file_is_known_by_its_words(result: object) -> None:
+    """The lines are a guess then, and no other file is named."""
+    args = {"path": "/w/a", "oldString": "x", "newString": "y\nz"}
+    given = {**ENDED, "tool": "edit", "input": args, "status": "completed", "result": result}
+    (built,) = build([Shim().line("tool.execute.after", given, api=2)])
+    assert [row.path for row in built.states] == ["a"]
+    assert {row.method for row in built.ranges} <= {"fallback", "localised"}

@@ -220,6 +220,41 @@ def test_a_record_brings_what_its_files_looked_like() -> None:
     assert (span.record_id, span.recorded_at) == (built.states[0].record_id, built.states[0].recorded_at)
 
 
+def test_a_file_that_only_lost_lines_has_no_conversation() -> None:
+    """There is nothing to attribute in it; the file beside it is named."""
+    shim = Shim()
+    one = envelope(shim.after("write", WRITE, NEW))
+    one.observed = Observed(
+        None,
+        (
+            FileChange("b.py", "update", deleted=((3, 4),)),
+            FileChange("a.py", "add", ranges=(LineRange(1, 2, "content"),)),
+        ),
+    )
+    (row,) = Builder(BuildSettings()).feed(one).records
+    record = json.loads(row.record)
+    assert [(file["path"], len(file["conversations"])) for file in record["files"]] == [("a.py", 1)]
+    assert [one["path"] for one in record["metadata"]["io.opencode.deleted"]] == ["b.py"]
+
+
+def test_a_session_that_is_created_says_what_the_files_belong_to() -> None:
+    """Where no `hello` has said it."""
+    shim = Shim()
+    created = shim.event("session.created", {"info": {"id": SESSION, "projectID": "p7"}})
+    assert feed_all([created, shim.after("write", WRITE, NEW)])[1].states[0].project == "p7"
+
+
+def test_only_a_record_without_its_model_says_that_events_are_missing() -> None:
+    """Not each event while a number is missing, nor a record whose model is known."""
+    shim = Shim()
+    shim.line("bye")  # a number that never comes
+    lines = [shim.assistant(), shim.pending("write"), shim.after("write", WRITE, NEW), shim.line("chat.message")]
+    lines.append(shim.after("write", {**WRITE, "filePath": "/w/b.py"}, NEW, "call_9"))
+    notes = [json.loads(built.event.payload).get("notes", []) for built in feed_all(lines)]
+    assert notes[:4] == [[], [], [], []]
+    assert "earlier events are missing" in notes[4][0]
+
+
 @pytest.mark.parametrize("project", [None, "", "global"])
 def test_files_of_no_repository_belong_to_their_folder(project: str | None) -> None:
     """`global` is OpenCode's word for no repository."""

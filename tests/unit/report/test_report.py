@@ -14,10 +14,12 @@ from agent_trace_sidecar.blame.history import Change, Span
 from agent_trace_sidecar.blame.lineage import MAX_TRAIL, lineage
 from agent_trace_sidecar.commands import progress
 from agent_trace_sidecar.commands.progress import Counting
+from agent_trace_sidecar.commands.site import _NAME
 from agent_trace_sidecar.records.fingerprints import line_hashes
 from agent_trace_sidecar.report import page, session, syntax
 from agent_trace_sidecar.report.html import address, clipped, data, el, escape, first_line, money, visible
 from agent_trace_sidecar.report.since import quoted
+from agent_trace_sidecar.report.site import file_name
 from agent_trace_sidecar.report.syntax import Painter
 from tests.support.waiting import Deadline
 
@@ -182,9 +184,32 @@ def test_what_is_long_is_cut_and_says_so() -> None:
 
 def test_a_new_file_is_shown_with_a_line_for_each_lf() -> None:
     """A form feed and U+2028 end no line."""
-    row: Any = {"diff": None, "content": "a\x0cb\u2028c\x85d\r\ne\n", "existed": "false", "file": "x"}
+    row: Any = {"diff": None, "files": None, "content": "a\x0cb\u2028c\x85d\r\ne\n", "existed": "false", "file": "x"}
     (body,) = session._bodies(row | {"input": "", "output": ""})
     assert body.text.split("\n") == ["+++ x", "+a\x0cb\u2028c\x85d\r", "+e", ""]
+
+
+def test_every_session_has_a_file_of_its_own() -> None:
+    """Whatever its id: in its folder, and with a name that a manifest may hold."""
+    ids = [
+        "ses_aB9",
+        "ses_aB9/",
+        "../ses_aB9",
+        "..",
+        "",
+        "/",
+        "a b",
+        "a-b",
+        "a?b#c",
+        "ä",
+        "x" * 500,
+        "x" * 501,
+        "\ud800",
+    ]
+    names = [file_name(one) for one in ids]
+    assert len(set(names)) == len(ids)
+    assert all(_NAME.fullmatch(f"sessions/{name}.html") for name in names)
+    assert names[0] == "ses_aB9"
 
 
 def test_names_in_sql_stay_names() -> None:
@@ -219,3 +244,34 @@ def test_progress_is_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys
     assert "report: files" in said
     assert "report: sessions" in said
     assert said.endswith("\x1b[2K"), "the last bar is erased"
+
+
+@pytest.mark.parametrize(
+    ("files", "shown"),
+    [
+        ('[{"file": "a", "patch": "--- a\\n+x\\n"}, {"file": "b", "patch": "--- b\\n-y"}]', "--- a\n+x\n--- b\n-y\n"),
+        ('[{"file": "a"}, 1, {"patch": 2}]', ""),
+        ('{"patch": "x"}', ""),
+        ('[{"file": "a", "patch": "cut o', ""),
+        ("", ""),
+    ],
+)
+def test_the_diffs_of_a_call_are_those_of_its_files(files: str, shown: str) -> None:
+    """As OpenCode 2 lists them; of a list that was cut off nothing is guessed."""
+    assert session._patches(files) == shown
+
+
+def test_arguments_are_lines_and_long_ones_stand_alone() -> None:
+    """Without what the change shows; what is no object stays as it is."""
+    given = json.dumps({"filePath": "a", "limit": 3, "content": "x\ny", "note": "one\ntwo"})
+    assert [(one.label, one.text) for one in session._arguments(given, has_change=True)] == [
+        ("Arguments", "filePath: a\nlimit: 3"),
+        ("Argument note", "one\ntwo"),
+    ]
+    assert [one.label for one in session._arguments(given, has_change=False)] == [
+        "Arguments",
+        "Argument content",
+        "Argument note",
+    ]
+    assert [one.text for one in session._arguments('{"cut": "o', has_change=False)] == ['{"cut": "o']
+    assert list(session._arguments('{"cut": "o', has_change=True)) == []

@@ -1,5 +1,6 @@
 """Finding and reading log files: one case each for what the machine of random actions can't reach."""
 
+import errno
 import fcntl
 import os
 import time
@@ -185,6 +186,32 @@ def test_bytes_of_another_life_are_never_returned(tmp_path: Path) -> None:
     assert file.replaced
     (other,) = polled(tail, tmp_path)
     assert read(other) == [b'{"same":1}', b'{"new":1}', b'{"new":2}', b'{"new":3}']
+
+
+@pytest.mark.parametrize("call", ["read_at", "grow", "intact"])
+def test_an_error_of_the_disk_costs_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """EIO on a read (os.pread replaced): the file counts as replaced, and is read again from its start."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"n":1}\n{"n":2}\n')
+    tail = Tail()
+    (file,) = polled(tail, tmp_path)
+
+    def fail(*_: int) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", fail)
+        match call:
+            case "read_at":
+                assert file.read_at(0, 100) == b""
+            case "grow":
+                file.grow(file.size + 10, 1.0)
+            case _:
+                assert not file.intact()
+        assert file.replaced
+    (other,) = polled(tail, tmp_path)
+    assert other is not file
+    assert read(other) == [b'{"n":1}', b'{"n":2}']
 
 
 def test_lines_that_are_lost_are_told_of(tmp_path: Path) -> None:

@@ -268,6 +268,31 @@ def test_after_a_failed_fsync_nothing_that_it_covered_is_trusted(folder: Path, m
     spool.close()
 
 
+def test_a_folder_that_cannot_be_synced_promises_no_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EIO on the folder's fsync when a segment is begun: its lines are not taken, and the next ones are whole."""
+    spool = Spool(folder, segment_bytes=1)
+    spool.append([line(1)])
+    first = spool.sync()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing_fsync)
+        for number in (2, 3):
+            with pytest.raises(OSError, match="error"):
+                spool.append([line(number)])
+            assert spool.sync() == first == spool.end
+    spool.append([line(4)])
+    assert spool.sync() == spool.end
+    assert contents(spool) == lines(1, 4)
+    spool.close()
+    spool = Spool(folder)
+    assert contents(spool) == lines(1, 4)
+    spool.close()
+
+
+def failing_fsync(_: int) -> None:
+    """A folder on a broken disk."""
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
 def test_an_fsync_that_fails_at_the_end_of_a_segment_is_noticed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel tells only one of two callers: neither `append` nor `sync` may then call the lines durable."""
     disk = Disk(monkeypatch)

@@ -78,10 +78,13 @@ class SpoolMachine(RuleBasedStateMachine):
     def sync_fails(self) -> None:
         """No line is durable that was not before."""
         self.disk.broken = True
+        before, due = self.spool.durable, self.spool.durable < self.spool.end
         try:
             self.spool.sync()
         except OSError:
             assert not self.disk.broken
+        assert due == (not self.disk.broken)
+        assert self.spool.durable == before
         self.disk.broken = False
 
     @precondition(lambda self: self.durable > 0)

@@ -110,9 +110,17 @@ async def test_whatever_comes_in_the_next_one_is_served(monkeypatch: pytest.Monk
 
 
 async def test_without_an_address_nothing_is_served() -> None:
-    """That is the default."""
+    """That is the default: the process has no more sockets than before."""
+
+    def sockets() -> list[str]:
+        links = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+        return sorted(str(link) for link in links if str(link).startswith("socket:"))
+
+    before = sockets()
     async with serving(None, PAGES, logger()):
-        pass
+        assert sockets() == before
+    async with serving(("127.0.0.1", free_port()), PAGES, logger()):
+        assert len(sockets()) == len(before) + 1
 
 
 def get(port: int, page: str) -> tuple[int, str]:

@@ -133,7 +133,7 @@ def test_promtool_has_nothing_to_complain_about() -> None:
         assert family.documentation
         assert family.name.startswith(("agent_trace_sidecar_", "process_"))
         units = ("_seconds", "_bytes", "_lines", "_info", "healthy", "events", "retries", "dead_letters", "masked")
-        assert family.name.endswith(units), family.name
+        assert family.name.endswith((*units, "otlp_failures", "otlp_dropped")), family.name
         assert (family.type == "counter") == any(s.name.endswith("_total") for s in family.samples)
 
 

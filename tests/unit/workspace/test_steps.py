@@ -153,6 +153,24 @@ def test_secrets_have_no_hash_and_their_files_no_name(tmp_path: Path) -> None:
     assert change.ranges[0].content_hash is None
 
 
+def test_a_file_whose_name_is_a_secret_is_in_no_call(tmp_path: Path) -> None:
+    """Neither by its new name nor by its old one; the files beside it are."""
+    work = Work(tmp_path, {**FILES, "hunter2.old": "p\nq\nr\n"}, lambda text: "hunter2" in text)
+    work.start()
+    work.bash("c1", "x", {"s.txt": "a\n", "hunter2.txt": "x\n", "hunter2.old": None, "moved.txt": "p\nq\nr\n"})
+    seen = work.finish()
+    assert "hunter2" not in str(seen)
+    assert {file.path for call in seen.values() for file in call.files} >= {"s.txt"}
+
+
+def test_the_same_call_id_in_a_later_turn_is_another_call(work: Work) -> None:
+    """Each has what its own step changed."""
+    for message, path in (("msg_1", "x.txt"), ("msg_2", "y.txt")):
+        work.start(message=message)
+        work.bash("c1", "x", {path: "x\n"})
+        assert spans(work.finish(message=message)) == {"c1": [(path, 1, 1)]}
+
+
 def test_of_several_commands_the_one_at_work_when_the_file_was_changed_has_it(work: Work) -> None:
     """The file's last change lies in the time of one of them."""
     work.before("c1", "bash", {"command": "first"}, -5)

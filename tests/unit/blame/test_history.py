@@ -1,0 +1,127 @@
+"""Whose lines a file's states have, change by change."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+
+from agent_trace_sidecar.blame.authors import Author, Human, Origin, Unknown, written
+from agent_trace_sidecar.blame.history import Change, History, Span
+from agent_trace_sidecar.blame.weight import Weights
+from agent_trace_sidecar.records.fingerprints import line_hashes, line_tokens
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def lines(text: str) -> list[bytes]:
+    """A telling line for each letter; a blank is an empty one."""
+    return [
+        f"{letter}_value = compute_{letter}('{letter}', {ord(letter)})".encode() if letter != " " else b""
+        for letter in text
+    ]
+
+
+def packed(text: str) -> bytes:
+    """Their hashes."""
+    return line_hashes(lines(text))
+
+
+def change(
+    before: str | None,
+    after: str | None,
+    number: int,
+    *spans: tuple[int, int],
+    path: str = "a",
+    old_path: str | None = None,
+) -> Change:
+    """What a call did; the content after it is known unless it is None."""
+    known = lines(after or "")
+    own = tuple(
+        Span(
+            start,
+            end,
+            Origin(UUID(int=number), AT, "ai", "diff"),
+            [line_tokens(line) for line in known[start - 1 : end]],
+            line_hashes(known[start - 1 : end]) if after else packed("xyz"[: end - start + 1]),
+        )
+        for start, end in spans
+    )
+    old, new = (packed(text) if text is not None else None for text in (before, after))
+    return Change("/w", path, old_path, old, new, own)
+
+
+def letters(authors: list[Author]) -> str:
+    """A sign for each line: the number of the call, `h` or `?`."""
+    signs = []
+    for author in authors:
+        wrote = written(author)
+        signs.append(str(wrote.origin.record_id.int) if wrote else "h" if isinstance(author, Human) else "?")
+    return "".join(signs)
+
+
+def explained(now: str, *changes: Change, path: str = "a") -> str:
+    """Whose the lines of a content are after these changes."""
+    history = History(Weights())
+    history.add_all(changes)
+    base = history.base_of("/w", path, packed(now), newest=True)
+    return letters(list(history.explain("/w", path, packed(now), base).authors))
+
+
+NEW = change("", "abcd", 1, (1, 4))
+MOVED = change("abcd", "abcd", 2, path="b", old_path="a")
+
+
+@pytest.mark.parametrize(
+    ("now", "changes", "expected"),
+    [
+        ("abcd", [NEW], "1111"),
+        ("abXcd", [NEW], "11h11"),
+        ("abcdX", [NEW], "1111h"),
+        ("Xd", [NEW], "h1"),
+        ("wx", [change("wx", "wx", 1)], "hh"),
+        ("wNx", [change("wx", "wNx", 1, (2, 2))], "h1h"),
+        ("abCd", [NEW, change("abcd", "abCd", 2, (3, 3))], "1121"),
+        ("abCd", [NEW, change("abXd", "abCd", 2, (3, 3))], "1121"),
+        ("aPbcdQ", [NEW, change("aPbcd", "aPbcdQ", 2, (6, 6))], "1h1112"),
+    ],
+    ids=str,
+)
+def test_a_line_is_whose_call_wrote_it(now: str, changes: list[Change], expected: str) -> None:
+    """And a person's where no call did, also between two calls."""
+    assert explained(now, *changes) == expected
+
+
+def test_lines_stay_the_ais_after_a_recorded_move() -> None:
+    """Under the new name; the person's lines stay the person's."""
+    mixed = change("wx", "abwx", 1, (1, 2))
+    moved = change("abwx", "abwx", 2, path="b", old_path="a")
+    assert explained("abwx", mixed, moved, path="b") == "11hh"
+    edited = change("abwx", "abwxy", 2, (5, 5), path="b", old_path="a")
+    assert explained("abwxy", mixed, edited, path="b") == "11hh2"
+    assert explained("abwxyP", mixed, edited, path="b") == "11hh2h"
+
+
+def test_a_file_written_where_another_one_was_moved_from_is_a_new_one() -> None:
+    """Its lines are not those of the old file."""
+    assert explained("pq", NEW, MOVED, change("", "pq", 3, (1, 2))) == "33"
+
+
+def test_a_range_that_was_excluded_is_unknown_and_no_persons() -> None:
+    """A guess that was not requested claims nothing, for anybody."""
+    guess = NEW._replace(spans=tuple(span._replace(excluded=True) for span in NEW.spans[:1]))
+    history = History(Weights())
+    history.add_all([guess])
+    assert [type(one) for one in history.latest["/w", "a"].authors] == [Unknown] * 4
+
+
+def test_what_appeared_while_nothing_was_seen_is_unknown_but_for_known_lines() -> None:
+    """From the moment on that a command may have changed the file unseen."""
+    blind = Change("/w", "a", None, None, None, (), uncovered_at=AT)
+    assert explained("abcdX", NEW, blind) == "1111?"
+
+
+def test_only_lines_of_a_file_that_is_not_known_are_found_again() -> None:
+    """Records of another tool, or of a file that was too long: the rest of the file is not known."""
+    partial = change(None, None, 1, (1, 3))
+    assert explained("xyz", partial) == "111"
+    assert explained("wxyz", partial) == "?111"
