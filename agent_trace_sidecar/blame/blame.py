@@ -19,7 +19,7 @@ from agent_trace_sidecar.blame.authors import HUMAN, UNSEEN, Author, Carried, Hu
 from agent_trace_sidecar.blame.boilerplate import is_boilerplate
 from agent_trace_sidecar.blame.evidence import Evidence, GitEvidence, common
 from agent_trace_sidecar.blame.history import History
-from agent_trace_sidecar.blame.moves import Moves, Removed, sources
+from agent_trace_sidecar.blame.moves import Moves, sources
 from agent_trace_sidecar.blame.rewrite import Kind, compare
 from agent_trace_sidecar.blame.weight import Weights
 from agent_trace_sidecar.records.content import text_lines
@@ -214,8 +214,9 @@ class FileBlamer:
         self._git = checkout.checkout
         self._uncovered: list[store.Uncovered] | None = None
         self._watched = False
-        self._removed: dict[str, list[Removed]] = {}
-        """What calls took out of files, by session."""
+        self._removed = Moves()
+        self._read: set[str] = set()
+        """The sessions whose removed lines are known."""
 
     async def about(self, path: str, content: bytes) -> Blame:
         """Find who wrote each line of a content."""
@@ -264,14 +265,14 @@ class FileBlamer:
         return [path for path, own in keys.items() if not written.isdisjoint(own)]
 
     async def _moves(self, stored: Iterable[store.Stored]) -> Moves:
-        """What the sessions that wrote a file took out of files."""
+        """What the sessions that wrote a file, and those of files before it, took out of files."""
         sessions = {span.origin.session_id for one in stored for span in one.change.spans} - {None}
-        unread = {one for one in sessions if one is not None and one not in self._removed}
+        unread = {one for one in sessions if one is not None} - self._read
         if unread:
-            self._removed |= {one: [] for one in unread}
+            self._read |= unread
             for block in await store.removed(self._connection, self._projects, unread):
-                self._removed[block.session_id or ""].append(block)
-        return Moves(block for one in sessions for block in self._removed[one or ""])
+                self._removed.add(block)
+        return self._removed
 
     async def changes(self, paths: Sequence[str]) -> list[store.Stored]:
         """What was recorded of some files, and of those that they were moved from, oldest first."""

@@ -38,21 +38,22 @@ class Removed(NamedTuple):
 class Moves:
     """The removed blocks of some sessions."""
 
-    def __init__(self, removed: Iterable[Removed] = ()) -> None:
-        self._holding: dict[int, list[Removed]] = defaultdict(list)
-        """By the hash of a line without white space."""
-        for block in removed:
-            for loose in {one >> 32 for one in hashes_of(block.packed)} - {0}:
-                self._holding[loose].append(block)
+    def __init__(self) -> None:
+        self._holding: dict[tuple[str | None, int], list[Removed]] = defaultdict(list)
+        """By session and the hash of a line without white space."""
+
+    def add(self, block: Removed) -> None:
+        """Take in a block, in any order."""
+        for loose in {one >> 32 for one in hashes_of(block.packed)} - {0}:
+            self._holding[block.session_id, loose].append(block)
 
     def near(self, origin: Origin, lines: Iterable[int]) -> tuple[list[Removed], list[Removed]]:
         """The blocks with some of these lines that a call itself removed, and other calls of its session then."""
-        found = {block: None for one in lines for block in self._holding.get(one, ())[-_MAX_BLOCKS:]}
+        session = origin.session_id
+        found = {block: None for one in lines for block in self._holding.get((session, one), ())[-_MAX_BLOCKS:]}
         same = [block for block in found if block.record_id == origin.record_id]
-        others = (block for block in found if block.session_id and block.session_id == origin.session_id)
-        return same, [
-            block for block in others if block.record_id != origin.record_id and abs(block.at - origin.at) <= _WITHIN
-        ]
+        others = (block for block in found if session and block.record_id != origin.record_id)
+        return same, [block for block in others if abs(block.at - origin.at) <= _WITHIN]
 
     def kept(
         self,

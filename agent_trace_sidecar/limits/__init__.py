@@ -84,8 +84,20 @@ MAX_INSTANCES: Final = 256
 TAIL_OPEN_FILES: Final = 64
 """Descriptors of followed files; the others are opened again when they grow."""
 
+TAIL_BATCH_FILES: Final = 256
+"""Files that share a transaction: each is mostly a run of its own, whose state is held as MAX_INSTANCES are."""
+
+TAIL_TIDY_S: Final = 1.0
+"""How often each followed file is asked whether it is done with."""
+
 TAIL_POLL_S: Final = 0.1
 """How often followed folders are polled; slower where polling itself takes long."""
+
+TAIL_QUIET_S: Final = 60.0
+"""A file that has not grown for so long is polled less often: mostly one in a hundred is being written."""
+
+TAIL_QUIET_POLLS: Final = 10
+"""Of so many polls one looks at a quiet file; a new name is found by each."""
 
 TAIL_BACKLOG_BYTES: Final = 64 * KIB
 """A file with this much unread is read at once, a lesser growth after AGENT_TRACE_FLUSH_MS."""

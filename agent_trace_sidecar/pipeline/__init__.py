@@ -10,7 +10,8 @@
 
 From the log on everything is the same. A log is an ordered sequence of lines with byte positions (`sources.log.Log`).
 `batcher` parses lines into portions, `shipper` builds their rows and hands a batch to `postgres.sink`: one transaction
-that moves the log's checkpoint, deduplicates by event id, copies the rows and saves the builder's state.
+that moves the log's checkpoint, deduplicates by event id, copies the rows and saves the builder's state. `building`
+makes the rows, also for `joint`, with which `tail` ships what many files have gained in one transaction.
 
 What must hold:
 

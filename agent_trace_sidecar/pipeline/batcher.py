@@ -57,7 +57,7 @@ class Reader:
         self._room = BATCH_BYTES
         self._ahead: list[Parsed] = []
         self._ahead_from = 0
-        self._instance = UUID(int=0)
+        self._parsed = Parser()
 
     async def gather(self, position: int) -> list[Parsed]:
         """Lines from `position` on: what waits already is taken whole.
@@ -109,7 +109,15 @@ class Reader:
                 await asyncio.sleep(0)
         self._ahead, self._ahead_from = lines, start
 
-    def _parsed(self, line: LogLine) -> Parsed:
+
+class Parser:
+    """Parses lines in order."""
+
+    def __init__(self) -> None:
+        self._instance = UUID(int=0)
+
+    def __call__(self, line: LogLine) -> Parsed:
+        """Parse a line."""
         if line.line is None:
             return Parsed(line, None)
         found = parse(line.line.line)

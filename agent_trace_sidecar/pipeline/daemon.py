@@ -15,6 +15,7 @@ import asyncpg
 
 from agent_trace_sidecar import __version__
 from agent_trace_sidecar.config import Config, ConfigError, http_address
+from agent_trace_sidecar.pipeline.building import BatchBuilder
 from agent_trace_sidecar.pipeline.shipper import Shipper
 from agent_trace_sidecar.postgres.database import Database
 from agent_trace_sidecar.postgres.sink import PostgresSink
@@ -82,11 +83,10 @@ class Daemon:
     ) -> tuple[Shipper, PostgresSink]:
         """A shipper of its own connection, unless it is given one; for `gives_up` see `Shipper`."""
         sink = sink or self.sink(self.database.prepare)
-        settings = BuildSettings(self.config.spec_version, self.config.tool_name, self.config.tool_version)
         shipper = Shipper(
             log,
             sink,
-            lambda: Builder(settings),
+            self._new_builder,
             self.logger,
             batch_size=self.config.batch_size,
             flush_ms=self.config.flush_ms,
@@ -99,6 +99,13 @@ class Daemon:
         )
         self._shippers.add(shipper)
         return shipper, sink
+
+    def building(self) -> BatchBuilder:
+        """Makes batches, for who ships them by other means than a shipper."""
+        return BatchBuilder(self._new_builder, self.metrics, self._measure)
+
+    def _new_builder(self) -> Builder:
+        return Builder(BuildSettings(self.config.spec_version, self.config.tool_name, self.config.tool_version))
 
     def observer(self) -> WatchedObserver:
         """Reads the repositories that events are about."""

@@ -22,16 +22,15 @@ from uuid import UUID
 
 import backoff
 
-from agent_trace_sidecar.limits import BACKOFF_MAX_S, MAX_INSTANCES
-from agent_trace_sidecar.opencode.wire import DENIED, Envelope, Rejected, content_hash
+from agent_trace_sidecar.limits import BACKOFF_MAX_S
 from agent_trace_sidecar.pipeline.batcher import Parsed, Reader
+from agent_trace_sidecar.pipeline.building import BatchBuilder, instances_of, position_in
 from agent_trace_sidecar.postgres.errors import Fate, StoreError, Verdict
 from agent_trace_sidecar.postgres.sink import FencedError, MovedError, PostgresSink
 from agent_trace_sidecar.postgres.state import StaleError
 from agent_trace_sidecar.records.build import Builder
-from agent_trace_sidecar.records.dead_letter import dead_letter_key
-from agent_trace_sidecar.records.rows import Batch, Built, Checkpoint, Counts, DeadItem, DeadLetter, Item, State
-from agent_trace_sidecar.sources.log import Log, LogLine
+from agent_trace_sidecar.records.rows import Batch, Built, Checkpoint, Counts, Move
+from agent_trace_sidecar.sources.log import Log
 from agent_trace_sidecar.telemetry.health import Health
 from agent_trace_sidecar.telemetry.logging import Logger
 from agent_trace_sidecar.telemetry.metrics import Metrics
@@ -41,8 +40,6 @@ T = TypeVar("T")
 _BACKOFF_FIRST_S: Final = 0.1
 _PATIENCE_MAX: Final = 16.0
 """So many times the usual deadline for a line that does not get through."""
-_DAMAGED_BYTES: Final = 64 * 1024
-"""Of damaged bytes, which may be a whole segment, this much goes to the dead letters."""
 _RACED: Final = Verdict(Fate.RETRY, "raced", "The checkpoint was locked by another process; retrying.")
 
 
@@ -105,18 +102,14 @@ class Shipper:
         """
         self._log = log
         self._sink = sink
-        self._make_builder = make_builder
         self._logger = logger
         self._reader = Reader(log, batch_size=batch_size, flush_s=flush_ms / 1000)
         self._retry_max = retry_max
         self._metrics = metrics or Metrics()
         self._delivered = delivered or NoDeliveredLogs()
-        self._on_stored = on_stored
         self._on_change = on_change
         self._gives_up = gives_up
-        self._builder = make_builder()
-        self._known: dict[UUID, State] = {}
-        """The state that the database has of each instance the builder knows; the one seen last is the last."""
+        self._building = BatchBuilder(make_builder, self._metrics, on_stored)
         self._checkpoint = Checkpoint(0, 0, Counts(), "")
         self._too_slow = False
         self._patience = 1.0
@@ -179,72 +172,16 @@ class Shipper:
 
     async def _next_batch(self, lines: list[Parsed]) -> Batch:
         """Build the rows of these lines."""
-        instances = _instances(lines)
-        await self._know(instances)
-        known = self._checkpoint
-        batch = Batch(self._log.name.log_id, known.epoch, known.position, self.position, _now())
-        batch.patience = self._patience
-        for line in lines:
-            at, batch.new_position = batch.new_position, line.source.end
-            self._build(batch, at, line)
-        for instance in instances:
-            state, before = self._builder.dump(instance), self._known[instance]
-            if state != before.data:
-                highest = self._builder.summary(instance).highest_seq
-                batch.states[instance] = State(before.version + 1, state, highest)
-        batch.check = self._log.check(batch.new_position)
+        instances = instances_of(lines)
+        await self._building.know(instances, lambda ids: self._retrying(lambda: self._sink.load_states(ids)))
+        move = Move(self._log.name, self._checkpoint, self.position)
+        batch = Batch([move], _now(), patience=self._patience)
+        self._building.add(batch, lines)
+        self._building.finish(batch, instances)
+        move.check = self._log.check(move.new_position)
         oldest = batch.items[0].built.event.occurred_at if batch.items else batch.at
         self._metrics.waiting(self, oldest.timestamp())
         return batch
-
-    def _build(self, batch: Batch, at: int, line: Parsed) -> None:
-        match line.found:
-            case Envelope() as envelope:
-                built = self._builder.feed(envelope)
-                if envelope.redacted:
-                    self._metrics.masked(envelope.redacted, built.event.session_id, built.event.call_id)
-                if envelope.worktree:
-                    batch.worktrees.setdefault(envelope.instance, set()).add(envelope.worktree)
-                if envelope.observed is not None and envelope.observed.known:
-                    batch.voids += built.voids
-                    return
-                batch.items.append(Item(built, line.data, at, content_hash(line.data, envelope)))
-                batch.encoded_bytes += len(built.event.payload)
-            case Rejected(reason, error):
-                if line.instance is not None:
-                    self._builder.account(line.instance, line.seq)
-                if reason == DENIED:
-                    batch.denied += 1
-                    return
-                letter = DeadLetter(batch.log_id, at, reason, error, line.data, batch.at)
-                batch.dead.append(_dead(letter))
-            case None if line.source.line is None:
-                batch.dead.append(_dead(_damaged(batch, at, line.source)))
-            case None:
-                pass  # an empty line
-
-    async def _know(self, instances: set[UUID]) -> None:
-        """Give the builder what the database remembers of these instances, before their first line."""
-        unknown = instances - self._known.keys()
-        if unknown:
-            found = await self._retrying(lambda: self._sink.load_states(unknown))
-            for instance in unknown:
-                self._known[instance] = found.get(instance, State(0))
-                self._builder.load(instance, self._known[instance].data)
-        for instance in instances:
-            self._known[instance] = self._known.pop(instance)
-
-    def _forget_all(self) -> None:
-        """Before the next line, read the state of its instance from the database again."""
-        self._builder = self._make_builder()
-        self._known.clear()
-
-    def _forget_eldest(self) -> None:
-        """Bound what is remembered of instances: the database has it."""
-        while len(self._known) > MAX_INSTANCES:
-            eldest = next(iter(self._known))
-            del self._known[eldest]
-            self._builder.forget(eldest)
 
     # -- delivery --------------------------------------------------------------------------------------------
 
@@ -255,7 +192,7 @@ class Shipper:
         """
         writing = asyncio.create_task(self._retrying(lambda: self._write(batch)))
         try:
-            await self._reader.read_ahead(batch.new_position, writing.done)
+            await self._reader.read_ahead(batch.moves[0].new_position, writing.done)
             written = await writing
         finally:
             if not writing.done():
@@ -263,55 +200,44 @@ class Shipper:
                 await asyncio.wait({writing})
         if written is None:
             return
-        self._known.update(batch.states)
-        self._measure(batch, written)
-        self._checkpoint = Checkpoint(batch.epoch, batch.new_position, written, batch.check)
-        self.position = batch.new_position
+        self._building.committed(batch)
+        self._metrics.moved(self.counts, written.counts)
+        self._metrics.waiting(self, None)
+        self._checkpoint = written
+        self.position = written.position
         self._log.release(self.position)
-        self._forget_eldest()
         self._on_change(self)
 
-    def _measure(self, batch: Batch, written: Counts) -> None:
-        before = self.counts
-        self._on_stored(item.built for item in batch.stored)
-        for outcome in ("stored", "duplicate", "dead", "denied"):
-            self._metrics.counted(outcome, max(0, getattr(written, outcome) - getattr(before, outcome)))
-        for dead in batch.dead:
-            self._metrics.dead(dead.letter.reason)
-        for instance in batch.states:
-            found = self._builder.summary(instance)
-            self._metrics.gaps(instance, found.missing, found.lost)
-        self._metrics.waiting(self, None)
-
-    async def _write(self, batch: Batch) -> Counts | None:
+    async def _write(self, batch: Batch) -> Checkpoint | None:
         """One attempt; None when the log must be read again, or from another position.
 
         Raises:
             StoreError: try again.
         """
+        (move,) = batch.moves
         try:
             if self.health.failures:
-                await self._sink.resume_log(self._log.name, batch.epoch, _now())
+                await self._sink.resume_log(self._log.name, move.known.epoch, _now())
             if self._too_slow:
                 self._make_it_easier(batch)
                 return None
             return await self._commit(batch)
         except StaleError:
-            self._forget_all()
+            self._building.forget_all()
             return None
         except MovedError:
-            found = await self._sink.resume_log(self._log.name, batch.epoch, _now())
-        if found.position == batch.new_position and found.counts.read:
-            return found.counts
-        if found.position == batch.old_position:
+            found = await self._sink.resume_log(self._log.name, move.known.epoch, _now())
+        if found.position == move.new_position and found.counts.read:
+            return found
+        if found.position == move.known.position:
             raise StoreError(_RACED)
         self._start_at(found)
         return None
 
-    async def _commit(self, batch: Batch) -> Counts:
+    async def _commit(self, batch: Batch) -> Checkpoint:
         began = time.monotonic()
         try:
-            written = await self._sink.write(batch, self._log.name, self.counts)
+            (written,) = await self._sink.write(batch)
         except StoreError as exc:
             self._too_slow = exc.verdict.fate is Fate.SLOW
             raise
@@ -320,7 +246,7 @@ class Shipper:
         if took * 4 < self._sink.write_deadline_s:  # twice as much has room to spare
             self._reader.grow()
         self._patience = 1.0
-        return written.counts
+        return written
 
     def _make_it_easier(self, batch: Batch) -> None:
         """The database answers, but has not taken the batch in time: send less at once, or wait longer for one line."""
@@ -329,24 +255,14 @@ class Shipper:
             self._reader.shrink()
         else:
             self._patience = min(self._patience * 2, _PATIENCE_MAX)
-        self._forget_all()
+        self._building.forget_all()
 
     def _start_at(self, found: Checkpoint) -> None:
         """Read the log from where the database is; its own memory of what came before counts, not ours."""
-        position = found.position
-        known = position == 0 or found.check == self._log.check(position)
-        if not self._log.start <= position <= self._log.end or not known:
-            self._logger.warning(
-                "log_position_reset",
-                log=self._log.name.label,
-                database=position,
-                start=self._log.start,
-                end=self._log.end,
-            )
-            position = self._log.start
+        position = position_in(self._log, found, self._logger)
         if position < self.position:
             self._sink.failover.soon()  # what it has lost of this log it may have lost of others
-        self._forget_all()
+        self._building.forget_all()
         self._checkpoint = found
         self.position = position
         self._log.rewind(position)
@@ -394,29 +310,6 @@ class Shipper:
                 failures=health.failures,
             )
         self._on_change(self)
-
-
-def _instances(lines: list[Parsed]) -> set[UUID]:
-    """Whose lines these are; hashing each line's would take longer than reading it."""
-    found: set[UUID] = set()
-    last = None
-    for line in lines:
-        if line.instance is not None and line.instance is not last:
-            last = line.instance
-            found.add(last)
-    return found
-
-
-def _dead(letter: DeadLetter) -> DeadItem:
-    return DeadItem(dead_letter_key(letter), letter)
-
-
-def _damaged(batch: Batch, at: int, line: LogLine) -> DeadLetter:
-    """What becomes of bytes that are no line any more."""
-    if not line.damaged:
-        return DeadLetter(batch.log_id, at, "missing", f"{line.end - at} bytes of the log are gone", b"", batch.at)
-    error = f"{line.end - at} bytes of the log do not match their checksum"
-    return DeadLetter(batch.log_id, at, "damaged", error, line.damaged[:_DAMAGED_BYTES], batch.at)
 
 
 def _now() -> datetime:

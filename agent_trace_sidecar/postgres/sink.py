@@ -5,9 +5,10 @@ every statement runs under a deadline from outside (`guarded`), because COPY on 
 error's text is never passed on, it can hold a row's content.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -55,6 +56,13 @@ VALUES ($1, $2, $3, 1, 0, $4, $5, $5)
 ON CONFLICT (source_id) DO UPDATE SET epoch = agent_trace_sources.epoch + 1, updated_at = $5
 RETURNING epoch, position, state
 """
+_OPEN_ALL: Final = """
+INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, opened_at, updated_at)
+SELECT id, kind, host, 1, 0, state, $5, $5
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[]) AS l (id, kind, host, state)
+ON CONFLICT (source_id) DO UPDATE SET epoch = agent_trace_sources.epoch + 1, updated_at = $5
+RETURNING source_id, epoch, position, state
+"""
 _POSITIONS: Final = "SELECT source_id, position FROM agent_trace_sources WHERE source_id = ANY ($1::uuid[])"
 _GATE: Final = """
 INSERT INTO agent_trace_dedupe (source_id, event_id, seen_at, content_hash)
@@ -69,6 +77,13 @@ WHERE source_id = $1 AND event_id = ANY ($2::uuid[]) AND content_hash IS NOT NUL
 _ADVANCE: Final = """
 UPDATE agent_trace_sources SET position = $1, state = $2, updated_at = $3
 WHERE source_id = $4 AND epoch = $5 AND position = $6
+"""
+# Not joined with a list of the logs, which a distributed database would have to send around.
+_ADVANCE_ALL: Final = """
+UPDATE agent_trace_sources SET position = ($2::jsonb #>> ARRAY[source_id::text, 'to'])::bigint,
+    state = $2::jsonb #> ARRAY[source_id::text, 'state'], updated_at = $3
+WHERE source_id = ANY ($1::uuid[]) AND epoch = ($2::jsonb #>> ARRAY[source_id::text, 'epoch'])::bigint
+  AND position = ($2::jsonb #>> ARRAY[source_id::text, 'from'])::bigint
 """
 _LIMITS: Final = """
 SET LOCAL lock_timeout = {lock_ms};
@@ -92,13 +107,6 @@ class FencedError(Exception):
 
 class MovedError(Exception):
     """The checkpoint is not where we left it: read it again before anything else."""
-
-
-class Written(NamedTuple):
-    """The outcome of a batch."""
-
-    counts: Counts
-    committed_events: int
 
 
 class LogState(msgspec.Struct, frozen=True):
@@ -149,6 +157,14 @@ class PostgresSink:
             self._connect_deadline_s,
         )
 
+    async def open_logs(self, names: Sequence[LogName], now: datetime) -> dict[UUID, Checkpoint]:
+        """Take over many logs at once; in the order of their ids, so that two processes don't deadlock."""
+        ordered = sorted(names)
+        labels = [msgspec.json.encode(LogState(label=name.label)).decode() for name in ordered]
+        ids, kinds, hosts = ([name[at] for name in ordered] for at in range(3))
+        rows = await self._run(lambda c: c.fetch(_OPEN_ALL, ids, kinds, hosts, labels, now), self._connect_deadline_s)
+        return {row["source_id"]: _checkpoint(row) for row in rows}
+
     async def resume_log(self, name: LogName, epoch: int, now: datetime) -> Checkpoint:
         """Find out, after an error, how far the database really is; it may have lost our row altogether.
 
@@ -175,26 +191,22 @@ class PostgresSink:
         """Return the builder's states of these instances; one that has none is not among them."""
         return await self._run(lambda c: states.load(c, instances), self._connect_deadline_s)
 
-    async def write(self, batch: Batch, name: LogName, counts: Counts) -> Written:
+    async def write(self, batch: Batch) -> list[Checkpoint]:
         """Store the batch; rows that the server refuses become dead letters, their neighbours are stored.
 
-        Args:
-            batch: what to write.
-            name: the log's name.
-            counts: the log's counts before this batch.
+        Returns:
+            The checkpoint of each of its logs, in the order of `Batch.moves`.
 
         Raises:
             StoreError: with a fate of RETRY or OPERATOR.
-            MovedError: the checkpoint was moved by another process, or by a commit whose answer was lost.
+            MovedError: a checkpoint was moved by another process, or by a commit whose answer was lost.
             StaleError: the batch must be built anew.
         """
         known: set[int] = set()
         while True:
             by_copy = not self._meets_duplicates
             try:
-                return await self._run(
-                    lambda c: self._transaction(c, batch, name, counts, known), self._deadline(batch)
-                )
+                return await self._run(lambda c: self._transaction(c, batch, known), self._deadline(batch))
             except StoreError as exc:
                 if exc.verdict.fate not in (Fate.STATEMENT, Fate.ROW, Fate.DUPLICATE):
                     raise
@@ -213,42 +225,60 @@ class PostgresSink:
 
     # -- one transaction -------------------------------------------------------------------------------------
 
-    async def _transaction(
-        self, connection: asyncpg.Connection, batch: Batch, name: LogName, counts: Counts, known: set[int]
-    ) -> Written:
+    async def _transaction(self, connection: asyncpg.Connection, batch: Batch, known: set[int]) -> list[Checkpoint]:
         async with connection.transaction():
             await connection.execute(self._limits)
             keys = {_number(i.built.event): GateRow(i.built.event, i.content_hash) for i in reversed(batch.items)}
             letters = {_number(d.key): GateRow(d.key, None) for d in batch.dead}
             fresh = await self._gate(connection, keys | letters, batch.at) - known
             read = len(batch.items) + len(batch.dead)
+            name = batch.moves[0].name
             if len(fresh) < read and name.kind != "backfill":  # which makes its lines anew from rows that change
                 conflicts = await self._conflicts(connection, batch.items, keys, fresh)
                 fresh |= await self._gate(connection, _to_dead_letters(batch, conflicts), batch.at)
             if len(fresh) == read:
-                items, dead = batch.items, [d.letter for d in batch.dead]
+                items, dead = batch.items, batch.dead
             else:
                 items, dead = _survivors(batch.items, fresh), _fresh_letters(batch.dead, fresh)
             batch.stored = items
-            written = Counts(read + batch.denied, len(items), read - len(items) - len(dead), len(dead), batch.denied)
-            total = counts.plus(written)
-            state = LogState(name.label, *total, check=batch.check, rules=self._rules)
-            moved = await connection.execute(
-                _ADVANCE,
-                batch.new_position,
-                msgspec.json.encode(state).decode(),
-                batch.at,
-                batch.log_id,
-                batch.epoch,
-                batch.old_position,
-            )
-            if moved != "UPDATE 1":
-                raise MovedError
+            reached = _reached(batch, items, dead)
+            await self._advance(connection, batch, reached)
             if batch.states:
                 await states.save(connection, batch, name.host, self._identity)
             await copy_items(connection, items, batch.voids)
-            await copy(connection, "agent_trace_dead_letters", DeadLetter._fields, dead)
-        return Written(total, len(items))
+            await copy(connection, "agent_trace_dead_letters", DeadLetter._fields, [one.letter for one in dead])
+        return reached
+
+    async def _advance(self, connection: asyncpg.Connection, batch: Batch, reached: Sequence[Checkpoint]) -> None:
+        """Move the checkpoints of the batch's logs, all or none.
+
+        Raises:
+            MovedError: one of them is not where the batch begins.
+        """
+        states = [
+            LogState(move.name.label, *at.counts, check=at.check, rules=self._rules)
+            for move, at in zip(batch.moves, reached, strict=True)
+        ]
+        if len(batch.moves) == 1:
+            (move,), (state,) = batch.moves, states
+            text, known = msgspec.json.encode(state).decode(), move.known
+            moved = await connection.execute(
+                _ADVANCE, move.new_position, text, batch.at, move.name.log_id, known.epoch, known.position
+            )
+        else:
+            changes = {
+                str(move.name.log_id): {
+                    "epoch": move.known.epoch,
+                    "from": move.known.position,
+                    "to": move.new_position,
+                    "state": state,
+                }
+                for move, state in zip(batch.moves, states, strict=True)
+            }
+            ids, text = [move.name.log_id for move in batch.moves], msgspec.json.encode(changes).decode()
+            moved = await connection.execute(_ADVANCE_ALL, ids, text, batch.at)
+        if moved != f"UPDATE {len(batch.moves)}":
+            raise MovedError
 
     async def _gate(self, connection: asyncpg.Connection, keys: Mapping[int, GateRow], now: datetime) -> set[int]:
         """Return the numbers of the keys that are new; sorted, so that two sidecars don't deadlock over equal ones.
@@ -283,9 +313,7 @@ class PostgresSink:
     async def _checkpoint(self, connection: asyncpg.Connection, query: str, *args: object) -> Checkpoint:
         row = await connection.fetchrow(query, *args)
         assert row is not None  # noqa: S101 - an upsert returns its row
-        state = msgspec.json.decode(row["state"], type=LogState)
-        counts = Counts(state.read, state.stored, state.duplicate, state.dead, state.denied)
-        return Checkpoint(row["epoch"], row["position"], counts, state.check)
+        return _checkpoint(row)
 
     # -- rows that the server refuses ------------------------------------------------------------------------
 
@@ -312,8 +340,9 @@ class PostgresSink:
             if one is None or one.fate is Fate.DUPLICATE:
                 batch.items.append(item)
             else:
-                letter = DeadLetter(batch.log_id, item.position, "refused", str(StoreError(one)), item.line, batch.at)
-                batch.dead.append(DeadItem(GateKey(item.built.event.source_id, item.built.event.event_id), letter))
+                event, log_id = item.built.event, batch.moves[item.move].name.log_id
+                letter = DeadLetter(log_id, item.position, "refused", str(StoreError(one)), item.line, batch.at)
+                batch.dead.append(DeadItem(GateKey(event.source_id, event.event_id), letter, item.move))
 
     async def _of_everybody(self, found: Verdict) -> Verdict:
         """The verdict where no row is at fault: only a person can end it, unless it passes by itself."""
@@ -395,6 +424,29 @@ def _plain(at: datetime) -> Item:
     return Item(Built(EventRow(nil, at, nil, 0, None, None, None, "hello", None, "{}")), b"", 0)
 
 
+def _checkpoint(row: asyncpg.Record) -> Checkpoint:
+    state = msgspec.json.decode(row["state"], type=LogState)
+    counts = Counts(state.read, state.stored, state.duplicate, state.dead, state.denied)
+    return Checkpoint(row["epoch"], row["position"], counts, state.check)
+
+
+def _reached(batch: Batch, stored: Sequence[Item], dead: Sequence[DeadItem]) -> list[Checkpoint]:
+    """Where each log of the batch will be, with its counts."""
+    read = Counter([item.move for item in batch.items] + [one.move for one in batch.dead])
+    kept, lost = Counter([item.move for item in stored]), Counter([one.move for one in dead])
+    return [
+        Checkpoint(
+            move.known.epoch,
+            move.new_position,
+            move.known.counts.plus(
+                Counts(read[at] + move.denied, kept[at], read[at] - kept[at] - lost[at], lost[at], move.denied)
+            ),
+            move.check,
+        )
+        for at, move in enumerate(batch.moves)
+    ]
+
+
 def _number(key: GateKey | EventRow) -> int:
     """A key as one number: comparing and hashing UUIDs takes several times as long."""
     return key.source_id.int << 128 | key.event_id.int
@@ -414,8 +466,9 @@ def _to_dead_letters(batch: Batch, conflicts: set[int]) -> dict[int, GateRow]:
         if id(item) not in conflicts:
             batch.items.append(item)
             continue
-        letter = DeadLetter(batch.log_id, item.position, "conflict", _CONFLICT, item.line, batch.at)
-        batch.dead.append(DeadItem(dead_letter_key(letter), letter))
+        log_id = batch.moves[item.move].name.log_id
+        letter = DeadLetter(log_id, item.position, "conflict", _CONFLICT, item.line, batch.at)
+        batch.dead.append(DeadItem(dead_letter_key(letter), letter, item.move))
         keys[_number(batch.dead[-1].key)] = GateRow(batch.dead[-1].key, None)
     return keys
 
@@ -439,12 +492,12 @@ def _survivors(items: Sequence[Item], fresh: set[int]) -> list[Item]:
     return kept
 
 
-def _fresh_letters(dead: Sequence[DeadItem], fresh: set[int]) -> list[DeadLetter]:
+def _fresh_letters(dead: Sequence[DeadItem], fresh: set[int]) -> list[DeadItem]:
     """As `_survivors`, for dead letters."""
-    kept: list[DeadLetter] = []
+    kept: list[DeadItem] = []
     for item in dead:
         number = _number(item.key)
         if number in fresh:
             fresh.discard(number)
-            kept.append(item.letter)
+            kept.append(item)
     return kept

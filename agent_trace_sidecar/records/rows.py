@@ -206,6 +206,8 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     position: int
     content_hash: int | None = None
     """See `wire.content_hash`."""
+    move: int = 0
+    """Which of the batch's logs it was read from."""
 
 
 class GateKey(NamedTuple):
@@ -227,6 +229,8 @@ class DeadItem(NamedTuple):
 
     key: GateKey
     letter: DeadLetter
+    move: int = 0
+    """See `Item.move`."""
 
 
 class State(NamedTuple):
@@ -240,18 +244,13 @@ class State(NamedTuple):
 
 @dataclass(slots=True)
 class Batch:
-    """Everything that one transaction writes, and the move of the checkpoint that goes with it."""
+    """Everything that one transaction writes, and how far the logs are read with it."""
 
-    log_id: UUID
-    epoch: int
-    old_position: int
-    new_position: int
+    moves: list["Move"]
     at: datetime
     """The sidecar's clock: the value of `seen_at` and `updated_at`."""
     items: list[Item] = field(default_factory=list)
     dead: list[DeadItem] = field(default_factory=list)
-    denied: int = 0
-    """Lines of repositories that are not recorded."""
     stored: list[Item] = field(default_factory=list)
     """After an attempt to write it: those of the items that were not stored before."""
     voids: list[Void] = field(default_factory=list)
@@ -260,8 +259,6 @@ class Batch:
     """For each instance whose state changed: what is to be saved."""
     worktrees: dict[UUID, set[str]] = field(default_factory=dict)
     """Where the instances of these lines worked."""
-    check: str = ""
-    """The log's check at `new_position`."""
     encoded_bytes: int = 0
     patience: float = 1.0
     """How many times the usual deadline it gets: a line by itself can't be sent in smaller parts."""
@@ -290,6 +287,20 @@ class Checkpoint(NamedTuple):
     counts: Counts
     check: str
     """The log's check at `position`, see `sources.log.Log.check`."""
+
+
+@dataclass(slots=True)
+class Move:
+    """The move of one log's checkpoint."""
+
+    name: "LogName"
+    known: Checkpoint
+    """From where."""
+    new_position: int
+    check: str = ""
+    """The log's check at `new_position`."""
+    denied: int = 0
+    """Lines of repositories that are not recorded."""
 
 
 class LogName(NamedTuple):

@@ -5,9 +5,8 @@ but words about passwords), and its place (in a comment, below a heading that pr
 tests). In a file of settings or a short message the same value is a secret.
 """
 
-import bisect
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from agent_trace_sidecar.redaction.judge import is_random
 from agent_trace_sidecar.redaction.rules import Gates
@@ -17,37 +16,19 @@ G: Final = Gates("filters")
 
 _SHORTEST: Final = 1500
 """What is shorter may be a note, a message or a file of settings."""
-_LONGEST: Final = 400_000
 _LONGEST_VALUE: Final = 60
 _LINE_REACH: Final = 200
 _SECTION: Final = 6000
 """How far below its heading an example may stand."""
-
 _CIPHERTEXT: Final = 4096
 _EXAMPLE: Final = b"EXAMPLE"
-_FENCE: Final = b"\n```"
-
-
-class _Body(NamedTuple):
-    """One string of the text, and its features."""
-
-    start: int
-    end: int
-    teaches: bool
-    """Whether it has tests, or code between prose."""
-    headings: list[int]
-    """Where examples begin."""
 
 
 def without_samples(text: bytes, spans: Iterable[Span]) -> Iterator[Span]:
-    """The spans that are no samples."""
-    body = _Body(0, -1, teaches=False, headings=[])
+    """The spans that are neither samples nor ciphertext."""
     for span in spans:
-        if G.spelt_out.fullmatch(text, span.start, span.end) or _is_ciphertext(text, span):
-            continue
-        if not body.start <= span.start < body.end:
-            body = _body(text, span.start)
-        if not _SHORTEST <= body.end - body.start <= _LONGEST or not _is_sample(text, body, span):
+        value = text[span.start : span.end]
+        if not (G.spelt_out.fullmatch(value) or _is_ciphertext(text, span) or _is_sample(text, span.start, value)):
             yield span
 
 
@@ -60,32 +41,21 @@ def _is_ciphertext(text: bytes, span: Span) -> bool:
     return sealed is not None and text.rfind(b"encryptedData", reach_back(text, span.start, _SECTION), span.start) >= 0
 
 
-def _body(text: bytes, at: int) -> _Body:
-    start = text.rfind(BREAK, 0, at) + 1
-    end = text.find(BREAK, at)
-    end = end if end >= 0 else len(text)
-    if not _SHORTEST <= end - start <= _LONGEST:
-        return _Body(start, end, teaches=False, headings=[])
-    teaches = text.find(_FENCE, start, end) >= 0 or G.tests.search(text, start, end) is not None
-    return _Body(start, end, teaches, [match.end() for match in G.heading.finditer(text, start, end)])
-
-
-def _is_sample(text: bytes, body: _Body, span: Span) -> bool:
-    value = text[span.start : span.end]
+def _is_sample(text: bytes, at: int, value: bytes) -> bool:
+    end = text.find(BREAK, at, at + _SHORTEST)
+    end = min(len(text), at + _SHORTEST) if end < 0 else end
+    if end - reach_back(text, at, _SHORTEST) < _SHORTEST:
+        return False
     if _EXAMPLE in value:
         return True
     if len(value) > _LONGEST_VALUE or is_random(value.decode("utf-8", "replace"), least=8):
         return False
-    if _is_below(text, body.headings, span.start):
-        return True
-    return G.dummy.match(value) is not None and (body.teaches or _is_comment(text, span.start))
-
-
-def _is_below(text: bytes, headings: list[int], at: int) -> bool:
-    """Whether the last heading of examples is near, and what it opened is not closed."""
-    index = bisect.bisect_right(headings, at) - 1
-    above = headings[index] if index >= 0 else -_SECTION
-    return at - above < _SECTION and G.closes.search(text, above, at) is None
+    above = text[reach_back(text, at, _SECTION) : at]
+    if b"xample" in above or _EXAMPLE in above:
+        headings = [match.end() for match in G.heading.finditer(above)]
+        if headings and not G.closes.search(above, headings[-1]):
+            return True
+    return G.dummy.match(value) is not None and (G.tests.search(above) is not None or _is_comment(text, at))
 
 
 def _is_comment(text: bytes, at: int) -> bool:

@@ -95,24 +95,12 @@ def _is_secret_token(name: str, value: str, form: Form) -> bool:
         return True
     if form is not Form.BARE and G.opens_sessions.search(name) and G.one_word.match(value):
         return value.lower() not in W.labels and len(G.dummy.sub("", value)) >= _FEWEST_LETTERS
-    if is_random(value, least=8) or (form is Form.QUOTED and _is_interleaved(value)):
-        return True
-    return form is Form.CONFIG and (_mixes(value) or _is_env(name) or G.two_cases.match(value) is not None)
+    return is_random(value, least=8) or (form is Form.CONFIG and G.two_cases.match(value) is not None)
 
 
 def _bare(text: str) -> str:
     """The letters and digits, as a name and its own spelling as a value share them."""
     return re.sub(r"[\W_]", "", text).lower()
-
-
-def _is_interleaved(value: str) -> bool:
-    """Letters, digits, and letters again, in a value that is no technical term: abc123def."""
-    return not value.isupper() and len(G.changes.findall(G.tech.sub("", value))) >= 2 and _mixes(value)  # noqa: PLR2004 - there and back
-
-
-def _is_env(name: str) -> bool:
-    """Whether a name is written as an environment variable: its value in a file of settings is literal."""
-    return name.isupper() and len(name) > 5  # noqa: PLR2004 - API_KEY and longer
 
 
 def _is_pin(value: str, least: int) -> bool:
@@ -124,7 +112,7 @@ def _is_password(value: str, form: Form) -> bool:  # noqa: PLR0911 - one return 
     if form is Form.BARE and (G.call.search(value) or G.dotted.match(value)):
         return False
     if " " in value:
-        return _is_words(value) or (form is Form.CONFIG and _is_phrase(value))
+        return _is_words(value)
     if value.lower() in W.translated:
         return False
     if form is Form.CONFIG:
@@ -142,11 +130,6 @@ def _is_password(value: str, form: Form) -> bool:  # noqa: PLR0911 - one return 
             return True
         return any(c.isdigit() for c in bare) and any(c.isalpha() for c in bare) and not G.term.search(value)
     return True
-
-
-def _is_phrase(value: str) -> bool:
-    """A passphrase of words with a number or a mark inside; a sentence is a label or a message."""
-    return not value[0].isupper() and value.count(" ") <= 6 and any(c.isdigit() for c in value)  # noqa: PLR2004
 
 
 def _is_words(value: str) -> bool:
@@ -183,12 +166,6 @@ def is_placeholder(raw: bytes) -> bool:
 def is_plain(raw: bytes) -> bool:
     """Whether a value that an imported rule found is nothing but words."""
     return not any(48 <= c <= 57 for c in raw) and is_wordy(raw.decode("utf-8", "replace"))  # noqa: PLR2004 - "0" to "9"
-
-
-def _mixes(value: str) -> bool:
-    """Letters and digits that are no technical term and no numbered keyword."""
-    rest = G.keywords.sub("", G.term.sub("", value))
-    return any(c.isdigit() for c in rest) and any(c.isalpha() for c in rest) and len(rest) >= 6  # noqa: PLR2004
 
 
 def is_wordy(value: str) -> bool:

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from agent_trace_sidecar.redaction.rules import Gates
-from agent_trace_sidecar.redaction.spans import Span
-from agent_trace_sidecar.redaction.view import View
+from agent_trace_sidecar.redaction.spans import Span, View
 
 G: Final = Gates("key_blocks")
 

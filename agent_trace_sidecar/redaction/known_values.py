@@ -94,19 +94,28 @@ class Memory:
         latest = [match.span() for value in self._latest for match in re.finditer(re.escape(value), text)]
         return [*((start, end) for _, start, end in self._everything.find_matches_as_indexes(text)), *latest]
 
-    def unknown(self, texts: Iterable[bytes]) -> list[bytes]:
-        """Those of the strings, of which none is in `clean`, that were not scanned before, or held something."""
-        digests = self._clean_digests
-        return [text for text in texts if not (_is_digested(text) and _digest(text) in digests)]
+    def unknown(self, texts: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Those of the strings, of which none is in `clean`, that were not scanned before, or held something.
 
-    def remember_clean(self, texts: Iterable[bytes]) -> None:
-        """Strings that need not be scanned again."""
+        Each with its digest, or with nothing where it is short and plain.
+        """
+        found: dict[bytes, bytes] = {}
+        for text in texts:
+            digest = b""
+            if len(text) > _LONGEST_KEPT or _ESCAPED.search(text):  # what has escapes can't be searched for a value
+                digest = blake2b(text, digest_size=24).digest()
+            if digest not in self._clean_digests:
+                found[text] = digest
+        return found
+
+    def remember_clean(self, texts: Mapping[bytes, bytes]) -> None:
+        """Strings, with their digests as above, that need not be scanned again."""
         if len(self.clean) + len(self._clean_digests) > MOST_CLEAN:
             self.clean.clear()
             self._clean_digests.clear()
-        for text in texts:
-            if _is_digested(text):
-                self._clean_digests.add(_digest(text))
+        for text, digest in texts.items():
+            if digest:
+                self._clean_digests.add(digest)
             else:
                 self.clean.add(text)
 
@@ -129,15 +138,6 @@ class Memory:
     def _learn(self, value: bytes) -> None:
         self._latest.append(value)
         self.learned.append(value)
-
-
-def _is_digested(text: bytes) -> bool:
-    """Whether only a digest is kept: of what is long, and of what has escapes and can't be searched."""
-    return len(text) > _LONGEST_KEPT or _ESCAPED.search(text) is not None
-
-
-def _digest(text: bytes) -> bytes:
-    return blake2b(text, digest_size=24).digest()
 
 
 def _in_url(value: bytes) -> bytes:

@@ -72,13 +72,16 @@ class Prescan:
         strings = set(self._whole.split(b'"')[1::2])
         rest = b"\n".join(strings - memory.clean)
         self.is_as_written = not unreadable and b"\\u" not in rest and strings.isdisjoint(wire.OWN_FIELDS)
-        fresh = memory.unknown(_NO_ID.findall(rest))
+        digests = memory.unknown(_NO_ID.findall(rest))
+        fresh = list(digests)
         texts = [unescaped(text) for text in fresh]
         found, others, self.spans = _seen(texts, b"command" in strings, scanner, memory)
         others.update(index for index, text in enumerate(fresh) if _LONE.match(text) and self._is_keyed(text))
         suspects = found.keys() | others
-        memory.remember_clean([text for index, text in enumerate(fresh) if index not in suspects])
         self._found = {fresh[index]: (texts[index], spans) for index, spans in found.items() if index not in others}
+        for index in suspects:
+            del digests[fresh[index]]
+        memory.remember_clean(digests)
         if len(suspects) <= _MOST_SUSPECTS:
             self.suspects = {index: [_ALL] for index in unreadable}
             self._suspect([fresh[index] for index in suspects])

@@ -12,11 +12,21 @@ import re2
 from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
 
 from agent_trace_sidecar.redaction import decoders
-from agent_trace_sidecar.redaction.detectors import DETECTORS, Detectors, View
+from agent_trace_sidecar.redaction.detectors import DETECTORS, Detectors
 from agent_trace_sidecar.redaction.filters import is_example_url, without_samples
 from agent_trace_sidecar.redaction.judge import passes
 from agent_trace_sidecar.redaction.rules import Gates, Rule, Words, compiled, known
-from agent_trace_sidecar.redaction.spans import BREAK, Effort, Overload, Span, blanked, by_line, merged, reach_back
+from agent_trace_sidecar.redaction.spans import (
+    BREAK,
+    Effort,
+    Overload,
+    Span,
+    View,
+    blanked,
+    by_line,
+    merged,
+    reach_back,
+)
 
 L: Final = Gates("scanner", linear=True)
 G: Final = Gates("scanner")

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 LABEL: Final = re.compile(rb"\[REDACTED:[a-z0-9_.-]{1,60}\]")
@@ -54,6 +55,16 @@ class Effort:
         due = before // _CANDIDATES_PER_CHECK != self._candidates // _CANDIDATES_PER_CHECK
         if due and time.thread_time() > self._until:
             raise Overdue
+
+
+@dataclass(slots=True)
+class View:
+    """A text in which labels are blanks, and whose strings are apart if there are several."""
+
+    text: bytes
+    effort: Effort
+    marks: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    """Where the words stand that detectors start from, by kind of word, in the order of their ends."""
 
 
 def reach_back(text: bytes, at: int, reach: int) -> int:

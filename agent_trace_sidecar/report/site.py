@@ -215,11 +215,9 @@ def digest(*parts: object) -> str:
 def file_name(text: str) -> str:
     """A name for a file, which no other text has."""
     plain = _NOT_IN_NAMES.sub("-", text)[:_NAME_CHARS].strip("-")
-    return (
-        plain
-        if plain == text
-        else f"{plain}-{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:8]}".strip("-")
-    )
+    if plain and plain == text:
+        return plain
+    return f"{plain}-{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:8]}".strip("-")
 
 
 def _families(sessions: Mapping[str, SessionFacts]) -> list[Family]:

@@ -14,13 +14,14 @@ import re
 import stat
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from agent_trace_sidecar.limits import READ_BYTES, TAIL_OPEN_FILES
+from agent_trace_sidecar.limits import READ_BYTES, TAIL_OPEN_FILES, TAIL_QUIET_POLLS, TAIL_QUIET_S
 
 _HEAD_BYTES: Final = 1024
 """This much of a first line distinguishes files; the shim's ids are in its first 200 bytes."""
@@ -50,14 +51,16 @@ class Seen(NamedTuple):
     """Whether the name may be a link."""
 
 
-def look(paths: Sequence[Path], links: set[str] | None = None) -> list[Seen]:
+def look(
+    paths: Sequence[Path], links: set[str] | None = None, known: Mapping[str, Seen] = MappingProxyType({})
+) -> list[Seen]:
     """Every log in these folders, and these files with what rotation made of them; what can't be read is not there.
 
     A link is followed where it was named. One that is found may have been planted by a user who may not read what it
-    leads to: it is left alone, and put into `links`.
+    leads to: it is left alone, and put into `links`. The names in `known` are listed, and not looked at.
     """
     found = (one for path in paths for one in _names(path))
-    return [seen for name, named in found if (seen := _stat(name, links, follow=named)) is not None]
+    return [seen for name, named in found if (seen := known.get(name) or _stat(name, links, follow=named)) is not None]
 
 
 def _names(path: Path) -> Iterator[tuple[str, bool]]:
@@ -158,6 +161,8 @@ class TailFile:
         self.order = (numbers.get(b"at", seen.mtime_ns // 1_000_000), numbers.get(b"seq", 0), seen.path)
         """Files are read in this order: the one whose first line is older goes first."""
         self.stamp = (-1, -1)
+        self.seen: Seen | None = None
+        """What the last poll found, where nothing of it is left to be looked into."""
         self.end = 0
         """The position after the last complete line."""
         self.size = 0
@@ -238,6 +243,11 @@ class TailFile:
         if self.closed:
             self.end = size
 
+    @property
+    def is_searched(self) -> bool:
+        """Whether all of its bytes were looked through for ends of lines."""
+        return self._searched == self.size
+
     def close(self) -> None:
         """Take what stands after the last newline for a line."""
         self.closed = True
@@ -247,6 +257,7 @@ class TailFile:
         """There was no complete line from `position` on, against what an earlier poll had found: read once more."""
         self._searched = self.end = position
         self.stamp = (-1, -1)
+        self.seen = None
 
     def present_size(self) -> int | None:
         """The size by its descriptor, None where there is none."""
@@ -279,6 +290,7 @@ class Tail:
         self._descriptors = Descriptors(max_open)
         self._files: dict[Key, TailFile] = {}
         self._sorted: list[TailFile] | None = None
+        self._polls = 0
         self.gone: list[TailFile] = []
         """Files that ended before all of them was shipped; the reporter empties the list."""
 
@@ -293,7 +305,9 @@ class Tail:
         """Take note of what a poll found at the time `now` (seconds, monotonic)."""
         found = {one.key: one for one in reversed(seen)}
         for one in reversed(found.values()):
-            self._meet(one, now)
+            file = self._files.get(one.key)
+            if file is None or file.replaced or file.seen != one:
+                self._meet(one, now)
         for key, file in list(self._files.items()):
             if key not in found:
                 self._miss(file, now)
@@ -302,6 +316,21 @@ class Tail:
                 file.waiting_since = None
             elif file.waiting_since is None:
                 file.waiting_since = now
+
+    def quiet(self, now: float) -> dict[str, Seen]:
+        """What the last poll found of files that need not be looked at this time, by name.
+
+        A file that has been quiet for long is looked at in each TAIL_QUIET_POLLS-th poll only.
+        """
+        self._polls += 1
+        return {
+            file.path: file.seen
+            for file in self._files.values()
+            if file.path is not None
+            and file.seen is not None
+            and now - file.grown_at > TAIL_QUIET_S
+            and (self._polls + file.key[1]) % TAIL_QUIET_POLLS
+        }
 
     def forget(self, file: TailFile) -> None:
         """Follow it no longer."""
@@ -316,7 +345,7 @@ class Tail:
         self._descriptors.close_all()
 
     def _meet(self, seen: Seen, now: float) -> None:
-        """A file that has a name."""
+        """A file that has a name, and is new or has changed."""
         file = self._files.get(seen.key)
         if file is not None:
             file.path = file.label = seen.path
@@ -333,10 +362,11 @@ class Tail:
         file.closed = file.closed or seen.path.endswith(_CLOSED)
         file.grow(seen.size, now)
         file.stamp = (seen.size, seen.mtime_ns)
+        file.seen = seen if file.is_searched else None
 
     def _miss(self, file: TailFile, now: float) -> None:
         """A file whose name is gone: it may still grow, as long as we have its descriptor."""
-        file.path = None
+        file.path = file.seen = None
         size = file.present_size()
         if size is None or file.replaced or (size != file.size and not file.intact()):
             self._lose(file)

@@ -3,13 +3,16 @@
 import socket
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from agent_trace_sidecar.records.rows import LogName
 from agent_trace_sidecar.sources.cursor import LineCursor, Mask
 from agent_trace_sidecar.sources.log import CHECK_BYTES, LogLine, checksum
 from agent_trace_sidecar.sources.tail import TailFile
+
+Stay: TypeAlias = Callable[[], Coroutine[Any, Any, bool]]
+"""Waits for the next poll of the files; returns False when the turn is over."""
 
 
 class TailLog:
@@ -19,7 +22,7 @@ class TailLog:
     and the turn ends.
     """
 
-    def __init__(self, file: TailFile, mask: Mask, stay: Callable[[], Coroutine[Any, Any, bool]]) -> None:
+    def __init__(self, file: TailFile, mask: Mask, stay: Stay) -> None:
         """`stay` waits for the next poll of the files; it returns False when the turn is over."""
         self._file = file
         self._cursor = LineCursor(file.read_at, mask)

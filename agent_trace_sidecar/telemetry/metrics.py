@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 from uuid import UUID
 
+from agent_trace_sidecar.records.rows import Counts
+
 PREFIX: Final = "agent_trace_sidecar_"
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -83,6 +85,11 @@ class Metrics:
     def counted(self, outcome: str, number: int) -> None:
         """This many lines were committed as `stored`, `duplicate` or `dead`, or `denied` and not stored."""
         self._outcomes[outcome] += number
+
+    def moved(self, before: Counts, after: Counts) -> None:
+        """A log's counts have changed by a commit; a database that fell back takes nothing away."""
+        for outcome in ("stored", "duplicate", "dead", "denied"):
+            self.counted(outcome, max(0, getattr(after, outcome) - getattr(before, outcome)))
 
     def flushed(self, seconds: float) -> None:
         """A batch was committed."""

@@ -32,6 +32,7 @@ GROUPS: Final = {
     "fleet": "fleet:rows",
     "blame": "blame_scale:rows",
     "figures": "figures:rows",
+    "tail": "tail:rows",
 }
 """Names for --only, each with where its rows are made; imported when their turn comes."""
 

@@ -1,7 +1,8 @@
 """How long `blame` of a file with 5,000 lines and `status` take, start of the program included, as the store grows.
 
 The file has 200 recorded calls with a person's changes between them; the rest of the store belongs to a thousand other
-repositories, which have a file of the same path, and to other files of this one.
+repositories, which have a file of the same path, and to other files of this one. Beside it, the processor time of
+`stats` in a repository of 2,000 files, of which half have recorded calls that also took lines away.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ import asyncpg
 
 from agent_trace_sidecar.records.fingerprints import line_hashes, line_keys, packed_tokens
 from agent_trace_sidecar.records.rows import FileStateRow, RangeRow
-from tests.benchmarks.harness import Bench, Row, run, say, sidecar
+from tests.benchmarks.harness import Bench, Ran, Row, run, say, sidecar
 from tests.support.attributed import run_git
 from tests.support.postgres import execute
 
@@ -30,6 +31,8 @@ _AT_ONCE: Final = 500_000
 _START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _SOURCE: Final = UUID(int=1)
 _TARGET_S: Final = 1.0
+_FILES: Final = 2000
+_STATS_TARGET_S: Final = 5.0
 _GROWTH: Final = 1.5
 """How many times as long blame may take when the store has ten times as many rows: a logarithm's growth, and noise."""
 
@@ -58,6 +61,16 @@ _OTHERS: Final = (
     FROM generate_series({first}, {last}) AS i, generate_series(1, 2) AS n
     """,
 )
+
+_RECORDS: Final = """
+INSERT INTO agent_trace_records (source_id, record_id, recorded_at, event_id, session_id, spec_version, tool_name,
+                                 tool_version, contributor, record)
+SELECT source_id, record_id, recorded_at, record_id, 'ses', '0.1.0', 'opencode', '1', 'ai', jsonb_build_object(
+           'metadata', jsonb_build_object('io.opencode.deleted', jsonb_build_array(
+               jsonb_build_object('path', path, 'start_line', 21, 'end_line', 30))))
+FROM agent_trace_file_states
+"""
+"""One record of a session for each state, which took ten lines away."""
 
 
 def rows(bench: Bench) -> Iterator[Row]:
@@ -89,10 +102,23 @@ def rows(bench: Bench) -> Iterator[Row]:
                 ratio <= _GROWTH and ours.median <= _TARGET_S,
             )
 
+    with bench.database() as url:
+        root = bench.scratch / "counted"
+        asyncio.run(_many_files(url, root))
+        found = bench.alternate("s", {"stats": lambda: _ran(bench, url, ("stats", root)).cpu_s})
+        ours = found["stats"]
+        what = f"stats of {_FILES:,} files, processor time"
+        target = f"<= {_STATS_TARGET_S:g} s"
+        yield Row("blame", what, ours, "the target", None, None, target, ours.median <= _STATS_TARGET_S)
+
 
 def _wall_s(bench: Bench, url: str, arguments: Sequence[str | Path]) -> float:
+    return _ran(bench, url, arguments).wall_s
+
+
+def _ran(bench: Bench, url: str, arguments: Sequence[str | Path]) -> Ran:
     command, *rest = map(str, arguments)
-    return run([*sidecar(command), "--json", *rest], bench.environment(url)).wall_s
+    return run([*sidecar(command), "--json", *rest], bench.environment(url))
 
 
 def _fill(url: str, states: int) -> None:
@@ -140,8 +166,48 @@ async def _own_file(urls: Sequence[str], root: Path) -> None:
         await connection.close()
 
 
+async def _many_files(url: str, root: Path) -> None:
+    """Make a repository of 2,000 files, and the records of calls that added lines to every second of them."""
+    (root / "src").mkdir(parents=True)
+    run_git(root, "init", "-q")
+    chance = random.Random(6)  # noqa: S311 - the same files every time
+    text = {
+        f"src/part{n % 40}/file{n}.py": [
+            b"    human_%d = compute(%d, name)" % (chance.getrandbits(40), n) for n in range(60)
+        ]
+        for n in range(_FILES)
+    }
+    for path, lines in text.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(b"\n".join(lines) + b"\n")
+    run_git(root, "add", "-A")
+    run_git(root, "commit", "-qm", "first")
+    project = run_git(root, "rev-parse", "HEAD")
+    states: list[FileStateRow] = []
+    ranges: list[RangeRow] = []
+    for call, (path, lines) in enumerate(list(text.items())[::2]):
+        own = [b"    written_%d = call(by, model=%d)" % (chance.getrandbits(40), n) for n in range(10)]
+        after = [*lines[:20], *own, *lines[30:]]
+        (root / path).write_bytes(b"\n".join(after) + b"\n")
+        vectors = line_hashes(lines), line_hashes(after)
+        state, own_ranges = _record(call, (project, str(root)), vectors, [(21, own)], path)
+        states.append(state)
+        ranges += own_ranges
+    run_git(root, "commit", "-qam", "written")
+    connection = await asyncpg.connect(url, statement_cache_size=0)
+    await connection.copy_records_to_table("agent_trace_file_states", columns=FileStateRow._fields, records=states)
+    await connection.copy_records_to_table("agent_trace_ranges", columns=RangeRow._fields, records=ranges)
+    await connection.execute(_RECORDS)
+    await connection.execute("ANALYZE")
+    await connection.close()
+
+
 def _record(
-    call: int, place: tuple[str, str], vectors: tuple[bytes, bytes], spans: list[tuple[int, list[bytes]]]
+    call: int,
+    place: tuple[str, str],
+    vectors: tuple[bytes, bytes],
+    spans: list[tuple[int, list[bytes]]],
+    path: str = PATH,
 ) -> tuple[FileStateRow, list[RangeRow]]:
     """The rows of one call; the place is project and worktree."""
     project, worktree = place
@@ -150,11 +216,11 @@ def _record(
     for start, own in spans:
         ranges.append(
             RangeRow(
-                _SOURCE, record_id, at, len(ranges), project, worktree, PATH, start, start + len(own) - 1, None, "ai",
+                _SOURCE, record_id, at, len(ranges), project, worktree, path, start, start + len(own) - 1, None, "ai",
                 "anthropic/claude-x", "ses", "msg", f"call_{call}", "edit", "snapshot", line_hashes(own),
                 packed_tokens(own),
             )
         )  # fmt: skip
     written = [line for _, own in spans for line in own]
     keys = line_keys(project, line_hashes(written), packed_tokens(written))
-    return FileStateRow(_SOURCE, record_id, at, project, worktree, PATH, None, "update", *vectors, keys), ranges
+    return FileStateRow(_SOURCE, record_id, at, project, worktree, path, None, "update", *vectors, keys), ranges

@@ -233,6 +233,11 @@ def _stat(pid: int) -> list[int]:
     return [int(field) for field in text.rpartition(")")[2].split()[11:15]]
 
 
+def cpu_s(pid: int) -> float:
+    """Seconds of the processor that a living process has used."""
+    return sum(_stat(pid)[:2]) / os.sysconf("SC_CLK_TCK")
+
+
 def peak_mib(pid: int) -> float:
     """The largest resident size of a living process so far."""
     status = Path(f"/proc/{pid}/status").read_text()

@@ -1,10 +1,11 @@
 """A fleet's front door: log folders, a real rsyslog at both ends, one `tail`, Postgres."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from tests.support.carrier import carrier
+from tests.support.carrier import Carrier, carrier
 from tests.support.sidecar import sidecar_env
 from tests.support.tailing import Writer, all_stored, stored_ids, tailing
 from tests.support.waiting import eventually
@@ -90,3 +91,47 @@ def test_what_breaks_on_the_way_costs_no_event_and_stores_none_twice(migrated_ur
         assert tail.stop() == 0
 
     assert set(way.lines(way.received)) == set(way.lines(way.sent))
+
+
+def stored_in_the_end(url: str, tmp_path: Path, way: Carrier, runs: Runs) -> None:
+    """Follow the receiver's folder until all that was written is stored."""
+    env = sidecar_env(tmp_path / "state", url, flush_ms="50")
+    with tailing(env, tmp_path / "said", way.received) as tail:
+        all_stored(url, runs.writers, 30)
+        assert tail.stop() == 0
+
+
+@pytest.mark.needs("rsyslogd")
+def test_what_the_receiver_has_not_written_is_not_acknowledged(migrated_url: str, tmp_path: Path) -> None:
+    """Its disk hangs, as a pipe without a reader does, and it is killed: with a queue in memory all would be lost."""
+    with carrier(tmp_path / "carrier") as way:
+        runs = Runs(way.sent)
+        hanging = [way.received / f"{writer.instance}.jsonl" for writer in runs.writers]
+        for path in hanging:
+            os.mkfifo(path)
+        runs.write(50)
+        eventually(lambda: way.network.passed > 50_000, 20, "lines reach the receiver")
+        way.receiver.kill()
+        for path in hanging:
+            path.unlink()
+        way.receiver.start()
+        stored_in_the_end(migrated_url, tmp_path, way, runs)
+
+
+@pytest.mark.needs("rsyslogd")
+def test_what_a_full_disk_refused_comes_when_the_senders_start_again(migrated_url: str, tmp_path: Path) -> None:
+    """Rsyslog acknowledges a line whose writing fails: the senders' folders still hold it."""
+    with carrier(tmp_path / "carrier") as way:
+        runs = Runs(way.sent)
+        full = [way.received / f"{writer.instance}.jsonl" for writer in runs.writers]
+        for path in full:
+            path.symlink_to("/dev/full")
+        runs.write(50)
+        eventually(lambda: way.network.passed > 90_000, 20, "all lines reach the receiver")
+        for path in full:
+            path.unlink()
+        way.receiver.kill()
+        way.receiver.start()
+        way.sender.stop()
+        way.sender.start()
+        stored_in_the_end(migrated_url, tmp_path, way, runs)

@@ -502,8 +502,14 @@ def test_a_reader_of_the_database_makes_pages(shown: Showcase, tmp_path: Path) -
     execute(shown.url, (ROOT / "deploy" / "roles.sql").read_text())
     url = shown.url.replace("agent_trace@", "agent_trace_reader@", 1)
     name = fetch(shown.url, "SELECT session_id FROM agent_trace_sessions LIMIT 1")[0]["session_id"]
-    for options in (("--repo", "."), ("--since", "1w"), ("--session", name)):
-        words = [sys.executable, "-m", "agent_trace_sidecar", "report", *options, "--output", str(tmp_path / "x.html")]
+    output = ("--output", str(tmp_path / "x.html"))
+    for options in (
+        ("--repo", ".", *output),
+        ("--since", "1w", *output),
+        ("--session", name, *output),
+        ("--site", str(tmp_path / "site")),
+    ):
+        words = [sys.executable, "-m", "agent_trace_sidecar", "report", *options]
         env = {**shown.env, "AGENT_TRACE_DATABASE_URL": url}
         done = subprocess.run(words, cwd=shown.project, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

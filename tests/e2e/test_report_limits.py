@@ -146,6 +146,22 @@ def test_nothing_of_a_hostile_session_runs(
         ran_nothing(page)
 
 
+def test_nothing_of_a_hostile_site_runs(browser: Browser, hostile: tuple[Project, dict[str, str]]) -> None:
+    """Titles, users, repositories and folders, on the index and on every page that it leads to."""
+    project, env = hostile
+    site = project.root.parent / "site"
+    words = [sys.executable, "-m", "agent_trace_sidecar", "report", "--site", str(site)]
+    done = subprocess.run(words, env={**os.environ, **env}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    pages = sorted(site.rglob("*.html"))
+    assert {one.parent.name for one in pages} >= {"site", "sessions", "repositories"}
+    for file in pages:
+        with browser.open(file) as page:
+            if file.parent == site:
+                assert HOSTILE[0] in page.text("#sessions")
+            ran_nothing(page)
+
+
 # -- what is missing ------------------------------------------------------------------------------------------
 
 
@@ -311,3 +327,10 @@ def test_a_model_has_one_colour_in_all_plots_of_a_page(browser: Browser, tmp_pat
         head = dict(zip(page.texts(".top dt"), page.texts(".top dd"), strict=True))
         assert (head["People"], head["Surviving"]) == ("unknown", "unknown")
         assert is_quiet(page)
+    both = Table("", [*found.repositories.rows, {"project": "q", "repository": None, "lines": 5}])
+    partly = Surviving({"p": "/w"}, {"p": "/w", "q": "/x"}, Counter({("2026-01-02", "a/model-7", "p"): 9}))
+    made = since_page(found._replace(repositories=both, surviving=partly), AT)
+    assert "9 of 36 · 25 % in 1 of 2 repositories" in "".join(made.summary)
+    assert made.notes == [
+        "Surviving lines of q are unknown: this machine has no checkout at the recorded path. Name one with --repo."
+    ]

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.simulator.blamed import score_blame
-from tests.simulator.lines import Tally
+from tests.simulator.lines import HUMAN, Tally
 from tests.simulator.report import blame_table, table, total
 from tests.simulator.score import Claims, score_ranges
 from tests.simulator.setting import Stage, fast_stage, real_stage
@@ -20,9 +20,13 @@ def assert_floors(url: str, stage: Stage) -> None:
     blame = score_blame(url, stage.plays)
     figures = "\n".join([table("ranges", ranges), *(finding.text() for finding in findings)])
     bash = ranges.pop("bash", Tally())
-    assert reaches(bash, 0.98, 0.98), figures
-    assert reaches(total(ranges), 0.995, 0.995), figures
-    assert reaches(blame.ai, 0.99, 0.97), "\n".join([blame_table(blame), *blame.findings])
+    assert reaches(bash, 0.99, 0.99), figures
+    assert reaches(total(ranges), 0.998, 0.998), figures
+    answers = "\n".join([blame_table(blame), *blame.findings])
+    assert reaches(blame.ai, 0.998, 0.98), answers
+    human = blame.by_author[HUMAN]
+    assert blame.ai.wrong <= 0.001 * human.right, answers
+    assert (human.unknown_share or 0) <= 0.01, answers
 
 
 def test_ranges_and_blame_are_right_with_a_real_opencode(migrated_url: str, tmp_path: Path) -> None:

@@ -221,6 +221,21 @@ def repositories(acts: Acts, name: str, rng: random.Random) -> Truth:
     return {inner / "i.py": "a" * more.count("\n") + "h" * own.count("\n"), outside / "w.py": "a" * w}
 
 
+def plain_folder(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """A session in a folder without git that holds two repositories: a call edits one, a command the other."""
+    own, more = _code(rng, 1), _code(rng, 2, 3, 9)
+    project = acts.project(name, {"a/i.py": f"{own}end = line(2)\n", "b/i.py": own}, commit=False)
+    for inner in (project.folder / "a", project.folder / "b"):
+        for command in (("init", "-q", "-b", "main"), ("add", "-A"), ("commit", "-qm", inner.name)):
+            project.git(*command, folder=inner)
+    project.turn(
+        Step([acts.tools.edit("a/i.py", "end = line(2)\n", "end = line(2)\nadded = by(an, edit)\n")]),
+        Step([acts.tools.run(f"cat >> b/i.py <<'END'\n{more}END")]),
+    )
+    start = "h" * own.count("\n")
+    return {project.folder / "a" / "i.py": f"{start}ha", project.folder / "b" / "i.py": start + "a" * more.count("\n")}
+
+
 def submodule(acts: Acts, name: str, rng: random.Random) -> Truth:
     """A person's file in a submodule, edited by a call and by a command."""
     own, more = _code(rng, 1), _code(rng, 2, 3, 9)
@@ -356,7 +371,8 @@ def large(acts: Acts, name: str, rng: random.Random) -> Truth:
 
 BOTH: Final[tuple[Situation, ...]] = (
     shared_text, permission, rejected, fork, continued, white_space, formatter, brought, moved_lines, two_sessions,
-    two_processes, repositories, submodule, missed, ignored, aborted, background, shallow, unborn, long_lines, large,
+    two_processes, repositories, plain_folder, submodule, missed, ignored, aborted, background, shallow, unborn,
+    long_lines, large,
 )  # fmt: skip
 """What OpenCode 1 and 2 both have."""
 FIRST: Final[tuple[Situation, ...]] = (*BOTH, pruned)

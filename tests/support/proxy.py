@@ -68,6 +68,8 @@ class Proxy:
         self.hits: Counter[str] = Counter()
         """How often each break was carried out, by `phase:action`."""
         self.accepted = 0
+        self.passed = 0
+        """Bytes of clients that were passed on, where the proxy is `raw`."""
         self.keep_servers = False
         """Whether the server's end of a black-holed connection stays open when the client has gone."""
         self.bytes_per_s = 0
@@ -223,6 +225,7 @@ class _Link:
                 return
             to_server.write(data)
             await to_server.drain()
+            self._proxy.passed += len(data)
 
     async def _messages(self, to_server: asyncio.StreamWriter) -> None:
         while True:

@@ -8,10 +8,9 @@ from agent_trace_sidecar.redaction.detectors.manifests import manifests
 from agent_trace_sidecar.redaction.detectors.nearby import nearby
 from agent_trace_sidecar.redaction.detectors.tables import tables
 from agent_trace_sidecar.redaction.key_blocks import key_blocks
-from agent_trace_sidecar.redaction.spans import Span
-from agent_trace_sidecar.redaction.view import View
+from agent_trace_sidecar.redaction.spans import Span, View
 
-__all__ = ["DETECTORS", "Detectors", "View"]
+__all__ = ["DETECTORS", "Detectors"]
 
 Detectors = Mapping[str, Callable[[View], Iterator[Span]]]
 

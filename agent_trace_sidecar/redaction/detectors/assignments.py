@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from agent_trace_sidecar.redaction.detectors.bare_values import Candidate, bare_value, is_alone
-from agent_trace_sidecar.redaction.judge import LONGEST, Form, is_chosen, is_random, is_secret
+from agent_trace_sidecar.redaction.judge import LONGEST, Form, is_random, is_secret
 from agent_trace_sidecar.redaction.names import Kind, kind_of
 from agent_trace_sidecar.redaction.rules import Gates
-from agent_trace_sidecar.redaction.spans import BREAK, Span, reach_back
-from agent_trace_sidecar.redaction.view import View
+from agent_trace_sidecar.redaction.spans import BREAK, Span, View, reach_back
 
 G: Final = Gates("assignments")
 L: Final = Gates("assignments", linear=True)
@@ -29,7 +28,6 @@ _LONGEST_CANDIDATE: Final = 2000
 
 
 _JOINTS: Final = frozenset(b"-|~")
-_EQUALS: Final = (b".equals", b".Equals", b".equalsIgnoreCase", b".compareTo")
 _OWNER_REACH: Final = 160
 """What a key belongs to: "Jwt": {"Issuer": "...", "Key": "..."}."""
 _SAID_REACH: Final = 21
@@ -98,26 +96,18 @@ def _candidate(text: bytes, start: int, end: int) -> Iterator[Span]:
         return  # <input id="password" class="wide">
     if match is None or (kind := kind_of(match[1])) is Kind.NONE:
         return
-    if G.compared_type.match(match[3]) or (G.named_word.match(match[3]) and not G.type_word.match(match[3])):
+    low = reach_back(text, start, _CALL_REACH)
+    if G.harmless_before.search(text, low, start) or G.harmless_from.match(text, start):
         return
-    if kind is Kind.KEY and _is_qualified(text, start, match[1]):
+    if kind is Kind.KEY and G.harmless_key.search(text, low, start):
         return
     if kind is Kind.KEY and G.owner.search(text, reach_back(text, start, _OWNER_REACH), start):
         kind = Kind.TOKEN
     found = Candidate(kind, match[1], match[2], match[3], start)
-    if (typed := G.typed.match(match[3])) and is_random(typed[1].decode(), least=8):
-        yield from bare_value(text, found._replace(operator=b": "), match.start(3) + typed.start(1))
-        return
     if match[4] is not None:
         yield from _quoted(text, found, match[4], match.end(4))
     else:
         yield from bare_value(text, found, match.start(5))
-
-
-def _is_qualified(text: bytes, start: int, name: bytes) -> bool:
-    """Whether the word before a key shows that it is no credential: `cache key`."""
-    said = G.said.search(text, reach_back(text, start, _SAID_REACH), start)
-    return said is not None and kind_of(said[1] + b"_" + name) is Kind.NONE
 
 
 def _reversed(text: bytes, low: int, high: int) -> Iterator[Span]:
@@ -133,58 +123,18 @@ def _quoted(text: bytes, found: Candidate, opening: bytes, start: int) -> Iterat
         return
     value = text[start:end]
     sign = found.operator.strip()
-    if _is_whole(text, found, opening) or G.labels.search(
-        text, reach_back(text, found.begin, _CALL_REACH), found.begin
-    ):
+    if G.labels.search(text, reach_back(text, found.begin, _CALL_REACH), found.begin):
         return
-    prose = not sign or sign.isalpha()
-    if prose and (len(found.name) < _PROSE_NAME or (opening.endswith(b"`") and not _is_said(found, value))):
-        return
-    if (
-        not sign
-        and not opening.endswith(b"`")
-        and not G.marked.search(value)
-        and not _is_line(text, found.begin, end + len(opening))
-    ):
+    if (not sign or sign.isalpha()) and len(found.name) < _PROSE_NAME:
         return
     asked = found.quote[-1:] in {b")", b"]"} or b"env." in found.name.lower()
     default = asked and sign in {b"||", b"?:", b"??"}  # getenv("PASSWORD") ?: "value"
     if sign and not default and _JOINTS.issuperset(sign) and not is_random(value.decode("utf-8", "replace"), least=12):
         return
-    member = not sign.endswith(b":") or not _is_no_member(text, found, end + len(opening))
-    if not member or (sign in {b",", b"("} and not _is_argument(text, found, sign, value)):
+    if sign in {b",", b"("} and not _is_argument(text, found, sign, value):
         return
     if is_secret(found.name, found.kind, value, _form(text, found, opening, end)):
         yield Span(start, end, "assignment")
-
-
-def _is_said(found: Candidate, value: bytes) -> bool:
-    """Whether prose gives a password in the marks of code: sign in with the password `value`."""
-    return found.kind is Kind.PASSWORD and is_chosen(value.decode("utf-8", "replace"))
-
-
-def _is_whole(text: bytes, found: Candidate, opening: bytes) -> bool:
-    """Whether the quote ends a string that is a name and a sign, and begins none: url + "&apiKey=" + key."""
-    before = text[found.begin - 1 : found.begin]
-    return (
-        found.operator == b"="
-        and not found.quote
-        and before == opening
-        and text[found.begin - 2 : found.begin - 1] != b"="
-    )
-
-
-def _is_no_member(text: bytes, found: Candidate, end: int) -> bool:
-    """Whether what stands around a colon is no member: {"password": {"type": 1}}, or ok ? "PASS" : "FAIL"."""
-    chosen = found.quote and G.ternary.search(text, reach_back(text, found.begin, _CALL_REACH), found.begin)
-    return bool(chosen) or G.is_key.match(text, end) is not None
-
-
-def _is_line(text: bytes, begin: int, end: int) -> bool:
-    """Whether name and value are all that stands on their line, or a definition in Lisp."""
-    if G.lisp.search(text, reach_back(text, begin, _SAID_REACH), begin):
-        return True
-    return is_alone(text, begin) and not text[end : end + 40].split(b"\n", 1)[0].strip(b" \t\r;,")
 
 
 def _form(text: bytes, found: Candidate, opening: bytes, end: int) -> Form:
@@ -210,18 +160,8 @@ def _is_argument(text: bytes, found: Candidate, sign: bytes, value: bytes) -> bo
             return False
         if name.isupper() and len(name) >= _PROSE_NAME:
             return True  # setdefault("DB_PASSWORD", "word")
-    if sign == b"(" and _sets(text, found, value):
-        return True
-    return G.marked.search(value) is not None and (not G.numbered.match(value) or is_random(value.decode(), least=12))
-
-
-def _sets(text: bytes, found: Candidate, value: bytes) -> bool:
-    """Whether a call takes a password and nothing else: .password("word"), check_password("word1")."""
-    if found.name.endswith(_EQUALS) and found.kind is Kind.PASSWORD:
-        return True
-    if text[found.begin : found.begin + 1] == b"." and G.one_word.match(value):
-        return True
-    return found.kind is Kind.PASSWORD and bool(G.verb.match(found.name)) and bool(G.numbered_word.match(value))
+    marked = G.marked.search(value) and (not G.numbered.match(value) or is_random(value.decode(), least=12))
+    return sign == b"(" or bool(marked)
 
 
 def _closing(text: bytes, start: int, opening: bytes) -> int:

@@ -6,7 +6,7 @@ In code what stands there is an expression; only where the line is a setting, th
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from agent_trace_sidecar.redaction.judge import LONGEST, Form, is_chosen, is_random, is_secret
+from agent_trace_sidecar.redaction.judge import LONGEST, Form, is_secret
 from agent_trace_sidecar.redaction.names import Kind
 from agent_trace_sidecar.redaction.rules import Gates
 from agent_trace_sidecar.redaction.spans import Span, reach_back
@@ -31,7 +31,7 @@ _OWN: Final = (b"this.", b"self.")
 _COLON: Final = (b":", b"::")
 _COMPARES: Final = frozenset((b"==", b"===", b"!=", b"!=="))
 _ATTRIBUTE_REACH: Final = 24
-_DENSE: Final = 600
+_LINE_REACH: Final = 600
 """A line longer than this is no setting: minified code, or data."""
 _PROSE_NAME: Final = 6
 _AIMS: Final = frozenset((b"to", b"of"))
@@ -50,8 +50,6 @@ def is_alone(text: bytes, begin: int) -> bool:
 def bare_value(text: bytes, found: Candidate, start: int) -> Iterator[Span]:
     """The value that begins at `start`, when it is a secret."""
     sign = found.operator.strip()
-    if text[found.begin - 5 : found.begin] == b".svg?":
-        return  # a badge's token is there to be shown
     if text[found.begin - 1 : found.begin] in {b"?", b"&"} and sign == b"=":
         match = G.url_value.match(text, start, start + _LONGEST_BARE)
         ends = (match.end(), Form.QUOTED) if match else None
@@ -67,35 +65,23 @@ def bare_value(text: bytes, found: Candidate, start: int) -> Iterator[Span]:
     if b"&" in value and sign == b"=" and (more := G.more.search(value)):
         ends = start + more.start(), ends[1]
         value = text[start : ends[0]]
-    if _is_code(text, found, start, value):
+    if _is_code(text, found, value):
         return
     if is_secret(found.name, found.kind, value, ends[1]):
         is_member = found.quote.endswith(b'"') and b":" in sign
         yield Span(start, ends[0], "assignment", quote=found.quote if is_member else b"")
 
 
-def _is_code(text: bytes, found: Candidate, start: int, value: bytes) -> bool:
-    """Whether a value without quotes is an expression, a type, a resource's name or a part of man's markup."""
-    sign, before = found.operator.strip(), text[found.begin - 1 : found.begin]
-    if _is_name_of(found, value) or _is_of_path(text, found, sign):
+def _is_code(text: bytes, found: Candidate, value: bytes) -> bool:
+    """Whether a value without quotes is an expression, a type, or a part of man's markup."""
+    sign = found.operator.strip()
+    if _is_name_of(found, value) or (not sign.endswith(b">") and G.troff.search(value)):
         return True
-    if (sign == b"::" and not text[start - 1 : start].isspace()) or (
-        (before != b";" or b"." in found.name) and G.expression.match(value)
-    ):
-        return True  # std::pin::Pin
-    if sign == b":" and G.arn.search(text, reach_back(text, found.begin, _REST), found.begin):
+    if G.expression.match(value) and (text[found.begin - 1 : found.begin] != b";" or b"." in found.name):
         return True
-    if not sign.endswith(b">") and (G.troff.search(value) or (sign.endswith(_COLON) and G.type.match(value))):
+    if sign.endswith(_COLON) and (G.type.match(value) or (not found.quote and G.typed.match(value))):
         return True
-    if sign == b":" and not found.quote and G.typed.match(value):
-        return True
-    return (sign in _COMPARES or _is_dense(text, found.begin, start + len(value))) and not _is_key(value)
-
-
-def _is_of_path(text: bytes, found: Candidate, sign: bytes) -> bool:
-    """Whether the name is the last part of a path, behind which its digest stands: /etc/passwd: 429b22."""
-    before = text[found.begin - 2 : found.begin]
-    return sign in {b":", b""} and before[1:] == b"/" and before[:1].isalnum()
+    return sign in _COMPARES
 
 
 def _is_name_of(found: Candidate, value: bytes) -> bool:
@@ -137,16 +123,9 @@ def _of_command(text: bytes, found: Candidate, start: int) -> tuple[int, Form] |
         return _of_line(text, found, start, match.end())
     if flag and len(found.operator) > 1:
         return None  # what stands in a column of its own explains the flag
-    if flag and _is_shouted(text[start : match.end()]):
-        return None  # --password PASSWORD, in any alphabet
     if text[start : start + 1] == b"-" or G.prose.match(text, start, match.end()):
         return None
     return match.end(), Form.CONFIG if literal else Form.BARE
-
-
-def _is_shouted(value: bytes) -> bool:
-    word = value.decode("utf-8", "replace")
-    return word.isalpha() and word.isupper()
 
 
 def _of_line(text: bytes, found: Candidate, start: int, end: int) -> tuple[int, Form] | None:
@@ -177,19 +156,12 @@ def _of_setting(  # noqa: PLR0911 - one return per form
         return None
     end = match.end()
     stripped = start + len(text[start:end].rstrip(_CLOSERS))
-    if sign.startswith(b"--"):
+    if sign[:1] in {b"-", b"|", b"~"}:
         return None
-    if sign in {b"-", b"|", b"~"}:
-        return _of_joint(text, found, start, end)
     if G.code.match(text, start, end) or (found.quote == b"]" and text[found.begin - 1 : found.begin] == b"["):
         return None
     member = (found.quote.endswith(b'"') and b":" in sign) or sign.startswith((b"value", b",", b";"))
-    if (
-        member
-        and not sign.startswith((b"value", b",", b";"))
-        and not _is_key(text[start:stripped])
-        and G.named.match(text, start)
-    ):
+    if member and not sign.startswith((b"value", b",", b";")) and G.named.match(text, start):
         return None  # an expression in code: what JSON has without quotes is no word
     if member or text[found.begin - 1 : found.begin] == b";":
         return stripped, Form.CONFIG
@@ -213,29 +185,6 @@ def _of_setting(  # noqa: PLR0911 - one return per form
     if not whole or words or open_ended or not is_alone(text, found.begin) or G.called.match(text, start, end):
         return stripped, Form.BARE
     return (stripped if spaced else end), Form.CONFIG
-
-
-def _of_joint(text: bytes, found: Candidate, start: int, end: int) -> tuple[int, Form] | None:
-    """NAME - value: a list or a table reads the same, so the value must be random, or chosen and all there is."""
-    if found.kind is Kind.PASSWORD and found.operator.endswith(b" ") and is_alone(text, found.begin):
-        word = text[start:end].decode("utf-8", "replace")
-        return (end, Form.CONFIG) if is_chosen(word) and not _rest_of_line(text, end) else None
-    stripped = start + len(text[start:end].rstrip(_CLOSERS))
-    value = text[start:stripped].decode("utf-8", "replace")
-    if not G.token.match(text, start, stripped) or "." in value:
-        return None
-    return (stripped, Form.BARE) if is_random(value, least=12) else None
-
-
-def _is_dense(text: bytes, begin: int, end: int) -> bool:
-    """Whether a setting stands in the middle of a generated line."""
-    before, after = text.rfind(b"\n", max(0, begin - _DENSE), begin), text.find(b"\n", end, end + _DENSE)
-    return (before < 0 and begin > _DENSE) or (after < 0 and len(text) - end > _DENSE)
-
-
-def _is_key(value: bytes) -> bool:
-    """Whether a value is one run of characters, drawn at random."""
-    return G.key.match(value) is not None and is_random(value.rstrip(_CLOSERS).decode("utf-8", "replace"), least=8)
 
 
 def _is_ini(text: bytes, begin: int, end: int) -> bool:
@@ -273,4 +222,4 @@ def _rest_of_line(text: bytes, end: int) -> bytes:
 
 
 def _line_start(text: bytes, at: int) -> int:
-    return text.rfind(b"\n", max(0, at - LONGEST), at) + 1 or max(0, at - LONGEST)
+    return text.rfind(b"\n", max(0, at - _LINE_REACH), at) + 1 or max(0, at - _LINE_REACH)

@@ -6,8 +6,7 @@ from typing import Final
 
 from agent_trace_sidecar.redaction.judge import is_placeholder
 from agent_trace_sidecar.redaction.rules import Gates
-from agent_trace_sidecar.redaction.spans import BREAK, Span, reach_back
-from agent_trace_sidecar.redaction.view import View
+from agent_trace_sidecar.redaction.spans import BREAK, Span, View, reach_back
 
 G: Final = Gates("manifests")
 

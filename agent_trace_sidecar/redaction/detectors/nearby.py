@@ -14,8 +14,7 @@ from agent_trace_sidecar.redaction.decoders import is_readable_text
 from agent_trace_sidecar.redaction.detectors.surroundings import FARTHEST, LONGEST_NOTE, is_keyed, is_used, may_be_keyed
 from agent_trace_sidecar.redaction.judge import is_drawn, is_revision, is_token, is_uuid, numbers_thing
 from agent_trace_sidecar.redaction.rules import Gates, Words
-from agent_trace_sidecar.redaction.spans import BORDER, BREAK, Span, reach_back
-from agent_trace_sidecar.redaction.view import View
+from agent_trace_sidecar.redaction.spans import BORDER, BREAK, Span, View, reach_back
 
 G: Final = Gates("nearby")
 L: Final = Gates("nearby", linear=True)
@@ -29,10 +28,8 @@ _SHORTEST: Final = 16
 _LONGEST: Final = 600
 _MOST_LINES: Final = 2
 """How many line ends may lie between a service's name and the value."""
-_BLOCK_LINE: Final = 40
-_PART_BEFORE: Final = frozenset((b"@", b"#", b"%", b".", b"?", b"&", b"\\"))
+_NOT_BEFORE: Final = frozenset((b"@", b"#", b"%", b".", b"?", b"&", b"\\", b"/"))
 """Before a value they make it a revision, a fragment, or a part of a number or a name."""
-_NOT_BEFORE: Final = _PART_BEFORE | {b"/"}
 _NOT_BEHIND: Final = frozenset((b"@", b"."))
 
 
@@ -54,14 +51,13 @@ def nearby(view: View) -> Iterator[Span]:
         served = service and _is_behind(text, services, start)
         if not (announced or served or may_be_keyed(text, start, end)) or G.id.match(value):
             continue
-        drawn = is_drawn(value) or (word and _is_adjacent(text, start, value))
-        if not drawn or G.counted.match(value) or G.listed.match(text, start + len(value)):
+        if not is_drawn(value) or G.counted.match(value) or G.listed.match(text, start + len(value)):
             continue
         if announced and not _is_named(text, start, end):
             yield Span(start, end, "near-secret-word")
         elif served and _is_of_service(text, start, value):
             yield Span(start, end, "near-provider")
-        elif _is_whole(text, start, end) and is_token(value) and is_keyed(text, start, end, value):
+        elif is_token(value) and is_keyed(text, start, end, value):
             yield Span(start, end, "surroundings")
 
 
@@ -80,11 +76,6 @@ def is_key(value: bytes) -> bool:
 def _is_in_reach(places: list[int], start: int) -> bool:
     index = bisect.bisect_left(places, start) - 1
     return index >= 0 and places[index] >= start - _REACH
-
-
-def _is_whole(text: bytes, start: int, end: int) -> bool:
-    """Whether a value is no part of an address, a number or a name."""
-    return text[start - 1 : start] not in _PART_BEFORE and text[end : end + 1] not in _NOT_BEHIND
 
 
 def _runs(view: View, places: list[int]) -> Iterator[tuple[int, int]]:
@@ -153,12 +144,6 @@ def _is_announced(text: bytes, start: int) -> bool:
     return bool(words) and not G.harmless.search(before, max(0, words[-1] - 12))
 
 
-def _is_adjacent(text: bytes, start: int, value: bytes) -> bool:
-    """Whether a word for secrets stands right before a value that mixes capitals, small letters and a digit."""
-    mixed = value.isalnum() and not value.islower() and not value.isupper()
-    return mixed and G.adjacent.search(text, reach_back(text, start, _REACH), start) is not None
-
-
 def _is_named(text: bytes, start: int, end: int) -> bool:
     """Whether an announced value is a constant, a type, a version, a part of man's markup, or left out."""
     value = text[start:end]
@@ -184,15 +169,7 @@ def _is_of_service(text: bytes, start: int, value: bytes) -> bool:
     before = text[reach_back(text, start, _REACH) : start]
     if is_revision(value) and not G.assigned.search(before):
         return False  # what `git checkout` or a deployment is given
-    return not (_is_block(text, start, value) or _is_thing(text, start, value) or G.address.search(before))
-
-
-def _is_block(text: bytes, start: int, value: bytes) -> bool:
-    """Whether a value is one of several lines of encoded data."""
-    if len(value) < _BLOCK_LINE or text[start - 1 : start] != b"\n":
-        return False
-    above = text[max(0, start - 1 - len(value)) : start - 1]
-    return len(above.rpartition(b"\n")[2]) >= _BLOCK_LINE and b" " not in above
+    return not (_is_thing(text, start, value) or G.address.search(before))
 
 
 def _is_thing(text: bytes, start: int, value: bytes) -> bool:

@@ -10,8 +10,7 @@ from typing import Final
 from agent_trace_sidecar.redaction.judge import Form, is_chosen, is_secret
 from agent_trace_sidecar.redaction.names import Kind, kind_of
 from agent_trace_sidecar.redaction.rules import Gates
-from agent_trace_sidecar.redaction.spans import BREAK, Span
-from agent_trace_sidecar.redaction.view import View
+from agent_trace_sidecar.redaction.spans import BREAK, Span, View
 
 G: Final = Gates("tables")
 L: Final = Gates("tables", linear=True)

@@ -14,10 +14,12 @@ from agent_trace_sidecar.blame.history import Change, Span
 from agent_trace_sidecar.blame.lineage import MAX_TRAIL, lineage
 from agent_trace_sidecar.commands import progress
 from agent_trace_sidecar.commands.progress import Counting
+from agent_trace_sidecar.commands.site import _NAME
 from agent_trace_sidecar.records.fingerprints import line_hashes
 from agent_trace_sidecar.report import page, session, syntax
 from agent_trace_sidecar.report.html import address, clipped, data, el, escape, first_line, money, visible
 from agent_trace_sidecar.report.since import quoted
+from agent_trace_sidecar.report.site import file_name
 from agent_trace_sidecar.report.syntax import Painter
 from tests.support.waiting import Deadline
 
@@ -185,6 +187,29 @@ def test_a_new_file_is_shown_with_a_line_for_each_lf() -> None:
     row: Any = {"diff": None, "files": None, "content": "a\x0cb\u2028c\x85d\r\ne\n", "existed": "false", "file": "x"}
     (body,) = session._bodies(row | {"input": "", "output": ""})
     assert body.text.split("\n") == ["+++ x", "+a\x0cb\u2028c\x85d\r", "+e", ""]
+
+
+def test_every_session_has_a_file_of_its_own() -> None:
+    """Whatever its id: in its folder, and with a name that a manifest may hold."""
+    ids = [
+        "ses_aB9",
+        "ses_aB9/",
+        "../ses_aB9",
+        "..",
+        "",
+        "/",
+        "a b",
+        "a-b",
+        "a?b#c",
+        "ä",
+        "x" * 500,
+        "x" * 501,
+        "\ud800",
+    ]
+    names = [file_name(one) for one in ids]
+    assert len(set(names)) == len(ids)
+    assert all(_NAME.fullmatch(f"sessions/{name}.html") for name in names)
+    assert names[0] == "ses_aB9"
 
 
 def test_names_in_sql_stay_names() -> None:

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from agent_trace_sidecar.limits import TAIL_QUIET_POLLS
 from agent_trace_sidecar.redaction import Redactor
 from agent_trace_sidecar.sources.cursor import masked_by
 from agent_trace_sidecar.sources.tail import Tail, TailFile, look
@@ -318,8 +319,8 @@ class Files(RuleBasedStateMachine):
     @rule()
     def poll(self) -> None:
         """Look at the files."""
-        self.now += 1
-        self.tail.update(look(self.paths), self.now)
+        self.now += 25
+        self.tail.update(look(self.paths, known=self.tail.quiet(self.now)), self.now)
 
     @rule(max_bytes=st.sampled_from([1, 200, 100_000]))
     def ship(self, max_bytes: int) -> None:
@@ -349,7 +350,7 @@ class Files(RuleBasedStateMachine):
     def teardown(self) -> None:
         """After two more looks everything that is owed has been delivered, once, whole and in order."""
         try:
-            for _ in range(3):
+            for _ in range(TAIL_QUIET_POLLS + 2):  # every file's turn comes
                 self.poll_and_ship()
             self.judge()
         finally:
