@@ -32,34 +32,34 @@ if TYPE_CHECKING:
 
 
 COMMANDS = {
-    "run": "Record what the shim sends to stdin. The shim starts this by itself.",
-    "replay": "Store finished event logs. An interrupted replay resumes where it stopped.",
-    "tail": "Follow event logs through rotation, until SIGTERM.",
-    "migrate": "Create or update the tables.",
-    "prune": "Delete old rows, or the rows of a session, a repository or a user.",
-    "redact": "Mask stored rows again after the rules have improved.",
+    "init": "Install the shim into a project, so that OpenCode records there.",
     "status": "Show recording health. Exits 1 if unhealthy.",
     "sessions": "List recorded sessions: title, time, model, calls, lines, cost.",
     "usage": "Add up tokens and cost by day, model, repository, user, session or tool.",
     "watch": "Show what is being recorded, as it is stored. Ctrl-C ends it.",
     "blame": "Show who wrote each line of a file.",
+    "stats": "Summarise AI-written lines: written, surviving, changed, lost, cost.",
+    "report": "Write an HTML page that shows who wrote what. It makes no network requests.",
     "export": "Print stored records as Agent Trace JSON lines.",
-    "dead-letters": "List, retry or discard events that could not be stored.",
     "backfill": "Store sessions that were not recorded, from OpenCode's own database.",
     "reconcile": "Compare OpenCode's own store with what is recorded. Exits 1 if something is missing.",
+    "notes": "Write who wrote the lines of commits as git notes and push them, or print them.",
     "import": "Store Agent Trace files of other tools, for blame and stats.",
     "validate": "Check Agent Trace files against the schema, and against the repository. Exits 1 on errors.",
-    "stats": "Summarise AI-written lines: written, surviving, changed, lost, cost.",
-    "notes": "Write who wrote the lines of commits as git notes and push them, or print them.",
-    "report": "Write an HTML page that shows who wrote what. It makes no network requests.",
-    "init": "Install the shim into a project, so that OpenCode records there.",
-    "uninstall": "Remove the shim; with --data, also what is stored on this machine.",
     "doctor": "Check everything that recording needs. Exits 1 if something is missing.",
-    "completion": "Print a completion script for bash, zsh or fish.",
-    "psql": "Open psql on the configured database. All arguments are passed to psql.",
     "demo": "Record bundled sessions of OpenCode, and show blame, cost and pages of them.",
+    "psql": "Open psql on the configured database. All arguments are passed to psql.",
+    "migrate": "Create or update the tables.",
+    "prune": "Delete old rows, or the rows of a session, a repository or a user.",
+    "redact": "Mask stored rows again after the rules have improved.",
+    "dead-letters": "List, retry or discard events that could not be stored.",
+    "replay": "Store finished event logs. An interrupted replay resumes where it stopped.",
+    "tail": "Follow event logs through rotation, until SIGTERM.",
+    "run": "Record what the shim sends to stdin. The shim starts this by itself.",
+    "uninstall": "Remove the shim; with --data, also what is stored on this machine.",
+    "completion": "Print a completion script for bash, zsh or fish.",
 }
-"""Each command with its one-line help. Its module is `commands/<name>.py`."""
+"""Each command with its one-line help, those of every day first. Its module is `commands/<name>.py`."""
 
 _KEYWORDS = {"import": "import_"}
 """Commands whose name can't be a module's."""
@@ -73,13 +73,8 @@ def main(argv: "Sequence[str] | None" = None) -> int:
     if not words:
         _parser(()).print_help()
         return UsageError.code
-    if not words[0].startswith("-") and words[0] not in COMMANDS:
-        return _fail(_unknown(words[0]), UsageError.code)
-    rest = words[1:] if words[:1] == ["psql"] else []  # psql's own options are not ours to understand
-    given = _parser(words[:1]).parse_args(words[: len(words) - len(rest)])
-    given.rest, given.whole_parser = rest, whole_parser
     try:
-        return _call(given)
+        return _call(_parsed(words))
     except CommandError as exc:
         return _fail(str(exc), exc.code)
     except BrokenPipeError:
@@ -87,6 +82,22 @@ def main(argv: "Sequence[str] | None" = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _parsed(words: "list[str]") -> argparse.Namespace:
+    """The command and its arguments.
+
+    Raises:
+        UsageError: there is no such command, or it does not take one of the arguments.
+    """
+    if not words[0].startswith("-") and words[0] not in COMMANDS:
+        raise UsageError(_unknown(words[0]))
+    rest = words[1:] if words[:1] == ["psql"] else []  # psql's own options are not ours to understand
+    given, unknown = _parser(words[:1]).parse_known_args(words[: len(words) - len(rest)])
+    if unknown:
+        raise UsageError(_unknown_argument(unknown[0], given))
+    given.rest, given.whole_parser = rest, whole_parser
+    return given
 
 
 def _call(given: argparse.Namespace) -> int:
@@ -125,6 +136,7 @@ def _parser(called: "Sequence[str]") -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         if name in called:
             _command(name).arguments(sub)
+            sub.set_defaults(usage=sub.format_usage)
     return parser
 
 
@@ -158,6 +170,15 @@ def _unknown(word: str) -> str:
     found = get_close_matches(word, list(COMMANDS), 1)
     meant = f" Did you mean {found[0]}?" if found else ""
     return f"{word!r} is not a command.{meant} `{PROGRAM} --help` lists all."
+
+
+def _unknown_argument(word: str, given: argparse.Namespace) -> str:
+    import re  # noqa: PLC0415 - only a mistake needs it
+    from difflib import get_close_matches  # noqa: PLC0415 - as above
+
+    found = get_close_matches(word.partition("=")[0], re.findall(r"--[a-z-]+", given.usage()), 1)
+    meant = f" Did you mean {found[0]}?" if found else ""
+    return f"{given.command} does not take {word!r}.{meant} `{PROGRAM} {given.command} --help` lists its arguments."
 
 
 def _command(name: str) -> "Command":

@@ -31,7 +31,7 @@ from agent_trace_sidecar.telemetry import logging as log
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Which sessions, and from where."""
     chosen_arguments(parser)
-    parser.add_argument("files", metavar="FILE", type=Path, nargs="*", help="a file written by `opencode export`")
+    parser.add_argument("files", metavar="FILE", type=Path, nargs="*", help="a file written by `opencode export ID`")
     parser.add_argument("--dry-run", action="store_true", help="only report what is missing")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 

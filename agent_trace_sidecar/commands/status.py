@@ -25,6 +25,7 @@ from agent_trace_sidecar.postgres.database import can_be_embedded, has_data
 from agent_trace_sidecar.postgres.explain import wrong
 from agent_trace_sidecar.postgres.migrate import schema_version
 from agent_trace_sidecar.postgres.streams import Streams, streams
+from agent_trace_sidecar.postgres.workers import away
 from agent_trace_sidecar.records.session import Session
 from agent_trace_sidecar.spool.folders import SPOOL_FOLDER, extent, is_owned, segments, spool_folders, trouble
 from agent_trace_sidecar.spool.segments import lines_after
@@ -159,6 +160,11 @@ def run(config: Config, given: argparse.Namespace) -> int:
         sys.stdout.flush()
 
     async def work(connection: asyncpg.Connection) -> tuple[Stored, recorded.Stored | None]:
+        if workers := await away(connection):
+            raise CommandError(
+                f"The database's coordinator answers, and these Citus workers do not: {', '.join(workers)}. Start "
+                "them; until then events wait in spools and logs."
+            )
         version = await schema_version(connection)
         stored = await from_database(connection, version)
         stored = msgspec.structs.replace(stored, problems=tuple(await wrong(connection)))

@@ -225,7 +225,7 @@ def content_hash(line: bytes, envelope: Envelope) -> int | None:
         line: one line of the wire, with the sidecar's own fields.
         envelope: the same, parsed.
     """
-    if envelope.redacted or envelope.repaired or _WITHHELD in line or _STUB in line:
+    if envelope.redacted or envelope.repaired or _WITHHELD in line or bytes(envelope.input).startswith(_STUB):
         return None
     line = line.strip()
     if envelope.observed is not None:

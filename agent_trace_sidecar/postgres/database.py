@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import asyncpg
 
 from agent_trace_sidecar.postgres.errors import Fate, StoreError, Verdict
 from agent_trace_sidecar.postgres.migrate import migrate, schema_version
+from agent_trace_sidecar.postgres.partitions import make_months
 
 if TYPE_CHECKING:
     from agent_trace_sidecar.postgres.embedded import EmbeddedPostgres
@@ -41,9 +43,14 @@ class Database:
                 raise StoreError(Verdict(Fate.OPERATOR, "embedded_postgres", str(exc))) from None
 
     async def prepare(self, connection: asyncpg.Connection) -> None:
-        """Create the schema where `migrate` has never run; an existing one is left to its owner, unless it is ours."""
+        """Create the schema where `migrate` has never run; an existing one is left to its owner, unless it is ours.
+
+        The embedded server has nobody else who would make its months.
+        """
         if self.embedded is not None or await schema_version(connection) is None:
             await migrate(connection)
+        if self.embedded is not None:
+            await make_months(connection, datetime.now(UTC).date())
 
     async def close(self) -> None:
         """Stop using the embedded server; after the last user it stops."""

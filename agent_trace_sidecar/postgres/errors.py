@@ -56,7 +56,7 @@ class StoreError(Exception):
 
 
 _RETRY_HINTS: Final = {
-    "08": "The connection was lost; retrying.",
+    "08": "The connection to the database was lost, see the server's log; retrying.",
     "53100": "The database's disk is full: free space there.",
     "53300": "The database has no free connection: raise max_connections or use a pooler.",
     "53": "The database is short of resources; retrying.",

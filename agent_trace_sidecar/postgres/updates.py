@@ -25,7 +25,7 @@ _DROP: Final = tuple(
 
 # OpenCode's ids grow with time and are compared byte by byte, as OpenCode does.
 _UNDONE: Final = """
-SELECT record_id, recorded_at FROM agent_trace_records
+SELECT source_id, record_id, recorded_at FROM agent_trace_records
 WHERE session_id = $1 AND recorded_at <= $2 AND (
     ($5 AND (record #>> '{metadata,io.opencode.message_id}') COLLATE "C" > $3)
     OR (record #>> '{metadata,io.opencode.message_id}' = $3 AND (
@@ -43,11 +43,13 @@ WHERE record #>> '{metadata,io.opencode.parent_session_id}' = $1 AND recorded_at
 """
 _VOID: Final = """
 UPDATE agent_trace_ranges SET voided_at = $4
-WHERE session_id = $1 AND recorded_at = ANY ($3::timestamptz[]) AND record_id = ANY ($2::uuid[]) AND voided_at IS NULL
+WHERE source_id = ANY ($5::uuid[]) AND session_id = $1 AND recorded_at = ANY ($3::timestamptz[])
+  AND record_id = ANY ($2::uuid[]) AND voided_at IS NULL
 """
 _RESTORE: Final = """
 UPDATE agent_trace_ranges SET voided_at = NULL
-WHERE session_id = $1 AND recorded_at = ANY ($3::timestamptz[]) AND record_id = ANY ($2::uuid[]) AND voided_at = $4
+WHERE source_id = ANY ($5::uuid[]) AND session_id = $1 AND recorded_at = ANY ($3::timestamptz[])
+  AND record_id = ANY ($2::uuid[]) AND voided_at = $4
 """
 
 
@@ -91,8 +93,10 @@ async def _undo_session(connection: asyncpg.Connection, void: Void, depth: int) 
     rows = await connection.fetch(_UNDONE, *asked, void.part_id, void.onward)
     if rows:
         ids: list[UUID] = [row["record_id"] for row in rows]
+        sources = sorted({row["source_id"] for row in rows})
         times: list[datetime] = [row["recorded_at"] for row in rows]
-        await connection.execute(_RESTORE if void.restore else _VOID, void.session_id, ids, times, void.at)
+        statement = _RESTORE if void.restore else _VOID
+        await connection.execute(statement, void.session_id, ids, times, void.at, sources)
     if depth < _MAX_DEPTH and (void.part_id is None or void.onward):
         for row in await connection.fetch(_CHILDREN, *asked, void.onward):
             child = void._replace(session_id=row["session_id"], message_id="", part_id=None, onward=True)

@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from agent_trace_sidecar.limits.sqlite import first_row
-from agent_trace_sidecar.opencode import dialects, wire
+from agent_trace_sidecar.opencode import dialects, usual, wire
 from agent_trace_sidecar.opencode.events import CallDone
 from agent_trace_sidecar.postgres.address import AddressError, check, resolve, without_password
 from agent_trace_sidecar.postgres.authentication import AuthenticationError, Handshake, methods
@@ -78,6 +78,13 @@ def line(data: bytes, _: Path) -> None:
         hold(found.observed is None or found.observed == wire.Observed(late=True), "a foreign observation is believed")
         hold(before is None or before == wire.identity(made), "the sidecar's own fields change whose line it is")
         _built(found)
+        own = wire.with_own_fields(data, {}, None)
+        alone = usual.parse(own)
+        hold(isinstance(alone, wire.Envelope), "a line is an event only with an observation")
+        if isinstance(alone, wire.Envelope):
+            same = wire.content_hash(own, alone) == wire.content_hash(made, found)
+            hold(same, "an observation makes another event of a line")
+            _built(alone)
     wire.parse(wire.stub(data, "fuzz"))
     wire.parse(wire.head_stub(data[:100], len(data), wire.TOO_LONG))
     wire.head(data)

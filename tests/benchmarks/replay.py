@@ -28,6 +28,9 @@ TABLES: Final = (
     "agent_trace_records",
     "agent_trace_ranges",
     "agent_trace_file_states",
+    "agent_trace_usage",
+    "agent_trace_ended_calls",
+    "agent_trace_masked",
 )
 _LARGE: Final = """
 INSERT INTO agent_trace_dedupe SELECT {source}, {id}, {at} FROM generate_series({first}::bigint, {last}) AS i;
@@ -230,10 +233,7 @@ class _Prepared:
 async def _dump(url: str, table: str) -> bytes:
     connection = await asyncpg.connect(url)
     out = io.BytesIO()
-    if table in ("agent_trace_events", "agent_trace_ranges", "agent_trace_file_states"):
-        await connection.copy_from_query(f"SELECT * FROM {table}", output=out, format="binary")
-    else:
-        await connection.copy_from_table(table, output=out, format="binary")
+    await connection.copy_from_query(f"SELECT * FROM {table}", output=out, format="binary")
     await connection.close()
     return out.getvalue()
 

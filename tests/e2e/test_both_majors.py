@@ -1,9 +1,14 @@
 """Real OpenCode 1.18 and 2.0 do the same work: what is recorded of them is the same."""
 
+import os
+import re
+import signal
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,10 +19,10 @@ from tests.simulator.real import formatter_config
 from tests.support.fake_model import FakeModel, Step
 from tests.support.figures import Figure, figures
 from tests.support.majors import DIALECTS, MAJORS, PATCHING, TOOLS, Dialect, at_work, major_of, server
-from tests.support.opencode import OpenCode
+from tests.support.opencode import ROOT, OpenCode
 from tests.support.postgres import PostgresServers
 from tests.support.recorder import Recorder
-from tests.support.waiting import eventually
+from tests.support.waiting import completed, eventually, exit_code
 
 PATCH: Final = (
     "*** Begin Patch\n*** Add File: n.txt\n+hello\n+there\n*** Update File: a.txt\n@@\n-three\n+THREE\n*** End Patch"
@@ -243,3 +248,83 @@ def test_a_shim_whose_file_changes_under_a_running_server_records_each_call_once
     wanted = ["call_keepwork_0_0"] if is_gone else ["call_keepwork_0_0", "call_onwork_0_0"]
     assert [row["call_id"] for row in recorder.rows(CALLS)] == wanted
     assert [row["all"] for row in recorder.rows(LINES)] == [1] * len(wanted)
+
+
+def test_watch_shows_what_a_session_does_while_it_does_it(oc: OpenCode, recorder: Recorder) -> None:
+    """The prompt, calls with their lines, steps with their cost, and that it is idle; until Ctrl-C."""
+    project = recorder.project("shop", FILES)
+    out = oc.folder / "watched"
+    words = [sys.executable, "-u", "-P", "-m", "agent_trace_sidecar", "watch"]
+    with (
+        server(oc, project) as served,
+        out.open("w") as stream,
+        subprocess.Popen(words, cwd=project, env=oc.environment(project), stdout=stream) as watch,
+    ):
+        eventually(lambda: "Watching all sessions" in out.read_text(), 20, "it watches")
+        session = served.session(project)
+        served.prompt(project, session, "do the keepwork")
+        eventually(lambda: re.search(r"  idle\n", out.read_text()), 20, "the session's end is shown")
+        watch.send_signal(signal.SIGINT)
+        assert exit_code(watch, 20) == 0
+    text = out.read_text()
+    shown = (
+        "prompt  do the keepwork",
+        "call    write",
+        "1 lines of keep.txt, by fake/m1",
+        "step    5 output tokens, $0.0200",
+    )
+    assert [line for line in shown if line not in text] == [], text
+    assert all(session[-8:] in line for line in text.splitlines()[1:])
+
+
+def test_a_user_whose_projects_are_all_recorded_runs_init_once(oc: OpenCode, migrated_url: str) -> None:
+    """`init --global`: any project is recorded, and none any more after `init --global --remove`."""
+    recorder = Recorder(oc, migrated_url)
+    project = oc.project("shop", FILES)
+
+    def init(*words: str) -> str:
+        command = [sys.executable, "-P", "-m", "agent_trace_sidecar", "init", "--global", *words]
+        done = completed(command, cwd=project, env=oc.environment(project))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "All OpenCode sessions of this user are recorded" in init()
+    assert oc.run(project, "do the keepwork").code == 0
+    recorder.wait_for("bye")
+    recorder.assert_complete()
+    assert recorder.ranges() == {"keep.txt": [(1, 1)]}
+    assert "removed" in init("--remove")
+    assert oc.run(project, "do the onwork").code == 0
+    assert (project / "on.txt").exists()
+    assert recorder.ranges() == {"keep.txt": [(1, 1)]}
+    assert len(recorder.rows("SELECT source_id FROM agent_trace_sources WHERE kind = 'instance'")) == 1
+
+
+def test_the_five_commands_of_the_readme_say_who_wrote_a_line_and_what_it_cost(oc: OpenCode) -> None:
+    """In an empty home, with the embedded database; pip has installed the program already."""
+    block = re.search(r"\n## Install\n\n```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert block is not None
+    commands = [line.partition("  #")[0].strip() for line in block[1].splitlines()]
+    install, init, start, *questions = commands
+    assert (install.split()[:2], start, len(commands)) == (["pip", "install"], "opencode", 5)
+    oc.env["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    project = oc.project("your-project", {"src/prices.py": "def price(x):\n    return x\n"})
+    of = DIALECTS[major_of(oc)]
+    oc.model.script("pricework", Step([of.edit("src/prices.py", "return x", "return 2 * x")]))
+
+    def answer(command: str, folder: Path) -> str:
+        done = completed(["bash", "-c", command], cwd=folder, env=oc.environment(folder))
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert "are recorded from the next start of OpenCode" in answer(init, oc.folder)
+    with server(oc, project) as served:
+        served.prompt(project, served.session(project), "do the pricework")
+        is_stored = partial(re.search, "sessions 1 recorded of 1")
+        eventually(lambda: is_stored(answer("agent-trace-sidecar status", project)), 30, "the session is stored")
+        blame, sessions = (answer(command, project) for command in questions)
+    author, line = blame.splitlines()[1].split(" 2) ")
+    assert (author.split()[:2], "A session" in author, line) == (["ai", "m1"], True, "    return 2 * x")
+    assert not blame.splitlines()[0].startswith("ai")
+    cost = "0.0400" if major_of(oc) == 1 else "0.0600"  # with the title
+    assert re.search(rf"A session .* {cost}$", sessions, re.MULTILINE), sessions

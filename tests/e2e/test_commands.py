@@ -135,6 +135,7 @@ def test_a_fresh_install_is_ready_and_says_what_happens_next(tmp_path: Path) -> 
     doctor = command("doctor", PWD=str(project), **settings)
     assert doctor.returncode == 0, doctor.stdout
     assert b"wrong" not in doctor.stdout
+    assert b"this month has partitions" in doctor.stdout
     gone = command("uninstall", "--data", PWD=str(project), **settings)
     assert (gone.returncode, b"confirm with --yes" in gone.stderr) == (1, True)
     gone = command("uninstall", "--data", "--yes", PWD=str(project), **settings)

@@ -12,11 +12,13 @@ import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from html import unescape
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.benchmarks.backfill import make_store
 from tests.support.attributed import run_git
 from tests.support.postgres import PostgresServers, execute, fetch
 from tests.support.terminal import on_terminal
@@ -177,6 +179,54 @@ def test_tables_fit_a_terminal_of_80_columns(settings: dict[str, str]) -> None:
         assert "\x1b[1m" in text
 
 
+@pytest.fixture(scope="module", name="faulty")
+def _faulty(
+    postgres_servers: PostgresServers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[dict[str, str], Path]]:
+    """A database with dead letters and a run with a gap, and a store of OpenCode's of which nothing is recorded."""
+    folder = tmp_path_factory.mktemp("faulty")
+    lines = (RECORDINGS / "basic-edit-write-bash.jsonl").read_bytes().splitlines()
+    log = folder / "log.jsonl"
+    log.write_bytes(b"\n".join([*lines[:40], *lines[60:], b"broken " * 50, b'{"v":1,"id":7}']) + b"\n")
+    make_store(folder / "opencode.db", 200_000, 3, running=0)
+    with postgres_servers.database(migrated=True) as url:
+        settings = {"AGENT_TRACE_DATABASE_URL": url, "AGENT_TRACE_STATE_DIR": str(folder / "state")}
+        settings |= {"HOME": str(folder), "XDG_DATA_HOME": str(folder)}
+        assert asked("replay", str(log), **settings).returncode == 0
+        yield settings, folder / "opencode.db"
+
+
+TABLES = [
+    (("status",), "last event", "6beba06b-5354-42e2-9ea2-f5f74523829b", "20: 41-60"),
+    (("dead-letters",), "seen (", "JSON is malformed: invalid character (byte 0)", "350"),
+    (("reconcile", "--store", "{store}"), "session", "ses_00000000000000000000000002", "2 calls, 4 messages"),
+]
+"""Commands, how their table's head begins, a cell that a pipe gets whole, and one that a terminal does, too."""
+
+
+@pytest.mark.parametrize(("words", "head", "long", "short"), TABLES, ids=["status", "dead-letters", "reconcile"])
+def test_what_is_wrong_fits_a_terminal_of_80_columns(
+    faulty: tuple[dict[str, str], Path], words: tuple[str, ...], head: str, long: str, short: str
+) -> None:
+    """The table is as wide as the terminal at most, with a bold head; a pipe gets every cell whole, without colours."""
+    settings, store = faulty
+    words = tuple(word.format(store=store) for word in words)
+    text = on_terminal([sys.executable, "-m", "agent_trace_sidecar", *words], {**os.environ, **settings})
+    lines = text.splitlines()
+    begin = next(at for at, line in enumerate(lines) if line.startswith(f"\x1b[1m{head}"))
+    table = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines[begin:]]
+    table = list(takewhile(lambda line: "  " in line, table))
+    assert len(table) >= 2
+    assert max(map(len, table)) <= 80, text
+    assert short in "\n".join(table)
+    assert long not in text
+    piped = asked(*words, **settings)
+    assert long in piped.stdout
+    assert short in piped.stdout
+    assert "\x1b" not in piped.stdout
+    assert "…" not in piped.stdout
+
+
 @pytest.mark.parametrize("part", ["CPsiH", UNPRICED])
 def test_a_part_of_an_id_is_enough(settings: dict[str, str], part: str) -> None:
     """Where it is only one's; else the candidates are named."""
@@ -254,12 +304,21 @@ def test_prune_asks_first(migrated_url: str, tmp_path: Path) -> None:
     assert fetch(migrated_url, count)[0]["n"] == 0, "a run without a session left goes too"
 
 
-def test_a_bare_command_prints_help_and_a_mistyped_one_gets_a_suggestion() -> None:
-    """Both with exit code 2."""
+def test_a_bare_command_prints_help_and_a_mistyped_word_gets_a_suggestion() -> None:
+    """With exit code 2; the help begins with the commands of every day."""
     bare = asked()
     assert (bare.returncode, "sessions" in bare.stdout) == (2, True)
-    done = asked("sesions")
-    assert (done.returncode, "Did you mean sessions?" in done.stderr) == (2, True)
+    assert bare.stdout.index("    init ") < bare.stdout.index("    blame ") < bare.stdout.index("    tail ")
+    for words, meant in (
+        (("sesions",), "sessions"),
+        (("status", "--jsn"), "--json"),
+        (("blame", "--revision=x", "f"), "--rev"),
+    ):
+        done = asked(*words)
+        assert (done.returncode, f"Did you mean {meant}?" in done.stderr) == (2, True), done.stderr
+        assert done.stderr.count("\n") == 1
+    nothing = asked("status", "all")
+    assert (nothing.returncode, "status does not take 'all'. `agent-trace" in nothing.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("words", [("stats",), ("report", "--repo", "."), ("report", "--since", "1d")])
@@ -308,4 +367,4 @@ def test_status_shows_the_spools_before_the_database_answers(tmp_path: Path) -> 
         assert shown.endswith(f"database postgresql://127.0.0.1:{url.split(':')[2].split('/', maxsplit=1)[0]}/x\n")
         whole = (tmp_path / "out").read_text()
         assert whole.startswith(shown)
-        assert "\nUNHEALTHY\n  ! The connection was lost" in whole
+        assert "\nUNHEALTHY\n  ! The connection to the database was lost" in whole

@@ -327,3 +327,10 @@ def test_a_model_has_one_colour_in_all_plots_of_a_page(browser: Browser, tmp_pat
         head = dict(zip(page.texts(".top dt"), page.texts(".top dd"), strict=True))
         assert (head["People"], head["Surviving"]) == ("unknown", "unknown")
         assert is_quiet(page)
+    both = Table("", [*found.repositories.rows, {"project": "q", "repository": None, "lines": 5}])
+    partly = Surviving({"p": "/w"}, {"p": "/w", "q": "/x"}, Counter({("2026-01-02", "a/model-7", "p"): 9}))
+    made = since_page(found._replace(repositories=both, surviving=partly), AT)
+    assert "9 of 36 · 25 % in 1 of 2 repositories" in "".join(made.summary)
+    assert made.notes == [
+        "Surviving lines of q are unknown: this machine has no checkout at the recorded path. Name one with --repo."
+    ]

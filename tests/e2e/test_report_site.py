@@ -229,6 +229,10 @@ def test_no_link_is_followed_out_of_the_folder(shown: Showcase, tmp_path: Path) 
     assert done.returncode == 1
     assert "can't be written: sessions in it is a link, or not a folder." in done.stderr
     assert stamps(elsewhere) == before
+    (site / "sessions").unlink()
+    elsewhere.rename(site / "sessions")
+    assert updated(shown, site) == (1, 6, 0), "the next run completes what was interrupted"
+    assert linked(site) == set(site.rglob("*.html"))
 
 
 def test_a_repository_that_is_gone_has_no_page_and_no_link(shown: Showcase, tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ name of Citus' own catalogue makes the program believe that the tables are distr
 """
 
 import io
+import json
 import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -25,6 +27,7 @@ from agent_trace_sidecar.postgres.partitions import PARTITIONED, make_months
 from agent_trace_sidecar.records.rows import Built, EventRow, Item, Void
 from tests.support.postgres import OwnServer, PostgresServers, connected, execute, fetch, run_apart
 from tests.support.sidecar import sidecar_command, sidecar_env
+from tests.support.waiting import completed
 
 ROOT = Path(__file__).parents[3]
 CITUS = (ROOT / "deploy" / "citus.sql").read_text()
@@ -63,6 +66,10 @@ CREATE FUNCTION create_reference_table(name regclass) RETURNS void LANGUAGE sql
 CREATE TABLE truncated (name regclass);
 CREATE FUNCTION truncate_local_data_after_distributing_table(name regclass) RETURNS void LANGUAGE sql
     AS 'INSERT INTO truncated VALUES ($1)';
+CREATE TABLE pg_dist_node (nodename text, nodeport integer, isactive boolean, noderole text, groupid integer);
+CREATE TABLE reached (nodename text, nodeport integer);
+CREATE FUNCTION citus_check_connection_to_node(nodename text, nodeport integer DEFAULT 5432)
+    RETURNS boolean LANGUAGE sql AS 'SELECT EXISTS (SELECT FROM reached r WHERE r.nodename = $1 AND r.nodeport = $2)';
 CREATE FUNCTION create_distributed_function(name regprocedure) RETURNS void LANGUAGE sql AS '';
 """
 REFUSED = {
@@ -315,6 +322,29 @@ def test_roles_name_no_columns_where_citus_is(postgres_servers: PostgresServers)
             assert fetch(server.url, query)[0]["may"] is (table not in UNREAD), table
     finally:
         server.close()
+
+
+def test_status_names_the_workers_that_are_away(server: OwnServer, tmp_path: Path) -> None:
+    """Not the coordinator, whose group is 0, nor a node that was disabled."""
+    execute(
+        server.url,
+        "INSERT INTO pg_dist_node VALUES ('coordinator', 5432, true, 'primary', 0), ('w1', 5432, true, 'primary', 1), "
+        "('w2', 5433, true, 'primary', 2), ('w3', 5432, true, 'primary', 3), ('w4', 5432, false, 'primary', 4)",
+        "INSERT INTO reached VALUES ('w1', 5432)",
+    )
+
+    def status() -> tuple[int, dict[str, Any]]:
+        done = completed([*sidecar_command("status"), "--json"], env=sidecar_env(tmp_path / "state", server.url))
+        return done.returncode, json.loads(done.stdout)
+
+    try:
+        code, found = status()
+        assert (code, found["gaps"]) == (1, None)
+        assert [one for one in found["problems"] if "these Citus workers do not: w2:5433, w3:5432." in one]
+        execute(server.url, "INSERT INTO reached VALUES ('w2', 5433), ('w3', 5432)")
+        assert not [one for one in status()[1]["problems"] if "workers" in one]
+    finally:
+        execute(server.url, "DELETE FROM pg_dist_node")
 
 
 def test_the_search_for_refused_rows_inserts_no_subquery() -> None:

@@ -47,6 +47,7 @@ def after(*states: str | None) -> Iterator[list[Void]]:
         ),
         (["m", "l"], [[void("m", 1)], [void("m", 1, restore=True), void("l", 2)]]),
         (["m", "m/p"], [[void("m", 1)], [void("m", 1, restore=True), void("m", 2, "p")]]),
+        (["kept", "removed", None], [[], [void("m", 2, onward=False)], []]),
         (["m", "kept", None], [[void("m", 1)], [], []]),
         (["m", "removed", None], [[void("m", 1)], [void("m", 2, onward=False)], []]),
         (["m", "removed", "m"], [[void("m", 1)], [void("m", 2, onward=False)], []]),
