@@ -99,7 +99,7 @@ class Recording(msgspec.Struct, frozen=True):
             yield f"last     nothing recorded here yet; elsewhere {ago(stored.last_anywhere_at.timestamp())}"
         else:
             yield "last     nothing recorded yet"
-        if stored.opencode_sessions is not None and stored.recorded_sessions is not None:
+        if stored.opencode_sessions is not None and stored.recorded_sessions is not None and not self.denied:
             number, known = stored.opencode_sessions, stored.recorded_sessions
             hint = f"; `{PROGRAM} reconcile` lists the others" if known < number else ""
             yield f"sessions {known} recorded of {number} that OpenCode has here{hint}"

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
 from agent_trace_sidecar.records.rows import Built
 from agent_trace_sidecar.telemetry.logging import Logger
@@ -240,6 +241,7 @@ class _Instruments:
         identity = {
             "service.name": "agent-trace-sidecar",
             "service.version": version,
+            "service.instance.id": str(uuid4()),  # each run of OpenCode has a sidecar, and each sends its own sums
             "host.name": socket.gethostname(),
         }
         provider = MeterProvider([self._reader], resource=Resource.create(identity), shutdown_on_exit=False)

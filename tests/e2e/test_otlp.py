@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 import pytest
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
@@ -58,6 +59,7 @@ def test_the_collector_gets_what_the_database_has(
         assert received.headers[-1]["authorization"] == "Bearer abc"
         assert received.resource()["service.name"] == "agent-trace-sidecar"
         assert received.resource()["host.name"] == socket.gethostname()
+        assert UUID(received.resource()["service.instance.id"]).version == 4
         assert received.requests[-1].resource_metrics[0].scope_metrics[0].schema_url == Schemas.V1_37_0.value
         sums: dict[str, float] = {}
         for series, total in received.points(TOKENS).items():

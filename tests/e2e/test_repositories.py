@@ -111,7 +111,9 @@ def test_a_denied_repository_reaches_neither_disk_nor_database(major: int, migra
         assert b"do the open work" in kept
 
         env = oc.environment(hidden)
-        assert "not recorded, AGENT_TRACE_REPOSITORIES denies it" in ours(env, hidden, "status").stdout
+        status = ours(env, hidden, "status").stdout
+        assert "not recorded, AGENT_TRACE_REPOSITORIES denies it" in status
+        assert "`agent-trace-sidecar reconcile` lists" not in status
         filled = ours(env, hidden, "backfill")
         assert filled.returncode == 0, filled.stderr
         assert "1 sessions of repositories that AGENT_TRACE_REPOSITORIES denies are left out." in filled.stdout

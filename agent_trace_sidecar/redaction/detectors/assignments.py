@@ -104,7 +104,9 @@ def _candidate(text: bytes, start: int, end: int) -> Iterator[Span]:
     if kind is Kind.KEY and G.owner.search(text, reach_back(text, start, _OWNER_REACH), start):
         kind = Kind.TOKEN
     found = Candidate(kind, match[1], match[2], match[3], start)
-    if match[4] is not None:
+    if (typed := G.typed.match(match[3])) and is_random(typed[1].decode(), least=8):
+        yield from bare_value(text, found._replace(operator=b": "), match.start(3) + typed.start(1))
+    elif match[4] is not None:
         yield from _quoted(text, found, match[4], match.end(4))
     else:
         yield from bare_value(text, found, match.start(5))
@@ -161,7 +163,7 @@ def _is_argument(text: bytes, found: Candidate, sign: bytes, value: bytes) -> bo
         if name.isupper() and len(name) >= _PROSE_NAME:
             return True  # setdefault("DB_PASSWORD", "word")
     marked = G.marked.search(value) and (not G.numbered.match(value) or is_random(value.decode(), least=12))
-    return sign == b"(" or bool(marked)
+    return bool(marked) or (sign == b"(" and name.startswith(b"."))  # .password("word")
 
 
 def _closing(text: bytes, start: int, opening: bytes) -> int:

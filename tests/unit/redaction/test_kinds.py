@@ -206,6 +206,12 @@ def test_a_value_under_pwd_that_is_no_place_is_a_password() -> None:
     assert "hunter2x9" not in redact_text("Server=db1;Database=shop;UID=sa;PWD=hunter2x9;")
 
 
+def test_a_value_that_another_setting_follows_is_no_type() -> None:
+    """Lines that were joined to one: `password: value client = Client()` has the form of a typed assignment."""
+    value = drawn("<<alnum 11>>")
+    assert value not in redact_text(f"DB_HOST=db1 password: {value} client = Client(1)")
+
+
 def test_of_two_secrets_that_overlap_no_byte_is_left() -> None:
     """The tail of the one is the head of the other."""
     head, tail = drawn("sk-proj-<<alnum 24>>"), drawn("-eyJhbGciOiJIUzI1NiJ9.eyJ<<alnum 20>>.<<url 30>>")
