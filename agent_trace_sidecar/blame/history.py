@@ -111,6 +111,7 @@ class History:
         self._evidence = evidence or Nothing()
         self._moves = moves or Moves()
         self._coming: dict[tuple[UUID | None, str], Change] = {}
+        """Changes that are not taken in yet, oldest first."""
         self._before_of: dict[tuple[UUID | None, str], Version] = {}
         """Files before the changes that are taken in."""
         self._uncovered: dict[str, datetime] = {}
@@ -124,9 +125,11 @@ class History:
 
     def add_all(self, changes: Sequence[Change]) -> None:
         """Take in all changes, oldest first."""
-        self._coming = {(change.record_id, change.path): change for change in changes}
+        known = (change for change in changes if change.uncovered_at is None)
+        self._coming = {(change.record_id, change.path): change for change in known}
         for change in changes:
             self.add(change)
+            self._coming.pop((change.record_id, change.path), None)
 
     def add(self, change: Change) -> None:
         """Take in a change."""
@@ -264,13 +267,19 @@ class History:
         return found
 
     def _file_before(self, removed: Removed) -> Version | None:
-        """A file before a call that took lines out of it, also before that call is taken in."""
+        """A file before a call that took lines out of it.
+
+        Of a call that is not taken in yet only if it is the file's next one: else one in between may have written them.
+        """
         key = (removed.record_id, removed.path)
-        change = self._coming.get(key)
-        if key not in self._before_of and change is not None and change.before is not None:
-            base = self.latest.get((change.worktree, change.old_path or change.path))
-            return self.explain(change.worktree, change.old_path or change.path, change.before, base)
-        return self._before_of.get(key)
+        if key in self._before_of:
+            return self._before_of[key]
+        following = next((one for one in self._coming if one[1] == removed.path), None)
+        change = self._coming[key] if following == key else None
+        if change is None or change.before is None:
+            return None
+        base = self.latest.get((change.worktree, change.old_path or change.path))
+        return self.explain(change.worktree, change.old_path or change.path, change.before, base)
 
     def _contradicted(self, last: Version, change: Change) -> dict[int, Author]:
         """Lines that a snapshot has found new, and that the record of another call has had in between."""

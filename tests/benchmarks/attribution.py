@@ -8,6 +8,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.simulator import situations
@@ -16,7 +17,7 @@ from tests.simulator.blamed import score_blame
 from tests.simulator.report import as_json, blame_table, table
 from tests.simulator.score import Claims, score_ranges
 from tests.simulator.setting import fast_stage, real_stage
-from tests.simulator.situation_score import played, situation_table
+from tests.simulator.situation_score import Score, Situation, played, situation_table
 from tests.support.postgres import guarded_folder, open_servers
 
 
@@ -41,15 +42,25 @@ def main() -> int:
     texts = [finding.text() for finding in findings] + (score.findings if score else [])
     print("\n".join(texts[: options.show]))
     for major, chosen in ((1, situations.FIRST), (2, situations.BOTH)) if options.rounds else ():
-        named = [one for one in chosen if not options.only or one.__name__ in options.only]
-        with open_servers() as servers, servers.database(migrated=True) as url, acting(major, url) as acts:
-            scores, wrong = played(acts, options.seed, options.rounds, named)
-        print(f"\nSituations on OpenCode {major}, {options.rounds} of each\n{situation_table(scores)}")
-        print("\n".join(wrong[: options.show]))
+        _situations(major, [one for one in chosen if not options.only or one.__name__ in options.only], options)
     if options.json:
         settings = {"seed": options.seed, "sessions": options.sessions, "operations": options.operations}
         options.json.write_text(json.dumps(as_json(tallies, score, **settings), indent=2) + "\n")
     return 0
+
+
+def _situations(major: int, chosen: Sequence[Situation], options: argparse.Namespace) -> None:
+    """Play situations on one OpenCode, and print a row for each."""
+    scores: dict[str, Score] = {}
+    findings: list[str] = []
+    with open_servers() as servers, servers.database(migrated=True) as url, acting(major, url) as acts:
+        for one in chosen:
+            found, wrong = played(acts, options.seed, options.rounds, [one])
+            scores |= found
+            findings += wrong
+            print(f"OpenCode {major}: {one.__name__}", file=sys.stderr)
+    print(f"\nSituations on OpenCode {major}, {options.rounds} of each\n{situation_table(scores)}", flush=True)
+    print("\n".join(findings[: options.show]))
 
 
 def _options() -> argparse.Namespace:

@@ -395,3 +395,16 @@ def test_a_file_of_a_recorded_repository_needs_no_hint(project: Project) -> None
     project.ai_write("a.py", *AI_FUNCTION)
     done = command(project, "human.py")
     assert (done.stdout.splitlines()[0].split()[0], done.stderr) == (b"human", b"")
+
+
+def test_lines_that_a_later_call_takes_away_were_not_moved_here_from_there(project: Project) -> None:
+    """A call writes a file, another one removes a part, or moves it on: at the commit between they are the first's."""
+    project.ai_write("a.py", *AI_FUNCTION, "", "rest = of(the, file)")
+    project.ai_write("b.py", "first = line(1)")
+    commit = project.commit()
+    function = "".join(line + "\n" for line in AI_FUNCTION)
+    project.ai_edit("b.py", "first = line(1)\n", "first = line(1)\n" + function)
+    project.ai_edit("b.py", function, "")
+    project.ai_edit("a.py", function, "")
+    assert project.authors("a.py", commit) == "a" * (len(AI_FUNCTION) + 2)
+    assert project.authors("a.py") == "aa"

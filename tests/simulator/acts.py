@@ -92,7 +92,7 @@ class Acts:
         return int(fetch(self.url, _EVENTS, list(event_names), session)[0]["n"])
 
     def compacted(self, session: str) -> int:
-        """How many parts of a session were told again because their output was pruned."""
+        """How many parts of a session were sent again because their output was pruned."""
         return int(fetch(self.url, _COMPACTED, session)[0]["n"])
 
     def lines(self, file: Path) -> list[dict[str, Any]]:

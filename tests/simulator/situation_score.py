@@ -40,10 +40,10 @@ class Score:
 
     def row(self, name: str) -> str:
         """A row of the table."""
-        precision = 100 * self.ai_found / self.claimed if self.claimed else 100.0
-        recall = 100 * self.ai_found / self.ai if self.ai else 100.0
+        precision = f"{100 * self.ai_found / self.claimed:.2f}" if self.claimed else "-"
+        recall = f"{100 * self.ai_found / self.ai:.2f}" if self.ai else "-"
         return (
-            f"{name:<22}{self.lines:>8}{self.right:>8}{precision:>11.2f}{recall:>9.2f}"
+            f"{name:<22}{self.lines:>8}{self.right:>8}{precision:>11}{recall:>9}"
             f"{self.human_as_ai:>13}{self.human_unknown:>15}"
         )
 

@@ -67,7 +67,7 @@ def rejected(acts: Acts, name: str, rng: random.Random) -> Truth:
     return _all(project, ("a.py",), "h")
 
 
-# -- history that is told again --------------------------------------------------------------------------------------
+# -- history that is sent again --------------------------------------------------------------------------------------
 
 
 def fork(acts: Acts, name: str, rng: random.Random) -> Truth:
@@ -95,7 +95,7 @@ def continued(acts: Acts, name: str, rng: random.Random) -> Truth:
 
 
 def pruned(acts: Acts, name: str, rng: random.Random) -> Truth:
-    """Another process goes on with a session and prunes the outputs of its old calls, which are told again for it."""
+    """Another process goes on with a session and prunes the outputs of its old calls, which are sent again."""
     project = acts.project(name, {"a.py": _code(rng, 1)})
     first, typed = _code(rng, 2), _code(rng, 1, 3, 9)
     project.turn(Step([acts.tools.write("n.py", first)]))
@@ -105,7 +105,7 @@ def pruned(acts: Acts, name: str, rng: random.Random) -> Truth:
         later = Project(again, project.folder, project.session)
         for _ in range(3):
             later.turn(Step(text="Hello."))
-        eventually(lambda: acts.compacted(project.session), 30, "the old parts are told again")
+        eventually(lambda: acts.compacted(project.session), 30, "the old parts are sent again")
     return {project.folder / "n.py": "a" * first.count("\n") + "h" * typed.count("\n")}
 
 
@@ -268,7 +268,7 @@ def missed(acts: Acts, name: str, rng: random.Random) -> Truth:
 
 
 def ignored(acts: Acts, name: str, rng: random.Random) -> Truth:
-    """Scripts that write to a tracked file that git ignores: the snapshots tell of the first time only."""
+    """Scripts that write to a tracked file that git ignores: the snapshots show the first time only."""
     own, first, second = _code(rng, 1), _code(rng, 2, 3, 9), _code(rng, 2, 3, 9)
     scripts = {f"{at}.sh": _script("trac*.py", text) for at, text in enumerate((first, second))}
     project = acts.project(name, {"tracked.py": own, "mine.py": own} | scripts)
@@ -294,7 +294,7 @@ def aborted(acts: Acts, name: str, rng: random.Random) -> Truth:
 
 
 def background(acts: Acts, name: str, rng: random.Random) -> Truth:
-    """A command goes on after its call has ended: OpenCode 1 does not tell until when, OpenCode 2 does."""
+    """A command goes on after its call has ended: OpenCode 2 reports its end, OpenCode 1 does not."""
     own, more = _code(rng, 1), _code(rng, 2, 3, 9)
     project = acts.project(name, {"b.py": own})
     waiting = "until test -e ignored/go; do sleep 0.1; done; "
@@ -376,7 +376,7 @@ BOTH: Final[tuple[Situation, ...]] = (
 )  # fmt: skip
 """What OpenCode 1 and 2 both have."""
 FIRST: Final[tuple[Situation, ...]] = (*BOTH, pruned)
-"""OpenCode 2 tells nothing of a call again when it prunes."""
+"""Pruning is switched on by a setting of OpenCode 1."""
 
 
 def _boilerplate(rng: random.Random) -> str:
