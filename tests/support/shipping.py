@@ -53,6 +53,7 @@ class Shipping:
         segment_bytes: int = 4096,
         retry_max: int = 3,
         looks: bool = False,
+        write_deadline_s: float = WRITE_DEADLINE_S,
     ) -> None:
         """Open the spool in `folder`; nothing is shipped before the context is entered.
 
@@ -67,7 +68,7 @@ class Shipping:
         self.was_unhealthy = False
         self._silence = os.open(os.devnull, os.O_WRONLY)
         sink = PostgresSink(
-            self._url, _prepare, write_deadline_s=WRITE_DEADLINE_S, connect_deadline_s=CONNECT_DEADLINE_S
+            self._url, _prepare, write_deadline_s=write_deadline_s, connect_deadline_s=CONNECT_DEADLINE_S
         )
         if not looks:
             sink.failover = _Never()

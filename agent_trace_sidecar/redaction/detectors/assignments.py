@@ -163,7 +163,7 @@ def _is_argument(text: bytes, found: Candidate, sign: bytes, value: bytes) -> bo
         if name.isupper() and len(name) >= _PROSE_NAME:
             return True  # setdefault("DB_PASSWORD", "word")
     marked = G.marked.search(value) and (not G.numbered.match(value) or is_random(value.decode(), least=12))
-    return sign == b"(" or bool(marked)
+    return bool(marked) or (sign == b"(" and name.startswith(b"."))  # .password("word")
 
 
 def _closing(text: bytes, start: int, opening: bytes) -> int:
