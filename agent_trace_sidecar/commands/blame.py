@@ -62,7 +62,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
         page(list(as_text(found, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))))
     if given.json or not _is_unrecorded(found):
         return 0
-    complain(_hint(found))
+    complain(_hint(found, _undelivered(config)))
     return 0 if given.porcelain else 1  # editors discard what a failed command prints
 
 
@@ -78,15 +78,26 @@ def _contents() -> bytes:
     return contents
 
 
+def _undelivered(config: Config) -> int:
+    from agent_trace_sidecar.commands.status import undelivered_events  # noqa: PLC0415 - only where nothing is stored
+
+    return undelivered_events(config)
+
+
 def _is_unrecorded(found: Blame) -> bool:
     return not found.is_recorded and all(line.contributor == "unknown" for line in found.lines)
 
 
-def _hint(found: Blame) -> str:
+def _hint(found: Blame, undelivered: int) -> str:
     if found.is_shallow:
         return (
             "nothing is recorded of this shallow clone, whose first commit is missing: run `git fetch --unshallow`, "
             "then ask again."
+        )
+    if undelivered:
+        return (
+            f"nothing is stored of the files of this repository yet: {undelivered} events on this machine are not "
+            f"delivered. `{PROGRAM} status` shows when they are."
         )
     return (
         f"nothing is recorded of the files of this repository: `{PROGRAM} init` records new sessions in it, and "

@@ -250,6 +250,11 @@ def from_spools(root: Path) -> tuple[Spooled, ...]:
     return tuple(found)
 
 
+def undelivered_events(config: Config) -> int:
+    """How many events wait in the spools of this machine."""
+    return sum(spool.pending_lines for spool in from_spools(config.state_path / SPOOL_FOLDER))
+
+
 def _spooled(folder: Path) -> Spooled:
     start, end = extent(folder)
     health = HealthFile(folder)

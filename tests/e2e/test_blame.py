@@ -6,10 +6,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from agent_trace_sidecar.redaction import Redacted
+from agent_trace_sidecar.spool.folders import SPOOL_FOLDER
+from agent_trace_sidecar.spool.spool import Spool
 from tests.support.attributed import Project
+from tests.support.envelopes import Shim
 
 AI_FUNCTION = (
     "def total(prices):",
@@ -336,7 +341,8 @@ def command(
 ) -> "subprocess.CompletedProcess[bytes]":
     """Run `blame`, which exits with this code."""
     program = [sys.executable, "-m", "agent_trace_sidecar", "blame", *arguments]
-    env = os.environ | {"AGENT_TRACE_DATABASE_URL": project.url, "TZ": "Asia/Tokyo"}
+    state = {"AGENT_TRACE_STATE_DIR": str(project.root.parent / "state")}
+    env = os.environ | state | {"AGENT_TRACE_DATABASE_URL": project.url, "TZ": "Asia/Tokyo"}
     done = subprocess.run(program, cwd=project.root, env=env, input=given, capture_output=True, check=False)
     assert done.returncode == code, done.stderr
     return done
@@ -380,6 +386,17 @@ def test_a_hint_says_that_nothing_is_recorded(project: Project) -> None:
     assert b"nothing is recorded of the files of this repository" in done.stderr
     assert b"`agent-trace-sidecar init`" in done.stderr
     assert done.stdout.splitlines()[0].split() == [b"unknown", b"1)", b"def", b"largest(prices):"]
+
+
+def test_a_hint_counts_the_events_that_are_not_delivered_yet(project: Project) -> None:
+    """Right after a session the database may still be starting: that is no reason to install anything."""
+    spool = Spool.create(project.root.parent / "state" / SPOOL_FOLDER, uuid4())
+    spool.append([Redacted.from_spool(Shim().event("session.idle", {"sessionID": "ses_a"}))])
+    spool.sync()
+    done = command(project, "human.py", code=1)
+    spool.close()
+    assert b"1 events on this machine are not delivered" in done.stderr
+    assert b"`agent-trace-sidecar status`" in done.stderr
 
 
 def test_programs_get_unknown_lines_of_what_is_not_recorded(project: Project) -> None:
