@@ -224,20 +224,20 @@ class FileBlamer:
         packed = line_hashes(text)
         stored = await self.changes([path])
         moves = await self._moves(stored)
-        asked = _BlamedFile(path, text, packed, Weights(), self._evidence({}, {}, path), moves)
-        history, authors = self._explained(asked, stored)
+        blamed = _BlamedFile(path, text, packed, Weights(), self._evidence({}, {}, path), moves)
+        history, authors = self._explained(blamed, stored)
         searched = self._searched(text, packed, authors)
         found = await store.written_elsewhere(self._connection, searched, [path]) if searched else []
         spans = ((span.origin, span.hashes) for one in stored for span in one.change.spans if not span.excluded)
-        emptied = [one for one in sources(moves, spans, asked.weights) if one != path][:_MAX_FILES]
+        emptied = [one for one in sources(moves, spans, blamed.weights) if one != path][:_MAX_FILES]
         if found or emptied:
             stored = await self.changes([path, *emptied, *(one.path for one in found[:_MAX_FILES])])
-            asked = asked._replace(weights=Weights(), evidence=await self._against(path, text, packed, stored))
-            _learn_boilerplate(asked, found)
-            history, authors = self._explained(asked, stored)
+            blamed = blamed._replace(weights=Weights(), evidence=await self._against(path, text, packed, stored))
+            _learn_boilerplate(blamed, found)
+            history, authors = self._explained(blamed, stored)
             if any((wrote := written(author)) is not None and wrote.path != path for author in authors):
-                self._learn_common(asked, found)
-                history, authors = self._explained(asked, stored)
+                self._learn_common(blamed, found)
+                history, authors = self._explained(blamed, stored)
         unearned = {key: count for key, count in history.unearned.items() if key[1] == path}
         return Blame(path, text, judged(text, authors), unearned)
 
@@ -282,11 +282,11 @@ class FileBlamer:
         stored = await store.changes(self._connection, self._projects, paths, include_fallback=self._include_fallback)
         return store.in_doubt(stored, paths[0], self._uncovered)
 
-    def _explained(self, asked: "_BlamedFile", stored: Sequence[store.Stored]) -> tuple[History, list[Author]]:
+    def _explained(self, blamed: "_BlamedFile", stored: Sequence[store.Stored]) -> tuple[History, list[Author]]:
         """Replay the changes up to this content."""
-        path, packed = asked.path, asked.packed
-        asked.weights.learn_lines(hashes_of(packed), asked.text)
-        history = History(asked.weights, self._present(path, stored), asked.evidence, asked.moves)
+        path, packed = blamed.path, blamed.packed
+        blamed.weights.learn_lines(hashes_of(packed), blamed.text)
+        history = History(blamed.weights, self._present(path, stored), blamed.evidence, blamed.moves)
         history.add_all([one.change for one in stored])
         base = history.base_of(str(self._checkout.root), path, packed, newest=self._commit is None)
         authors = history.explain(str(self._checkout.root), path, packed, base).authors
@@ -317,12 +317,12 @@ class FileBlamer:
         revisions = await store.revisions(self._connection, {one.record_id for one in others})
         return self._evidence(texts, revisions, path)
 
-    def _learn_common(self, asked: "_BlamedFile", found: Sequence[store.Found]) -> None:
+    def _learn_common(self, blamed: "_BlamedFile", found: Sequence[store.Found]) -> None:
         """Text in many files is no evidence of where a line comes from. This runs git, so only where it matters."""
-        loose = [one >> 32 for one in hashes_of(asked.packed)]
+        loose = [one >> 32 for one in hashes_of(blamed.packed)]
         wanted = {loose_of(key) for one in found for key in one.keys}
-        texts = {one: line for one, line in zip(loose, asked.text, strict=True) if one in wanted}
-        asked.weights.shared(common(self._git, self._commit, texts, asked.path))
+        texts = {one: line for one, line in zip(loose, blamed.text, strict=True) if one in wanted}
+        blamed.weights.shared(common(self._git, self._commit, texts, blamed.path))
 
     def _present(self, path: str, stored: Iterable[store.Stored]) -> dict[str, frozenset[int]]:
         """What the other files hold now: a line that is still there has not moved from there."""
@@ -346,11 +346,11 @@ class FileBlamer:
         return [key for project in self._projects for key in line_keys(project, own[:_MAX_SEARCHED_BYTES], None)]
 
 
-def _learn_boilerplate(asked: "_BlamedFile", found: Sequence[store.Found]) -> None:
+def _learn_boilerplate(blamed: "_BlamedFile", found: Sequence[store.Found]) -> None:
     """Lines that are no evidence of where they come from, by the text alone and by the records."""
-    _common(asked.weights, found)
-    loose = [one >> 32 for one in hashes_of(asked.packed)]
-    asked.weights.shared(one for one, line in zip(loose, asked.text, strict=True) if is_boilerplate(line))
+    _common(blamed.weights, found)
+    loose = [one >> 32 for one in hashes_of(blamed.packed)]
+    blamed.weights.shared(one for one, line in zip(loose, blamed.text, strict=True) if is_boilerplate(line))
 
 
 def _common(weights: Weights, found: Iterable[store.Found]) -> None:

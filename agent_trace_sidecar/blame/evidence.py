@@ -17,7 +17,7 @@ from agent_trace_sidecar.workspace.checkout import Checkout
 
 MANY_FILES: Final = 3
 """A text that stands in so many files of the repository is no evidence of where one of them has it from."""
-_MAX_ASKED: Final = 2000
+_MAX_TEXTS: Final = 2000
 """Lines of one git search; if there are more, none is claimed."""
 _MAX_REVISIONS: Final = 12
 
@@ -109,13 +109,13 @@ class GitEvidence:
         return self._checkout.commit_before(at.timestamp() - 1)
 
     def _searched(self, revision: str, but: str) -> frozenset[int]:
-        found = self._checkout.search(list(self._texts.values()), revision, but) if self._may_ask() else None
+        found = self._checkout.search(list(self._texts.values()), revision, but) if self._is_searchable() else None
         if found is None:
             return frozenset(self._texts)
         return frozenset(one >> 32 for lines in found.values() for one in hashes_of(line_hashes(lines)))
 
-    def _may_ask(self) -> bool:
-        return len(self._texts) <= _MAX_ASKED
+    def _is_searchable(self) -> bool:
+        return len(self._texts) <= _MAX_TEXTS
 
 
 def common(checkout: Checkout, commit: str | None, texts: Mapping[int, bytes], but: str) -> set[int]:
@@ -127,7 +127,7 @@ def common(checkout: Checkout, commit: str | None, texts: Mapping[int, bytes], b
         texts: the lines by their hashes.
         but: the file that they are from.
     """
-    if not checkout.is_git or not 0 < len(texts) <= _MAX_ASKED:
+    if not checkout.is_git or not 0 < len(texts) <= _MAX_TEXTS:
         return set()
     found = checkout.search(list(texts.values()), commit, but) or {}
     return _in_many(found.values(), MANY_FILES - 1)

@@ -127,11 +127,11 @@ def _claims(reading: Reading, path: str, commit: str) -> Iterator[_Claim]:
     """The ranges of a file."""
     vcs = reading.record.vcs
     is_own = vcs is not None and vcs.revision == commit
-    for file, said in zip(reading.record.files, reading.document["files"], strict=True):
+    for file, entry_of_file in zip(reading.record.files, reading.document["files"], strict=True):
         if file.path != path:
             continue
-        for conversation, entry in zip(file.conversations, said["conversations"], strict=True):
-            session = session_of(reading.document, said, entry, conversation.url)
+        for conversation, entry in zip(file.conversations, entry_of_file["conversations"], strict=True):
+            session = session_of(reading.document, entry_of_file, entry, conversation.url)
             for span in conversation.ranges:
                 yield _Claim(_author(span.contributor or conversation.contributor, session), span, is_own)
 

@@ -22,7 +22,7 @@ from agent_trace_sidecar.pipeline.daemon import make_redactor
 from agent_trace_sidecar.redaction import Redactor
 from agent_trace_sidecar.report import repository, session, since
 from agent_trace_sidecar.report.page import Page, render
-from agent_trace_sidecar.report.repository import ReportError, Said
+from agent_trace_sidecar.report.repository import Progress, ReportError
 from agent_trace_sidecar.report.repository_page import repository_page
 from agent_trace_sidecar.report.session_page import session_page
 from agent_trace_sidecar.report.since_page import since_page
@@ -131,7 +131,7 @@ def _first_day(text: str) -> datetime:
         raise UsageError(f"--since {text!r} is neither an age nor a date, e.g. 30d, 12w or 2026-01-31.") from None
 
 
-def _page(config: Config, given: argparse.Namespace, said: Said) -> Page:
+def _page(config: Config, given: argparse.Namespace, said: Progress) -> Page:
     contents = not given.metadata_only
     folder = given.repo.resolve() if given.repo is not None else None
     mask = _mask(make_redactor(config))

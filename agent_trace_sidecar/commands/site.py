@@ -21,7 +21,7 @@ from agent_trace_sidecar.limits.files import make_folders, read_own, remove_file
 from agent_trace_sidecar.report import repository, session, since, site
 from agent_trace_sidecar.report.index_page import index_page
 from agent_trace_sidecar.report.page import Page, render
-from agent_trace_sidecar.report.repository import Said
+from agent_trace_sidecar.report.repository import Progress
 from agent_trace_sidecar.report.repository_page import Mask, repository_page
 from agent_trace_sidecar.report.session_page import session_page
 from agent_trace_sidecar.report.since_page import since_page
@@ -66,7 +66,7 @@ class _Planned(NamedTuple):
     make: Callable[[], Awaitable[Page]]
 
 
-async def write_site(connection: asyncpg.Connection, options: SiteOptions, said: Said) -> Written:
+async def write_site(connection: asyncpg.Connection, options: SiteOptions, said: Progress) -> Written:
     """Bring the pages up to date.
 
     Raises:
@@ -94,7 +94,7 @@ async def _update(
     before: dict[str, str],
     planned: dict[str, _Planned],
     due: list[str],
-    said: Said,
+    said: Progress,
 ) -> None:
     """Make what is due and remove what is not planned; interrupted anywhere, the next run completes it."""
     if not before:  # a repository that the folder is in does not change by its pages
@@ -148,7 +148,7 @@ def _nothing_said(_what: str, _done: int, _total: int) -> None:
 class _Pages:
     """The pages of a site, each made when it is due."""
 
-    def __init__(self, connection: asyncpg.Connection, found: site.Site, options: SiteOptions, said: Said) -> None:
+    def __init__(self, connection: asyncpg.Connection, found: site.Site, options: SiteOptions, said: Progress) -> None:
         self._connection, self._site, self._options, self._said = connection, found, options, said
         self._surviving: tuple[since.Surviving, list[str]] | None = None
 

@@ -444,8 +444,8 @@ def _call(own: Fields, message_id: str, message: Fields, part: Fields, at: float
         given["error"] = state.get("error")
     else:
         content = state.get("content") or []
-        said = " ".join(str(one.get("text") or "") for one in content if isinstance(one, dict))
-        output = {"existed": not said.startswith("Created file")} if tool == "write" else {}
+        answer = " ".join(str(one.get("text") or "") for one in content if isinstance(one, dict))
+        output = {"existed": not answer.startswith("Created file")} if tool == "write" else {}
         metadata = state.get("metadata") or {}
         output |= {name: metadata[name] for name in ("shellID", "status", "exit") if name in metadata}
         given["result"] = {"output": output, "content": content, "metadata": metadata}

@@ -85,12 +85,12 @@ def _multiedit(args: Fields, metadata: Fields) -> Iterator[FileEdit]:
 
 
 def _apply_patch(args: Fields, metadata: Fields) -> Iterator[FileEdit]:
-    asked = list(requested_edits(_text(args, "patchText") or ""))
+    requested = list(requested_edits(_text(args, "patchText") or ""))
     files = [_fields(file) for file in _list(metadata, "files")]
     if not files:
-        yield from _patched(asked, _text(metadata, "diff") or "")
+        yield from _patched(requested, _text(metadata, "diff") or "")
         return
-    added = {edit.path: edit.content for edit in asked if edit.kind == "add"}
+    added = {edit.path: edit.content for edit in requested if edit.kind == "add"}
     for file in files:
         path, kind = _text(file, "filePath"), _KINDS.get(_text(file, "type") or "")
         if path is None or kind is None:
@@ -106,16 +106,16 @@ def _apply_patch(args: Fields, metadata: Fields) -> Iterator[FileEdit]:
         )
 
 
-def _patched(asked: list[FileEdit], diff: str) -> Iterator[FileEdit]:
+def _patched(requested: list[FileEdit], diff: str) -> Iterator[FileEdit]:
     """The same from one diff of all files, for versions that do not list them."""
     pieces: dict[str, str] = {}
     headers = list(_FILE_HEADER.finditer(diff))
     for header, following in zip(headers, [*headers[1:], None], strict=False):
         piece = diff[header.start() : following.start() if following else len(diff)]
         pieces[header[2]] = pieces[header[1]] = piece
-    if len(pieces) * len(asked) > _MAX_PAIRS:
+    if len(pieces) * len(requested) > _MAX_PAIRS:
         pieces = {}
-    for edit in asked:
+    for edit in requested:
         named = (name for name in pieces for path in (edit.path, edit.old_path) if path and _same(name, path))
         piece = pieces.get(next(named, ""), "")
         yield FileEdit(
@@ -192,8 +192,8 @@ def named_paths(tool: str, args: msgspec.Raw) -> tuple[str, ...]:
     path = _text(fields, "filePath")
     if path is not None:
         return (path,)
-    asked = requested_edits(_text(fields, "patchText") or "")
-    return tuple(name for edit in asked for name in (edit.path, edit.old_path) if name)
+    requested = requested_edits(_text(fields, "patchText") or "")
+    return tuple(name for edit in requested for name in (edit.path, edit.old_path) if name)
 
 
 def _diff(metadata: Fields) -> str | None:

@@ -45,11 +45,11 @@ def _patch(args: Fields, result: Fields) -> Iterator[FileEdit]:
     text = _text(args, "patchText")
     if text is None:
         raise ValueError("patch without patchText")
-    asked, told = list(requested_edits(text)), list(_diffs(result))
-    if len(told) != len(asked):
-        by_name = {name: (name, diff) for name, diff in told}
-        told = [by_name.get(edit.path, ("", "")) for edit in asked]
-    for edit, (_, diff) in zip(asked, told, strict=True):
+    requested, reported = list(requested_edits(text)), list(_diffs(result))
+    if len(reported) != len(requested):
+        by_name = {name: (name, diff) for name, diff in reported}
+        reported = [by_name.get(edit.path, ("", "")) for edit in requested]
+    for edit, (_, diff) in zip(requested, reported, strict=True):
         yield FileEdit(
             edit.path,
             edit.kind,
@@ -85,8 +85,8 @@ def named_paths(tool: str, args: msgspec.Raw) -> tuple[str, ...]:
     path = _text(fields, "path")
     if path is not None:
         return (path,)
-    asked = requested_edits(_text(fields, "patchText") or "")
-    return tuple(name for edit in asked for name in (edit.path, edit.old_path) if name)
+    requested = requested_edits(_text(fields, "patchText") or "")
+    return tuple(name for edit in requested for name in (edit.path, edit.old_path) if name)
 
 
 def _diffs(result: Fields) -> Iterator[tuple[str, str]]:

@@ -194,9 +194,9 @@ def parse(line: bytes) -> Envelope | Rejected:
     """Decode and check one line, without its newline. Never raises."""
     repaired: list[str] = []
     if not line.isascii():
-        line = _mend_utf8(line, repaired)
+        line = _repair_utf8(line, repaired)
     if b"\\u" in line and SUSPECT.search(line):
-        line = mend_escapes(line, repaired)
+        line = repair_escapes(line, repaired)
     try:
         envelope = _DECODER.decode(line)
     except msgspec.ValidationError as exc:
@@ -236,7 +236,7 @@ def content_hash(line: bytes, envelope: Envelope) -> int | None:
     return int.from_bytes(blake2b(line, digest_size=8).digest(), signed=True)
 
 
-def _mend_utf8(line: bytes, repaired: list[str]) -> bytes:
+def _repair_utf8(line: bytes, repaired: list[str]) -> bytes:
     try:
         line.decode()
     except UnicodeDecodeError:
@@ -245,10 +245,10 @@ def _mend_utf8(line: bytes, repaired: list[str]) -> bytes:
     return line
 
 
-def mend_escapes(line: bytes, repaired: list[str]) -> bytes:
+def repair_escapes(line: bytes, repaired: list[str]) -> bytes:
     """Replace NUL and lone surrogates, walking escape by escape: an escaped backslash before u0000 is no NUL."""
 
-    def mend(match: re.Match[bytes]) -> bytes:
+    def repair(match: re.Match[bytes]) -> bytes:
         code = match[1]
         if code is None:
             return match[0]
@@ -257,7 +257,7 @@ def mend_escapes(line: bytes, repaired: list[str]) -> bytes:
             repaired.append(kind)
         return b"\\ufffd"
 
-    return _ESCAPE.sub(mend, line)
+    return _ESCAPE.sub(repair, line)
 
 
 def _reason(message: str) -> str:
@@ -399,8 +399,8 @@ def _without_own_fields(line: bytes) -> bytes:
     try:
         fields = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
     except (ValueError, RecursionError):  # what `parse` repairs is repaired first: it must find nothing of it either
-        mended = mend_escapes(_mend_utf8(line, []), [])
-        return line if mended == line else _without_own_fields(mended)
+        fixed = repair_escapes(_repair_utf8(line, []), [])
+        return line if fixed == line else _without_own_fields(fixed)
     return msgspec.json.encode({k: v for k, v in fields.items() if k not in _Own.__struct_fields__})
 
 

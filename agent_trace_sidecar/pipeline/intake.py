@@ -79,7 +79,7 @@ class Intake:
         self._spool: Spool | None = None
         self._unacked: deque[tuple[int, int]] = deque()
         self._acked = -1
-        self._said = -1
+        self._answered = -1
         self._trouble = ""
         self._wake = threading.Event()
         self._hurry = threading.Event()
@@ -183,7 +183,7 @@ class Intake:
 
     def _sync(self, fd: int) -> None:
         while True:
-            owing = self._said < self._acked
+            owing = self._answered < self._acked
             self._wake.wait(_ACK_RETRY_S if owing else None)
             self._wake.clear()
             ended = self._ended  # read before the sync that may be the last one
@@ -217,8 +217,8 @@ class Intake:
 
     def _acknowledge(self, fd: int) -> None:
         """Acknowledge to the shim up to here; an answer that does not fit is covered by the next one."""
-        if self._said < self._acked and try_write(fd, b'{"ack":%d}\n' % self._acked):
-            self._said = self._acked
+        if self._answered < self._acked and try_write(fd, b'{"ack":%d}\n' % self._acked):
+            self._answered = self._acked
 
 
 def _head(line: Redacted) -> _Head:

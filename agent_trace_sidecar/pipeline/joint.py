@@ -87,7 +87,7 @@ class JointBatches:
 
     async def _open(self, files: Sequence[TailFile]) -> None:
         """Take over the files that are new, or whose position is to be read again."""
-        logs = {file: self._log(file) for file in files if not file.asked or file not in self._known}
+        logs = {file: self._log(file) for file in files if not file.checked or file not in self._known}
         if not logs:
             return
         found = await self._sink.open_logs([log.name for log in logs.values()], datetime.now(UTC))

@@ -83,10 +83,10 @@ class Follow(Daemon):
         self._flush_s = config.flush_ms / 1000
         self._tail = Tail()
         self._links: set[str] = set()
-        self._looked = asyncio.Event()
+        self._polled = asyncio.Event()
         self._wake = asyncio.Event()
         self._stopping = False
-        self._looks_left = -1
+        self._polls_left = -1
         """After the signal to stop, how many polls are still worth waiting for; -1 before it."""
         self._sink = self.sink(self._connected)
         self._observer = self.observer()
@@ -161,10 +161,10 @@ class Follow(Daemon):
             before = time.thread_time()
             self._tail.update(seen, time.monotonic())
             cpu_s += time.thread_time() - before
-            self._tell_gone()
+            self._report_gone()
             if self._stopping:
-                self._looks_left -= 1
-            self._looked.set()
+                self._polls_left -= 1
+            self._polled.set()
             pause = max(TAIL_POLL_S, 9 * cpu_s, time.monotonic() - began)
             if self._stopping:
                 await asyncio.sleep(pause)
@@ -179,7 +179,7 @@ class Follow(Daemon):
             self.logger.warning("tail_link_ignored", path=path, hint="name the link itself to follow it")
         self._links = links
 
-    def _tell_gone(self) -> None:
+    def _report_gone(self) -> None:
         """Lines that can't be read any more are a loss, unless a copy of the file holds them."""
         for file in self._tail.gone:
             unread = file.end - file.shipped
@@ -195,13 +195,13 @@ class Follow(Daemon):
         """Wait for the next poll; False when it is another file's turn, or time to stop."""
         if self._is_over() or self._is_due(file):
             return False
-        self._looked.clear()
-        await self._looked.wait()
+        self._polled.clear()
+        await self._polled.wait()
         return time.monotonic() - file.grown_at < TAIL_TURN_S
 
     def _is_over(self) -> bool:
         """Whether everything that was written before the signal to stop has been read."""
-        return self._stopping and self._looks_left <= 0
+        return self._stopping and self._polls_left <= 0
 
     def _is_due(self, shipped_now: TailFile | None = None) -> bool:
         """Whether files wait that may not wait any longer: the first lines after a quiet time go at once."""
@@ -210,7 +210,7 @@ class Follow(Daemon):
             file.waiting_since is not None
             and file is not shipped_now
             and file.unread
-            and (quiet or self._stopping or not file.asked or file.end - file.shipped >= TAIL_BACKLOG_BYTES)
+            and (quiet or self._stopping or not file.checked or file.end - file.shipped >= TAIL_BACKLOG_BYTES)
             for file in self._tail.files
         )
 
@@ -224,9 +224,9 @@ class Follow(Daemon):
                 return
             await self._tidy()
             await self._check_failover()
-            self._looked.clear()
+            self._polled.clear()
             if not self._is_due():
-                await self._looked.wait()
+                await self._polled.wait()
 
     async def _ship(self, files: Sequence[TailFile]) -> None:
         """Ship all that these files hold by now: together, or each by itself where it fills batches or is refused."""
@@ -254,19 +254,19 @@ class Follow(Daemon):
         now = time.monotonic()
         for file in self._tail.files:
             if now - file.grown_at < SPOOL_KEEP_S:
-                file.asked = False
+                file.checked = False
 
     def positions(self) -> dict[UUID, int]:
         """How far the younger files are stored, by the database's last answer."""
         now = time.monotonic()
-        files = (f for f in self._tail.files if f.asked and f.shipped and now - f.grown_at < SPOOL_KEEP_S)
+        files = (f for f in self._tail.files if f.checked and f.shipped and now - f.grown_at < SPOOL_KEEP_S)
         return {tail_id(file): file.shipped for file in files}
 
     def resend(self, ids: Collection[UUID]) -> None:
         """Read the positions of these from the database again."""
         for file in self._tail.files:
             if tail_id(file) in ids:
-                file.asked = False
+                file.checked = False
 
     async def _check_failover(self) -> None:
         """As an idle shipper does: a fail-over, or an older backup, may have lost what was stored."""
@@ -288,8 +288,8 @@ class Follow(Daemon):
         for file in self._tail.files:
             if file.unread:
                 continue
-            if now - file.asked_at > self._renew_s:
-                file.asked = False
+            if now - file.checked_at > self._renew_s:
+                file.checked = False
             elif file.path is None:
                 self._let_go(file, now)
             elif self._remove_shipped and self._is_done(file, now):
@@ -312,12 +312,12 @@ class Follow(Daemon):
         """
         quiet_s = now - max(file.shipped_at, file.grown_at)
         path = Path(file.label)
-        if quiet_s < self._keep_s or now < file.ask_again_at or file.size != file.end or path.is_symlink():
+        if quiet_s < self._keep_s or now < file.check_again_at or file.size != file.end or path.is_symlink():
             return False
         if not file.closed and (quiet_s < self._abandoned_s or path in self._paths):
             return False
-        file.ask_again_at = now + TAIL_GRACE_S
-        return file.closed or file.nobody_has_it_open()
+        file.check_again_at = now + TAIL_GRACE_S
+        return file.closed or file.has_no_writer()
 
     async def _remove(self, file: TailFile, path: Path) -> None:
         """Remove a file, if the database confirms that it has all of it."""
@@ -350,7 +350,7 @@ class Follow(Daemon):
         if self._stopping:
             os._exit(1)
         self._stopping = True
-        self._looks_left = 2  # the one that is under way may have begun before the last line was written
+        self._polls_left = 2  # the one that is under way may have begun before the last line was written
         self._wake.set()
 
 

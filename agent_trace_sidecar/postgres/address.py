@@ -179,8 +179,8 @@ def _given(url: str, parameters: Mapping[str, str]) -> set[str]:
     parts = urlsplit(url)
     login, _, hosts = parts.netloc.rpartition("@")
     user, _, password = login.partition(":")
-    said = {"host": hosts, "port": hosts, "user": user, "password": password, "dbname": parts.path.strip("/")}
-    return {name for name, value in said.items() if value} | set(parameters)
+    given = {"host": hosts, "port": hosts, "user": user, "password": password, "dbname": parts.path.strip("/")}
+    return {name for name, value in given.items() if value} | set(parameters)
 
 
 def _permitted(parameters: Mapping[str, str]) -> dict[str, str]:

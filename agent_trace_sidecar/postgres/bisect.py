@@ -14,7 +14,7 @@ from typing import Final, TypeGuard
 import asyncpg
 import msgspec
 
-from agent_trace_sidecar.postgres import updates as mending
+from agent_trace_sidecar.postgres import updates
 from agent_trace_sidecar.postgres.copy import copy_items
 from agent_trace_sidecar.postgres.errors import Fate, Verdict, by_sqlstate, verdict
 from agent_trace_sidecar.postgres.schema_check import COLUMNS
@@ -84,8 +84,8 @@ async def judge(connection: asyncpg.Connection, items: Sequence[Item]) -> Refuse
         asyncpg.PostgresError: the server can't run the statement.
     """
     refused: Refused = {}
-    lines = [_encoded(built, at, refused) for at, built in enumerate(mending.latest(items))]
-    await mending.drop_refined(connection, items)
+    lines = [_encoded(built, at, refused) for at, built in enumerate(updates.latest(items))]
+    await updates.drop_refined(connection, items)
     await connection.execute("SELECT set_config('agent_trace.lines', $1, true)", f"[{b','.join(lines).decode()}]")
     await connection.execute(_JUDGE)
     answer = await connection.fetchval("SELECT current_setting('agent_trace.refused')")

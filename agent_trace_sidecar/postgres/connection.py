@@ -41,8 +41,8 @@ async def connect(url: str, deadline_s: float = CONNECT_DEADLINE_S, *, writes: b
     """
     address = resolve(url, os.environ)
     urls = one_host_each(address.url)
-    said = "target_session_attrs" in address.url or "PGTARGETSESSIONATTRS" in os.environ
-    wanted = SessionAttribute.read_write if writes and len(urls) > 1 and not said else None
+    is_given = "target_session_attrs" in address.url or "PGTARGETSESSIONATTRS" in os.environ
+    wanted = SessionAttribute.read_write if writes and len(urls) > 1 and not is_given else None
     while True:
         one, *urls = urls
         try:

@@ -5,7 +5,7 @@ from typing import Any
 
 import asyncpg
 
-from agent_trace_sidecar.postgres import updates as mending
+from agent_trace_sidecar.postgres import updates
 from agent_trace_sidecar.postgres.binary_copy import event_rows
 from agent_trace_sidecar.records.rows import (
     CallRow,
@@ -26,8 +26,8 @@ async def copy_items(connection: asyncpg.Connection, items: Sequence[Item], void
         await copy_encoded(
             connection, "agent_trace_events", event_rows([i.built.event for i in items]), EventRow._fields
         )
-    latest = mending.latest(items)
-    await mending.drop_refined(connection, items)
+    latest = updates.latest(items)
+    await updates.drop_refined(connection, items)
     await copy(connection, "agent_trace_records", RecordRow._fields, [row for built in latest for row in built.records])
     await copy(connection, "agent_trace_ranges", RangeRow._fields, [row for built in latest for row in built.ranges])
     await copy(
@@ -36,7 +36,7 @@ async def copy_items(connection: asyncpg.Connection, items: Sequence[Item], void
     await copy(connection, "agent_trace_usage", StepRow._fields, [row for i in items for row in i.built.steps])
     await copy(connection, "agent_trace_ended_calls", CallRow._fields, [row for i in items for row in i.built.calls])
     await copy(connection, "agent_trace_masked", MaskedRow._fields, [row for i in items for row in i.built.masked])
-    await mending.undo(connection, items, voids)
+    await updates.undo(connection, items, voids)
 
 
 async def copy_encoded(connection: asyncpg.Connection, table: str, data: bytes, columns: Sequence[str]) -> None:

@@ -24,16 +24,16 @@ def password(url: str, environ: Mapping[str, str]) -> str | None:
     if "\\" not in text:
         return None
     user = unquote(parts.username or "") or query.get("user") or environ.get("PGUSER") or getpass.getuser()
-    asked = (
+    keys = (
         {unquote(parts.hostname or "") or query.get("host") or environ.get("PGHOST") or "localhost"},
         {str(parts.port or query.get("port") or environ.get("PGPORT") or 5432)},
         {unquote(parts.path.strip("/")) or query.get("dbname") or environ.get("PGDATABASE") or user},
         {user},
     )
-    if next(iter(asked[0])).startswith("/"):
-        asked[0].add("localhost")  # what a socket's server is called there
+    if next(iter(keys[0])).startswith("/"):
+        keys[0].add("localhost")  # what a socket's server is called there
     for fields in _lines(text):
-        if all(field == "*" or field in wanted for field, wanted in zip(fields, asked, strict=False)):
+        if all(field == "*" or field in wanted for field, wanted in zip(fields, keys, strict=False)):
             return fields[4]
     return None
 

@@ -89,8 +89,8 @@ async def undo(connection: asyncpg.Connection, items: Sequence[Item], more: Sequ
 
 
 async def _undo_session(connection: asyncpg.Connection, void: Void, depth: int) -> None:
-    asked = (void.session_id, void.at, void.message_id)
-    rows = await connection.fetch(_UNDONE, *asked, void.part_id, void.onward)
+    scope = (void.session_id, void.at, void.message_id)
+    rows = await connection.fetch(_UNDONE, *scope, void.part_id, void.onward)
     if rows:
         ids: list[UUID] = [row["record_id"] for row in rows]
         sources = sorted({row["source_id"] for row in rows})
@@ -98,7 +98,7 @@ async def _undo_session(connection: asyncpg.Connection, void: Void, depth: int) 
         statement = _RESTORE if void.restore else _VOID
         await connection.execute(statement, void.session_id, ids, times, void.at, sources)
     if depth < _MAX_DEPTH and (void.part_id is None or void.onward):
-        for row in await connection.fetch(_CHILDREN, *asked, void.onward):
+        for row in await connection.fetch(_CHILDREN, *scope, void.onward):
             child = void._replace(session_id=row["session_id"], message_id="", part_id=None, onward=True)
             if child.session_id is not None:
                 await _undo_session(connection, child, depth + 1)

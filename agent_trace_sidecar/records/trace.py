@@ -220,11 +220,11 @@ def _without_null(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _merged(said: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+def _merged(original: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
     """The known fields over the original ones: fields that no type here has stay, and so does their order."""
-    merged = {name: value for name, value in said.items() if value is not None or name not in _OPTIONAL}
+    merged = {name: value for name, value in original.items() if value is not None or name not in _OPTIONAL}
     for name, value in known.items():
-        old = said.get(name)
+        old = original.get(name)
         if name == "metadata" and isinstance(old, dict):
             continue
         if isinstance(value, dict) and isinstance(old, dict):

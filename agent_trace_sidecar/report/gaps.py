@@ -68,7 +68,7 @@ def _gaps(gaps: tuple[tuple[int, int], ...], seen: list[tuple[int, datetime]]) -
 
 def _letter(row: asyncpg.Record) -> Loss:
     line: bytes = row["line"]
-    told = _AT.search(line[:400])
-    at = moment(int(told[1])) if told else row["seen_at"]
+    sent = _AT.search(line[:400])
+    at = moment(int(sent[1])) if sent else row["seen_at"]
     text = line[:_SHOWN_CHARS].decode("utf-8", "replace")
     return Loss(at, "dead", f"An event could not be stored: {row['reason']}", row["error"], text)

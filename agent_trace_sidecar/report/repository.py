@@ -17,7 +17,7 @@ from agent_trace_sidecar.records.fingerprints import hashes_of, line_hashes
 from agent_trace_sidecar.report.cost import SessionFacts, prompts_of, sessions_of
 from agent_trace_sidecar.workspace.checkout import CheckoutError, ManyFiles
 
-Said = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], None]
 """Called with the stage, how much of it is done, and how much there is."""
 
 MAX_SCANNED: Final = 20_000
@@ -65,16 +65,16 @@ class Repository(NamedTuple):
 class Found(NamedTuple):
     """The files before their lines are attributed."""
 
-    asked: list[str]
+    chosen: list[str]
     known: set[str]
     """Those that records name."""
     unrecorded: dict[str, int]
-    """Lines of the files that are not asked about; -1 for what is no text or too large."""
+    """Lines of the files that are not chosen about; -1 for what is no text or too large."""
     notes: list[str]
 
 
 async def gather(
-    connection: asyncpg.Connection, folder: Path, revision: str | None, paths: Sequence[str], said: Said
+    connection: asyncpg.Connection, folder: Path, revision: str | None, paths: Sequence[str], progress: Progress
 ) -> Repository:
     """Attribute all files of a repository.
 
@@ -83,7 +83,7 @@ async def gather(
         folder: the repository's, or one inside of it.
         revision: what the user calls it; None for the files as they stand.
         paths: only these files and folders, from the repository's root; none means all.
-        said: called with the progress.
+        progress: called with the progress.
 
     Raises:
         ReportError: there is nothing of that name.
@@ -99,8 +99,8 @@ async def gather(
         if not there:
             where = f" under {', '.join(paths)}" if paths else ""
             raise ReportError(f"no files in {checkout.root}{where}" + (f" at {revision}." if commit else "."))
-        found = await searched(asking, contents, there, known, said)
-        files, unknown, cut = await _blamed(asking, contents, found, said)
+        found = await searched(asking, contents, there, known, progress)
+        files, unknown, cut = await _blamed(asking, contents, found, progress)
     calls = {origin.record_id: origin for file in files for origin in _origins(file)}
     sessions = await sessions_of(connection, (one.session_id for one in calls.values() if one.session_id))
     prompts = {}
@@ -116,7 +116,9 @@ def _chosen(there: Iterable[str], paths: Sequence[str]) -> Iterator[str]:
     return (path for path in there if not wanted or any(path == one or path.startswith(one + "/") for one in wanted))
 
 
-async def searched(asking: FileBlamer, contents: ManyFiles, there: list[str], known: set[str], said: Said) -> Found:
+async def searched(
+    asking: FileBlamer, contents: ManyFiles, there: list[str], known: set[str], progress: Progress
+) -> Found:
     """Separate the files that may hold recorded lines from the others, and count the lines of those."""
     notes, unrecorded = [], dict[str, int]()
     others = [path for path in there if path not in known]
@@ -126,7 +128,7 @@ async def searched(asking: FileBlamer, contents: ManyFiles, there: list[str], kn
 
     def read() -> Iterator[tuple[str, bytes]]:
         for at, path in enumerate(others):
-            said("files searched", at, len(others))
+            progress("files searched", at, len(others))
             content = content_of(contents, path)
             unrecorded[path] = _count(content)
             if unrecorded[path] >= 0 and content:
@@ -135,19 +137,19 @@ async def searched(asking: FileBlamer, contents: ManyFiles, there: list[str], kn
     holding = await asking.may_hold(read())
     for path in holding:
         del unrecorded[path]
-    asked = sorted([path for path in there if path in known] + holding)
-    if len(asked) > MAX_FILES:
-        notes.append(_rest(f"{len(asked) - MAX_FILES:,} of {len(asked):,} files with recorded lines are not shown"))
-    return Found(asked[:MAX_FILES], known, unrecorded, notes)
+    chosen = sorted([path for path in there if path in known] + holding)
+    if len(chosen) > MAX_FILES:
+        notes.append(_rest(f"{len(chosen) - MAX_FILES:,} of {len(chosen):,} files with recorded lines are not shown"))
+    return Found(chosen[:MAX_FILES], known, unrecorded, notes)
 
 
 async def _blamed(
-    asking: FileBlamer, contents: ManyFiles, found: Found, said: Said
+    asking: FileBlamer, contents: ManyFiles, found: Found, progress: Progress
 ) -> tuple[list[FileLines], dict[str, int], list[str]]:
     """The lines of the files of which something is recorded; files that tell nothing; what was cut."""
-    files, unknown, large, total, asked = list[FileLines](), dict[str, int](), 0, 0, found.asked
-    for at, path in enumerate(asked):
-        said("files attributed", at, len(asked))
+    files, unknown, large, total, chosen = list[FileLines](), dict[str, int](), 0, 0, found.chosen
+    for at, path in enumerate(chosen):
+        progress("files attributed", at, len(chosen))
         content = content_of(contents, path)
         count = _count(content)
         if content is None or count < 0:
@@ -155,7 +157,7 @@ async def _blamed(
             large += content is not None and b"\0" not in content
             continue
         if total + count > MAX_LINES:
-            left = _rest(f"{len(asked) - at:,} files are left out: a page has at most {MAX_LINES:,} lines")
+            left = _rest(f"{len(chosen) - at:,} files are left out: a page has at most {MAX_LINES:,} lines")
             return files, unknown, [left, *_too_large(large)]
         total += count
         file = await _with_trails(asking, await asking.about(path, content))
@@ -166,7 +168,7 @@ async def _blamed(
             unknown[path] = count  # nothing recorded: its text need not be in the page
         else:
             files.append(file)
-    said("files attributed", len(asked), len(asked))
+    progress("files attributed", len(chosen), len(chosen))
     return files, unknown, _too_large(large)
 
 

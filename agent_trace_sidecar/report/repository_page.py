@@ -13,7 +13,7 @@ from agent_trace_sidecar.report.cost import SessionFacts, spent
 from agent_trace_sidecar.report.html import Html, counted, el, first_line, join, priced, visible
 from agent_trace_sidecar.report.page import NO_LINKS, Links, Page, fact, facts, headline
 from agent_trace_sidecar.report.plots import share_bar
-from agent_trace_sidecar.report.repository import FileLines, Repository, Said, shares
+from agent_trace_sidecar.report.repository import FileLines, Progress, Repository, shares
 from agent_trace_sidecar.report.syntax import MAX_ALL_S, Painter
 
 AUTHORS: Final = ("ai", "mixed", "human", "unknown")
@@ -36,7 +36,7 @@ class _Folder(NamedTuple):
         return total
 
 
-def repository_page(found: Repository, mask: Mask, said: Said, *, contents: bool, links: Links = NO_LINKS) -> Page:
+def repository_page(found: Repository, mask: Mask, said: Progress, *, contents: bool, links: Links = NO_LINKS) -> Page:
     """Make the page; without `contents` no line, prompt or title is in it."""
     maker = _Maker(found, mask, contents=contents)
     tree = _tree(found)
@@ -246,7 +246,7 @@ class _Maker:
         self._numbers = {record: at for at, record in enumerate(found.calls)}
         self._painter = Painter()
 
-    def files(self, said: Said) -> Iterator[dict[str, object]]:
+    def files(self, said: Progress) -> Iterator[dict[str, object]]:
         """One after the other."""
         for at, file in enumerate(self._found.files):
             said("files written", at, len(self._found.files))

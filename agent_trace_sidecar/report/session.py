@@ -11,7 +11,7 @@ import msgspec
 from agent_trace_sidecar.report.changes import FileChange, changes_of
 from agent_trace_sidecar.report.cost import SessionFacts, prompts_of, session_facts
 from agent_trace_sidecar.report.gaps import Loss, losses_of
-from agent_trace_sidecar.report.repository import ReportError, Said
+from agent_trace_sidecar.report.repository import Progress, ReportError
 
 MAX_SESSIONS: Final = 500
 """Subagents and theirs."""
@@ -148,7 +148,7 @@ class Session(NamedTuple):
         return next(iter(self.facts.values()))
 
 
-async def gather(connection: asyncpg.Connection, session_id: str, said: Said) -> Session:
+async def gather(connection: asyncpg.Connection, session_id: str, progress: Progress) -> Session:
     """Read a session and its subagents'.
 
     Raises:
@@ -171,9 +171,9 @@ async def gather(connection: asyncpg.Connection, session_id: str, said: Said) ->
             waiting.append(facts[name])
     items = {}
     for at, name in enumerate(facts):
-        said("sessions read", at, len(facts))
+        progress("sessions read", at, len(facts))
         items[name] = await _items(connection, facts[name])
-    said("sessions read", len(facts), len(facts))
+    progress("sessions read", len(facts), len(facts))
     return Session(facts, items, parents, notes)
 
 
@@ -203,11 +203,9 @@ async def _items(connection: asyncpg.Connection, facts: SessionFacts) -> list[It
 
 async def _prompts_and_answers(connection: asyncpg.Connection, name: str, prompts: dict[str, str]) -> list[Item]:
     """Prompts and answers; a text that came in several versions counts as it was last, where it was first."""
-    asked = await connection.fetch(_PROMPTS, name, MAX_CHARS)
-    people = {row["message_id"] for row in asked}
-    items = [
-        Item(row["asked_at"], "prompt", name, text=row["prompt"] or "", message=row["message_id"]) for row in asked
-    ]
+    rows = await connection.fetch(_PROMPTS, name, MAX_CHARS)
+    people = {row["message_id"] for row in rows}
+    items = [Item(row["asked_at"], "prompt", name, text=row["prompt"] or "", message=row["message_id"]) for row in rows]
     parts: dict[str, Item] = {}
     for row in await connection.fetch(_TEXTS, name, MAX_CHARS):
         if row["message_id"] in people or not (row["text"] or "").strip():

@@ -10,7 +10,7 @@ import asyncpg
 
 from agent_trace_sidecar.blame.blame import FileBlamer, placed, projects_of
 from agent_trace_sidecar.report.cost import Spent
-from agent_trace_sidecar.report.repository import KNOWN, Said, content_of, searched
+from agent_trace_sidecar.report.repository import KNOWN, Progress, content_of, searched
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, ManyFiles, checkout_of
 
 MAX_ROWS: Final = 200
@@ -139,21 +139,21 @@ class Since(NamedTuple):
         return _totals(self.spent, self.people)
 
 
-async def gather(connection: asyncpg.Connection, since: datetime, folder: Path | None, said: Said) -> Since:
+async def gather(connection: asyncpg.Connection, since: datetime, folder: Path | None, progress: Progress) -> Since:
     """Read everything since the beginning of a day (UTC).
 
     Args:
         connection: to the store.
         since: the day.
         folder: a repository that is read for surviving lines besides those that were recorded on this machine.
-        said: called with the progress.
+        progress: called with the progress.
 
     Raises:
         CheckoutError: git failed.
     """
     recorded = await places(connection, since)
     readable = await checkouts(connection, recorded, folder)
-    surviving, notes = await survivors(connection, since, recorded, readable, said)
+    surviving, notes = await survivors(connection, since, recorded, readable, progress)
     return await figures(connection, since, surviving, notes)
 
 
@@ -218,7 +218,7 @@ async def survivors(
     since: datetime,
     recorded: Places,
     readable: Mapping[str, Checkout],
-    said: Said,
+    progress: Progress,
 ) -> tuple[Surviving, list[str]]:
     """The lines of the period that stand today, and what was not counted.
 
@@ -235,7 +235,7 @@ async def survivors(
         if checkout.root in counted:  # under another of its names
             continue
         counted.add(checkout.root)
-        lines, cut = await _living(connection, checkout, since, said)
+        lines, cut = await _surviving_there(connection, checkout, since, progress)
         notes += cut
         for (day, model), count in lines.items():
             found.lines[day, model, project] = count
@@ -264,8 +264,8 @@ def _there(worktree: str) -> Checkout | None:
     return found if found.is_git else Checkout(folder, is_git=False)
 
 
-async def _living(
-    connection: asyncpg.Connection, checkout: Checkout, since: datetime, said: Said
+async def _surviving_there(
+    connection: asyncpg.Connection, checkout: Checkout, since: datetime, progress: Progress
 ) -> tuple[Counter[tuple[str, str]], list[str]]:
     """Count the lines of a checkout that stand, by day of writing and model; each once, however often it was copied."""
     lines, seen = Counter[tuple[str, str]](), set()
@@ -274,9 +274,9 @@ async def _living(
     with ManyFiles(checkout, None) as contents:
         asking = FileBlamer(connection, contents, projects, None)
         there = checkout.files(None) if checkout.is_git else sorted(known)
-        files = await searched(asking, contents, there, known, said)
-        for at, path in enumerate(files.asked):
-            said("files checked for surviving lines", at, len(files.asked))
+        files = await searched(asking, contents, there, known, progress)
+        for at, path in enumerate(files.chosen):
+            progress("files checked for surviving lines", at, len(files.chosen))
             content = content_of(contents, path)
             if content is None or b"\0" in content:
                 continue

@@ -172,21 +172,21 @@ class TailFile:
         """It has been truncated or overwritten: nothing of this life of it is left."""
         self.shipped = 0
         """How far it is in the database, as far as we know."""
-        self.asked = False
+        self.checked = False
         """Whether the database itself has confirmed it."""
-        self.asked_at = 0.0
+        self.checked_at = 0.0
         """When it last did, on the monotonic clock."""
         self.shipped_at = 0.0
         """When something of it was last stored; this and the next three are seconds of the monotonic clock."""
         self.waiting_since: float | None = None
         self.grown_at = 0.0
-        self.ask_again_at = 0.0
+        self.check_again_at = 0.0
         """Whether it may be removed is not checked before."""
 
     @property
     def unread(self) -> bool:
         """Whether something of it may have to be shipped."""
-        return not self.replaced and (not self.asked or self.shipped < self.end)
+        return not self.replaced and (not self.checked or self.shipped < self.end)
 
     def read_at(self, offset: int, max_bytes: int) -> bytes:
         """Bytes from `offset` on; nothing when the file is not what it was (see `replaced`)."""
@@ -266,7 +266,7 @@ class TailFile:
         except OSError:
             return None
 
-    def nobody_has_it_open(self) -> bool:
+    def has_no_writer(self) -> bool:
         """Whether the kernel can confirm that no other process has it open; where it can't, one may be writing."""
         if not hasattr(fcntl, "F_SETLEASE"):
             return False

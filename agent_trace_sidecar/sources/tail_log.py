@@ -66,7 +66,7 @@ class TailLog:
 
     def rewind(self, position: int) -> None:
         """The database is at `position`."""
-        self._file.shipped, self._file.asked, self._file.asked_at = position, True, time.monotonic()
+        self._file.shipped, self._file.checked, self._file.checked_at = position, True, time.monotonic()
 
 
 def tail_id(file: TailFile) -> UUID:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from agent_trace_sidecar.limits.files import open_regular
-from agent_trace_sidecar.opencode.wire import mend_escapes
+from agent_trace_sidecar.opencode.wire import repair_escapes
 from agent_trace_sidecar.records.trace import InvalidRecordError, Reading, TraceError, read_record
 from agent_trace_sidecar.sources.forms import HEAD_BYTES, REMEDY, Form, form_of
 
@@ -92,14 +92,14 @@ def _lines(lines: Iterable[bytes]) -> Iterator[Entry]:
 
 
 def _read(text: bytes) -> Reading:
-    mended = _utf8(text)
+    fixed = _utf8(text)
     repaired: list[str] = []
-    mend_escapes(mended, repaired)
+    repair_escapes(fixed, repaired)
     if "nul" in repaired:
         raise InvalidRecordError("a text in the record holds a NUL, which no database keeps")
     if "surrogate" in repaired:
-        mended = mend_escapes(mended, [])
-    return read_record(mended)
+        fixed = repair_escapes(fixed, [])
+    return read_record(fixed)
 
 
 def _utf8(text: bytes) -> bytes:

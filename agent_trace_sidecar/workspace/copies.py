@@ -70,7 +70,7 @@ def copied(
     for change in changes:
         fresh = [at for start, end in added(change.changes or ()) for at in range(start, end + 1)]
         after = change.after or ()
-        alone = len([at for at in fresh if after[at - 1].strip()]) == 1 and not any(map(_tells, after))
+        alone = len([at for at in fresh if after[at - 1].strip()]) == 1 and not any(map(_is_evidence, after))
         if change.new_id in held and not alone:  # a file of one word may be like another by chance
             found[change.key] = frozenset(fresh)
             continue
@@ -109,7 +109,7 @@ def _brought(after: Lines, fresh: Sequence[int], others: Iterable[Lines], own: I
                 continue
             runs = (_run(after, source, at, place, left) for place in places[_bare(after[at - 1])][:_MAX_PLACES])
             run = max(runs, key=len, default=range(0))
-            telling = sum(1 for one in run if _tells(after[one - 1]))
+            telling = sum(1 for one in run if _is_evidence(after[one - 1]))
             everything = bool(run) and wanted.issubset(run)
             whole = everything and len(run) >= sum(1 for line in source if line.strip())
             if telling >= LEAST or (everything and (telling or is_own or whole)):
@@ -128,7 +128,7 @@ def _run(after: Lines, source: Lines, at: int, place: int, fresh: set[int]) -> r
     return range(start, end + 1)
 
 
-def _tells(line: bytes) -> bool:
+def _is_evidence(line: bytes) -> bool:
     return len(line_tokens(line)) >= KEY_TOKENS
 
 

@@ -107,7 +107,7 @@ class Observer:
         )
         self._projects = Projects()
         self._repeated = RepeatedHistory()
-        self._asked: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._requested: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._before: OrderedDict[_Key, dict[Place, bytes]] = OrderedDict()
         self._before_bytes = 0
         self._seen: OrderedDict[_Key, None] = OrderedDict()
@@ -168,8 +168,8 @@ class Observer:
         if isinstance(event, PermissionReplied):
             self._permit(envelope, event)
             return
-        self._asked[event.session_id, event.request_id] = event.call_id
-        _shorten(self._asked)
+        self._requested[event.session_id, event.request_id] = event.call_id
+        _shorten(self._requested)
 
     def _end(self, event: StepEnded, at: float) -> Observed | None:
         step = self._steps.close(event.session_id)
@@ -214,7 +214,7 @@ class Observer:
         except (ValueError, RecursionError):
             return
         places = [place for place in (self._place(envelope, name) for name in named) if place]
-        call.asked = frozenset(place.file for place in places)
+        call.requested = frozenset(place.file for place in places)
         if call.silent:
             call.writes = not commands.only_reads(_command(args) or call.command)
             call.lingers = commands.lingers(call.command) or dialects.in_background(args)
@@ -248,7 +248,7 @@ class Observer:
 
     def _permit(self, envelope: Envelope, event: PermissionReplied) -> None:
         """A person has answered: the call begins to work now, or never; its files are read again."""
-        call_id = self._asked.pop((event.session_id, event.request_id), None)
+        call_id = self._requested.pop((event.session_id, event.request_id), None)
         step = self._steps.of(event.session_id)
         call = step.calls.get(call_id) if step and call_id else None
         if call is None or call.ended_ms is not None:

@@ -121,6 +121,6 @@ def _name(root: Path) -> str | None:
         return None
     if folder is None or (kept and kept != "global"):
         return kept or None
-    asked = ("rev-list", "--max-parents=0", "--all")
-    output = git.run(folder, *asked, timeout_s=_ROOTS_S, max_bytes=_MAX_ROOTS_BYTES)
+    arguments = ("rev-list", "--max-parents=0", "--all")
+    output = git.run(folder, *arguments, timeout_s=_ROOTS_S, max_bytes=_MAX_ROOTS_BYTES)
     return min(output.decode(errors="replace").split(), default=None) if output else None

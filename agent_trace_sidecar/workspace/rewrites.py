@@ -67,11 +67,11 @@ class Rewrites:
             log = _grown(own / "logs" / "HEAD", step.heads) if own and step.heads else ""
         except (OSError, ValueError):
             return {}
-        asked = [words for call in step.calls.values() if call.silent for words in _git_commands(call.command)]
+        commands = [words for call in step.calls.values() if call.silent for words in _git_commands(call.command)]
         entries = [found for found in _ENTRY.finditer(log) if found[1] != found[2]]
-        if own is None or step.heads is None or not (asked or any(found[3] != "commit" for found in entries)):
+        if own is None or step.heads is None or not (commands or any(found[3] != "commit" for found in entries)):
             return {}
-        return _lines(own, _sources(step.heads, entries, asked), changes)
+        return _lines(own, _sources(step.heads, entries, commands), changes)
 
     def tracked(self, step: Step, paths: Sequence[str]) -> set[str]:
         """Those of some files that the last commit before the step has."""
@@ -97,9 +97,9 @@ class Rewrites:
         mine = [change for change in changes if "\n" not in change.path and (not change.place or change.place.is_own)]
         if own is None or step.heads is None or not step.heads.head or not mine:
             return {}
-        asked = [call.command for call in step.calls.values() if call.silent and _GIT.search(call.command)]
-        back = [f"{step.heads.head}~{at}" for at in range(1, _MAX_REVISIONS)] if asked else []
-        named = [word.partition(":")[0] for words in asked for word in words.split() if _REVISION.match(word)]
+        commands = [call.command for call in step.calls.values() if call.silent and _GIT.search(call.command)]
+        back = [f"{step.heads.head}~{at}" for at in range(1, _MAX_REVISIONS)] if commands else []
+        named = [word.partition(":")[0] for words in commands for word in words.split() if _REVISION.match(word)]
         made = [found[2] for found in _ENTRY.finditer(log) if found[3] == "commit"][-_MAX_REVISIONS:]
         revisions = [*made, step.heads.head, *back, *dict.fromkeys(named[:_MAX_REVISIONS])]
         queries = [f"{revision}:{change.path}" for change in mine for revision in revisions]
@@ -146,12 +146,12 @@ class _Sources(NamedTuple):
     """Commits that the step itself made."""
 
 
-def _sources(heads: Heads, entries: Iterable[re.Match[str]], asked: Sequence[str]) -> _Sources:
+def _sources(heads: Heads, entries: Iterable[re.Match[str]], commands: Sequence[str]) -> _Sources:
     known = list(entries)
     own = [found[2] for found in known if found[3] == "commit"]
     moved = [found[2] for found in known if found[3] != "commit"]
-    named = [word for words in asked for word in words.split()[1:] if _REVISION.fullmatch(word)]
-    back = [heads.head] if any(_TAKES_NEW_FILES.search(words) for words in asked) else []
+    named = [word for words in commands for word in words.split()[1:] if _REVISION.fullmatch(word)]
+    back = [heads.head] if any(_TAKES_NEW_FILES.search(words) for words in commands) else []
     left = [found[1] for found in known if found[3] != "commit"]
     untracked = [f"{heads.stash}^3"] if heads.stash else []
     brought = [*moved, *left, heads.head, heads.stash, *untracked, *named]
@@ -167,14 +167,14 @@ def _fresh(names: Iterable[str], own: Sequence[str]) -> list[str]:
 def _lines(folder: Path, sources: _Sources, changes: Sequence[TreeChange]) -> dict[str, frozenset[bytes]]:
     """What is known of each file's other versions."""
     named = [change for change in changes if "\n" not in change.path]
-    asked = [f"{revision}^{{tree}}" for revision in sources.removed]
+    commands = [f"{revision}^{{tree}}" for revision in sources.removed]
     for change in named:
         revisions = sources.removed if change.status == "D" else [*sources.own, *sources.brought]
-        asked += [f"{revision}:{change.path}" for revision in revisions]
-    given = "".join(f"{query}\n" for query in asked).encode()
+        commands += [f"{revision}:{change.path}" for revision in revisions]
+    given = "".join(f"{query}\n" for query in commands).encode()
     output = (
         git.run(folder, "cat-file", "--batch", given=given, timeout_s=TIMEOUT_S, max_bytes=MAX_BYTES)
-        if 0 < len(asked) <= MAX_QUERIES
+        if 0 < len(commands) <= MAX_QUERIES
         else None
     )
     if output is None:  # not known: then nothing of it is anyone's

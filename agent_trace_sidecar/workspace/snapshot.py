@@ -134,10 +134,10 @@ class Snapshots:
         named = [path for path in paths if "\n" not in path]
         if not _TREE.fullmatch(tree):
             return None
-        asked = "".join(f"{tree}:{path}\n" for path in named).encode(errors="surrogateescape")
+        queries = "".join(f"{tree}:{path}\n" for path in named).encode(errors="surrogateescape")
         for folder in self._folders(worktree):
             command = ("cat-file", "--batch")
-            given = f"{tree}\n".encode() + asked
+            given = f"{tree}\n".encode() + queries
             output = git.run(folder, *command, given=given, timeout_s=TIMEOUT_S, max_bytes=MAX_OUTPUT_BYTES)
             answers = list(git.blobs(output)) if output is not None else []
             if answers and answers[0][0]:

@@ -116,8 +116,8 @@ def _as_named(calls: Sequence[Call], changes: Iterable[TreeChange]) -> Iterable[
         named = change.old_path is not None and any(
             call.names(path) for call in calls for path in (change.path, change.old_path)
         )
-        said = any((one.change.path, one.change.old_path) == (change.path, change.old_path) for one in edited)
-        if not named or said or change.old_path is None:
+        is_reported = any((one.change.path, one.change.old_path) == (change.path, change.old_path) for one in edited)
+        if not named or is_reported or change.old_path is None:
             yield change
             continue
         before, after = change.before, change.after

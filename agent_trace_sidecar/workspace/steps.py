@@ -49,7 +49,7 @@ class Call:
     permitted: bool = False
     """It began when a person permitted it: what was written right before that is not certainly its work."""
     ended_ms: float | None = None
-    asked: frozenset[str] = frozenset()
+    requested: frozenset[str] = frozenset()
     """Files that an edit-like call is to change, before it has reported what it did."""
     command: str = ""
     """All texts of a silent call's arguments: a name in them shows which of several calls changed a file."""
@@ -228,7 +228,7 @@ class Steps:
         A silent call is one of them only if it names such a file: a command that runs beside an edit has its own.
         """
         step = self.of(session_id)
-        names = {path.rsplit("/", 1)[-1] for path in call.asked}
+        names = {path.rsplit("/", 1)[-1] for path in call.requested}
         others = [one for at in self._open.values() if step and at.root == step.root for one in at.calls.values()]
         others += step.neighbours if step else []
         found = [
@@ -236,7 +236,7 @@ class Steps:
             for other in others
             if other is not call
             and (other.ended_ms is None or other.ended_ms >= call.hooked_ms)
-            and (not call.asked.isdisjoint(other.asked) or any(name in other.command for name in names))
+            and (not call.requested.isdisjoint(other.requested) or any(name in other.command for name in names))
         ]
         return sorted(found, key=lambda other: other.ended_ms or 0.0)
 

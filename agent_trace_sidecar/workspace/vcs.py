@@ -66,7 +66,7 @@ class Repositories:
         heads = repo / "op_heads" / "heads"
         working = folder / ".jj" / "working_copy"
         mark = tuple(path.stat().st_mtime_ns for path in (heads, working) if path.is_dir())
-        return self._fresh(folder / ".jj", mark, lambda: _ask_jj(folder))
+        return self._fresh(folder / ".jj", mark, lambda: _run_jj(folder))
 
     def _svn(self, database: Path) -> str | None:
         status = database.stat()
@@ -96,7 +96,7 @@ def _svn_revision(database: Path) -> str | None:
     return str(found[0]) if found and isinstance(found[0], int) else None
 
 
-def _ask_jj(folder: Path) -> str | None:
+def _run_jj(folder: Path) -> str | None:
     """The change id of the working copy, without taking a new snapshot of it."""
     program = processes.find("jj")
     if program is None:

@@ -233,5 +233,5 @@ def test_the_kernel_tells_whether_somebody_has_a_file_open(tmp_path: Path) -> No
     path.write_bytes(b"{}\n")
     (file,) = polled(Tail(), tmp_path)
     with path.open("ab"):
-        assert not file.nobody_has_it_open()
-    assert file.nobody_has_it_open() is hasattr(fcntl, "F_SETLEASE")
+        assert not file.has_no_writer()
+    assert file.has_no_writer() is hasattr(fcntl, "F_SETLEASE")
