@@ -1,6 +1,7 @@
 """Rows that the server refuses, among others: they are dead letters, and every other row is stored."""
 
 import json
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from agent_trace_sidecar.postgres.sink import PostgresSink
+from agent_trace_sidecar.telemetry.logging import logger
 from tests.support.pooler import pgbouncer
 from tests.support.postgres import connected, execute, fetch
 from tests.support.proxy import JUDGE, Break, Proxy
@@ -189,6 +191,22 @@ async def test_the_connection_breaks_while_the_server_judges(migrated_url: str, 
             assert shipping.causes == ["too_slow" if how in (Break.HALF_OPEN, Break.BLACK_HOLE) else "connection"]
         assert proxy.hits == {f"{JUDGE}:{how.value}": 1}
     assert dead(migrated_url).keys() == set(range(0, 100, 2))
+
+
+async def test_each_cause_of_a_failure_is_logged_when_it_begins(migrated_url: str, tmp_path: Path) -> None:
+    """Once for each: a second cause is not silent because there was a first, and no try is logged twice."""
+    execute(migrated_url, TRIGGER.format(code="53100"))
+    with (tmp_path / "log").open("wb") as log:
+        async with Shipping(tmp_path / "spool", migrated_url, batch_size=100, retry_max=1000) as shipping:
+            shipping.shipper._logger = logger(fd=log.fileno())
+            shipping.append([line(1, '"poison"')])
+            await shipping.failed("53100")
+            execute(migrated_url, TRIGGER.format(code="53200").replace("CREATE", "CREATE OR REPLACE"))
+            await shipping.failed("53200")
+            execute(migrated_url, "DROP TRIGGER refuse ON agent_trace_events")
+            await shipping.delivered()
+    said = re.findall(r"event=(database_\w+)(?:.*cause=(\w+))?", (tmp_path / "log").read_text())
+    assert said == [("database_failed", "53100"), ("database_failed", "53200"), ("database_back", "")]
 
 
 @pytest.mark.parametrize("code", ["53100", "55P03", "40P01", "57014", "42501"])
