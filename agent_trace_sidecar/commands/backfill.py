@@ -171,7 +171,7 @@ def _print(done: Filled, given: argparse.Namespace) -> None:
 
 
 def denied_sentence(number: int) -> str:
-    """Say how many sessions are left out on purpose."""
+    """Report how many sessions are left out on purpose."""
     return f"{number} sessions of repositories that AGENT_TRACE_REPOSITORIES denies are left out."
 
 

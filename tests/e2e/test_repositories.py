@@ -183,7 +183,7 @@ def test_a_wrong_pattern_is_an_error_at_start(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"^AGENT_TRACE_REPOSITORIES: 'acme/\*' is neither a path nor a URL: give paths"
     ):
-        load({"HOME": str(tmp_path), "AGENT_TRACE_REPOSITORIES": "/work,acme/*"})
+        load({"HOME": str(tmp_path), "AGENT_TRACE_REPOSITORIES": "/web,acme/*"})
 
 
 def test_a_log_whose_repositories_cannot_be_seen_is_not_recorded_where_only_some_are(

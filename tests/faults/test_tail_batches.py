@@ -47,7 +47,7 @@ def by_file(url: str) -> dict[str, dict[str, object]]:
 
 @pytest.mark.parametrize(("phase", "how"), BREAKS, ids=[f"{phase}-{how.value}" for phase, how in BREAKS])
 def test_a_connection_breaks(migrated_url: str, tmp_path: Path, proxy: Proxy, phase: str, how: Break) -> None:
-    """At each phase of the first batch: all files end with their own counts, and no line is sent in vain."""
+    """At each phase of the first batch: all files end with their own counts, and no line is sent for nothing."""
     writers = [Writer() for _ in range(FILES)]
     write(tmp_path / "logs", writers)
     proxy.arm(phase, how)

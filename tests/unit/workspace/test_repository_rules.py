@@ -94,7 +94,7 @@ def test_a_line_is_judged_by_its_folders_also_where_it_is_cut(line: bytes, denie
 
 def test_with_an_allowing_pattern_a_line_of_nowhere_is_denied() -> None:
     """What is not known is not among what is wanted."""
-    assert RepositoryRules("/work").denies_line(b"no event")
+    assert RepositoryRules("/web").denies_line(b"no event")
 
 
 def test_a_directory_is_read_once(tmp_path: Path) -> None:
