@@ -249,7 +249,8 @@ class History:
             if gap.old_start < gap.old_end and gap.new_start < gap.new_end:
                 for old, new, size in loosely(before.packed, after, gap):
                     lines = hashes(after, new, new + size)
-                    if not all(map(self.weights.is_weak, lines)):
+                    is_all = size == gap.old_end - gap.old_start == gap.new_end - gap.new_start
+                    if is_all or not all(map(self.weights.is_weak, lines)):
                         found.update((new + at, before.authors[old + at]) for at in range(size) if new + at in own)
         return found
 

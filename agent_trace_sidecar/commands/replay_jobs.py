@@ -10,7 +10,7 @@ import multiprocessing
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -157,7 +157,7 @@ def _work(
     def progress(at: FileLog, shipper: Shipper) -> None:
         send(Progressed(at.name.label, Reached.of(shipper)))
 
-    with sender:
+    with sender, suppress(BrokenPipeError):  # the parent is gone
         failed = ""
         for file in files:
             if failed:
@@ -166,7 +166,7 @@ def _work(
             try:
                 (done,) = asyncio.run(replay(config, log.logger(), [file], progress))
             except BrokenPipeError:
-                return  # the parent is gone
+                raise
             except Exception as exc:  # noqa: BLE001 - `as_result` raises what it has no sentence for
                 send(as_result(file, exc))
                 failed = str(file)

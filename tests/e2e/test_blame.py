@@ -209,6 +209,15 @@ def test_a_formatter_that_indents_leaves_the_lines_to_the_ai(project: Project) -
     assert project.authors("a.py") == "aaaaa"
 
 
+def test_a_brace_that_a_call_indents_alone_stays_a_persons(project: Project) -> None:
+    """It says little by itself; but nothing else is where it was."""
+    project.write("a.py", "call(first, second) {", "  }", "other(third, fourth)")
+    project.commit()
+    project.ai_edit("a.py", "  }\n", "    }\n")
+    project.ai_edit("a.py", "other(third, fourth)\n", "other(third, fourth)\nwritten(by, a, model)\n")
+    assert project.authors("a.py") == "hhha"
+
+
 def test_a_formatter_that_wraps_leaves_the_lines_to_the_ai(project: Project) -> None:
     """One line becomes five, and quotes change."""
     project.ai_write("a.py", "call(first_argument, second_argument, 'third')", "x = 1")

@@ -33,7 +33,11 @@ def _second(postgres_servers: PostgresServers) -> Iterator[Acts]:
 def assert_right(acts: Acts, situation: Situation) -> None:
     """Every line has its true author."""
     name = situation.__name__
-    truth = situation(acts, f"{name}x", random.Random(f"{SEED}/{name}"))  # noqa: S311 - a simulation is to be repeated
+    for attempt in "xyz":
+        rng = random.Random(f"{SEED}/{name}")  # noqa: S311 - a simulation is to be repeated
+        truth = situation(acts, f"{name}{attempt}", rng)
+        if not any(line["reason"] == "guessed" for file in truth for line in acts.lines(file)):
+            break  # else a tool has written before the sidecar had read its file, which a busy machine makes likely
     found = {file.name: short(acts.letters(file)) for file in truth}
     assert found == {file.name: short(letters) for file, letters in truth.items()}
 
