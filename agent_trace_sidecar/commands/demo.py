@@ -1,11 +1,13 @@
 """`demo`: records bundled sessions of OpenCode into an embedded Postgres, and shows on one screen what that gives.
 
 The sessions' log, with what a sidecar observed then, and the history of the repository that they worked in are bundled;
-both get a place in the state folder, which is also where the demo's database is. Running it again stores nothing twice.
+both get a place in the state folder, which is also where the demo's database is. Running it again stores nothing twice;
+after an upgrade that changed the tables it starts anew.
 """
 
 import argparse
 import asyncio
+import hashlib
 import os
 import shlex
 import shutil
@@ -21,14 +23,17 @@ from agent_trace_sidecar.commands import blame as blame_command
 from agent_trace_sidecar.commands import report
 from agent_trace_sidecar.commands import stats as stats_command
 from agent_trace_sidecar.commands.common import PROGRAM, CommandError
-from agent_trace_sidecar.commands.database import with_database, with_url
+from agent_trace_sidecar.commands.database import command_error, with_database, with_url
 from agent_trace_sidecar.commands.init import own_command
 from agent_trace_sidecar.commands.output import say
+from agent_trace_sidecar.commands.uninstall import delete_state
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits import processes
-from agent_trace_sidecar.limits.files import private_folder, write_whole
+from agent_trace_sidecar.limits.files import private_folder, read_part, state_folder, write_whole
 from agent_trace_sidecar.opencode import wire
 from agent_trace_sidecar.pipeline.replay import replay
+from agent_trace_sidecar.postgres.errors import StoreError
+from agent_trace_sidecar.postgres.migrate import migration_files
 from agent_trace_sidecar.telemetry import logging as log
 
 _BUNDLED: Final = (
@@ -73,6 +78,7 @@ def run(config: Config, _: argparse.Namespace) -> int:
     config = Config(
         state_dir=str(folder), pg_bin=config.pg_bin, pg_linger_s=config.pg_linger_s
     )  # all other settings are for recordings of one's own
+    _start_anew_after_an_upgrade(folder)
     bundled = next(path for path in _BUNDLED if path.is_dir())
     project = folder / "shop"
     _make_repository(bundled / "repository.fast-import", project)
@@ -80,11 +86,26 @@ def run(config: Config, _: argparse.Namespace) -> int:
     write_whole(events, (bundled / "sessions.jsonl").read_bytes().replace(_PLACE, str(project).encode()))
     try:
         asyncio.run(replay(config, log.logger(), [events], lambda *_: None, wire.observation))
+    except StoreError as exc:
+        raise command_error(exc.verdict) from None
     finally:
         events.unlink()  # it holds what is masked in the database
     # The embedded server is up as long as the thread works, which opens and closes connections as commands do.
     with_url(config, lambda _: asyncio.to_thread(_show, config, project))
     return 0
+
+
+def _start_anew_after_an_upgrade(folder: Path) -> None:
+    """Delete a demo whose tables another version created: all that it holds is bundled."""
+    schema = hashlib.sha256("".join(sql for _, sql in migration_files()).encode()).hexdigest().encode()
+    mark = folder / "schema"
+    if read_part(mark, len(schema)) != schema:
+        delete_state(folder)
+        try:
+            state_folder(folder)
+            write_whole(mark, schema)
+        except OSError as exc:
+            raise CommandError(f"{folder} can't be written ({exc.strerror}): set AGENT_TRACE_STATE_DIR.") from None
 
 
 def _make_repository(history: Path, project: Path) -> None:

@@ -35,7 +35,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
     for target, below in ((given.folder / PLUGIN, given.folder), (global_plugin(os.environ), None)):
         say(f"{target} {'removed' if remove(target, below=below) else 'is not there'}.")
     if given.data:
-        _delete(state)
+        delete_state(state)
         say(f"{state} deleted.")
     say("", *_staying(config, deleted=given.data))
     return 0
@@ -47,8 +47,12 @@ def _check_unused(state: Path) -> None:
         raise CommandError("a sidecar is recording: close OpenCode, then run `uninstall --data` again.")
 
 
-def _delete(state: Path) -> None:
-    """Stop the embedded server, and delete the folder."""
+def delete_state(state: Path) -> None:
+    """Stop the embedded server of a state folder, and delete the folder.
+
+    Raises:
+        CommandError: the database is in use, or a file can't be deleted.
+    """
     from agent_trace_sidecar.postgres.embedded import EmbeddedError, EmbeddedPostgres  # noqa: PLC0415 - rarely needed
 
     if not state.exists():

@@ -148,7 +148,9 @@ def _of_server(exc: asyncpg.PostgresError) -> Verdict:
         return Verdict(Fate.OPERATOR, "legacy_schema", str(exc))
     if isinstance(exc, WrongShapeError):
         return Verdict(
-            Fate.OPERATOR, "42703", f"The tables differ from what `migrate` created: {exc}. Revert that change."
+            Fate.OPERATOR,
+            "42703",
+            f"The tables differ from what `migrate` creates: {exc}. Revert that change, or use another database.",
         )
     if exc.sqlstate == "XX000":
         return _relayed(str(exc))

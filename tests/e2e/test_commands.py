@@ -117,6 +117,15 @@ def test_migrate_says_what_it_did(database_url: str, tmp_path: Path) -> None:
     assert command("migrate", **settings).stdout == b"the tables are up to date\n"
 
 
+def test_tables_that_migrate_would_not_create_are_named(settings: dict[str, str]) -> None:
+    """Changed by hand, or created by an unpublished version: running `migrate` again would not help."""
+    command("psql", "-c", "ALTER TABLE agent_trace_dedupe DROP COLUMN content_hash", **settings)
+    for name in ("migrate", "doctor"):
+        done = command(name, **settings)
+        assert done.returncode == 1
+        assert b"agent_trace_dedupe.content_hash is not of type bigint" in done.stdout + done.stderr
+
+
 def test_psql_opens_the_database(settings: dict[str, str]) -> None:
     """With psql's own arguments and exit code."""
     done = command("psql", "-Atc", "SELECT count(*) FROM agent_trace_events", **settings)

@@ -68,3 +68,15 @@ def test_the_demo_fits_a_screen_and_its_commands_work(env: dict[str, str]) -> No
     assert not [secret for secret in SECRETS if secret in done.stdout]
 
     assert shown(env) == text
+
+
+def test_a_demo_of_another_version_starts_anew(env: dict[str, str]) -> None:
+    """Its tables may lack what this version writes: they hold nothing but what is bundled."""
+    text = shown(env)
+    folder = Path(env["HOME"]) / ".local" / "state" / "agent-trace-sidecar" / "demo"
+    statement = "ALTER TABLE agent_trace_dedupe DROP COLUMN content_hash; TRUNCATE agent_trace_dedupe"
+    done = completed([str(folder / "agent-trace-sidecar"), "psql", "-qc", statement], env=env)
+    assert done.returncode == 0, done.stderr
+    (folder / "schema").unlink()
+
+    assert shown(env) == text
