@@ -70,12 +70,20 @@ async def _connect(address: Address, deadline_s: float, wanted: SessionAttribute
         except KeyError:  # of getpass, where the user's number has no name
             raise AddressError("this user has no name: name the database's user in the URL, or set PGUSER.") from None
         except asyncpg.PostgresError as exc:
-            named = re.search(r'parameter "([\w.]{1,63})"', str(exc)) if exc.sqlstate in _PARAMETER_CODES else None
+            named = _parameter(address.url, str(exc)) if exc.sqlstate in _PARAMETER_CODES else None
             if named is None:
                 raise
             raise AddressError(
-                f"the server refuses the parameter {named[1]} (SQLSTATE {exc.sqlstate}): remove it from the URL."
+                f"the server refuses the parameter {named} (SQLSTATE {exc.sqlstate}): remove it from the URL."
             ) from None
+
+
+def _parameter(url: str, message: str) -> str | None:
+    """Which parameter of the URL the server means, in whatever language it answers: a word of both."""
+    given = dict(parse_qsl(urlsplit(url).query))
+    words = [*given, *re.findall(r"[\w.]+(?=\s*=)", given.get("options", ""))]
+    meant = {word.lower() for word in re.findall(r"[\w.]+", message)}
+    return next((word for word in words if word.lower() in meant), None)
 
 
 def one_host_each(url: str) -> list[str]:
