@@ -24,6 +24,8 @@ authentication.install()
 
 T = TypeVar("T")
 
+_LAST_WORD_S: Final = 0.05
+"""So long after the end of a connection the driver may take to raise what the server had reported last."""
 _PARAMETER_CODES: Final = ("42704", "55P02", "22023")
 """SQLSTATEs for a parameter of the URL that the server does not know, may not change, or whose value is wrong."""
 
@@ -112,11 +114,11 @@ async def guarded(connection: asyncpg.Connection, work: Awaitable[T], deadline_s
         ConnectionError: the connection died.
         TooSlowError: the deadline passed.
     """
-    task = asyncio.ensure_future(work)
+    task, loop = asyncio.ensure_future(work), asyncio.get_running_loop()
     expired = False
 
     def cut(*_: object) -> None:
-        task.cancel()
+        loop.call_later(_LAST_WORD_S, task.cancel)
 
     def expire() -> None:
         nonlocal expired
@@ -125,7 +127,7 @@ async def guarded(connection: asyncpg.Connection, work: Awaitable[T], deadline_s
         task.cancel()
 
     connection.add_termination_listener(cut)
-    timer = asyncio.get_running_loop().call_later(deadline_s, expire)
+    timer = loop.call_later(deadline_s, expire)
     try:
         await asyncio.wait({task})  # unlike `await task`, this ends at once when we are cancelled ourselves
     except asyncio.CancelledError:

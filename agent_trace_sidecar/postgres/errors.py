@@ -97,6 +97,9 @@ _DROPPED: Final = Verdict(
     Fate.STATEMENT, "dropped", "The server drops rows without an error: a trigger or a rule does that. Remove it."
 )
 _OF_CODES: Final = {"57014": _SLOW, DROPPED_CODE: _DROPPED}
+_STATEMENT_POOLING: Final = Verdict(
+    Fate.OPERATOR, "pool_mode", "The pooler allows no transactions: set its pool_mode to transaction or session."
+)
 _NO_PARTITION: Final = Verdict(
     Fate.OPERATOR,
     "23514",
@@ -119,6 +122,7 @@ _CLIENT_ERRORS: Final = (TypeError, ValueError, OverflowError)
 
 def verdict(exc: BaseException) -> Verdict:
     """Decide what `exc`, raised by a statement of a batch or while connecting, means for the batch."""
+    exc = _last_word(exc)
     if isinstance(exc, asyncpg.PostgresError):
         return _of_server(exc)
     found = _of_settings(exc)  # first, because some of these are ValueErrors too
@@ -133,6 +137,14 @@ def verdict(exc: BaseException) -> Verdict:
     if isinstance(exc, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError | EOFError):
         return Verdict(Fate.RETRY, "connection", f"The database can't be reached{_unreachable(exc)}; retrying.")
     return Verdict(Fate.RETRY, type(exc).__name__, "An unexpected error; retrying. Please report it.")
+
+
+def _last_word(exc: BaseException) -> BaseException:
+    """What the server has reported before the connection ended, if it did; `exc` otherwise."""
+    one: BaseException | None = exc
+    while isinstance(one, ConnectionError | asyncpg.InterfaceError | asyncpg.ConnectionDoesNotExistError):
+        one = one.__cause__ or one.__context__
+    return one if isinstance(one, asyncpg.PostgresError) else exc
 
 
 def _unreachable(exc: BaseException) -> str:
@@ -153,6 +165,8 @@ def _unreachable(exc: BaseException) -> str:
 def _of_server(exc: asyncpg.PostgresError) -> Verdict:
     if (of_tables := _of_tables(exc)) is not None:
         return of_tables
+    if isinstance(exc, asyncpg.ProtocolViolationError) and "statement pooling" in str(exc):  # PgBouncer's own words
+        return _STATEMENT_POOLING
     if exc.sqlstate == "XX000":
         return _relayed(str(exc))
     if (exc.sqlstate or "").startswith("08") and "remote node" in str(exc):
