@@ -28,7 +28,12 @@ def without_samples(text: bytes, spans: Iterable[Span]) -> Iterator[Span]:
     """The spans that are neither samples nor ciphertext."""
     for span in spans:
         value = text[span.start : span.end]
-        if not (G.spelt_out.fullmatch(value) or _is_ciphertext(text, span) or _is_sample(text, span.start, value)):
+        if not (
+            G.spelt_out.fullmatch(value)
+            or G.published.fullmatch(value)
+            or _is_ciphertext(text, span)
+            or _is_sample(text, span.start, value)
+        ):
             yield span
 
 

@@ -65,6 +65,7 @@ class Prescan:
         self.is_as_written = False
         """Whether no line has a member with the name of one of the sidecar's own fields, which must be removed."""
         self._whole = b""
+
     def run(self, scanner: Scanner, memory: Memory) -> None:
         """Scan the lines together."""
         unreadable = self._lay_out()
@@ -164,7 +165,9 @@ def _seen(texts: Sequence[bytes], command: bool, scanner: Scanner, memory: Memor
     for span in spans:
         index = bisect.bisect_right(bases, span.start) - 1
         found.setdefault(index, []).append(span._replace(start=span.start - bases[index], end=span.end - bases[index]))
-    named = which(view.marks.get("cores", ())) | {index for index, text in enumerate(texts) if text.endswith(_SHORT_CORE)}
+    named = which(view.marks.get("cores", ())) | {
+        index for index, text in enumerate(texts) if text.endswith(_SHORT_CORE)
+    }
     keys = which(view.marks.get("keys", ()))  # its lines may be the line's next strings
     others = {
         *(found if across else ()),

@@ -26,6 +26,7 @@ _CHARACTERS: Final = (string.ascii_letters + string.digits + "_+/=.~-").encode()
 _HASH_REACH: Final = 12
 _SHORTEST: Final = 16
 _LONGEST: Final = 600
+_BLOB: Final = 24
 _MOST_LINES: Final = 2
 """How many line ends may lie between a service's name and the value."""
 _NOT_BEFORE: Final = frozenset((b"@", b"#", b"%", b".", b"?", b"&", b"\\", b"/"))
@@ -200,4 +201,8 @@ def _is_word(text: bytes, start: int, end: int) -> bool:
     before = text[start - 1 : start]
     if before.isalpha() and not (before.islower() and text[start : start + 1].isupper()):
         return False
-    return bool(G.ends.match(text, end) or G.turn.match(text, end - 1))
+    if not (G.ends.match(text, end) or G.turn.match(text, end - 1)):
+        return False
+    return not (
+        G.blob.match(text, end) or G.blob.match(text, max(0, start - _BLOB), start)
+    )  # by chance, in a certificate
