@@ -28,12 +28,7 @@ def without_samples(text: bytes, spans: Iterable[Span]) -> Iterator[Span]:
     """The spans that are neither samples nor ciphertext."""
     for span in spans:
         value = text[span.start : span.end]
-        if not (
-            G.spelt_out.fullmatch(value)
-            or G.published.fullmatch(value)
-            or _is_ciphertext(text, span)
-            or _is_sample(text, span.start, value)
-        ):
+        if not (G.spelt_out.fullmatch(value) or _is_ciphertext(text, span) or _is_sample(text, span.start, value)):
             yield span
 
 
@@ -51,7 +46,7 @@ def _is_sample(text: bytes, at: int, value: bytes) -> bool:
     end = min(len(text), at + _SHORTEST) if end < 0 else end
     if end - reach_back(text, at, _SHORTEST) < _SHORTEST:
         return False
-    if _EXAMPLE in value:
+    if _EXAMPLE in value or G.published.fullmatch(value):
         return True
     if len(value) > _LONGEST_VALUE or is_random(value.decode("utf-8", "replace"), least=8):
         return False
