@@ -6,7 +6,8 @@ from typing import Any
 import asyncpg
 
 from agent_trace_sidecar.postgres import updates
-from agent_trace_sidecar.postgres.binary_copy import event_rows
+from agent_trace_sidecar.postgres.binary_copy import event_rows, rows_of
+from agent_trace_sidecar.postgres.schema_check import COLUMNS
 from agent_trace_sidecar.records.rows import (
     CallRow,
     EventRow,
@@ -52,6 +53,11 @@ async def _once(data: bytes) -> AsyncIterator[bytes]:
 async def copy(
     connection: asyncpg.Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
 ) -> None:
-    """COPY rows, if there are any."""
+    """COPY rows, if there are any.
+
+    Raises:
+        ValueError: a value can't be encoded, see `binary_copy`.
+    """
     if rows:
-        await connection.copy_records_to_table(table, columns=columns, records=rows)
+        types = COLUMNS[table]
+        await copy_encoded(connection, table, rows_of([types[name] for name in columns], rows), columns)
