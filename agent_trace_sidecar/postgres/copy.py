@@ -9,6 +9,7 @@ from agent_trace_sidecar.postgres import updates
 from agent_trace_sidecar.postgres.binary_copy import event_rows, rows_of
 from agent_trace_sidecar.postgres.schema_check import COLUMNS
 from agent_trace_sidecar.records.rows import (
+    Built,
     CallRow,
     EventRow,
     FileStateRow,
@@ -27,17 +28,32 @@ async def copy_items(connection: asyncpg.Connection, items: Sequence[Item], void
         await copy_encoded(
             connection, "agent_trace_events", event_rows([i.built.event for i in items]), EventRow._fields
         )
-    latest = updates.latest(items)
-    await updates.drop_refined(connection, items)
+    more = [item for item in items if _has_more(item.built)]  # few: the passes below are over these
+    latest = updates.latest(more)
+    await updates.drop_refined(connection, more)
     await copy(connection, "agent_trace_records", RecordRow._fields, [row for built in latest for row in built.records])
     await copy(connection, "agent_trace_ranges", RangeRow._fields, [row for built in latest for row in built.ranges])
     await copy(
         connection, "agent_trace_file_states", FileStateRow._fields, [row for built in latest for row in built.states]
     )
-    await copy(connection, "agent_trace_usage", StepRow._fields, [row for i in items for row in i.built.steps])
-    await copy(connection, "agent_trace_ended_calls", CallRow._fields, [row for i in items for row in i.built.calls])
-    await copy(connection, "agent_trace_masked", MaskedRow._fields, [row for i in items for row in i.built.masked])
-    await updates.undo(connection, items, voids)
+    await copy(connection, "agent_trace_usage", StepRow._fields, [row for i in more for row in i.built.steps])
+    await copy(connection, "agent_trace_ended_calls", CallRow._fields, [row for i in more for row in i.built.calls])
+    await copy(connection, "agent_trace_masked", MaskedRow._fields, [row for i in more for row in i.built.masked])
+    await updates.undo(connection, more, voids)
+
+
+def _has_more(built: Built) -> bool:
+    """Whether a line has more than its event's row."""
+    return bool(
+        built.steps
+        or built.calls
+        or built.states
+        or built.ranges
+        or built.records
+        or built.masked
+        or built.voids
+        or built.refined
+    )
 
 
 async def copy_encoded(connection: asyncpg.Connection, table: str, data: bytes, columns: Sequence[str]) -> None:

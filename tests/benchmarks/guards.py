@@ -29,7 +29,7 @@ from unittest.mock import patch
 from agent_trace_sidecar.opencode import usual, wire
 from agent_trace_sidecar.postgres.binary_copy import event_rows, gate_rows
 from agent_trace_sidecar.records.build import Builder, BuildSettings
-from agent_trace_sidecar.records.rows import GateRow
+from agent_trace_sidecar.records.rows import key_number
 from agent_trace_sidecar.records.session import Sequence
 from agent_trace_sidecar.redaction import Redactor
 from agent_trace_sidecar.redaction.spans import Effort
@@ -77,7 +77,7 @@ def _once(lines: list[bytes], redactor: Redactor, *, guarded: bool) -> float:
             envelope = usual.parse(line.line)
             if isinstance(envelope, wire.Envelope):
                 rows.append(builder.feed(envelope).event)
-                keys.append(GateRow(rows[-1], wire.content_hash(line.line, envelope) if guarded else None))
+                keys.append((key_number(rows[-1]), wire.content_hash(line.line, envelope) if guarded else None))
         event_rows(rows)
         gate_rows(keys, _AT)
     return time.process_time() - began
