@@ -5,8 +5,10 @@ It fails closed. Whatever goes wrong, what comes out is a stub with the number o
 
 import threading
 import zlib
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Final, Literal
 
@@ -82,9 +84,7 @@ class Redactor:
         seen = observed or [None] * len(raws)
         done: list[Redacted] = []
         with self._lock:
-            while len(done) < len(raws):
-                begin = len(done)
-                end = begin + _fitting(raws, begin)
+            for begin, end in _portions(raws):
                 done += self._portion(raws[begin:end], seen[begin:end])
         return done
 
@@ -95,14 +95,13 @@ class Redactor:
         except Exception as error:  # noqa: BLE001 - fails closed: the one line is withheld, of several each is opened
             if len(raws) == 1:
                 return [_withheld(raws[0], error)]
-        done: list[Redacted] = []
         suspects, as_written = prescan.suspects, prescan.is_as_written and not any(observed)
-        for index, raw in enumerate(raws):
-            if index in suspects:
-                done.append(self._opened(raw, observed[index], prescan, index))
-            else:
-                done.append(mint(raw if as_written else wire.with_own_fields(raw, {}, observed[index]), raw, raw))
-        return done
+        return [
+            self._opened(raw, observed[index], prescan, index)
+            if index in suspects  # which grow, as one line shows a secret that a later one repeats
+            else mint(raw if as_written else wire.with_own_fields(raw, {}, observed[index]), raw, raw)
+            for index, raw in enumerate(raws)
+        ]
 
     def _run(self, prescan: Prescan) -> None:
         """Scan the lines together, where that may spare opening them."""
@@ -207,14 +206,14 @@ def _mask(scanner: Scanner, text: bytes, found: Found, known: Known, *, secret_f
     return text
 
 
-def _fitting(raws: Sequence[bytes], begin: int) -> int:
-    """How many of these lines, one at least, are scanned together."""
-    size = 0
-    for number, raw in enumerate(raws[begin : begin + _MOST_AT_ONCE]):
-        size += len(raw)
-        if number and size > _MOST_BYTES_AT_ONCE:
-            return number
-    return min(_MOST_AT_ONCE, len(raws) - begin)
+def _portions(raws: Sequence[bytes]) -> Iterator[tuple[int, int]]:
+    """Which lines are scanned together, as begin and end; a long one alone."""
+    sizes, begin = list(accumulate(map(len, raws), initial=0)), 0
+    while begin < len(raws):
+        most = bisect_right(sizes, sizes[begin] + _MOST_BYTES_AT_ONCE) - 1
+        end = min(max(most, begin + 1), begin + _MOST_AT_ONCE)
+        yield begin, end
+        begin = end
 
 
 def _utf8(text: str) -> bytes:
