@@ -45,7 +45,7 @@ async def stored(url: str, table: str, data: bytes, rows: Sequence[Sequence[Any]
     named = ", ".join(f"{name} {kind}" for name, kind in COLUMNS[table].items())
     async with connected(url) as connection:
         await connection.execute(f"CREATE TEMP TABLE ours ({named}); CREATE TEMP TABLE theirs ({named})")
-        await copy_encoded(connection, "ours", data, columns)
+        await copy_encoded(connection, "ours", data, columns, len(rows))
         await connection.copy_records_to_table("theirs", columns=columns, records=rows)
         ours, theirs = [await connection.fetch(f"SELECT t::text FROM {name} t") for name in ("ours", "theirs")]
     return [row[0] for row in ours], [row[0] for row in theirs]
