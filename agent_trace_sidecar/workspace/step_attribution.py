@@ -19,12 +19,14 @@ Rules, in order:
 
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from agent_trace_sidecar.opencode.wire import CallChange, FileChange
 from agent_trace_sidecar.records.content import Content, text_lines
 from agent_trace_sidecar.records.diffs import Change, Span, added, carried, compared, merged, removed
 from agent_trace_sidecar.records.fingerprints import is_evidence, line_hash
+from agent_trace_sidecar.workspace.places import Place
 from agent_trace_sidecar.workspace.snapshot import TreeChange
 from agent_trace_sidecar.workspace.steps import Call, Edited, Step
 
@@ -106,7 +108,31 @@ def _named(
         change = _file_change(tree, facts) if known else None
         return (call, change) if change and _differs(change, one.change) else (None, None)
     owner = _owner(step, tree, facts) if silent else None
+    if owner is None and silent:
+        return _beside(step, [one for _, one in edits], tree, facts)
     return owner, _rest(tree, [one for _, one in edits], facts) if owner else None
+
+
+def _beside(
+    step: Step, edits: Sequence[Edited], tree: TreeChange, facts: Facts
+) -> tuple[Call | None, FileChange | None]:
+    """What a command has written into a file that an edit has changed since: its time is the edit's then.
+
+    The file right before and after the command shows it.
+    """
+    place = Place(Path(step.root), tree.path)
+    best: tuple[Call | None, FileChange | None] = None, None
+    most = 0
+    for call in step.calls.values():
+        named = call.named.get(place)
+        if named is None or named.before is None or named.after is None:
+            continue
+        new = set(text_lines(named.after)).difference(text_lines(named.before))
+        change = _rest(tree, edits, facts, new)
+        count = sum(one.end - one.start + 1 for one in change.ranges) if change else 0
+        if count > most:
+            best, most = (call, change), count
+    return best
 
 
 def _is_unsure(one: Edited) -> bool:
@@ -135,10 +161,13 @@ def _as_named(calls: Sequence[Call], changes: Iterable[TreeChange]) -> Iterable[
         yield TreeChange(change.path, None, "A", "", change.new_id, [] if after is not None else None, after, come)
 
 
-def _rest(tree: TreeChange, edits: Sequence[Edited], facts: Facts) -> FileChange | None:
+def _rest(
+    tree: TreeChange, edits: Sequence[Edited], facts: Facts, only: AbstractSet[bytes] | None = None
+) -> FileChange | None:
     """The lines of a named file that none of the calls that named it has written; None where that is not known.
 
-    Each call's lines are carried forward through what happened to the file after it.
+    Each call's lines are carried forward through what happened to the file after it. With `only`, other lines are left
+    out.
     """
     if tree.after is None or tree.changes is None or not edits:
         return None
@@ -158,6 +187,8 @@ def _rest(tree: TreeChange, edits: Sequence[Edited], facts: Facts) -> FileChange
     brought, elsewhere, after = facts.brought(tree), facts.copied(tree), tree.after
     taken |= elsewhere
     left = _kept(added(tree.changes), lambda at: at not in taken and after[at - 1] not in brought)
+    if only is not None:
+        left = _kept(left, lambda at: after[at - 1] in only)
     if not left:
         return None
     new = facts.judge(tree.path, after)

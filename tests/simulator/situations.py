@@ -227,6 +227,19 @@ def two_sessions(acts: Acts, name: str, rng: random.Random) -> Truth:
     return {project.folder / "asked.py": "ha" + "h" * own.count("\n") + "ha"}
 
 
+def parallel(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """Calls of one step write to one file at once: four edits; two commands and an edit."""
+    own = [f"{new_word(rng)} = {new_word(rng)}({at}, 2)\n" for at in range(30)]
+    places = sorted(rng.sample(range(30), 4))
+    project = acts.project(name, {"a.py": "".join(own), "b.py": "".join(own)})
+    edits = [acts.tools.edit("a.py", own[at], f"{own[at]}made_{at} = by(edit, {at})\n") for at in places]
+    edit = acts.tools.edit("b.py", own[places[1]], f"{own[places[1]]}made = by(edit, 1)\n")
+    commands = ("echo 'made = by(echo, 2)' >> b.py", "sed -i '1s/^/made = by(sed, 3)\\n/' b.py")
+    project.turn(Step(edits), Step([*map(acts.tools.run, commands), edit]))
+    found = {project.folder / path: (project.folder / path).read_text().splitlines() for path in ("a.py", "b.py")}
+    return {file: "".join("a" if line.startswith("made") else "h" for line in lines) for file, lines in found.items()}
+
+
 def two_commands(acts: Acts, name: str, rng: random.Random) -> Truth:
     """The commands of two sessions, at work at the same time, write to one file."""
     own, texts = _code(rng, 1), [_code(rng, 2, 3, 9) for _ in range(2)]
@@ -431,8 +444,8 @@ def large(acts: Acts, name: str, rng: random.Random) -> Truth:
 
 BOTH: Final[tuple[Situation, ...]] = (
     shared_text, permission, typed_first, beside_commands, rejected, unchanged, fork, continued, white_space, formatter,
-    brought, moved_lines, two_sessions, two_commands, two_processes, repositories, plain_folder, submodule, missed,
-    ignored, aborted, background, shallow, unborn, long_lines, large,
+    brought, moved_lines, two_sessions, parallel, two_commands, two_processes, repositories, plain_folder, submodule,
+    missed, ignored, aborted, background, shallow, unborn, long_lines, large,
 )  # fmt: skip
 """What OpenCode 1 and 2 both have."""
 FIRST: Final[tuple[Situation, ...]] = (*BOTH, pruned)
