@@ -181,6 +181,10 @@ class Redactor:
             self._scanner = Scanner([*self._user_rules, *rules.known().rules, *(self._exported or ())])
         return self._scanner
 
+    def is_loading(self) -> bool:
+        """Whether whoever wants a text judged has to wait for the export of the rules, at the most EXPORT_SECONDS."""
+        return self._loading is not None and self._loading.is_alive()
+
     def settle(self) -> None:
         """Wait until it is known, and reported, which rules there are: a short first start would end before."""
         if self._loading is not None:
