@@ -96,12 +96,14 @@ class Redactor:
             if len(raws) == 1:
                 return [_withheld(raws[0], error)]
         done: list[Redacted] = []
-        suspects, as_written = prescan.suspects, prescan.is_as_written and not any(observed)
         for index, raw in enumerate(raws):
-            if index in suspects:
-                done.append(self._opened(raw, observed[index], prescan, index))
+            seen = observed[index]
+            if index in prescan.suspects:
+                done.append(self._opened(raw, seen, prescan, index))
+            elif seen is None and not prescan.may_have_own_fields(index):
+                done.append(mint(raw, raw, raw))
             else:
-                done.append(mint(raw if as_written else wire.with_own_fields(raw, {}, observed[index]), raw, raw))
+                done.append(mint(wire.with_own_fields(raw, {}, seen), raw, raw))
         return done
 
     def _run(self, prescan: Prescan) -> None:
