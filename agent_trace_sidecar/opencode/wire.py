@@ -190,6 +190,12 @@ def head(line: bytes) -> Head | None:
     return Head(UUID(event_id.decode()), int(seq) if seq else None, UUID(instance.decode()) if instance else None)
 
 
+def instance_of(first_line: bytes) -> UUID | None:
+    """The run that a log begins with; None where its first line does not begin as the shim's lines do."""
+    found = head(first_line)
+    return found.instance if found is not None else None
+
+
 def parse(line: bytes) -> Envelope | Rejected:
     """Decode and check one line, without its newline. Never raises."""
     repaired: list[str] = []

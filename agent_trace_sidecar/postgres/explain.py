@@ -148,9 +148,13 @@ def _of_encoding(role: Role) -> str:
 
 
 def _of_search_path(role: Role) -> str:
-    if role.schema is not None:
-        return ""
-    return f"No schema of search_path ({role.search_path}) exists and may be used by {role.name}: create or set one."
+    if role.schema is None:
+        return (
+            f"No schema of search_path ({role.search_path}) exists and may be used by {role.name}: create or set one."
+        )
+    if role.schema.startswith("pg_temp"):
+        return f"search_path ({role.search_path}) begins with temporary tables: name a schema such as public first."
+    return ""
 
 
 def _of_read_only(role: Role) -> str:

@@ -39,7 +39,7 @@ _TYPES: Final = {
     "agent_trace_dedupe": "source_id uuid, event_id uuid, seen_at timestamp with time zone, content_hash bigint",
     "agent_trace_sources": "source_id uuid, kind text, host text, epoch bigint, position bigint, state jsonb, "
     "opened_at timestamp with time zone, updated_at timestamp with time zone, container text, os_user text, "
-    "repositories jsonb, projects jsonb",
+    "repositories jsonb, projects jsonb, log_id uuid",
 }
 COLUMNS: Final = {
     table: dict(column.split(" ", 1) for column in columns.split(", ")) for table, columns in _TYPES.items()

@@ -12,12 +12,13 @@ from typing import Final, TypeVar
 from uuid import UUID
 
 import asyncpg
-import msgspec
 
 from agent_trace_sidecar.limits import CONNECT_DEADLINE_S, WRITE_DEADLINE_S
 from agent_trace_sidecar.postgres import bisect as refused
+from agent_trace_sidecar.postgres import checkpoints
 from agent_trace_sidecar.postgres import state as states
 from agent_trace_sidecar.postgres.binary_copy import gate_rows
+from agent_trace_sidecar.postgres.checkpoints import MovedError
 from agent_trace_sidecar.postgres.connection import connect, guarded
 from agent_trace_sidecar.postgres.copy import copy, copy_encoded, copy_items
 from agent_trace_sidecar.postgres.errors import Fate, StoreError, Verdict, verdict
@@ -37,6 +38,7 @@ from agent_trace_sidecar.records.rows import (
     GateKey,
     GateRow,
     Item,
+    LogKey,
     LogName,
     State,
 )
@@ -44,26 +46,6 @@ from agent_trace_sidecar.workspace.identity import Identity
 
 T = TypeVar("T")
 
-_RESUME: Final = """
-INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, opened_at, updated_at)
-VALUES ($1, $2, $3, $4, 0, $5, $6, $6)
-ON CONFLICT (source_id) DO UPDATE SET epoch = greatest(agent_trace_sources.epoch, $4)
-RETURNING epoch, position, state
-"""
-_OPEN: Final = """
-INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, opened_at, updated_at)
-VALUES ($1, $2, $3, 1, 0, $4, $5, $5)
-ON CONFLICT (source_id) DO UPDATE SET epoch = agent_trace_sources.epoch + 1, updated_at = $5
-RETURNING epoch, position, state
-"""
-_OPEN_ALL: Final = """
-INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, opened_at, updated_at)
-SELECT id, kind, host, 1, 0, state, $5, $5
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[]) AS l (id, kind, host, state)
-ON CONFLICT (source_id) DO UPDATE SET epoch = agent_trace_sources.epoch + 1, updated_at = $5
-RETURNING source_id, epoch, position, state
-"""
-_POSITIONS: Final = "SELECT source_id, position FROM agent_trace_sources WHERE source_id = ANY ($1::uuid[])"
 _GATE: Final = """
 INSERT INTO agent_trace_dedupe (source_id, event_id, seen_at, content_hash)
 SELECT source, id, $3, content FROM unnest($1::uuid[], $2::uuid[], $4::bigint[]) AS t (source, id, content)
@@ -73,17 +55,6 @@ _GATE_COLUMNS: Final = ("source_id", "event_id", "seen_at", "content_hash")
 _CONTENTS: Final = """
 SELECT event_id, content_hash FROM agent_trace_dedupe
 WHERE source_id = $1 AND event_id = ANY ($2::uuid[]) AND content_hash IS NOT NULL
-"""
-_ADVANCE: Final = """
-UPDATE agent_trace_sources SET position = $1, state = $2, updated_at = $3
-WHERE source_id = $4 AND epoch = $5 AND position = $6
-"""
-# Not joined with a list of the logs, which a distributed database would have to send around.
-_ADVANCE_ALL: Final = """
-UPDATE agent_trace_sources SET position = ($2::jsonb #>> ARRAY[source_id::text, 'to'])::bigint,
-    state = $2::jsonb #> ARRAY[source_id::text, 'state'], updated_at = $3
-WHERE source_id = ANY ($1::uuid[]) AND epoch = ($2::jsonb #>> ARRAY[source_id::text, 'epoch'])::bigint
-  AND position = ($2::jsonb #>> ARRAY[source_id::text, 'from'])::bigint
 """
 _LIMITS: Final = """
 SET LOCAL lock_timeout = {lock_ms};
@@ -103,24 +74,6 @@ _UNEXPLAINED: Final = Verdict(Fate.RETRY, "unexplained", "A batch was refused, b
 
 class FencedError(Exception):
     """Another process has opened this log after us; it continues."""
-
-
-class MovedError(Exception):
-    """The checkpoint is not where we left it: read it again before anything else."""
-
-
-class LogState(msgspec.Struct, frozen=True):
-    """The `state` of a log's row."""
-
-    label: str = ""
-    read: int = 0
-    stored: int = 0
-    duplicate: int = 0
-    dead: int = 0
-    denied: int = 0
-    check: str = ""
-    rules: str = ""
-    """Version of the redaction rules that masked it last."""
 
 
 class PostgresSink:
@@ -151,19 +104,11 @@ class PostgresSink:
 
     async def open_log(self, name: LogName, now: datetime) -> Checkpoint:
         """Take the log over: a new epoch, at the position where the last one stopped."""
-        state = msgspec.json.encode(LogState(label=name.label)).decode()
-        return await self._run(
-            lambda c: self._checkpoint(c, _OPEN, name.log_id, name.kind, name.host, state, now),
-            self._connect_deadline_s,
-        )
+        return await self._run(lambda c: checkpoints.take_over(c, name, now), self._connect_deadline_s)
 
     async def open_logs(self, names: Sequence[LogName], now: datetime) -> dict[UUID, Checkpoint]:
-        """Take over many logs at once; in the order of their ids, so that two processes don't deadlock."""
-        ordered = sorted(names)
-        labels = [msgspec.json.encode(LogState(label=name.label)).decode() for name in ordered]
-        ids, kinds, hosts = ([name[at] for name in ordered] for at in range(3))
-        rows = await self._run(lambda c: c.fetch(_OPEN_ALL, ids, kinds, hosts, labels, now), self._connect_deadline_s)
-        return {row["source_id"]: _checkpoint(row) for row in rows}
+        """Take over many logs at once; return their checkpoints by the logs' ids."""
+        return await self._run(lambda c: checkpoints.take_over_all(c, names, now), self._connect_deadline_s)
 
     async def resume_log(self, name: LogName, epoch: int, now: datetime) -> Checkpoint:
         """Find out, after an error, how far the database really is; it may have lost our row altogether.
@@ -171,21 +116,16 @@ class PostgresSink:
         Raises:
             FencedError: another process took the log over.
         """
-        state = msgspec.json.encode(LogState(label=name.label)).decode()
-        found = await self._run(
-            lambda c: self._checkpoint(c, _RESUME, name.log_id, name.kind, name.host, epoch, state, now),
-            self._connect_deadline_s,
-        )
+        found = await self._run(lambda c: checkpoints.resume(c, name, epoch, now), self._connect_deadline_s)
         if found.epoch > epoch:
             raise FencedError
         return found
 
-    async def logs_behind(self, positions: Mapping[UUID, int]) -> set[UUID]:
+    async def logs_behind(self, positions: Mapping[LogKey, int]) -> set[LogKey]:
         """Return those of these logs of which the database knows less than this position, or nothing."""
         self.failover.postpone()
-        rows = await self._run(lambda c: c.fetch(_POSITIONS, list(positions)), self._connect_deadline_s)
-        found = {row["source_id"]: row["position"] for row in rows}
-        return {log_id for log_id, position in positions.items() if found.get(log_id, -1) < position}
+        found = await self._run(lambda c: checkpoints.positions(c, positions.keys()), self._connect_deadline_s)
+        return {key for key, position in positions.items() if found.get(key, -1) < position}
 
     async def load_states(self, instances: Collection[UUID]) -> dict[UUID, State]:
         """Return the builder's states of these instances; one that has none is not among them."""
@@ -242,43 +182,12 @@ class PostgresSink:
                 items, dead = _survivors(batch.items, fresh), _fresh_letters(batch.dead, fresh)
             batch.stored = items
             reached = _reached(batch, items, dead)
-            await self._advance(connection, batch, reached)
+            await checkpoints.advance(connection, batch.moves, reached, self._rules, batch.at)
             if batch.states:
                 await states.save(connection, batch, name.host, self._identity)
             await copy_items(connection, items, batch.voids)
             await copy(connection, "agent_trace_dead_letters", DeadLetter._fields, [one.letter for one in dead])
         return reached
-
-    async def _advance(self, connection: asyncpg.Connection, batch: Batch, reached: Sequence[Checkpoint]) -> None:
-        """Move the checkpoints of the batch's logs, all or none.
-
-        Raises:
-            MovedError: one of them is not where the batch begins.
-        """
-        states = [
-            LogState(move.name.label, *at.counts, check=at.check, rules=self._rules)
-            for move, at in zip(batch.moves, reached, strict=True)
-        ]
-        if len(batch.moves) == 1:
-            (move,), (state,) = batch.moves, states
-            text, known = msgspec.json.encode(state).decode(), move.known
-            moved = await connection.execute(
-                _ADVANCE, move.new_position, text, batch.at, move.name.log_id, known.epoch, known.position
-            )
-        else:
-            changes = {
-                str(move.name.log_id): {
-                    "epoch": move.known.epoch,
-                    "from": move.known.position,
-                    "to": move.new_position,
-                    "state": state,
-                }
-                for move, state in zip(batch.moves, states, strict=True)
-            }
-            ids, text = [move.name.log_id for move in batch.moves], msgspec.json.encode(changes).decode()
-            moved = await connection.execute(_ADVANCE_ALL, ids, text, batch.at)
-        if moved != f"UPDATE {len(batch.moves)}":
-            raise MovedError
 
     async def _gate(self, connection: asyncpg.Connection, keys: Mapping[int, GateRow], now: datetime) -> set[int]:
         """Return the numbers of the keys that are new; sorted, so that two sidecars don't deadlock over equal ones.
@@ -309,11 +218,6 @@ class PostgresSink:
             for known in await connection.fetch(_CONTENTS, source_id, ids):
                 contents[_number(GateKey(source_id, known["event_id"]))] = known["content_hash"]
         return {id(item) for item in items if _differ(item.content_hash, contents.get(_number(item.built.event)))}
-
-    async def _checkpoint(self, connection: asyncpg.Connection, query: str, *args: object) -> Checkpoint:
-        row = await connection.fetchrow(query, *args)
-        assert row is not None  # noqa: S101 - an upsert returns its row
-        return _checkpoint(row)
 
     # -- rows that the server refuses ------------------------------------------------------------------------
 
@@ -422,12 +326,6 @@ def _plain(at: datetime) -> Item:
     """A line that no row's fault can be found with."""
     nil = UUID(int=0)
     return Item(Built(EventRow(nil, at, nil, 0, None, None, None, "hello", None, "{}")), b"", 0)
-
-
-def _checkpoint(row: asyncpg.Record) -> Checkpoint:
-    state = msgspec.json.decode(row["state"], type=LogState)
-    counts = Counts(state.read, state.stored, state.duplicate, state.dead, state.denied)
-    return Checkpoint(row["epoch"], row["position"], counts, state.check)
 
 
 def _reached(batch: Batch, stored: Sequence[Item], dead: Sequence[DeadItem]) -> list[Checkpoint]:

@@ -18,11 +18,12 @@ from agent_trace_sidecar.workspace.identity import Identity
 # `epoch` is the state's version: who has built on an older one changes nothing, and gets no row back.
 _SAVE: Final = """
 INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, opened_at, updated_at, container,
-                                 os_user, repositories, projects)
-SELECT id, 'instance', $5, version, seq, state, $6, $6, $7, $8, repositories, projects
+                                 os_user, repositories, projects, log_id)
+SELECT id, 'instance', $5, version, seq, state, $6, $6, $7, $8, repositories, projects,
+       '00000000-0000-0000-0000-000000000000'
 FROM unnest($1::uuid[], $2::bigint[], $3::jsonb[], $4::jsonb[], $9::bigint[], $10::jsonb[])
     AS s (id, seq, state, repositories, version, projects)
-ON CONFLICT (source_id) DO UPDATE
+ON CONFLICT (source_id, log_id) DO UPDATE
 SET position = excluded.position, state = excluded.state, updated_at = excluded.updated_at, epoch = excluded.epoch,
     container = coalesce(agent_trace_sources.container, excluded.container),
     os_user = coalesce(agent_trace_sources.os_user, excluded.os_user),
@@ -33,7 +34,8 @@ WHERE agent_trace_sources.epoch = excluded.epoch - 1
 RETURNING source_id
 """
 _LOAD: Final = """
-SELECT source_id, epoch, state::text, position FROM agent_trace_sources WHERE source_id = ANY ($1::uuid[])
+SELECT source_id, epoch, state::text, position FROM agent_trace_sources
+WHERE source_id = ANY ($1::uuid[]) AND kind = 'instance'
 """
 
 

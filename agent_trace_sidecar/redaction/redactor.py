@@ -5,8 +5,10 @@ It fails closed. Whatever goes wrong, what comes out is a stub with the number o
 
 import threading
 import zlib
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Final, Literal
 
@@ -82,9 +84,7 @@ class Redactor:
         seen = observed or [None] * len(raws)
         done: list[Redacted] = []
         with self._lock:
-            while len(done) < len(raws):
-                begin = len(done)
-                end = begin + _fitting(raws, begin)
+            for begin, end in _portions(raws):
                 done += self._portion(raws[begin:end], seen[begin:end])
         return done
 
@@ -98,7 +98,7 @@ class Redactor:
         done: list[Redacted] = []
         for index, raw in enumerate(raws):
             seen = observed[index]
-            if index in prescan.suspects:
+            if index in prescan.suspects:  # which grow, as one line shows a secret that a later one repeats
                 done.append(self._opened(raw, seen, prescan, index))
             elif seen is None and not prescan.may_have_own_fields(index):
                 done.append(mint(raw, raw, raw))
@@ -213,14 +213,14 @@ def _mask(scanner: Scanner, text: bytes, found: Found, known: Known, *, secret_f
     return text
 
 
-def _fitting(raws: Sequence[bytes], begin: int) -> int:
-    """How many of these lines, one at least, are scanned together."""
-    size = 0
-    for number, raw in enumerate(raws[begin : begin + _MOST_AT_ONCE]):
-        size += len(raw)
-        if number and size > _MOST_BYTES_AT_ONCE:
-            return number
-    return min(_MOST_AT_ONCE, len(raws) - begin)
+def _portions(raws: Sequence[bytes]) -> Iterator[tuple[int, int]]:
+    """Which lines are scanned together, as begin and end; a long one alone."""
+    sizes, begin = list(accumulate(map(len, raws), initial=0)), 0
+    while begin < len(raws):
+        most = bisect_right(sizes, sizes[begin] + _MOST_BYTES_AT_ONCE) - 1
+        end = min(max(most, begin + 1), begin + _MOST_AT_ONCE)
+        yield begin, end
+        begin = end
 
 
 def _utf8(text: str) -> bytes:
