@@ -1,5 +1,5 @@
 -- Spreads the tables over a Citus cluster by source_id, the first column of their keys: what a run of OpenCode recorded is
--- on one shard. A batch touches that shard and the one of its log.
+-- on one shard, and so is the checkpoint of a log that begins with it. A usual batch writes to that shard only.
 --
 --   agent-trace-sidecar migrate    on the coordinator
 --   psql -f deploy/citus.sql       there, too; again after each later `migrate`

@@ -5,7 +5,8 @@
 --
 -- Every table has a primary key. In the write path it begins with source_id, the run of OpenCode that an event came
 -- from: a batch's rows are neighbours, and a distributed database has them on one shard. The same event delivered twice
--- (by a spool, a log, a replay) names the same run, so it has the same key.
+-- (by a spool, a log, a replay) names the same run, so it has the same key. The checkpoint of a log has the key of the run
+-- that the log begins with.
 --
 -- Tables that grow with time are partitioned by month (UTC). `agent-trace-sidecar migrate` and `prune` create the
 -- months ahead of time; rows of a month that was not created are stored in the default partition.
@@ -271,7 +272,7 @@ COMMENT ON COLUMN agent_trace_dedupe.content_hash IS
     'part of a hash of the event: a later one of this id with another hash is a conflict; null where some was masked';
 
 CREATE TABLE IF NOT EXISTS agent_trace_sources (
-    source_id uuid PRIMARY KEY,
+    source_id uuid NOT NULL,
     kind text NOT NULL,
     host text NOT NULL,
     epoch bigint NOT NULL,
@@ -282,12 +283,14 @@ CREATE TABLE IF NOT EXISTS agent_trace_sources (
     container text,
     os_user text,
     repositories jsonb,
-    projects jsonb
+    projects jsonb,
+    log_id uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
+    PRIMARY KEY (source_id, log_id)
 );
 COMMENT ON TABLE agent_trace_sources IS
     'logs and how far each is stored, runs of OpenCode and what is known of them, and progress of long commands';
-COMMENT ON COLUMN agent_trace_sources.source_id IS 'the log or the run';
-COMMENT ON COLUMN agent_trace_sources.kind IS 'instance for a run; stdin or file for a log; redact or retry for a command';
+COMMENT ON COLUMN agent_trace_sources.source_id IS 'the run; of a log the run that it begins with, or the log itself';
+COMMENT ON COLUMN agent_trace_sources.kind IS 'instance for a run; stdin, file or backfill for a log; redact or retry for a command';
 COMMENT ON COLUMN agent_trace_sources.host IS 'the machine';
 COMMENT ON COLUMN agent_trace_sources.epoch IS
     'of a log: who may write it, a new one each time it is opened; of a run: the version of its state';
@@ -301,6 +304,7 @@ COMMENT ON COLUMN agent_trace_sources.repositories IS
     'for each worktree the URL of its git remote without credentials, or null';
 COMMENT ON COLUMN agent_trace_sources.projects IS
     'for each project that calls were recorded in, and each name that its worktree had later, the worktree';
+COMMENT ON COLUMN agent_trace_sources.log_id IS 'the log; zero in rows that are no log''s';
 
 -- A position may hold another line later, when a file was replaced or a disk has lost a part of a spool.
 CREATE TABLE IF NOT EXISTS agent_trace_dead_letters (
@@ -313,7 +317,7 @@ CREATE TABLE IF NOT EXISTS agent_trace_dead_letters (
     PRIMARY KEY (source_id, position, seen_at)
 );
 COMMENT ON TABLE agent_trace_dead_letters IS 'lines that could not be stored, after redaction, with the reason';
-COMMENT ON COLUMN agent_trace_dead_letters.source_id IS 'the log that it was read from, see agent_trace_sources';
+COMMENT ON COLUMN agent_trace_dead_letters.source_id IS 'the log that it was read from: log_id of agent_trace_sources';
 COMMENT ON COLUMN agent_trace_dead_letters.position IS 'where it began in the log, in bytes';
 COMMENT ON COLUMN agent_trace_dead_letters.reason IS 'a stable word for counting, e.g. invalid_json or refused';
 COMMENT ON COLUMN agent_trace_dead_letters.error IS 'a sentence, without content of the line';

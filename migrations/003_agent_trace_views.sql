@@ -260,7 +260,7 @@ FROM (
     WHERE greatest(input_tokens, output_tokens, reasoning_tokens, cache_read_tokens, cache_write_tokens) > 0
        OR cost > 0.0000001
 ) u
-LEFT JOIN agent_trace_sources o ON o.source_id = u.source_id;
+LEFT JOIN agent_trace_sources o ON o.source_id = u.source_id AND o.kind = 'instance';
 COMMENT ON VIEW agent_trace_requests IS
     'requests to a model, each once, with tokens and cost, and with who and where; of OpenCode 2 titles and compactions';
 COMMENT ON COLUMN agent_trace_requests.session_id IS 'OpenCode''s session';
@@ -328,7 +328,7 @@ FROM (
     WHERE e.session_id IS NOT NULL
     GROUP BY e.session_id
 ) s
-LEFT JOIN agent_trace_sources o ON o.source_id = s.source_id
+LEFT JOIN agent_trace_sources o ON o.source_id = s.source_id AND o.kind = 'instance'
 LEFT JOIN (
     SELECT session_id, count(part_id) AS steps, count(part_id) FILTER (WHERE cost IS NULL) AS unpriced_steps,
            sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens,
@@ -384,7 +384,7 @@ SELECT r.recorded_at, r.record_id, r.session_id, r.message_id, r.call_id, r.tool
        r.project, r.worktree, o.repositories ->> r.worktree AS repository, o.host, o.os_user, r.path, r.start_line,
        r.end_line, r.end_line - r.start_line + 1 AS lines, r.source_id
 FROM agent_trace_ranges r
-LEFT JOIN agent_trace_sources o ON o.source_id = r.source_id
+LEFT JOIN agent_trace_sources o ON o.source_id = r.source_id AND o.kind = 'instance'
 WHERE r.voided_at IS NULL;
 COMMENT ON VIEW agent_trace_lines IS 'ranges of lines as they were written, with who and where; undone ones are left out';
 COMMENT ON COLUMN agent_trace_lines.recorded_at IS 'when the call ended';

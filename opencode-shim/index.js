@@ -126,11 +126,10 @@ function words(command) {
 }
 
 /** The sidecar's state folder, by the same rule as in its own settings. */
-function stateFolder() {
-  const { AGENT_TRACE_STATE_DIR, XDG_STATE_HOME, HOME } = process.env;
+const STATE_FOLDER = (({ AGENT_TRACE_STATE_DIR, XDG_STATE_HOME, HOME }) => {
   const base = XDG_STATE_HOME || path.join(HOME || os.homedir(), ".local", "state");
   return path.resolve("/", AGENT_TRACE_STATE_DIR?.trim() || path.join(base, PROGRAM));
-}
+})(process.env);
 
 /** The text of a regular file; a pipe of its name makes nobody wait. */
 function readSmall(file) {
@@ -250,7 +249,7 @@ function isRecorded(directory, worktree) {
 /** How to start the sidecar that `init` was run from, for when none is on PATH; only from a file that is our user's. */
 function installed() {
   const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = fs.constants; // nor does a pipe of that name make OpenCode wait
-  const fd = fs.openSync(path.join(stateFolder(), "sidecar.json"), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  const fd = fs.openSync(path.join(STATE_FOLDER, "sidecar.json"), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
   try {
     const { uid, mode, size } = fs.fstatSync(fd);
     const isOurs = uid === process.getuid() && (mode & 0o170022) === fs.constants.S_IFREG;
@@ -309,7 +308,7 @@ const presentable = (text) =>
 /** What is known of a directory's failures is one file in the state folder, replaced as a whole. */
 function failureFile(directory) {
   const name = createHash("sha256").update(directory).digest("hex").slice(0, 16);
-  return path.join(stateFolder(), "failures", `${name}.json`);
+  return path.join(STATE_FOLDER, "failures", `${name}.json`);
 }
 
 function replaceFile(file, content) {

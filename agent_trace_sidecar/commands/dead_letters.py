@@ -51,11 +51,11 @@ _GATE: Final = """
 INSERT INTO agent_trace_dedupe (source_id, event_id, seen_at, content_hash) VALUES ($1, $2, $3, $4)
 ON CONFLICT (source_id, event_id) DO NOTHING RETURNING event_id
 """
-_STATE: Final = "SELECT state::text FROM agent_trace_sources WHERE source_id = $1"
+_STATE: Final = "SELECT state::text FROM agent_trace_sources WHERE source_id = $1 AND kind = 'instance'"
 _TURN: Final = """
 INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, opened_at, updated_at)
 VALUES ($1, 'retry', '', 0, 0, '{}', $2, $2)
-ON CONFLICT (source_id) DO UPDATE SET updated_at = $2 RETURNING state
+ON CONFLICT (source_id, log_id) DO UPDATE SET updated_at = $2 RETURNING state
 """
 """One retry at a time: the row is locked until the transaction ends. No FOR UPDATE, which takes locks on many nodes of
 a distributed database at once."""

@@ -19,7 +19,8 @@ from agent_trace_sidecar.blame.range_authors import (
 )
 from agent_trace_sidecar.blame.range_share import RangeShare, share
 from agent_trace_sidecar.blame.stats import chosen_paths
-from agent_trace_sidecar.commands.common import PROGRAM, CommandError
+from agent_trace_sidecar.commands.chosen import nothing_recorded
+from agent_trace_sidecar.commands.common import CommandError
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import complain, say, say_json
 from agent_trace_sidecar.commands.range_arguments import EXIT_ABOVE
@@ -29,6 +30,7 @@ from agent_trace_sidecar.records.trace import Reading, TraceError, read_record
 from agent_trace_sidecar.sources.trace_file import TraceFileError, entries
 from agent_trace_sidecar.workspace.checkout import NOTES_REF, Checkout, CheckoutError, checkout_of
 
+_SHALLOW: Final = "this clone is shallow, so some records may not be found: `git fetch --unshallow` completes it."
 _NAMES: Final = {"ai": "AI", "mixed": "mixed", "human": "human", "unknown": "unknown"}
 _MAX_ROWS: Final = 60
 _MAX_NAME_CHARS: Final = 80
@@ -47,7 +49,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
     shares = share(given.range, found.lines, found.sessions)
     _print(shares, "json" if given.json else given.format or "text")
     if not found.is_recorded or (shares.unknown and checkout.is_shallow):
-        complain(_hint(checkout))
+        complain(_SHALLOW if checkout.is_shallow else nothing_recorded(config, "this repository"))
     if given.fail_above is not None and shares.ai_percent > given.fail_above:
         complain(f"{shares.ai_percent:.1f} % of the added lines are AI or mixed: more than {given.fail_above:g} %.")
         return EXIT_ABOVE
@@ -100,12 +102,6 @@ def _read(where: str, lines: Iterable[tuple[int, bytes]]) -> Iterator[Reading]:
                 yield read_record(text)
             except TraceError as exc:
                 complain(f"{where}, line {number}: {exc}")
-
-
-def _hint(checkout: Checkout) -> str:
-    if checkout.is_shallow:
-        return "this clone is shallow, so some records may not be found: `git fetch --unshallow` completes it."
-    return f"nothing is recorded of this repository: run `{PROGRAM} init` in it."
 
 
 def _print(found: RangeShare, form: str) -> None:

@@ -85,9 +85,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Compare; exit code 1 where something is missing."""
+    chosen = wanted(given)
     with ExitStack() as opened:
         sources = opened_stores(given, opened, needed=True)
-        chosen = wanted(given)
         entries, filled, denied = asyncio.run(_compare(config, sources, chosen, fill=given.fill))
     events = sum(one.events for one in filled)
     waiting = tuple(dict.fromkeys(name for one in filled for name in one.waiting))

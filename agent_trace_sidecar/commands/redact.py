@@ -80,7 +80,7 @@ _TABLES: Final = (
     _Table("agent_trace_masked", (*_EVENT, ("rule", "text")), _texts("session_id call_id")),
     _Table(
         "agent_trace_sources",
-        (_SOURCE,),
+        (_SOURCE, ("log_id", "uuid")),
         (("state", "jsonb"), ("repositories", "jsonb"), ("projects", "jsonb"), *_texts("host container os_user")),
     ),
 )
@@ -99,7 +99,7 @@ _LOAD: Final = "SELECT state::text FROM agent_trace_sources WHERE source_id = $1
 _SAVE: Final = """
 INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, opened_at, updated_at)
 VALUES ($1, 'redact', '', 1, $2, $3::text::jsonb, $4, $4)
-ON CONFLICT (source_id) DO UPDATE SET position = $2, state = $3::text::jsonb, updated_at = $4
+ON CONFLICT (source_id, log_id) DO UPDATE SET position = $2, state = $3::text::jsonb, updated_at = $4
 """
 
 

@@ -44,7 +44,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
 
     async def work(connection: asyncpg.Connection) -> tuple[Stats, dict[str, str]]:
         if not given.json:
-            await check_recorded(connection, project / "x")
+            await check_recorded(config, connection, project / "x")
         found = await stats(connection, given.paths, given.rev, given.by or _BY)
         return found, await _titles(connection, found)
 

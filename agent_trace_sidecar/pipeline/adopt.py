@@ -4,12 +4,12 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
-from uuid import UUID
 
 from agent_trace_sidecar.limits import ADOPT_GRACE_S, ADOPT_INTERVAL_S, SPOOL_KEEP_S
 from agent_trace_sidecar.postgres.sink import FencedError
+from agent_trace_sidecar.records.rows import LogKey
 from agent_trace_sidecar.sources.spool_log import SpoolLog
-from agent_trace_sidecar.spool.folders import SpoolBusyError, source_id, spool_folders
+from agent_trace_sidecar.spool.folders import SpoolBusyError, log_key, spool_folders
 from agent_trace_sidecar.spool.spool import Spool
 from agent_trace_sidecar.telemetry.health import HealthFile
 from agent_trace_sidecar.telemetry.logging import Logger
@@ -81,15 +81,15 @@ class Adoption:
             spool.remove()
         return True
 
-    def positions(self) -> dict[UUID, int]:
+    def positions(self) -> dict[LogKey, int]:
         """How far the database has the orphaned spools that are shipped, and kept in case of a fail-over."""
         marks = ((folder, HealthFile(folder).shipped_to()) for folder in self._orphans())
-        return {source_id(folder): mark for folder, mark in marks if mark}
+        return {log_key(folder): mark for folder, mark in marks if mark}
 
-    def resend(self, ids: Collection[UUID]) -> None:
+    def resend(self, keys: Collection[LogKey]) -> None:
         """Unmark these as shipped: the next round delivers them again."""
         for folder in spool_folders(self._root):
-            if source_id(folder) in ids:
+            if log_key(folder) in keys:
                 HealthFile(folder).unmark_shipped()
 
     def _orphans(self) -> list[Path]:

@@ -11,7 +11,7 @@ import heapq
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID, uuid5
 
 import asyncpg
 import msgspec
@@ -32,7 +32,7 @@ from agent_trace_sidecar.telemetry.logging import Logger
 from agent_trace_sidecar.workspace.recalled import Plan, Recaller
 
 _NAMESPACE: Final = UUID("5a1f0f6e-6a35-5c1e-8a53-1a3b8f0f4d11")
-_FORGET: Final = "DELETE FROM agent_trace_sources WHERE source_id = $1 AND kind = 'backfill'"
+_FORGET: Final = "DELETE FROM agent_trace_sources WHERE source_id = $1 AND log_id = $2"
 """The checkpoint of a log that was read to its end: the next backfill makes another one."""
 
 
@@ -219,13 +219,13 @@ class Backfill:
                     yield StoreLine(line, msgspec.json.encode(saw) if saw else None)
 
         root = telling.family.root
-        log = StoreLog(uuid4(), f"{source.label} {root.id}", redactor, lines)
+        log = StoreLog(telling.family.instance, f"{source.label} {root.id}", redactor, lines)
         shipper, sink = self._daemon.shipper(log)
         try:
             await shipper.run()
         finally:
             await sink.close()
-        await connection.execute(_FORGET, log.name.log_id)
+        await connection.execute(_FORGET, *log.name.key)
 
 
 def _compared(source: SessionSource, session: StoredSession, known: Known, stored: int) -> Compared:

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec
-from uuid import UUID
 from weakref import WeakSet
 
 import asyncpg
@@ -20,7 +19,7 @@ from agent_trace_sidecar.pipeline.shipper import Shipper
 from agent_trace_sidecar.postgres.database import Database
 from agent_trace_sidecar.postgres.sink import PostgresSink
 from agent_trace_sidecar.records.build import Builder, BuildSettings
-from agent_trace_sidecar.records.rows import Built
+from agent_trace_sidecar.records.rows import Built, LogKey
 from agent_trace_sidecar.redaction import Redactor, RuleError, is_secret_path
 from agent_trace_sidecar.sources.cursor import Denies, nothing
 from agent_trace_sidecar.sources.log import Log
@@ -114,6 +113,7 @@ class Daemon:
             partial(Observer, self.redactor.holds_secret, is_secret_path=is_secret_path, allows=self._allows),
             on_late=lambda: self.logger.warning("observer_late", hint=hint),
             on_error=lambda error: self.logger.error("observer_failed", error=type(error).__name__),
+            is_excused=self.redactor.is_loading,
         )
 
     def trouble(self) -> str:
@@ -125,11 +125,11 @@ class Daemon:
         """Bytes of the log, and those of them that are not in the database; for metrics."""
         return (0, 0)
 
-    def positions(self) -> dict[UUID, int]:
+    def positions(self) -> dict[LogKey, int]:
         """How far the database has confirmed the logs that could be sent again; see `DeliveredLogs`."""
         return {}
 
-    def resend(self, ids: Collection[UUID]) -> None:
+    def resend(self, keys: Collection[LogKey]) -> None:
         """Send these logs again: the database has lost some of them."""
 
     @asynccontextmanager

@@ -15,8 +15,9 @@ from weakref import WeakKeyDictionary
 from agent_trace_sidecar.limits import BATCH_BYTES, BATCH_ROWS, TAIL_BATCH_FILES
 from agent_trace_sidecar.pipeline.batcher import Parsed, Parser
 from agent_trace_sidecar.pipeline.building import BatchBuilder, instances_of, position_in
+from agent_trace_sidecar.postgres.checkpoints import MovedError
 from agent_trace_sidecar.postgres.errors import StoreError
-from agent_trace_sidecar.postgres.sink import MovedError, PostgresSink
+from agent_trace_sidecar.postgres.sink import PostgresSink
 from agent_trace_sidecar.postgres.state import StaleError
 from agent_trace_sidecar.records.rows import Batch, Checkpoint, Move
 from agent_trace_sidecar.sources.tail import TailFile

@@ -12,7 +12,6 @@ import signal
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import Final, ParamSpec
-from uuid import UUID
 
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits import DRAIN_DEADLINE_S
@@ -22,6 +21,7 @@ from agent_trace_sidecar.pipeline.intake import Intake
 from agent_trace_sidecar.pipeline.shipper import Shipper
 from agent_trace_sidecar.postgres.errors import StoreError
 from agent_trace_sidecar.postgres.sink import FencedError
+from agent_trace_sidecar.records.rows import LogKey
 from agent_trace_sidecar.sources.spool_log import SpoolLog
 from agent_trace_sidecar.spool.folders import SPOOL_FOLDER
 from agent_trace_sidecar.spool.spool import Spool
@@ -97,13 +97,13 @@ class Run(Daemon):
         spool = self._spool
         return (spool.end - spool.start, spool.unshipped_bytes) if spool is not None else (0, 0)
 
-    def positions(self) -> dict[UUID, int]:
+    def positions(self) -> dict[LogKey, int]:
         """Those of the orphaned spools; our own is the shipper's."""
         return self._adoption.positions()
 
-    def resend(self, ids: Collection[UUID]) -> None:
+    def resend(self, keys: Collection[LogKey]) -> None:
         """Adoption delivers them again."""
-        self._adoption.resend(ids)
+        self._adoption.resend(keys)
 
     async def _drain(self, own: asyncio.Task[None], adopting: asyncio.Task[None]) -> int:
         """Deliver what is there, ours first, then what dead sidecars left; give up at the deadline."""

@@ -18,18 +18,18 @@ import time
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeVar
-from uuid import UUID
 
 import backoff
 
 from agent_trace_sidecar.limits import BACKOFF_MAX_S
 from agent_trace_sidecar.pipeline.batcher import Parsed, Reader
 from agent_trace_sidecar.pipeline.building import BatchBuilder, instances_of, position_in
+from agent_trace_sidecar.postgres.checkpoints import MovedError
 from agent_trace_sidecar.postgres.errors import Fate, StoreError, Verdict
-from agent_trace_sidecar.postgres.sink import FencedError, MovedError, PostgresSink
+from agent_trace_sidecar.postgres.sink import FencedError, PostgresSink
 from agent_trace_sidecar.postgres.state import StaleError
 from agent_trace_sidecar.records.build import Builder
-from agent_trace_sidecar.records.rows import Batch, Built, Checkpoint, Counts, Move
+from agent_trace_sidecar.records.rows import Batch, Built, Checkpoint, Counts, LogKey, Move
 from agent_trace_sidecar.sources.log import Log
 from agent_trace_sidecar.telemetry.health import Health
 from agent_trace_sidecar.telemetry.logging import Logger
@@ -46,21 +46,21 @@ _RACED: Final = Verdict(Fate.RETRY, "raced", "The checkpoint was locked by anoth
 class DeliveredLogs(Protocol):
     """Delivered logs that could be sent again; an idle shipper checks that the database still has them."""
 
-    def positions(self) -> dict[UUID, int]:
-        """How far the database has confirmed each log, by its id."""
+    def positions(self) -> dict[LogKey, int]:
+        """How far the database has confirmed each log, by its key."""
 
-    def resend(self, ids: Collection[UUID]) -> None:
+    def resend(self, keys: Collection[LogKey]) -> None:
         """The database has lost some of these: send them again."""
 
 
 class NoDeliveredLogs:
     """Where a shipper is the only one."""
 
-    def positions(self) -> dict[UUID, int]:
+    def positions(self) -> dict[LogKey, int]:
         """None."""
         return {}
 
-    def resend(self, ids: Collection[UUID]) -> None:
+    def resend(self, keys: Collection[LogKey]) -> None:
         """There is nothing to send."""
 
 
@@ -158,7 +158,7 @@ class Shipper:
     async def _check_failover(self) -> None:
         """Send again what the database has lost, by a fail-over or an older backup. One that is away can wait."""
         self._sink.failover.postpone()
-        own = self._log.name.log_id
+        own = self._log.name.key
         positions = self._delivered.positions() | ({own: self.position} if self._log.start < self.position else {})
         if not positions:
             return

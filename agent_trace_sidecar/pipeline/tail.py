@@ -15,7 +15,6 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
-from uuid import UUID
 
 import asyncpg
 
@@ -36,9 +35,10 @@ from agent_trace_sidecar.pipeline.daemon import Daemon
 from agent_trace_sidecar.pipeline.joint import JointBatches
 from agent_trace_sidecar.postgres.errors import StoreError
 from agent_trace_sidecar.postgres.sink import FencedError
+from agent_trace_sidecar.records.rows import LogKey
 from agent_trace_sidecar.sources.cursor import Mask, masked_by
 from agent_trace_sidecar.sources.tail import Seen, Tail, TailFile, look
-from agent_trace_sidecar.sources.tail_log import Stay, TailLog, tail_id
+from agent_trace_sidecar.sources.tail_log import Stay, TailLog, tail_key
 from agent_trace_sidecar.telemetry.logging import Logger
 from agent_trace_sidecar.workspace.scope import Below, own
 
@@ -256,16 +256,16 @@ class Follow(Daemon):
             if now - file.grown_at < SPOOL_KEEP_S:
                 file.checked = False
 
-    def positions(self) -> dict[UUID, int]:
+    def positions(self) -> dict[LogKey, int]:
         """How far the younger files are stored, by the database's last answer."""
         now = time.monotonic()
         files = (f for f in self._tail.files if f.checked and f.shipped and now - f.grown_at < SPOOL_KEEP_S)
-        return {tail_id(file): file.shipped for file in files}
+        return {tail_key(file): file.shipped for file in files}
 
-    def resend(self, ids: Collection[UUID]) -> None:
+    def resend(self, keys: Collection[LogKey]) -> None:
         """Read the positions of these from the database again."""
         for file in self._tail.files:
-            if tail_id(file) in ids:
+            if tail_key(file) in keys:
                 file.checked = False
 
     async def _check_failover(self) -> None:

@@ -5,28 +5,25 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 import asyncpg
 
 from agent_trace_sidecar.limits import READ_BYTES
 from agent_trace_sidecar.opencode import dialects
 from agent_trace_sidecar.opencode.wire import Envelope, parse
-from agent_trace_sidecar.spool.folders import segments, source_id, spool_folders
+from agent_trace_sidecar.postgres.checkpoints import positions
+from agent_trace_sidecar.spool.folders import log_key, segments, spool_folders
 from agent_trace_sidecar.spool.segments import read_lines
 from agent_trace_sidecar.telemetry.health import HealthFile
-
-_POSITIONS: Final = "SELECT source_id, position FROM agent_trace_sources WHERE source_id = ANY ($1::uuid[])"
 
 
 async def delivered(connection: asyncpg.Connection, root: Path) -> dict[Path, int]:
     """How far each spool below `root` is delivered: to this database, or to another one by its sidecar's report."""
-    folders = {source_id(folder): folder for folder in spool_folders(root)}
+    folders = {log_key(folder): folder for folder in spool_folders(root)}
     reports = {folder: HealthFile(folder).read() for folder in folders.values()}
     found = {folder: report.position for folder, report in reports.items() if report}
-    for row in await connection.fetch(_POSITIONS, list(folders)):
-        folder = folders[row["source_id"]]
-        found[folder] = max(found.get(folder, 0), row["position"])
+    for key, position in (await positions(connection, folders.keys())).items():
+        found[folders[key]] = max(found.get(folders[key], 0), position)
     return found
 
 

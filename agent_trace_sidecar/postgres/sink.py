@@ -12,18 +12,19 @@ from typing import Final, TypeVar
 from uuid import UUID
 
 import asyncpg
-import msgspec
 
 from agent_trace_sidecar.limits import CONNECT_DEADLINE_S, WRITE_DEADLINE_S
 from agent_trace_sidecar.postgres import bisect as refused
+from agent_trace_sidecar.postgres import checkpoints
 from agent_trace_sidecar.postgres import state as states
 from agent_trace_sidecar.postgres.binary_copy import gate_rows
+from agent_trace_sidecar.postgres.checkpoints import MovedError
 from agent_trace_sidecar.postgres.connection import connect, guarded
 from agent_trace_sidecar.postgres.copy import copy, copy_encoded, copy_items
 from agent_trace_sidecar.postgres.errors import Fate, StoreError, Verdict, verdict
 from agent_trace_sidecar.postgres.explain import explained
 from agent_trace_sidecar.postgres.failover import FailoverCheck
-from agent_trace_sidecar.postgres.schema_check import check_shape
+from agent_trace_sidecar.postgres.schema_check import DroppedError, check_shape
 from agent_trace_sidecar.postgres.state import StaleError
 from agent_trace_sidecar.records.dead_letter import dead_letter_key
 from agent_trace_sidecar.records.rows import (
@@ -37,6 +38,7 @@ from agent_trace_sidecar.records.rows import (
     GateKey,
     GateRow,
     Item,
+    LogKey,
     LogName,
     State,
 )
@@ -44,46 +46,15 @@ from agent_trace_sidecar.workspace.identity import Identity
 
 T = TypeVar("T")
 
-_RESUME: Final = """
-INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, opened_at, updated_at)
-VALUES ($1, $2, $3, $4, 0, $5, $6, $6)
-ON CONFLICT (source_id) DO UPDATE SET epoch = greatest(agent_trace_sources.epoch, $4)
-RETURNING epoch, position, state
-"""
-_OPEN: Final = """
-INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, opened_at, updated_at)
-VALUES ($1, $2, $3, 1, 0, $4, $5, $5)
-ON CONFLICT (source_id) DO UPDATE SET epoch = agent_trace_sources.epoch + 1, updated_at = $5
-RETURNING epoch, position, state
-"""
-_OPEN_ALL: Final = """
-INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, opened_at, updated_at)
-SELECT id, kind, host, 1, 0, state, $5, $5
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[]) AS l (id, kind, host, state)
-ON CONFLICT (source_id) DO UPDATE SET epoch = agent_trace_sources.epoch + 1, updated_at = $5
-RETURNING source_id, epoch, position, state
-"""
-_POSITIONS: Final = "SELECT source_id, position FROM agent_trace_sources WHERE source_id = ANY ($1::uuid[])"
 _GATE: Final = """
 INSERT INTO agent_trace_dedupe (source_id, event_id, seen_at, content_hash)
 SELECT source, id, $3, content FROM unnest($1::uuid[], $2::uuid[], $4::bigint[]) AS t (source, id, content)
 ON CONFLICT (source_id, event_id) DO NOTHING RETURNING source_id, event_id
 """
 _GATE_COLUMNS: Final = ("source_id", "event_id", "seen_at", "content_hash")
-_CONTENTS: Final = """
-SELECT event_id, content_hash FROM agent_trace_dedupe
-WHERE source_id = $1 AND event_id = ANY ($2::uuid[]) AND content_hash IS NOT NULL
-"""
-_ADVANCE: Final = """
-UPDATE agent_trace_sources SET position = $1, state = $2, updated_at = $3
-WHERE source_id = $4 AND epoch = $5 AND position = $6
-"""
-# Not joined with a list of the logs, which a distributed database would have to send around.
-_ADVANCE_ALL: Final = """
-UPDATE agent_trace_sources SET position = ($2::jsonb #>> ARRAY[source_id::text, 'to'])::bigint,
-    state = $2::jsonb #> ARRAY[source_id::text, 'state'], updated_at = $3
-WHERE source_id = ANY ($1::uuid[]) AND epoch = ($2::jsonb #>> ARRAY[source_id::text, 'epoch'])::bigint
-  AND position = ($2::jsonb #>> ARRAY[source_id::text, 'from'])::bigint
+_KNOWN: Final = """
+SELECT source_id, event_id, content_hash FROM agent_trace_dedupe
+WHERE source_id = ANY ($1::uuid[]) AND event_id = ANY ($2::uuid[])
 """
 _LIMITS: Final = """
 SET LOCAL lock_timeout = {lock_ms};
@@ -94,6 +65,9 @@ SET LOCAL tcp_keepalives_idle = 30
 its ids, and each further attempt would wait for them in a backend of its own. LOCAL: a pooler's other clients keep
 their settings."""
 
+_TRANSACTION_TIMEOUT: Final = (17,)
+"""The server version that has the setting."""
+
 _HALVING_TIMES: Final = 8
 """Halving takes up to two statements for each line: it gets so many times a batch's deadline."""
 _CONFLICT: Final = "another event with this id is stored already: that one stays"
@@ -103,24 +77,6 @@ _UNEXPLAINED: Final = Verdict(Fate.RETRY, "unexplained", "A batch was refused, b
 
 class FencedError(Exception):
     """Another process has opened this log after us; it continues."""
-
-
-class MovedError(Exception):
-    """The checkpoint is not where we left it: read it again before anything else."""
-
-
-class LogState(msgspec.Struct, frozen=True):
-    """The `state` of a log's row."""
-
-    label: str = ""
-    read: int = 0
-    stored: int = 0
-    duplicate: int = 0
-    dead: int = 0
-    denied: int = 0
-    check: str = ""
-    rules: str = ""
-    """Version of the redaction rules that masked it last."""
 
 
 class PostgresSink:
@@ -143,7 +99,6 @@ class PostgresSink:
         self._rules = rules_version
         self.write_deadline_s = write_deadline_s
         self._connect_deadline_s = connect_deadline_s
-        self._limits = _LIMITS.format(lock_ms=int(write_deadline_s * 500), idle_ms=int(write_deadline_s * 2000))
         self._connection: asyncpg.Connection | None = None
         self.failover = FailoverCheck()
         self._meets_duplicates = False
@@ -151,19 +106,11 @@ class PostgresSink:
 
     async def open_log(self, name: LogName, now: datetime) -> Checkpoint:
         """Take the log over: a new epoch, at the position where the last one stopped."""
-        state = msgspec.json.encode(LogState(label=name.label)).decode()
-        return await self._run(
-            lambda c: self._checkpoint(c, _OPEN, name.log_id, name.kind, name.host, state, now),
-            self._connect_deadline_s,
-        )
+        return await self._of_log(lambda c: checkpoints.take_over(c, name, now))
 
     async def open_logs(self, names: Sequence[LogName], now: datetime) -> dict[UUID, Checkpoint]:
-        """Take over many logs at once; in the order of their ids, so that two processes don't deadlock."""
-        ordered = sorted(names)
-        labels = [msgspec.json.encode(LogState(label=name.label)).decode() for name in ordered]
-        ids, kinds, hosts = ([name[at] for name in ordered] for at in range(3))
-        rows = await self._run(lambda c: c.fetch(_OPEN_ALL, ids, kinds, hosts, labels, now), self._connect_deadline_s)
-        return {row["source_id"]: _checkpoint(row) for row in rows}
+        """Take over many logs at once; return their checkpoints by the logs' ids."""
+        return await self._of_log(lambda c: checkpoints.take_over_all(c, names, now))
 
     async def resume_log(self, name: LogName, epoch: int, now: datetime) -> Checkpoint:
         """Find out, after an error, how far the database really is; it may have lost our row altogether.
@@ -171,21 +118,16 @@ class PostgresSink:
         Raises:
             FencedError: another process took the log over.
         """
-        state = msgspec.json.encode(LogState(label=name.label)).decode()
-        found = await self._run(
-            lambda c: self._checkpoint(c, _RESUME, name.log_id, name.kind, name.host, epoch, state, now),
-            self._connect_deadline_s,
-        )
+        found = await self._of_log(lambda c: checkpoints.resume(c, name, epoch, now))
         if found.epoch > epoch:
             raise FencedError
         return found
 
-    async def logs_behind(self, positions: Mapping[UUID, int]) -> set[UUID]:
+    async def logs_behind(self, positions: Mapping[LogKey, int]) -> set[LogKey]:
         """Return those of these logs of which the database knows less than this position, or nothing."""
         self.failover.postpone()
-        rows = await self._run(lambda c: c.fetch(_POSITIONS, list(positions)), self._connect_deadline_s)
-        found = {row["source_id"]: row["position"] for row in rows}
-        return {log_id for log_id, position in positions.items() if found.get(log_id, -1) < position}
+        found = await self._run(lambda c: checkpoints.positions(c, positions.keys()), self._connect_deadline_s)
+        return {key for key, position in positions.items() if found.get(key, -1) < position}
 
     async def load_states(self, instances: Collection[UUID]) -> dict[UUID, State]:
         """Return the builder's states of these instances; one that has none is not among them."""
@@ -227,58 +169,34 @@ class PostgresSink:
 
     async def _transaction(self, connection: asyncpg.Connection, batch: Batch, known: set[int]) -> list[Checkpoint]:
         async with connection.transaction():
-            await connection.execute(self._limits)
+            await connection.execute(self._limits(connection))
             keys = {_number(i.built.event): GateRow(i.built.event, i.content_hash) for i in reversed(batch.items)}
             letters = {_number(d.key): GateRow(d.key, None) for d in batch.dead}
             fresh = await self._gate(connection, keys | letters, batch.at) - known
             read = len(batch.items) + len(batch.dead)
             name = batch.moves[0].name
-            if len(fresh) < read and name.kind != "backfill":  # which makes its lines anew from rows that change
-                conflicts = await self._conflicts(connection, batch.items, keys, fresh)
-                fresh |= await self._gate(connection, _to_dead_letters(batch, conflicts), batch.at)
+            if len(fresh) < read:
+                contents = await self._contents(connection, keys | letters, fresh)
+                if name.kind != "backfill":  # which makes its lines anew from rows that change
+                    fresh |= await self._gate(connection, _to_dead_letters(batch, contents), batch.at)
             if len(fresh) == read:
                 items, dead = batch.items, batch.dead
             else:
                 items, dead = _survivors(batch.items, fresh), _fresh_letters(batch.dead, fresh)
             batch.stored = items
             reached = _reached(batch, items, dead)
-            await self._advance(connection, batch, reached)
+            await checkpoints.advance(connection, batch.moves, reached, self._rules, batch.at)
             if batch.states:
                 await states.save(connection, batch, name.host, self._identity)
             await copy_items(connection, items, batch.voids)
             await copy(connection, "agent_trace_dead_letters", DeadLetter._fields, [one.letter for one in dead])
         return reached
 
-    async def _advance(self, connection: asyncpg.Connection, batch: Batch, reached: Sequence[Checkpoint]) -> None:
-        """Move the checkpoints of the batch's logs, all or none.
-
-        Raises:
-            MovedError: one of them is not where the batch begins.
-        """
-        states = [
-            LogState(move.name.label, *at.counts, check=at.check, rules=self._rules)
-            for move, at in zip(batch.moves, reached, strict=True)
-        ]
-        if len(batch.moves) == 1:
-            (move,), (state,) = batch.moves, states
-            text, known = msgspec.json.encode(state).decode(), move.known
-            moved = await connection.execute(
-                _ADVANCE, move.new_position, text, batch.at, move.name.log_id, known.epoch, known.position
-            )
-        else:
-            changes = {
-                str(move.name.log_id): {
-                    "epoch": move.known.epoch,
-                    "from": move.known.position,
-                    "to": move.new_position,
-                    "state": state,
-                }
-                for move, state in zip(batch.moves, states, strict=True)
-            }
-            ids, text = [move.name.log_id for move in batch.moves], msgspec.json.encode(changes).decode()
-            moved = await connection.execute(_ADVANCE_ALL, ids, text, batch.at)
-        if moved != f"UPDATE {len(batch.moves)}":
-            raise MovedError
+    def _limits(self, connection: asyncpg.Connection) -> str:
+        """See `_LIMITS`; what the role's settings allow a transaction to take is replaced by our own deadlines."""
+        limits = _LIMITS.format(lock_ms=int(self.write_deadline_s * 500), idle_ms=int(self.write_deadline_s * 2000))
+        has_timeout = connection.get_server_version() >= _TRANSACTION_TIMEOUT
+        return f"{limits}; SET LOCAL transaction_timeout = 0" if has_timeout else limits
 
     async def _gate(self, connection: asyncpg.Connection, keys: Mapping[int, GateRow], now: datetime) -> set[int]:
         """Return the numbers of the keys that are new; sorted, so that two sidecars don't deadlock over equal ones.
@@ -289,31 +207,30 @@ class PostgresSink:
             return set()
         ordered = [keys[number] for number in sorted(keys)]
         if not self._meets_duplicates:
-            await copy_encoded(connection, "agent_trace_dedupe", gate_rows(ordered, now), _GATE_COLUMNS)
+            await copy_encoded(connection, "agent_trace_dedupe", gate_rows(ordered, now), _GATE_COLUMNS, len(ordered))
             return set(keys)
         sources, ids = [row.key.source_id for row in ordered], [row.key.event_id for row in ordered]
         rows = await connection.fetch(_GATE, sources, ids, now, [row.content_hash for row in ordered])
         self._meets_duplicates = len(rows) < len(keys)
         return set(keys) if len(rows) == len(keys) else {_number(GateKey(*row)) for row in rows}
 
-    async def _conflicts(
-        self, connection: asyncpg.Connection, items: Sequence[Item], keys: Mapping[int, GateRow], fresh: set[int]
-    ) -> set[int]:
-        """Return the `id()` of those items whose id is known from an event that says something else."""
-        stored: dict[UUID, list[UUID]] = {}
-        for number, row in keys.items():
-            if number not in fresh and row.content_hash is not None:
-                stored.setdefault(row.key.source_id, []).append(row.key.event_id)
-        contents = {number: row.content_hash for number, row in keys.items() if number in fresh}
-        for source_id, ids in stored.items():
-            for known in await connection.fetch(_CONTENTS, source_id, ids):
-                contents[_number(GateKey(source_id, known["event_id"]))] = known["content_hash"]
-        return {id(item) for item in items if _differ(item.content_hash, contents.get(_number(item.built.event)))}
+    async def _contents(
+        self, connection: asyncpg.Connection, keys: Mapping[int, GateRow], fresh: set[int]
+    ) -> dict[int, int | None]:
+        """Return the content hash of each key, of those that are not new the one that is stored.
 
-    async def _checkpoint(self, connection: asyncpg.Connection, query: str, *args: object) -> Checkpoint:
-        row = await connection.fetchrow(query, *args)
-        assert row is not None  # noqa: S101 - an upsert returns its row
-        return _checkpoint(row)
+        Raises:
+            DroppedError: one is neither new nor stored.
+        """
+        contents = {number: row.content_hash for number, row in keys.items() if number in fresh}
+        known = [row.key for number, row in keys.items() if number not in fresh]
+        if known:
+            sources, ids = {key.source_id for key in known}, [key.event_id for key in known]
+            for row in await connection.fetch(_KNOWN, sources, ids):
+                contents[_number(GateKey(row["source_id"], row["event_id"]))] = row["content_hash"]
+        if not keys.keys() <= contents.keys():
+            raise DroppedError("agent_trace_dedupe")
+        return contents
 
     # -- rows that the server refuses ------------------------------------------------------------------------
 
@@ -362,7 +279,7 @@ class PostgresSink:
             transaction = connection.transaction()
             await transaction.start()
             try:
-                await connection.execute(self._limits)
+                await connection.execute(self._limits(connection))
                 return await question(connection, items)
             finally:
                 if not connection.is_closed():
@@ -380,6 +297,13 @@ class PostgresSink:
     def _deadline(self, batch: Batch) -> float:
         """A batch over the usual size (one huge line) gets the time for its size."""
         return self.write_deadline_s * batch.patience * (1 + batch.encoded_bytes / (8 * 1024 * 1024))
+
+    async def _of_log(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+        """As `_run`, where no line can be at fault."""
+        try:
+            return await self._run(work, self._connect_deadline_s)
+        except StoreError as exc:
+            raise StoreError(await self._of_everybody(exc.verdict)) from None
 
     async def _run(self, work: Callable[[asyncpg.Connection], Awaitable[T]], deadline_s: float) -> T:
         """Run `work` on the connection under a deadline; translate every error of the driver."""
@@ -424,12 +348,6 @@ def _plain(at: datetime) -> Item:
     return Item(Built(EventRow(nil, at, nil, 0, None, None, None, "hello", None, "{}")), b"", 0)
 
 
-def _checkpoint(row: asyncpg.Record) -> Checkpoint:
-    state = msgspec.json.decode(row["state"], type=LogState)
-    counts = Counts(state.read, state.stored, state.duplicate, state.dead, state.denied)
-    return Checkpoint(row["epoch"], row["position"], counts, state.check)
-
-
 def _reached(batch: Batch, stored: Sequence[Item], dead: Sequence[DeadItem]) -> list[Checkpoint]:
     """Where each log of the batch will be, with its counts."""
     read = Counter([item.move for item in batch.items] + [one.move for one in batch.dead])
@@ -456,8 +374,13 @@ def _differ(one: int | None, two: int | None) -> bool:
     return one is not None and two is not None and one != two
 
 
-def _to_dead_letters(batch: Batch, conflicts: set[int]) -> dict[int, GateRow]:
-    """Make dead letters of these items of the batch; return their rows of the dedupe table."""
+def _to_dead_letters(batch: Batch, contents: Mapping[int, int | None]) -> dict[int, GateRow]:
+    """Make dead letters of the items whose id is that of an event that says something else.
+
+    Returns:
+        Their rows of the dedupe table.
+    """
+    conflicts = {id(item) for item in batch.items if _differ(item.content_hash, contents[_number(item.built.event)])}
     if not conflicts:
         return {}
     items, batch.items = batch.items, []

@@ -11,6 +11,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from agent_trace_sidecar.postgres.schema_check import DroppedError
 from agent_trace_sidecar.records.rows import Batch, State
 from agent_trace_sidecar.workspace.identity import Identity
 
@@ -18,11 +19,12 @@ from agent_trace_sidecar.workspace.identity import Identity
 # `epoch` is the state's version: who has built on an older one changes nothing, and gets no row back.
 _SAVE: Final = """
 INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, opened_at, updated_at, container,
-                                 os_user, repositories, projects)
-SELECT id, 'instance', $5, version, seq, state, $6, $6, $7, $8, repositories, projects
+                                 os_user, repositories, projects, log_id)
+SELECT id, 'instance', $5, version, seq, state, $6, $6, $7, $8, repositories, projects,
+       '00000000-0000-0000-0000-000000000000'
 FROM unnest($1::uuid[], $2::bigint[], $3::jsonb[], $4::jsonb[], $9::bigint[], $10::jsonb[])
     AS s (id, seq, state, repositories, version, projects)
-ON CONFLICT (source_id) DO UPDATE
+ON CONFLICT (source_id, log_id) DO UPDATE
 SET position = excluded.position, state = excluded.state, updated_at = excluded.updated_at, epoch = excluded.epoch,
     container = coalesce(agent_trace_sources.container, excluded.container),
     os_user = coalesce(agent_trace_sources.os_user, excluded.os_user),
@@ -33,7 +35,8 @@ WHERE agent_trace_sources.epoch = excluded.epoch - 1
 RETURNING source_id
 """
 _LOAD: Final = """
-SELECT source_id, epoch, state::text, position FROM agent_trace_sources WHERE source_id = ANY ($1::uuid[])
+SELECT source_id, epoch, state::text, position FROM agent_trace_sources
+WHERE source_id = ANY ($1::uuid[]) AND kind = 'instance'
 """
 
 
@@ -52,6 +55,7 @@ async def save(connection: asyncpg.Connection, batch: Batch, host: str, who: Ide
 
     Raises:
         StaleError: the batch must be built anew.
+        DroppedError: the server has not stored it, without an error.
     """
     ids = sorted(batch.states)
     seqs = [batch.states[i].highest_seq for i in ids]
@@ -64,7 +68,19 @@ async def save(connection: asyncpg.Connection, batch: Batch, host: str, who: Ide
         _SAVE, ids, seqs, states, places, host, batch.at, who.container, who.os_user, versions, named
     )
     if len(saved) != len(ids):
+        await _check_stale(connection, batch, set(ids) - {row["source_id"] for row in saved})
         raise StaleError
+
+
+async def _check_stale(connection: asyncpg.Connection, batch: Batch, unsaved: Collection[UUID]) -> None:
+    """Where every state still is the one that the batch was built on, no other shipper is why it was not saved.
+
+    Raises:
+        DroppedError: so it is.
+    """
+    known = await load(connection, unsaved)
+    if all(known.get(one, State(0)).version == batch.states[one].version - 1 for one in unsaved):
+        raise DroppedError("agent_trace_sources")
 
 
 def _projects(batch: Batch, who: Identity) -> dict[UUID, dict[str, str]]:

@@ -303,10 +303,25 @@ class Move:
     """Lines of repositories that are not recorded."""
 
 
+class LogKey(NamedTuple):
+    """The key of a log's row in `agent_trace_sources`."""
+
+    source_id: UUID
+    """The run that the log begins with, whose rows its checkpoint is stored beside; where none is known the log."""
+    log_id: UUID
+
+
 class LogName(NamedTuple):
     """What a log is called in `agent_trace_sources`: `label` is what a person knows it by."""
 
+    source_id: UUID
+    """See `LogKey.source_id`."""
     log_id: UUID
     kind: str
     host: str
     label: str
+
+    @property
+    def key(self) -> LogKey:
+        """The key of its row."""
+        return LogKey(self.source_id, self.log_id)

@@ -46,7 +46,7 @@ def _is_sample(text: bytes, at: int, value: bytes) -> bool:
     end = min(len(text), at + _SHORTEST) if end < 0 else end
     if end - reach_back(text, at, _SHORTEST) < _SHORTEST:
         return False
-    if _EXAMPLE in value:
+    if _EXAMPLE in value or G.published.fullmatch(value):
         return True
     if len(value) > _LONGEST_VALUE or is_random(value.decode("utf-8", "replace"), least=8):
         return False

@@ -18,7 +18,7 @@ _LONGEST: Final = 64 * 1024
 def key_blocks(view: View) -> Iterator[Span]:
     """The body of every private key: BEGIN and END lines stay; without an END, everything up to the next mark."""
     text, at = view.text, 0
-    if b"PRIVATE KEY" not in text:
+    if not view.marks.get("keys"):
         return
     while begin := G.begin.search(text, at):
         view.effort.spend(_CANDIDATES)

@@ -87,12 +87,14 @@ class Memory:
 
     def places(self, text: bytes) -> list[tuple[int, int]]:
         """Where values begin and end in the text that any session has shown."""
-        if self._everything is None or len(self._latest) > _MOST_LATEST:
+        if len(self._latest) > _MOST_LATEST:
             known = (self.environment, *self._sessions.values())
             self._everything = BytesAhoCorasick(list({value for one in known for value in one.values()}))
             self._latest.clear()
-        latest = [match.span() for value in self._latest for match in re.finditer(re.escape(value), text)]
-        return [*((start, end) for _, start, end in self._everything.find_matches_as_indexes(text)), *latest]
+        found = [match.span() for one in self._latest if one in text for match in re.finditer(re.escape(one), text)]
+        if self._everything is not None:
+            found += [(start, end) for _, start, end in self._everything.find_matches_as_indexes(text)]
+        return found
 
     def unknown(self, texts: Iterable[bytes]) -> dict[bytes, bytes]:
         """Those of the strings, of which none is in `clean`, that were not scanned before, or held something.

@@ -68,7 +68,8 @@ def _kind_of_word(word: str, words: list[str], at: int) -> Kind:  # noqa: PLR091
     if word.endswith(("token", "secret", "apikey", "accesskey", "secretkey", "privatekey", "authkey")):
         return Kind.TOKEN
     if word == "key" or (
-        word.endswith("key") and word not in {"pubkey", "publickey", "monkey", "turkey", "donkey", "hotkey", "jockey"}
+        word.endswith("key")
+        and not word.endswith(("pubkey", "publickey", "monkey", "turkey", "donkey", "hotkey", "jockey"))
     ):
         return _kind_of_key(words, at)
     if word == "pat" and last:

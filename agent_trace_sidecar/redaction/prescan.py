@@ -9,7 +9,8 @@ announces a secret is a string as well, and is never clean.
 import bisect
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
+from functools import cached_property
+from itertools import accumulate, islice
 from typing import Final, NamedTuple
 
 from agent_trace_sidecar.opencode import wire
@@ -26,7 +27,7 @@ from agent_trace_sidecar.redaction.json_line import (
 from agent_trace_sidecar.redaction.known_values import Memory
 from agent_trace_sidecar.redaction.names import Kind, kind_of
 from agent_trace_sidecar.redaction.scanner import Scanner
-from agent_trace_sidecar.redaction.secret_files import is_secret_path, reads_secret_file, secret_paths
+from agent_trace_sidecar.redaction.secret_files import is_secret_path, reads_secret_file
 from agent_trace_sidecar.redaction.spans import BORDER, Span
 
 _NO_ID: Final = re.compile(
@@ -36,7 +37,6 @@ _NO_ID: Final = re.compile(
 )
 _ALL: Final = b'"'
 """In place of a suspect string, which it can't be: all of the line is suspect."""
-_KEY: Final = b" PRIVATE KEY"
 _LONE: Final = re.compile(rb"[\w+/=-]{16,200}$")
 """A string that may be a key and nothing else ..."""
 _NAME: Final = re.compile(rb'"([\w.-]{2,40})"\s?:\s?$')
@@ -62,16 +62,16 @@ class Prescan:
         """What the layers found in each string of the suspects, unescaped, which is the same wherever it stands. None
         where all of it must be scanned again."""
         self._found: Mapping[bytes, Scanned] = {}
-        self.is_as_written = False
-        """Whether no line has a member with the name of one of the sidecar's own fields, which must be removed."""
+        self._has_own_names = True
+        """Whether a string of the lines may be the name of one of the sidecar's own fields."""
         self._whole = b""
 
     def run(self, scanner: Scanner, memory: Memory) -> None:
         """Scan the lines together."""
         unreadable = self._lay_out()
-        strings = set(self._whole.split(b'"')[1::2])
+        strings = set(islice(self._whole.split(b'"'), 1, None, 2))
         rest = b"\n".join(strings - memory.clean)
-        self.is_as_written = not unreadable and b"\\u" not in rest and strings.isdisjoint(wire.OWN_FIELDS)
+        self._has_own_names = bool(unreadable) or not strings.isdisjoint(wire.OWN_FIELDS)
         digests = memory.unknown(_NO_ID.findall(rest))
         fresh = list(digests)
         texts = [unescaped(text) for text in fresh]
@@ -85,6 +85,10 @@ class Prescan:
         if len(suspects) <= _MOST_SUSPECTS:
             self.suspects = {index: [_ALL] for index in unreadable}
             self._suspect([fresh[index] for index in suspects])
+
+    def may_have_own_fields(self, index: int) -> bool:
+        """Whether a line may have one of the sidecar's own fields, which must be removed; its name may be escaped."""
+        return self._has_own_names or b"\\u" in self._lines[index]
 
     def only_in(self, index: int) -> Mapping[bytes, Scanned] | None:
         """The strings of a suspect that hold secrets, when nothing else in it is suspect."""
@@ -122,12 +126,17 @@ class Prescan:
             for index in self._lines_with(b'"%b"' % text):
                 self.suspects.setdefault(index, []).append(text)
 
+    @cached_property
+    def _ends(self) -> list[int]:
+        """Where each line ends, with its newline."""
+        return list(accumulate(len(line) + 1 for line in self._whole.split(b"\n")))
+
     def _lines_with(self, text: bytes) -> Iterator[int]:
         at = self._whole.find(text)
         while at >= 0:
-            yield self._whole.count(b"\n", 0, at)
-            end = self._whole.find(b"\n", at)
-            at = self._whole.find(text, end) if end >= 0 else -1
+            line = bisect.bisect_right(self._ends, at)
+            yield line
+            at = self._whole.find(text, self._ends[line])
 
 
 def _bases(texts: Iterable[bytes]) -> list[int]:
@@ -152,24 +161,24 @@ def _seen(texts: Sequence[bytes], command: bool, scanner: Scanner, memory: Memor
     buffer = BORDER + BORDER.join(texts) + BORDER
     bases = _bases(texts)
 
-    def which(places: Iterable[int]) -> set[int]:
-        return {bisect.bisect_right(bases, place) - 1 for place in places}
+    def which(places: Iterable[tuple[int, int]]) -> set[int]:
+        return {bisect.bisect_right(bases, start) - 1 for start, _ in places}
 
-    spans, across, cores = scanner.find_apart(buffer)
+    spans, across, view = scanner.find_apart(buffer)
     found: dict[int, list[Span]] = {}
     for span in spans:
         index = bisect.bisect_right(bases, span.start) - 1
         found.setdefault(index, []).append(span._replace(start=span.start - bases[index], end=span.end - bases[index]))
-    named = which(cores) | {index for index, text in enumerate(texts) if text.endswith(_SHORT_CORE)}
-    keys = {index for index, text in enumerate(texts) if _KEY in text}  # its lines may be the line's next strings
-    # The border before a path belongs to what was found.
-    paths = which(at + 1 for at in secret_paths(buffer))
+    named = which(view.marks.get("cores", ())) | {
+        index for index, text in enumerate(texts) if text.endswith(_SHORT_CORE)
+    }
+    keys = which(view.marks.get("keys", ()))  # its lines may be the line's next strings
     others = {
         *(found if across else ()),
         *keys,
-        *which(start for start, end in memory.places(buffer) if not _is_covered(spans, start, end)),
+        *which(place for place in memory.places(buffer) if not _is_covered(spans, *place)),
         *(index for index in named if _is_secret_name(texts[index])),
-        *(index for index in paths if _names_secret_file(texts[index], command)),
+        *(index for index in which(view.marks.get("files", ())) if _names_secret_file(texts[index], command)),
     }
     return _Seen(found, others, None if keys or across else {texts[index]: one for index, one in found.items()})
 

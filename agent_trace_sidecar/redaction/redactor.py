@@ -5,8 +5,10 @@ It fails closed. Whatever goes wrong, what comes out is a stub with the number o
 
 import threading
 import zlib
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Final, Literal
 
@@ -82,9 +84,7 @@ class Redactor:
         seen = observed or [None] * len(raws)
         done: list[Redacted] = []
         with self._lock:
-            while len(done) < len(raws):
-                begin = len(done)
-                end = begin + _fitting(raws, begin)
+            for begin, end in _portions(raws):
                 done += self._portion(raws[begin:end], seen[begin:end])
         return done
 
@@ -96,12 +96,14 @@ class Redactor:
             if len(raws) == 1:
                 return [_withheld(raws[0], error)]
         done: list[Redacted] = []
-        suspects, as_written = prescan.suspects, prescan.is_as_written and not any(observed)
         for index, raw in enumerate(raws):
-            if index in suspects:
-                done.append(self._opened(raw, observed[index], prescan, index))
+            seen = observed[index]
+            if index in prescan.suspects:  # which grow, as one line shows a secret that a later one repeats
+                done.append(self._opened(raw, seen, prescan, index))
+            elif seen is None and not prescan.may_have_own_fields(index):
+                done.append(mint(raw, raw, raw))
             else:
-                done.append(mint(raw if as_written else wire.with_own_fields(raw, {}, observed[index]), raw, raw))
+                done.append(mint(wire.with_own_fields(raw, {}, seen), raw, raw))
         return done
 
     def _run(self, prescan: Prescan) -> None:
@@ -181,6 +183,10 @@ class Redactor:
             self._scanner = Scanner([*self._user_rules, *rules.known().rules, *(self._exported or ())])
         return self._scanner
 
+    def is_loading(self) -> bool:
+        """Whether whoever wants a text judged has to wait for the export of the rules, at the most EXPORT_SECONDS."""
+        return self._loading is not None and self._loading.is_alive()
+
     def settle(self) -> None:
         """Wait until it is known, and reported, which rules there are: a short first start would end before."""
         if self._loading is not None:
@@ -207,14 +213,14 @@ def _mask(scanner: Scanner, text: bytes, found: Found, known: Known, *, secret_f
     return text
 
 
-def _fitting(raws: Sequence[bytes], begin: int) -> int:
-    """How many of these lines, one at least, are scanned together."""
-    size = 0
-    for number, raw in enumerate(raws[begin : begin + _MOST_AT_ONCE]):
-        size += len(raw)
-        if number and size > _MOST_BYTES_AT_ONCE:
-            return number
-    return min(_MOST_AT_ONCE, len(raws) - begin)
+def _portions(raws: Sequence[bytes]) -> Iterator[tuple[int, int]]:
+    """Which lines are scanned together, as begin and end; a long one alone."""
+    sizes, begin = list(accumulate(map(len, raws), initial=0)), 0
+    while begin < len(raws):
+        most = bisect_right(sizes, sizes[begin] + _MOST_BYTES_AT_ONCE) - 1
+        end = min(max(most, begin + 1), begin + _MOST_AT_ONCE)
+        yield begin, end
+        begin = end
 
 
 def _utf8(text: str) -> bytes:

@@ -4,6 +4,7 @@ A rule whose keywords are rare runs only around them, and is compiled when one i
 keyword are tried all together by one automaton, which decides whether any of them matches at all.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -85,16 +86,16 @@ class Scanner:
         """The secrets of `text`, in order, none across a line end. Raises Overload."""
         return merged(by_line(text := blanked(text), self._found(View(text, effort or Effort(len(text))), depth)))
 
-    def find_apart(self, texts: bytes) -> tuple[list[Span], bool, list[int]]:
+    def find_apart(self, texts: bytes) -> tuple[list[Span], bool, View]:
         """The same for texts with a `BORDER` between them.
 
-        Also whether something was found across a border, and the places of secret-like words.
-        Found across a border, each must be scanned by itself, if they don't belong together.
+        Also whether something was found across a border, and where words stand. Found across a border, each text must
+        be scanned by itself, if they don't belong together.
         """
         view = View(blanked(texts), Effort(len(texts)))
         found = list(self._found(view, 0))
         across = any(BREAK in view.text[span.start : span.end] for span in found)
-        return merged(by_line(view.text, found)), across, [start for start, _ in view.marks.get("cores", ())]
+        return merged(by_line(view.text, found)), across, view
 
     def _found(self, view: View, depth: int) -> Iterator[Span]:
         return without_samples(view.text, self._layers(view, depth))
@@ -111,9 +112,9 @@ class Scanner:
         if depth == 0:
             if b"%" in text:
                 yield from self._through(decoders.unquoted(text), view.effort, _MOST_DEPTH)
-            if b"&quot;" in text or b"&#34;" in text:
+            if view.marks.get("entities"):
                 yield from self._through(decoders.without_entities(text), view.effort, _MOST_DEPTH)
-            for start, end, plain in decoders.encoded(text):
+            for start, end, plain in decoders.encoded(text) if view.is_encoded else ():
                 view.effort.spend(_READING)
                 if inside := self.find(plain, view.effort, _MOST_DEPTH):
                     yield Span(start, end, inside[0].rule)
@@ -127,17 +128,25 @@ class Scanner:
 
     def _matches(self, view: View) -> Iterator[Span]:
         """What the rules find; where words stand that detectors start from is added to the view's marks."""
-        found: dict[int, tuple[Rule, list[int]]] = {}
+        places: dict[int, list[tuple[int, int]]] = defaultdict(list)
         for word, start, end in self._hits(view.text):
+            places[word].append((start, end))
+        found: dict[int, tuple[Rule, list[int]]] = {}
+        for word, where in places.items():
             for mark in self._marks[word]:
-                view.marks.setdefault(mark, []).append((start, end))
+                view.marks.setdefault(mark, []).extend(where)
             for rule in self._by_word[word]:
-                found.setdefault(id(rule), (rule, []))[1].append(start)
+                found.setdefault(id(rule), (rule, []))[1].extend(start for start, _ in where)
+        for marks in view.marks.values():
+            marks.sort()
         for rule, positions in found.values():
             for low, high in _windows(positions, view.text, rule.reach):
                 yield from _spans(rule, view, low, high)
         for index in self._shapes_in(view.text):
-            yield from _spans(self._shapes[index], view, 0, len(view.text))
+            if index == len(self._shapes):
+                view.is_encoded = True
+            else:
+                yield from _spans(self._shapes[index], view, 0, len(view.text))
 
     def _hits(self, text: bytes) -> list[tuple[int, int, int]]:
         if self._left_bytes > 0:
@@ -156,17 +165,17 @@ class Scanner:
         return BytesAhoCorasick(self._words, matchkind=MatchKind.Standard, implementation=implementation)
 
     def _shapes_in(self, text: bytes) -> list[int]:
-        """The rules without a rare keyword that match somewhere."""
+        """The rules without a rare keyword that match somewhere; one more where something may be encoded."""
         if self._set is None:
             options = re2.Options()
             options.log_errors = False
             options.max_mem = _SET_MEMORY
             shapes = re2.Set.SearchSet(options)
-            for rule in self._shapes:
-                shapes.Add(rule.pattern.encode())
+            for pattern in (*(rule.pattern.encode() for rule in self._shapes), decoders.L.text_run.pattern):
+                shapes.Add(pattern)
             shapes.Compile()
             self._set = shapes
-        return sorted(self._set.Match(text) or ()) if self._shapes else []
+        return sorted(self._set.Match(text) or ())
 
 
 def _without_blobs(text: bytes) -> bytes:

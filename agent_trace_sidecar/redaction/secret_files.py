@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Iterator
-from functools import cache, lru_cache
-from typing import Any, Final
+from functools import lru_cache
+from typing import Final
 
-from agent_trace_sidecar.redaction.rules import Gates, compiled, known
+from agent_trace_sidecar.redaction.rules import Gates
 from agent_trace_sidecar.redaction.spans import Span
 
 G: Final = Gates("secret_files")
@@ -13,7 +13,6 @@ T: Final = Gates("secret_files", text=True)
 
 _LONGEST_PATH: Final = 4096
 _LONGEST_COMMAND: Final = 2000
-_BORDER: Final = r"[\s\"'`|;&<>()=]"
 _WORDS: Final = re.compile(r"[^\s\"'`|;&<>()=]+")
 _PART: Final = 3
 """A line of so many fields is an account; its last field is the password, not its second."""
@@ -23,19 +22,6 @@ _PART: Final = 3
 def is_secret_path(path: str) -> bool:
     """Whether a file of this name holds secrets only."""
     return len(path) < _LONGEST_PATH and T.path.search(path) is not None
-
-
-@cache
-def _perhaps() -> Any:  # noqa: ANN401 - a pattern of RE2
-    """Finds every such path in a text, also inside a command, and a few more: RE2 has no look-around."""
-    names = re.sub(r"\(\?<?![^()]*\)|\s+", "", known().gates["secret_files"]["path"].partition("(?:^|[/\\\\])")[2][:-1])
-    names = names.replace(r"\w", r"\w\x{80}-\x{10ffff}")
-    return compiled(rf"(?i)(?:^|[/\\]|{_BORDER}){names}(?:$|{_BORDER})")
-
-
-def secret_paths(text: bytes) -> Iterator[int]:
-    """Where a path or a command may name a file of secrets: a fast pass over much text, before a precise one."""
-    return (match.start() for match in _perhaps().finditer(text))
 
 
 def reads_secret_file(command: str) -> bool:

@@ -64,7 +64,9 @@ class View:
     text: bytes
     effort: Effort
     marks: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
-    """Where the words stand that detectors start from, by kind of word, in the order of their ends."""
+    """Where the words stand that detectors start from, by kind of word, in order."""
+    is_encoded: bool = False
+    """Whether it holds a run that may be text in base64 or hex."""
 
 
 def reach_back(text: bytes, at: int, reach: int) -> int:

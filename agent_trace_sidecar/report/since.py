@@ -40,7 +40,7 @@ FROM agent_trace_usage_by_day
 WHERE day >= DATE '{day}'
 GROUP BY 1, 2 ORDER BY 1, 2"""
 PEOPLE: Final = """SELECT count(DISTINCT u.session_id) AS sessions, count(DISTINCT s.os_user) AS people
-FROM agent_trace_usage u LEFT JOIN agent_trace_sources s ON s.source_id = u.source_id
+FROM agent_trace_usage u LEFT JOIN agent_trace_sources s ON s.source_id = u.source_id AND s.kind = 'instance'
 WHERE u.finished_at >= TIMESTAMPTZ '{day} 00:00:00Z'"""
 COSTS: Final = """SELECT coalesce(model_id, 'unknown') AS model, sum(cost)::float8 AS cost,
        count(part_id) FILTER (WHERE cost IS NULL) AS unpriced_steps

@@ -12,6 +12,7 @@ from uuid import NAMESPACE_URL, uuid5
 import msgspec
 
 from agent_trace_sidecar.limits import MAX_LINE_BYTES, READ_BYTES
+from agent_trace_sidecar.opencode.wire import instance_of
 from agent_trace_sidecar.records.rows import LogName
 from agent_trace_sidecar.redaction import Redactor
 from agent_trace_sidecar.sources.cursor import Denies, LineCursor, masked_by, nothing
@@ -42,9 +43,10 @@ class FileLog:
             OSError: it can't be read, or is no regular file.
         """
         self._file = open_plain(path)
-        head = zlib.crc32(self._file.read(_HEAD_BYTES).partition(b"\n")[0])
-        name = f"agent-trace-sidecar:file:{socket.gethostname()}:{path.resolve()}:{head:08x}"
-        self.name = LogName(uuid5(NAMESPACE_URL, name), "file", socket.gethostname(), str(path))
+        head = self._file.read(_HEAD_BYTES).partition(b"\n")[0]
+        name = f"agent-trace-sidecar:file:{socket.gethostname()}:{path.resolve()}:{zlib.crc32(head):08x}"
+        log_id = uuid5(NAMESPACE_URL, name)
+        self.name = LogName(instance_of(head) or log_id, log_id, "file", socket.gethostname(), str(path))
         self.start = 0
         self.size = self._file.seek(0, os.SEEK_END)
         self.end = self._end_of_lines(self.size)

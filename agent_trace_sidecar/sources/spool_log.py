@@ -16,7 +16,7 @@ class SpoolLog:
         self._ended = ended
         self._changed = asyncio.Event()
         self._known_to = spool.recovered
-        self.name = LogName(spool.source_id, "stdin", socket.gethostname(), spool.folder.name)
+        self.name = LogName(*spool.log_key, "stdin", socket.gethostname(), spool.folder.name)
 
     @property
     def start(self) -> int:

@@ -4,7 +4,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from agent_trace_sidecar.limits import MAX_LINE_BYTES
 from agent_trace_sidecar.records.rows import LogName
@@ -24,9 +24,9 @@ class StoreLine(NamedTuple):
 class StoreLog:
     """Lines that are made while they are read: positions count their bytes. Going back means to begin anew."""
 
-    def __init__(self, log_id: UUID, label: str, redactor: Redactor, make: Callable[[], Iterator[StoreLine]]) -> None:
-        """`make` gives all lines from the first one on, the same ones each time."""
-        self.name = LogName(log_id, "backfill", socket.gethostname(), label)
+    def __init__(self, instance: UUID, label: str, redactor: Redactor, make: Callable[[], Iterator[StoreLine]]) -> None:
+        """`make` gives all lines of this instance, from the first one on, the same ones each time."""
+        self.name = LogName(instance, uuid4(), "backfill", socket.gethostname(), label)
         self.start = 0
         self.end = sys.maxsize
         self._redactor = redactor

@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from agent_trace_sidecar.limits import READ_BYTES, TAIL_OPEN_FILES, TAIL_QUIET_POLLS, TAIL_QUIET_S
+from agent_trace_sidecar.opencode.wire import instance_of
 
 _HEAD_BYTES: Final = 1024
 """This much of a first line distinguishes files; the shim's ids are in its first 200 bytes."""
@@ -157,6 +158,8 @@ class TailFile:
         self.label = seen.path
         """The name it had last."""
         self.identity = f"{seen.key[0]:x}:{seen.key[1]:x}:{self._head}"
+        self.instance = instance_of(head)
+        """The run of its first line; None where that does not name one as the shim does."""
         numbers = {name: int(value) for name, value in reversed(_ORDER.findall(head))}
         self.order = (numbers.get(b"at", seen.mtime_ns // 1_000_000), numbers.get(b"seq", 0), seen.path)
         """Files are read in this order: the one whose first line is older goes first."""

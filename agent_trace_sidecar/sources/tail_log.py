@@ -4,9 +4,9 @@ import socket
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import NAMESPACE_URL, uuid5
 
-from agent_trace_sidecar.records.rows import LogName
+from agent_trace_sidecar.records.rows import LogKey, LogName
 from agent_trace_sidecar.sources.cursor import LineCursor, Mask
 from agent_trace_sidecar.sources.log import CHECK_BYTES, LogLine, checksum
 from agent_trace_sidecar.sources.tail import TailFile
@@ -29,7 +29,7 @@ class TailLog:
         self._stay = stay
         self._limit = file.end
         self.start = 0
-        self.name = LogName(tail_id(file), "file", socket.gethostname(), file.label)
+        self.name = LogName(*tail_key(file), "file", socket.gethostname(), file.label)
 
     @property
     def end(self) -> int:
@@ -69,6 +69,7 @@ class TailLog:
         self._file.shipped, self._file.checked, self._file.checked_at = position, True, time.monotonic()
 
 
-def tail_id(file: TailFile) -> UUID:
+def tail_key(file: TailFile) -> LogKey:
     """What a followed file is called in the database."""
-    return uuid5(NAMESPACE_URL, f"agent-trace-sidecar:tail:{socket.gethostname()}:{file.identity}")
+    log_id = uuid5(NAMESPACE_URL, f"agent-trace-sidecar:tail:{socket.gethostname()}:{file.identity}")
+    return LogKey(file.instance or log_id, log_id)

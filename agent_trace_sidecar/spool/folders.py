@@ -12,6 +12,7 @@ from typing import Final
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from agent_trace_sidecar.limits.files import private_folder, state_folder
+from agent_trace_sidecar.records.rows import LogKey
 
 SPOOL_FOLDER: Final = "spool"
 """In the state folder: where the spools are."""
@@ -38,9 +39,11 @@ def trouble(root: Path) -> str:
     return "" if os.access(place, os.W_OK | os.X_OK) else f"{place} can't be written"
 
 
-def source_id(folder: Path) -> UUID:
-    """What the spool in `folder` is called in the database."""
-    return uuid5(NAMESPACE_URL, f"agent-trace-sidecar:spool:{folder.name}")
+def log_key(folder: Path) -> LogKey:
+    """What the spool in `folder` is called in the database; the folder's name begins with the run's id."""
+    log_id = uuid5(NAMESPACE_URL, f"agent-trace-sidecar:spool:{folder.name}")
+    instance = UUID(folder.name.partition(".")[0]) if _FOLDER.fullmatch(folder.name) else log_id
+    return LogKey(instance, log_id)
 
 
 def is_owned(folder: Path) -> bool:

@@ -25,7 +25,7 @@ from uuid import UUID, uuid4
 
 from agent_trace_sidecar.limits import SEGMENT_BYTES, SPOOL_KEEP_BYTES, SPOOL_KEEP_S, SPOOL_MAX_BYTES
 from agent_trace_sidecar.redaction import Redacted
-from agent_trace_sidecar.spool.folders import SpoolBusyError, create, lock, segments, source_id
+from agent_trace_sidecar.spool.folders import SpoolBusyError, create, lock, log_key, segments
 from agent_trace_sidecar.spool.segments import frame, read_lines, size_of_whole_lines, sync_folder
 
 
@@ -52,7 +52,7 @@ class Spool:
             OSError: the folder can't be made or written.
         """
         self.folder = folder
-        self.source_id = source_id(folder)
+        self.log_key = log_key(folder)
         self._segment_bytes = segment_bytes
         self._max_bytes = max_bytes
         self._lock_fd = lock(folder) if folder.is_dir() else create(folder)

@@ -94,7 +94,9 @@ async def delays(url: str, one: Sidecar, feed: Sequence[bytes], gaps_s: Sequence
     The instance's row in agent_trace_sources holds the highest number committed, in the same transaction as the rows.
     """
     connection = await asyncpg.connect(url)
-    statement = await connection.prepare("SELECT position FROM agent_trace_sources WHERE source_id = $1")
+    statement = await connection.prepare(
+        "SELECT position FROM agent_trace_sources WHERE source_id = $1 AND kind = 'instance'"
+    )
     await _visible(statement, source, 1)
     written: list[float] = []
     thread = threading.Thread(target=_feed, args=(one, feed, gaps_s, written))

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path
-from uuid import UUID
 
 import pytest
 
 from agent_trace_sidecar.postgres import failover as lookout
 from agent_trace_sidecar.postgres.sink import PostgresSink
+from agent_trace_sidecar.records.rows import LogKey
 from tests.support.oracle import Oracle
 from tests.support.postgres import execute, fetch
 from tests.support.proxy import Proxy
@@ -29,7 +29,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     found: list[int] = []
     ask = PostgresSink.logs_behind
 
-    async def counted(sink: PostgresSink, told: Mapping[UUID, int]) -> set[UUID]:
+    async def counted(sink: PostgresSink, told: Mapping[LogKey, int]) -> set[LogKey]:
         found.append(len(told))
         return await ask(sink, told)
 

@@ -30,7 +30,7 @@ def known(url: str, instance: UUID) -> Known:
     """What the database knows of the instance's numbers."""
     query = """
     SELECT position, state->'sequence'->'missing' AS missing, state->'sequence'->'gaps' AS gaps
-    FROM agent_trace_sources WHERE source_id = $1
+    FROM agent_trace_sources WHERE source_id = $1 AND kind = 'instance'
     """
     row = fetch(url, query, instance)[0]
     return Known(row["position"], int(row["missing"]), json.loads(row["gaps"]))

@@ -19,6 +19,7 @@ L: Final = Gates("assignments", linear=True)
 
 _NAME: Final = (string.ascii_letters + string.digits + "_.$-").encode()
 _LONGEST_NAME: Final = 60
+_BEFORE: Final = 12
 _NAME_REACH: Final = 100
 _VALUE_REACH: Final = 300
 _NEXT_LINE: Final = 40
@@ -56,8 +57,10 @@ def _promises(text: bytes, core: int) -> bool:
     if text[core] > 127:  # noqa: PLR2004 - a name that is not ASCII
         return True
     before, after = text[max(0, core - _LONGEST_NAME) : core], text[core : core + _LONGEST_NAME]
-    start = core - len(before) + len(before.rstrip(_NAME))
-    return kind_of(text[start : core + len(after) - len(after.lstrip(_NAME))]) is not Kind.NONE
+    start, end = core - len(before) + len(before.rstrip(_NAME)), core + len(after) - len(after.lstrip(_NAME))
+    if kind_of(text[start:end]) is Kind.NONE:
+        return False
+    return G.idle.match(text, end) is None or bool(G.compared_to.search(text, max(0, start - _BEFORE), start))
 
 
 def _around(text: bytes, cores: list[int]) -> Iterator[tuple[int, int]]:

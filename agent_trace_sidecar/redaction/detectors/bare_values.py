@@ -123,7 +123,7 @@ def _of_command(text: bytes, found: Candidate, start: int) -> tuple[int, Form] |
         return _of_line(text, found, start, match.end())
     if flag and len(found.operator) > 1:
         return None  # what stands in a column of its own explains the flag
-    if text[start : start + 1] == b"-" or G.prose.match(text, start, match.end()):
+    if text[start : start + 1] == b"-" or G.prose.match(text, start, match.end()) or G.sentence.match(text, start):
         return None
     return match.end(), Form.CONFIG if literal else Form.BARE
 

@@ -26,6 +26,7 @@ _CHARACTERS: Final = (string.ascii_letters + string.digits + "_+/=.~-").encode()
 _HASH_REACH: Final = 12
 _SHORTEST: Final = 16
 _LONGEST: Final = 600
+_BLOB: Final = 24
 _MOST_LINES: Final = 2
 """How many line ends may lie between a service's name and the value."""
 _NOT_BEFORE: Final = frozenset((b"@", b"#", b"%", b".", b"?", b"&", b"\\", b"/"))
@@ -84,19 +85,32 @@ def _runs(view: View, places: list[int]) -> Iterator[tuple[int, int]]:
     Of name=value it is the value.
     """
     text = view.text
+    for begin in _begins(text, places):
+        view.effort.spend()
+        lead, rest = text[max(0, begin - _LONGEST) : begin], text[begin : begin + _LONGEST + 1]
+        start = begin - len(lead) + len(lead.rstrip(_CHARACTERS))
+        end = begin + len(rest) - len(rest.lstrip(_CHARACTERS))
+        head, sign, _ = text[start:end].rstrip(b"=").rpartition(b"=")
+        start += len(head) + len(sign)
+        if not _SHORTEST <= end - start <= _LONGEST or text[end : end + 1] == b"(":
+            continue
+        if not (sign and G.harmless.search(head)):  # sha256=...
+            yield start, end
+
+
+def _begins(text: bytes, places: list[int]) -> Iterator[int]:
+    """Where such runs begin; between two stretches it is searched only once."""
+    ahead = 0
     for low, high in _windows(text, places):
-        for match in L.value.finditer(text, low, min(len(text), high + _SHORTEST)):
-            view.effort.spend()
-            start = match.start()
-            lead, rest = text[max(0, start - _LONGEST) : start], text[start : start + _LONGEST + 1]
-            start -= len(lead) - len(lead.rstrip(_CHARACTERS))
-            end = match.start() + len(rest) - len(rest.lstrip(_CHARACTERS))
-            head, sign, _ = text[start:end].rstrip(b"=").rpartition(b"=")
-            start += len(head) + len(sign)
-            if not _SHORTEST <= end - start <= _LONGEST or text[end : end + 1] == b"(":
-                continue
-            if not (sign and G.harmless.search(head)):  # sha256=...
-                yield start, end
+        at = low
+        while ahead <= high:
+            match = L.value.search(text, at)
+            if match is None:
+                return
+            ahead, at = match.span()
+            if ahead <= high:
+                yield ahead
+                ahead = at
 
 
 def _windows(text: bytes, places: list[int]) -> Iterator[tuple[int, int]]:
@@ -187,4 +201,8 @@ def _is_word(text: bytes, start: int, end: int) -> bool:
     before = text[start - 1 : start]
     if before.isalpha() and not (before.islower() and text[start : start + 1].isupper()):
         return False
-    return bool(G.ends.match(text, end) or G.turn.match(text, end - 1))
+    if not (G.ends.match(text, end) or G.turn.match(text, end - 1)):
+        return False
+    return not (
+        G.blob.match(text, end) or G.blob.match(text, max(0, start - _BLOB), start)
+    )  # by chance, in a certificate

@@ -13,7 +13,6 @@ from agent_trace_sidecar.redaction.rules import Gates
 from agent_trace_sidecar.redaction.spans import BREAK, Span, View
 
 G: Final = Gates("tables")
-L: Final = Gates("tables", linear=True)
 
 _MOST_COLUMNS: Final = 100
 
@@ -29,7 +28,7 @@ def tables(view: View) -> Iterator[Span]:
             yield from _pairs(text, opening.end())
     if not view.marks.get("cores"):
         return  # no column is named like a secret
-    if L.ruler.search(text):
+    if view.marks.get("rulers"):
         yield from _bodies(view, G.markdown, b"|", b"|")
     for header in _headers(text):
         names = header[1].strip(b"\r\n").split(header[2])

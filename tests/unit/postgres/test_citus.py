@@ -8,6 +8,7 @@ import io
 import json
 import re
 import subprocess
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from datetime import UTC, date, datetime
@@ -230,6 +231,29 @@ def test_an_upsert_calls_immutable_functions_only(server: OwnServer, statements:
         called = set(re.findall(r"(\w+)\(", text.partition("ON CONFLICT")[2]))
         assert called - {"CONFLICT"} <= immutable | {"coalesce", "greatest"}, text
         assert "DO UPDATE" in text or "RETURNING" in text, text
+
+
+def test_a_batch_of_one_log_and_one_run_writes_to_one_shard(migrated_url: str, tmp_path: Path) -> None:
+    """What a transaction wrote, the checkpoint included, has one value of the column that tables are distributed by."""
+    env = sidecar_env(tmp_path / "state", migrated_url)
+    with RECORDINGS[0].open("rb") as one_run:
+        completed(sidecar_command(), env=env, stdin=one_run)
+    completed([*sidecar_command("replay"), RECORDINGS[1]], env=env)
+    query = " UNION ALL ".join(
+        f"SELECT xmin::text AS batch, source_id AS source, '{table}' AS written FROM {table}" for table in KEYS
+    )
+    sources, written = defaultdict[str, set[UUID]](set), defaultdict[str, set[str]](set)
+    for row in fetch(migrated_url, query):
+        sources[row["batch"]].add(row["source"])
+        written[row["batch"]].add(row["written"])
+    assert {len(one) for one in sources.values()} == {1}
+    assert len(set.union(*sources.values())) == 2
+    checkpoints = fetch(
+        migrated_url, "SELECT xmin::text AS batch, kind FROM agent_trace_sources WHERE kind <> 'instance' ORDER BY kind"
+    )
+    assert [row["kind"] for row in checkpoints] == ["file", "stdin"]
+    for row in checkpoints:
+        assert {"agent_trace_sources", "agent_trace_events", "agent_trace_dedupe"} <= written[row["batch"]]
 
 
 def test_a_statement_that_citus_refuses_is_found() -> None:

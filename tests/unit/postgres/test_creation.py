@@ -17,7 +17,7 @@ from tests.support.waiting import Deadline, eventually_async
 OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 SOURCE = (
     "INSERT INTO agent_trace_sources (source_id, kind, host, epoch, position, state, opened_at, updated_at) "
-    "VALUES ($1, 'instance', 'h', 0, 1, '{}', $2, $2) ON CONFLICT (source_id) DO UPDATE "
+    "VALUES ($1, 'instance', 'h', 0, 1, '{}', $2, $2) ON CONFLICT (source_id, log_id) DO UPDATE "
     "SET position = agent_trace_sources.position + 1, updated_at = excluded.updated_at"
 )
 EVENT = "event_id occurred_at source_id seq session_id message_id call_id event_name tool payload".split()  # noqa: SIM905

@@ -6,13 +6,19 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
+from uuid import UUID
 
 import pytest
 
 from agent_trace_sidecar.limits import MAX_LINE_BYTES
 from agent_trace_sidecar.redaction import Redactor
 from agent_trace_sidecar.sources.cursor import LineCursor, masked_by
+from agent_trace_sidecar.sources.file_log import FileLog
 from agent_trace_sidecar.sources.tail import Tail, TailFile, look, open_log
+from agent_trace_sidecar.sources.tail_log import tail_key
+
+RUN: Final = b"01984d7e-0000-7000-8000-000000000001"
 
 
 def polled(tail: Tail, *paths: Path) -> list[TailFile]:
@@ -124,6 +130,29 @@ def test_the_name_is_no_part_of_the_identity_and_the_first_line_is(tmp_path: Pat
     assert polled(Tail(), tmp_path)[0].identity == first
     path.write_bytes(b'{"id":3}\n')
     assert polled(Tail(), tmp_path)[0].identity != first
+
+
+@pytest.mark.parametrize(
+    ("first", "run"),
+    [
+        (b'{"v":1,"id":"%b","seq":1,"at":2,"instance":"%b","hook":"hello"}' % (RUN, RUN), RUN),
+        (b'{"hook":"hello","v":1,"id":"%b","seq":1,"at":2,"instance":"%b"}' % (RUN, RUN), None),
+        (b"", None),
+    ],
+)
+def test_a_log_is_named_by_the_run_that_it_begins_with(tmp_path: Path, first: bytes, run: bytes | None) -> None:
+    """In the database its checkpoint is beside that run's rows, whether it is followed or replayed."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(first + b"\n")
+    tail = Tail()
+    (file,) = polled(tail, tmp_path)
+    followed = tail_key(file)
+    tail.close()
+    with FileLog(path, Redactor(enabled=False)) as log:
+        replayed = log.name.key
+    assert followed.source_id == (UUID(run.decode()) if run else followed.log_id)
+    assert replayed.source_id == (UUID(run.decode()) if run else replayed.log_id)
+    assert replayed.log_id != followed.log_id
 
 
 def test_older_first_lines_are_read_first(tmp_path: Path) -> None:

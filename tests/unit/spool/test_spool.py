@@ -375,13 +375,14 @@ def test_a_spool_has_one_owner(tmp_path: Path) -> None:
         Spool(first.folder)
     second = Spool.create(tmp_path, instance)
     assert second.folder != first.folder
-    assert second.source_id != first.source_id
+    assert second.log_key != first.log_key
+    assert second.log_key.source_id == first.log_key.source_id == instance
     first.append([line(1)])
     first.sync()
     first.close()
     assert not is_owned(first.folder)
     again = Spool.create(tmp_path, instance)
-    assert (again.folder, again.source_id) == (first.folder, first.source_id)
+    assert (again.folder, again.log_key) == (first.folder, first.log_key)
     assert contents(again) == lines(1)
     again.close()
     second.close()
