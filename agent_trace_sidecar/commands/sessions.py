@@ -15,6 +15,7 @@ from agent_trace_sidecar.commands.common import PROGRAM, CommandError
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import dollars, say, say_json
 from agent_trace_sidecar.commands.recording import project_of
+from agent_trace_sidecar.commands.tables import Column, show_table
 from agent_trace_sidecar.config import Config
 
 _ID_CHARS: Final = 12
@@ -173,8 +174,6 @@ def _repository(text: str | None) -> str | None:
 
 
 def _show(found: Sequence[Session]) -> None:
-    from agent_trace_sidecar.commands.tables import Column, show_table  # noqa: PLC0415 - rich, for people only
-
     zone = found[0].started_at.astimezone().tzname()
     columns = (
         Column("session"),

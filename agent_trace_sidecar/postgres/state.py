@@ -84,11 +84,13 @@ async def _check_stale(connection: asyncpg.Connection, batch: Batch, unsaved: Co
 
 
 def _projects(batch: Batch, who: Identity) -> dict[UUID, dict[str, str]]:
-    """What the worktrees of the batch's files are called, by run: the names filed under, and those they have by now."""
+    """What the worktrees of the batch's calls and files are called, by run: as filed, and as they are called by now."""
     found: dict[UUID, dict[str, str]] = {}
     for item in batch.items:
+        if item.built.event.call_id is not None:
+            found.setdefault(item.built.event.source_id, {})
         for row in item.built.states:
             found.setdefault(row.source_id, {})[row.project] = row.worktree
-    for known in found.values():
-        known.update(who.projects(set(known.values())))
+    for instance, known in found.items():
+        known.update(who.projects({*known.values(), *batch.worktrees.get(instance, ())}))
     return found

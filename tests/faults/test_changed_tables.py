@@ -113,6 +113,19 @@ async def test_a_column_of_another_type_takes_no_bytes_of_the_old_one(migrated_u
     assert [row["input"] for row in inputs] == ["a", "c"]
 
 
+def test_a_column_of_any_table_that_is_of_another_type_is_named(migrated_url: str, tmp_path: Path) -> None:
+    """Nothing of the batch is stored."""
+    views = fetch(migrated_url, "SELECT viewname AS name FROM pg_views WHERE schemaname = 'public'")
+    execute(
+        migrated_url,
+        f"DROP VIEW {', '.join(row['name'] for row in views)} CASCADE",
+        "DROP INDEX agent_trace_records_parent",
+        "ALTER TABLE agent_trace_records ALTER record TYPE text",
+    )
+    assert "agent_trace_records.record is not of type jsonb" in replay(tmp_path, migrated_url)
+    assert fetch(migrated_url, STORED)[0]["n"] == 0
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

@@ -45,7 +45,7 @@ def one(seen: Seen, path: str) -> FileChange:
 
 def test_bash_gets_the_lines_that_differ_with_all_that_is_kept_of_them(work: Work) -> None:
     """Byte-exact, and the whole file before and after."""
-    work.bash("c1", "sed", {"a.txt": "one\nTWO\nthree\nfour\n"})
+    work.bash("c1", "sh edit.sh", {"a.txt": "one\nTWO\nthree\nfour\n"})
     seen = work.finish()
     assert spans(seen) == {"c1": [("a.txt", 2, 2), ("a.txt", 4, 4)]}
     change = one(seen, "a.txt")
