@@ -47,6 +47,24 @@ async def test_a_row_that_a_trigger_drops_is_a_dead_letter(migrated_url: str, tm
     assert [row["seq"] for row in fetch(migrated_url, "SELECT seq FROM agent_trace_events ORDER BY seq")] == [1, 2, 3]
 
 
+async def test_a_row_that_is_refused_at_the_commit_is_a_dead_letter(migrated_url: str, tmp_path: Path) -> None:
+    """A constraint that is deferred names no row then; a retry leaves it where it is as long as it is refused."""
+    execute(
+        migrated_url,
+        "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN IF NEW.payload ->> 'input' = 'bad' THEN RAISE 'late'; END IF; RETURN NULL; END $$",
+        "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON agent_trace_events DEFERRABLE INITIALLY DEFERRED "
+        "FOR EACH ROW EXECUTE FUNCTION late()",
+    )
+    async with Shipping(tmp_path / "spool", migrated_url, batch_size=100) as shipping:
+        shipping.append(events('"a"', '"bad"', '"b"'))
+        await shipping.delivered()
+        assert shipping.counts == (3, 2, 0, 1, 0)
+    assert "1 still refused" in run(tmp_path, migrated_url, "dead-letters", "retry").stdout
+    execute(migrated_url, "DROP TRIGGER late ON agent_trace_events")
+    assert "1 stored" in run(tmp_path, migrated_url, "dead-letters", "retry").stdout
+
+
 async def test_an_id_that_a_trigger_drops_is_no_duplicate(migrated_url: str, tmp_path: Path) -> None:
     """Also where ids are looked up because the last batch held some that were stored before."""
     lines = events('"a"', '"b"', '"c"')
