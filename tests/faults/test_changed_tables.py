@@ -99,6 +99,12 @@ def test_a_rule_is_named(migrated_url: str, tmp_path: Path) -> None:
     assert "rule quiet on agent_trace_sources" in replay(tmp_path, migrated_url)
 
 
+def test_a_key_that_is_gone_is_named(migrated_url: str, tmp_path: Path) -> None:
+    """Without it nothing would be stored once; `migrate` could not make it where rows are there twice."""
+    execute(migrated_url, "ALTER TABLE agent_trace_sources DROP CONSTRAINT agent_trace_sources_pkey")
+    assert "agent_trace_sources has no primary key" in replay(tmp_path, migrated_url)
+
+
 def test_an_event_trigger_that_refuses_to_create_the_tables_is_named(database_url: str, tmp_path: Path) -> None:
     """A replay ends there, and so does `migrate`."""
     execute(
@@ -149,6 +155,10 @@ def test_a_column_of_any_table_that_is_of_another_type_is_named(migrated_url: st
     [
         ("ALTER TABLE agent_trace_usage SET UNLOGGED", "ALTER TABLE agent_trace_usage SET LOGGED"),
         ("ALTER TABLE agent_trace_masked RENAME TO away", "agent_trace_masked is missing"),
+        (
+            "ALTER TABLE agent_trace_dedupe DROP CONSTRAINT agent_trace_dedupe_pkey",
+            "agent_trace_dedupe has no primary key",
+        ),
         ("ALTER TABLE agent_trace_usage ADD note text NOT NULL", "agent_trace_usage.note is an additional column"),
         (
             "ALTER TABLE agent_trace_usage ALTER agent TYPE varchar(9)",
@@ -176,8 +186,8 @@ def test_a_short_transaction_timeout_of_the_role_ends_no_batch(migrated_url: str
     name = "transaction_timeout" if version >= 170000 else "idle_in_transaction_session_timeout"
     execute(
         migrated_url,
-        f"DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET {name} = 30', current_database()); END $$",
-        DROPS.format("PERFORM pg_sleep(0.01); IF NEW.seq > 0 THEN RETURN NEW; END IF;"),
+        f"DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET {name} = 1000', current_database()); END $$",
+        DROPS.format("PERFORM pg_sleep(0.02); IF NEW.seq > 0 THEN RETURN NEW; END IF;"),
         TRIGGER.format("INSERT", "agent_trace_events"),
     )
     done = run(tmp_path, migrated_url, "replay", str(RECORDING))
