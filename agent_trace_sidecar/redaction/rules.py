@@ -10,7 +10,8 @@ fragment.
 
 import json
 import re
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,8 @@ _MAX_FILE_BYTES: Final = 16 * 1024 * 1024
 _DATA: Final = Path(__file__).parent / "data"
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,59}")
 _FRAGMENT: Final = re.compile(r"\{\{(\w+)\}\}")
+_VERDICT: Final = ("form", "take")
+"""What a row of a decision list says; its other members are patterns."""
 CHECKS: Final = ("any", "password", "chosen", "random", "mixed", "unplain", "token")
 """The form that a value must have where the form around it proves too little; see `judge`."""
 
@@ -58,6 +61,7 @@ class Knowledge(msgspec.Struct):
     rules: list[Rule]
     gates: dict[str, dict[str, Any]]
     words: dict[str, dict[str, list[str]]]
+    decisions: dict[str, list[dict[str, str]]]
     model: dict[str, Any]
 
 
@@ -80,7 +84,7 @@ def known(compiled_before: Knowledge | None = None) -> Knowledge:
 def _parsed() -> Knowledge:
     import tomllib  # noqa: PLC0415 - 14 ms, and only where the cache is missing
 
-    found: dict[str, Any] = {"rule": [], "fragments": {}, "gates": {}, "words": {}, "model": {}}
+    found: dict[str, Any] = {"rule": [], "fragments": {}, "gates": {}, "words": {}, "decisions": {}, "model": {}}
     for path in sorted(_DATA.glob("*.toml")):
         for part, content in tomllib.loads(path.read_text("utf-8")).items():
             if part == "rule":
@@ -91,7 +95,8 @@ def _parsed() -> Knowledge:
     fragments = {**found["fragments"], "cores": "|".join(sorted(words["marks"]["cores"], key=len, reverse=True))}
     gates = {part: _filled(patterns, fragments) for part, patterns in found["gates"].items()}
     rules = [_made(msgspec.convert(_filled(row, fragments), _Row)) for row in found["rule"]]
-    return Knowledge(rules, gates, words, found["model"])
+    decisions = {part: [_filled(row, fragments) for row in rows] for part, rows in found["decisions"].items()}
+    return Knowledge(rules, gates, words, decisions, found["model"])
 
 
 def _words(value: str | list[str]) -> list[str]:
@@ -125,6 +130,26 @@ class Gates:
         made = compiled(pattern) if self._linear else re.compile(pattern if self._text else pattern.encode())
         setattr(self, name, made)
         return made
+
+
+class Decisions:
+    """One list of `decisions.toml`: the first row whose patterns all match decides."""
+
+    def __init__(self, part: str, *, text: bool = False) -> None:
+        """`text`: the fields are str instead of bytes."""
+        self._part, self._text = part, text
+
+    @cached_property
+    def _rows(self) -> list[tuple[list[tuple[str, Callable[[Any], object]]], dict[str, str]]]:
+        def tests(row: dict[str, str]) -> list[tuple[str, Callable[[Any], object]]]:
+            patterns = [(name, pattern) for name, pattern in row.items() if name not in _VERDICT]
+            return [(name, re.compile(one if self._text else one.encode()).search) for name, one in patterns]
+
+        return [(tests(row), row) for row in known().decisions[self._part]]
+
+    def of(self, fields: Mapping[str, Any]) -> dict[str, str] | None:
+        """The row that decides about these fields, or None."""
+        return next((row for tests, row in self._rows if all(search(fields[name]) for name, search in tests)), None)
 
 
 class Words:
