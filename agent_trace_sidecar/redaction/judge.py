@@ -17,7 +17,7 @@ from agent_trace_sidecar.redaction.spans import reach_back
 G: Final = Gates("judge", text=True)
 B: Final = Gates("runs")
 W: Final = Words("judge")
-SECRET: Final = Decisions("secret", text=True)
+SECRET: Final = Decisions("secret", by=("kind", "place"), text=True)
 
 
 class Form(enum.Enum):

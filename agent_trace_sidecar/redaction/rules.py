@@ -32,6 +32,12 @@ CHECKS: Final = ("any", "password", "chosen", "random", "mixed", "unplain", "tok
 """The form that a value must have where the form around it proves too little; see `judge`."""
 
 
+_Row = tuple[dict[str, Callable[[Any], object]], dict[str, str]]
+"""The tests of a row by their field, and the row."""
+_MOST_LEFT: Final = 1000
+_FROM_BEGINNING: Final = re.compile(r"(?:\(\?[a-z]+\))?\\A")
+
+
 class RuleError(ValueError):
     """A rule of the user's file is wrong; the message names the file, the rule and what to do."""
 
@@ -94,7 +100,7 @@ def _parsed() -> Knowledge:
     words = {part: {n: _words(v) for n, v in lists.items()} for part, lists in found["words"].items()}
     fragments = {**found["fragments"], "cores": "|".join(sorted(words["marks"]["cores"], key=len, reverse=True))}
     gates = {part: _filled(patterns, fragments) for part, patterns in found["gates"].items()}
-    rules = [_made(msgspec.convert(_filled(row, fragments), _Row)) for row in found["rule"]]
+    rules = [_made(msgspec.convert(_filled(row, fragments), _RuleTable)) for row in found["rule"]]
     decisions = {part: [_filled(row, fragments) for row in rows] for part, rows in found["decisions"].items()}
     return Knowledge(rules, gates, words, decisions, found["model"])
 
@@ -135,21 +141,48 @@ class Gates:
 class Decisions:
     """One list of `decisions.toml`: the first row whose patterns all match decides."""
 
-    def __init__(self, part: str, *, text: bool = False) -> None:
-        """`text`: the fields are str instead of bytes."""
-        self._part, self._text = part, text
+    def __init__(self, part: str, by: tuple[str, ...], *, text: bool = False) -> None:
+        """`by` are fields of which a few values are frequent: which rows these leave is remembered.
+
+        `text`: the fields are str instead of bytes.
+        """
+        self._part, self._by, self._text = part, by, text
+        self._left: dict[tuple[Any, ...], list[_Row]] = {}
 
     @cached_property
-    def _rows(self) -> list[tuple[list[tuple[str, Callable[[Any], object]]], dict[str, str]]]:
-        def tests(row: dict[str, str]) -> list[tuple[str, Callable[[Any], object]]]:
-            patterns = [(name, pattern) for name, pattern in row.items() if name not in _VERDICT]
-            return [(name, re.compile(one if self._text else one.encode()).search) for name, one in patterns]
+    def _rows(self) -> list[_Row]:
+        def tests(row: dict[str, str]) -> dict[str, Callable[[Any], object]]:
+            patterns = {name: one for name, one in row.items() if name not in _VERDICT}
+            return {name: self._test(one) for name, one in patterns.items()}
 
         return [(tests(row), row) for row in known().decisions[self._part]]
 
+    def _test(self, pattern: str) -> Callable[[Any], object]:
+        """`re` searches for what can only be at the beginning at every place of a long value."""
+        made = re.compile(pattern if self._text else pattern.encode())
+        return made.match if _FROM_BEGINNING.match(pattern) else made.search
+
+    def _left_by(self, values: tuple[Any, ...]) -> list[_Row]:
+        """The rows that these values of the fields `by` leave, with the tests of the other fields."""
+        left = []
+        for tests, row in self._rows:
+            if all(name not in tests or tests[name](value) for name, value in zip(self._by, values, strict=True)):
+                left.append(({name: test for name, test in tests.items() if name not in self._by}, row))
+        if len(self._left) > _MOST_LEFT:
+            self._left.clear()
+        self._left[values] = left
+        return left
+
     def of(self, fields: Mapping[str, Any]) -> dict[str, str] | None:
         """The row that decides about these fields, or None."""
-        return next((row for tests, row in self._rows if all(search(fields[name]) for name, search in tests)), None)
+        values = tuple([fields[name] for name in self._by])
+        for tests, row in self._left.get(values) or self._left_by(values):
+            for name, search in tests.items():
+                if not search(fields[name]):
+                    break
+            else:
+                return row
+        return None
 
 
 class Words:
@@ -197,7 +230,7 @@ def _rows(path: Path, text: str) -> list[object]:
     return rows
 
 
-class _Row(msgspec.Struct, forbid_unknown_fields=True):
+class _RuleTable(msgspec.Struct, forbid_unknown_fields=True):
     """The fields that a rule may have in a file."""
 
     id: str
@@ -218,10 +251,10 @@ def _rule(path: Path, number: int, row: object) -> Rule:
     if not isinstance(row, dict) or not isinstance(name, str) or not _ID.fullmatch(name):
         raise RuleError(f"{path}, rule {number}: id must be lower-case letters, digits, '-', '_' or '.', at most 60")
     where = f"{path}, rule {name!r}"
-    if unknown := sorted(set(row) - set(_Row.__struct_fields__)):
-        raise RuleError(f"{where}: unknown field {unknown[0]!r}; there are {', '.join(_Row.__struct_fields__)}")
+    if unknown := sorted(set(row) - set(_RuleTable.__struct_fields__)):
+        raise RuleError(f"{where}: unknown field {unknown[0]!r}; there are {', '.join(_RuleTable.__struct_fields__)}")
     try:
-        fields = msgspec.convert(row, _Row)
+        fields = msgspec.convert(row, _RuleTable)
         pattern = compiled(fields.pattern)
         compiled(fields.unless)
     except msgspec.ValidationError as error:
@@ -237,6 +270,6 @@ def _rule(path: Path, number: int, row: object) -> Rule:
     return _made(fields)
 
 
-def _made(row: _Row) -> Rule:
+def _made(row: _RuleTable) -> Rule:
     keywords = tuple(word.lower() for word in row.keywords) or tuple(sorted(required_literals(row.pattern) or ()))
     return Rule(row.id, row.pattern, keywords, row.secret_group, row.check, row.unless, row.reach)

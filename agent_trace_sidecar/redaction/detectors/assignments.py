@@ -16,9 +16,9 @@ from agent_trace_sidecar.redaction.spans import BREAK, Span, View, reach_back
 G: Final = Gates("assignments")
 L: Final = Gates("assignments", linear=True)
 V: Final = Gates("values")
-BARE: Final = Decisions("bare")
-CODE: Final = Decisions("code")
-QUOTED: Final = Decisions("quoted")
+BARE: Final = Decisions("bare", by=("operator", "quote"))
+CODE: Final = Decisions("code", by=("operator", "quote"))
+QUOTED: Final = Decisions("quoted", by=("operator", "quote", "kind"))
 
 _NAME: Final = (string.ascii_letters + string.digits + "_.$-").encode()
 _LONGEST_NAME: Final = 60
