@@ -36,11 +36,12 @@ from agent_trace_sidecar.records.rows import (
     DeadLetter,
     EventRow,
     GateKey,
-    GateRow,
     Item,
     LogKey,
     LogName,
     State,
+    key_number,
+    numbered_key,
 )
 from agent_trace_sidecar.workspace.identity import Identity
 
@@ -170,8 +171,8 @@ class PostgresSink:
     async def _transaction(self, connection: asyncpg.Connection, batch: Batch, known: set[int]) -> list[Checkpoint]:
         async with connection.transaction():
             await connection.execute(self._limits(connection))
-            keys = {_number(i.built.event): GateRow(i.built.event, i.content_hash) for i in reversed(batch.items)}
-            letters = {_number(d.key): GateRow(d.key, None) for d in batch.dead}
+            keys = {key_number(item.built.event): item.content_hash for item in reversed(batch.items)}
+            letters = {key_number(dead.key): None for dead in batch.dead}
             fresh = await self._gate(connection, keys | letters, batch.at) - known
             read = len(batch.items) + len(batch.dead)
             name = batch.moves[0].name
@@ -189,7 +190,7 @@ class PostgresSink:
             if batch.states:
                 await states.save(connection, batch, name.host, self._identity)
             await copy_items(connection, items, batch.voids)
-            await copy(connection, "agent_trace_dead_letters", DeadLetter._fields, [one.letter for one in dead])
+            await copy(connection, {"agent_trace_dead_letters": [one.letter for one in dead]})
         return reached
 
     def _limits(self, connection: asyncpg.Connection) -> str:
@@ -198,36 +199,37 @@ class PostgresSink:
         has_timeout = connection.get_server_version() >= _TRANSACTION_TIMEOUT
         return f"{limits}; SET LOCAL transaction_timeout = 0" if has_timeout else limits
 
-    async def _gate(self, connection: asyncpg.Connection, keys: Mapping[int, GateRow], now: datetime) -> set[int]:
-        """Return the numbers of the keys that are new; sorted, so that two sidecars don't deadlock over equal ones.
+    async def _gate(self, connection: asyncpg.Connection, keys: Mapping[int, int | None], now: datetime) -> set[int]:
+        """Return those of these keys that are new, of each a content hash is given.
 
+        They are sorted, so that two sidecars don't deadlock over equal ones.
         Nearly always all are new, and COPY stores them for a third of what the look-up costs the server.
         """
         if not keys:
             return set()
-        ordered = [keys[number] for number in sorted(keys)]
+        rows = sorted(keys.items())
         if not self._meets_duplicates:
-            await copy_encoded(connection, "agent_trace_dedupe", gate_rows(ordered, now), _GATE_COLUMNS, len(ordered))
+            await copy_encoded(connection, "agent_trace_dedupe", gate_rows(rows, now), _GATE_COLUMNS, len(rows))
             return set(keys)
-        sources, ids = [row.key.source_id for row in ordered], [row.key.event_id for row in ordered]
-        rows = await connection.fetch(_GATE, sources, ids, now, [row.content_hash for row in ordered])
-        self._meets_duplicates = len(rows) < len(keys)
-        return set(keys) if len(rows) == len(keys) else {_number(GateKey(*row)) for row in rows}
+        sources, ids = zip(*(numbered_key(number) for number, _ in rows), strict=True)
+        fresh = await connection.fetch(_GATE, sources, ids, now, [content for _, content in rows])
+        self._meets_duplicates = len(fresh) < len(keys)
+        return {key_number(GateKey(*row)) for row in fresh}
 
     async def _contents(
-        self, connection: asyncpg.Connection, keys: Mapping[int, GateRow], fresh: set[int]
+        self, connection: asyncpg.Connection, keys: Mapping[int, int | None], fresh: set[int]
     ) -> dict[int, int | None]:
         """Return the content hash of each key, of those that are not new the one that is stored.
 
         Raises:
             DroppedError: one is neither new nor stored.
         """
-        contents = {number: row.content_hash for number, row in keys.items() if number in fresh}
-        known = [row.key for number, row in keys.items() if number not in fresh]
+        contents = {number: content for number, content in keys.items() if number in fresh}
+        known = [numbered_key(number) for number in keys if number not in fresh]
         if known:
             sources, ids = {key.source_id for key in known}, [key.event_id for key in known]
             for row in await connection.fetch(_KNOWN, sources, ids):
-                contents[_number(GateKey(row["source_id"], row["event_id"]))] = row["content_hash"]
+                contents[key_number(GateKey(row["source_id"], row["event_id"]))] = row["content_hash"]
         if not keys.keys() <= contents.keys():
             raise DroppedError("agent_trace_dedupe")
         return contents
@@ -250,7 +252,7 @@ class PostgresSink:
         if statement is not None and await self._ask(refused.halve, [_plain(batch.at)], self._deadline(batch)):
             raise StoreError(await self._of_everybody(statement))
         bad = {id(asked[at]): one for at, one in found.items()}
-        known.update(_number(i.built.event) for i in asked if id(i) in bad and bad[id(i)].fate is Fate.DUPLICATE)
+        known.update(key_number(i.built.event) for i in asked if id(i) in bad and bad[id(i)].fate is Fate.DUPLICATE)
         items, batch.items = batch.items, []
         for item in items:
             one = bad.get(id(item))
@@ -365,26 +367,21 @@ def _reached(batch: Batch, stored: Sequence[Item], dead: Sequence[DeadItem]) -> 
     ]
 
 
-def _number(key: GateKey | EventRow) -> int:
-    """A key as one number: comparing and hashing UUIDs takes several times as long."""
-    return key.source_id.int << 128 | key.event_id.int
-
-
 def _differ(one: int | None, two: int | None) -> bool:
     return one is not None and two is not None and one != two
 
 
-def _to_dead_letters(batch: Batch, contents: Mapping[int, int | None]) -> dict[int, GateRow]:
+def _to_dead_letters(batch: Batch, contents: Mapping[int, int | None]) -> dict[int, None]:
     """Make dead letters of the items whose id is that of an event that says something else.
 
     Returns:
         Their rows of the dedupe table.
     """
-    conflicts = {id(item) for item in batch.items if _differ(item.content_hash, contents[_number(item.built.event)])}
+    conflicts = {id(item) for item in batch.items if _differ(item.content_hash, contents[key_number(item.built.event)])}
     if not conflicts:
         return {}
     items, batch.items = batch.items, []
-    keys = {}
+    keys: dict[int, None] = {}
     for item in items:
         if id(item) not in conflicts:
             batch.items.append(item)
@@ -392,7 +389,7 @@ def _to_dead_letters(batch: Batch, contents: Mapping[int, int | None]) -> dict[i
         log_id = batch.moves[item.move].name.log_id
         letter = DeadLetter(log_id, item.position, "conflict", _CONFLICT, item.line, batch.at)
         batch.dead.append(DeadItem(dead_letter_key(letter), letter, item.move))
-        keys[_number(batch.dead[-1].key)] = GateRow(batch.dead[-1].key, None)
+        keys[key_number(batch.dead[-1].key)] = None
     return keys
 
 
@@ -400,7 +397,7 @@ def _first_of_each_id(items: Sequence[Item], known: set[int]) -> list[Item]:
     """The items to deduplicate; a second one of the same id would appear as a duplicate in the table."""
     first: dict[int, Item] = {}
     for item in items:
-        first.setdefault(_number(item.built.event), item)
+        first.setdefault(key_number(item.built.event), item)
     return [item for number, item in first.items() if number not in known]
 
 
@@ -408,7 +405,7 @@ def _survivors(items: Sequence[Item], fresh: set[int]) -> list[Item]:
     """The items to store: those whose id was new, each id once, the first of them."""
     kept: list[Item] = []
     for item in items:
-        number = _number(item.built.event)
+        number = key_number(item.built.event)
         if number in fresh:
             fresh.discard(number)
             kept.append(item)
@@ -419,7 +416,7 @@ def _fresh_letters(dead: Sequence[DeadItem], fresh: set[int]) -> list[DeadItem]:
     """As `_survivors`, for dead letters."""
     kept: list[DeadItem] = []
     for item in dead:
-        number = _number(item.key)
+        number = key_number(item.key)
         if number in fresh:
             fresh.discard(number)
             kept.append(item)

@@ -35,7 +35,7 @@ from agent_trace_sidecar.opencode import usual, wire
 from agent_trace_sidecar.pipeline.replay import replay
 from agent_trace_sidecar.postgres.binary_copy import event_rows, gate_rows
 from agent_trace_sidecar.records.build import Builder, BuildSettings
-from agent_trace_sidecar.records.rows import GateRow
+from agent_trace_sidecar.records.rows import key_number
 from agent_trace_sidecar.redaction import Redactor
 from agent_trace_sidecar.redaction.spans import Effort
 from agent_trace_sidecar.telemetry.logging import logger
@@ -106,7 +106,7 @@ class _Lane:
                 envelope = usual.parse(line.line)
                 if isinstance(envelope, wire.Envelope):
                     rows.append(self._builder.feed(envelope).event)
-                    keys.append(GateRow(rows[-1], usual.content_hash(line.line, envelope)))
+                    keys.append((key_number(rows[-1]), usual.content_hash(line.line, envelope)))
             event_rows(rows)
             gate_rows(keys, _AT)
             return time.process_time() - began
