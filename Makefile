@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 MINUTES ?= 5
-WORKERS ?= 2
+# More than two processors would give: the tests wait for processes and disks more than they compute.
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench bench-attribution mutants screenshots soak fuzz lock
+.PHONY: help setup demo test test-shim lint bench bench-attribution mutants screenshots soak fuzz lock
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -29,9 +30,13 @@ lint: setup ## Ruff, format, mypy, import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint ## Lint, types, import contract, the shim's tests, and all of pytest
+# Files run in the order of their folders: tests/e2e, which has the longest, begins.
+test: setup ## Lint, types, import contract, the shim's tests, and all of pytest
+	@$(MAKE) --no-print-directory --jobs=2 lint test-shim
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+test-shim: ## The shim's tests, in Node
 	node --test opencode-shim/test/
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 bench: setup ## Print the benchmark table (CORPORA=DIR adds the redaction corpora)
 	$(BIN)/python -m tests.benchmarks $(if $(CORPORA),--corpora $(CORPORA)) $(ARGS)

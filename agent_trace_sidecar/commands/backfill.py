@@ -48,9 +48,10 @@ def chosen_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Store what is missing."""
+    chosen = wanted(given)
     with ExitStack() as opened:
         sources = [*opened_stores(given, opened, needed=not given.files), *map(exported, given.files)]
-        done = asyncio.run(_fill(config, sources, wanted(given), dry_run=given.dry_run))
+        done = asyncio.run(_fill(config, sources, chosen, dry_run=given.dry_run))
     _print(done, given)
     complain_of(done.waiting)
     return 1 if done.waiting else 0

@@ -12,16 +12,21 @@ import asyncpg
 import msgspec
 
 from agent_trace_sidecar.blame.blame import Blame, BlameError, Line, blame
-from agent_trace_sidecar.commands.common import PROGRAM, CommandError, UsageError
+from agent_trace_sidecar.commands.chosen import nothing_recorded
+from agent_trace_sidecar.commands.common import CommandError, UsageError
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import complain, local_time, page, say, say_json
 from agent_trace_sidecar.commands.porcelain import porcelain
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits.text import printable
-from agent_trace_sidecar.workspace.checkout import MAX_FILE_BYTES
+from agent_trace_sidecar.workspace.checkout import MAX_FILE_BYTES, CheckoutError
 
 _COLOURS: Final = {"ai": "\x1b[36m", "mixed": "\x1b[35m", "human": "", "unknown": "\x1b[2m"}
 _RESET: Final = "\x1b[0m"
+_SHALLOW: Final = (
+    "nothing is recorded of this shallow clone, whose first commit is missing: run `git fetch --unshallow`, then ask "
+    "again."
+)
 _MODEL_CHARS: Final = 24
 _TITLE_CHARS: Final = 28
 _TOOL_CHARS: Final = 11
@@ -52,7 +57,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
 
     try:
         found = with_database(config, work)
-    except BlameError as exc:
+    except (BlameError, CheckoutError) as exc:
         raise CommandError(str(exc)) from None
     if given.json:
         say_json(as_json(found))
@@ -62,7 +67,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
         page(list(as_text(found, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))))
     if given.json or not _is_unrecorded(found):
         return 0
-    complain(_hint(found, _undelivered(config)))
+    complain(_SHALLOW if found.is_shallow else nothing_recorded(config, "this repository"))
     return 0 if given.porcelain else 1  # editors discard what a failed command prints
 
 
@@ -78,31 +83,8 @@ def _contents() -> bytes:
     return contents
 
 
-def _undelivered(config: Config) -> int:
-    from agent_trace_sidecar.commands.status import undelivered_events  # noqa: PLC0415 - only where nothing is stored
-
-    return undelivered_events(config)
-
-
 def _is_unrecorded(found: Blame) -> bool:
     return not found.is_recorded and all(line.contributor == "unknown" for line in found.lines)
-
-
-def _hint(found: Blame, undelivered: int) -> str:
-    if found.is_shallow:
-        return (
-            "nothing is recorded of this shallow clone, whose first commit is missing: run `git fetch --unshallow`, "
-            "then ask again."
-        )
-    if undelivered:
-        return (
-            f"nothing is stored of the files of this repository yet: {undelivered} events on this machine are not "
-            f"delivered. `{PROGRAM} status` shows when they are."
-        )
-    return (
-        f"nothing is recorded of the files of this repository: `{PROGRAM} init` records new sessions in it, and "
-        f"`{PROGRAM} backfill` stores earlier ones."
-    )
 
 
 def as_json(found: Blame) -> str:

@@ -3,12 +3,13 @@
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, overload
 
 import asyncpg
 
 from agent_trace_sidecar.blame.blame import placed
 from agent_trace_sidecar.commands.common import PROGRAM, CommandError, UsageError
+from agent_trace_sidecar.config import Config
 
 LATEST: Final = "latest"
 _AGE: Final = re.compile(r"([1-9][0-9]{0,4})([hdw])")
@@ -73,28 +74,49 @@ async def _latest(connection: asyncpg.Connection) -> str:
     return session
 
 
-async def check_recorded(connection: asyncpg.Connection, place: Path) -> None:
+async def check_recorded(config: Config, connection: asyncpg.Connection, place: Path) -> None:
     """See to it that there is something to answer from.
 
+    Args:
+        config: names the state folder, whose spools may hold what is not stored yet.
+        connection: to the database.
+        place: a file of the repository; any name in a folder will do.
+
     Raises:
-        CommandError: nothing is recorded or imported of the repository of this file; any name in a folder will do.
+        CommandError: nothing is recorded or imported of the repository.
         CheckoutError: it can't be read.
     """
     checkout = await placed(connection, place)
     if not await connection.fetchval(_RECORDED, checkout.projects(), str(checkout.root)):
-        raise CommandError(
-            f"nothing is recorded of {checkout.root}: `{PROGRAM} status` shows whether it is recorded now, and "
-            f"`{PROGRAM} backfill` stores earlier sessions."
+        raise CommandError(nothing_recorded(config, str(checkout.root)))
+
+
+def nothing_recorded(config: Config, repository: str) -> str:
+    """Say that nothing is stored of a repository, and what to do about it."""
+    from agent_trace_sidecar.commands.status import undelivered_events  # noqa: PLC0415 - only where nothing is stored
+
+    if undelivered := undelivered_events(config):
+        return (
+            f"nothing is stored of {repository} yet: {undelivered} events on this machine are not delivered. "
+            f"`{PROGRAM} status` shows when they are."
         )
+    return (
+        f"nothing is recorded of {repository}: `{PROGRAM} init` records new sessions in it, and "
+        f"`{PROGRAM} backfill` stores earlier ones."
+    )
 
 
+@overload
+def moment(option: str, text: str) -> datetime: ...
+@overload
+def moment(option: str, text: None) -> None: ...
 def moment(option: str, text: str | None) -> datetime | None:
     """When a period begins: an age (36h, 30d, 12w), a date or an ISO 8601 time; without a zone it is UTC.
 
     Raises:
         UsageError: it is none of these.
     """
-    if not text:
+    if text is None:
         return None
     try:
         if age := _AGE.fullmatch(text):

@@ -18,6 +18,7 @@ import msgspec
 from agent_trace_sidecar.commands.common import PROGRAM
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import page, say, say_json
+from agent_trace_sidecar.commands.tables import Column, table_lines
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.opencode.wire import Envelope, content_hash, parse
 from agent_trace_sidecar.postgres.copy import copy_items
@@ -158,8 +159,6 @@ async def letters(
 
 def as_text(found: Sequence[Letter]) -> list[str]:
     """The lines for a person, newest first."""
-    from agent_trace_sidecar.commands.tables import Column, table_lines  # noqa: PLC0415 - rich, for people only
-
     if not found:
         return ["no dead letters"]
     columns = (

@@ -19,16 +19,19 @@ from agent_trace_sidecar.blame.range_authors import (
 )
 from agent_trace_sidecar.blame.range_share import RangeShare, share
 from agent_trace_sidecar.blame.stats import chosen_paths
-from agent_trace_sidecar.commands.common import PROGRAM, CommandError
+from agent_trace_sidecar.commands.chosen import nothing_recorded
+from agent_trace_sidecar.commands.common import CommandError
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import complain, say, say_json
 from agent_trace_sidecar.commands.range_arguments import EXIT_ABOVE
+from agent_trace_sidecar.commands.tables import Column, show_table
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits.text import printable
 from agent_trace_sidecar.records.trace import Reading, TraceError, read_record
 from agent_trace_sidecar.sources.trace_file import TraceFileError, entries
 from agent_trace_sidecar.workspace.checkout import NOTES_REF, Checkout, CheckoutError, checkout_of
 
+_SHALLOW: Final = "this clone is shallow, so some records may not be found: `git fetch --unshallow` completes it."
 _NAMES: Final = {"ai": "AI", "mixed": "mixed", "human": "human", "unknown": "unknown"}
 _MAX_ROWS: Final = 60
 _MAX_NAME_CHARS: Final = 80
@@ -47,7 +50,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
     shares = share(given.range, found.lines, found.sessions)
     _print(shares, "json" if given.json else given.format or "text")
     if not found.is_recorded or (shares.unknown and checkout.is_shallow):
-        complain(_hint(checkout))
+        complain(_SHALLOW if checkout.is_shallow else nothing_recorded(config, "this repository"))
     if given.fail_above is not None and shares.ai_percent > given.fail_above:
         complain(f"{shares.ai_percent:.1f} % of the added lines are AI or mixed: more than {given.fail_above:g} %.")
         return EXIT_ABOVE
@@ -102,12 +105,6 @@ def _read(where: str, lines: Iterable[tuple[int, bytes]]) -> Iterator[Reading]:
                 complain(f"{where}, line {number}: {exc}")
 
 
-def _hint(checkout: Checkout) -> str:
-    if checkout.is_shallow:
-        return "this clone is shallow, so some records may not be found: `git fetch --unshallow` completes it."
-    return f"nothing is recorded of this repository: run `{PROGRAM} init` in it."
-
-
 def _print(found: RangeShare, form: str) -> None:
     if form == "json":
         say_json(msgspec.json.encode(found).decode())
@@ -116,8 +113,6 @@ def _print(found: RangeShare, form: str) -> None:
     else:
         say(*_summary(found))
         if found.by_file:
-            from agent_trace_sidecar.commands.tables import Column, show_table  # noqa: PLC0415 - rich, for people only
-
             say("")
             columns = [Column("file", may_be_cut=True), *(Column(head, is_number=True) for head in ("added", *_NAMES))]
             show_table(columns, [(one.path, *map(str, _counts(one))) for one in found.by_file])

@@ -20,6 +20,7 @@ from agent_trace_sidecar.commands.backfill import (
 )
 from agent_trace_sidecar.commands.common import PROGRAM
 from agent_trace_sidecar.commands.output import page, say, say_json
+from agent_trace_sidecar.commands.tables import Column, table_lines
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.opencode.store import SessionSource, StoredSession, Wanted
 from agent_trace_sidecar.pipeline.backfill import Backfill, Compared, Filled
@@ -85,9 +86,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Compare; exit code 1 where something is missing."""
+    chosen = wanted(given)
     with ExitStack() as opened:
         sources = opened_stores(given, opened, needed=True)
-        chosen = wanted(given)
         entries, filled, denied = asyncio.run(_compare(config, sources, chosen, fill=given.fill))
     events = sum(one.events for one in filled)
     waiting = tuple(dict.fromkeys(name for one in filled for name in one.waiting))
@@ -133,8 +134,6 @@ async def _entries(
 
 
 def _table(entries: Sequence[Entry]) -> Iterator[str]:
-    from agent_trace_sidecar.commands.tables import Column, table_lines  # noqa: PLC0415 - rich, for people only
-
     missing = [one for one in entries if one.missing]
     if missing:
         columns = (

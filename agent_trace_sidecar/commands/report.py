@@ -4,13 +4,13 @@ import argparse
 import re
 from collections.abc import Callable, Coroutine
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import asyncpg
 
-from agent_trace_sidecar.commands.chosen import check_recorded, session_of
+from agent_trace_sidecar.commands.chosen import check_recorded, moment, session_of
 from agent_trace_sidecar.commands.common import PROGRAM, CommandError, UsageError
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import say
@@ -31,9 +31,7 @@ from agent_trace_sidecar.workspace.checkout import CheckoutError
 T = TypeVar("T")
 
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9._-]+")
-_AGE: Final = re.compile(r"([0-9]{1,5})([dw])")
 _ANY_SINCE: Final = "SELECT EXISTS (SELECT FROM agent_trace_events WHERE occurred_at >= $1)"
-_DAYS: Final = {"d": 1, "w": 7}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -122,13 +120,8 @@ def _check(given: argparse.Namespace) -> None:
 
 
 def _first_day(text: str) -> datetime:
-    """The beginning of the first day (UTC): of an age, or as it is."""
-    age = _AGE.fullmatch(text)
-    try:
-        day = datetime.now(UTC) - timedelta(days=int(age[1]) * _DAYS[age[2]]) if age else datetime.fromisoformat(text)
-        return day.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=UTC)
-    except (ValueError, OverflowError):
-        raise UsageError(f"--since {text!r} is neither an age nor a date, e.g. 30d, 12w or 2026-01-31.") from None
+    """The beginning of the period's first day (UTC)."""
+    return moment("--since", text).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _page(config: Config, given: argparse.Namespace, said: Progress) -> Page:
@@ -147,7 +140,7 @@ def _page(config: Config, given: argparse.Namespace, said: Progress) -> Page:
                 raise CommandError(f"nothing is recorded since {first:%Y-%m-%d}: `{PROGRAM} sessions` lists what is.")
             return since_page(await since.gather(connection, first, folder, said), datetime.now(UTC))
         assert folder is not None  # noqa: S101 - checked above
-        await check_recorded(connection, folder / "x")
+        await check_recorded(config, connection, folder / "x")
         found = await repository.gather(connection, folder, given.rev, given.path or [], said)
         return repository_page(found, mask, said, contents=contents)
 

@@ -51,6 +51,18 @@ class WrongShapeError(asyncpg.UndefinedColumnError):
     """A column is missing, added or of another type: no row is to blame for what the table refuses."""
 
 
+DROPPED_CODE: Final = "AT001"
+"""The SQLSTATE by which our own PL/pgSQL reports what a `DroppedError` does."""
+
+
+class DroppedError(asyncpg.RaiseError):
+    """The server reported success and has not stored every row: a trigger returned NULL, or a rule did nothing."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(f"rows of {table} were dropped")
+        self.table = table
+
+
 async def check_shape(connection: asyncpg.Connection) -> None:
     """Make sure that it is the row, not the table, that is wrong.
 
@@ -61,6 +73,8 @@ async def check_shape(connection: asyncpg.Connection) -> None:
     found = {row["name"]: row["type"] for row in rows}
     required = {row["name"] for row in rows if row["required"]}
     for table, ours in COLUMNS.items():
+        if not any(name.startswith(f"{table}.") for name in found):
+            raise WrongShapeError(f"{table} is missing")
         for name, wanted in ours.items():
             if found.get(f"{table}.{name}") != wanted:
                 raise WrongShapeError(f"{table}.{name} is not of type {wanted}")

@@ -8,9 +8,8 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pytest
 
 from tests.e2e.test_attribution import Project, Site, Store, bash, edit, write
 from tests.support.fake_model import Call, Step, fake_model
+from tests.support.majors import PERSON_S, answering, served_by
 from tests.support.opencode import SHIM, Server, opencode
 from tests.support.postgres import PostgresServers
 from tests.support.waiting import eventually
@@ -25,8 +25,6 @@ from tests.support.waiting import eventually
 HEADER = "".join(f"# {text}\n" for text in ("Copyright the authors", "Licensed under MIT", "See LICENSE", "All rights"))
 IMPORTS = "".join(f"from package.module{at} import name{at}\n" for at in range(8))
 LOGGING = "import logging\n\nlogger = logging.getLogger(__name__)\nlogger.setLevel(logging.INFO)\n"
-PERSON_S = 0.1
-"""A person's time between typing a line and permitting a command."""
 PLUGIN = {".gitignore": "ignored/\n"}
 
 
@@ -91,25 +89,12 @@ def append(project: Project, path: str, text: str) -> None:
         file.write(text)
 
 
-@contextmanager
-def answering(project: Project, meanwhile: Callable[[], None], *, after_s: float = PERSON_S) -> Iterator[None]:
-    """Permit what is asked, so long after something was done meanwhile."""
-    server, folder = project.site.server, project.folder
-
-    def answer() -> None:
-        eventually(lambda: server.request("GET", "/permission", folder), 20, "a permission is asked")
-        meanwhile()
-        typed = time.monotonic()  # nobody permits within the tick of the clock that stamps files
-        eventually(lambda: time.monotonic() - typed >= after_s, 5, "a person looks up")
-        for one in server.request("GET", "/permission", folder):
-            server.request("POST", f"/permission/{one['id']}/reply", folder, {"reply": "once"})
-
-    thread = threading.Thread(target=answer)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
+def permitting(
+    project: Project, meanwhile: Callable[[], None], *, after_s: float = PERSON_S
+) -> AbstractContextManager[None]:
+    """Permit what the project's session asks for, so long after something was done meanwhile."""
+    project.session = project.session or project.site.server.session(project.folder)
+    return answering(served_by(project.site.server), project.folder, project.session, meanwhile, after_s=after_s)
 
 
 # -- text that people and the AI both type ---------------------------------------------------------------------------
@@ -162,7 +147,7 @@ def test_boilerplate_that_the_ai_typed_first_is_nobodys_evidence(site: Site) -> 
 def test_what_a_person_types_before_permitting_a_command_is_the_persons(site: Site) -> None:
     """The call begins to work when it is permitted."""
     project = begun(site, "asking", {"a.py": "hu1\n"})
-    with answering(project, lambda: append(project, "a.py", "hu2\n")):
+    with permitting(project, lambda: append(project, "a.py", "hu2\n")):
         project.prompt("askingwork", Step([bash("true asked; echo ai > c.py")]))
     assert project.spans() == {("c.py", 1, 1, "bash", "snapshot")}
     assert (letters(project, "a.py"), letters(project, "c.py")) == ("hh", "a")
@@ -171,10 +156,10 @@ def test_what_a_person_types_before_permitting_a_command_is_the_persons(site: Si
 def test_what_a_person_types_into_the_file_of_a_command_that_waits_is_the_persons(site: Site) -> None:
     """Long before it is permitted and in the very moment, in a file that it names and in another one."""
     project = begun(site, "samefile", {"a.py": "hu1\n", "b.py": "hu1\n"})
-    with answering(project, lambda: append(project, "a.py", "hu2\n"), after_s=0.5):
+    with permitting(project, lambda: append(project, "a.py", "hu2\n"), after_s=0.5):
         project.prompt("samefilework", Step([bash("true asked; echo ai >> a.py")]))
     assert letters(project, "a.py") == "hha"
-    with answering(project, lambda: append(project, "b.py", "hu2\n"), after_s=0):
+    with permitting(project, lambda: append(project, "b.py", "hu2\n"), after_s=0):
         project.prompt("atoncework", Step([bash("true asked; echo ai > c.py")]))
     assert letters(project, "b.py") in {"hh", "hu"}
     assert letters(project, "c.py") == "a"
@@ -333,9 +318,9 @@ def test_two_sessions_that_wait_for_one_file_have_each_their_own_line(site: Site
         with apart(site) as own:
             eventually(lambda: has_begun(own, Project(own, project.folder, session)), 20, "the second has begun")
 
-    with answering(project, meanwhile):
+    with permitting(project, meanwhile):
         project.prompt("firstofwork", Step([edit("asked.py", "line_5 = 5\n", "line_5 = 5\nfirst = 1\n")]))
-    with answering(project, lambda: None):
+    with permitting(Project(site, project.folder, session), lambda: None):
         thread.join()
     found = {(row["start_line"], row["end_line"], row["session_id"] == project.session) for row in project.ranges()}
     assert found == {(7, 7, True), (18, 18, False)}

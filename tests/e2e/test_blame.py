@@ -5,6 +5,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,7 +15,7 @@ import pytest
 from agent_trace_sidecar.redaction import Redacted
 from agent_trace_sidecar.spool.folders import SPOOL_FOLDER
 from agent_trace_sidecar.spool.spool import Spool
-from tests.support.attributed import Project
+from tests.support.attributed import Project, run_git
 from tests.support.envelopes import Shim
 
 AI_FUNCTION = (
@@ -346,13 +348,18 @@ def test_a_file_of_two_lines_like_one_of_the_ai_is_nobodys(project: Project) -> 
 
 
 def command(
-    project: Project, *arguments: str, given: bytes = b"", code: int = 0
+    project: Project,
+    *arguments: str,
+    name: str = "blame",
+    cwd: Path | None = None,
+    given: bytes = b"",
+    code: int = 0,
 ) -> "subprocess.CompletedProcess[bytes]":
-    """Run `blame`, which exits with this code."""
-    program = [sys.executable, "-m", "agent_trace_sidecar", "blame", *arguments]
+    """Run `blame`, or the named command, which exits with this code."""
+    program = [sys.executable, "-m", "agent_trace_sidecar", name, *arguments]
     state = {"AGENT_TRACE_STATE_DIR": str(project.root.parent / "state")}
     env = os.environ | state | {"AGENT_TRACE_DATABASE_URL": project.url, "TZ": "Asia/Tokyo"}
-    done = subprocess.run(program, cwd=project.root, env=env, input=given, capture_output=True, check=False)
+    done = subprocess.run(program, cwd=cwd or project.root, env=env, input=given, capture_output=True, check=False)
     assert done.returncode == code, done.stderr
     return done
 
@@ -392,20 +399,54 @@ def test_porcelain_is_gits_format_with_the_ais_records_as_commits(project: Proje
 def test_a_hint_says_that_nothing_is_recorded(project: Project) -> None:
     """With exit code 1 and what to do; on stderr, so that what reads the lines is not disturbed."""
     done = command(project, "human.py", code=1)
-    assert b"nothing is recorded of the files of this repository" in done.stderr
+    assert b"nothing is recorded of this repository" in done.stderr
     assert b"`agent-trace-sidecar init`" in done.stderr
     assert done.stdout.splitlines()[0].split() == [b"unknown", b"1)", b"def", b"largest(prices):"]
 
 
-def test_a_hint_counts_the_events_that_are_not_delivered_yet(project: Project) -> None:
-    """Right after a session the database may still be starting: that is no reason to install anything."""
+@contextmanager
+def undelivered(project: Project) -> Iterator[None]:
+    """An event that waits in a spool of this machine."""
     spool = Spool.create(project.root.parent / "state" / SPOOL_FOLDER, uuid4())
-    spool.append([Redacted.from_spool(Shim().event("session.idle", {"sessionID": "ses_a"}))])
-    spool.sync()
-    done = command(project, "human.py", code=1)
-    spool.close()
+    with closing(spool):
+        spool.append([Redacted.from_spool(Shim().event("session.idle", {"sessionID": "ses_a"}))])
+        spool.sync()
+        yield
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "code"),
+    [
+        ("blame", ("human.py",), 1),
+        ("stats", (), 1),
+        ("report", ("--repo", ".", "--output", "x.html"), 1),
+        ("stats", ("--range", "HEAD~1..HEAD"), 0),
+    ],
+)
+def test_a_hint_counts_the_events_that_are_not_delivered_yet(
+    project: Project, name: str, arguments: tuple[str, ...], code: int
+) -> None:
+    """Right after a session the database may still be starting: that is no reason to install anything."""
+    new = project.root.parent / "new"
+    new.mkdir()
+    run_git(new, "init", "-q")
+    for number in range(2):
+        (new / "human.py").write_text(f"number = {number}\n")
+        run_git(new, "add", "human.py")
+        run_git(new, "commit", "-q", "-m", "change")
+    with undelivered(project):
+        done = command(project, *arguments, name=name, code=code, cwd=new)
     assert b"1 events on this machine are not delivered" in done.stderr
     assert b"`agent-trace-sidecar status`" in done.stderr
+
+
+def test_a_shallow_clone_is_completed_first_whatever_is_not_delivered(project: Project) -> None:
+    """Without its first commit nothing that is recorded could be found."""
+    run_git(project.root.parent, "clone", "-q", "--depth", "1", f"file://{project.root}", "shallow")
+    with undelivered(project):
+        done = command(project, "../shallow/human.py", code=1)
+    assert b"`git fetch --unshallow`" in done.stderr
+    assert b"not delivered" not in done.stderr
 
 
 def test_programs_get_unknown_lines_of_what_is_not_recorded(project: Project) -> None:
@@ -413,7 +454,7 @@ def test_programs_get_unknown_lines_of_what_is_not_recorded(project: Project) ->
     lines = json.loads(command(project, "human.py", "--json").stdout)
     assert {line["contributor"] for line in lines} == {"unknown"}
     done = command(project, "human.py", "--porcelain")
-    assert b"nothing is recorded of the files of this repository" in done.stderr
+    assert b"nothing is recorded of this repository" in done.stderr
 
 
 def test_a_file_of_a_recorded_repository_needs_no_hint(project: Project) -> None:

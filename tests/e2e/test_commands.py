@@ -182,6 +182,15 @@ def test_a_misspelt_setting_is_warned_of_and_a_wrong_value_names_the_choices(set
     assert b"AGENT_TRACE_CAPTURE is 'metdata': choose full or metadata. Did you mean metadata?" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["backfill", "reconcile", "sessions", "usage", "report"])
+@pytest.mark.parametrize("age", ["3x", ""])
+def test_a_wrong_age_is_reported_first(settings: dict[str, str], name: str, age: str) -> None:
+    """By each command in the same words, whatever else is missing."""
+    done = command(name, "--since", age, **settings)
+    assert done.returncode == 2
+    assert f"--since '{age}' is neither an age nor a time, e.g. 30d, 36h or 2026-01-31." in done.stderr.decode()
+
+
 def test_init_writes_the_shim_and_says_so(tmp_path: Path) -> None:
     """Where OpenCode finds it by itself; a second time it is up to date. It names no path of this machine."""
     settings = {"AGENT_TRACE_STATE_DIR": str(tmp_path / "state"), "XDG_CONFIG_HOME": str(tmp_path / "config")}

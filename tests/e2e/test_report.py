@@ -466,7 +466,7 @@ def test_the_page_of_a_span_is_accessible(browser: Browser, since: Path) -> None
     [
         ((), 2, "choose what to show"),
         (("--session", "x", "--since", "30d"), 2, "choose what to show"),
-        (("--since", "soon"), 2, "neither an age nor a date"),
+        (("--since", "soon"), 2, "neither an age nor a time"),
         (("--session", "x", "--rev", "HEAD"), 2, "require --repo without --since"),
         (("--repo", ".", "--output", "."), 2, "is a folder"),
         (("--session", "ses_none"), 1, "no recorded session has 'ses_none' in its id"),

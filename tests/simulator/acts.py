@@ -8,16 +8,15 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from tests.simulator import formatter
 from tests.support.fake_model import Call, Step, fake_model
-from tests.support.majors import DIALECTS, Dialect, Served, server
+from tests.support.majors import DIALECTS, Dialect, Served, answering, server
 from tests.support.opencode import SHIM, OpenCode, opencode
 from tests.support.opencode2 import opencode2
 from tests.support.postgres import fetch
@@ -25,8 +24,6 @@ from tests.support.waiting import eventually
 
 ASKED: Final = "true asked; "
 """Before such a command a permission is asked."""
-PERSON_S: Final = 0.1
-"""A person's time between typing a line and permitting a command."""
 _FORMATTERS: Final = {
     "simulated": {"command": [sys.executable, formatter.__file__, "$FILE"], "extensions": [".pyi"]},
 }
@@ -178,26 +175,10 @@ class Project:
         """A person uses git."""
         return self.acts.oc.git(folder or self.folder, *args)
 
-    @contextmanager
-    def answering(self, meanwhile: Callable[[], None], *, allow: bool = True) -> Iterator[None]:
+    def answering(self, meanwhile: Callable[[], None], *, allow: bool = True) -> AbstractContextManager[None]:
         """Answer what is asked, a while after something was done."""
         self.open()
-        served, place = self.acts.served, (self.folder, self.session)
-
-        def answer() -> None:
-            eventually(lambda: served.requests(*place), 30, "a permission is asked")
-            meanwhile()
-            typed = time.monotonic()
-            eventually(lambda: time.monotonic() - typed > PERSON_S, 5, "a person takes the time")
-            for one in served.requests(*place):
-                served.reply(*place, one, allow=allow)
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        try:
-            yield
-        finally:
-            thread.join()
+        return answering(self.acts.served, self.folder, self.session, meanwhile, allow=allow)
 
 
 @contextmanager

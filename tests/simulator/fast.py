@@ -1,6 +1,6 @@
 """The fast driver: does the calls itself and tells the real sidecar, line by line as the shim would, without OpenCode.
 
-It is kinder than the world, as the sidecar has looked at each line before anything goes on; it is for thousands of
+It is kinder than the world, as the sidecar has acknowledged all lines before a file changes; it is for thousands of
 operations. The figures that are reported come from `real.py`.
 """
 
@@ -37,7 +37,7 @@ class Sidecar:
         threading.Thread(target=self._read, daemon=True).start()
 
     def send(self, place: Mapping[str, str], hook: str, given: object, output: object = None) -> None:
-        """Send one line, and wait until the sidecar has taken it."""
+        """Send one line."""
         self._seq += 1
         line: dict[str, Any] = {"v": 1, "id": str(uuid.uuid4()), "seq": self._seq, "at": time.time_ns() // 1_000_000}
         line |= {"instance": self._instance, "hook": hook, "input": given, **place}
@@ -46,9 +46,11 @@ class Sidecar:
         assert self.process.stdin
         self.process.stdin.write(json.dumps(line, separators=(",", ":"), ensure_ascii=False).encode() + b"\n")
         self.process.stdin.flush()
-        wanted = self._seq
+
+    def settle(self) -> None:
+        """Wait until the sidecar has acknowledged all lines: it has read what they are about."""
         with self._said:
-            assert self._said.wait_for(lambda: self._acked >= wanted, patient(20)), "the line is not acknowledged"
+            assert self._said.wait_for(lambda: self._acked >= self._seq, patient(20)), "a line is not acknowledged"
 
     def finish(self) -> None:
         """Say that there is no more, and wait until all is delivered."""
@@ -95,14 +97,17 @@ class FastDriver:
         self._serial = 0
         project = {"id": self._project, "worktree": str(world.root), "vcs": "git"}
         self._send("hello", {"shim": "0.0.0", "opencode": "1.18.33", "api": "v1", "project": project})
+        sidecar.settle()
 
     def session(self) -> None:
         """Begin a new session."""
         self._session = self._open(None)
+        self._sidecar.settle()
 
     def prompt(self, model_id: str, script: Script) -> None:
         """Do one turn to its end."""
         self._run(self._session, model_id, script)
+        self._sidecar.settle()
 
     def undo(self, docs: Mapping[str, Doc]) -> None:
         """Revert the last turn."""
@@ -124,6 +129,7 @@ class FastDriver:
         info: dict[str, Any] = {"id": self._session, "version": "1.18.33", "directory": str(self._world.root)}
         info |= {"revert": revert} if revert else {}
         self._event("session.updated", {"sessionID": self._session, "info": info})
+        self._sidecar.settle()
 
     def shell(self, model_id: str, command: str, effect: Effect) -> None:
         """Run a command of the user's own, in the session."""
@@ -137,6 +143,7 @@ class FastDriver:
         tool = {"type": "tool", "tool": "bash", "callID": call_id}
         self._shell(command)
         self._part(self._session, message, tool | {"state": state | {"status": "completed"}})
+        self._sidecar.settle()
 
     # -- one turn --------------------------------------------------------------------------------------------
 
@@ -150,8 +157,12 @@ class FastDriver:
             before = self._snapshot()
             self._part(session, message, {"type": "step-start", "snapshot": before})
             calls = [(script.call_id(number, index), call) for index, call in enumerate(step)]
+            self._sidecar.settle()
+            for _, call in calls:
+                self._age(call)
             for call_id, call in calls:
                 self._begin(session, message, call_id, call)
+            self._sidecar.settle()
             if script.aside and number == len(script.steps) - 1:
                 self._world.write(script.aside)
             for call_id, call in calls:
@@ -167,7 +178,6 @@ class FastDriver:
         self._event("session.idle", {"sessionID": session})
 
     def _begin(self, session: str, message: str, call_id: str, call: Planned) -> None:
-        self._age(call)
         tool = {"type": "tool", "tool": call.tool, "callID": call_id}
         self._part(session, message, tool | {"state": {"status": "pending", "input": {}, "raw": ""}})
         named = {"tool": call.tool, "sessionID": session, "callID": call_id}
@@ -182,6 +192,7 @@ class FastDriver:
                 os.utime(path, (stamp, stamp))
 
     def _end(self, session: str, message: str, call_id: str, call: Planned) -> None:
+        self._sidecar.settle()
         if call.tool == "bash":
             self._shell(call.arguments["command"])
         for effect in call.effects if call.tool != "bash" else ():

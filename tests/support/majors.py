@@ -7,7 +7,9 @@ with server(oc) as served:                                  # `serve`, or the ba
     served.revert(project, session, prompt=1)
 """
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +20,13 @@ import pytest
 from tests.support.fake_model import Call, fake_model
 from tests.support.opencode import OpenCode, Server, opencode
 from tests.support.opencode2 import OpenCode2, Service, opencode2
-from tests.support.waiting import exit_code
+from tests.support.waiting import eventually, exit_code
 
 MAJORS: Final = [pytest.param(1, id="1.18"), pytest.param(2, id="2.0", marks=pytest.mark.needs("OpenCode 2"))]
 PATCHING: Final = "openai/gpt-5-x"
 """A model that patches instead of editing and writing."""
+PERSON_S: Final = 0.1
+"""A person's time between typing a line and permitting a command."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,39 @@ def server(oc: OpenCode, project: Path) -> Iterator[Served]:
     else:
         with oc.serve(project) as serve:
             yield _Serve(serve)
+
+
+def served_by(serve: Server) -> Served:
+    """The same of an `opencode serve` that runs."""
+    return _Serve(serve)
+
+
+@contextmanager
+def answering(
+    served: Served,
+    project: Path,
+    session: str,
+    meanwhile: Callable[[], None],
+    *,
+    allow: bool = True,
+    after_s: float = PERSON_S,
+) -> Iterator[None]:
+    """Answer the permissions that a session asks for, so long after something was done meanwhile."""
+
+    def answer() -> None:
+        eventually(lambda: served.requests(project, session), 30, "a permission is asked")
+        meanwhile()
+        typed = time.monotonic()  # nobody permits within the tick of the clock that stamps files
+        eventually(lambda: time.monotonic() - typed >= after_s, 5, "a person looks up")
+        for one in served.requests(project, session):
+            served.reply(project, session, one, allow=allow)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 class _Serve:

@@ -50,7 +50,7 @@ _OFFLINE = {
     "OPENCODE_DISABLE_AUTOUPDATE": "1",
     "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
     "OPENCODE_DISABLE_DEFAULT_PLUGINS": "1",
-    "npm_config_offline": "true",  # without it a configured plugin costs over a minute
+    "npm_config_offline": "true",
     "NO_PROXY": "127.0.0.1,localhost",
     "AGENT_TRACE_PG_LINGER_S": "0",  # nothing outlives a test
 }
@@ -143,6 +143,16 @@ class OpenCode:
         target = project / ".opencode" / "plugins" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
+
+    def add_package(self, folder: Path) -> None:
+        """Mark OpenCode's own package as installed in a configuration folder and the user's.
+
+        With a plugin in `opencode.json` it waits for that package, without a network for over a minute.
+        """
+        lock = {"packages": {"": {"dependencies": {"@opencode-ai/plugin": VERSION}}}}
+        for one in (folder, self.folder / "home" / "config" / "opencode"):
+            (one / "node_modules").mkdir(parents=True)
+            (one / "package-lock.json").write_text(json.dumps(lock))
 
     def add_command(self, project: Path, name: str, template: str) -> None:
         """Define a slash command."""

@@ -9,10 +9,13 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import quote
 
+import asyncpg
 import pytest
 
 from agent_trace_sidecar.postgres.embedded import EmbeddedPostgres
 from agent_trace_sidecar.postgres.embedded.binaries import Binaries, find_binaries
+from agent_trace_sidecar.postgres.errors import verdict
+from agent_trace_sidecar.postgres.explain import explained, wrong
 from agent_trace_sidecar.postgres.migrate import LOCK_KEY, migrate, migration_files, schema_version
 from agent_trace_sidecar.records.rows import (
     CallRow,
@@ -144,6 +147,21 @@ def test_the_search_path_decides_where_the_tables_are(database_url: str) -> None
     assert run_psql(url) == ""
     schemas = fetch(database_url, "SELECT DISTINCT schemaname FROM pg_tables WHERE tablename LIKE 'agent_trace%'")
     assert [row["schemaname"] for row in schemas] == ["traces"]
+
+
+@pytest.mark.parametrize(
+    ("search_path", "hint"),
+    [("nowhere", "No schema of search_path (nowhere) exists"), ("pg_temp", "search_path (pg_temp) begins with")],
+)
+async def test_a_search_path_without_a_schema_for_tables_is_named(
+    database_url: str, search_path: str, hint: str
+) -> None:
+    """`migrate` could not help."""
+    async with connected(database_url, search_path=search_path) as connection:
+        with pytest.raises(asyncpg.PostgresError) as caught:
+            await connection.execute("SELECT FROM agent_trace_events")
+        assert hint in (await explained(connection, verdict(caught.value))).hint
+        assert any(sentence.startswith(hint) for sentence in await wrong(connection))
 
 
 @pytest.mark.parametrize(
