@@ -83,7 +83,7 @@ _OPERATOR_HINTS: Final = {
 }
 _STATEMENT_HINTS: Final = {
     "0A": "The server does not support a statement that the sidecar needs.",
-    "P0": "A trigger or function of the database refuses the rows: change it, or remove it from these tables.",
+    "P0": "A trigger or function of the database refuses the statement: change or remove it.",
 }
 _SLOW: Final = Verdict(
     Fate.SLOW, "57014", "A statement was cancelled (statement_timeout, or manually); retrying with smaller batches."

@@ -27,12 +27,14 @@ WHERE relname LIKE 'agent\\_trace\\_%' AND relkind IN ('r', 'p') AND pg_table_is
 ORDER BY relname
 """
 _CHANGED_BY: Final = """
-SELECT c.relname, format('trigger %I', t.tgname) AS what FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+SELECT format('trigger %I on %I', t.tgname, c.relname) AS what FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
 WHERE c.relname LIKE 'agent\\_trace\\_%' AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND pg_table_is_visible(c.oid)
 UNION
-SELECT c.relname, format('rule %I', r.rulename) FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class
+SELECT format('rule %I on %I', r.rulename, c.relname) FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class
 WHERE c.relname LIKE 'agent\\_trace\\_%' AND c.relkind IN ('r', 'p') AND pg_table_is_visible(c.oid)
-ORDER BY 1, 2 LIMIT 10
+UNION
+SELECT format('event trigger %I', evtname) FROM pg_event_trigger WHERE evtenabled <> 'D'
+ORDER BY 1 LIMIT 10
 """
 _UNLOGGED: Final = """
 SELECT relname FROM pg_class
@@ -146,10 +148,9 @@ async def _explained(connection: asyncpg.Connection, found: Verdict) -> Verdict:
 
 
 async def _of_triggers(connection: asyncpg.Connection, found: Verdict) -> str:
-    """The hint with the triggers and rules of our tables, which have none of their own."""
-    rows = await connection.fetch(_CHANGED_BY)
-    named = ", ".join(f"{row['what']} on {row['relname']}" for row in rows)
-    return f"{found.hint} On these tables there is: {named}." if named else ""
+    """The hint with the database's triggers and rules on our tables: those that `migrate` makes have none."""
+    named = ", ".join(row["what"] for row in await connection.fetch(_CHANGED_BY))
+    return f"{found.hint} There is: {named}." if named else ""
 
 
 async def _of_unlogged(connection: asyncpg.Connection) -> str:

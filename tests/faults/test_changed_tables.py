@@ -81,6 +81,19 @@ def test_a_rule_is_named(migrated_url: str, tmp_path: Path) -> None:
     assert "rule quiet on agent_trace_sources" in replay(tmp_path, migrated_url)
 
 
+def test_an_event_trigger_that_refuses_to_create_the_tables_is_named(database_url: str, tmp_path: Path) -> None:
+    """A replay ends there, and so does `migrate`."""
+    execute(
+        database_url,
+        "CREATE FUNCTION frozen() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$",
+        "CREATE EVENT TRIGGER hold ON ddl_command_start EXECUTE FUNCTION frozen()",
+    )
+    assert "event trigger hold" in replay(tmp_path, database_url)
+    done = run(tmp_path, database_url, "migrate")
+    assert done.returncode == 1
+    assert "event trigger hold" in done.stderr
+
+
 async def test_a_column_of_another_type_takes_no_bytes_of_the_old_one(migrated_url: str, tmp_path: Path) -> None:
     """A text would store what is encoded for a jsonb, also on a connection that was made before."""
     async with Shipping(tmp_path / "spool", migrated_url, batch_size=1) as shipping:

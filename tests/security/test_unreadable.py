@@ -11,6 +11,8 @@ from tests.security.test_foreign_files import SHA, git_repository, svn_database
 from tests.support.envelopes import Shim
 from tests.support.postgres import fetch
 from tests.support.sidecar import ShimDouble, sidecar_command, sidecar_env
+from tests.support.snapshots import git
+from tests.support.waiting import completed
 
 # Modes mean nothing to root, unless it gives these capabilities up.
 BOUND_BY_MODES = [] if os.geteuid() else ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
@@ -85,3 +87,44 @@ def test_what_may_not_be_read_costs_its_facts_alone(migrated_url: str, tmp_path:
     """
     found = {row[0]: (row[1], row[2]) for row in fetch(migrated_url, query)}
     assert found == {str(roots[name]): (revision, ["(a.txt,1,1,t)"]) for name, (_, revision) in CLOSED.items()}
+
+
+HAND_TOOLS = {
+    "blame": ("blame", "a.txt"),
+    "stats": ("stats",),
+    "report": ("report", "--repo", ".", "--output", "page.html"),
+    "stats of a range": ("stats", "--range", "HEAD~1..HEAD"),
+    "export of a range": ("export", "--range", "HEAD~1..HEAD"),
+    "import": ("import", "record.json"),
+}
+PARTS = (".git", ".git/objects", ".git/HEAD", ".git/refs")
+
+
+@pytest.mark.parametrize("tool", HAND_TOOLS)
+def test_a_hand_tool_names_what_may_not_be_read(migrated_url: str, tmp_path: Path, tool: str) -> None:
+    """In one sentence, with the repository; and the database is not blamed for it."""
+    root, env = tmp_path / "repo", sidecar_env(tmp_path / "state", migrated_url)
+    root.mkdir()
+    git(root, "init", "-q")
+    for text in ("a\n", "b\n"):
+        (root / "a.txt").write_text(text)
+        git(root, "add", "-A")
+        git(root, "commit", "-qm", "one")
+    filediff = {"filediff": {"file": "a.txt", "before": "a\n", "after": "b\n"}}
+    args = {"filePath": str(root / "a.txt"), "oldString": "a", "newString": "b"}
+    (tmp_path / "log.jsonl").write_bytes(Shim(str(root)).after("edit", args, filediff) + b"\n")
+    command = [*BOUND_BY_MODES, *sidecar_command()][:-1]
+    replayed = completed([*command, "replay", str(tmp_path / "log.jsonl")], 60, cwd=root, env=env)
+    assert replayed.returncode == 0, replayed.stderr
+    exported = completed([*command, "export"], 60, cwd=root, env=env)
+    (root / "record.json").write_text(exported.stdout)
+    for part in PARTS:
+        mode = (root / part).stat().st_mode & 0o777
+        (root / part).chmod(0)
+        done = completed([*command, *HAND_TOOLS[tool]], 60, cwd=root, env=env)
+        (root / part).chmod(mode)
+        assert done.returncode == 1, (part, done.stdout, done.stderr)
+        assert done.stderr.startswith("agent-trace-sidecar: "), (part, done.stderr)
+        assert done.stderr.count("\n") == 1, (part, done.stderr)
+        assert any(name in done.stderr for name in (str(root), "'HEAD~1'", "'HEAD~1..HEAD'")), (part, done.stderr)
+        assert "database" not in done.stderr, (part, done.stderr)
