@@ -20,6 +20,43 @@ from tests.support.waiting import eventually
 
 _HEADERS: Final = ("# Copyright {} and others", "# Licensed under the {} licence", "# See the file {} for details", "#")
 _LOGGER: Final = ("import logging", "", "logger = logging.getLogger(__name__)", "logger.setLevel(logging.INFO)")
+_FRAMES: Final = (
+    (
+        "app = Flask(__name__)",
+        'app.config.from_object("config.Settings")',
+        '@app.route("/health")',
+        "def health():",
+        '    return {"status": "ok"}',
+    ),
+    (
+        "def main():",
+        "    parser = argparse.ArgumentParser(description=__doc__)",
+        '    parser.add_argument("--verbose", action="store_true", help="print more")',
+        "    args = parser.parse_args()",
+        "    logging.basicConfig(level=logging.DEBUG if args.verbose else logging.INFO)",
+    ),
+    (
+        "[tool.pytest.ini_options]",
+        'testpaths = ["tests"]',
+        'addopts = "-ra -q --strict-markers"',
+        "[tool.ruff.lint]",
+        'select = ["E", "F", "I", "B", "UP"]',
+    ),
+    (
+        "FROM python:3.12-slim",
+        "WORKDIR /app",
+        "COPY requirements.txt .",
+        "RUN pip install --no-cache-dir -r requirements.txt",
+        'CMD ["python", "main.py"]',
+    ),
+    (
+        "class TestCase(unittest.TestCase):",
+        "    def setUp(self):",
+        "        self.addCleanup(mock.patch.stopall)",
+        "        super().setUp()",
+    ),
+)
+"""Frames of programs, configurations and tests."""
 _PRUNED: Final = 8
 """Outputs of 45,000 characters: more than OpenCode keeps of a session's outputs before it prunes."""
 
@@ -28,7 +65,7 @@ _PRUNED: Final = 8
 
 
 def shared_text(acts: Acts, name: str, rng: random.Random) -> Truth:
-    """The same licence, imports and logger in files of a person, before and after the AI's."""
+    """The same licence, imports, logger and frames in files of a person, before and after the AI's."""
     text, own = _boilerplate(rng), _code(rng, 1)
     project = acts.project(name, {"before.py": text + own})
     project.append("untracked.py", text + "mine = 1\n")
@@ -455,7 +492,8 @@ FIRST: Final[tuple[Situation, ...]] = (*BOTH, pruned)
 def _boilerplate(rng: random.Random) -> str:
     header = [text.format(rng.choice(["MIT", "Apache", "BSD"])) for text in _HEADERS]
     imports = [f"from {new_word(rng)} import {new_word(rng)}" for _ in range(rng.randint(3, 9))]
-    return "".join(f"{line}\n" for line in [*header, *imports, *_LOGGER])
+    frames = [line for frame in rng.sample(_FRAMES, 2) for line in frame]
+    return "".join(f"{line}\n" for line in [*header, *imports, *_LOGGER, *frames])
 
 
 def _code(rng: random.Random, part: int, least: int = 6, most: int = 25) -> str:
