@@ -168,7 +168,7 @@ def test_what_has_changed_in_the_database_is_found(audited: Audited) -> None:
     assert f"error: 1 event ({ids[2]}) is stored with other content" in told
     assert "error: 1 record (" in told
     assert "warning: 1 event (" in told
-    assert "3 errors, 1 warnings" in told
+    assert "3 errors, 1 warning" in told
     assert "0 errors" in audited.validate("--no-database")
 
 
