@@ -23,7 +23,7 @@ from agent_trace_sidecar.workspace.checkout import CheckoutError
 _BY: Final = "model"
 _ID_CHARS: Final = 12
 _TITLES: Final = "SELECT session_id, title FROM agent_trace_sessions WHERE session_id = ANY($1::text[])"
-_HEADS: Final = ("written", "surviving", "changed", "lost", "tokens", "cost $", "$ per\nsurviving\nline")
+_HEADS: Final = ("written", "surviving", "changed", "lost", "tokens", "cost $", "$ per\nsurviving line")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

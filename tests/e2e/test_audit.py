@@ -148,7 +148,7 @@ def test_the_wrong_key_is_refused(audited: Audited) -> None:
     audited.export()
     told = audited.run("validate", "--signed", "other.pub", "manifest.jsonl", code=1)
     assert "signed by another key" in told
-    assert "1 errors" in told
+    assert "1 error" in told
 
 
 def test_what_has_changed_in_the_database_is_found(audited: Audited) -> None:
