@@ -303,7 +303,7 @@ COMMENT ON COLUMN agent_trace_sources.os_user IS 'the user of the operating syst
 COMMENT ON COLUMN agent_trace_sources.repositories IS
     'for each worktree the URL of its git remote without credentials, or null';
 COMMENT ON COLUMN agent_trace_sources.projects IS
-    'for each project that files were recorded under, and each that its worktree became, the worktree';
+    'for each project that calls were recorded in, and each name that its worktree had later, the worktree';
 COMMENT ON COLUMN agent_trace_sources.log_id IS 'the log; zero in rows that are no log''s';
 
 -- A position may hold another line later, when a file was replaced or a disk has lost a part of a spool.

@@ -25,9 +25,9 @@ from agent_trace_sidecar.blame.weight import Weights
 from agent_trace_sidecar.records.content import text_lines
 from agent_trace_sidecar.records.fingerprints import (
     HASH_BYTES,
-    KEY_TOKENS,
     MAX_TOKENS,
     hashes_of,
+    is_evidence,
     line_hashes,
     line_keys,
     line_tokens,
@@ -343,7 +343,7 @@ class FileBlamer:
         own = b"".join(
             packed[at * HASH_BYTES : (at + 1) * HASH_BYTES]
             for at, author in enumerate(authors)
-            if not isinstance(author, Wrote | Carried) and len(line_tokens(text[at])) >= KEY_TOKENS
+            if not isinstance(author, Wrote | Carried) and is_evidence(text[at])
         )
         return [key for project in self._projects for key in line_keys(project, own[:_MAX_SEARCHED_BYTES], None)]
 

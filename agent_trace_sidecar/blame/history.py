@@ -7,7 +7,7 @@ from elsewhere: moved, or back from another branch, a stash or another file.
 """
 
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -54,6 +54,8 @@ _RETURNED: Final = 1.4
 _COPIED: Final = 3.0
 """... when they are still there too, so that they may be a person's own."""
 _SNAPSHOT: Final = "snapshot"
+_LINE_BY_LINE: Final = frozenset({_SNAPSHOT, "diff", "localised"})
+"""Methods whose ranges hold no line that only stands between others."""
 _TRUST_MOVED: Final = 0.97
 _TRUST_BACK: Final = 0.95
 _TRUST_ELSEWHERE: Final = 0.9
@@ -177,7 +179,7 @@ class History:
         for gap in draft.gaps:
             _settle(base, gap, draft, theirs)
             lines = range(gap.new_start, gap.new_end)
-            theirs.update(draft.hashes[at] for at in lines if isinstance(draft.authors[at] or HUMAN, Human))
+            theirs.update(draft.hash_of(at) for at in lines if isinstance(draft.authors[at] or HUMAN, Human))
         return Version(worktree, path, packed, [author or HUMAN for author in draft.authors])
 
     def base_of(self, worktree: str, path: str, packed: bytes, *, newest: bool) -> Version | None:
@@ -252,7 +254,25 @@ class History:
                     is_all = size == gap.old_end - gap.old_start == gap.new_end - gap.new_start
                     if is_all or not all(map(self.weights.is_weak, lines)):
                         found.update((new + at, before.authors[old + at]) for at in range(size) if new + at in own)
+        for at in self._late(before, change, found):
+            del found[at]
         return found
+
+    def _late(self, before: Version, change: Change, found: Container[int]) -> Iterator[int]:
+        """Lines of ranges that stood in the file before as they are: the call had written when the file was read.
+
+        Of calls that wrote to one file at once, each one's diff shows what is its own.
+        """
+        after = change.after or b""
+        spans = [one for one in change.spans if one.origin.method in _LINE_BY_LINE and not one.excluded]
+        own = {at for one in spans for at in range(one.start - 1, one.end) if at in found}
+        if not own:
+            return
+        now = hashes_of(after)
+        for old, new, size in align(before.packed, after, self.weights.is_weak):
+            for at in own.intersection(range(new, new + size)):
+                if before.hashes[old + at - new] == now[at] and not self.weights.is_weak(now[at]):
+                    yield at
 
     def _moved(self, change: Change, stayed: Container[int]) -> dict[int, Author]:
         """Lines of the ranges that the call, or another one of its session, took away elsewhere."""
@@ -285,16 +305,16 @@ class History:
     def _contradicted(self, last: Version, change: Change) -> dict[int, Author]:
         """Lines that a snapshot has found new, and that the record of another call has had in between."""
         after = change.after or b""
-        own = {at for one in change.spans if one.origin.method == _SNAPSHOT for at in range(one.start - 1, one.end)}
-        if not own:
-            return {}
+        own = [at for one in change.spans if one.origin.method == _SNAPSHOT for at in range(one.start - 1, one.end)]
+        if not any(after[at * HASH_BYTES : (at + 1) * HASH_BYTES] in last.packed for at in own):
+            return {}  # the usual case: what it found new is new
         mine = {span.origin.record_id for span in change.spans}
         found: dict[int, Author] = {}
         for old, new, size in align(last.packed, after, self.weights.is_weak):
-            for at in range(size):
-                wrote = written(last.authors[old + at])
-                if new + at in own and wrote is not None and wrote.origin.record_id not in mine:
-                    found[new + at] = last.authors[old + at]
+            for at in own:
+                wrote = written(last.authors[old + at - new]) if new <= at < new + size else None
+                if wrote is not None and wrote.origin.record_id not in mine:
+                    found[at] = last.authors[old + at - new]
         return found
 
     def _doubt(self, path: str, base: Version | None, draft: Draft) -> None:
@@ -315,7 +335,7 @@ class History:
         for at, author in enumerate(draft.authors):
             if author is not None or at in stayed:
                 continue
-            if moved[draft.loose(at)] and not self.weights.is_weak(draft.hashes[at]):
+            if moved[draft.loose(at)] and not self.weights.is_weak(draft.hash_of(at)):
                 moved[draft.loose(at)] -= 1
                 continue
             draft.authors[at] = reason
@@ -435,7 +455,7 @@ def _settle(base: Version | None, gap: Gap, draft: Draft, theirs: Container[int]
     _see_blindly(base, gap, draft)
     for at in range(gap.new_start, gap.new_end):
         if draft.authors[at] is None:
-            draft.authors[at] = HUMAN if draft.hashes[at] in theirs else author
+            draft.authors[at] = HUMAN if draft.hash_of(at) in theirs else author
         elif draft.authors[at] is PARTIAL:
             draft.authors[at] = partial
 

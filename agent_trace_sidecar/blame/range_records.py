@@ -14,7 +14,7 @@ from uuid import uuid5
 from agent_trace_sidecar.blame.boilerplate import is_boilerplate
 from agent_trace_sidecar.blame.range_share import BY_MODEL, UNKNOWN, LineAuthor, SessionCost, shown_path
 from agent_trace_sidecar.records.content import content_hash
-from agent_trace_sidecar.records.fingerprints import KEY_TOKENS, line_tokens
+from agent_trace_sidecar.records.fingerprints import is_evidence
 from agent_trace_sidecar.records.foreign import session_of
 from agent_trace_sidecar.records.foreign_hashes import agrees
 from agent_trace_sidecar.records.record import RECORD_NAMESPACE
@@ -179,7 +179,7 @@ def _found_once(text: Sequence[bytes], spans: Iterable[Range]) -> dict[_Wanted, 
 
 
 def _is_distinct(line: bytes) -> bool:
-    return len(line_tokens(line)) >= KEY_TOKENS and not is_boilerplate(line)
+    return is_evidence(line) and not is_boilerplate(line)
 
 
 def costs_in(readings: Iterable[Reading]) -> dict[str, SessionCost]:

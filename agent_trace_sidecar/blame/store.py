@@ -55,8 +55,10 @@ SELECT DISTINCT p.key AS project FROM agent_trace_sources s, jsonb_each_text(s.p
 WHERE s.kind = 'instance' AND p.value = ANY($1::text[])
 """
 _WATCHED: Final = """
-SELECT true FROM agent_trace_file_states
-WHERE project = ANY($1::text[]) AND (after_hashes IS NOT NULL OR kind = 'uncovered') LIMIT 1
+SELECT EXISTS (SELECT FROM agent_trace_file_states
+               WHERE project = ANY($1::text[]) AND (after_hashes IS NOT NULL OR kind = 'uncovered'))
+    OR EXISTS (SELECT FROM agent_trace_sources
+               WHERE projects ?| $1::text[] AND kind = 'instance' AND os_user IS NOT NULL)
 """
 _TITLES: Final = """
 SELECT DISTINCT ON (session_id) session_id, title
@@ -163,8 +165,8 @@ async def uncovered(connection: asyncpg.Connection, projects: Sequence[str]) -> 
 
 
 async def is_watched(connection: asyncpg.Connection, projects: Sequence[str]) -> bool:
-    """Whether a project's files were observed: imported records alone only describe lines."""
-    return await connection.fetchval(_WATCHED, projects) is not None
+    """Whether a project's files were observed, by a run that may have changed none: imports only describe lines."""
+    return bool(await connection.fetchval(_WATCHED, projects))
 
 
 async def titles(connection: asyncpg.Connection, sessions: Sequence[str]) -> dict[str, str]:

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Final, NamedTuple, TypeAlias
 
-from agent_trace_sidecar.blame.align import Block, Gap, align
+from agent_trace_sidecar.blame.align import Block, Gap, align, hashes
 from agent_trace_sidecar.blame.authors import HUMAN, Author, Carried, Human, Unknown, Wrote, written
 from agent_trace_sidecar.blame.weight import Weights
-from agent_trace_sidecar.records.fingerprints import hashes_of
+from agent_trace_sidecar.records.fingerprints import HASH_BYTES, hashes_of
 
 _MAX_PLACES: Final = 40
 """How many places of the same line are compared."""
@@ -51,9 +51,9 @@ class Draft:
 
     def __init__(self, path: str, packed: bytes, weights: Weights) -> None:
         self.path, self.packed, self.weights = path, packed, weights
-        self.hashes = hashes_of(packed)
-        self.authors: list[Author | None] = [None] * len(self.hashes)
-        self.gaps: list[Gap] = [Gap(0, 0, 0, len(self.hashes))]
+        count = len(packed) // HASH_BYTES
+        self.authors: list[Author | None] = [None] * count
+        self.gaps: list[Gap] = [Gap(0, 0, 0, count)]
 
     def follow(self, base: Version, blocks: Sequence[Block], found: list[Gap]) -> None:
         """Give the lines that stayed to whom they belong in the state before."""
@@ -61,9 +61,13 @@ class Draft:
             self.authors[new : new + size] = base.authors[old : old + size]
         self.gaps = found
 
+    def hash_of(self, at: int) -> int:
+        """A line's hash; of a large file few are needed."""
+        return int.from_bytes(self.packed[at * HASH_BYTES : (at + 1) * HASH_BYTES], "big")
+
     def loose(self, at: int) -> int:
-        """A line's hash without regard to white space."""
-        return self.hashes[at] >> 32
+        """The same without regard to white space."""
+        return self.hash_of(at) >> 32
 
     def telling(self) -> list[int]:
         """The open lines that are evidence."""
@@ -71,7 +75,7 @@ class Draft:
             at
             for gap in self.gaps
             for at in range(gap.new_start, gap.new_end)
-            if self.authors[at] is None and not self.weights.is_weak(self.hashes[at])
+            if self.authors[at] is None and not self.weights.is_weak(self.hash_of(at))
         ]
 
     def taken(self) -> set[int]:
@@ -81,11 +85,11 @@ class Draft:
 
     def weight(self, lines: Iterable[int]) -> float:
         """What some lines weigh together."""
-        return sum(self.weights.of(self.hashes[at]) for at in lines)
+        return sum(self.weights.of(self.hash_of(at)) for at in lines)
 
     def evidence(self, lines: Iterable[int]) -> float:
         """What some lines weigh together where they are to come from another file."""
-        return sum(self.weights.as_evidence(self.hashes[at]) for at in lines)
+        return sum(self.weights.as_evidence(self.hash_of(at)) for at in lines)
 
 
 def matched_in_place(draft: Draft, version: Version, least: float, trust: float) -> None:
@@ -169,8 +173,8 @@ def lost(version: Version, gaps: Iterable[Gap]) -> Places:
     """The lines of a state that are no longer at their place."""
     places: Places = {}
     for gap in gaps:
-        for at in range(gap.old_start, gap.old_end):
-            places.setdefault(version.loose[at], []).append((version, at))
+        for at, one in enumerate(hashes(version.packed, gap.old_start, gap.old_end), gap.old_start):
+            places.setdefault(one >> 32, []).append((version, at))
     return places
 
 

@@ -19,7 +19,7 @@ from agent_trace_sidecar.commands.output import complain, local_time, page, say,
 from agent_trace_sidecar.commands.porcelain import porcelain
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits.text import printable
-from agent_trace_sidecar.workspace.checkout import MAX_FILE_BYTES
+from agent_trace_sidecar.workspace.checkout import MAX_FILE_BYTES, CheckoutError
 
 _COLOURS: Final = {"ai": "\x1b[36m", "mixed": "\x1b[35m", "human": "", "unknown": "\x1b[2m"}
 _RESET: Final = "\x1b[0m"
@@ -57,7 +57,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
 
     try:
         found = with_database(config, work)
-    except BlameError as exc:
+    except (BlameError, CheckoutError) as exc:
         raise CommandError(str(exc)) from None
     if given.json:
         say_json(as_json(found))

@@ -1,16 +1,12 @@
 """How all commands print: foreign text can neither begin a line of its own nor command the terminal."""
 
 import os
-import shlex
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from datetime import datetime
 
 from agent_trace_sidecar.commands.common import PROGRAM, CommandError
-from agent_trace_sidecar.limits import processes
 from agent_trace_sidecar.limits.text import printable_json, printable_line
 
 
@@ -22,22 +18,44 @@ def say(*lines: str) -> None:
 
 def page(lines: Sequence[str]) -> None:
     """Print lines; what does not fit a terminal through the user's pager, by default `less`."""
-    command = shlex.split(os.environ.get("PAGER") or "less") if sys.stdout.isatty() and not _fits(lines) else []
+    if not sys.stdout.isatty() or _fits(lines) or not _paged(lines):
+        say(*lines)
+
+
+def _paged(lines: Sequence[str]) -> bool:
+    """Show lines through the pager; False where there is none."""
+    import shlex  # noqa: PLC0415 - these take a fifth of the time of a command that prints a few lines
+    import tempfile  # noqa: PLC0415 - as above
+
+    from agent_trace_sidecar.limits import processes  # noqa: PLC0415 - as above
+
+    command = shlex.split(os.environ.get("PAGER") or "less")
     program = processes.find(command[0]) if command else None
     if program is None:
-        say(*lines)
-        return
+        return False
     with tempfile.NamedTemporaryFile("w", prefix="agent-trace-", suffix=".txt") as file:
         file.writelines(f"{printable_line(line)}\n" for line in lines)
         file.flush()
         env = processes.environment("LESS*", "TERM", "COLUMNS", "LINES")
         processes.interact([program, *command[1:], file.name], env={"LESS": "FRX"} | env)
+    return True
 
 
 def _fits(lines: Sequence[str]) -> bool:
     """Whether a terminal shows all lines at once, and its prompt below them; colours count as characters."""
-    width, height = shutil.get_terminal_size()
+    width, height = screen_size()
     return sum(1 + max(0, len(line) - 1) // width for line in lines) < height
+
+
+def screen_size() -> tuple[int, int]:
+    """Columns and lines of the terminal; COLUMNS and LINES win, as for other programs."""
+    try:
+        found = tuple(os.get_terminal_size())
+    except OSError:
+        found = (0, 0)
+    given = [os.environ.get(name, "") for name in ("COLUMNS", "LINES")]
+    width, height = (int(text) if text.isdecimal() else 0 for text in given)
+    return width or found[0] or 80, height or found[1] or 24
 
 
 def say_json(document: str) -> None:

@@ -2,8 +2,8 @@
 
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
@@ -29,15 +29,31 @@ class _Drawn:
     def draw(self, title: str, done: int, total: int) -> None:
         """Show it, from the first call on."""
         if self._bar is None:
-            from agent_trace_sidecar.commands.tables import progress_bar  # noqa: PLC0415 - only a terminal needs it
-
-            self._bar = self._stack.enter_context(progress_bar(title))
+            self._bar = self._stack.enter_context(_progress_bar(title))
         bar, task = self._bar
         bar.update(task, description=printable(title), completed=done, total=total)
 
     def close(self) -> None:
         """Take it off the screen."""
         self._stack.close()
+
+
+@contextmanager
+def _progress_bar(title: str) -> "Iterator[tuple[Bar, TaskID]]":
+    """A bar on stderr, which is gone after the block; give it and its task. NO_COLOR is respected by rich."""
+    from rich.console import Console  # noqa: PLC0415 - only a terminal needs it
+    from rich.progress import (  # noqa: PLC0415 - as above
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    where = Console(stderr=True, markup=False, highlight=False, emoji=False)
+    with Progress(*columns, console=where, transient=True) as progress:
+        yield progress, progress.add_task(printable(title), total=None)
 
 
 class Reached(NamedTuple):

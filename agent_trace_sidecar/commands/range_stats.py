@@ -24,6 +24,7 @@ from agent_trace_sidecar.commands.common import CommandError
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import complain, say, say_json
 from agent_trace_sidecar.commands.range_arguments import EXIT_ABOVE
+from agent_trace_sidecar.commands.tables import Column, show_table
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits.text import counted, printable
 from agent_trace_sidecar.records.trace import Reading, TraceError, read_record
@@ -112,8 +113,6 @@ def _print(found: RangeShare, form: str) -> None:
     else:
         say(*_summary(found))
         if found.by_file:
-            from agent_trace_sidecar.commands.tables import Column, show_table  # noqa: PLC0415 - rich, for people only
-
             say("")
             columns = [Column("file", may_be_cut=True), *(Column(head, is_number=True) for head in ("added", *_NAMES))]
             show_table(columns, [(one.path, *map(str, _counts(one))) for one in found.by_file])

@@ -20,6 +20,7 @@ from agent_trace_sidecar.commands.backfill import (
 )
 from agent_trace_sidecar.commands.common import PROGRAM
 from agent_trace_sidecar.commands.output import page, say, say_json
+from agent_trace_sidecar.commands.tables import Column, table_lines
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits.text import counted
 from agent_trace_sidecar.opencode.store import SessionSource, StoredSession, Wanted
@@ -134,8 +135,6 @@ async def _entries(
 
 
 def _table(entries: Sequence[Entry]) -> Iterator[str]:
-    from agent_trace_sidecar.commands.tables import Column, table_lines  # noqa: PLC0415 - rich, for people only
-
     missing = [one for one in entries if one.missing]
     if missing:
         columns = (

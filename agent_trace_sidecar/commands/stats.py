@@ -16,6 +16,7 @@ from agent_trace_sidecar.commands.chosen import check_recorded
 from agent_trace_sidecar.commands.common import CommandError
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import dollars, say, say_json
+from agent_trace_sidecar.commands.tables import Column, show_table
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits.text import counted
 from agent_trace_sidecar.workspace.checkout import CheckoutError
@@ -67,8 +68,6 @@ def as_json(found: Stats) -> str:
 
 def show(found: Stats, titles: Mapping[str, str]) -> None:
     """Print the table for a person; sessions with their titles, by id."""
-    from agent_trace_sidecar.commands.tables import Column, show_table  # noqa: PLC0415 - rich, for people only
-
     is_short = sys.stdout.isatty()
     columns = [Column(found.by, may_be_cut=True), *(Column(head, is_number=True) for head in _HEADS)]
     rows = [[_label(one.name, titles, is_short=is_short), *_cells(one)] for one in found.groups]

@@ -20,6 +20,7 @@ from agent_trace_sidecar.commands.common import CommandError
 from agent_trace_sidecar.commands.database import database_place, with_database
 from agent_trace_sidecar.commands.output import say, say_json
 from agent_trace_sidecar.commands.recording import Recording, look, look_up, project_of
+from agent_trace_sidecar.commands.tables import Column, table_lines
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits.text import counted
 from agent_trace_sidecar.postgres.database import can_be_embedded, has_data
@@ -362,8 +363,6 @@ def verdict_text(status: Status) -> list[str]:
 
 
 def _runs(sources: Sequence[Source]) -> list[str]:
-    from agent_trace_sidecar.commands.tables import Column, table_lines  # noqa: PLC0415 - rich, for people only
-
     columns = (
         Column(f"last event ({sources[0].updated_at.astimezone().tzname()})"),
         Column("run", may_be_cut=True),

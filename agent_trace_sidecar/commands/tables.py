@@ -1,27 +1,23 @@
-"""What people see: tables, colour, width and progress, by rich. Only commands for people import this.
+"""What people see: tables, bold heads and width. Only commands for people import this.
 
 On a terminal a table fits its width, and the columns that may be cut end in an ellipsis; in a pipe nothing is cut or
-coloured. Foreign text reaches neither rich's markup nor the terminal: every cell is made printable first.
+bold. Foreign text does not reach the terminal: every cell is made printable first.
 """
 
+import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Final, Literal, NamedTuple
+import unicodedata
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
-
-from agent_trace_sidecar.commands.output import page
+from agent_trace_sidecar.commands.output import page, screen_size
 from agent_trace_sidecar.limits.text import printable
 
 _GAP: Final = 2
 _CUT_TO: Final = 8
 """Characters that stay of a cell at least."""
-_PIPE_WIDTH: Final = 100_000
-"""Wider than any table: what is piped is for programs and files."""
+_NO_WIDTH: Final = {"Mn", "Me", "Cf"}
+_ELLIPSIS: Final = "\u2026"
 
 
 class Column(NamedTuple):
@@ -30,13 +26,6 @@ class Column(NamedTuple):
     head: str
     is_number: bool = False
     may_be_cut: bool = False
-
-
-def console(*, stderr: bool = False) -> Console:
-    """Where to print; NO_COLOR and TERM=dumb are respected by rich."""
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else _PIPE_WIDTH
-    return Console(stderr=stderr, width=width, markup=False, highlight=False, emoji=False, soft_wrap=False)
 
 
 def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], total: Sequence[str] | None = None) -> None:
@@ -48,26 +37,46 @@ def table_lines(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], total: Sequence[str] | None = None
 ) -> list[str]:
     """The lines of a table, as wide as stdout; `total` is its last row."""
-    where = console()
-    widths = _widths(columns, [*rows, *([total] if total is not None else [])], where.width)
-    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-    for column, width in zip(columns, widths, strict=True):
-        justify: Literal["left", "right"] = "right" if column.is_number else "left"
-        table.add_column(column.head, justify=justify, no_wrap=True, overflow="ellipsis", width=width)
-    for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    if total is not None:
-        table.add_row(*(Text(printable(cell), style="bold") for cell in total))
-    with where.capture() as captured:
-        where.print(table)
-    return [line.rstrip() for line in captured.get().rstrip("\n").split("\n")]
+    is_screen = sys.stdout.isatty()
+    heads = [column.head.split("\n") for column in columns]
+    head_rows = [[head[at] if at < len(head) else "" for head in heads] for at in range(max(map(len, heads)))]
+    body = [[printable(cell) for cell in row] for row in rows]
+    last = [] if total is None else [[printable(cell) for cell in total]]
+    widths = _widths(columns, [*head_rows, *body, *last], screen_size()[0] if is_screen else None)
 
+    def line(row: Sequence[str]) -> str:
+        cells = [_fitted(cell, column, width) for cell, column, width in zip(row, columns, widths, strict=True)]
+        return (" " * _GAP).join(cells).rstrip()
 
-def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], most: int) -> list[int]:
-    """Room for each column; where all of it is too much, the longest of those that may be cut gives."""
-    widths = [
-        max(*(len(row[at]) for row in rows), *map(len, column.head.split("\n"))) for at, column in enumerate(columns)
+    bold = "\x1b[1m{}\x1b[0m" if is_screen and _takes_bold() else "{}"
+    return [
+        *(bold.format(line(row)) for row in head_rows),
+        *(line(row) for row in body),
+        *(bold.format(line(row)) for row in last),
     ]
+
+
+def _takes_bold() -> bool:
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"}
+
+
+def _fitted(cell: str, column: Column, width: int) -> str:
+    """The cell in exactly its room."""
+    size = _cells(cell)
+    if size > width:
+        while size > width - 1 and cell:
+            size -= _cells(cell[-1])
+            cell = cell[:-1]
+        cell, size = cell + _ELLIPSIS, size + 1
+    room = " " * (width - size)
+    return room + cell if column.is_number else cell + room
+
+
+def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], most: int | None) -> list[int]:
+    """Room for each column; where all of it is too much, the longest of those that may be cut gives."""
+    widths = [max(_cells(row[at]) for row in rows) for at in range(len(columns))]
+    if most is None:
+        return widths
     cut = [at for at, column in enumerate(columns) if column.may_be_cut]
     excess = sum(widths) + _GAP * (len(widths) - 1) - most
     while excess > 0 and cut:
@@ -79,9 +88,11 @@ def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], most: int)
     return widths
 
 
-@contextmanager
-def progress_bar(title: str) -> Iterator[tuple[Progress, TaskID]]:
-    """A bar on stderr, which is gone after the block; give it and its task."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
-        yield progress, progress.add_task(printable(title), total=None)
+def _cells(text: str) -> int:
+    """How many columns of a terminal a text takes: letters of East Asia and emoji two, marks upon letters none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.category(letter) in _NO_WIDTH else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        for letter in text
+    )

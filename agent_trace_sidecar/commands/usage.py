@@ -18,6 +18,7 @@ from agent_trace_sidecar.commands.chosen import NO_SESSION, moment
 from agent_trace_sidecar.commands.common import PROGRAM, CommandError
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import dollars, say_json
+from agent_trace_sidecar.commands.tables import Column, show_table
 from agent_trace_sidecar.config import Config
 
 _OF_SESSION: Final = "LEFT JOIN agent_trace_titles s ON s.session_id = t.session_id"
@@ -118,8 +119,6 @@ def statement(by: str) -> str:
 
 
 def _show(by: str, found: Sequence[dict[str, Any]]) -> None:
-    from agent_trace_sidecar.commands.tables import Column, show_table  # noqa: PLC0415 - rich, for people only
-
     is_short = sys.stdout.isatty()
     numbers = [key for key in _NUMBERS if key != "sessions" or by != "session"]
     name = Column(f"{by} (UTC)" if by in _BY_TIME else by, may_be_cut=True)

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import jsonschema
 import msgspec
 
 from agent_trace_sidecar.commands.common import CommandError, UsageError, record_arguments
@@ -97,6 +96,8 @@ class Checker:
     def __init__(self, checkout: Checkout | None) -> None:
         """`checkout` is the repository that the records name; None leaves it out."""
         schema = json.loads(next(place for place in _PLACES if place.is_file()).read_text())
+        import jsonschema  # noqa: PLC0415 - `completion` loads this module for its arguments alone
+
         self._schema = jsonschema.Draft202012Validator(schema)
         self._checkout = checkout
         self._locator = Locator(checkout) if checkout is not None else None

@@ -8,7 +8,6 @@ its output are bounded, except where a person talks to it.
 
 import os
 import selectors
-import shutil
 import signal
 import subprocess
 import time
@@ -51,7 +50,9 @@ def search_path(environ: Mapping[str, str] = os.environ) -> str:
 def find(program: str, environ: Mapping[str, str] = os.environ) -> str | None:
     """The absolute path of a program on PATH; None where there is none."""
     path = search_path(environ)
-    return shutil.which(program, path=path) if path and "/" not in program else None
+    from shutil import which  # noqa: PLC0415 - its archives take as long to load as all of this package
+
+    return which(program, path=path) if path and "/" not in program else None
 
 
 def environment(*names: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -40,15 +40,19 @@ class _Worker(Generic[T]):
         """Whether the thread has not ended."""
         return self._thread.is_alive()
 
-    def call(self, function: Callable[[], T], deadline_s: float) -> T:
+    def call(self, function: Callable[[], T], deadline_s: float, is_excused: Callable[[], bool]) -> T:
         """The function's result; after a LateError the thread ends with it."""
         self._calls.put(function)
-        try:
-            outcome = self._outcomes.get(timeout=deadline_s)
-        except Empty:
-            self._calls.put(None)
-            raise LateError(begun=True) from None
-        return outcome()
+        while True:
+            excused = is_excused()
+            try:
+                outcome = self._outcomes.get(timeout=deadline_s)
+            except Empty:
+                if excused:
+                    continue
+                self._calls.put(None)
+                raise LateError(begun=True) from None
+            return outcome()
 
     def _work(self) -> None:
         while (function := self._calls.get()) is not None:
@@ -72,9 +76,23 @@ def _done(function: Callable[[], T]) -> Callable[[], T]:
 class Watchdog(Generic[T]):
     """Calls functions under a deadline; for one thread."""
 
-    def __init__(self, deadline_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock`: seconds that only go forward, for the pause after a late call."""
+    def __init__(
+        self,
+        deadline_s: float,
+        *,
+        is_excused: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Make one.
+
+        Args:
+            deadline_s: how long a call may take.
+            is_excused: whether a call may wait at the moment for what is no fault of its own, and must end by itself:
+                its deadline is counted anew.
+            clock: seconds that only go forward, for the pause after a late call.
+        """
         self._deadline_s = deadline_s
+        self._is_excused = is_excused
         self._clock = clock
         self._worker: _Worker[T] | None = None
         self._late: dict[str, tuple[_Worker[T], float]] = {}
@@ -93,7 +111,7 @@ class Watchdog(Generic[T]):
             raise LateError(begun=False)
         worker = self._worker = self._worker or _Worker()
         try:
-            return worker.call(function, self._deadline_s)
+            return worker.call(function, self._deadline_s, self._is_excused)
         except LateError:
             self._late[key] = worker, self._clock()
             self._worker = None

@@ -5,7 +5,7 @@ A value of an unexpected type is None, as the views over the events read it.
 
 import re
 from decimal import Decimal
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -16,6 +16,7 @@ COUNTED: Final = ("message.part.updated", "session.step.ended", "session.step.fa
 """Names of the events that `usage` looks into."""
 _ENDS: Final = ("completed", "error")
 _MAX_MS: Final = 253_402_300_799_999
+_Kind = TypeVar("_Kind", bound=msgspec.Struct)
 
 
 class Used(msgspec.Struct, frozen=True):
@@ -43,88 +44,87 @@ class CallEnd(msgspec.Struct, frozen=True):
     published_ms: Decimal | None = None
 
 
-class _Cache(msgspec.Struct, gc=False):
+class _Cache(msgspec.Struct, frozen=True, gc=False):
     read: msgspec.Raw = EMPTY
     write: msgspec.Raw = EMPTY
 
 
-class _Tokens(msgspec.Struct, gc=False):
+class _Tokens(msgspec.Struct, frozen=True, gc=False):
     input: msgspec.Raw = EMPTY
     output: msgspec.Raw = EMPTY
     reasoning: msgspec.Raw = EMPTY
-    cache: msgspec.Raw = EMPTY
+    cache: _Cache = _Cache()
 
 
-class _Time(msgspec.Struct, gc=False):
+class _Time(msgspec.Struct, frozen=True, gc=False):
     start: msgspec.Raw = EMPTY
     end: msgspec.Raw = EMPTY
     compacted: msgspec.Raw = EMPTY
 
 
-class _State(msgspec.Struct, gc=False):
+class _State(msgspec.Struct, frozen=True, gc=False):
     status: msgspec.Raw = EMPTY
-    time: msgspec.Raw = EMPTY
+    time: _Time = _Time()
 
 
-class _Part(msgspec.Struct, gc=False):
+class _Part(msgspec.Struct, frozen=True, gc=False):
     id: msgspec.Raw = EMPTY
     type: msgspec.Raw = EMPTY
     tool: msgspec.Raw = EMPTY
-    tokens: msgspec.Raw = EMPTY
+    tokens: _Tokens = _Tokens()
     cost: msgspec.Raw = EMPTY
-    state: msgspec.Raw = EMPTY
+    state: _State = _State()
 
 
-class _Properties(msgspec.Struct, gc=False):
-    part: msgspec.Raw = EMPTY
+class _Properties(msgspec.Struct, frozen=True, gc=False):
+    part: _Part = _Part()
     time: msgspec.Raw = EMPTY
-    tokens: msgspec.Raw = EMPTY
+    tokens: _Tokens = _Tokens()
     cost: msgspec.Raw = EMPTY
 
 
-class _Bus(msgspec.Struct, gc=False):
+class _Bus(msgspec.Struct, frozen=True, gc=False):
     id: msgspec.Raw = EMPTY
-    properties: msgspec.Raw = EMPTY
+    properties: _Properties = _Properties()
 
 
-class _Input(msgspec.Struct, gc=False):
-    event: msgspec.Raw = EMPTY
+class _Input(msgspec.Struct, frozen=True, gc=False):
+    event: _Bus = _Bus()
     status: msgspec.Raw = EMPTY
+
+
+_decode = msgspec.json.Decoder(_Input).decode
 
 
 def usage(envelope: Envelope, name: str) -> Used | CallEnd | None:
     """The end of a step or a call that this event reports; None for all others."""
-    given = _object(envelope.input, _Input)
+    given = _read(envelope.input)
     if name == "tool.execute.after":
         status = _text(given.status)
         return CallEnd(None, status) if status in _ENDS else None
-    bus = _object(given.event, _Bus)
-    properties = _object(bus.properties, _Properties)
+    properties = given.event.properties
     if name in {"session.step.ended", "session.step.failed"}:
-        return _used(_text(bus.id), properties.tokens, properties.cost, None)
+        return _used(_text(given.event.id), properties.tokens, properties.cost, None)
     if name != "message.part.updated":
         return None
-    part, published = _object(properties.part, _Part), _moment(properties.time)
+    part, published = properties.part, _moment(properties.time)
     if _text(part.type) == "step-finish":
         return _used(_text(part.id), part.tokens, part.cost, published)
-    state = _object(part.state, _State)
-    time = _object(state.time, _Time)
-    status = _text(state.status)
+    time = part.state.time
+    status = _text(part.state.status)
     if _text(part.tool) is None or status not in _ENDS or len(time.compacted):
         return None
     return CallEnd(_text(part.id), status, _number(time.start), _number(time.end), published)
 
 
-def _used(part_id: str | None, tokens: msgspec.Raw, cost: msgspec.Raw, published: Decimal | None) -> Used:
-    found = _object(tokens, _Tokens)
-    cache = _object(found.cache, _Cache)
+def _used(part_id: str | None, tokens: _Tokens, cost: msgspec.Raw, published: Decimal | None) -> Used:
     used = Used(
         part_id,
-        _number(found.input),
-        _number(found.output),
-        _number(found.reasoning),
-        _number(cache.read),
-        _number(cache.write),
+        _number(tokens.input),
+        _number(tokens.output),
+        _number(tokens.reasoning),
+        _number(tokens.cache.read),
+        _number(tokens.cache.write),
         _number(cost),
         published,
     )
@@ -134,11 +134,24 @@ def _used(part_id: str | None, tokens: msgspec.Raw, cost: msgspec.Raw, published
     return msgspec.structs.replace(used, cost=None) if is_unpriced else used
 
 
-def _object(raw: msgspec.Raw, kind: type[msgspec.Struct]):  # type: ignore[no-untyped-def]  # noqa: ANN202 - of that kind
+def _read(raw: msgspec.Raw) -> _Input:
     try:
-        return msgspec.json.decode(raw, type=kind)
+        return _decode(raw)
+    except (ValueError, RecursionError):
+        return _as_far_as_typed(raw, _Input)
+
+
+def _as_far_as_typed(raw: msgspec.Raw, kind: type[_Kind]) -> _Kind:
+    """The same where one of the objects is none: it has no members then, the others have theirs."""
+    try:
+        members = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
     except (ValueError, RecursionError):
         return kind()
+    found = {}
+    for field in msgspec.structs.fields(kind):
+        if (value := members.get(field.name)) is not None:
+            found[field.name] = value if field.type is msgspec.Raw else _as_far_as_typed(value, field.type)
+    return kind(**found)
 
 
 def _text(raw: msgspec.Raw) -> str | None:

@@ -171,7 +171,7 @@ _ESCAPE: Final = re.compile(
 _DECODER: Final = msgspec.json.Decoder(Envelope)
 _OBSERVED: Final = b',"observed":'
 _WITHHELD: Final = b"[WITHHELD]"
-_STUB: Final = b'{"withheld":{'
+_STUB: Final = re.compile(rb'\{"withheld":\{"bytes":\d+,"reason":"\w+"\}\}')
 """What stands for contents that metadata mode, or a stub, leaves out."""
 
 
@@ -231,7 +231,7 @@ def content_hash(line: bytes, envelope: Envelope) -> int | None:
         line: one line of the wire, with the sidecar's own fields.
         envelope: the same, parsed.
     """
-    if envelope.redacted or envelope.repaired or _WITHHELD in line or bytes(envelope.input).startswith(_STUB):
+    if envelope.redacted or envelope.repaired or _STUB.fullmatch(envelope.input):
         return None
     line = line.strip()
     if envelope.observed is not None:
@@ -239,6 +239,13 @@ def content_hash(line: bytes, envelope: Envelope) -> int | None:
         if not line.endswith(own):
             return None
         line = line[: -len(own)] + b"}"
+    return plain_hash(line)
+
+
+def plain_hash(line: bytes) -> int | None:
+    """As `content_hash`, of a line that has none of the sidecar's own fields and is no stub."""
+    if _WITHHELD in line:
+        return None
     return int.from_bytes(blake2b(line, digest_size=8).digest(), signed=True)
 
 

@@ -5,7 +5,8 @@ from typing import Final
 from uuid import UUID
 
 from agent_trace_sidecar.limits import MAX_INSTANCES
-from agent_trace_sidecar.opencode.wire import DENIED, Envelope, Rejected, content_hash
+from agent_trace_sidecar.opencode import usual
+from agent_trace_sidecar.opencode.wire import DENIED, Envelope, Rejected
 from agent_trace_sidecar.pipeline.batcher import Parsed
 from agent_trace_sidecar.records.build import Builder
 from agent_trace_sidecar.records.dead_letter import dead_letter_key
@@ -64,7 +65,7 @@ class BatchBuilder:
                 if envelope.observed is not None and envelope.observed.known:
                     batch.voids += built.voids
                     return
-                batch.items.append(Item(built, line.data, at, content_hash(line.data, envelope), move))
+                batch.items.append(Item(built, line.data, at, usual.content_hash(line.data, envelope), move))
                 batch.encoded_bytes += len(built.event.payload)
             case Rejected(reason, error):
                 if line.instance is not None:

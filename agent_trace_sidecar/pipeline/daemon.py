@@ -113,6 +113,7 @@ class Daemon:
             partial(Observer, self.redactor.holds_secret, is_secret_path=is_secret_path, allows=self._allows),
             on_late=lambda: self.logger.warning("observer_late", hint=hint),
             on_error=lambda error: self.logger.error("observer_failed", error=type(error).__name__),
+            is_excused=self.redactor.is_loading,
         )
 
     def trouble(self) -> str:

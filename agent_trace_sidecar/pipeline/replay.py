@@ -1,9 +1,10 @@
 """`replay`: finished logs to Postgres, one after the other."""
 
+import errno
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.pipeline.daemon import Daemon
@@ -11,6 +12,8 @@ from agent_trace_sidecar.pipeline.shipper import Shipper
 from agent_trace_sidecar.records.rows import Counts
 from agent_trace_sidecar.sources.file_log import FileLog
 from agent_trace_sidecar.telemetry.logging import Logger
+
+_TRUNCATED: Final = "it was truncated while it was read; the events before are stored"
 
 
 class Replayed(NamedTuple):
@@ -67,6 +70,8 @@ async def replay(
                     await shipper.run()
                 finally:
                     await sink.close()
+                if log.is_truncated:
+                    raise OSError(errno.ESTALE, _TRUNCATED, str(path))
                 done.append(Replayed(str(path), log.end, shipper.counts, shipper.counts_before, log.incomplete_bytes))
     finally:
         await daemon.database.close()

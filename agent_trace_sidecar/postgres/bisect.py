@@ -17,7 +17,7 @@ import msgspec
 from agent_trace_sidecar.postgres import updates
 from agent_trace_sidecar.postgres.copy import copy_items
 from agent_trace_sidecar.postgres.errors import Fate, Verdict, by_sqlstate, verdict
-from agent_trace_sidecar.postgres.schema_check import COLUMNS
+from agent_trace_sidecar.postgres.schema_check import COLUMNS, DROPPED_CODE
 from agent_trace_sidecar.records.rows import Built, EventRow, FileStateRow, Item, RangeRow, RecordRow
 
 _TABLES: Final = {
@@ -37,6 +37,9 @@ def _inserts() -> str:
         IF jsonb_array_length(line->{at}) > 0 THEN
             FOR fields IN SELECT * FROM jsonb_array_elements(line->{at}) LOOP
                 INSERT INTO {table} ({", ".join(columns)}) VALUES ({values});
+                IF NOT FOUND THEN
+                    RAISE EXCEPTION 'dropped' USING ERRCODE = '{DROPPED_CODE}';
+                END IF;
             END LOOP;
         END IF;"""  # noqa: S608 - constants
     return loops
@@ -72,6 +75,9 @@ BEGIN
     PERFORM set_config('agent_trace.refused', '[' || array_to_string(refused, ',') || ']', true);
 END $$
 """  # noqa: S608 - constants
+
+CHECK_AT_ONCE: Final = "SET CONSTRAINTS ALL IMMEDIATE"
+"""Constraints and triggers that are deferred would refuse the COMMIT, and no row could be found."""
 
 Refused = dict[int, Verdict]
 """By a line's place in the batch."""

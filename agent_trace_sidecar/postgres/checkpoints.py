@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from agent_trace_sidecar.postgres.schema_check import DroppedError
 from agent_trace_sidecar.records.rows import Checkpoint, Counts, LogKey, LogName, Move
 
 _RESUME: Final = """
@@ -34,7 +35,7 @@ ON CONFLICT (source_id, log_id) DO UPDATE SET epoch = agent_trace_sources.epoch 
 RETURNING log_id, epoch, position, state
 """
 _POSITIONS: Final = """
-SELECT source_id, log_id, position FROM agent_trace_sources
+SELECT source_id, log_id, epoch, position FROM agent_trace_sources
 WHERE source_id = ANY ($1::uuid[]) AND log_id = ANY ($2::uuid[])
 """
 _ADVANCE: Final = """
@@ -81,6 +82,8 @@ async def take_over_all(
     ordered = sorted(names)
     columns = ([name[at] for name in ordered] for at in range(4))
     rows = await connection.fetch(_OPEN_ALL, *columns, [_new(name) for name in ordered], now)
+    if len(rows) != len(names):
+        raise DroppedError("agent_trace_sources")
     return {row["log_id"]: _checkpoint(row) for row in rows}
 
 
@@ -91,8 +94,13 @@ async def resume(connection: asyncpg.Connection, name: LogName, epoch: int, now:
 
 async def positions(connection: asyncpg.Connection, keys: Collection[LogKey]) -> dict[LogKey, int]:
     """How far these logs are stored, in bytes; one that is not known is not among them."""
+    return {key: position for key, (_, position) in (await _found(connection, keys)).items()}
+
+
+async def _found(connection: asyncpg.Connection, keys: Collection[LogKey]) -> dict[LogKey, tuple[int, int]]:
+    """The epoch and position of each of these logs that is known."""
     rows = await connection.fetch(_POSITIONS, [key.source_id for key in keys], [key.log_id for key in keys])
-    return {LogKey(row["source_id"], row["log_id"]): row["position"] for row in rows}
+    return {LogKey(row["source_id"], row["log_id"]): (row["epoch"], row["position"]) for row in rows}
 
 
 async def advance(
@@ -102,6 +110,7 @@ async def advance(
 
     Raises:
         MovedError: one of them is not where the batch begins.
+        DroppedError: all of them are, and the server did not move them.
     """
     states = [
         _State(move.name.label, *at.counts, check=at.check, rules=rules)
@@ -126,6 +135,9 @@ async def advance(
         sources, logs = [move.name.source_id for move in moves], [move.name.log_id for move in moves]
         moved = await connection.execute(_ADVANCE_ALL, sources, logs, msgspec.json.encode(changes).decode(), now)
     if moved != f"UPDATE {len(moves)}":
+        found = await _found(connection, [move.name.key for move in moves])
+        if all(found.get(move.name.key) == (move.known.epoch, move.known.position) for move in moves):
+            raise DroppedError("agent_trace_sources")
         raise MovedError
 
 
@@ -134,7 +146,8 @@ def _new(name: LogName) -> str:
 
 
 def _checkpoint(row: asyncpg.Record | None) -> Checkpoint:
-    assert row is not None  # noqa: S101 - an upsert returns its row
+    if row is None:
+        raise DroppedError("agent_trace_sources")
     state = msgspec.json.decode(row["state"], type=_State)
     counts = Counts(state.read, state.stored, state.duplicate, state.dead, state.denied)
     return Checkpoint(row["epoch"], row["position"], counts, state.check)

@@ -24,6 +24,8 @@ authentication.install()
 
 T = TypeVar("T")
 
+_LAST_WORD_S: Final = 0.05
+"""So long after the end of a connection the driver may take to raise what the server had reported last."""
 _PARAMETER_CODES: Final = ("42704", "55P02", "22023")
 """SQLSTATEs for a parameter of the URL that the server does not know, may not change, or whose value is wrong."""
 
@@ -70,12 +72,20 @@ async def _connect(address: Address, deadline_s: float, wanted: SessionAttribute
         except KeyError:  # of getpass, where the user's number has no name
             raise AddressError("this user has no name: name the database's user in the URL, or set PGUSER.") from None
         except asyncpg.PostgresError as exc:
-            named = re.search(r'parameter "([\w.]{1,63})"', str(exc)) if exc.sqlstate in _PARAMETER_CODES else None
+            named = _parameter(address.url, str(exc)) if exc.sqlstate in _PARAMETER_CODES else None
             if named is None:
                 raise
             raise AddressError(
-                f"the server refuses the parameter {named[1]} (SQLSTATE {exc.sqlstate}): remove it from the URL."
+                f"the server refuses the parameter {named} (SQLSTATE {exc.sqlstate}): remove it from the URL."
             ) from None
+
+
+def _parameter(url: str, message: str) -> str | None:
+    """Which parameter of the URL the server means, in whatever language it answers: a word of both."""
+    given = dict(parse_qsl(urlsplit(url).query))
+    words = [*given, *re.findall(r"[\w.]+(?=\s*=)", given.get("options", ""))]
+    meant = {word.lower() for word in re.findall(r"[\w.]+", message)}
+    return next((word for word in words if word.lower() in meant), None)
 
 
 def one_host_each(url: str) -> list[str]:
@@ -104,11 +114,11 @@ async def guarded(connection: asyncpg.Connection, work: Awaitable[T], deadline_s
         ConnectionError: the connection died.
         TooSlowError: the deadline passed.
     """
-    task = asyncio.ensure_future(work)
+    task, loop = asyncio.ensure_future(work), asyncio.get_running_loop()
     expired = False
 
     def cut(*_: object) -> None:
-        task.cancel()
+        loop.call_later(_LAST_WORD_S, task.cancel)
 
     def expire() -> None:
         nonlocal expired
@@ -117,7 +127,7 @@ async def guarded(connection: asyncpg.Connection, work: Awaitable[T], deadline_s
         task.cancel()
 
     connection.add_termination_listener(cut)
-    timer = asyncio.get_running_loop().call_later(deadline_s, expire)
+    timer = loop.call_later(deadline_s, expire)
     try:
         await asyncio.wait({task})  # unlike `await task`, this ends at once when we are cancelled ourselves
     except asyncio.CancelledError:

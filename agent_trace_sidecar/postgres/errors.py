@@ -10,7 +10,7 @@ import asyncpg
 
 from agent_trace_sidecar.postgres.address import AddressError
 from agent_trace_sidecar.postgres.migrate import LegacySchemaError
-from agent_trace_sidecar.postgres.schema_check import COLUMNS, WrongShapeError
+from agent_trace_sidecar.postgres.schema_check import COLUMNS, DROPPED_CODE, DroppedError, WrongShapeError
 
 
 class TooSlowError(TimeoutError):
@@ -58,9 +58,12 @@ class StoreError(Exception):
 _RETRY_HINTS: Final = {
     "08": "The connection to the database was lost, see the server's log; retrying.",
     "53100": "The database's disk is full: free space there.",
-    "53300": "The database has no free connection: raise max_connections or use a pooler.",
+    "53300": "No connection is free: raise max_connections, or the connection limit of the user or database, or use a "
+    "pooler.",
     "53": "The database is short of resources; retrying.",
     "25": "The database is read-only (a standby, or failing over): name the primary, or wait for the fail-over.",
+    "25P03": "The server ended a transaction that was idle for too long; retrying.",
+    "25P04": "The server ended a transaction that took longer than transaction_timeout: raise it.",
     "57": "The database is starting or stopping; retrying.",
     "40": "Another transaction conflicted; retrying.",
     "55006": "A table is in use by another session; retrying.",
@@ -80,7 +83,7 @@ _OPERATOR_HINTS: Final = {
 }
 _STATEMENT_HINTS: Final = {
     "0A": "The server does not support a statement that the sidecar needs.",
-    "P0": "A trigger or function of the database refuses the rows: change it, or remove it from these tables.",
+    "P0": "A trigger or function of the database refuses the statement: change or remove it.",
 }
 _SLOW: Final = Verdict(
     Fate.SLOW, "57014", "A statement was cancelled (statement_timeout, or manually); retrying with smaller batches."
@@ -89,6 +92,13 @@ _EVENT_KEY: Final = re.compile(r"agent_trace_events\w*_pkey")
 """The primary keys of the events' months."""
 _WORKER_DOWN: Final = Verdict(
     Fate.RETRY, "worker", "The coordinator answers, but can't reach a worker node: see that node; retrying."
+)
+_DROPPED: Final = Verdict(
+    Fate.STATEMENT, "dropped", "The server drops rows without an error: a trigger or a rule does that. Remove it."
+)
+_OF_CODES: Final = {"57014": _SLOW, DROPPED_CODE: _DROPPED}
+_STATEMENT_POOLING: Final = Verdict(
+    Fate.OPERATOR, "pool_mode", "The pooler allows no transactions: set its pool_mode to transaction or session."
 )
 _NO_PARTITION: Final = Verdict(
     Fate.OPERATOR,
@@ -112,6 +122,7 @@ _CLIENT_ERRORS: Final = (TypeError, ValueError, OverflowError)
 
 def verdict(exc: BaseException) -> Verdict:
     """Decide what `exc`, raised by a statement of a batch or while connecting, means for the batch."""
+    exc = _last_word(exc)
     if isinstance(exc, asyncpg.PostgresError):
         return _of_server(exc)
     found = _of_settings(exc)  # first, because some of these are ValueErrors too
@@ -126,6 +137,14 @@ def verdict(exc: BaseException) -> Verdict:
     if isinstance(exc, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError | EOFError):
         return Verdict(Fate.RETRY, "connection", f"The database can't be reached{_unreachable(exc)}; retrying.")
     return Verdict(Fate.RETRY, type(exc).__name__, "An unexpected error; retrying. Please report it.")
+
+
+def _last_word(exc: BaseException) -> BaseException:
+    """What the server has reported before the connection ended, if it did; `exc` otherwise."""
+    one: BaseException | None = exc
+    while isinstance(one, ConnectionError | asyncpg.InterfaceError | asyncpg.ConnectionDoesNotExistError):
+        one = one.__cause__ or one.__context__
+    return one if isinstance(one, asyncpg.PostgresError) else exc
 
 
 def _unreachable(exc: BaseException) -> str:
@@ -144,14 +163,10 @@ def _unreachable(exc: BaseException) -> str:
 
 
 def _of_server(exc: asyncpg.PostgresError) -> Verdict:
-    if isinstance(exc, LegacySchemaError):
-        return Verdict(Fate.OPERATOR, "legacy_schema", str(exc))
-    if isinstance(exc, WrongShapeError):
-        return Verdict(
-            Fate.OPERATOR,
-            "42703",
-            f"The tables differ from what `migrate` creates: {exc}. Revert that change, or use another database.",
-        )
+    if (of_tables := _of_tables(exc)) is not None:
+        return of_tables
+    if isinstance(exc, asyncpg.ProtocolViolationError) and "statement pooling" in str(exc):  # PgBouncer's own words
+        return _STATEMENT_POOLING
     if exc.sqlstate == "XX000":
         return _relayed(str(exc))
     if (exc.sqlstate or "").startswith("08") and "remote node" in str(exc):
@@ -164,10 +179,28 @@ def _of_server(exc: asyncpg.PostgresError) -> Verdict:
     return found._replace(hint=f"{what} ({named}){colon}{remedy}.")
 
 
+def _of_tables(exc: asyncpg.PostgresError) -> Verdict | None:
+    """The verdict on tables that are not as `migrate` makes them, which we have found ourselves; else None."""
+    match exc:
+        case LegacySchemaError():
+            return Verdict(Fate.OPERATOR, "legacy_schema", str(exc))
+        case WrongShapeError():
+            return Verdict(
+                Fate.OPERATOR,
+                "42703",
+                f"The tables differ from what `migrate` creates: {exc}. Revert that change, or use another database.",
+            )
+        case DroppedError(table=table):
+            return _DROPPED._replace(hint=_DROPPED.hint.replace("rows", f"rows of {table}", 1))
+        case _:
+            return None
+
+
 def _named(message: str) -> str:
     """Which of our tables and columns the server means; nothing else of its message is passed on."""
     tables = [word for word in re.findall(r"\w+", message) if word in COLUMNS]
-    columns = [word for word in re.findall(r'"(\w+)"', message) if any(word in table for table in COLUMNS.values())]
+    quoted = re.findall(r'["«»„“] ?(\w+) ?["»«“”]', message)  # as the server's language has it
+    columns = [word for word in quoted if any(word in table for table in COLUMNS.values())]
     return ", ".join(tables + columns)
 
 
@@ -201,8 +234,8 @@ def _sentence(text: str) -> str:
 
 def by_sqlstate(code: str, *, rule: str) -> Verdict:
     """The verdict on a server's error; `rule`: the constraint that is violated, empty where it names none."""
-    if code == "57014" or (code == "23514" and not rule):  # a check has a name
-        return _SLOW if code == "57014" else _NO_PARTITION
+    if code in _OF_CODES or (code == "23514" and not rule):  # a check has a name
+        return _OF_CODES.get(code, _NO_PARTITION)
     if code == "23505":  # in another table than the events' it is a fault of ours or of a user's index: show it
         return Verdict(Fate.DUPLICATE if _EVENT_KEY.match(rule) else Fate.ROW, code, "The database has such a row.")
     if code in _ROW_CODES or code[:2] in ("22", "54"):

@@ -6,7 +6,8 @@ import asyncpg
 
 from agent_trace_sidecar.limits import WRITE_DEADLINE_S
 from agent_trace_sidecar.postgres.connection import guarded
-from agent_trace_sidecar.postgres.errors import Fate, Verdict
+from agent_trace_sidecar.postgres.errors import Fate, Verdict, verdict
+from agent_trace_sidecar.postgres.schema_check import WrongShapeError, check_shape
 
 _DEADLINE_S: Final = 3.0
 _ENCODING_CODES: Final = ("0A000", "22P05", "22021")
@@ -23,6 +24,21 @@ _SECURED: Final = """
 SELECT relname FROM pg_class
 WHERE relname LIKE 'agent\\_trace\\_%' AND relkind IN ('r', 'p') AND pg_table_is_visible(oid)
   AND row_security_active(oid)
+ORDER BY relname
+"""
+_CHANGED_BY: Final = """
+SELECT format('trigger %I on %I', t.tgname, c.relname) AS what FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+WHERE c.relname LIKE 'agent\\_trace\\_%' AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND pg_table_is_visible(c.oid)
+UNION
+SELECT format('rule %I on %I', r.rulename, c.relname) FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class
+WHERE c.relname LIKE 'agent\\_trace\\_%' AND c.relkind IN ('r', 'p') AND pg_table_is_visible(c.oid)
+UNION
+SELECT format('event trigger %I', evtname) FROM pg_event_trigger WHERE evtenabled <> 'D'
+ORDER BY 1 LIMIT 10
+"""
+_UNLOGGED: Final = """
+SELECT relname FROM pg_class
+WHERE relname LIKE 'agent\\_trace\\_%' AND relkind = 'r' AND relpersistence = 'u' AND pg_table_is_visible(oid)
 ORDER BY relname
 """
 _NEEDED: Final = {
@@ -64,14 +80,15 @@ class Role(NamedTuple):
 
 
 async def wrong(connection: asyncpg.Connection) -> list[str]:
-    """Sentences on the encoding, row-level security and settings that keep events from being stored or read.
+    """Sentences on what keeps events from being stored, kept or read: encoding, settings, row security, changed tables.
 
     Raises:
         asyncpg.PostgresError: the server does not answer.
     """
     role = await _role(connection)
     sentences = [_of_encoding(role), _of_search_path(role), _of_read_only(role), _of_timeout(role)]
-    return [one for one in (*sentences, await _of_row_security(connection, role)) if one]
+    sentences += [await _of_row_security(connection, role), await _of_unlogged(connection), await _of_shape(connection)]
+    return [one for one in sentences if one]
 
 
 async def lacking(connection: asyncpg.Connection) -> str:
@@ -113,23 +130,48 @@ async def explained(connection: asyncpg.Connection | None, found: Verdict) -> Ve
 
 
 async def _explained(connection: asyncpg.Connection, found: Verdict) -> Verdict:
+    role, sentence = await _role(connection), ""
     if found.cause == "42501":
-        secured = await _of_row_security(connection, await _role(connection))
-        return _with_hint(found, secured or await lacking(connection))
-    if found.cause == "25006":
-        sentence = _of_read_only(await _role(connection))
-        return _with_hint(found._replace(fate=Fate.OPERATOR), sentence) if sentence else found
-    if found.cause == "57014":
-        return _with_hint(found, _of_timeout(await _role(connection)))
-    if found.cause in {"42P01", "3F000"}:
-        return _with_hint(found, _of_search_path(await _role(connection)))
-    if found.cause in _ENCODING_CODES:
-        return _with_hint(found, _of_encoding(await _role(connection)))
-    return found
-
-
-def _with_hint(found: Verdict, sentence: str) -> Verdict:
+        sentence = await _of_row_security(connection, role) or await lacking(connection)
+    elif found.cause == "25006":
+        sentence = _of_read_only(role)
+        found = found._replace(fate=Fate.OPERATOR) if sentence else found
+    elif found.cause == "57014":
+        sentence = _of_timeout(role)
+    elif found.cause in {"42P01", "3F000"}:
+        sentence = _of_search_path(role)
+    elif found.cause == "42P10":  # ON CONFLICT finds no key
+        sentence = await _of_shape(connection)
+    elif found.cause in _ENCODING_CODES:
+        sentence = _of_encoding(role)
+    if not sentence and (found.cause == "dropped" or found.cause[:2] in {"P0", "0A"}):
+        sentence = await _of_triggers(connection, found)
     return found._replace(hint=sentence) if sentence else found
+
+
+async def _of_triggers(connection: asyncpg.Connection, found: Verdict) -> str:
+    """The hint with the database's triggers and rules on our tables: those that `migrate` makes have none."""
+    named = ", ".join(row["what"] for row in await connection.fetch(_CHANGED_BY))
+    return f"{found.hint} There is: {named}." if named else ""
+
+
+async def _of_unlogged(connection: asyncpg.Connection) -> str:
+    tables = [row["relname"] for row in await connection.fetch(_UNLOGGED)]
+    if not tables:
+        return ""
+    altered = "; ".join(f"ALTER TABLE {table} SET LOGGED" for table in tables)
+    return f"A crash of the server empties unlogged tables: {altered}."
+
+
+async def _of_shape(connection: asyncpg.Connection) -> str:
+    """A sentence where the tables were made by this version, and differ from that."""
+    if not await connection.fetchval("SELECT to_regclass('agent_trace_migrations') IS NOT NULL"):
+        return ""
+    try:
+        await check_shape(connection)
+    except WrongShapeError as exc:
+        return verdict(exc).hint
+    return ""
 
 
 async def _role(connection: asyncpg.Connection) -> Role:

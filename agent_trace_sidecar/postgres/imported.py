@@ -33,11 +33,14 @@ async def store(connection: asyncpg.Connection, rows: Sequence[ImportedRows]) ->
     async with connection.transaction():
         fresh = await _fresh(connection, sorted(one.record.record_id for one in rows))
         kept = [one for one in rows if one.record.record_id in fresh]
-        await copy(connection, "agent_trace_records", RecordRow._fields, [one.record for one in kept])
-        ranges = [row for one in kept for row in one.ranges]
-        await copy(connection, "agent_trace_ranges", RangeRow._fields, ranges)
-        states = [row for one in kept for row in one.states]
-        await copy(connection, "agent_trace_file_states", FileStateRow._fields, states)
+        await copy(
+            connection,
+            {
+                "agent_trace_records": [one.record for one in kept],
+                "agent_trace_ranges": [row for one in kept for row in one.ranges],
+                "agent_trace_file_states": [row for one in kept for row in one.states],
+            },
+        )
     return kept
 
 

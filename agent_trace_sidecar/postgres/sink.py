@@ -18,13 +18,14 @@ from agent_trace_sidecar.postgres import bisect as refused
 from agent_trace_sidecar.postgres import checkpoints
 from agent_trace_sidecar.postgres import state as states
 from agent_trace_sidecar.postgres.binary_copy import gate_rows
+from agent_trace_sidecar.postgres.bisect import CHECK_AT_ONCE
 from agent_trace_sidecar.postgres.checkpoints import MovedError
 from agent_trace_sidecar.postgres.connection import connect, guarded
 from agent_trace_sidecar.postgres.copy import copy, copy_encoded, copy_items
 from agent_trace_sidecar.postgres.errors import Fate, StoreError, Verdict, verdict
 from agent_trace_sidecar.postgres.explain import explained
 from agent_trace_sidecar.postgres.failover import FailoverCheck
-from agent_trace_sidecar.postgres.schema_check import check_shape
+from agent_trace_sidecar.postgres.schema_check import DroppedError, check_shape
 from agent_trace_sidecar.postgres.state import StaleError
 from agent_trace_sidecar.records.dead_letter import dead_letter_key
 from agent_trace_sidecar.records.rows import (
@@ -36,11 +37,12 @@ from agent_trace_sidecar.records.rows import (
     DeadLetter,
     EventRow,
     GateKey,
-    GateRow,
     Item,
     LogKey,
     LogName,
     State,
+    key_number,
+    numbered_key,
 )
 from agent_trace_sidecar.workspace.identity import Identity
 
@@ -52,9 +54,9 @@ SELECT source, id, $3, content FROM unnest($1::uuid[], $2::uuid[], $4::bigint[])
 ON CONFLICT (source_id, event_id) DO NOTHING RETURNING source_id, event_id
 """
 _GATE_COLUMNS: Final = ("source_id", "event_id", "seen_at", "content_hash")
-_CONTENTS: Final = """
-SELECT event_id, content_hash FROM agent_trace_dedupe
-WHERE source_id = $1 AND event_id = ANY ($2::uuid[]) AND content_hash IS NOT NULL
+_KNOWN: Final = """
+SELECT source_id, event_id, content_hash FROM agent_trace_dedupe
+WHERE source_id = ANY ($1::uuid[]) AND event_id = ANY ($2::uuid[])
 """
 _LIMITS: Final = """
 SET LOCAL lock_timeout = {lock_ms};
@@ -64,6 +66,9 @@ SET LOCAL tcp_keepalives_idle = 30
 """What ends the server's side of a batch whose connection has died without a word: until then it holds the locks of
 its ids, and each further attempt would wait for them in a backend of its own. LOCAL: a pooler's other clients keep
 their settings."""
+
+_TRANSACTION_TIMEOUT: Final = (17,)
+"""The server version that has the setting."""
 
 _HALVING_TIMES: Final = 8
 """Halving takes up to two statements for each line: it gets so many times a batch's deadline."""
@@ -96,7 +101,6 @@ class PostgresSink:
         self._rules = rules_version
         self.write_deadline_s = write_deadline_s
         self._connect_deadline_s = connect_deadline_s
-        self._limits = _LIMITS.format(lock_ms=int(write_deadline_s * 500), idle_ms=int(write_deadline_s * 2000))
         self._connection: asyncpg.Connection | None = None
         self.failover = FailoverCheck()
         self._meets_duplicates = False
@@ -104,11 +108,11 @@ class PostgresSink:
 
     async def open_log(self, name: LogName, now: datetime) -> Checkpoint:
         """Take the log over: a new epoch, at the position where the last one stopped."""
-        return await self._run(lambda c: checkpoints.take_over(c, name, now), self._connect_deadline_s)
+        return await self._of_log(lambda c: checkpoints.take_over(c, name, now))
 
     async def open_logs(self, names: Sequence[LogName], now: datetime) -> dict[UUID, Checkpoint]:
         """Take over many logs at once; return their checkpoints by the logs' ids."""
-        return await self._run(lambda c: checkpoints.take_over_all(c, names, now), self._connect_deadline_s)
+        return await self._of_log(lambda c: checkpoints.take_over_all(c, names, now))
 
     async def resume_log(self, name: LogName, epoch: int, now: datetime) -> Checkpoint:
         """Find out, after an error, how far the database really is; it may have lost our row altogether.
@@ -116,7 +120,7 @@ class PostgresSink:
         Raises:
             FencedError: another process took the log over.
         """
-        found = await self._run(lambda c: checkpoints.resume(c, name, epoch, now), self._connect_deadline_s)
+        found = await self._of_log(lambda c: checkpoints.resume(c, name, epoch, now))
         if found.epoch > epoch:
             raise FencedError
         return found
@@ -167,15 +171,16 @@ class PostgresSink:
 
     async def _transaction(self, connection: asyncpg.Connection, batch: Batch, known: set[int]) -> list[Checkpoint]:
         async with connection.transaction():
-            await connection.execute(self._limits)
-            keys = {_number(i.built.event): GateRow(i.built.event, i.content_hash) for i in reversed(batch.items)}
-            letters = {_number(d.key): GateRow(d.key, None) for d in batch.dead}
+            await connection.execute(self._limits(connection))
+            keys = {key_number(item.built.event): item.content_hash for item in reversed(batch.items)}
+            letters = {key_number(dead.key): None for dead in batch.dead}
             fresh = await self._gate(connection, keys | letters, batch.at) - known
             read = len(batch.items) + len(batch.dead)
             name = batch.moves[0].name
-            if len(fresh) < read and name.kind != "backfill":  # which makes its lines anew from rows that change
-                conflicts = await self._conflicts(connection, batch.items, keys, fresh)
-                fresh |= await self._gate(connection, _to_dead_letters(batch, conflicts), batch.at)
+            if len(fresh) < read:
+                contents = await self._contents(connection, keys | letters, fresh)
+                if name.kind != "backfill":  # which makes its lines anew from rows that change
+                    fresh |= await self._gate(connection, _to_dead_letters(batch, contents), batch.at)
             if len(fresh) == read:
                 items, dead = batch.items, batch.dead
             else:
@@ -186,38 +191,49 @@ class PostgresSink:
             if batch.states:
                 await states.save(connection, batch, name.host, self._identity)
             await copy_items(connection, items, batch.voids)
-            await copy(connection, "agent_trace_dead_letters", DeadLetter._fields, [one.letter for one in dead])
+            await copy(connection, {"agent_trace_dead_letters": [one.letter for one in dead]})
         return reached
 
-    async def _gate(self, connection: asyncpg.Connection, keys: Mapping[int, GateRow], now: datetime) -> set[int]:
-        """Return the numbers of the keys that are new; sorted, so that two sidecars don't deadlock over equal ones.
+    def _limits(self, connection: asyncpg.Connection) -> str:
+        """See `_LIMITS`; what the role's settings allow a transaction to take is replaced by our own deadlines."""
+        limits = _LIMITS.format(lock_ms=int(self.write_deadline_s * 500), idle_ms=int(self.write_deadline_s * 2000))
+        has_timeout = connection.get_server_version() >= _TRANSACTION_TIMEOUT
+        return f"{limits}; SET LOCAL transaction_timeout = 0" if has_timeout else limits
 
+    async def _gate(self, connection: asyncpg.Connection, keys: Mapping[int, int | None], now: datetime) -> set[int]:
+        """Return those of these keys that are new, of each a content hash is given.
+
+        They are sorted, so that two sidecars don't deadlock over equal ones.
         Nearly always all are new, and COPY stores them for a third of what the look-up costs the server.
         """
         if not keys:
             return set()
-        ordered = [keys[number] for number in sorted(keys)]
+        rows = sorted(keys.items())
         if not self._meets_duplicates:
-            await copy_encoded(connection, "agent_trace_dedupe", gate_rows(ordered, now), _GATE_COLUMNS)
+            await copy_encoded(connection, "agent_trace_dedupe", gate_rows(rows, now), _GATE_COLUMNS, len(rows))
             return set(keys)
-        sources, ids = [row.key.source_id for row in ordered], [row.key.event_id for row in ordered]
-        rows = await connection.fetch(_GATE, sources, ids, now, [row.content_hash for row in ordered])
-        self._meets_duplicates = len(rows) < len(keys)
-        return set(keys) if len(rows) == len(keys) else {_number(GateKey(*row)) for row in rows}
+        sources, ids = zip(*(numbered_key(number) for number, _ in rows), strict=True)
+        fresh = await connection.fetch(_GATE, sources, ids, now, [content for _, content in rows])
+        self._meets_duplicates = len(fresh) < len(keys)
+        return {key_number(GateKey(*row)) for row in fresh}
 
-    async def _conflicts(
-        self, connection: asyncpg.Connection, items: Sequence[Item], keys: Mapping[int, GateRow], fresh: set[int]
-    ) -> set[int]:
-        """Return the `id()` of those items whose id is known from an event that says something else."""
-        stored: dict[UUID, list[UUID]] = {}
-        for number, row in keys.items():
-            if number not in fresh and row.content_hash is not None:
-                stored.setdefault(row.key.source_id, []).append(row.key.event_id)
-        contents = {number: row.content_hash for number, row in keys.items() if number in fresh}
-        for source_id, ids in stored.items():
-            for known in await connection.fetch(_CONTENTS, source_id, ids):
-                contents[_number(GateKey(source_id, known["event_id"]))] = known["content_hash"]
-        return {id(item) for item in items if _differ(item.content_hash, contents.get(_number(item.built.event)))}
+    async def _contents(
+        self, connection: asyncpg.Connection, keys: Mapping[int, int | None], fresh: set[int]
+    ) -> dict[int, int | None]:
+        """Return the content hash of each key, of those that are not new the one that is stored.
+
+        Raises:
+            DroppedError: one is neither new nor stored.
+        """
+        contents = {number: content for number, content in keys.items() if number in fresh}
+        known = [numbered_key(number) for number in keys if number not in fresh]
+        if known:
+            sources, ids = {key.source_id for key in known}, [key.event_id for key in known]
+            for row in await connection.fetch(_KNOWN, sources, ids):
+                contents[key_number(GateKey(row["source_id"], row["event_id"]))] = row["content_hash"]
+        if not keys.keys() <= contents.keys():
+            raise DroppedError("agent_trace_dedupe")
+        return contents
 
     # -- rows that the server refuses ------------------------------------------------------------------------
 
@@ -237,7 +253,7 @@ class PostgresSink:
         if statement is not None and await self._ask(refused.halve, [_plain(batch.at)], self._deadline(batch)):
             raise StoreError(await self._of_everybody(statement))
         bad = {id(asked[at]): one for at, one in found.items()}
-        known.update(_number(i.built.event) for i in asked if id(i) in bad and bad[id(i)].fate is Fate.DUPLICATE)
+        known.update(key_number(i.built.event) for i in asked if id(i) in bad and bad[id(i)].fate is Fate.DUPLICATE)
         items, batch.items = batch.items, []
         for item in items:
             one = bad.get(id(item))
@@ -266,7 +282,7 @@ class PostgresSink:
             transaction = connection.transaction()
             await transaction.start()
             try:
-                await connection.execute(self._limits)
+                await connection.execute(f"{self._limits(connection)}; {CHECK_AT_ONCE}")
                 return await question(connection, items)
             finally:
                 if not connection.is_closed():
@@ -284,6 +300,13 @@ class PostgresSink:
     def _deadline(self, batch: Batch) -> float:
         """A batch over the usual size (one huge line) gets the time for its size."""
         return self.write_deadline_s * batch.patience * (1 + batch.encoded_bytes / (8 * 1024 * 1024))
+
+    async def _of_log(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+        """As `_run`, where no line can be at fault."""
+        try:
+            return await self._run(work, self._connect_deadline_s)
+        except StoreError as exc:
+            raise StoreError(await self._of_everybody(exc.verdict)) from None
 
     async def _run(self, work: Callable[[asyncpg.Connection], Awaitable[T]], deadline_s: float) -> T:
         """Run `work` on the connection under a deadline; translate every error of the driver."""
@@ -345,21 +368,21 @@ def _reached(batch: Batch, stored: Sequence[Item], dead: Sequence[DeadItem]) -> 
     ]
 
 
-def _number(key: GateKey | EventRow) -> int:
-    """A key as one number: comparing and hashing UUIDs takes several times as long."""
-    return key.source_id.int << 128 | key.event_id.int
-
-
 def _differ(one: int | None, two: int | None) -> bool:
     return one is not None and two is not None and one != two
 
 
-def _to_dead_letters(batch: Batch, conflicts: set[int]) -> dict[int, GateRow]:
-    """Make dead letters of these items of the batch; return their rows of the dedupe table."""
+def _to_dead_letters(batch: Batch, contents: Mapping[int, int | None]) -> dict[int, None]:
+    """Make dead letters of the items whose id is that of an event that says something else.
+
+    Returns:
+        Their rows of the dedupe table.
+    """
+    conflicts = {id(item) for item in batch.items if _differ(item.content_hash, contents[key_number(item.built.event)])}
     if not conflicts:
         return {}
     items, batch.items = batch.items, []
-    keys = {}
+    keys: dict[int, None] = {}
     for item in items:
         if id(item) not in conflicts:
             batch.items.append(item)
@@ -367,7 +390,7 @@ def _to_dead_letters(batch: Batch, conflicts: set[int]) -> dict[int, GateRow]:
         log_id = batch.moves[item.move].name.log_id
         letter = DeadLetter(log_id, item.position, "conflict", _CONFLICT, item.line, batch.at)
         batch.dead.append(DeadItem(dead_letter_key(letter), letter, item.move))
-        keys[_number(batch.dead[-1].key)] = GateRow(batch.dead[-1].key, None)
+        keys[key_number(batch.dead[-1].key)] = None
     return keys
 
 
@@ -375,7 +398,7 @@ def _first_of_each_id(items: Sequence[Item], known: set[int]) -> list[Item]:
     """The items to deduplicate; a second one of the same id would appear as a duplicate in the table."""
     first: dict[int, Item] = {}
     for item in items:
-        first.setdefault(_number(item.built.event), item)
+        first.setdefault(key_number(item.built.event), item)
     return [item for number, item in first.items() if number not in known]
 
 
@@ -383,7 +406,7 @@ def _survivors(items: Sequence[Item], fresh: set[int]) -> list[Item]:
     """The items to store: those whose id was new, each id once, the first of them."""
     kept: list[Item] = []
     for item in items:
-        number = _number(item.built.event)
+        number = key_number(item.built.event)
         if number in fresh:
             fresh.discard(number)
             kept.append(item)
@@ -394,7 +417,7 @@ def _fresh_letters(dead: Sequence[DeadItem], fresh: set[int]) -> list[DeadItem]:
     """As `_survivors`, for dead letters."""
     kept: list[DeadItem] = []
     for item in dead:
-        number = _number(item.key)
+        number = key_number(item.key)
         if number in fresh:
             fresh.discard(number)
             kept.append(item)

@@ -11,6 +11,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from agent_trace_sidecar.postgres.schema_check import DroppedError
 from agent_trace_sidecar.records.rows import Batch, State
 from agent_trace_sidecar.workspace.identity import Identity
 
@@ -54,6 +55,7 @@ async def save(connection: asyncpg.Connection, batch: Batch, host: str, who: Ide
 
     Raises:
         StaleError: the batch must be built anew.
+        DroppedError: the server has not stored it, without an error.
     """
     ids = sorted(batch.states)
     seqs = [batch.states[i].highest_seq for i in ids]
@@ -66,15 +68,29 @@ async def save(connection: asyncpg.Connection, batch: Batch, host: str, who: Ide
         _SAVE, ids, seqs, states, places, host, batch.at, who.container, who.os_user, versions, named
     )
     if len(saved) != len(ids):
+        await _check_stale(connection, batch, set(ids) - {row["source_id"] for row in saved})
         raise StaleError
 
 
+async def _check_stale(connection: asyncpg.Connection, batch: Batch, unsaved: Collection[UUID]) -> None:
+    """Where every state still is the one that the batch was built on, no other shipper is why it was not saved.
+
+    Raises:
+        DroppedError: so it is.
+    """
+    known = await load(connection, unsaved)
+    if all(known.get(one, State(0)).version == batch.states[one].version - 1 for one in unsaved):
+        raise DroppedError("agent_trace_sources")
+
+
 def _projects(batch: Batch, who: Identity) -> dict[UUID, dict[str, str]]:
-    """What the worktrees of the batch's files are called, by run: the names filed under, and those they have by now."""
+    """What the worktrees of the batch's calls and files are called, by run: as filed, and as they are called by now."""
     found: dict[UUID, dict[str, str]] = {}
     for item in batch.items:
+        if item.built.event.call_id is not None:
+            found.setdefault(item.built.event.source_id, {})
         for row in item.built.states:
             found.setdefault(row.source_id, {})[row.project] = row.worktree
-    for known in found.values():
-        known.update(who.projects(set(known.values())))
+    for instance, known in found.items():
+        known.update(who.projects({*known.values(), *batch.worktrees.get(instance, ())}))
     return found

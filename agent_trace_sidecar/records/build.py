@@ -93,12 +93,11 @@ class Builder:
     def feed(self, envelope: Envelope) -> Built:
         """Build the rows of one line and learn from it."""
         session = self._session(envelope.instance)
-        beyond = session.sequence.is_beyond(envelope.seq)
-        session.see(envelope)
+        believed = session.see(envelope)
         seen = envelope.seen if isinstance(envelope, Usual) else dialects.read(envelope)
         session.count(seen)
         notes = [seen.note] if seen.note else []
-        if beyond:
+        if not believed:
             notes.append(f"the sequence number is more than {MAX_JUMP} ahead of the run's: it was not counted")
         if envelope.observed and envelope.observed.late:
             notes.append("the repository was not observed: it did not answer in time")

@@ -61,6 +61,11 @@ def line_tokens(line: bytes) -> bytes:
     return bytes(map(_token_byte, found[:MAX_TOKENS]))
 
 
+def is_evidence(line: bytes) -> bool:
+    """Whether a line says enough to be evidence of where it comes from."""
+    return len(line_tokens(line)) >= KEY_TOKENS
+
+
 def packed_tokens(lines: Iterable[bytes | None]) -> bytes:
     """The tokens of many lines, one after the other, each after its number; None for a line that may hold a secret."""
     return b"".join(bytes((UNKNOWN_TOKENS,)) if line is None else _counted(line_tokens(line)) for line in lines)

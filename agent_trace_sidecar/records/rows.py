@@ -217,11 +217,14 @@ class GateKey(NamedTuple):
     event_id: UUID
 
 
-class GateRow(NamedTuple):
-    """A row of `agent_trace_dedupe` but for its time: the event, and its `Item.content_hash`."""
+def key_number(key: GateKey | EventRow) -> int:
+    """A key as one number, run and id one after the other: UUIDs take several times as long to hash and compare."""
+    return key.source_id.int << 128 | key.event_id.int
 
-    key: GateKey | EventRow
-    content_hash: int | None
+
+def numbered_key(number: int) -> GateKey:
+    """The key that is this number."""
+    return GateKey(UUID(int=number >> 128), UUID(int=number & (1 << 128) - 1))
 
 
 class DeadItem(NamedTuple):

@@ -158,12 +158,16 @@ class Sequence(msgspec.Struct):
     gaps: list[tuple[int, int]] = []
     """The youngest `MAX_GAPS` intervals of missing numbers, both ends included, in order."""
 
-    def see(self, seq: int) -> None:
-        """Note that a line with this number came; a second time, or a number too far on, changes nothing."""
+    def see(self, seq: int) -> bool:
+        """Note that a line with this number came; a second time changes nothing.
+
+        Returns:
+            False for a number that is too far on to be believed, which changes nothing either.
+        """
         if seq == self.highest + 1:
             self.highest = seq
-        elif self.is_beyond(seq):
-            return
+        elif seq > self.highest + MAX_JUMP:
+            return False
         elif seq > self.highest:
             self.missing += seq - self.highest - 1
             self.gaps.append((self.highest + 1, seq - 1))
@@ -171,10 +175,7 @@ class Sequence(msgspec.Struct):
             self.highest = seq
         else:
             self._fill(seq)
-
-    def is_beyond(self, seq: int) -> bool:
-        """Whether a number is too far on to be believed."""
-        return seq > self.highest + MAX_JUMP
+        return True
 
     def _fill(self, seq: int) -> None:
         at = bisect_right(self.gaps, seq, key=_first) - 1
@@ -282,14 +283,15 @@ class Session:
         self.starts: Bounded[int | float] = Bounded(_STARTS_BYTES)
         """When OpenCode 2 started a call; version 1 reports it at the call's end."""
 
-    def see(self, envelope: "Envelope") -> None:
-        """Note what every line carries."""
-        self.sequence.see(envelope.seq)
+    def see(self, envelope: "Envelope") -> bool:
+        """Note what every line carries; returns whether its number is believed, see `Sequence.see`."""
+        believed = self.sequence.see(envelope.seq)
         self.began_ms = self.began_ms or envelope.at
         if envelope.lost > self.lost:
             self.lost = min(envelope.lost, 2**63 - 1)
         if envelope.directory is not None and envelope.directory != self.directory:
             self.directory = _short(envelope.directory) or self.directory
+        return believed
 
     def set_version(self, version: str | None) -> None:
         """Remember OpenCode's version, if there is one."""

@@ -62,8 +62,8 @@ class Prescan:
         """What the layers found in each string of the suspects, unescaped, which is the same wherever it stands. None
         where all of it must be scanned again."""
         self._found: Mapping[bytes, Scanned] = {}
-        self.is_as_written = False
-        """Whether no line has a member with the name of one of the sidecar's own fields, which must be removed."""
+        self._has_own_names = True
+        """Whether a string of the lines may be the name of one of the sidecar's own fields."""
         self._whole = b""
 
     def run(self, scanner: Scanner, memory: Memory) -> None:
@@ -71,7 +71,7 @@ class Prescan:
         unreadable = self._lay_out()
         strings = set(islice(self._whole.split(b'"'), 1, None, 2))
         rest = b"\n".join(strings - memory.clean)
-        self.is_as_written = not unreadable and b"\\u" not in rest and strings.isdisjoint(wire.OWN_FIELDS)
+        self._has_own_names = bool(unreadable) or not strings.isdisjoint(wire.OWN_FIELDS)
         digests = memory.unknown(_NO_ID.findall(rest))
         fresh = list(digests)
         texts = [unescaped(text) for text in fresh]
@@ -85,6 +85,10 @@ class Prescan:
         if len(suspects) <= _MOST_SUSPECTS:
             self.suspects = {index: [_ALL] for index in unreadable}
             self._suspect([fresh[index] for index in suspects])
+
+    def may_have_own_fields(self, index: int) -> bool:
+        """Whether a line may have one of the sidecar's own fields, which must be removed; its name may be escaped."""
+        return self._has_own_names or b"\\u" in self._lines[index]
 
     def only_in(self, index: int) -> Mapping[bytes, Scanned] | None:
         """The strings of a suspect that hold secrets, when nothing else in it is suspect."""

@@ -95,13 +95,16 @@ class Redactor:
         except Exception as error:  # noqa: BLE001 - fails closed: the one line is withheld, of several each is opened
             if len(raws) == 1:
                 return [_withheld(raws[0], error)]
-        suspects, as_written = prescan.suspects, prescan.is_as_written and not any(observed)
-        return [
-            self._opened(raw, observed[index], prescan, index)
-            if index in suspects  # which grow, as one line shows a secret that a later one repeats
-            else mint(raw if as_written else wire.with_own_fields(raw, {}, observed[index]), raw, raw)
-            for index, raw in enumerate(raws)
-        ]
+        done: list[Redacted] = []
+        for index, raw in enumerate(raws):
+            seen = observed[index]
+            if index in prescan.suspects:  # which grow, as one line shows a secret that a later one repeats
+                done.append(self._opened(raw, seen, prescan, index))
+            elif seen is None and not prescan.may_have_own_fields(index):
+                done.append(mint(raw, raw, raw))
+            else:
+                done.append(mint(wire.with_own_fields(raw, {}, seen), raw, raw))
+        return done
 
     def _run(self, prescan: Prescan) -> None:
         """Scan the lines together, where that may spare opening them."""
@@ -179,6 +182,10 @@ class Redactor:
                 self._loading.join()
             self._scanner = Scanner([*self._user_rules, *rules.known().rules, *(self._exported or ())])
         return self._scanner
+
+    def is_loading(self) -> bool:
+        """Whether whoever wants a text judged has to wait for the export of the rules, at the most EXPORT_SECONDS."""
+        return self._loading is not None and self._loading.is_alive()
 
     def settle(self) -> None:
         """Wait until it is known, and reported, which rules there are: a short first start would end before."""

@@ -91,20 +91,13 @@ class RawLines:
                 if rest is None:
                     break
                 lines = [rest]
-            elif self._splitter.pending:
-                lines = self._splitter.feed(chunk)
             else:
-                lines = self._without_hole(chunk)
+                lines = self._splitter.feed(chunk)
+                if not lines and (hole := self._splitter.take_hole()):
+                    lines = [Line(b"", hole)]
         ends = list(accumulate((line.size for line in lines), initial=self._end))
         self._end = ends[-1]
         return lines, ends[1:]
-
-    def _without_hole(self, chunk: bytes) -> list[Line | Oversize]:
-        """Skip NULs before a line: what a writer leaves that continues at its old offset after a truncation."""
-        rest = chunk.lstrip(b"\0")
-        hole = len(chunk) - len(rest)
-        lines = self._splitter.feed(rest) if rest else []
-        return [Line(b"", hole), *lines] if hole else lines
 
 
 class LineCursor:

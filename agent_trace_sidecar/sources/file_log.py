@@ -50,6 +50,8 @@ class FileLog:
         self.start = 0
         self.size = self._file.seek(0, os.SEEK_END)
         self.end = self._end_of_lines(self.size)
+        self.is_truncated = False
+        """Whether the file became shorter while it was read."""
         self._cursor = LineCursor(self._read_at, masked_by(redactor, observe, denies=denies))
 
     def __enter__(self) -> Self:
@@ -66,8 +68,11 @@ class FileLog:
         return self.size - self.end
 
     def read(self, position: int, max_bytes: int) -> list[LogLine]:
-        """Masked lines from `position` on."""
-        return self._cursor.read(position, self.end, max_bytes, whole=True)
+        """Masked lines from `position` on; where the file has become shorter meanwhile, it ends there."""
+        lines = self._cursor.read(position, self.end, max_bytes, whole=True)
+        if not lines and position < self.end:
+            self.end, self.is_truncated = position, True
+        return lines
 
     async def more(self, position: int) -> bool:
         """Whether anything stands after `position`; the file does not grow."""

@@ -5,15 +5,20 @@ import gzip
 import re
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import IO, Final, TypeAlias
+
+import msgspec
 
 from agent_trace_sidecar.limits.files import open_regular
 from agent_trace_sidecar.sources.forms import REMEDY, Form, form_of
 
 _LOOK_BYTES: Final = 1024 * 1024
 """An event must begin in the first part of a log of this size."""
+_LAYERS: Final = 3
+"""So often a file is unpacked: a compressed UTF-16 log twice."""
 _EVENT: Final = re.compile(rb'(?:^|[\n\0])\s*(?:\xef\xbb\xbf)?\{[^\n]{0,4096}?"v"\s*:\s*\d')
 
 Unpack: TypeAlias = Callable[[IO[bytes]], Iterator[bytes]]
@@ -36,19 +41,29 @@ def open_plain(path: Path) -> IO[bytes]:
     """
     file = open_regular(path)
     try:
-        unpack = _unpacker(file.read(4))
+        for _ in range(_LAYERS):
+            unpack = _unpacker(file.read(4))
+            file.seek(0)
+            if unpack is None:
+                break
+            file = _unpacked(path, file, unpack)
+        _check(path, file.read(_LOOK_BYTES))
         file.seek(0)
-        plain = _unpacked(path, file, unpack) if unpack else file
-        _check(path, plain.read(_LOOK_BYTES))
-        plain.seek(0)
     except BaseException:
         file.close()
         raise
-    return plain
+    return file
 
 
 def _check(path: Path, head: bytes) -> None:
-    if not head.strip(b"\0 \t\r\n") or _EVENT.search(head):
+    if not head.strip(b"\0 \t\r\n"):
+        return
+    if _EVENT.search(head):
+        *lines, rest = head.split(b"\n")
+        if b"}\r{" in rest and not lines:
+            raise NotALogError(path, "its lines end with CR alone: end them with LF")
+        if lines and not any(map(_is_object, lines)):
+            raise NotALogError(path, "none of its first lines is a JSON object: write each event as one line")
         return
     form = form_of(head)
     if form is None or form is Form.WIRE:
@@ -56,11 +71,21 @@ def _check(path: Path, head: bytes) -> None:
     raise NotALogError(path, f"it is {form.value}; {REMEDY[form]}")
 
 
+def _is_object(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line.strip(b"\0 \t\r").removeprefix(codecs.BOM_UTF8), type=dict[str, msgspec.Raw])
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def _unpacker(head: bytes) -> Unpack | None:
     if head.startswith(b"\x1f\x8b"):
         return _gzip
-    if head == b"\x28\xb5\x2f\xfd":
+    if head == b"\x28\xb5\x2f\xfd" or _SKIPPABLE.fullmatch(head):
         return _zstd
+    if head in _UNMARKED:
+        return _UNMARKED[head]
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return _utf16
     return None
@@ -74,7 +99,7 @@ def _unpacked(path: Path, file: IO[bytes], unpack: Unpack) -> IO[bytes]:
         plain.seek(0)
     except (EOFError, zlib.error, gzip.BadGzipFile, ValueError):
         plain.close()
-        raise NotALogError(path, "it is cut off or damaged, and can't be unpacked") from None
+        raise NotALogError(path, "it is cut off or damaged, and can't be unpacked: copy it again") from None
     except BaseException:
         plain.close()
         raise
@@ -110,8 +135,17 @@ def _zstd(file: IO[bytes]) -> Iterator[bytes]:
         raise EOFError
 
 
-def _utf16(file: IO[bytes]) -> Iterator[bytes]:
-    decoder = codecs.getincrementaldecoder("utf-16")()
+def _utf16(file: IO[bytes], encoding: str = "utf-16") -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(encoding)()
     while chunk := file.read(_LOOK_BYTES):
         yield decoder.decode(chunk).encode()
     yield decoder.decode(b"", final=True).encode()
+
+
+_SKIPPABLE: Final = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
+"""The magic number of a frame that holds no data, as parallel compressors write it first."""
+_UNMARKED: Final[Mapping[bytes, Unpack]] = {
+    b'{\0"\0': partial(_utf16, encoding="utf-16-le"),
+    b'\0{\0"': partial(_utf16, encoding="utf-16-be"),
+}
+"""How a log in UTF-16 without a byte order mark begins."""

@@ -7,20 +7,20 @@ which position the spool is in the database.
 import contextlib
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from agent_trace_sidecar.limits.files import read_whole, write_whole
-from agent_trace_sidecar.records.rows import Counts
+
+if TYPE_CHECKING:  # `status` reads a report without the types of rows
+    from agent_trace_sidecar.records.rows import Counts
 
 _MAX_BYTES: Final = 64 * 1024
 
 
-@dataclass(slots=True)
-class Health:
+class Health(msgspec.Struct):
     """How the shipping goes, for status and for the exit code."""
 
     failures: int = 0
@@ -61,7 +61,7 @@ class HealthFile:
         """Seconds since the epoch."""
         return time.time()
 
-    def write(self, health: Health, position: int, end: int, counts: Counts, blocked: str) -> None:
+    def write(self, health: Health, position: int, end: int, counts: "Counts", blocked: str) -> None:
         """Replace the report; a disk that is full must not stop the shipping."""
         report = HealthReport(
             pid=os.getpid(),

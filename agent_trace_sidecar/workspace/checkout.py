@@ -63,12 +63,15 @@ class Checkout(NamedTuple):
         return file.relative_to(self.root).as_posix()
 
     def projects(self) -> list[str]:
-        """What recorded files of this repository may be filed under, see `rows.FileStateRow.project`."""
+        """What recorded files of this repository may be filed under, see `rows.FileStateRow.project`.
+
+        Raises:
+            CheckoutError: the repository can't be read.
+        """
         places = [str(self.root)]
         if not self.is_git:
             return places
-        folder = common_dir(self.root)
-        kept = read_small(folder / "opencode") if folder else ""
+        kept = self._shared("opencode")
         if kept and kept != "global":
             return [kept, *places]
         roots = self._git("rev-list", "--max-parents=0", "--all").decode(errors="replace").split()
@@ -76,9 +79,16 @@ class Checkout(NamedTuple):
 
     @property
     def is_shallow(self) -> bool:
-        """Whether the history is cut off, so that the first commit is not known."""
-        folder = common_dir(self.root) if self.is_git else None
-        return folder is not None and (folder / "shallow").exists()
+        """Whether the history is cut off, so that the first commit is not known; raises CheckoutError as `projects`."""
+        return self.is_git and bool(self._shared("shallow"))
+
+    def _shared(self, name: str) -> str:
+        """The beginning of a file that all worktrees of the repository share; empty where there is none."""
+        try:
+            folder = common_dir(self.root)
+            return read_small(folder / name) if folder else ""
+        except OSError as exc:
+            raise CheckoutError(f"{exc.filename or self.root} can't be read: {exc.strerror or exc}.") from None
 
     def content(self, path: str, revision: str | None) -> bytes | None:
         """A file's bytes at a revision, in the worktree without one; None where there is no such file inside of it.
@@ -329,7 +339,7 @@ class Checkout(NamedTuple):
         except processes.ProcessError as exc:
             raise CheckoutError(f"git {arguments[0]} {exc}.") from None
         if done.code not in fine:
-            raise _GitError(f"git {arguments[0]} failed.")
+            raise _GitError(f"git {arguments[0]} failed in {self.root}: `git status` shows there what is wrong.")
         return done.output
 
 

@@ -1,4 +1,4 @@
-"""The files that a command's text names, without running a shell, and whether it can write at all.
+"""The files that a command's text names, without running a shell, and whether it can write at all, or others.
 
 A command is never parsed fully, only searched: a word that names a file is observed before and after the call,
 and a word too many costs one read. What no word names, only OpenCode's snapshots can show.
@@ -7,8 +7,11 @@ and a word too many costs one read. What no word names, only OpenCode's snapshot
 import re
 from collections.abc import Iterator
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
+import msgspec
+
+_MAX_CHARS: Final = 64 * 1024
 MAX_NAMES: Final = 32
 """Files of one command that are observed."""
 _MAX_WORDS: Final = 400
@@ -19,6 +22,8 @@ _WORDS: Final = re.compile(r"""[^\s'"`;&|<>()=,{}]+""")
 _CD: Final = re.compile(r"""(?:^|[;&|(\n])[^\S\n]*(?:cd|pushd)\s+(?:'([^']+)'|"([^"]+)"|([^\s;&|)]+))""")
 _QUOTED: Final = re.compile(r"""'([^'\n]{1,200})'|"([^"\n]{1,200})\"""")
 _BACKGROUND: Final = re.compile(r"(?<![&>|\d])&(?![&>])|\b(?:nohup|setsid|disown|daemonize|at\s+now|tmux|screen)\b")
+_INNER: Final = re.compile(r"\s-\w*c\s|\beval\b")
+"""A text in quotes may be a command of its own."""
 _WRITES: Final = re.compile(r"(?<![0-9&])>(?!&)|[0-9]>(?!&|\s*/dev/null)|`|\$\(|\btee\b")
 _PARTS: Final = re.compile(r"&&|\|\||[;|\n]")
 _READERS: Final = frozenset(
@@ -69,6 +74,12 @@ _READERS: Final = frozenset(
         "whoami",
     ]
 )
+_NAMING_WRITERS: Final = frozenset(["mkdir", "sed", "tee", "touch"])
+"""They write to files that stand in the command, and to no others."""
+_KEYWORDS: Final = frozenset(["do", "done", "elif", "else", "fi", "if", "then", "until", "while"])
+_HEREDOC: Final = re.compile(r"<<-?[^\S\n]*(['\"]?)(\w+)\1")
+_LITERALS: Final = re.compile(r"""'[^']*'|"[^"$`\\]*\"""")
+_EXPANDED: Final = re.compile(r"[`$*?\[{}()\\]|(?<![&>])&(?![&>\d])")
 _GIT_READERS: Final = frozenset(
     [
         "blame",
@@ -90,6 +101,32 @@ _GIT_READERS: Final = frozenset(
         "version",
     ]
 )
+
+
+class Read(NamedTuple):
+    """What the arguments of a call say of its work."""
+
+    text: str
+    """All texts in them."""
+    writes: bool
+    """False for a command that only reads."""
+    confined: bool
+    """It writes to files that it names, and to no others."""
+    lingers: bool
+    """A part of it may continue in the background."""
+
+
+def read(args: msgspec.Raw) -> Read:
+    """Read the arguments of a call of any tool.
+
+    Raises:
+        ValueError: they are no JSON.
+        RecursionError: they are nested beyond what can be decoded.
+    """
+    text, command = _texts_of(args), _command(args)
+    if command is None:
+        return Read(text, not only_reads(text), confined=False, lingers=lingers(text))
+    return Read(text, not only_reads(command), writes_only_named(command), lingers(command))
 
 
 def names(command: str) -> Iterator[tuple[str | None, str]]:
@@ -119,12 +156,58 @@ def only_reads(command: str) -> bool:
     return all(_reads(part.split()) for part in _PARTS.split(command) if part.strip())
 
 
+def writes_only_named(command: str) -> bool:
+    """Whether a command certainly writes to no files but those that its text names: by redirection, `tee` or `sed`."""
+    code = _LITERALS.sub("_", _without_documents(command))
+    if _EXPANDED.search(code) or lingers(command):
+        return False
+    parts = ([word for word in part.split() if word not in _KEYWORDS] for part in _PARTS.split(code))
+    return all(words[0] in _NAMING_WRITERS or _reads(words) for words in parts if words)
+
+
+def _without_documents(command: str) -> str:
+    """The same without the lines of here-documents; of one that a shell expands they may be commands, and stay."""
+    kept: list[str] = []
+    end: str | None = None
+    for line in command.split("\n"):
+        if end is not None:
+            end = None if line.strip() == end else end
+            continue
+        found = _HEREDOC.search(line)
+        kept.append(line)
+        end = found[2] if found and found[1] else None
+    return "\n".join(kept)
+
+
 def lingers(command: str) -> bool:
     """Whether a part of a command may continue in the background."""
-    return _BACKGROUND.search(command) is not None
+    code = _without_documents(command)
+    return _BACKGROUND.search(code if _INNER.search(code) else _LITERALS.sub("_", code)) is not None
 
 
 def _reads(words: list[str]) -> bool:
     if words[0] == "git":
         return len(words) > 1 and words[1] in _GIT_READERS and not any(word.startswith("--output") for word in words)
     return words[0] in _READERS
+
+
+def _texts_of(args: msgspec.Raw) -> str:
+    """All texts in a call's arguments, whatever the tool."""
+    found: list[str] = []
+    left = [msgspec.json.decode(args)] if len(args) else []
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            left.extend(value.values())
+        elif isinstance(value, list):
+            left.extend(value)
+        elif isinstance(value, str):
+            found.append(value[:_MAX_CHARS])
+    return "\n".join(found)[:_MAX_CHARS]
+
+
+def _command(args: msgspec.Raw) -> str | None:
+    """The command line, where the call has one."""
+    value = msgspec.json.decode(args) if len(args) else None
+    command = value.get("command") if isinstance(value, dict) else None
+    return command if isinstance(command, str) else None

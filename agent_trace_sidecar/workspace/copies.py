@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from agent_trace_sidecar.records.diffs import added, compared
-from agent_trace_sidecar.records.fingerprints import KEY_TOKENS, line_tokens
+from agent_trace_sidecar.records.fingerprints import is_evidence
 from agent_trace_sidecar.workspace.snapshot import TreeChange
 from agent_trace_sidecar.workspace.steps import Step
 
@@ -70,7 +70,7 @@ def copied(
     for change in changes:
         fresh = [at for start, end in added(change.changes or ()) for at in range(start, end + 1)]
         after = change.after or ()
-        alone = len([at for at in fresh if after[at - 1].strip()]) == 1 and not any(map(_is_evidence, after))
+        alone = len([at for at in fresh if after[at - 1].strip()]) == 1 and not any(map(is_evidence, after))
         if change.new_id in held and not alone:  # a file of one word may be like another by chance
             found[change.key] = frozenset(fresh)
             continue
@@ -109,7 +109,7 @@ def _brought(after: Lines, fresh: Sequence[int], others: Iterable[Lines], own: I
                 continue
             runs = (_run(after, source, at, place, left) for place in places[_bare(after[at - 1])][:_MAX_PLACES])
             run = max(runs, key=len, default=range(0))
-            telling = sum(1 for one in run if _is_evidence(after[one - 1]))
+            telling = sum(1 for one in run if is_evidence(after[one - 1]))
             everything = bool(run) and wanted.issubset(run)
             whole = everything and len(run) >= sum(1 for line in source if line.strip())
             if telling >= LEAST or (everything and (telling or is_own or whole)):
@@ -126,10 +126,6 @@ def _run(after: Lines, source: Lines, at: int, place: int, fresh: set[int]) -> r
     while end + 1 in fresh and to + 1 < len(source) and _bare(after[end]) == _bare(source[to + 1]):
         end, to = end + 1, to + 1
     return range(start, end + 1)
-
-
-def _is_evidence(line: bytes) -> bool:
-    return len(line_tokens(line)) >= KEY_TOKENS
 
 
 def _bare(line: bytes) -> bytes:

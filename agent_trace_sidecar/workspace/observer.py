@@ -12,7 +12,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,7 +55,6 @@ BUDGET_S: Final = 0.25
 MAX_BEFORE_BYTES: Final = 16 * 1024 * 1024
 """Contents that are kept for calls that have begun; the oldest give way."""
 MAX_CALLS: Final = 512
-MAX_COMMAND_CHARS: Final = 64 * 1024
 CLOCK_SLACK_NS: Final = 10_000_000
 """A file written less than this before the hook fired may as well have been written after: kernels stamp files with
 a clock that ticks every few milliseconds."""
@@ -130,7 +129,11 @@ class Observer:
             return step is not None and event.tree != step.tree and may_have_more_files(step)
         if isinstance(event, CallDone | CallFailed):
             return (seen.session_id, seen.call_id) not in self._seen
-        return seen.tool is not None and dialects.changes_files(envelope.api, seen.tool)
+        if isinstance(event, PermissionReplied):
+            return event.allowed
+        return seen.tool is not None and (
+            dialects.changes_files(envelope.api, seen.tool) or dialects.may_change_unseen(envelope.api, seen.tool)
+        )
 
     def look(self, envelope: Envelope, seen: Seen) -> bytes | None:
         """As `observe`, for what `is_observable` has found."""
@@ -210,14 +213,14 @@ class Observer:
         try:
             args = dialects.before_args(envelope)
             named = dialects.named_paths(envelope.api, tool, args)
-            call.command = texts_of(args) if call.silent else ""
+            if call.silent:
+                call.command, call.writes, call.confined, call.lingers = commands.read(args)
         except (ValueError, RecursionError):
             return
         places = [place for place in (self._place(envelope, name) for name in named) if place]
         call.requested = frozenset(place.file for place in places)
         if call.silent:
-            call.writes = not commands.only_reads(_command(args) or call.command)
-            call.lingers = commands.lingers(call.command) or dialects.in_background(args)
+            call.lingers |= dialects.in_background(args)
             places = list(self._named(envelope, call, args)) if call.writes else []
         self._steps.began(seen.session_id, call)
         if places:
@@ -225,13 +228,20 @@ class Observer:
         if call.silent:
             kept = self._before.get(key, {})
             call.named = {place: Named(kept.get(place)) for place in places}
+            self._keep_typed(seen.session_id, call)
+
+    def _keep_typed(self, session_id: str | None, call: Call) -> None:
+        """Keep what files hold that a person has changed since the step began."""
+        step = self._steps.of(session_id)
+        if step is not None and call.writes and not call.confined:
+            call.typed = self._finisher.typed(step, call)
 
     def _named(self, envelope: Envelope, call: Call, args: msgspec.Raw) -> Iterator[Place]:
         """Files that the text of a command may name: those that exist, and names that may come to exist."""
         folder = dialects.working_folder(args)
         found: dict[str, Place] = {}
         coming: dict[str, Place] = {}
-        for inner, word in commands.names(call.command):
+        for inner, word in chain(commands.names(call.command), _names_in(found, call)):
             if len(found) >= commands.MAX_NAMES:
                 break
             base = os.path.join(folder or "", inner or "") or None  # noqa: PTH118 - both may be absolute
@@ -254,6 +264,8 @@ class Observer:
         if call is None or call.ended_ms is not None:
             return
         call.began_ms, call.permitted = float(envelope.at) if event.allowed else math.inf, True
+        if call.silent and event.allowed:
+            self._keep_typed(event.session_id, call)
         key = (event.session_id, call_id)
         before = self._drop(key)
         if before:
@@ -429,26 +441,13 @@ def _latest(others: list[Call], path: str, before: bytes | None) -> bytes | None
     return before
 
 
-def texts_of(args: msgspec.Raw) -> str:
-    """All texts in a call's arguments, whatever the tool."""
-    found: list[str] = []
-    left = [msgspec.json.decode(args)] if len(args) else []
-    while left:
-        value = left.pop()
-        if isinstance(value, dict):
-            left.extend(value.values())
-        elif isinstance(value, list):
-            left.extend(value)
-        elif isinstance(value, str):
-            found.append(value[:MAX_COMMAND_CHARS])
-    return "\n".join(found)[:MAX_COMMAND_CHARS]
-
-
-def _command(args: msgspec.Raw) -> str | None:
-    """The command line, where the call has one."""
-    value = msgspec.json.decode(args) if len(args) else None
-    command = value.get("command") if isinstance(value, dict) else None
-    return command if isinstance(command, str) else None
+def _names_in(found: dict[str, Place], call: Call) -> Iterator[tuple[str | None, str]]:
+    """What the files hold that a command in the background names: it may be a script, whose work nothing else shows."""
+    for place in list(found.values()) if call.lingers else ():
+        try:
+            yield from commands.names(files.read_small(Path(place.file)))
+        except (OSError, ValueError):
+            continue
 
 
 def _shorten(known: OrderedDict[Any, Any]) -> None:

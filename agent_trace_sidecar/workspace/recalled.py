@@ -9,6 +9,7 @@ only the log of HEAD is read: it has where HEAD stood at a time, and what git br
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -28,8 +29,8 @@ from agent_trace_sidecar.opencode.events import (
 from agent_trace_sidecar.opencode.wire import Envelope, Observed, VcsObserved
 from agent_trace_sidecar.records.content import Content, text_lines
 from agent_trace_sidecar.records.ranges import attributed, deleted, observed
+from agent_trace_sidecar.workspace import commands
 from agent_trace_sidecar.workspace.copies import copied, with_moves
-from agent_trace_sidecar.workspace.observer import texts_of
 from agent_trace_sidecar.workspace.places import Place, place_inside, session_root
 from agent_trace_sidecar.workspace.revision import Revisions, git_dir
 from agent_trace_sidecar.workspace.rewrites import Rewrites
@@ -192,10 +193,9 @@ class Recaller:
         step = self._steps.of(seen.session_id)
         call = Call(seen.call_id or "", outcome.tool, silent, step.began_ms if step else float(envelope.at))
         call.ended_ms, call.vcs = float(envelope.at), self._revision(envelope)
-        try:
-            call.command = texts_of(outcome.args) if silent else ""
-        except (ValueError, RecursionError):
-            call.command = ""
+        with suppress(ValueError, RecursionError):
+            if silent:
+                call.command, call.writes, call.confined, call.lingers = commands.read(outcome.args)
         self._steps.began(seen.session_id, call)
         if isinstance(outcome, CallDone) and outcome.background:
             self._steps.keep_background(seen.session_id, call, outcome.background)
@@ -261,9 +261,7 @@ class Recaller:
             rivals=list(self._steps.rivals(step)),
         )
         calls = allotted(step, known, facts)
-        self._steps.claim(
-            step, [path for call in calls for one in call.files for path in (one.path, one.old_path) if path]
-        )
+        self._steps.claim(step, [one for call in calls for one in call.files])
         self._steps.note(calls, step)
         return Observed(calls=tuple(calls)) if calls else None
 

@@ -8,6 +8,7 @@ files whole. So lines are byte-exact, formatter and all, and the two contents ar
 import hashlib
 import os
 import re
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -31,6 +32,8 @@ _LISTED: Final = 3
 """Mode, type, and id with path, of an entry of `git ls-tree`."""
 _PROBE_BYTES: Final = 8000
 _MAX_FOLDERS: Final = 4
+_MAX_TREES: Final = 8
+"""Trees whose paths are kept: the calls of a step need the same one."""
 _TREE: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _HUNK: Final = re.compile(rb"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@")
 _FILE_MODES: Final = (b"100644", b"100755")
@@ -97,6 +100,7 @@ class Snapshots:
         named = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")  # noqa: PTH111 - no error
         self._root = (data_home or Path(named)) / "opencode" / "snapshot"
         self._found: dict[str, Path] = {}
+        self._paths: OrderedDict[tuple[str, str], frozenset[str]] = OrderedDict()
 
     def compare(self, worktree: str, before: str, after: str) -> list[TreeChange] | None:
         """Everything that differs between two trees; None where that can't be found out."""
@@ -116,8 +120,14 @@ class Snapshots:
 
     def paths(self, worktree: str, tree: str) -> frozenset[str] | None:
         """The paths of all files in a tree; None where it can't be found."""
-        entries = self._listed(worktree, tree)
-        return None if entries is None else frozenset(os.fsdecode(entry[2].partition(b"\t")[2]) for entry in entries)
+        known = self._paths.get((worktree, tree))
+        entries = self._listed(worktree, tree) if known is None else None
+        if entries is not None:
+            known = frozenset(os.fsdecode(entry[2].partition(b"\t")[2]) for entry in entries)
+            self._paths[worktree, tree] = known
+            if len(self._paths) > _MAX_TREES:
+                self._paths.popitem(last=False)
+        return known
 
     def _listed(self, worktree: str, tree: str) -> list[list[bytes]] | None:
         """Mode, type, and id with path, of each file in a tree; None where it can't be found."""

@@ -4,8 +4,10 @@ Rules, in order:
 1. A file that a call named is that call's. The call's own report stands where the contents right before and after
    it were observed; else, if it is the only call that named the file, the snapshot's lines replace the report.
    What happened to such a file before, between or after these calls is another's: see 3.
-2. A file that a call of another session changed in the meantime (a subagent's, inside its parent's step) is not ours.
-3. Any other file can only be the work of a call whose tool reports no files: bash, MCP, custom ones. Each call
+2. A file that a call of another session changed in the meantime (a subagent's, inside its parent's step) is not ours,
+   but for the lines that the other has not written, if a call of ours names the file.
+3. Any other file can only be the work of a call whose tool reports no files: bash, MCP, custom ones; and not of one
+   that only reads, or that writes to files that it names, and to no others. Each call
    has a time window, and the file a time of its last change (ctime, which no program sets and a move renews):
    - right before a person permitted the call: it is attributed to no call, as the clock of file systems ticks too
      slowly to tell;
@@ -16,11 +18,15 @@ Rules, in order:
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from agent_trace_sidecar.opencode.wire import CallChange, FileChange
 from agent_trace_sidecar.records.content import Content, text_lines
 from agent_trace_sidecar.records.diffs import Change, Span, added, carried, compared, merged, removed
+from agent_trace_sidecar.records.fingerprints import is_evidence, line_hash
+from agent_trace_sidecar.workspace.places import Place
 from agent_trace_sidecar.workspace.snapshot import TreeChange
 from agent_trace_sidecar.workspace.steps import Call, Edited, Step
 
@@ -29,6 +35,7 @@ EARLY_MS: Final = 12.0
 LATE_MS: Final = 5.0
 STRANGE_MS: Final = 60_000.0
 """A stamp so far outside of the step is of another clock (a network folder's): it is no evidence."""
+_NOBODYS: Final[AbstractSet[str]] = frozenset()
 
 Judge = Callable[[str, Sequence[bytes]], Content]
 """Makes a content of a path's lines, with the lines hidden that may hold a secret."""
@@ -50,22 +57,23 @@ class Facts(NamedTuple):
 
 def may_have_more_files(step: Step) -> bool:
     """Whether the snapshots may show more than the calls: else `allotted` finds nothing, whatever they hold."""
-    return any(call.silent or any(map(_is_unsure, call.edited)) for call in step.calls.values())
+    return any((call.silent and call.writes) or any(map(_is_unsure, call.edited)) for call in step.calls.values())
 
 
 def allotted(step: Step, changes: Iterable[TreeChange], facts: Facts) -> list[CallChange]:
     """What each call did, for the calls of which the snapshot shows more than they report."""
     calls = list(step.calls.values())
-    silent = any(call.silent for call in calls)
     found: dict[str, list[FileChange]] = {}
     for tree in _as_named(calls, changes):
         edits = [(call, one) for call in calls for one in call.edited if one.is_own and one.change.path == tree.path]
         if tree.place is None and (edits or any(call.names(tree.path) for call in calls)):
             owner, change = _named(step, edits, tree, facts) if edits else (None, None)
         else:
-            foreign = tree.place is None and tree.path in step.foreign
-            owner = _owner(step, tree, facts) if silent and not foreign else None
-            change = _file_change(tree, facts) if owner else None
+            theirs = step.foreign.get(tree.path, _NOBODYS) if tree.place is None else _NOBODYS
+            owner = _owner(step, tree, facts) if theirs is not None else None
+            if owner and theirs and not owner.mentions(tree.path):
+                owner = None
+            change = _file_change(tree, facts, theirs or _NOBODYS) if owner else None
         if owner and change:
             found.setdefault(owner.call_id, []).append(change)
     return [
@@ -89,7 +97,7 @@ def _named(
     step: Step, edits: Sequence[tuple[Call, Edited]], tree: TreeChange, facts: Facts
 ) -> tuple[Call | None, FileChange | None]:
     """A file that calls named: correct the report of the only one, or find what none of them has written."""
-    silent = any(call.silent for call in step.calls.values())
+    silent = any(call.may_write(tree.path) for call in step.calls.values())
     call, one = edits[0]
     if tree.path in step.foreign:
         return None, None  # the snapshot holds the work of another session too
@@ -100,7 +108,31 @@ def _named(
         change = _file_change(tree, facts) if known else None
         return (call, change) if change and _differs(change, one.change) else (None, None)
     owner = _owner(step, tree, facts) if silent else None
+    if owner is None and silent:
+        return _beside(step, [one for _, one in edits], tree, facts)
     return owner, _rest(tree, [one for _, one in edits], facts) if owner else None
+
+
+def _beside(
+    step: Step, edits: Sequence[Edited], tree: TreeChange, facts: Facts
+) -> tuple[Call | None, FileChange | None]:
+    """What a command has written into a file that an edit has changed since: its time is the edit's then.
+
+    The file right before and after the command shows it.
+    """
+    place = Place(Path(step.root), tree.path)
+    best: tuple[Call | None, FileChange | None] = None, None
+    most = 0
+    for call in step.calls.values():
+        named = call.named.get(place)
+        if named is None or named.before is None or named.after is None:
+            continue
+        new = set(text_lines(named.after)).difference(text_lines(named.before))
+        change = _rest(tree, edits, facts, new)
+        count = sum(one.end - one.start + 1 for one in change.ranges) if change else 0
+        if count > most:
+            best, most = (call, change), count
+    return best
 
 
 def _is_unsure(one: Edited) -> bool:
@@ -129,10 +161,13 @@ def _as_named(calls: Sequence[Call], changes: Iterable[TreeChange]) -> Iterable[
         yield TreeChange(change.path, None, "A", "", change.new_id, [] if after is not None else None, after, come)
 
 
-def _rest(tree: TreeChange, edits: Sequence[Edited], facts: Facts) -> FileChange | None:
+def _rest(
+    tree: TreeChange, edits: Sequence[Edited], facts: Facts, only: AbstractSet[bytes] | None = None
+) -> FileChange | None:
     """The lines of a named file that none of the calls that named it has written; None where that is not known.
 
-    Each call's lines are carried forward through what happened to the file after it.
+    Each call's lines are carried forward through what happened to the file after it. With `only`, other lines are left
+    out.
     """
     if tree.after is None or tree.changes is None or not edits:
         return None
@@ -152,6 +187,8 @@ def _rest(tree: TreeChange, edits: Sequence[Edited], facts: Facts) -> FileChange
     brought, elsewhere, after = facts.brought(tree), facts.copied(tree), tree.after
     taken |= elsewhere
     left = _kept(added(tree.changes), lambda at: at not in taken and after[at - 1] not in brought)
+    if only is not None:
+        left = _kept(left, lambda at: after[at - 1] in only)
     if not left:
         return None
     new = facts.judge(tree.path, after)
@@ -169,20 +206,26 @@ def _rest(tree: TreeChange, edits: Sequence[Edited], facts: Facts) -> FileChange
 
 def _owner(step: Step, tree: TreeChange, facts: Facts) -> Call | None:
     """The silent call that changed a file; None for no call of this step."""
-    own = sorted((call for call in step.calls.values() if call.silent), key=lambda call: call.began_ms)
+    path = tree.old_path or tree.path
+    own = sorted((call for call in step.calls.values() if _may_write(call, tree)), key=lambda call: call.began_ms)
     if not own:
         return None
-    name = (tree.old_path or tree.path).rsplit("/", 1)[-1]
-    telling = [call for call in own if name in call.command]
+    telling = [call for call in own if call.mentions(path)]
     stamp = facts.stamp_ms(tree)
     if stamp is None or not -STRANGE_MS < stamp - step.began_ms < facts.finished_ms - step.began_ms + STRANGE_MS:
         return (telling or own)[-1]
     hits = [call for call in own if _within(call, stamp, facts)]
     rivals = [call for call in facts.rivals if _within(call, stamp, facts)]
     telling = [call for call in hits if call in telling]
-    if rivals and not telling and any(name in call.command for call in rivals):
+    if rivals and not telling and any(call.mentions(path) for call in rivals):
         return None
     return (telling or hits)[-1] if hits else None
+
+
+def _may_write(call: Call, tree: TreeChange) -> bool:
+    if tree.place and not tree.place.is_own:
+        return tree.place in call.named
+    return any(call.may_write(path) for path in (tree.path, tree.old_path) if path)
 
 
 def _within(call: Call, stamp_ms: float, facts: Facts) -> bool:
@@ -191,8 +234,14 @@ def _within(call: Call, stamp_ms: float, facts: Facts) -> bool:
     return call.began_ms - early <= stamp_ms <= ended + LATE_MS
 
 
-def _file_change(tree: TreeChange, facts: Facts) -> FileChange | None:
-    """The change as a record has it; None when git's own command made all of it."""
+def _file_change(tree: TreeChange, facts: Facts, theirs: AbstractSet[str] = _NOBODYS) -> FileChange | None:
+    """The change as a record has it; None when git's own command, or another session, made all of it.
+
+    Args:
+        tree: the change.
+        facts: what is known of the step.
+        theirs: the hashes of lines that other sessions have written into the file, as hex text.
+    """
     kind = {"A": "add", "D": "delete", "R": "move"}.get(tree.status, "update")
     before = facts.judge(tree.old_path or tree.path, tree.before) if tree.before is not None else None
     after = facts.judge(tree.path, tree.after) if tree.after is not None else None
@@ -201,6 +250,11 @@ def _file_change(tree: TreeChange, facts: Facts) -> FileChange | None:
     if brought:
         lines = tree.after or ()
         grown = _kept(grown, lambda at: lines[at - 1] not in brought)
+        if not grown:
+            return None
+    if theirs:
+        lines = tree.after or ()
+        grown = _kept(grown, lambda at: not (is_evidence(lines[at - 1]) and line_hash(lines[at - 1]).hex() in theirs))
         if not grown:
             return None
     elsewhere = facts.copied(tree)

@@ -6,7 +6,7 @@ elsewhere. What may have been written unobserved is recorded as well.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,7 @@ from agent_trace_sidecar.workspace.step_attribution import (
     may_have_more_files,
 )
 from agent_trace_sidecar.workspace.steps import Call, Step, Steps
+from agent_trace_sidecar.workspace.typed import changed_between
 from agent_trace_sidecar.workspace.unheld import Changed, Unheld
 
 LOOK_S: Final = 0.5
@@ -71,6 +72,10 @@ class Finisher:
             return self._result(steps, step, [], finished_ms)
         return self._result(steps, step, self._snapshots.compare(step.root, step.tree, tree), finished_ms)
 
+    def typed(self, step: Step, call: Call) -> dict[str, bytes]:
+        """What files of a step hold that were changed before a call of it begins."""
+        return changed_between(self._snapshots, step, call.began_ms)
+
     def patched(self, steps: Steps, step: Step, listed: Sequence[str], finished_ms: float) -> Observed | None:
         """The same for a step that was aborted: the files that OpenCode lists hold now what they held at its end."""
         if not may_have_more_files(step):
@@ -97,17 +102,21 @@ class Finisher:
         covered = {path for one in changes for path in (one.path, one.old_path) if path}
         changes = with_moves(changes)
         named = [one._replace(repository=self._repository(one.place)) for one in _named(step, covered) if one.place]
-        if trees is not None:
-            named = self._kept(step, trees, named)
+        kept = self._kept(step, trees, named) if trees is not None else named
+        dropped = {one.place for one in named if one not in kept}
+        named = kept
         known = [
             change
             for change in (*changes, *named)
             if not any(self._secret(path) for path in (change.path, change.old_path) if path)
         ]
         calls = allotted(step, known, self._facts(steps, step, known, finished_ms)) if known else []
-        steps.claim(step, _claims(calls))
+        steps.claim(step, [one for call in calls for one in call.files if one.repository is None])
         steps.note(calls, step)
-        doubted = (*self._uncovered(step, trees, named), *self._written_unseen(step, trees or (), known, calls))
+        doubted = (
+            *self._uncovered(step, trees, named, dropped),
+            *self._written_unseen(step, trees or (), known, calls),
+        )
         uncovered = _news(step, doubted)
         return Observed(calls=tuple(_bounded(calls)), uncovered=uncovered) if calls or uncovered else None
 
@@ -136,20 +145,25 @@ class Finisher:
         return copied(step, changes, self._snapshots.ids(step.root, step.tree), self._rewrites.versions(step, fresh))
 
     def _uncovered(
-        self, step: Step, trees: Sequence[TreeChange] | None, named: Sequence[TreeChange]
+        self,
+        step: Step,
+        trees: Sequence[TreeChange] | None,
+        named: Sequence[TreeChange],
+        dropped: Container[Place | None],
     ) -> Iterator[Uncovered]:
-        """Calls that may have written unobserved files."""
+        """Calls that may have written unobserved files, or files that are not recorded."""
         writing = [call for call in step.calls.values() if call.silent and call.writes]
         blind = trees is None or (not trees and bool(writing) and self._stands_still(step, named))
+        prefix = step.scope + "/" if step.scope else ""
         for call in writing:
-            if blind:
+            if blind and not call.confined:
                 yield Uncovered(call.call_id, repository=step.repository)
-            elif step.scope:
+            elif step.scope and not call.confined:
                 yield Uncovered(call.call_id, covered=step.scope, repository=step.repository)
             for place, one in call.named.items():
-                if not call.lingers and (place.is_own or not one.missed):
-                    continue
-                yield Uncovered(call.call_id, place.path, repository=self._repository(place))
+                is_covered = place.is_own and place.path.startswith(prefix) and not blind
+                if call.lingers or (one.missed and not is_covered) or place in dropped:
+                    yield Uncovered(call.call_id, place.path, repository=self._repository(place))
 
     def _written_unseen(
         self, step: Step, trees: Sequence[TreeChange], known: Sequence[TreeChange], calls: Sequence[CallChange]
@@ -201,20 +215,20 @@ def _news(step: Step, uncovered: Iterable[Uncovered]) -> tuple[Uncovered, ...]:
 
 
 def _since_call(step: Step, change: TreeChange) -> TreeChange:
-    """A change without what happened to the file before the first silent call, where that call names the file.
+    """A change without what happened to the file before the first call that may have written to it.
 
     A person may have typed into it since the step began: while the model was answering, or a permission was awaited.
     """
-    silent = [call for call in step.calls.values() if call.silent and call.writes]
-    first = min(silent, key=lambda call: call.began_ms, default=None)
+    writing = [call for call in step.calls.values() if call.may_write(change.path)]
+    first = min(writing, key=lambda call: call.began_ms, default=None)
     if first is None or change.status not in {"A", "M"} or change.after is None:
         return change
-    found = next(
-        ((place, one) for place, one in first.named.items() if place.is_own and place.path == change.path), None
-    )
-    if found is None or not found[1].before or any(call.names(change.path) for call in step.calls.values()):
+    place = Place(Path(step.root), change.path)
+    named = first.named.get(place)
+    held = (named and named.before) or first.typed.get(change.path)
+    if not held or any(call.names(change.path) for call in step.calls.values()):
         return change
-    since = change_of(found[0], found[1].before, b"".join(line + b"\n" for line in change.after), 0)
+    since = change_of(place, held, b"".join(line + b"\n" for line in change.after), 0)
     if since.changes is None or since.status != "M" or since.before == change.before:
         return change
     return since._replace(new_id=change.new_id, place=None, after=change.after)
@@ -285,11 +299,6 @@ def _content(root: Path, path: str) -> files.Content | None:
         return files.read_inside(root, path)
     except (OSError, ValueError):
         return None
-
-
-def _claims(calls: Iterable[CallChange]) -> Iterable[str]:
-    own = [one for call in calls for one in call.files if one.repository is None]
-    return [path for one in own for path in (one.path, one.old_path) if path]
 
 
 def _bounded(calls: Iterable[CallChange]) -> Iterable[CallChange]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agent_trace_sidecar.opencode.wire import CallChange, FileChange, Repository, Uncovered, VcsObserved
+from agent_trace_sidecar.records.fingerprints import HASH_BYTES, NO_HASH
 from agent_trace_sidecar.workspace.places import Place
 
 MAX_STEPS: Final = 64
@@ -18,6 +19,8 @@ MAX_CALLS: Final = 512
 """Calls of one step."""
 MAX_NEIGHBOURS: Final = 32
 MAX_FOREIGN: Final = 20_000
+MAX_FOREIGN_LINES: Final = 50_000
+"""Of a step's foreign files; with more, nothing in the further ones is the step's."""
 MAX_BACKGROUND: Final = 64
 """Commands at work in the background at the same time."""
 MAX_CONTENT_BYTES: Final = 32 * 1024 * 1024
@@ -61,8 +64,12 @@ class Call:
     """Files that a silent call's arguments name, as they stood before and after it."""
     writes: bool = True
     """False for a command that only reads."""
+    confined: bool = False
+    """It writes to files that it names, and to no others."""
     lingers: bool = False
     """It may continue after it has ended: a command in the background."""
+    typed: dict[str, bytes] = field(default_factory=dict)
+    """What files of the session's folder held when a silent call began that had changed since its step began."""
     uncovered: list[Uncovered] = field(default_factory=list)
     """What an earlier step has recorded of it."""
 
@@ -72,6 +79,16 @@ class Call:
     def names(self, path: str) -> bool:
         """Whether the call reported this file, or its move."""
         return any(path in (one.change.path, one.change.old_path) for one in self.edited if one.is_own)
+
+    def may_write(self, path: str) -> bool:
+        """Whether a silent call may have changed a file of the session's folder."""
+        if not self.silent or not self.writes:
+            return False
+        return not self.confined or self.mentions(path) or any(one.is_own and one.path == path for one in self.named)
+
+    def mentions(self, path: str) -> bool:
+        """Whether the arguments of a silent call hold a file's name."""
+        return path.rsplit("/", 1)[-1] in self.command
 
 
 @dataclass(slots=True)
@@ -99,13 +116,24 @@ class Step:
     began_ms: float
     scope: str = ""
     calls: dict[str, Call] = field(default_factory=dict)
-    foreign: set[str] = field(default_factory=set)
-    """Files that calls of other sessions have changed since the step began."""
+    foreign: dict[str, set[str] | None] = field(default_factory=dict)
+    """Files that calls of other sessions have changed since the step began, with the hashes of the lines they wrote as
+    hex text; None where these are not known."""
+    foreign_lines: int = 0
     neighbours: list[Call] = field(default_factory=list)
     """Calls of other sessions' steps that have ended while calls of this one were at work."""
     heads: "Heads | None" = None
     repository: Repository | None = None
     """What `root` is, if its name is not its real one."""
+
+    def add_foreign(self, path: str, written: set[str]) -> None:
+        """Another session has written lines with these hashes into a file."""
+        known = self.foreign.setdefault(path, set())
+        self.foreign_lines += len(written)
+        if known is None or NO_HASH.hex() in written or self.foreign_lines > MAX_FOREIGN_LINES:
+            self.foreign[path] = None
+        else:
+            known |= written
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +247,7 @@ class Steps:
                 one.before = one.after = None
             self._content_bytes += _size(one)
             call.edited.append(one)
-        own = [one.change for one in call.edited if one.is_own]
-        self.claim(step, [path for change in own for path in (change.path, change.old_path) if path])
+        self.claim(step, [one.change for one in call.edited if one.is_own])
 
     def overlapping(self, session_id: str | None, call: Call) -> list[Call]:
         """Calls in the same folder, of any session, that were at work meanwhile and may have written the same files.
@@ -240,18 +267,28 @@ class Steps:
         ]
         return sorted(found, key=lambda other: other.ended_ms or 0.0)
 
-    def claim(self, step: Step, paths: Iterable[str]) -> None:
-        """These files are this session's work: the open steps of the others leave them alone."""
-        claimed = list(paths)
+    def claim(self, step: Step, changes: Iterable[FileChange]) -> None:
+        """These changes are this session's work: the open steps of the others leave them alone."""
+        claimed = [(path, one) for one in changes for path in (one.path, one.old_path) if path]
         for other in self._open.values():
-            if other.root == step.root and other.session_id != step.session_id:
-                other.foreign.update(claimed[: MAX_FOREIGN - len(other.foreign)])
+            if other.root != step.root or other.session_id == step.session_id:
+                continue
+            for path, one in claimed:
+                if len(other.foreign) < MAX_FOREIGN or path in other.foreign:
+                    other.add_foreign(path, set(_hashes(one)))
 
     def rivals(self, step: Step) -> Iterator[Call]:
         """Silent calls of other sessions at work in the same folder."""
         for other in self._open.values():
             if other.root == step.root and other.session_id != step.session_id:
                 yield from (call for call in other.calls.values() if call.silent)
+
+
+def _hashes(change: FileChange) -> Iterator[str]:
+    """The hashes of the lines that a change wrote, as hex text."""
+    for span in change.ranges:
+        text = span.line_hashes or ""
+        yield from (text[at : at + 2 * HASH_BYTES] for at in range(0, len(text), 2 * HASH_BYTES))
 
 
 def _size(one: Edited) -> int:

@@ -23,6 +23,7 @@ class WatchedObserver:
         *,
         on_late: Callable[[], None],
         on_error: Callable[[Exception], None],
+        is_excused: Callable[[], bool] = lambda: False,
         deadline_s: float = OBSERVE_S,
     ) -> None:
         """Make one.
@@ -31,12 +32,13 @@ class WatchedObserver:
             make: makes an observer. One that was late is left to its thread, with all that it remembered.
             on_late: called when a repository did not answer in time.
             on_error: called when the observer has failed.
+            is_excused: see `Watchdog`.
             deadline_s: how long one event may be observed.
         """
         self._make = make
         self._observer = make()
         self._on_late, self._on_error = on_late, on_error
-        self._watchdog: Watchdog[bytes | None] = Watchdog(deadline_s)
+        self._watchdog: Watchdog[bytes | None] = Watchdog(deadline_s, is_excused=is_excused)
 
     def observe(self, line: bytes) -> bytes | None:
         """As of `Observer`; where the repository does not answer in time, the event is marked as unobserved.

@@ -1,7 +1,8 @@
 """How long `blame` of a file with 5,000 lines and `status` take, start of the program included, as the store grows.
 
-The file has 200 recorded calls with a person's changes between them; the rest of the store belongs to a thousand other
-repositories, which have a file of the same path, and to other files of this one. Beside it, the processor time of
+The file has 200 recorded calls with a person's changes between them, and another one 1,500, that is 3,000 ranges. The
+rest of the store belongs to a thousand other repositories, which have a file of the same path, and to other files of
+this one. Beside it, the processor time of
 `stats` in a repository of 2,000 files, of which half have recorded calls that also took lines away.
 """
 
@@ -13,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import asyncpg
 
@@ -27,6 +28,8 @@ LINES: Final = 5000
 CALLS: Final = 200
 RANGES_OF_A_CALL: Final = 2
 PATH: Final = "src/large.py"
+BUSY_CALLS: Final = 1500
+BUSY_PATH: Final = "src/busy.py"
 _AT_ONCE: Final = 500_000
 _START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _SOURCE: Final = UUID(int=1)
@@ -78,10 +81,15 @@ def rows(bench: Bench) -> Iterator[Row]:
     sizes = (10_000, 100_000) if bench.quick else (1_000_000, 10_000_000)
     root = bench.scratch / "blamed"
     with bench.database() as small, bench.database() as large:
-        asyncio.run(_own_file((small, large), root))
+        asyncio.run(_own_files((small, large), root))
         for url, size in zip((small, large), sizes, strict=True):
             _fill(url, size // RANGES_OF_A_CALL)
-        for what, arguments in ((f"blame of {LINES:,} lines", ("blame", root / PATH)), ("status", ("status",))):
+        questions: tuple[tuple[str, tuple[str | Path, ...]], ...] = (
+            (f"blame of {LINES:,} lines", ("blame", root / PATH)),
+            (f"blame of {LINES:,} lines with {BUSY_CALLS * RANGES_OF_A_CALL:,} ranges", ("blame", root / BUSY_PATH)),
+            ("status", ("status",)),
+        )
+        for what, arguments in questions:
             found = bench.alternate(
                 "s",
                 {
@@ -134,36 +142,43 @@ def _fill(url: str, states: int) -> None:
     say(f"  {states * RANGES_OF_A_CALL:,} ranges after {time.monotonic() - began:.0f} s")
 
 
-async def _own_file(urls: Sequence[str], root: Path) -> None:
-    """Make the file, as it grew by calls and by hand."""
+async def _own_files(urls: Sequence[str], root: Path) -> None:
+    """Make the two files, as they grew by calls and by hand: the second one by rewriting what was there."""
     (root / PATH).parent.mkdir(parents=True)
     run_git(root, "init", "-q")
     (root / "first").write_text("first\n")
     run_git(root, "add", "-A")
     run_git(root, "commit", "-qm", "first")
     project = run_git(root, "rev-parse", "HEAD")
-    chance = random.Random(5)  # noqa: S311 - the same file every time
-    text = [b"    human_%d = compute(%d, name)" % (n, n) for n in range(LINES - CALLS * 12)]
-    states: list[FileStateRow] = []
-    ranges: list[RangeRow] = []
-    for call in range(CALLS):
-        for _ in range(2):
-            text.insert(chance.randrange(len(text)), b"    by_hand = %d" % chance.getrandbits(40))
-        before, spans = line_hashes(text), []
-        for start in sorted(chance.sample(range(0, len(text), 20), RANGES_OF_A_CALL)):
-            own = [b"    written_%d = call(by, model=%d)" % (chance.getrandbits(40), n) for n in range(5)]
-            text[start:start] = own
-            spans.append((start + 1, own))
-        state, own_ranges = _record(call, (project, str(root)), (before, line_hashes(text)), spans)
-        states.append(state)
-        ranges += own_ranges
-    (root / PATH).write_bytes(b"\n".join(text) + b"\n")
-    run_git(root, "add", "-A")
-    for url in urls:
-        connection = await asyncpg.connect(url, statement_cache_size=0)
-        await connection.copy_records_to_table("agent_trace_file_states", columns=FileStateRow._fields, records=states)
-        await connection.copy_records_to_table("agent_trace_ranges", columns=RangeRow._fields, records=ranges)
-        await connection.close()
+    for path, calls, replaced in ((PATH, CALLS, 0), (BUSY_PATH, BUSY_CALLS, 5)):
+        chance = random.Random(5)  # noqa: S311 - the same file every time
+        text = [b"    human_%d = compute(%d, name)" % (n, n) for n in range(LINES - (0 if replaced else calls * 12))]
+        states: list[FileStateRow] = []
+        ranges: list[RangeRow] = []
+        for call in range(calls):
+            for _ in range(2):
+                at = chance.randrange(len(text))
+                text[at : at + (replaced > 0)] = [b"    by_hand = %d" % chance.getrandbits(40)]
+            before, spans = line_hashes(text), []
+            for start in sorted(chance.sample(range(0, len(text) - 20, 20), RANGES_OF_A_CALL)):
+                own = [b"    written_%d = call(by, model=%d)" % (chance.getrandbits(40), n) for n in range(5)]
+                text[start : start + replaced] = own
+                spans.append((start + 1, own))
+            vectors = before, line_hashes(text)
+            state, own_ranges = _record(call, (project, str(root)), vectors, spans, path)
+            states.append(state)
+            ranges += own_ranges
+        (root / path).write_bytes(b"\n".join(text) + b"\n")
+        run_git(root, "add", "-A")
+        for url in urls:
+            await _store(url, states, ranges)
+
+
+async def _store(url: str, states: Sequence[FileStateRow], ranges: Sequence[RangeRow]) -> None:
+    connection = await asyncpg.connect(url, statement_cache_size=0)
+    await connection.copy_records_to_table("agent_trace_file_states", columns=FileStateRow._fields, records=states)
+    await connection.copy_records_to_table("agent_trace_ranges", columns=RangeRow._fields, records=ranges)
+    await connection.close()
 
 
 async def _many_files(url: str, root: Path) -> None:
@@ -194,12 +209,8 @@ async def _many_files(url: str, root: Path) -> None:
         states.append(state)
         ranges += own_ranges
     run_git(root, "commit", "-qam", "written")
-    connection = await asyncpg.connect(url, statement_cache_size=0)
-    await connection.copy_records_to_table("agent_trace_file_states", columns=FileStateRow._fields, records=states)
-    await connection.copy_records_to_table("agent_trace_ranges", columns=RangeRow._fields, records=ranges)
-    await connection.execute(_RECORDS)
-    await connection.execute("ANALYZE")
-    await connection.close()
+    await _store(url, states, ranges)
+    execute(url, _RECORDS, "ANALYZE")
 
 
 def _record(
@@ -212,7 +223,7 @@ def _record(
     """The rows of one call; the place is project and worktree."""
     project, worktree = place
     ranges: list[RangeRow] = []
-    record_id, at = UUID(int=call + 1), _START + timedelta(minutes=call)
+    record_id, at = uuid5(_SOURCE, f"{path} {call}"), _START + timedelta(minutes=call)
     for start, own in spans:
         ranges.append(
             RangeRow(

@@ -84,6 +84,14 @@ def test_sessions_are_listed_with_what_they_did_and_cost(settings: dict[str, str
     assert "\x1b" not in piped
 
 
+def test_the_latest_sessions_are_the_first_of_all(settings: dict[str, str]) -> None:
+    """They are chosen from an index before anything else of them is read."""
+    listed = found("sessions", **settings)
+    assert found("sessions", "--limit", "2", **settings) == listed[:2]
+    assert found("sessions", "--since", "9000d", **settings) == listed
+    assert found("sessions", "--since", "9000d", "--limit", "1", **settings) == listed[:1]
+
+
 @pytest.mark.parametrize(
     ("options", "number"),
     [

@@ -59,8 +59,16 @@ def counts(url: str) -> tuple[int, int]:
         lambda log: zstandard.compress(log[:HALF]) + zstandard.compress(log[HALF:]),
         lambda log: log.decode().encode("utf-16"),
         lambda log: b"\xfe\xff" + log.decode().encode("utf-16-be"),
+        lambda log: log.decode().encode("utf-16-le"),
+        lambda log: log.decode().encode("utf-16-be"),
+        lambda log: gzip.compress(log.decode().encode("utf-16")),
+        lambda log: b"\x50\x2a\x4d\x18\x04\0\0\0size" + zstandard.compress(log),
+        lambda log: log[:HALF] + bytes(70_000) + log[HALF:] + bytes(100),
     ],
-    ids=["mark", "marks", "mark-cut", "crlf", "gzip", "gzips", "zstd", "zstds", "utf-16", "utf-16-be"],
+    ids=[
+        *("mark", "marks", "mark-cut", "crlf", "gzip", "gzips", "zstd", "zstds", "utf-16", "utf-16-be"),
+        *("unmarked-le", "unmarked-be", "gzip-utf-16", "zstd-skippable", "hole"),
+    ],
 )
 def test_every_event_of_a_log_in_another_form_is_stored(
     migrated_url: str, tmp_path: Path, packed: Callable[[bytes], bytes]
@@ -105,6 +113,9 @@ def test_a_log_that_begins_with_a_mark_is_read_from_stdin(migrated_url: str, tmp
         (gzip.compress(RECORDING)[:-20], "it is cut off or damaged"),
         (zstandard.compress(RECORDING)[:-20], "it is cut off or damaged"),
         (zstandard.compress(RECORDING)[:40] + b"x" * 400, "it is cut off or damaged"),
+        (RECORDING.replace(b"\n", b"\r"), "its lines end with CR alone"),
+        (b"[" + RECORDING.strip().replace(b"\n", b",\n") + b"]\n", "none of its first lines is a JSON object"),
+        (RECORDING.replace(b',"seq"', b',\n"seq"'), "none of its first lines is a JSON object"),
     ],
     ids=[
         "text",
@@ -119,6 +130,9 @@ def test_a_log_that_begins_with_a_mark_is_read_from_stdin(migrated_url: str, tmp
         "gzip-cut",
         "zstd-cut",
         "zstd-damaged",
+        "cr",
+        "array",
+        "pretty",
     ],
 )
 def test_a_file_that_is_no_log_is_refused(migrated_url: str, tmp_path: Path, content: bytes, why: str) -> None:

@@ -30,6 +30,7 @@ BAD_LINES = (
     b"x" * 70_000 + b"\n",
     b"[" * 100_000 + b"\n",
 )
+INSTANCE = b"6beba06b-0000-42e2-9ea2-f5f74523829b"
 STRANGE = (
     b'{"v":1,"id":"01a201d0-0000-7000-8000-00000000000%d","seq":1,"at":1,'
     b'"instance":"6beba06b-0000-42e2-9ea2-f5f74523829b","hook":%b,"input":%b}\n'
@@ -130,6 +131,21 @@ def test_two_files_of_one_run_share_its_state(postgres_servers: PostgresServers,
         replay(whole, tmp_path, tmp_path / "all")
         replay(parts, tmp_path, tmp_path / "one", tmp_path / "two")
         assert rows(parts) == rows(whole)
+
+
+def test_a_log_that_is_truncated_while_it_is_replayed_ends_there(migrated_url: str, tmp_path: Path) -> None:
+    """The replay reports it, and what it had read is stored."""
+    path = tmp_path / "log.jsonl"
+    line = (
+        b'{"v":1,"id":"01a201d0-0000-7000-8000-%012x","seq":%d,"at":1795000000000,"instance":"%b","hook":"event",'
+        b'"input":"%b"}\n'
+    )
+    path.write_bytes(b"".join(line % (n, n, INSTANCE, b"x" * 60_000) for n in range(1, 101)))
+    half = path.stat().st_size // 2
+    config = Config(database_url=migrated_url, state_dir=str(tmp_path / "state"), redaction=False)
+    with pytest.raises(OSError, match="truncated while it was read"):
+        asyncio.run(replay_files(config, log.logger(), [path], lambda *_: os.truncate(path, half)))
+    assert fetch(migrated_url, "SELECT max(seq) AS n FROM agent_trace_events")[0]["n"] in range(49, 60)
 
 
 def test_bad_lines_become_dead_letters_and_their_neighbours_are_stored(migrated_url: str, tmp_path: Path) -> None:

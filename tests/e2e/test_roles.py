@@ -145,6 +145,28 @@ def test_a_writer_voids_restores_and_replaces_what_a_record_says(roles: Roles, t
         assert fetch(roles.server.url, f"SELECT count(*) AS n FROM {table}")[0]["n"] == 0
 
 
+@pytest.mark.needs("ssh-keygen")
+def test_what_a_peer_deletes_an_audit_finds(roles: Roles, tmp_path: Path) -> None:
+    """Two login roles, both members of the writers': one records, the other one blanks records, and no events."""
+    for name in ("anna", "ben"):
+        execute(roles.server.url, f"CREATE ROLE agent_trace_{name} LOGIN IN ROLE agent_trace_writer")
+    assert command(tmp_path, roles.url("anna"), "replay", str(RECORDINGS / "apply-patch.jsonl")).returncode == 0
+    key, manifest = str(tmp_path / "key"), str(tmp_path / "manifest.jsonl")
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    made = command(tmp_path, roles.url("reader"), "export", "--signed", key, "--output", manifest)
+    assert made.returncode == 0, made.stderr
+    check = ("validate", "--signed", f"{key}.pub", manifest)
+    assert command(tmp_path, roles.url("reader"), *check).returncode == 0
+    (record,) = fetch(roles.server.url, "SELECT record_id FROM agent_trace_records")
+    assert [statement for statement in FORBIDDEN_TO_WRITERS if may(roles.url("ben"), statement)] == []
+    execute(roles.url("ben"), "DELETE FROM agent_trace_records")
+    found = command(tmp_path, roles.url("reader"), *check)
+    assert found.returncode == 1
+    assert str(record["record_id"]) in found.stdout
+    execute(roles.server.url, "REVOKE agent_trace_writer FROM agent_trace_ben")
+    assert not may(roles.url("ben"), "DELETE FROM agent_trace_ranges")
+
+
 def test_a_reader_reads_and_cannot_write(roles: Roles, tmp_path: Path) -> None:
     """Export and status work; a table that a later migration makes is readable after the file has run again."""
     done = command(tmp_path, roles.url("owner"), "replay", str(RECORDINGS / "apply-patch.jsonl"))

@@ -103,7 +103,7 @@ async def test_a_trigger_that_refuses_one_row_stops_no_other(migrated_url: str, 
         migrated_url,
         "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$",
     )
-    assert "A trigger or function of the database refuses the rows" in replay(tmp_path, migrated_url)
+    assert "A trigger or function of the database refuses the statement" in replay(tmp_path, migrated_url)
     assert fetch(migrated_url, "SELECT count(*) FROM agent_trace_dead_letters")[0][0] == 1
 
 

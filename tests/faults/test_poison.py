@@ -188,7 +188,8 @@ async def test_the_connection_breaks_while_the_server_judges(migrated_url: str, 
             shipping.append(lines(100, range(0, 100, 2), '"poison"'))
             await shipping.delivered()
             assert shipping.counts == (100, 50, 0, 50, 0)
-            assert shipping.causes == ["too_slow" if how in (Break.HALF_OPEN, Break.BLACK_HOLE) else "connection"]
+            (cause,) = shipping.causes  # of a broken connection the driver or the socket reports first
+            assert cause in (["too_slow"] if how in (Break.HALF_OPEN, Break.BLACK_HOLE) else ["connection", "08003"])
         assert proxy.hits == {f"{JUDGE}:{how.value}": 1}
     assert dead(migrated_url).keys() == set(range(0, 100, 2))
 

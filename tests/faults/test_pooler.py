@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.envelopes import DATA
 from tests.support.oracle import Oracle
 from tests.support.pooler import pgbouncer
 from tests.support.postgres import fetch
 from tests.support.sidecar import ShimDouble, sidecar_command, sidecar_env
 from tests.support.tailing import Writer, stored_ids
+from tests.support.waiting import completed
 
 pytestmark = pytest.mark.needs("pgbouncer")
 
@@ -120,3 +122,12 @@ def test_every_command_works_through_a_pooler(database_url: str, tmp_path: Path)
             )
             unseen = words[0] == "blame"  # the log is of a repository that was elsewhere
             assert done.returncode == int(unseen), (words, done.stdout + done.stderr)
+
+
+def test_a_pooler_in_statement_mode_is_named(migrated_url: str, tmp_path: Path) -> None:
+    """A replay ends with the setting's name instead of trying again for ever."""
+    with pgbouncer(migrated_url, ["agent_trace"], pool_mode="statement") as url:
+        env = sidecar_env(tmp_path / "state", url.replace("postgresql://", "postgresql://agent_trace@"))
+        done = completed([*sidecar_command("replay"), DATA / "recordings" / "apply-patch.jsonl"], env=env)
+    assert done.returncode == 1
+    assert "set its pool_mode to transaction or session" in done.stderr

@@ -1,10 +1,12 @@
 """A repository is somebody else's work: whatever its files are, recording goes on, and a hand tool ends."""
 
+import itertools
 import os
 import resource
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -16,6 +18,7 @@ import pytest
 from agent_trace_sidecar.limits.files import NotRegularError, TooLargeError, read_part, read_whole
 from agent_trace_sidecar.limits.sqlite import first_row
 from agent_trace_sidecar.opencode.wire import Observed
+from agent_trace_sidecar.records.fingerprints import line_hash
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, ManyFiles
 from agent_trace_sidecar.workspace.identity import Identity, remote_url
 from agent_trace_sidecar.workspace.observer import Observer
@@ -270,6 +273,31 @@ def test_a_repository_that_never_answers_costs_one_events_facts(tmp_path: Path) 
     assert observed(watched.observe(again)).late
     assert not deadline.passed()
     os.write(hanging.write, b"x")
+
+
+def test_a_wait_for_the_redaction_rules_costs_no_facts(tmp_path: Path) -> None:
+    """On a busy machine their export takes longer than a repository may; the lines have their hashes all the same."""
+    (tmp_path / "a.txt").write_text("two\n")
+    exported = threading.Event()
+    late: list[str] = []
+    inquiries = itertools.count(1)
+
+    def is_loading() -> bool:
+        loading = not exported.is_set()
+        if next(inquiries) == 4:
+            exported.set()
+        return loading
+
+    watched = WatchedObserver(
+        lambda: Observer(lambda _: not exported.wait(AT_ONCE_S)),
+        on_late=lambda: late.append("late"),
+        on_error=lambda error: late.append(repr(error)),
+        is_excused=is_loading,
+        deadline_s=0.05,
+    )
+    found = [watched.observe(line) for line in edits(tmp_path)]
+    assert [one.line_hashes for one in observed(found[1]).files[0].ranges] == [line_hash(b"two").hex()]
+    assert late == []
 
 
 # -- tail ------------------------------------------------------------------------------------------------------

@@ -49,6 +49,28 @@ def test_own_fields_of_a_peer_are_not_believed(text: str, field: str, blank: byt
     assert (ours.observed, ours.redacted) == (wire.Observed(late=True), {"mine": 1})
 
 
+@pytest.fixture(name="on", scope="module")
+def _on() -> Redactor:
+    """Masks."""
+    return Redactor()
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("beside", [b"plain", b"\\u001b[1m"], ids=["plain", "with an escape"])
+def test_own_fields_of_a_peer_are_not_believed_beside_other_lines(
+    text: str, field: str, beside: bytes, on: Redactor
+) -> None:
+    """Lines are looked over together, and what was seen before is not looked over again; only this line changes."""
+    line, other = LINE % (TEXTS[text], b"," + FIELDS[field]), LINE % (beside, b"")
+    for _ in range(2):
+        before, made, after = on.lines([other, line, other])
+        found = wire.parse(made.line)
+        assert isinstance(found, wire.Envelope)
+        assert (found.observed, found.redacted) == (None, None)
+        assert before.line == after.line == other
+
+
 @pytest.mark.parametrize("far", [MAX_JUMP + 2, 2**63 - 1])
 def test_a_number_from_nowhere_makes_no_gap(far: int) -> None:
     """The event is stored with a note, and the run's own numbers go on; nearer ones are gaps as before."""

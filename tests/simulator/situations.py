@@ -20,6 +20,43 @@ from tests.support.waiting import eventually
 
 _HEADERS: Final = ("# Copyright {} and others", "# Licensed under the {} licence", "# See the file {} for details", "#")
 _LOGGER: Final = ("import logging", "", "logger = logging.getLogger(__name__)", "logger.setLevel(logging.INFO)")
+_FRAMES: Final = (
+    (
+        "app = Flask(__name__)",
+        'app.config.from_object("config.Settings")',
+        '@app.route("/health")',
+        "def health():",
+        '    return {"status": "ok"}',
+    ),
+    (
+        "def main():",
+        "    parser = argparse.ArgumentParser(description=__doc__)",
+        '    parser.add_argument("--verbose", action="store_true", help="print more")',
+        "    args = parser.parse_args()",
+        "    logging.basicConfig(level=logging.DEBUG if args.verbose else logging.INFO)",
+    ),
+    (
+        "[tool.pytest.ini_options]",
+        'testpaths = ["tests"]',
+        'addopts = "-ra -q --strict-markers"',
+        "[tool.ruff.lint]",
+        'select = ["E", "F", "I", "B", "UP"]',
+    ),
+    (
+        "FROM python:3.12-slim",
+        "WORKDIR /app",
+        "COPY requirements.txt .",
+        "RUN pip install --no-cache-dir -r requirements.txt",
+        'CMD ["python", "main.py"]',
+    ),
+    (
+        "class TestCase(unittest.TestCase):",
+        "    def setUp(self):",
+        "        self.addCleanup(mock.patch.stopall)",
+        "        super().setUp()",
+    ),
+)
+"""Frames of programs, configurations and tests."""
 _PRUNED: Final = 8
 """Outputs of 45,000 characters: more than OpenCode keeps of a session's outputs before it prunes."""
 
@@ -28,7 +65,7 @@ _PRUNED: Final = 8
 
 
 def shared_text(acts: Acts, name: str, rng: random.Random) -> Truth:
-    """The same licence, imports and logger in files of a person, before and after the AI's."""
+    """The same licence, imports, logger and frames in files of a person, before and after the AI's."""
     text, own = _boilerplate(rng), _code(rng, 1)
     project = acts.project(name, {"before.py": text + own})
     project.append("untracked.py", text + "mine = 1\n")
@@ -55,6 +92,48 @@ def permission(acts: Acts, name: str, rng: random.Random) -> Truth:
         project.turn(Step([acts.tools.run(command)]))
     b = "h" * (own + typed).count("\n") + "a" * more.count("\n")
     return {**_all(project, ("a.py",), "h"), project.folder / "b.py": b, **_all(project, ("c.py",), "a")}
+
+
+def typed_first(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """A person types into a file while a command waits that does not name it, and that then writes to it."""
+    own, typed, more = _code(rng, 1), _code(rng, 1, 3, 9), _code(rng, 2, 3, 9)
+    project = acts.project(name, {"a.py": own, "b.py": own, "run.sh": _script("b.py", more)})
+
+    def typing() -> None:
+        project.append("a.py", typed)
+        project.append("b.py", typed)
+        project.git("commit", "-qam", "Meanwhile")
+
+    with project.answering(typing):
+        project.turn(Step([acts.tools.run("sleep 0.2"), acts.tools.run(f"{ASKED}sh run.sh")]))
+    b = "h" * (own + typed).count("\n") + "a" * more.count("\n")
+    return {**_all(project, ("a.py",), "h"), project.folder / "b.py": b}
+
+
+def beside_commands(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """A person types while commands run: one that only reads, and one that writes to the file that it names."""
+    own, typed, more = _code(rng, 1), _code(rng, 1, 3, 9), _code(rng, 2, 3, 9)
+    project = acts.project(name, {"a.py": own, "b.py": own})
+    project.open()
+    for number, work in enumerate(("grep -rn def .", f"cat >> b.py <<'END'\n{more}END")):
+        waiting = f"until test -e ignored/{number}; do sleep 0.1; done"
+        thread = project.beside(Step([acts.tools.run(f"{waiting}; {work}")]))
+        project.begun(number + 1)
+        project.append("a.py", typed)
+        project.append(f"new{number}.py", typed)
+        (project.folder / "ignored" / str(number)).touch()
+        thread.join()
+    b = "h" * own.count("\n") + "a" * more.count("\n")
+    return {**_all(project, ("a.py", "new0.py", "new1.py"), "h"), project.folder / "b.py": b}
+
+
+def unchanged(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """A session in which no call writes: one reads, one copies, one is rejected while a person types."""
+    project = acts.project(name, {"a.py": _code(rng, 1)})
+    project.turn(Step([acts.tools.run("ls; cp a.py copy.py")]))
+    with project.answering(lambda: project.append("a.py", _code(rng, 1, 3, 9)), allow=False):
+        project.turn(Step([acts.tools.run(f"{ASKED}sed -i d a.py")]))
+    return _all(project, ("a.py", "copy.py"), "h")
 
 
 def rejected(acts: Acts, name: str, rng: random.Random) -> Truth:
@@ -185,6 +264,36 @@ def two_sessions(acts: Acts, name: str, rng: random.Random) -> Truth:
     return {project.folder / "asked.py": "ha" + "h" * own.count("\n") + "ha"}
 
 
+def parallel(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """Calls of one step write to one file at once: four edits; two commands and an edit."""
+    own = [f"{new_word(rng)} = {new_word(rng)}({at}, 2)\n" for at in range(30)]
+    places = sorted(rng.sample(range(30), 4))
+    project = acts.project(name, {"a.py": "".join(own), "b.py": "".join(own)})
+    edits = [acts.tools.edit("a.py", own[at], f"{own[at]}made_{at} = by(edit, {at})\n") for at in places]
+    edit = acts.tools.edit("b.py", own[places[1]], f"{own[places[1]]}made = by(edit, 1)\n")
+    commands = ("echo 'made = by(echo, 2)' >> b.py", "sed -i '1s/^/made = by(sed, 3)\\n/' b.py")
+    project.turn(Step(edits), Step([*map(acts.tools.run, commands), edit]))
+    found = {project.folder / path: (project.folder / path).read_text().splitlines() for path in ("a.py", "b.py")}
+    return {file: "".join("a" if line.startswith("made") else "h" for line in lines) for file, lines in found.items()}
+
+
+def two_commands(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """The commands of two sessions, at work at the same time, write to one file."""
+    own, texts = _code(rng, 1), [_code(rng, 2, 3, 9) for _ in range(2)]
+    project = acts.project(name, {"a.py": own})
+    sessions = [project, project.other()]
+    project.open()
+    threads = []
+    for number, session in enumerate(sessions):
+        waiting = f"touch ignored/{number}; until test -e ignored/{1 - number}; do sleep 0.1; done; sleep 0.3"
+        command = f"cat >> a.py <<'END'\n{texts[number]}END\n{waiting}"
+        threads.append(session.beside(Step([acts.tools.run(command)])))
+        eventually((project.folder / "ignored" / str(number)).exists, 30, "the command has written")
+    for thread in threads:
+        thread.join()
+    return {project.folder / "a.py": "h" * own.count("\n") + "a" * "".join(texts).count("\n")}
+
+
 def two_processes(acts: Acts, name: str, rng: random.Random) -> Truth:
     """A command of one process runs while another process edits a person's file and writes one."""
     own, more = _code(rng, 1), _code(rng, 2)
@@ -290,15 +399,16 @@ def aborted(acts: Acts, name: str, rng: random.Random) -> Truth:
     eventually((project.folder / "n.py").exists, 30, "the command is at work")
     project.abort()
     thread.join()
+    project.turn(Step(text="Hello."))  # an aborted turn is over before all of it is reported
     return {project.folder / "a.py": "h" * own.count("\n") + "a" * more.count("\n"), **_all(project, ("n.py",), "a")}
 
 
 def background(acts: Acts, name: str, rng: random.Random) -> Truth:
-    """A command goes on after its call has ended: OpenCode 2 reports its end, OpenCode 1 does not."""
+    """A command goes on after its call, and so does its script: OpenCode 2 reports the end, OpenCode 1 does not."""
     own, more = _code(rng, 1), _code(rng, 2, 3, 9)
-    project = acts.project(name, {"b.py": own})
     waiting = "until test -e ignored/go; do sleep 0.1; done; "
-    command = f"{waiting}cat >> b.py <<'END'\n{more}END\ntouch ignored/gone"
+    project = acts.project(name, {"b.py": own, "c.py": own, "run.sh": waiting + _script("c.py", more)})
+    command = f"{waiting}cat >> b.py <<'END'\n{more}END\nsh run.sh; touch ignored/gone"
     project.turn(Step([acts.later(command)]))
     exited = acts.stored("", "shell.exited")
     (project.folder / "ignored" / "go").touch()
@@ -306,8 +416,8 @@ def background(acts: Acts, name: str, rng: random.Random) -> Truth:
     if acts.major == 2:
         eventually(lambda: acts.stored("", "shell.exited") > exited, 30, "the command's end is stored")
     project.turn(Step(text="Hello."))
-    letter = "u" if acts.major == 1 else "a"
-    return {project.folder / "b.py": "h" * own.count("\n") + letter * more.count("\n")}
+    letters = "h" * own.count("\n") + ("u" if acts.major == 1 else "a") * more.count("\n")
+    return {project.folder / path: letters for path in ("b.py", "c.py")}
 
 
 # -- a repository by another name ------------------------------------------------------------------------------------
@@ -370,9 +480,9 @@ def large(acts: Acts, name: str, rng: random.Random) -> Truth:
 
 
 BOTH: Final[tuple[Situation, ...]] = (
-    shared_text, permission, rejected, fork, continued, white_space, formatter, brought, moved_lines, two_sessions,
-    two_processes, repositories, plain_folder, submodule, missed, ignored, aborted, background, shallow, unborn,
-    long_lines, large,
+    shared_text, permission, typed_first, beside_commands, rejected, unchanged, fork, continued, white_space, formatter,
+    brought, moved_lines, two_sessions, parallel, two_commands, two_processes, repositories, plain_folder, submodule,
+    missed, ignored, aborted, background, shallow, unborn, long_lines, large,
 )  # fmt: skip
 """What OpenCode 1 and 2 both have."""
 FIRST: Final[tuple[Situation, ...]] = (*BOTH, pruned)
@@ -382,7 +492,8 @@ FIRST: Final[tuple[Situation, ...]] = (*BOTH, pruned)
 def _boilerplate(rng: random.Random) -> str:
     header = [text.format(rng.choice(["MIT", "Apache", "BSD"])) for text in _HEADERS]
     imports = [f"from {new_word(rng)} import {new_word(rng)}" for _ in range(rng.randint(3, 9))]
-    return "".join(f"{line}\n" for line in [*header, *imports, *_LOGGER])
+    frames = [line for frame in rng.sample(_FRAMES, 2) for line in frame]
+    return "".join(f"{line}\n" for line in [*header, *imports, *_LOGGER, *frames])
 
 
 def _code(rng: random.Random, part: int, least: int = 6, most: int = 25) -> str:

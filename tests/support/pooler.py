@@ -1,4 +1,4 @@
-"""A real PgBouncer in transaction mode, between a test's clients and its server."""
+"""A real PgBouncer, between a test's clients and its server."""
 
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from tests.support.waiting import eventually
 
 
 @contextmanager
-def pgbouncer(url: str, users: Sequence[str], *, tcp: bool = False) -> Iterator[str]:
+def pgbouncer(url: str, users: Sequence[str], *, tcp: bool = False, pool_mode: str = "transaction") -> Iterator[str]:
     """Pool connections of these users to the server of `url` (by its socket); gives a URL without a user.
 
     With `tcp` it listens on a free port of 127.0.0.1, else on a socket in a folder of its own.
@@ -29,7 +29,7 @@ def pgbouncer(url: str, users: Sequence[str], *, tcp: bool = False) -> Iterator[
             f"[pgbouncer]\nunix_socket_dir = {folder}\nlisten_port = {port}\n"
             f"listen_addr = {'127.0.0.1' if tcp else ''}\n"
             f"auth_type = trust\nauth_file = {folder}/users.txt\n"
-            "pool_mode = transaction\nmax_client_conn = 300\ndefault_pool_size = 5\n"
+            f"pool_mode = {pool_mode}\nmax_client_conn = 300\ndefault_pool_size = 5\n"
         )
         command = [*server_identity().prefix, program("pgbouncer"), str(folder / "pgbouncer.ini")]
         with (folder / "log").open("wb") as log:

@@ -91,6 +91,13 @@ def test_a_line_is_whose_call_wrote_it(now: str, changes: list[Change], expected
     assert explained(now, *changes) == expected
 
 
+def test_parallel_edits_of_which_each_was_read_when_all_had_written_have_their_lines() -> None:
+    """The first one's record holds the file as all of them left it; each one's diff shows its own line."""
+    first = change("abc", "aXbYcZ", 1, (2, 2))
+    others = [change("aXbYcZ", "aXbYcZ", number, (at, at)) for number, at in ((2, 4), (3, 6))]
+    assert explained("aXbYcZ", first, *others) == "h1h2h3"
+
+
 def test_lines_stay_the_ais_after_a_recorded_move() -> None:
     """Under the new name; the person's lines stay the person's."""
     mixed = change("wx", "abwx", 1, (1, 2))

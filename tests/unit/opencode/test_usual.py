@@ -46,6 +46,7 @@ def check(lines: list[bytes]) -> int:
             continue
         assert isinstance(one, wire.Envelope)
         count += isinstance(one, Usual)
+        assert usual.content_hash(line, one) == wire.content_hash(line, other)
         assert rows(quick.feed(one)) == rows(general.feed(other))
         assert quick.dump(one.instance) == general.dump(other.instance)
         assert (one.worktree, one.redacted, one.observed) == (other.worktree, other.redacted, other.observed)

@@ -1,9 +1,12 @@
 """What OpenCode 1.x's hooks and events are read as."""
 
 import json
+import re
 
 import msgspec
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from agent_trace_sidecar.opencode import dialects
 from agent_trace_sidecar.opencode.events import (
@@ -218,6 +221,78 @@ def test_a_tool_is_read_for_what_it_did_to_files(
     """Of the versions of OpenCode that have it."""
     raws = [msgspec.Raw(msgspec.json.encode(value)) for value in (args, metadata)]
     assert list(dialects.file_edits(1, CallDone(tool, raws[0], raws[1], None))) == expected
+
+
+def edited(before: str | None, after: str | None) -> FileEdit:
+    """An edit whose report is the two contents."""
+    raws = [
+        msgspec.Raw(msgspec.json.encode(value))
+        for value in (
+            {"filePath": "a", "oldString": "x", "newString": "y"},
+            {"filediff": {"before": before, "after": after}},
+        )
+    ]
+    (edit,) = dialects.file_edits(1, CallDone("edit", raws[0], raws[1], None))
+    return edit
+
+
+def patched(before: str, diff: str) -> list[str]:
+    """The lines that a diff makes of a text; where it does not fit, an error."""
+    old, new, at = before.splitlines(), list[str](), 0
+    _, *hunks = re.split(r"^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@\n", diff, flags=re.MULTILINE)
+    for old_at, old_count, new_at, new_count, body in zip(*[iter(hunks)] * 5, strict=True):
+        removed = [line[1:] for line in body.splitlines() if line.startswith("-")]
+        added = [line[1:] for line in body.splitlines() if line.startswith("+")]
+        assert (len(removed), len(added)) == (int(old_count or 1), int(new_count or 1))
+        begin = int(old_at) - bool(removed)
+        new += old[at:begin]
+        assert len(new) == int(new_at) - bool(added)
+        assert old[begin : begin + len(removed)] == removed
+        new += added
+        at = begin + len(removed)
+    return new + old[at:]
+
+
+TEXT = st.lists(st.sampled_from(["a", "b", "c", "", "+", "@@ -1 +1 @@ x"]), max_size=12).map(
+    lambda lines: "".join(f"{line}\n" for line in lines)
+)
+
+
+@given(TEXT, TEXT)
+@example("a\nb\nc\n", "a\nX\nc\n")
+@example("", "a\n")
+@example("a\n", "")
+@example("a\nb\n", "a\nX\nY\nb\n")
+def test_two_contents_are_read_as_the_diff_between_them(before: str, after: str) -> None:
+    """All that OpenCode 0.15 reports of an edit."""
+    (diff,) = edited(before, after).diffs
+    assert diff.startswith("--- a\n+++ b\n")
+    assert patched(before, diff) == after.splitlines()
+
+
+@pytest.mark.parametrize("known", [None, "a\n"])
+def test_one_content_alone_is_no_diff(known: str | None) -> None:
+    """Neither is none."""
+    assert edited(known, None).diffs == edited(None, known).diffs == ()
+
+
+@pytest.mark.parametrize(("lines", "is_compared"), [(500, True), (501, False)])
+def test_what_differs_in_too_many_lines_is_not_compared(lines: int, *, is_compared: bool) -> None:
+    """Between the first and the last line that differ, in the longer one; what both have around it does not count."""
+    before = "same\n" * 300 + "old\n" + "same\n" * 300
+    after = before.replace("old\n", "".join(f"{at}\n" for at in range(lines)))
+    assert bool(edited(before, after).diffs) == bool(edited(after, before).diffs) == is_compared
+
+
+@pytest.mark.parametrize(("diffs", "is_compared"), [(250, True), (251, False)])
+def test_a_patch_of_very_many_files_is_read_without_their_diffs(diffs: int, *, is_compared: bool) -> None:
+    """Each of 400 files would be compared with each diff."""
+    patch = "*** Begin Patch\n" + "".join(f"*** Update File: {at}.txt\n@@\n-a\n+b\n" for at in range(400))
+    diff = "".join(DIFF.replace("a.txt", f"{at}.txt") for at in range(diffs))
+    raws = [msgspec.Raw(msgspec.json.encode(value)) for value in ({"patchText": patch}, {"diff": diff})]
+    edits = dialects.file_edits(1, CallDone("patch", raws[0], raws[1], None))
+    assert [edit.path for edit in edits] == [f"{at}.txt" for at in range(400)]
+    assert sum(len(edit.diffs) for edit in edits) == (diffs if is_compared else 0)
 
 
 @pytest.mark.parametrize(

@@ -99,3 +99,19 @@ def test_a_table_that_was_changed_by_hand_is_named() -> None:
     found = verdict(WrongShapeError("agent_trace_events.seq is not of type bigint"))
     assert (found.fate, found.cause) == (Fate.OPERATOR, "42703")
     assert "agent_trace_events.seq is not of type bigint" in found.hint
+
+
+def test_what_the_server_reports_before_it_ends_a_connection_counts() -> None:
+    """The driver raises that the connection is closed, and what came before as the cause, or as the context."""
+    for last in ("57P01", "25P04", "3D000"):
+        for link in ("__cause__", "__context__"):
+            closed = asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+            setattr(closed, link, server_says(last, "x"))
+            assert verdict(closed).cause == last
+    again = asyncpg.InterfaceError("connection is closed")
+    again.__context__ = closed
+    assert verdict(again).cause == "3D000"
+    assert verdict(asyncpg.ConnectionDoesNotExistError("x")).cause == "08003"
+    row = ValueError("a row's own fault")
+    row.__context__ = server_says("57P01", "x")
+    assert verdict(row).fate is Fate.ROW

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent_trace_sidecar.redaction import Redactor
+from agent_trace_sidecar.redaction import Redactor, spans
 from tests.benchmarks.redaction_blind_forms import blind_forms
 from tests.benchmarks.redaction_forms import drawn
 from tests.benchmarks.redaction_later_forms import later_forms
@@ -153,6 +153,20 @@ def test_an_event_has_an_end_and_its_neighbours_are_stored(redactor: Redactor, p
     assert "said" in stub or stub["withheld"] in [
         {"bytes": len(raws[1]), "reason": reason} for reason in ("overload", "deadline")
     ]
+
+
+def test_a_line_alone_has_a_deadline(redactor: Redactor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In processor time, by its size; what used it up is withheld with the reason, and the next line has its own."""
+    shim = Shim()
+    raws = [shim.line("event", {"sessionID": "ses_1", "said": f"password=marble{at} " * 200}) for at in range(2)]
+    monkeypatch.setattr(spans, "_BASE_S", -60.0)
+    late = json.loads(redactor.line(raws[0]).line)["input"]
+    assert late == {"withheld": {"bytes": len(raws[0]), "reason": "deadline"}}
+    assert json.loads(redactor.stored(raws[0])) == late
+    assert redactor.text("password=marble " * 200) == "[WITHHELD:3200 bytes, deadline]"
+    monkeypatch.setattr(spans, "_PER_MIB_S", 60.0 * (1 << 20) / 100)  # a second for each 100 bytes
+    monkeypatch.setattr(spans, "_BASE_S", 0.0)
+    assert b"[REDACTED:assignment]" in redactor.line(raws[1]).line
 
 
 def test_a_message_that_takes_too_long_is_withheld_as_a_whole(redactor: Redactor) -> None:

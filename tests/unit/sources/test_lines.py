@@ -29,6 +29,15 @@ def test_lines_are_cut_at_newlines_and_sizes_add_up() -> None:
     assert split([b"a\n\nbc"]) == [Line(b"a", 2), Line(b"", 1), Line(b"bc", 2)]
 
 
+def test_nuls_before_a_line_are_no_part_of_it() -> None:
+    """However many, and whatever the pieces; those within a line stay."""
+    assert split([b"\0\0a\n" + bytes(20), bytes(20) + b"b\0c\n", bytes(5)]) == [
+        Line(b"a", 4),
+        Line(b"b\0c", 44),
+        Line(b"", 5),
+    ]
+
+
 def test_a_line_over_the_limit_leaves_its_head_and_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its neighbours are whole."""
     monkeypatch.setattr(lines_module, "HEAD_BYTES", 3)
@@ -36,7 +45,11 @@ def test_a_line_over_the_limit_leaves_its_head_and_its_size(monkeypatch: pytest.
 
 
 @given(
-    st.lists(st.sampled_from([b"", b"x", b"\n", b"12345678", b"123456789", b"\r\n", b"\xff"]), max_size=30), st.data()
+    st.lists(
+        st.sampled_from([b"", b"x", b"\n", b"\0", b"\0\0\0", b"12345678", b"123456789", b"\r\n", b"\xff"]),
+        max_size=30,
+    ),
+    st.data(),
 )
 def test_every_way_to_cut_the_bytes_gives_the_same_lines(parts: list[bytes], data: st.DataObject) -> None:
     """Also in the middle of a line that is too long."""

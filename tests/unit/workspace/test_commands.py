@@ -29,9 +29,49 @@ def test_any_other_command_may_write(command: str) -> None:
     assert not commands.only_reads(command)
 
 
+CONFINED = (
+    "echo x > a",
+    "printf 'a & b' | tee -a c.txt >/dev/null 2>&1",
+    "sed -i 's/$(x)/[b]/' c",
+    "until test -e go; do sleep 0.1; done; cat >> b.py <<'END'\nrm *; make $x\nEND\nmkdir d",
+    "if test -f a; then echo x >> a; fi",
+)
+FREE = (
+    "sed -i s/a/b/ *.py",
+    "echo x > $name",
+    'echo "$(make)" > a',
+    "cat > a <<END\n$(make)\nEND",
+    "echo x > a; make",
+    "cp a b",
+    "echo x > a &",
+    "sh run.sh",
+)
+
+
+@pytest.mark.parametrize("command", CONFINED)
+def test_a_command_may_write_to_nothing_but_what_it_names(command: str) -> None:
+    """Then a person's other files are not its work."""
+    assert commands.writes_only_named(command)
+
+
+@pytest.mark.parametrize("command", FREE)
+def test_what_a_pattern_a_program_or_a_background_may_write_is_not_known(command: str) -> None:
+    """Its text does not say."""
+    assert not commands.writes_only_named(command)
+
+
 @pytest.mark.parametrize(
     ("command", "lingers"),
-    [("sleep 9 &", True), ("nohup make", True), ("a && b", False), ("make > log 2>&1", False), ("make &> log", False)],
+    [
+        ("sleep 9 &", True),
+        ("nohup make", True),
+        ("a && b", False),
+        ("make > log 2>&1", False),
+        ("make &> log", False),
+        ("bash -c 'sleep 9 & '", True),
+        ("echo 'a & b' > c", False),
+        ("cat > c <<'E'\nscreen &\nE", False),
+    ],
 )
 def test_a_command_in_the_background_goes_on(command: str, lingers: bool) -> None:
     """Two ampersands are something else, and so is a redirection."""

@@ -5,6 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from agent_trace_sidecar.workspace.places import Place
+from agent_trace_sidecar.workspace.revision import Revisions
+from agent_trace_sidecar.workspace.rewrites import Rewrites
+from agent_trace_sidecar.workspace.snapshot import TreeChange
+from agent_trace_sidecar.workspace.steps import Call, Heads, Step
 from tests.support.snapshots import Work, git
 
 FILES = {"a.txt": "one\ntwo\nthree\n", "b.txt": "1\n2\n3\n"}
@@ -93,6 +98,13 @@ def test_of_a_command_only_its_own_lines_are_the_ais(
     assert run(work, command, do(work, *steps)) == expected
 
 
+def test_a_stash_brings_the_untracked_files_that_it_holds(work: Work) -> None:
+    """They stand in a commit of their own."""
+    work.files({"untracked.txt": "mine\n"})
+    git(work.root, "stash", "-qu")
+    assert run(work, "git stash pop; echo ai > ai.txt", do(work, "stash pop -q", {"ai.txt": "ai\n"})) == {"ai.txt": [1]}
+
+
 def test_a_rebase_brings_what_others_wrote(work: Work) -> None:
     """Of both sides: neither was written now."""
     work.files({"mine.txt": "mine\n"})
@@ -117,3 +129,51 @@ def test_the_markers_of_a_conflict_are_nobodys(work: Work) -> None:
             git(work.root, "merge", "-q", "side")
 
     assert run(work, "git merge side", act) == {}
+
+
+def step_at(root: str, heads: Heads | None) -> Step:
+    """A step that has begun."""
+    return Step("ses_1", "msg_1", root, "", 0.0, heads=heads)
+
+
+def test_tracked_files_are_those_of_the_commit_before_the_step(work: Work) -> None:
+    """Whatever their names are; what was made or deleted since does not change it."""
+    work.files({"größe.txt": "x\n", "sub/a b.txt": "x\n"})
+    git(work.root, "add", "-A")
+    git(work.root, "commit", "-qm", "names")
+    rewrites = Rewrites(Revisions())
+    step = step_at(str(work.root), rewrites.heads(work.root))
+    work.files({"a.txt": None, "new.txt": "new\n"})
+    names = ["a.txt", "new.txt", "größe.txt", "sub", "sub/a b.txt", "two\nlines", "b.txt"]
+    assert rewrites.tracked(step, names) == {"a.txt", "größe.txt", "sub/a b.txt", "b.txt"}
+
+
+def test_versions_are_those_of_files_of_the_repository_itself(work: Work) -> None:
+    """At the commit before the step; where a command calls git, also at earlier ones and at those that it names."""
+    work.files({"a.txt": "four\n"})
+    git(work.root, "commit", "-qam", "second")
+    rewrites = Rewrites(Revisions())
+    step = step_at(str(work.root), rewrites.heads(work.root))
+    ids = "b" * 40, "c" * 40
+    names = [("a.txt", None), ("a.txt", Place(work.root.parent, "a.txt", is_own=False)), ("a.txt\nb.txt", None)]
+    changes = [TreeChange(name, None, "M", *ids, [b"a"], [b"b"], None, place) for name, place in names]
+    assert rewrites.versions(step, changes) == {"a.txt": [[b"four"]]}
+    step.calls["c1"] = Call("c1", "bash", silent=True, began_ms=0.0, command="git show side:a.txt > a.txt")
+    base = [b"one", b"two", b"three"]
+    assert rewrites.versions(step, changes) == {"a.txt": [[b"four"], base, [*base, b"side"]]}
+    step.calls["c1"].silent = False
+    assert rewrites.versions(step, changes) == {"a.txt": [[b"four"]]}
+
+
+@pytest.mark.parametrize("kind", ["no repository", "no commit", "no path", "not known"])
+def test_without_a_commit_nothing_is_known_of_other_versions(tmp_path: Path, kind: str) -> None:
+    """A folder, an empty repository, a name that is none, a step whose begin was not seen."""
+    rewrites, root = Rewrites(Revisions()), str(tmp_path)
+    if kind in ("no commit", "not known"):
+        git(tmp_path, "init", "-q")
+    heads = {"no commit": rewrites.heads(tmp_path), "not known": None}.get(kind, Heads("a" * 40, "", 0))
+    step = step_at(f"{root}\0" if kind == "no path" else root, heads)
+    change = TreeChange("a.txt", None, "M", "b" * 40, "c" * 40, [b"a"], [b"b"], None)
+    assert rewrites.tracked(step, ["a.txt"]) == set()
+    assert rewrites.versions(step, [change]) == {}
+    assert rewrites.brought(step, [change]) == {}

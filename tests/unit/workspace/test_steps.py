@@ -45,7 +45,7 @@ def one(seen: Seen, path: str) -> FileChange:
 
 def test_bash_gets_the_lines_that_differ_with_all_that_is_kept_of_them(work: Work) -> None:
     """Byte-exact, and the whole file before and after."""
-    work.bash("c1", "sed", {"a.txt": "one\nTWO\nthree\nfour\n"})
+    work.bash("c1", "sh edit.sh", {"a.txt": "one\nTWO\nthree\nfour\n"})
     seen = work.finish()
     assert spans(seen) == {"c1": [("a.txt", 2, 2), ("a.txt", 4, 4)]}
     change = one(seen, "a.txt")
@@ -187,6 +187,26 @@ def test_of_commands_side_by_side_the_one_that_names_the_file_has_it(work: Work)
     work.bash("c2", "make", {"x.txt": "x\n", "y.txt": "y\n"})
     work.after("c1", "bash", {"command": "tee x.txt"}, {}, 5)
     assert spans(work.finish()) == {"c1": [("x.txt", 1, 1)], "c2": [("y.txt", 1, 1)]}
+
+
+def test_what_changes_beside_a_command_that_reads_or_writes_elsewhere_is_not_its_work(work: Work) -> None:
+    """A person's, as far as the step's calls go."""
+    work.bash("c1", "grep -rn x .", {"mine.txt": "mine\n"})
+    work.bash("c2", "echo x > x.txt", {"x.txt": "x\n", "mine2.txt": "mine\n"})
+    assert spans(work.finish()) == {"c2": [("x.txt", 1, 1)]}
+
+
+def test_what_another_sessions_command_wrote_into_the_same_file_is_its_own(work: Work) -> None:
+    """Of the rest of the file's new lines the command has what it names."""
+    other = "other = one(2, 'x')\n"
+    work.before("c1", "bash", {"command": "sh run.sh a.txt"}, -2)
+    work.files({"a.txt": "one\ntwo\nthree\nmine = two(1, 'x')\n"})
+    work.start(-1, "ses_2", "msg_2")
+    text = f"one\ntwo\nthree\nmine = two(1, 'x')\n{other}"
+    work.bash("c2", "sh other.sh a.txt", {"a.txt": text}, session="ses_2")
+    assert spans(work.finish(10, "ses_2", "msg_2")) == {"c2": [("a.txt", 5, 5)]}
+    work.after("c1", "bash", {"command": "sh run.sh a.txt"}, {}, 11)
+    assert spans(work.finish(12)) == {"c1": [("a.txt", 4, 4)]}
 
 
 def test_a_command_that_failed_has_written_all_the_same(work: Work) -> None:
