@@ -21,6 +21,7 @@ from agent_trace_sidecar.commands.output import page, say, say_json
 from agent_trace_sidecar.commands.tables import Column, table_lines
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.opencode.wire import Envelope, content_hash, parse
+from agent_trace_sidecar.postgres.bisect import CHECK_AT_ONCE
 from agent_trace_sidecar.postgres.copy import copy_items
 from agent_trace_sidecar.postgres.errors import Fate, verdict
 from agent_trace_sidecar.records.build import Builder, BuildSettings
@@ -189,6 +190,7 @@ async def retry(
     after: tuple[UUID | None, int | None, datetime | None] = (None, None, None)
     while True:
         async with connection.transaction():
+            await connection.execute(CHECK_AT_ONCE)
             counted = await connection.fetchval(_TURN, _RETRY_ID, now)
             rows = await connection.fetch(_TAKE, reason, _AT_ONCE, *after)
             builder = make_builder()

@@ -5,14 +5,16 @@ certificates, and a plain sentence for what it can't do: otherwise it would send
 setting, or leave it out in silence.
 """
 
-import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from agent_trace_sidecar.limits.files import read_whole
-from agent_trace_sidecar.postgres.authentication import methods
+from agent_trace_sidecar.postgres.require_auth import methods
+
+if TYPE_CHECKING:
+    import ssl
 
 _IGNORED: Final = frozenset(
     {
@@ -79,7 +81,7 @@ class Address(NamedTuple):
     """What the driver is given. `tls` is set where it could not have made it itself."""
 
     url: str
-    tls: ssl.SSLContext | None = None
+    tls: "ssl.SSLContext | None" = None
     accepted: frozenset[str] | None = None
     """The authentication methods of `require_auth`; None where it is not given."""
 
@@ -205,8 +207,10 @@ def _accepted(parameters: dict[str, str]) -> frozenset[str] | None:
         raise AddressError(f"require_auth can't be used: {exc}.") from None
 
 
-def _system_tls(parameters: dict[str, str]) -> ssl.SSLContext:
+def _system_tls(parameters: dict[str, str]) -> "ssl.SSLContext":
     """sslrootcert=system: the certificates that this machine trusts, and the host's name checked."""
+    import ssl  # noqa: PLC0415 - it takes a tenth of a command's time, and few addresses need it
+
     mode = parameters.pop("sslmode", "verify-full")
     if mode != "verify-full":
         raise AddressError(f"sslrootcert=system needs sslmode=verify-full, not {mode}.")

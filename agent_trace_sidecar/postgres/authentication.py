@@ -14,10 +14,9 @@ import asyncpg
 import asyncpg.protocol
 from asyncpg.connect_utils import SSLMode
 
-_REQUESTS: Final = {3: "password", 5: "md5", 7: "gss", 9: "sspi", 10: "scram-sha-256"}
-"""The methods of `require_auth` by the code of the server's request."""
+from agent_trace_sidecar.postgres.require_auth import REQUESTS
+
 _OK, _SASL_FINAL = 0, 12
-METHODS: Final = frozenset({*_REQUESTS.values(), "none"})
 _READABLE: Final = frozenset({"password", "md5"})
 _FRAME_BYTES: Final = 5
 """The type and the length of a message."""
@@ -30,22 +29,6 @@ required: ContextVar[frozenset[str] | None] = ContextVar("required", default=Non
 
 class AuthenticationError(Exception):
     """The server requests a proof that is refused; the text is one sentence with the remedy."""
-
-
-def methods(text: str) -> frozenset[str] | None:
-    """The methods that a value of `require_auth` accepts; None for an empty value, which accepts all.
-
-    Raises:
-        ValueError: it is no such value; the text explains why.
-    """
-    named = [word.strip() for word in text.split(",") if word.strip()]
-    excluded = [word.removeprefix("!") for word in named if word.startswith("!")]
-    if excluded and len(excluded) < len(named):
-        raise ValueError("either all of its methods have a `!`, or none has")
-    unknown = sorted({word.removeprefix("!") for word in named} - METHODS)
-    if unknown:
-        raise ValueError(f"{unknown[0][:20]!r} is none of {', '.join(sorted(METHODS))}")
-    return METHODS - frozenset(excluded) if excluded else frozenset(named) or None
 
 
 class Handshake:
@@ -86,11 +69,11 @@ class Handshake:
         if head[:1] != b"R":
             return
         code = int.from_bytes(head[_FRAME_BYTES:])
-        self._requested = _REQUESTS.get(code, self._requested)
+        self._requested = REQUESTS.get(code, self._requested)
         self._proved = self._proved or code == _SASL_FINAL
         method = self._requested
         if self._accepted is not None:
-            if (code in _REQUESTS or code == _OK) and method not in self._accepted:
+            if (code in REQUESTS or code == _OK) and method not in self._accepted:
                 raise AuthenticationError(
                     f"the server uses the authentication method {method}, which require_auth excludes: "
                     "change one of them."
@@ -99,7 +82,7 @@ class Handshake:
                 raise AuthenticationError(
                     "the server did not prove that it knows the password: this is not your server."
                 )
-        elif code in _REQUESTS and self._readable and method in _READABLE:
+        elif code in REQUESTS and self._readable and method in _READABLE:
             what = "the password in clear text" if method == "password" else "an MD5 hash of the password"
             raise AuthenticationError(
                 f"the server asks for {what} without TLS, so nothing was sent: add sslmode=verify-full or "

@@ -76,6 +76,9 @@ BEGIN
 END $$
 """  # noqa: S608 - constants
 
+CHECK_AT_ONCE: Final = "SET CONSTRAINTS ALL IMMEDIATE"
+"""Constraints and triggers that are deferred would refuse the COMMIT, and no row could be found."""
+
 Refused = dict[int, Verdict]
 """By a line's place in the batch."""
 

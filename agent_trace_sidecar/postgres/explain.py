@@ -140,6 +140,8 @@ async def _explained(connection: asyncpg.Connection, found: Verdict) -> Verdict:
         sentence = _of_timeout(role)
     elif found.cause in {"42P01", "3F000"}:
         sentence = _of_search_path(role)
+    elif found.cause == "42P10":  # ON CONFLICT finds no key
+        sentence = await _of_shape(connection)
     elif found.cause in _ENCODING_CODES:
         sentence = _of_encoding(role)
     if not sentence and (found.cause == "dropped" or found.cause[:2] in {"P0", "0A"}):

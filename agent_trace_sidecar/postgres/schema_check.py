@@ -6,7 +6,8 @@ import asyncpg
 
 _PRESENT: Final = """
 SELECT c.relname || '.' || a.attname AS name, format_type(a.atttypid, NULL) AS type,
-       a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AS required
+       a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AS required,
+       EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) AS has_key
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
 WHERE a.attnum > 0 AND NOT a.attisdropped AND c.oid = ANY (
     ARRAY[to_regclass('agent_trace_events'), to_regclass('agent_trace_records'), to_regclass('agent_trace_ranges'),
@@ -48,7 +49,7 @@ COLUMNS: Final = {
 
 
 class WrongShapeError(asyncpg.UndefinedColumnError):
-    """A column is missing, added or of another type: no row is to blame for what the table refuses."""
+    """A key or column is missing, added or of another type: no row is to blame for what the table refuses."""
 
 
 DROPPED_CODE: Final = "AT001"
@@ -72,9 +73,12 @@ async def check_shape(connection: asyncpg.Connection) -> None:
     rows = await connection.fetch(_PRESENT)
     found = {row["name"]: row["type"] for row in rows}
     required = {row["name"] for row in rows if row["required"]}
+    keyless = {row["name"].partition(".")[0] for row in rows if not row["has_key"]}
     for table, ours in COLUMNS.items():
         if not any(name.startswith(f"{table}.") for name in found):
             raise WrongShapeError(f"{table} is missing")
+        if table in keyless:
+            raise WrongShapeError(f"{table} has no primary key")
         for name, wanted in ours.items():
             if found.get(f"{table}.{name}") != wanted:
                 raise WrongShapeError(f"{table}.{name} is not of type {wanted}")

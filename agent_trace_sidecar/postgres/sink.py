@@ -18,6 +18,7 @@ from agent_trace_sidecar.postgres import bisect as refused
 from agent_trace_sidecar.postgres import checkpoints
 from agent_trace_sidecar.postgres import state as states
 from agent_trace_sidecar.postgres.binary_copy import gate_rows
+from agent_trace_sidecar.postgres.bisect import CHECK_AT_ONCE
 from agent_trace_sidecar.postgres.checkpoints import MovedError
 from agent_trace_sidecar.postgres.connection import connect, guarded
 from agent_trace_sidecar.postgres.copy import copy, copy_encoded, copy_items
@@ -281,7 +282,7 @@ class PostgresSink:
             transaction = connection.transaction()
             await transaction.start()
             try:
-                await connection.execute(self._limits(connection))
+                await connection.execute(f"{self._limits(connection)}; {CHECK_AT_ONCE}")
                 return await question(connection, items)
             finally:
                 if not connection.is_closed():

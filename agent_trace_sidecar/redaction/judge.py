@@ -11,12 +11,13 @@ from typing import Final
 from agent_trace_sidecar.redaction.decoders import is_readable_text
 from agent_trace_sidecar.redaction.names import Kind
 from agent_trace_sidecar.redaction.randomness import odds
-from agent_trace_sidecar.redaction.rules import Gates, Words
+from agent_trace_sidecar.redaction.rules import Decisions, Gates, Words
 from agent_trace_sidecar.redaction.spans import reach_back
 
 G: Final = Gates("judge", text=True)
 B: Final = Gates("runs")
 W: Final = Words("judge")
+SECRET: Final = Decisions("secret", by=("kind", "place"), text=True)
 
 
 class Form(enum.Enum):
@@ -56,7 +57,7 @@ _LONGER_PART: Final = 20
 _FEW_CHANGES: Final = 2
 
 
-def is_secret(name: bytes, kind: Kind, raw: bytes, form: Form) -> bool:  # noqa: PLR0911 - one return per reason
+def is_secret(name: bytes, kind: Kind, raw: bytes, form: Form) -> bool:
     """Whether the value `raw` beside `name`, a name of this `kind`, must be masked."""
     value, called = raw.decode("utf-8", "replace").strip().removeprefix("{noop}"), name.decode("utf-8", "replace")
     if kind is Kind.NONE or len(raw) > LONGEST or _is_masked(raw) or is_place(called, value):
@@ -68,34 +69,20 @@ def is_secret(name: bytes, kind: Kind, raw: bytes, form: Form) -> bool:  # noqa:
         return False
     if form is Form.CERTAIN:
         return not G.keywords.fullmatch(value)
-    if kind is Kind.PASSWORD:
-        return _is_password(value, form)
-    if form is Form.BARE and (G.call.search(value) or G.dotted.match(value)):
-        return False
-    if G.mnemonic.search(called) and G.recovers.match(value):
-        return True
-    if " " in value or "\t" in value:
-        return form is not Form.BARE and len(G.marks.findall(value)) >= 4 and not value.isalpha()  # noqa: PLR2004 - noise
-    if kind is Kind.KEY:
-        return G.token_text.match(value) is not None and len(value) >= _LONG and odds(value) > _SURE
-    return _is_secret_token(called, value, form)
+    row = SECRET.of(_Fields(name=called, value=value, kind=kind.name, place=form.name))
+    return row is not None and row["form"] == "yes"
+
+
+class _Fields(dict[str, str]):
+    """The fields of a decision; what the judge says of the value is found out when a row asks for it."""
+
+    def __missing__(self, name: str) -> str:
+        self[name] = answer = "yes" if _ASPECTS[name](self["value"]) else "no"
+        return answer
 
 
 def _is_masked(raw: bytes) -> bool:
     return b"\x1f" in raw or b"[REDACTED:" in raw
-
-
-def _is_secret_token(name: str, value: str, form: Form) -> bool:
-    """Anything that is no words, nor the short name of a public key."""
-    if form is Form.QUOTED and G.dotted.match(value) and not any(c.isdigit() for c in value):
-        return False
-    if G.key_id.match(value) and name.lower().endswith("key") and "api" not in name.lower():
-        return False
-    if form is not Form.BARE and G.signs.search(name) and is_chosen(value) and not G.named.match(value):
-        return True
-    if form is not Form.BARE and G.opens_sessions.search(name) and G.one_word.match(value):
-        return value.lower() not in W.labels and len(G.dummy.sub("", value)) >= _FEWEST_LETTERS
-    return is_random(value, least=8) or (form is Form.CONFIG and G.two_cases.match(value) is not None)
 
 
 def _bare(text: str) -> str:
@@ -107,37 +94,13 @@ def _is_pin(value: str, least: int) -> bool:
     return bool(G.number.match(value)) and least <= len(value) <= _LONGEST_PIN and len(set(value)) > 1
 
 
-def _is_password(value: str, form: Form) -> bool:  # noqa: PLR0911 - one return per reason
-    """People choose words, so only the surroundings decide; in code a plain word is a label, a name or a test."""
-    if form is Form.BARE and (G.call.search(value) or G.dotted.match(value)):
-        return False
-    if " " in value:
-        return _is_words(value)
-    if value.lower() in W.translated:
-        return False
-    if form is Form.CONFIG:
-        named = re.fullmatch(r"[a-z]+[_-][a-z_-]+", value) and G.keywords.search(value)
-        return not named and not G.keywords.fullmatch(value)
-    if is_wordy(value):
-        if G.one_word.match(value):
-            return (
-                form is Form.QUOTED and value.lower() not in W.labels and len(G.dummy.sub("", value)) >= _FEWEST_LETTERS
-            )
-        if G.hyphened.match(value):
-            return form is Form.QUOTED and not G.keywords.search(value)
-        bare = G.keywords.sub("", value)
-        if sum(map(str.isdigit, bare)) > 1 and not G.term.search(value) and value[0].isalpha():
-            return True
-        return any(c.isdigit() for c in bare) and any(c.isalpha() for c in bare) and not G.term.search(value)
-    return True
-
-
-def _is_words(value: str) -> bool:
-    """Words and nothing else, none of which is about passwords or addresses a person."""
-    words = value.split()
-    if not 2 <= len(words) <= 6 or re.match(r"[A-Z][a-z]", value) or not G.words_only.match(value):  # noqa: PLR2004
-        return False
-    return all(len(word) > 1 for word in words) and not any(G.speaks.match(word) for word in words)
+def _is_dated(value: str) -> bool:
+    """Whether words have numbers that belong to them as little as to a version."""
+    bare = G.keywords.sub("", value)
+    digits = sum(map(str.isdigit, bare))
+    return not G.term.search(value) and (
+        (digits > 1 and value[0].isalpha()) or (digits > 0 and any(map(str.isalpha, bare)))
+    )
 
 
 def holds_random(value: str) -> bool:
@@ -206,6 +169,18 @@ def is_random(value: str, *, least: int) -> bool:
     if G.noise.search(value):
         return entropy(value) >= _NOISY and (len(value) >= _LONG or any(map(str.isdigit, value)))
     return odds(value) > _RATHER
+
+
+_ASPECTS: Final[dict[str, Callable[[str], bool]]] = {
+    "chosen": is_chosen,
+    "dated": _is_dated,
+    "drawn": lambda value: is_random(value, least=8),
+    "label": lambda value: value.lower() in W.labels,
+    "sure": lambda value: odds(value) > _SURE,
+    "telling": lambda value: len(G.dummy.sub("", value)) >= _FEWEST_LETTERS,
+    "translated": lambda value: value.lower() in W.translated,
+    "wordy": is_wordy,
+}
 
 
 def numbers_thing(text: bytes, start: int, reach: int = _THING_REACH) -> bool:

@@ -38,7 +38,7 @@ def kind_of(raw: bytes) -> Kind:
     words = words_of(G.property.sub("", name))
     if any(word.startswith(tuple(W.foreign_words)) for word in words) or words[-3:] == ["mot", "de", "passe"]:
         return Kind.PASSWORD
-    while words and words[-1].isdigit():
+    while words and (words[-1].isdigit() or (len(words) > 1 and len(words[-1]) == 1)):
         words.pop()
     if (
         not words

@@ -10,7 +10,8 @@ fragment.
 
 import json
 import re
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -25,8 +26,16 @@ _MAX_FILE_BYTES: Final = 16 * 1024 * 1024
 _DATA: Final = Path(__file__).parent / "data"
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,59}")
 _FRAGMENT: Final = re.compile(r"\{\{(\w+)\}\}")
+_VERDICT: Final = ("form", "take")
+"""What a row of a decision list says; its other members are patterns."""
 CHECKS: Final = ("any", "password", "chosen", "random", "mixed", "unplain", "token")
 """The form that a value must have where the form around it proves too little; see `judge`."""
+
+
+_Row = tuple[dict[str, Callable[[Any], object]], dict[str, str]]
+"""The tests of a row by their field, and the row."""
+_MOST_LEFT: Final = 1000
+_FROM_BEGINNING: Final = re.compile(r"(?:\(\?[a-z]+\))?\\A")
 
 
 class RuleError(ValueError):
@@ -58,6 +67,7 @@ class Knowledge(msgspec.Struct):
     rules: list[Rule]
     gates: dict[str, dict[str, Any]]
     words: dict[str, dict[str, list[str]]]
+    decisions: dict[str, list[dict[str, str]]]
     model: dict[str, Any]
 
 
@@ -80,7 +90,7 @@ def known(compiled_before: Knowledge | None = None) -> Knowledge:
 def _parsed() -> Knowledge:
     import tomllib  # noqa: PLC0415 - 14 ms, and only where the cache is missing
 
-    found: dict[str, Any] = {"rule": [], "fragments": {}, "gates": {}, "words": {}, "model": {}}
+    found: dict[str, Any] = {"rule": [], "fragments": {}, "gates": {}, "words": {}, "decisions": {}, "model": {}}
     for path in sorted(_DATA.glob("*.toml")):
         for part, content in tomllib.loads(path.read_text("utf-8")).items():
             if part == "rule":
@@ -90,8 +100,9 @@ def _parsed() -> Knowledge:
     words = {part: {n: _words(v) for n, v in lists.items()} for part, lists in found["words"].items()}
     fragments = {**found["fragments"], "cores": "|".join(sorted(words["marks"]["cores"], key=len, reverse=True))}
     gates = {part: _filled(patterns, fragments) for part, patterns in found["gates"].items()}
-    rules = [_made(msgspec.convert(_filled(row, fragments), _Row)) for row in found["rule"]]
-    return Knowledge(rules, gates, words, found["model"])
+    rules = [_made(msgspec.convert(_filled(row, fragments), _RuleTable)) for row in found["rule"]]
+    decisions = {part: [_filled(row, fragments) for row in rows] for part, rows in found["decisions"].items()}
+    return Knowledge(rules, gates, words, decisions, found["model"])
 
 
 def _words(value: str | list[str]) -> list[str]:
@@ -125,6 +136,53 @@ class Gates:
         made = compiled(pattern) if self._linear else re.compile(pattern if self._text else pattern.encode())
         setattr(self, name, made)
         return made
+
+
+class Decisions:
+    """One list of `decisions.toml`: the first row whose patterns all match decides."""
+
+    def __init__(self, part: str, by: tuple[str, ...], *, text: bool = False) -> None:
+        """`by` are fields of which a few values are frequent: which rows these leave is remembered.
+
+        `text`: the fields are str instead of bytes.
+        """
+        self._part, self._by, self._text = part, by, text
+        self._left: dict[tuple[Any, ...], list[_Row]] = {}
+
+    @cached_property
+    def _rows(self) -> list[_Row]:
+        def tests(row: dict[str, str]) -> dict[str, Callable[[Any], object]]:
+            patterns = {name: one for name, one in row.items() if name not in _VERDICT}
+            return {name: self._test(one) for name, one in patterns.items()}
+
+        return [(tests(row), row) for row in known().decisions[self._part]]
+
+    def _test(self, pattern: str) -> Callable[[Any], object]:
+        """`re` searches for what can only be at the beginning at every place of a long value."""
+        made = re.compile(pattern if self._text else pattern.encode())
+        return made.match if _FROM_BEGINNING.match(pattern) else made.search
+
+    def _left_by(self, values: tuple[Any, ...]) -> list[_Row]:
+        """The rows that these values of the fields `by` leave, with the tests of the other fields."""
+        left = []
+        for tests, row in self._rows:
+            if all(name not in tests or tests[name](value) for name, value in zip(self._by, values, strict=True)):
+                left.append(({name: test for name, test in tests.items() if name not in self._by}, row))
+        if len(self._left) > _MOST_LEFT:
+            self._left.clear()
+        self._left[values] = left
+        return left
+
+    def of(self, fields: Mapping[str, Any]) -> dict[str, str] | None:
+        """The row that decides about these fields, or None."""
+        values = tuple([fields[name] for name in self._by])
+        for tests, row in self._left.get(values) or self._left_by(values):
+            for name, search in tests.items():
+                if not search(fields[name]):
+                    break
+            else:
+                return row
+        return None
 
 
 class Words:
@@ -172,7 +230,7 @@ def _rows(path: Path, text: str) -> list[object]:
     return rows
 
 
-class _Row(msgspec.Struct, forbid_unknown_fields=True):
+class _RuleTable(msgspec.Struct, forbid_unknown_fields=True):
     """The fields that a rule may have in a file."""
 
     id: str
@@ -193,10 +251,10 @@ def _rule(path: Path, number: int, row: object) -> Rule:
     if not isinstance(row, dict) or not isinstance(name, str) or not _ID.fullmatch(name):
         raise RuleError(f"{path}, rule {number}: id must be lower-case letters, digits, '-', '_' or '.', at most 60")
     where = f"{path}, rule {name!r}"
-    if unknown := sorted(set(row) - set(_Row.__struct_fields__)):
-        raise RuleError(f"{where}: unknown field {unknown[0]!r}; there are {', '.join(_Row.__struct_fields__)}")
+    if unknown := sorted(set(row) - set(_RuleTable.__struct_fields__)):
+        raise RuleError(f"{where}: unknown field {unknown[0]!r}; there are {', '.join(_RuleTable.__struct_fields__)}")
     try:
-        fields = msgspec.convert(row, _Row)
+        fields = msgspec.convert(row, _RuleTable)
         pattern = compiled(fields.pattern)
         compiled(fields.unless)
     except msgspec.ValidationError as error:
@@ -212,6 +270,6 @@ def _rule(path: Path, number: int, row: object) -> Rule:
     return _made(fields)
 
 
-def _made(row: _Row) -> Rule:
+def _made(row: _RuleTable) -> Rule:
     keywords = tuple(word.lower() for word in row.keywords) or tuple(sorted(required_literals(row.pattern) or ()))
     return Rule(row.id, row.pattern, keywords, row.secret_group, row.check, row.unless, row.reach)

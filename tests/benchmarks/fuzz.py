@@ -26,8 +26,9 @@ from agent_trace_sidecar.limits.sqlite import first_row
 from agent_trace_sidecar.opencode import dialects, usual, wire
 from agent_trace_sidecar.opencode.events import CallDone
 from agent_trace_sidecar.postgres.address import AddressError, check, resolve, without_password
-from agent_trace_sidecar.postgres.authentication import AuthenticationError, Handshake, methods
+from agent_trace_sidecar.postgres.authentication import AuthenticationError, Handshake
 from agent_trace_sidecar.postgres.connection import one_host_each
+from agent_trace_sidecar.postgres.require_auth import methods
 from agent_trace_sidecar.records.build import Builder, BuildSettings
 from agent_trace_sidecar.records.diffs import added, carried, merged, parse_diff, removed
 from agent_trace_sidecar.redaction import Redacted, Redactor

@@ -47,6 +47,24 @@ async def test_a_row_that_a_trigger_drops_is_a_dead_letter(migrated_url: str, tm
     assert [row["seq"] for row in fetch(migrated_url, "SELECT seq FROM agent_trace_events ORDER BY seq")] == [1, 2, 3]
 
 
+async def test_a_row_that_is_refused_at_the_commit_is_a_dead_letter(migrated_url: str, tmp_path: Path) -> None:
+    """A constraint that is deferred names no row then; a retry leaves it where it is as long as it is refused."""
+    execute(
+        migrated_url,
+        "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN IF NEW.payload ->> 'input' = 'bad' THEN RAISE 'late'; END IF; RETURN NULL; END $$",
+        "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON agent_trace_events DEFERRABLE INITIALLY DEFERRED "
+        "FOR EACH ROW EXECUTE FUNCTION late()",
+    )
+    async with Shipping(tmp_path / "spool", migrated_url, batch_size=100) as shipping:
+        shipping.append(events('"a"', '"bad"', '"b"'))
+        await shipping.delivered()
+        assert shipping.counts == (3, 2, 0, 1, 0)
+    assert "1 still refused" in run(tmp_path, migrated_url, "dead-letters", "retry").stdout
+    execute(migrated_url, "DROP TRIGGER late ON agent_trace_events")
+    assert "1 stored" in run(tmp_path, migrated_url, "dead-letters", "retry").stdout
+
+
 async def test_an_id_that_a_trigger_drops_is_no_duplicate(migrated_url: str, tmp_path: Path) -> None:
     """Also where ids are looked up because the last batch held some that were stored before."""
     lines = events('"a"', '"b"', '"c"')
@@ -79,6 +97,12 @@ def test_a_rule_is_named(migrated_url: str, tmp_path: Path) -> None:
     """With ON CONFLICT the server refuses a table that has one."""
     execute(migrated_url, "CREATE RULE quiet AS ON UPDATE TO agent_trace_sources DO INSTEAD NOTHING")
     assert "rule quiet on agent_trace_sources" in replay(tmp_path, migrated_url)
+
+
+def test_a_key_that_is_gone_is_named(migrated_url: str, tmp_path: Path) -> None:
+    """Without it nothing would be stored once; `migrate` could not make it where rows are there twice."""
+    execute(migrated_url, "ALTER TABLE agent_trace_sources DROP CONSTRAINT agent_trace_sources_pkey")
+    assert "agent_trace_sources has no primary key" in replay(tmp_path, migrated_url)
 
 
 def test_an_event_trigger_that_refuses_to_create_the_tables_is_named(database_url: str, tmp_path: Path) -> None:
@@ -131,6 +155,10 @@ def test_a_column_of_any_table_that_is_of_another_type_is_named(migrated_url: st
     [
         ("ALTER TABLE agent_trace_usage SET UNLOGGED", "ALTER TABLE agent_trace_usage SET LOGGED"),
         ("ALTER TABLE agent_trace_masked RENAME TO away", "agent_trace_masked is missing"),
+        (
+            "ALTER TABLE agent_trace_dedupe DROP CONSTRAINT agent_trace_dedupe_pkey",
+            "agent_trace_dedupe has no primary key",
+        ),
         ("ALTER TABLE agent_trace_usage ADD note text NOT NULL", "agent_trace_usage.note is an additional column"),
         (
             "ALTER TABLE agent_trace_usage ALTER agent TYPE varchar(9)",
@@ -158,8 +186,8 @@ def test_a_short_transaction_timeout_of_the_role_ends_no_batch(migrated_url: str
     name = "transaction_timeout" if version >= 170000 else "idle_in_transaction_session_timeout"
     execute(
         migrated_url,
-        f"DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET {name} = 30', current_database()); END $$",
-        DROPS.format("PERFORM pg_sleep(0.01); IF NEW.seq > 0 THEN RETURN NEW; END IF;"),
+        f"DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET {name} = 1000', current_database()); END $$",
+        DROPS.format("PERFORM pg_sleep(0.02); IF NEW.seq > 0 THEN RETURN NEW; END IF;"),
         TRIGGER.format("INSERT", "agent_trace_events"),
     )
     done = run(tmp_path, migrated_url, "replay", str(RECORDING))

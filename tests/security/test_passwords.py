@@ -15,10 +15,11 @@ import pytest
 from agent_trace_sidecar.commands import doctor
 from agent_trace_sidecar.postgres import authentication
 from agent_trace_sidecar.postgres.address import AddressError, without_password
-from agent_trace_sidecar.postgres.authentication import AuthenticationError, Handshake, methods
+from agent_trace_sidecar.postgres.authentication import AuthenticationError, Handshake
 from agent_trace_sidecar.postgres.connection import connect
 from agent_trace_sidecar.postgres.embedded import EmbeddedPostgres
 from agent_trace_sidecar.postgres.errors import Fate, verdict
+from agent_trace_sidecar.postgres.require_auth import methods
 from tests.support.postgres import execute, fetch, free_port, guarded_folder
 from tests.support.sidecar import sidecar_env
 from tests.support.waiting import patient

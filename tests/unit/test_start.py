@@ -60,3 +60,13 @@ def test_a_hand_tool_loads_no_stage_of_the_pipeline(command: str, unneeded: tupl
     loaded = set(done.stdout.split())
     assert {f"agent_trace_sidecar.commands.{command}", "asyncpg"} <= loaded
     assert not loaded & {"rich", *(f"agent_trace_sidecar.{name}" for name in unneeded)}
+
+
+@pytest.mark.parametrize("command", ["init", "validate"])
+def test_a_command_without_a_database_loads_no_driver(command: str) -> None:
+    """It takes eight times as long to load as Python to start."""
+    code = f"import sys; import agent_trace_sidecar.commands.{command}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    loaded = set(done.stdout.split())
+    assert "agent_trace_sidecar.config" in loaded
+    assert not loaded & {"asyncpg", "asyncio", "jsonschema", "rich"}

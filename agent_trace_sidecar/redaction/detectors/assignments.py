@@ -1,21 +1,24 @@
 """A secret-like name and its value, in the forms of env, shell, JSON, YAML, XML, PHP, SQL, command lines and code.
 
-One linear pattern finds names with something like a separator behind them; what follows is decided here, on the few
-bytes after the name.
+One linear pattern finds names with something like a separator behind them; what follows is decided by the lists of
+`decisions.toml`, on the few bytes around the name.
 """
 
 import string
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, NamedTuple
 
-from agent_trace_sidecar.redaction.detectors.bare_values import Candidate, bare_value, is_alone
 from agent_trace_sidecar.redaction.judge import LONGEST, Form, is_random, is_secret
 from agent_trace_sidecar.redaction.names import Kind, kind_of
-from agent_trace_sidecar.redaction.rules import Gates
+from agent_trace_sidecar.redaction.rules import Decisions, Gates
 from agent_trace_sidecar.redaction.spans import BREAK, Span, View, reach_back
 
 G: Final = Gates("assignments")
 L: Final = Gates("assignments", linear=True)
+V: Final = Gates("values")
+BARE: Final = Decisions("bare", by=("operator", "quote"))
+CODE: Final = Decisions("code", by=("operator", "quote"))
+QUOTED: Final = Decisions("quoted", by=("operator", "quote", "kind"))
 
 _NAME: Final = (string.ascii_letters + string.digits + "_.$-").encode()
 _LONGEST_NAME: Final = 60
@@ -27,14 +30,26 @@ _CANDIDATES: Final = 4
 """What a name with a value counts: it is taken apart, and judged."""
 _LONGEST_CANDIDATE: Final = 2000
 
-
-_JOINTS: Final = frozenset(b"-|~")
+_LONGEST_BARE: Final = 1024
+_LINE_REACH: Final = 600
+"""A line longer than this is no setting: minified code, or data."""
+_REST: Final = 80
+_CLOSERS: Final = b",;)]}"
 _OWNER_REACH: Final = 160
 """What a key belongs to: "Jwt": {"Issuer": "...", "Key": "..."}."""
-_SAID_REACH: Final = 21
 _CALL_REACH: Final = 80
-_PROSE_NAME: Final = 6
-"""A name shorter than this is a word of prose when only a blank or a verb follows it: `pass "this"`."""
+
+
+class Candidate(NamedTuple):
+    """A name with something like a separator behind it."""
+
+    kind: Kind
+    name: bytes
+    quote: bytes
+    """The closing quote or bracket between name and separator."""
+    operator: bytes
+    begin: int
+    """Where the name begins in the text."""
 
 
 def assignments(view: View) -> Iterator[Span]:
@@ -108,11 +123,11 @@ def _candidate(text: bytes, start: int, end: int) -> Iterator[Span]:
         kind = Kind.TOKEN
     found = Candidate(kind, match[1], match[2], match[3], start)
     if (typed := G.typed.match(match[3])) and is_random(typed[1].decode(), least=8):
-        yield from bare_value(text, found._replace(operator=b": "), match.start(3) + typed.start(1))
+        yield from _bare(text, found._replace(operator=b": "), match.start(3) + typed.start(1))
     elif match[4] is not None:
         yield from _quoted(text, found, match[4], match.end(4))
     else:
-        yield from bare_value(text, found, match.start(5))
+        yield from _bare(text, found, match.start(5))
 
 
 def _reversed(text: bytes, low: int, high: int) -> Iterator[Span]:
@@ -122,51 +137,78 @@ def _reversed(text: bytes, low: int, high: int) -> Iterator[Span]:
             yield Span(match.start(1), match.end(1), "assignment")
 
 
+def _surroundings(text: bytes, found: Candidate, start: int, end: int) -> dict[str, bytes]:
+    """The fields of a decision about the value from `start` to `end`; the end of the line is its own."""
+    line = text.rfind(b"\n", max(0, found.begin - _LINE_REACH), found.begin) + 1 or max(0, found.begin - _LINE_REACH)
+    line_end = text.find(b"\n", end, end + _REST)
+    line_end = line_end if line_end >= 0 else min(len(text), end + _REST)
+    value = text[start:end]
+    core, word = value.rstrip(_CLOSERS), found.name.rpartition(b".")[2].lstrip(b"$@-")
+    return {
+        "name": found.name,
+        "quote": found.quote,
+        "operator": found.operator,
+        "before": text[line : found.begin],
+        "near": text[reach_back(text, found.begin, _CALL_REACH) : found.begin],
+        "above": text[reach_back(text, line, 3 * _REST) : line],
+        "below": text[line_end + 1 : line_end + _REST].partition(b"\n")[0],
+        "value": value,
+        "core": core,
+        "tail": text[start : line_end + 1],
+        "rest": text[end:line_end],
+        "pair": word + b"=" + core,
+        "kind": found.kind.name.encode(),
+    }
+
+
 def _quoted(text: bytes, found: Candidate, opening: bytes, start: int) -> Iterator[Span]:
     end = _closing(text, start, opening)
     if end < 0:
         return
-    value = text[start:end]
-    sign = found.operator.strip()
-    if G.labels.search(text, reach_back(text, found.begin, _CALL_REACH), found.begin):
-        return
-    if (not sign or sign.isalpha()) and len(found.name) < _PROSE_NAME:
-        return
-    asked = found.quote[-1:] in {b")", b"]"} or b"env." in found.name.lower()
-    default = asked and sign in {b"||", b"?:", b"??"}  # getenv("PASSWORD") ?: "value"
-    if sign and not default and _JOINTS.issuperset(sign) and not is_random(value.decode("utf-8", "replace"), least=12):
-        return
-    if sign in {b",", b"("} and not _is_argument(text, found, sign, value):
-        return
-    if is_secret(found.name, found.kind, value, _form(text, found, opening, end)):
+    fields = _surroundings(text, found, start, end)
+    fields["rest"], fields["opening"] = fields["rest"][len(opening) :], opening
+    is_drawn = found.operator.strip() and is_random(fields["value"].decode("utf-8", "replace"), least=12)
+    row = QUOTED.of({**fields, "looks": b"random" if is_drawn else b"words"})
+    if row and (form := _FORMS[row["form"]]) and is_secret(found.name, found.kind, fields["value"], form):
         yield Span(start, end, "assignment")
 
 
-def _form(text: bytes, found: Candidate, opening: bytes, end: int) -> Form:
-    """Whether a quoted value is a member of JSON or a setting of the shell, and not a literal in code."""
-    if found.quote[-1:] in {b'"', b"'"} and b":" in found.operator:
-        return Form.CONFIG if opening.endswith(b'"') else Form.QUOTED
-    after = end + len(opening)
-    ends = not text[after : after + 40].split(b"\n", 1)[0].strip()
-    setting = found.operator in {b"=", b":"} and found.name.isupper() and ends and is_alone(text, found.begin)
-    return Form.CONFIG if setting else Form.QUOTED
+def _bare(text: bytes, found: Candidate, start: int) -> Iterator[Span]:
+    """A value without quotes: in code it is an expression; only where the line is a setting it is literal."""
+    match = V.value.match(text, start, start + _LONGEST_BARE)
+    fields = _surroundings(text, found, start, match.end() if match else start)
+    row = BARE.of(fields)
+    form = _FORMS[row["form"]] if row else None
+    end = _TAKES[row.get("take", "value")](text, start, fields) if row and form else start
+    value = text[start:end]
+    if b"&" in value and found.operator.strip() == b"=" and (more := V.more.search(value)):
+        value = value[: more.start()]
+    if form is None or not 0 < len(value) < _LONGEST_BARE:
+        return
+    pair = fields["pair"].partition(b"=")[0] + b"=" + value.rstrip(_CLOSERS)
+    if CODE.of({**fields, "value": value, "pair": pair}) is None and is_secret(found.name, found.kind, value, form):
+        is_member = found.quote.endswith(b'"') and b":" in found.operator
+        yield Span(start, start + len(value), "assignment", quote=found.quote if is_member else b"")
 
 
-def _is_argument(text: bytes, found: Candidate, sign: bytes, value: bytes) -> bool:
-    """Whether name and value are the arguments of one call, as in env("NAME", "value"), and not two words of a list."""
-    begin, name, quote = found.begin, found.name, found.quote
-    if sign == b"," and G.compared.search(text, reach_back(text, begin, _CALL_REACH), begin):
-        return True  # strcmp(password, "value")
-    if sign == b",":
-        before = text[reach_back(text, begin, _CALL_REACH) : begin]
-        if G.tuple.search(before) or (found.kind is Kind.PASSWORD and G.setter.search(before) and G.word.match(value)):
-            return True
-        if not G.call.search(before) and not before.rstrip().endswith((b"(", b"[")) and b"()" not in quote:
-            return False
-        if name.isupper() and len(name) >= _PROSE_NAME:
-            return True  # setdefault("DB_PASSWORD", "word")
-    marked = G.marked.search(value) and (not G.numbered.match(value) or is_random(value.decode(), least=12))
-    return bool(marked) or (sign == b"(" and name.startswith(b"."))  # .password("word")
+def _of_parameter(text: bytes, start: int, _: Mapping[str, bytes]) -> int:
+    match = V.url_value.match(text, start, start + _LONGEST_BARE)
+    return match.end() if match else start
+
+
+def _of_element(text: bytes, start: int, _: Mapping[str, bytes]) -> int:
+    end = text.find(b"<", start, start + LONGEST)
+    return end if end >= 0 and b"\n" not in text[start:end] else start
+
+
+_TAKES: Final[dict[str, Callable[[bytes, int, Mapping[str, bytes]], int]]] = {
+    "value": lambda _, start, fields: start + len(fields["value"]),
+    "core": lambda _, start, fields: start + len(fields["core"]),
+    "url": _of_parameter,
+    "element": _of_element,
+}
+"""Where the value ends, by what a row says to take."""
+_FORMS: Final = {"none": None, "config": Form.CONFIG, "quoted": Form.QUOTED, "bare": Form.BARE}
 
 
 def _closing(text: bytes, start: int, opening: bytes) -> int:

@@ -98,6 +98,13 @@ def test_of_a_command_only_its_own_lines_are_the_ais(
     assert run(work, command, do(work, *steps)) == expected
 
 
+def test_a_stash_brings_the_untracked_files_that_it_holds(work: Work) -> None:
+    """They stand in a commit of their own."""
+    work.files({"untracked.txt": "mine\n"})
+    git(work.root, "stash", "-qu")
+    assert run(work, "git stash pop; echo ai > ai.txt", do(work, "stash pop -q", {"ai.txt": "ai\n"})) == {"ai.txt": [1]}
+
+
 def test_a_rebase_brings_what_others_wrote(work: Work) -> None:
     """Of both sides: neither was written now."""
     work.files({"mine.txt": "mine\n"})

@@ -1,0 +1,83 @@
+"""The lists of decisions: each row decides about a text of ours, and says what it is there for."""
+
+import random
+from collections import Counter
+from collections.abc import Mapping
+
+import pytest
+
+from agent_trace_sidecar.redaction import redact_text, rules
+from tests.benchmarks.redaction_blind_forms import blind_forms, blind_harmless
+from tests.benchmarks.redaction_corpora import cases
+from tests.benchmarks.redaction_harmless import HARMLESS
+from tests.benchmarks.redaction_later_forms import later_forms
+from tests.benchmarks.redaction_positions import positions
+from tests.unit.redaction.test_recall import HARMLESS as PLAIN
+
+MASKED = (
+    "[db]\n  user = bob\n  password = chocolate\n",
+    'os.setenv("api_token", "kQzXwVbNpLmTrSdFgHjKqWx7")',
+    'password = "orange tigers sleep longer"',
+    'password = "mountain-falcon-river"',
+    'mnemonic: "legal winner thank year wave sausage worth useful legal winner thank yellow"',
+    'secret = "a#1 b$2 c%3 d&4 e*5"',
+    "token: orange-TIGER-lemon",
+)
+
+KEPT = (
+    "ENV DB_PASSWORD the password of the database",
+    '  - "POSTGRES_PASSWORD=chocolate"\n',
+    "auth: basicAuth",
+    "while the password is locked\\&. The rest",
+    "a=1;s.password=e.password,s.host=e.host",
+    "if password == abc123x then",
+    "POSTGRES_PASSWORD: app_login_secret",
+    "DB_PASSWORD=test",
+    'SECRET_KEY = "binary"',
+    'message(CHECK_PASS "found")',
+    "- The options --http-user and --http-password command switches to set them",
+    "unsigned PK11_ATTR_TOKEN 0x00000001L",
+    '"image_pull_secrets": "list[V1LocalObjectReference]"',
+    "let tokenStartI=0;for(let i=0;i<n;i++){if(i==value.length-1){break}}",
+    "<releaseManagerKey>B6E73D84EA4FCC47166087253FAAD2CD5ECBB314</releaseManagerKey>",
+    "# jmxremote.password.toHashes = true|false",
+    'if test "\\$PWD" = "\\$_PYENV_VH_PWD"',
+    "user=bob password= auth_user=",
+    "pw_name:pw_passwd:pw_uid:pw_gid:pw_dir",
+    "(GnuPG key: 0x7EC2DBB6F4DBF434).",
+)
+
+
+def _texts() -> list[str]:
+    rng = random.Random(5)  # noqa: S311 - made-up secrets
+    made = [text for forms in (blind_forms, later_forms, positions) for _, text, _ in forms(rng, each=2)]
+    return [*made, *(case.text for case in cases(each=2)), *HARMLESS, *blind_harmless(rng), *PLAIN]
+
+
+@pytest.mark.parametrize("text", MASKED)
+def test_a_secret_in_its_form_is_masked(text: str) -> None:
+    """One text for each row that masks and that the other sets do not reach."""
+    assert "[REDACTED:" in redact_text(text)
+
+
+@pytest.mark.parametrize("text", KEPT)
+def test_what_has_such_a_form_and_is_no_secret_stays(text: str) -> None:
+    """One text for each row that keeps, and kinds that clean text showed."""
+    assert redact_text(text) == text
+
+
+def test_every_row_decides_about_some_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that no text reaches is dead, or hidden by one above it."""
+    decided: Counter[int] = Counter()
+    decide = rules.Decisions.of
+
+    def counted(decisions: rules.Decisions, fields: Mapping[str, object]) -> dict[str, str] | None:
+        row = decide(decisions, fields)
+        decided[id(row)] += 1
+        return row
+
+    monkeypatch.setattr(rules.Decisions, "of", counted)
+    for text in (*_texts(), *MASKED, *KEPT):
+        redact_text(text)
+    lists = rules.known().decisions
+    assert [(part, row) for part, rows in lists.items() for row in rows if not decided[id(row)]] == []
