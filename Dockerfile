@@ -21,7 +21,7 @@ COPY . /src
 RUN /tmp/builder/bin/pip wheel --no-cache-dir --no-deps --no-index --no-build-isolation --wheel-dir /wheels /src \
     && python3 -m venv --without-pip /opt/agent-trace-sidecar \
     && /tmp/builder/bin/pip --python /opt/agent-trace-sidecar/bin/python install \
-        --no-cache-dir --no-index --find-links /wheels agent-trace-sidecar
+        --no-cache-dir --no-index --find-links /wheels 'agent-trace-sidecar[otlp]'
 
 FROM ${BASE}
 LABEL org.opencontainers.image.title="agent-trace-sidecar" \

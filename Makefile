@@ -61,5 +61,5 @@ lock: ## Pin the newest versions of everything, by hash
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--no-header --python-version 3.11 --extra embedded --extra otlp --group dev --output-file constraints.txt pyproject.toml
 	echo hatchling | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
-		--no-emit-find-links --no-header --python-version 3.11 --constraints constraints.txt \
+		--no-emit-find-links --no-header --python-version 3.11 --constraints constraints.txt --extra otlp \
 		--output-file deploy/requirements.txt pyproject.toml -

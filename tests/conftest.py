@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 
 from tests.support import needs
 from tests.support.chromium import Browser, chromium
+from tests.support.envelopes import DATA, RECORDINGS
 from tests.support.postgres import OwnServer, PostgresServers, guarded_folder, open_servers
 
 _KEPT = {"AGENT_TRACE_PG_BIN"}
@@ -89,6 +92,20 @@ def database_url(postgres_servers: PostgresServers) -> Iterator[str]:
 def migrated_url(postgres_servers: PostgresServers) -> Iterator[str]:
     """A database of this test's own, with the schema."""
     with postgres_servers.database(migrated=True) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def recordings_url(postgres_servers: PostgresServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A database with all recordings in it, for a module."""
+    with postgres_servers.database(migrated=True) as url:
+        files = [str(DATA / "recordings" / f"{name}.jsonl") for name in RECORDINGS]
+        subprocess.run(
+            [sys.executable, "-m", "agent_trace_sidecar", "replay", *files],
+            env={**os.environ, "DATABASE_URL": url, "AGENT_TRACE_STATE_DIR": str(tmp_path_factory.mktemp("state"))},
+            check=True,
+            capture_output=True,
+        )
         yield url
 
 

@@ -162,6 +162,8 @@ def _question(checkout: Checkout, place: Path, revision: str | None, contents: b
         content = contents if contents is not None else checkout.content(path, commit)
     except CheckoutError as exc:
         raise BlameError(str(exc)) from None
+    if content is None and place.is_dir() and revision is None:
+        raise BlameError(f"{place} is a folder: name a file.")
     if content is None:
         raise BlameError(f"{path} does not exist" + (f" at {revision}." if revision else "."))
     if b"\0" in content[:_PROBE_BYTES]:

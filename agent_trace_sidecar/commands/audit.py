@@ -18,6 +18,7 @@ from agent_trace_sidecar.commands.output import say, say_json
 from agent_trace_sidecar.commands.signature import is_signed, signed
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits.files import read_whole, write_whole
+from agent_trace_sidecar.limits.text import counted
 from agent_trace_sidecar.records.build import Builder, BuildSettings
 from agent_trace_sidecar.records.manifest import Entry, Manifest, ManifestError, Run, compare, made, read
 
@@ -161,8 +162,11 @@ class _Checked(NamedTuple):
         return [
             *(f"{self.file}: error: {text}" for text in self.errors),
             *(f"{self.file}: warning: {text}" for text in self.warnings),
-            f"{self.file}: {_summary(self.manifest)}: {len(self.errors)} errors, {len(self.warnings)} warnings",
+            f"{self.file}: {_summary(self.manifest)}: {self._result()}",
         ]
+
+    def _result(self) -> str:
+        return f"{counted(len(self.errors), 'error')}, {counted(len(self.warnings), 'warning')}"
 
 
 def _signature_file(file: Path) -> Path:

@@ -13,14 +13,14 @@ import asyncpg
 
 from agent_trace_sidecar.commands.chosen import moment
 from agent_trace_sidecar.commands.common import CommandError
-from agent_trace_sidecar.commands.database import command_error
+from agent_trace_sidecar.commands.database import CONNECTION_ERRORS, command_error
 from agent_trace_sidecar.commands.output import complain, say, say_json
 from agent_trace_sidecar.commands.progress import Counting
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits.files import open_regular
+from agent_trace_sidecar.limits.text import counted
 from agent_trace_sidecar.opencode.store import ExportedSession, SessionSource, Store, StoreError, Wanted, store_files
 from agent_trace_sidecar.pipeline.backfill import Backfill, Filled, Progress
-from agent_trace_sidecar.postgres.address import AddressError
 from agent_trace_sidecar.postgres.errors import StoreError as DatabaseError
 from agent_trace_sidecar.postgres.errors import verdict
 from agent_trace_sidecar.postgres.sink import FencedError
@@ -126,7 +126,7 @@ async def filling(config: Config) -> AsyncIterator[tuple[Backfill, asyncpg.Conne
         raise CommandError(str(exc)) from None
     except DatabaseError as exc:
         raise command_error(exc.verdict) from None
-    except (AddressError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
+    except CONNECTION_ERRORS as exc:
         raise command_error(verdict(exc)) from None
     except FencedError:
         raise CommandError("another backfill of the same session has taken over.") from None
@@ -173,15 +173,16 @@ def _print(done: Filled, given: argparse.Namespace) -> None:
 
 def denied_sentence(number: int) -> str:
     """Report how many sessions are left out on purpose."""
-    return f"{number} sessions of repositories that AGENT_TRACE_REPOSITORIES denies are left out."
+    return f"Left out: {counted(number, 'session')} of repositories that AGENT_TRACE_REPOSITORIES denies."
 
 
 def _sentences(done: Filled, *, dry_run: bool) -> Iterator[str]:
     if done.denied:
         yield denied_sentence(done.denied)
     if not done.events and not done.waiting:
-        yield f"Nothing is missing: {done.sessions} sessions are recorded."
+        yield f"Nothing is missing in {counted(done.sessions, 'session')}."
         return
     kinds = ", ".join(f"{count} {kind}" for kind, count in done.kinds)
     verb = "would be stored" if dry_run else "stored"
-    yield f"{done.events} events of {done.changed} sessions {verb} ({kinds}); {done.sessions} sessions were read."
+    events, changed = counted(done.events, "event"), counted(done.changed, "session")
+    yield f"{events} of {changed} {verb} ({kinds}); read: {counted(done.sessions, 'session')}."

@@ -65,7 +65,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
         say(*porcelain(found, given.rev, contents))
     else:
         page(list(as_text(found, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))))
-    if given.json or not _is_unrecorded(found):
+    if given.json or found.is_recorded or any(line.contributor != "unknown" for line in found.lines):
         return 0
     complain(_SHALLOW if found.is_shallow else nothing_recorded(config, "this repository"))
     return 0 if given.porcelain else 1  # editors discard what a failed command prints
@@ -81,10 +81,6 @@ def _contents() -> bytes:
     if len(contents) > MAX_FILE_BYTES:
         raise CommandError(f"stdin is larger than {MAX_FILE_BYTES >> 20} MiB.")
     return contents
-
-
-def _is_unrecorded(found: Blame) -> bool:
-    return not found.is_recorded and all(line.contributor == "unknown" for line in found.lines)
 
 
 def as_json(found: Blame) -> str:

@@ -10,8 +10,13 @@ import asyncpg
 from agent_trace_sidecar.blame.blame import placed
 from agent_trace_sidecar.commands.common import PROGRAM, CommandError, UsageError
 from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.limits.text import counted
 
 LATEST: Final = "latest"
+NO_SESSION: Final = (
+    f"no session is recorded yet: `{PROGRAM} init` in a project records there from the next start of OpenCode, and "
+    f"`{PROGRAM} backfill` stores earlier sessions. `{PROGRAM} status` shows whether it works."
+)
 _AGE: Final = re.compile(r"([1-9][0-9]{0,4})([hdw])")
 _HOURS: Final = {"h": 1, "d": 24, "w": 7 * 24}
 _SHOWN: Final = 5
@@ -66,7 +71,7 @@ async def session_of(connection: asyncpg.Connection, text: str) -> str:
 async def _latest(connection: asyncpg.Connection) -> str:
     session: str | None = await connection.fetchval(_LAST)
     if session is None:
-        raise CommandError(f"no session is recorded yet: `{PROGRAM} status` shows whether this project is recorded.")
+        raise CommandError(NO_SESSION)
     seen = {session}
     while (parent := await connection.fetchval(_PARENT, session)) and parent not in seen:
         session = str(parent)
@@ -97,8 +102,8 @@ def nothing_recorded(config: Config, repository: str) -> str:
 
     if undelivered := undelivered_events(config):
         return (
-            f"nothing is stored of {repository} yet: {undelivered} events on this machine are not delivered. "
-            f"`{PROGRAM} status` shows when they are."
+            f"nothing is stored of {repository} yet; not delivered from this machine: {counted(undelivered, 'event')}. "
+            f"`{PROGRAM} status` shows when all are."
         )
     return (
         f"nothing is recorded of {repository}: `{PROGRAM} init` records new sessions in it, and "

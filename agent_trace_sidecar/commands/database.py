@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -16,6 +16,15 @@ from agent_trace_sidecar.postgres.errors import StoreError, Verdict, verdict
 from agent_trace_sidecar.postgres.explain import explained
 
 T = TypeVar("T")
+
+CONNECTION_ERRORS: Final = (
+    AddressError,
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+"""What a connection may raise; `command_error(verdict(exc))` is its sentence."""
 
 
 def with_url(config: Config, work: Callable[[str], Coroutine[Any, Any, T]]) -> T:
@@ -57,13 +66,7 @@ def with_database(
                 raise StoreError(await explained(connection, verdict(exc))) from None
             finally:
                 connection.terminate()
-        except (
-            AddressError,
-            OSError,
-            asyncpg.PostgresError,
-            asyncpg.InterfaceError,
-            asyncpg.InternalClientError,
-        ) as exc:
+        except CONNECTION_ERRORS as exc:
             raise command_error(verdict(exc)) from None
 
     return with_url(config, inner)

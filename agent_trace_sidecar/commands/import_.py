@@ -20,6 +20,7 @@ from agent_trace_sidecar.commands.common import CommandError, record_arguments
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import complain, say
 from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.limits.text import counted
 from agent_trace_sidecar.pipeline.daemon import make_redactor
 from agent_trace_sidecar.postgres.imported import SOURCE_ID, ImportedRows, store
 from agent_trace_sidecar.records.content import Content
@@ -71,8 +72,8 @@ def run(config: Config, given: argparse.Namespace) -> int:
     except CheckoutError as exc:
         raise CommandError(str(exc)) from None
     say(
-        f"{done.stored} records stored, {done.known} already stored; "
-        f"lines of {done.found} of {done.ranges} ranges located in the repository"
+        f"{counted(done.stored, 'record')} stored, {done.known} already stored; "
+        f"lines of {done.found} of {counted(done.ranges, 'range')} located in the repository"
     )
     return 1 if reader.unread else 0
 

@@ -19,6 +19,7 @@ from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import say, say_json
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits import processes
+from agent_trace_sidecar.limits.text import counted
 from agent_trace_sidecar.records.trace import TraceError, TraceRecord, encode, parse_record
 from agent_trace_sidecar.workspace.checkout import NOTES_REF, Checkout, CheckoutError, checkout_of
 
@@ -82,7 +83,7 @@ def _push(config: Config, checkout: Checkout, given: argparse.Namespace) -> int:
     written = 0
     for commit, record in zip(commits, with_database(config, work), strict=True):
         written += _write(checkout, commit, record)
-    say(f"{written} notes written to {NOTES_REF}, of {len(commits)} commits without merges")
+    say(f"{counted(written, 'note')} written to {NOTES_REF}, of {counted(len(commits), 'commit')} without merges")
     if not written:
         return 0
     checkout.keep_notes()

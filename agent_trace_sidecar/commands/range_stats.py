@@ -26,7 +26,7 @@ from agent_trace_sidecar.commands.output import complain, say, say_json
 from agent_trace_sidecar.commands.range_arguments import EXIT_ABOVE
 from agent_trace_sidecar.commands.tables import Column, show_table
 from agent_trace_sidecar.config import Config
-from agent_trace_sidecar.limits.text import printable
+from agent_trace_sidecar.limits.text import counted, printable
 from agent_trace_sidecar.records.trace import Reading, TraceError, read_record
 from agent_trace_sidecar.sources.trace_file import TraceFileError, entries
 from agent_trace_sidecar.workspace.checkout import NOTES_REF, Checkout, CheckoutError, checkout_of
@@ -120,13 +120,14 @@ def _print(found: RangeShare, form: str) -> None:
 
 def _summary(found: RangeShare) -> Iterator[str]:
     counts = ", ".join(f"{count} {name} ({found.percent(count):.1f} %)" for name, count in _by_author(found) if count)
-    yield f"{printable(found.range)}: {found.added} lines added" + (f": {counts}" if counts else "")
+    yield f"{printable(found.range)}: {counted(found.added, 'line')} added" + (f": {counts}" if counts else "")
     for model in found.by_model:
         yield f"  {printable(model.model_id)}: {model.lines}"
     for session in found.sessions:
         title = printable(session.title or "")
         cost = "no price" if session.cost is None else f"$ {session.cost:.4f}"
-        yield f"  session {printable(session.session_id)}: {session.lines} lines, {cost}" + (f", {title}" * bool(title))
+        lines = counted(session.lines, "line")
+        yield f"  session {printable(session.session_id)}: {lines}, {cost}" + (f", {title}" * bool(title))
     if found.cost is not None:
         yield f"  cost of these sessions: $ {found.cost:.4f}"
 

@@ -22,6 +22,7 @@ from agent_trace_sidecar.commands.common import PROGRAM
 from agent_trace_sidecar.commands.output import page, say, say_json
 from agent_trace_sidecar.commands.tables import Column, table_lines
 from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.limits.text import counted
 from agent_trace_sidecar.opencode.store import SessionSource, StoredSession, Wanted
 from agent_trace_sidecar.pipeline.backfill import Backfill, Compared, Filled
 
@@ -146,10 +147,10 @@ def _table(entries: Sequence[Entry]) -> Iterator[str]:
         is_short = sys.stdout.isatty()
         yield from table_lines(columns, [_cells(one, is_short=is_short) for one in missing])
     whole = len(entries) - len(missing)
-    yield f"OpenCode has {len(entries)} sessions: {whole} are recorded completely, {len(missing)} are not."
+    yield f"OpenCode has {counted(len(entries), 'session')}: {whole} recorded completely, {len(missing)} not."
     if missing:
         events = sum(one.missing for one in missing)
-        yield f"{events} events are missing. To store them: `{PROGRAM} reconcile --fill`"
+        yield f"Missing: {counted(events, 'event')}. To store them: `{PROGRAM} reconcile --fill`"
 
 
 def _cells(one: Entry, *, is_short: bool) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import asyncpg
 import msgspec
 
-from agent_trace_sidecar.commands.chosen import moment
+from agent_trace_sidecar.commands.chosen import NO_SESSION, moment
 from agent_trace_sidecar.commands.common import PROGRAM, CommandError
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import dollars, say, say_json
@@ -97,10 +97,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--user", metavar="NAME", help="only of this user of the operating system")
     parser.add_argument("--model", metavar="MODEL", help="only with a model whose name contains this")
     parser.add_argument("--search", metavar="TEXT", help="only with this in title, prompt or id")
-    parser.add_argument("--limit", metavar="N", type=int, help="only the latest N")
+    parser.add_argument("--limit", metavar="N", type=_number, help="only the latest N")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--ids", action="store_true", help="print ids only, one per line; for completion")
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1.")
+    return int(text)
 
 
 def run(config: Config, given: argparse.Namespace) -> int:
@@ -127,11 +133,7 @@ def run(config: Config, given: argparse.Namespace) -> int:
         _show(found)
     else:
         is_all = not any(wanted)
-        raise CommandError(
-            f"nothing is recorded yet: `{PROGRAM} status` shows whether this project is recorded."
-            if is_all
-            else f"no recorded session matches: `{PROGRAM} sessions` lists all."
-        )
+        raise CommandError(NO_SESSION if is_all else f"no recorded session matches: `{PROGRAM} sessions` lists all.")
     return 0
 
 

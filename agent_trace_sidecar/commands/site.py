@@ -16,7 +16,8 @@ import asyncpg
 import msgspec
 
 from agent_trace_sidecar import __version__
-from agent_trace_sidecar.commands.common import PROGRAM, CommandError, UsageError
+from agent_trace_sidecar.commands.chosen import NO_SESSION
+from agent_trace_sidecar.commands.common import CommandError, UsageError
 from agent_trace_sidecar.limits.files import make_folders, read_own, remove_file, write_whole
 from agent_trace_sidecar.report import repository, session, since, site
 from agent_trace_sidecar.report.index_page import index_page
@@ -77,7 +78,7 @@ async def write_site(connection: asyncpg.Connection, options: SiteOptions, said:
     before = _known(options.folder)
     found = await site.gather(connection, options.repository, options.now)
     if not found.sessions:
-        raise CommandError(f"no session is recorded yet: `{PROGRAM} status` shows whether this project is recorded.")
+        raise CommandError(NO_SESSION)
     planned = dict(_Pages(connection, found, options, said).planned())
     due = [name for name, one in planned.items() if before.get(name) != one.version or not _is_there(options, name)]
     gone = before.keys() - planned.keys()

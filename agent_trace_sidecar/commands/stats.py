@@ -18,6 +18,7 @@ from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import dollars, say, say_json
 from agent_trace_sidecar.commands.tables import Column, show_table
 from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.limits.text import counted
 from agent_trace_sidecar.workspace.checkout import CheckoutError
 
 _BY: Final = "model"
@@ -73,7 +74,7 @@ def show(found: Stats, titles: Mapping[str, str]) -> None:
     show_table(columns, rows, [found.total.name, *_cells(found.total)])
     whole = sum(found.lines.values())
     authors = ", ".join(f"{count} {name}" for name, count in found.lines.items() if count)
-    say("", f"{whole} lines in {found.files} {'file' if found.files == 1 else 'files'}: {authors or 'none'}")
+    say("", f"{counted(whole, 'line')} in {counted(found.files, 'file')}: {authors or 'none'}")
 
 
 def _label(name: str, titles: Mapping[str, str], *, is_short: bool) -> str:

@@ -22,6 +22,7 @@ from agent_trace_sidecar.commands.output import say, say_json
 from agent_trace_sidecar.commands.recording import Recording, look, look_up, project_of
 from agent_trace_sidecar.commands.tables import Column, table_lines
 from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.limits.text import counted
 from agent_trace_sidecar.postgres.database import can_be_embedded, has_data
 from agent_trace_sidecar.postgres.explain import wrong
 from agent_trace_sidecar.postgres.migrate import schema_version
@@ -356,7 +357,7 @@ def database_text(status: Status) -> list[str]:
 def verdict_text(status: Status) -> list[str]:
     """The last lines: whether all is well, and what to do where it is not."""
     s = status.stored
-    is_fresh = s is not None and s.schema_version is None and not status.pending_lines
+    is_fresh = s is not None and not s.read and not s.sources and not status.pending_lines
     verdict = "UNHEALTHY" if not status.healthy else "ready: nothing recorded yet" if is_fresh else "healthy"
     return [verdict, *(f"  ! {problem}" for problem in status.problems)]
 
@@ -402,29 +403,29 @@ def _stored_text(stored: Stored) -> Iterator[str]:
 def _stream_text(found: Streams) -> Iterator[str]:
     if found.sessions:
         whole = found.sessions - len(found.incomplete)
-        yield f"streams  {found.sessions} sessions of OpenCode 2, {whole} complete by OpenCode's own numbers"
+        yield f"streams  {counted(found.sessions, 'session')} of OpenCode 2, {whole} complete by OpenCode's own numbers"
     for session, number in found.incomplete.items():
-        yield f"  {session}  {number} events missing; `agent-trace-sidecar reconcile --session {session}` compares"
+        missing = counted(number, "event")
+        yield f"  {session}  missing: {missing}; `agent-trace-sidecar reconcile --session {session}` compares"
     if found.unknown:
         named = ", ".join(f"{name} ({count})" for name, count in found.unknown.items())
         yield f"unknown  event types of a newer OpenCode, counted and not stored: {named}"
 
 
 def _spool_text(status: Status) -> Iterator[str]:
-    yield (
-        f"spool    {status.spool_bytes} bytes; undelivered: {status.pending_bytes} bytes, "
-        f"{status.pending_lines} events, the oldest {status.lag_s:.0f} s old"
-    )
+    if status.pending_bytes:
+        waiting = f"{status.pending_bytes} bytes, {counted(status.pending_lines, 'event')}"
+        yield f"spool    {status.spool_bytes} bytes; undelivered: {waiting}, the oldest {status.lag_s:.0f} s old"
+    else:
+        yield f"spool    {status.spool_bytes} bytes, all delivered" if status.spool_bytes else "spool    empty"
     if status.spool_trouble:
         yield f"  {status.spool_trouble}: `run` cannot accept events here (`tail` needs no spool)"
     for spool in status.spools:
         if spool.pending_lines or spool.cause or spool.blocked:
             state = "alive" if spool.owner_alive else "dead"
             trouble = f": {spool.cause}: {spool.hint}" if spool.cause else ""
-            yield (
-                f"  {spool.folder}  sidecar {state}, {spool.pending_lines} events undelivered for {spool.lag_s:.0f} s"
-                f"{trouble}"
-            )
+            waiting = f"{counted(spool.pending_lines, 'event')} undelivered for {spool.lag_s:.0f} s"
+            yield f"  {spool.folder}  sidecar {state}, {waiting}{trouble}"
 
 
 def _missing(source: Source) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from agent_trace_sidecar.commands.chosen import moment
+from agent_trace_sidecar.commands.chosen import NO_SESSION, moment
 from agent_trace_sidecar.commands.common import PROGRAM, CommandError
 from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import dollars, say_json
@@ -93,8 +93,8 @@ def run(config: Config, given: argparse.Namespace) -> int:
     elif found:
         _show(given.by, found)
     else:
-        when = "in this period" if since else "yet"
-        raise CommandError(f"no request to a model is recorded {when}: `{PROGRAM} status` shows what is recorded.")
+        period = f"no request to a model is recorded in this period: `{PROGRAM} sessions` lists all sessions."
+        raise CommandError(period if since else NO_SESSION)
     return 0
 
 

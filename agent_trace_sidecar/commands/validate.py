@@ -13,6 +13,7 @@ import msgspec
 from agent_trace_sidecar.commands.common import CommandError, UsageError, record_arguments
 from agent_trace_sidecar.commands.output import say, say_json
 from agent_trace_sidecar.config import Config
+from agent_trace_sidecar.limits.text import counted
 from agent_trace_sidecar.records.foreign_hashes import agrees
 from agent_trace_sidecar.records.trace import Range, Reading, TraceError, TraceRecord, read_record
 from agent_trace_sidecar.sources.trace_file import TraceFileError, entries
@@ -84,7 +85,8 @@ def run(config: Config, given: argparse.Namespace) -> int:
         say_json(json.dumps({**found, "problems": [one._asdict() for one in problems]}))
     else:
         say(*(one.sentence() for one in problems))
-        say(f"{checker.records} records: {levels['error']} errors, {levels['warning']} warnings")
+        result = f"{counted(levels['error'], 'error')}, {counted(levels['warning'], 'warning')}"
+        say(f"{counted(checker.records, 'record')}: {result}")
     return 1 if levels["error"] else 0
 
 

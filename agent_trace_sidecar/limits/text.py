@@ -30,6 +30,11 @@ def printable_json(document: str) -> str:
     return document if document.isprintable() else _IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """`3 lines`, `1 line`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def _escaped(found: re.Match[str]) -> str:
     code = ord(found[0])
     return _SHORT.get(found[0]) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")  # noqa: PLR2004 - two digits

@@ -86,11 +86,6 @@ def address(repository: str) -> str:
     return short if short == repository else short.removesuffix(".git")
 
 
-def counted(number: int, one: str, many: str = "") -> str:
-    """`3 lines`, `1 line`."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
 def el(element: str, /, *children: str | None, **attributes: str | float | bool | None) -> Html:
     """An element; `class_` and `aria_label` are spelled as Python needs them."""
     given = "".join(_attribute(name, value) for name, value in attributes.items())

@@ -9,8 +9,9 @@ from uuid import UUID
 
 from agent_trace_sidecar.blame.authors import Origin
 from agent_trace_sidecar.blame.blame import Line
+from agent_trace_sidecar.limits.text import counted
 from agent_trace_sidecar.report.cost import SessionFacts, spent
-from agent_trace_sidecar.report.html import Html, counted, el, first_line, join, priced, visible
+from agent_trace_sidecar.report.html import Html, el, first_line, join, priced, visible
 from agent_trace_sidecar.report.page import NO_LINKS, Links, Page, fact, facts, headline
 from agent_trace_sidecar.report.plots import share_bar
 from agent_trace_sidecar.report.repository import FileLines, Progress, Repository, shares

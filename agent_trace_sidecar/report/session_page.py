@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
+from agent_trace_sidecar.limits.text import counted
 from agent_trace_sidecar.report.changes import FileChange
 from agent_trace_sidecar.report.cost import spent
-from agent_trace_sidecar.report.html import Html, clipped, counted, el, first_line, join, money, priced
+from agent_trace_sidecar.report.html import Html, clipped, el, first_line, join, money, priced
 from agent_trace_sidecar.report.page import NO_LINKS, Links, Page, fact, facts, headline
 from agent_trace_sidecar.report.plots import Figure, Series, TimePlot, duration_bar, time_plot
 from agent_trace_sidecar.report.session import Body, Item, Session

@@ -13,9 +13,6 @@ from agent_trace_sidecar.report.cost import Spent
 from agent_trace_sidecar.report.repository import KNOWN, Progress, content_of, searched
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, ManyFiles, checkout_of
 
-MAX_ROWS: Final = 200
-"""Of one table of the page."""
-
 _PLACES: Final = """
 SELECT DISTINCT project, worktree FROM agent_trace_file_states
 WHERE $1::timestamptz IS NULL OR recorded_at >= $1 ORDER BY project, worktree

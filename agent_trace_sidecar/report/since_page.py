@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
-from agent_trace_sidecar.report.html import Html, address, counted, el, join, money, priced
+from agent_trace_sidecar.limits.text import counted
+from agent_trace_sidecar.report.html import Html, address, el, join, money, priced
 from agent_trace_sidecar.report.page import NO_LINKS, Links, Page, fact, facts, headline
 from agent_trace_sidecar.report.plots import COLOURS, Figure, Series, TimePlot, bars, time_plot
 from agent_trace_sidecar.report.since import Since

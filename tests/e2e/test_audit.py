@@ -148,7 +148,7 @@ def test_the_wrong_key_is_refused(audited: Audited) -> None:
     audited.export()
     told = audited.run("validate", "--signed", "other.pub", "manifest.jsonl", code=1)
     assert "signed by another key" in told
-    assert "1 errors" in told
+    assert "1 error" in told
 
 
 def test_what_has_changed_in_the_database_is_found(audited: Audited) -> None:
@@ -168,7 +168,7 @@ def test_what_has_changed_in_the_database_is_found(audited: Audited) -> None:
     assert f"error: 1 event ({ids[2]}) is stored with other content" in told
     assert "error: 1 record (" in told
     assert "warning: 1 event (" in told
-    assert "3 errors, 1 warnings" in told
+    assert "3 errors, 1 warning" in told
     assert "0 errors" in audited.validate("--no-database")
 
 

@@ -207,7 +207,7 @@ def test_an_export_has_the_lines_of_a_live_recording(recorded: Recorded, postgre
         WHERE session_id = '{session}' AND tool IN ('write', 'edit') AND voided_at IS NULL ORDER BY 1, 2
     """
     with postgres_servers.database(migrated=True) as url:
-        assert "1 sessions were read" in recorded.run(url, "backfill", str(file))
+        assert "read: 1 session." in recorded.run(url, "backfill", str(file))
         assert rows(url, lines) == rows(recorded.live_url, lines) != []
         assert rows(url, SPENT) == [one for one in rows(recorded.live_url, SPENT) if one[0] == session]
         assert "Nothing is missing" in recorded.run(url, "backfill", str(file))

@@ -436,7 +436,7 @@ def test_a_hint_counts_the_events_that_are_not_delivered_yet(
         run_git(new, "commit", "-q", "-m", "change")
     with undelivered(project):
         done = command(project, *arguments, name=name, code=code, cwd=new)
-    assert b"1 events on this machine are not delivered" in done.stderr
+    assert b"not delivered from this machine: 1 event." in done.stderr
     assert b"`agent-trace-sidecar status`" in done.stderr
 
 

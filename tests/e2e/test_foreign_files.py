@@ -159,7 +159,7 @@ def test_a_path_is_understood_in_each_spelling(project: Project, tool: Tool, spe
 def test_a_path_of_no_file_here_claims_nothing(project: Project, tool: Tool, migrated_url: str, path: str) -> None:
     """Outside of the repository, of another machine, or no file at all; nor is it counted as lost."""
     commit(project, "src/win.ts", WIN)
-    assert "0 of 1 ranges" in tool.imported(tool.record(path, span(1, 4)))
+    assert "0 of 1 range" in tool.imported(tool.record(path, span(1, 4)))
     assert fetch(migrated_url, "SELECT count(*) FROM agent_trace_ranges")[0][0] == 0
     assert json.loads(tool.run("stats", "--json"))["total"]["written"] == 0
 
@@ -195,8 +195,8 @@ def test_a_hash_that_cannot_be_checked_decides_nothing(project: Project, tool: T
     """Neither for the lines nor against them: it is as if there were none."""
     commit(project, "a.ts", WIN)
     gone = tool.record("a.ts", span(1, 2, content_hash=content_hash), vcs={"type": "git", "revision": "0" * 40})
-    assert "0 of 1 ranges" in tool.imported(gone)
-    assert "1 of 1 ranges" in tool.imported(tool.record("a.ts", span(1, 2, content_hash=content_hash)))
+    assert "0 of 1 range" in tool.imported(gone)
+    assert "1 of 1 range" in tool.imported(tool.record("a.ts", span(1, 2, content_hash=content_hash)))
     assert tool.authors("a.ts")[:2] == "aa"
 
 
@@ -204,8 +204,8 @@ def test_lines_end_at_lf_only(project: Project, tool: Tool) -> None:
     """JSON allows U+2028 and others in its texts as they are."""
     commit(project, "a.ts", WIN)
     record = tool.record("a.ts", span(1, 4), metadata={"note": "one\u2028two\u0085three\x7ffour"})
-    assert "1 records stored" in tool.imported(record, tool.record("a.ts", span(1, 1)), code=0).replace(
-        "2 rec", "1 rec"
+    assert "1 record stored" in tool.imported(record, tool.record("a.ts", span(1, 1)), code=0).replace(
+        "2 records", "1 record"
     )
     assert any(one.get("metadata") == record["metadata"] for one in tool.exported())
 
@@ -216,7 +216,9 @@ def test_a_range_without_lines_claims_and_counts_nothing(
 ) -> None:
     """Its record is kept."""
     commit(project, "a.ts", WIN)
-    assert "1 records stored, 0 already stored; lines of 0 of 1" in tool.imported(tool.record("a.ts", span(*bounds)))
+    assert "1 record stored, 0 already stored; lines of 0 of 1 range" in tool.imported(
+        tool.record("a.ts", span(*bounds))
+    )
     assert "a" not in tool.authors("a.ts")
     assert fetch(migrated_url, "SELECT count(*) FROM agent_trace_ranges")[0][0] == 0
     assert len(tool.exported()) == 1
@@ -299,7 +301,7 @@ def test_an_escaped_backslash_before_u0000_is_no_nul(project: Project, tool: Too
     """Values are judged, not the text."""
     commit(project, "a.ts", WIN)
     record = tool.record("a.ts", span(1, 1), metadata={"command": "printf '\\u0000'"})
-    assert "1 records stored" in tool.imported(record)
+    assert "1 record stored" in tool.imported(record)
     assert tool.exported() == [record]
 
 
@@ -338,13 +340,13 @@ def test_errors_name_their_lines_and_are_grouped(project: Project, tool: Tool, t
     good = tool.record("a.ts", span(1, 1))
     file = tool.write(*[{"event": "x"}] * 35, good, {"version": "9.0"}, start="\ufeff")
     said = tool.run("import", file, code=1)
-    assert "1 records stored" in said
+    assert "1 record stored" in said
     assert "lines 1-35: 35 records can't be read" in said
     assert "line 37: a record can't be read" in said
     assert said.count("can't be read") == 2
     held = tmp_path / "held.json"
     held.write_text("\ufeff" + json.dumps({"traces": [tool.record("a.ts", span(2, 2))]}, indent=2))
-    assert "1 records stored" in tool.run("import", str(held))
+    assert "1 record stored" in tool.run("import", str(held))
 
 
 @pytest.mark.parametrize(
@@ -368,7 +370,7 @@ def test_validate_checks_files_by_the_schema_and_beyond(project: Project, tool: 
     """Each problem with its line and field; exit code 1 on errors."""
     commit(project, "a.ts", WIN)
     right = tool.record("a.ts", span(1, 2, content_hash=f"murmur3:{murmur3(chr(10).join(WIN[:2]).encode())}"))
-    assert "1 records: 0 errors, 0 warnings" in tool.run("validate", tool.write(right))
+    assert "1 record: 0 errors, 0 warnings" in tool.run("validate", tool.write(right))
     wrong = [
         {**right, "id": str(uuid4()), "timestamp": 5},
         right,

@@ -75,7 +75,7 @@ def test_the_image_holds_the_sidecar_and_nothing_to_build_or_serve_with(image: I
     """No Postgres, no pip, no tests; and nothing that its user could change."""
     own = image.files / "opt" / "agent-trace-sidecar"
     packages = {path.name for path in own.glob("lib/python3*/site-packages/*")}
-    assert {"agent_trace_sidecar", "asyncpg", "msgspec"} <= packages
+    assert {"agent_trace_sidecar", "asyncpg", "msgspec", "opentelemetry"} <= packages
     assert not [name for name in packages if name.startswith(("pip", "hatchling", "pytest", "pixeltable", "tests"))]
     assert not list(image.files.glob("usr/lib/postgresql/*"))
     assert not (image.files / "src").exists()

@@ -29,6 +29,7 @@ from tests.support.waiting import completed, eventually, patient
 
 RECORDINGS: Final = ("basic-edit-write-bash", "apply-patch", "subagent-overwrite-crlf-unicode-commit")
 TOKENS: Final = "gen_ai.client.token.usage"
+COST: Final = "agent_trace.cost"
 LINES: Final = "agent_trace.lines"
 CALLS: Final = "agent_trace.tool.calls"
 READ: Final = "SELECT coalesce(sum((state->>'read')::int), 0)::int AS n FROM agent_trace_sources WHERE kind = 'file'"
@@ -83,6 +84,14 @@ def test_the_collector_gets_what_the_database_has(
             for one, total in ((dict(series), total) for series, total in received.points(LINES).items())
         }
         assert told == lines
+        usage = json.loads(completed(sidecar_command("usage", "--by", "model", "--json"), env=env).stdout)
+        spent = {row["model"]: row["cost"] for row in usage if row["cost"] is not None}
+        assert sum(spent.values()) > 0
+        assert {
+            f"{one['gen_ai.provider.name']}/{one['gen_ai.request.model']}": total
+            for one, total in ((dict(series), total) for series, total in received.points(COST).items())
+        } == pytest.approx(spent)
+        assert received.unit(COST) == "{USD}"
         calls = {
             (row["tool"], row["status"]): float(row["n"])
             for row in fetch(

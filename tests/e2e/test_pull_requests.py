@@ -201,7 +201,7 @@ def test_a_file_says_the_same_without_a_database(topic: Topic, tmp_path: Path) -
     """In a clone as shallow as the range allows; the file is an Agent Trace record that `validate` accepts."""
     file = tmp_path / "authors.jsonl"
     topic.run("export", "--range", "main...topic", "--output", str(file))
-    assert "1 records: 0 errors" in topic.run("validate", str(file))
+    assert "1 record: 0 errors" in topic.run("validate", str(file))
     clone = cloned(topic, tmp_path, "--depth", "3")
     assert (clone / ".git" / "shallow").exists()
     assert json.loads(elsewhere(clone, str(file))) == without_titles(topic.stats()) | {"range": "origin/main...HEAD"}

@@ -116,7 +116,7 @@ def test_a_denied_repository_reaches_neither_disk_nor_database(major: int, migra
         assert "`agent-trace-sidecar reconcile` lists" not in status
         filled = ours(env, hidden, "backfill")
         assert filled.returncode == 0, filled.stderr
-        assert "1 sessions of repositories that AGENT_TRACE_REPOSITORIES denies are left out." in filled.stdout
+        assert "Left out: 1 session of repositories that AGENT_TRACE_REPOSITORIES denies." in filled.stdout
         compared = ours(env, hidden, "reconcile", "--json")
         assert json.loads(compared.stdout)["denied"] == 1, compared.stderr
         assert json.loads(compared.stdout)["sessions"][0]["directory"] == str(shown)

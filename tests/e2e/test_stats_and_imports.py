@@ -149,7 +149,7 @@ def test_an_imported_trace_is_blamed(project: Project, commands: Commands, tmp_p
     project.commit()
     file = tmp_path / "traces.jsonl"
     file.write_text(json.dumps(foreign(project, version=version, ranges=[{"start_line": 2, "end_line": 6}])) + "\n")
-    assert "1 records stored" in commands.run("import", str(file))
+    assert "1 record stored" in commands.run("import", str(file))
     project.write("a.py", "import os", "import sys", "", *LINES)
     lines = json.loads(commands.run("blame", "a.py", "--json"))
     assert [line["contributor"] for line in lines[3:]] == ["ai"] * 5

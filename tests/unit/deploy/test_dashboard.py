@@ -1,11 +1,9 @@
 """The Grafana dashboard: every query of it runs, and asks for what there is."""
 
 import json
-import os
 import re
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from agent_trace_sidecar.telemetry.metrics import Metrics
 from tests.support.debian import program
-from tests.support.envelopes import DATA, RECORDINGS
-from tests.support.postgres import PostgresServers, fetch
+from tests.support.postgres import fetch
 
 DASHBOARD = json.loads((Path(__file__).parents[3] / "deploy" / "grafana" / "agent-trace.json").read_text())
 TARGETS = [(panel, target) for panel in DASHBOARD["panels"] for target in panel.get("targets", [])]
@@ -36,18 +33,9 @@ def expanded(query: str, values: Mapping[str, Sequence[str]]) -> str:
     return re.sub(r"\$__timeFilter\((.*?)\)", r"\1 BETWEEN '2026-11-01T00:00:00Z' AND '2026-12-01T00:00:00Z'", query)
 
 
-@pytest.fixture(scope="module")
-def url(postgres_servers: PostgresServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A database with all recordings in it."""
-    with postgres_servers.database(migrated=True) as url:
-        files = [str(DATA / "recordings" / f"{name}.jsonl") for name in RECORDINGS]
-        subprocess.run(
-            [sys.executable, "-m", "agent_trace_sidecar", "replay", *files],
-            env={**os.environ, "DATABASE_URL": url, "AGENT_TRACE_STATE_DIR": str(tmp_path_factory.mktemp("state"))},
-            check=True,
-            capture_output=True,
-        )
-        yield url
+@pytest.fixture(name="url", scope="module")
+def _url(recordings_url: str) -> str:
+    return recordings_url
 
 
 def offered(url: str, variable: str) -> list[str]:

@@ -5,32 +5,17 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from tests.support.envelopes import DATA, MESSAGE, RECORDINGS, Shim, recorded_lines
-from tests.support.postgres import PostgresServers, execute, fetch
+from tests.support.envelopes import MESSAGE, RECORDINGS, Shim, recorded_lines
+from tests.support.postgres import execute, fetch
 
 BY_DAY = ("calls_by_day", "dead_letters_by_day", "lines_by_day", "secrets_by_day", "usage_by_day")
 BY_USER = ("calls_by_user", "lines_by_user", "secrets_by_user", "usage_by_user")
 VIEWS = sorted((*BY_DAY, *BY_USER, "calls", "lines", "messages", "prompts", "requests", "sessions", "steps", "titles"))
-
-
-@pytest.fixture(scope="module")
-def recordings_url(postgres_servers: PostgresServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A database with all recordings in it."""
-    with postgres_servers.database(migrated=True) as url:
-        files = [str(DATA / "recordings" / f"{name}.jsonl") for name in RECORDINGS]
-        subprocess.run(
-            [sys.executable, "-m", "agent_trace_sidecar", "replay", *files],
-            env={**os.environ, "DATABASE_URL": url, "AGENT_TRACE_STATE_DIR": str(tmp_path_factory.mktemp("state"))},
-            check=True,
-            capture_output=True,
-        )
-        yield url
 
 
 def parts() -> list[dict[str, Any]]:
