@@ -277,12 +277,15 @@ def is_utf8(raw: bytes) -> bool:
 
 
 def unescaped(body: bytes) -> bytes:
-    """The text of a JSON string with plain quotes; a lone surrogate, or what is no UTF-8, becomes U+FFFD."""
+    """The text of a JSON string with plain quotes; NUL, a lone surrogate, or what is no UTF-8, becomes U+FFFD.
+
+    So it is stored, too: a text that is masked again, when it was stored, must be read as it was before.
+    """
     if _PLAIN.fullmatch(body):
         return body
     quoted = b'"' + _with_escapes(body) + b'"'
     try:
-        return str(msgspec.json.decode(quoted)).encode()
+        return str(msgspec.json.decode(quoted)).replace("\0", "\ufffd").encode()
     except ValueError:
         text = str(json.loads(quoted.decode("utf-8", "replace"), strict=False))
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+        return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
