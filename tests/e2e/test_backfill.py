@@ -229,7 +229,7 @@ def test_reconcile_compares_session_by_session(recorded: Recorded) -> None:
     execute(recorded.live_url, "DELETE FROM agent_trace_dedupe")
     assert "steps" in recorded.run(recorded.live_url, "reconcile", code=1)
     recorded.run(recorded.live_url, "reconcile", "--fill")
-    assert "0 are not" in recorded.run(recorded.live_url, "reconcile")
+    assert "3 recorded completely, 0 not" in recorded.run(recorded.live_url, "reconcile")
 
 
 @pytest.mark.needs("OpenCode 2")
