@@ -4,6 +4,7 @@
 with a note in its payload, and makes no record.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
@@ -35,7 +36,7 @@ from agent_trace_sidecar.opencode.events import (
     UserCommand,
 )
 from agent_trace_sidecar.opencode.usual import Usual
-from agent_trace_sidecar.opencode.wire import Envelope, FileChange, Observed, VcsObserved
+from agent_trace_sidecar.opencode.wire import Envelope, FileChange, Observed, Uncovered, VcsObserved
 from agent_trace_sidecar.records.ranges import attributed
 from agent_trace_sidecar.records.record import Call, Rows, record_id, record_rows, uncovered_row
 from agent_trace_sidecar.records.repeated import is_history
@@ -220,7 +221,8 @@ class Builder:
                 if rows.record.record_id != record_id(call.event_id):
                     built.refined.append((call.source_id, rows.record.record_id, call.at))
                 _add(built, rows)
-        for one in observed.uncovered:
+        uncovered = [*observed.uncovered, *_doubted(session, envelope.api, step, observed)]
+        for one in uncovered:
             call, _ = self._ended(session, envelope, (step.session_id, message_id, one.call_id), built.event)
             if call is not None:
                 row = uncovered_row(call, one)
@@ -371,6 +373,18 @@ def _remember(session: Session, envelope: Envelope, event: EventRow, tool: str, 
         event_id, at_ms, source_id = earlier or (str(event.event_id), envelope.at, None)
         ended = Ended(event_id, at_ms, tool, recorded, source_id)
         session.end_call((event.session_id, event.message_id, event.call_id), ended)
+
+
+def _doubted(
+    session: Session, api: int, step: StepBegan | StepEnded | StepPatched, observed: Observed
+) -> Iterator[Uncovered]:
+    """The calls of a step that may have changed any file, because the repository did not answer in time."""
+    if not isinstance(step, StepEnded) or not session.end_doubt(step.session_id):
+        return
+    shown = {change.call_id for change in observed.calls} | {one.call_id for one in observed.uncovered}
+    for call_id, ended in session.ended_calls(step.session_id, step.message_id):
+        if not ended.recorded and call_id not in shown and dialects.may_change_unseen(api, ended.tool):
+            yield Uncovered(call_id)
 
 
 def _keep_background(session: Session, session_id: str, call_id: str) -> None:

@@ -38,6 +38,7 @@ _UNKNOWN_BYTES: Final = 2 * 1024
 _BEGUN_BYTES: Final = 5 * 1024
 _CREATED_BYTES: Final = 3 * 1024
 _STARTS_BYTES: Final = 2 * 1024
+_DOUBTS_BYTES: Final = 1024
 
 V = TypeVar("V")
 
@@ -215,6 +216,8 @@ class _Dump(msgspec.Struct):
     streams: list[tuple[str, Stream]] = []
     unknown: list[tuple[str, int]] = []
     starts: list[tuple[str, int | float]] = []
+    late_ms: int | float = 0
+    doubts: list[tuple[str, int | float]] = []
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -242,7 +245,9 @@ class Session:
         "created",
         "directory",
         "done",
+        "doubts",
         "ended",
+        "late_ms",
         "lost",
         "messages",
         "parents",
@@ -282,6 +287,10 @@ class Session:
         """When a session was created."""
         self.starts: Bounded[int | float] = Bounded(_STARTS_BYTES)
         """When OpenCode 2 started a call; version 1 reports it at the call's end."""
+        self.late_ms: int | float = 0
+        """When the repository last did not answer in time; 0 if it always has."""
+        self.doubts: Bounded[int | float] = Bounded(_DOUBTS_BYTES)
+        """By session, for which `late_ms` the step that it was in has ended."""
 
     def see(self, envelope: "Envelope") -> bool:
         """Note what every line carries; returns whether its number is believed, see `Sequence.see`."""
@@ -291,6 +300,8 @@ class Session:
             self.lost = min(envelope.lost, 2**63 - 1)
         if envelope.directory is not None and envelope.directory != self.directory:
             self.directory = _short(envelope.directory) or self.directory
+        if envelope.observed is not None and envelope.observed.late:
+            self.late_ms = envelope.at
         return believed
 
     def set_version(self, version: str | None) -> None:
@@ -340,12 +351,24 @@ class Session:
         """The call of a step that ends now."""
         return self.ended.get(_key(session_id, message_id, call_id)) or self.ended.get(_key(session_id, "", call_id))
 
+    def ended_calls(self, session_id: str, message_id: str) -> list[tuple[str, Ended]]:
+        """The calls of a step that ends now, by their ids; the message of some is not known."""
+        steps = {(session_id, message_id), (session_id, "")}
+        found = ((key.split("\n", 2), ended) for key, ended in self.ended)
+        return [(call, ended) for (session, message, call), ended in found if (session, message) in steps]
+
     def end_step(self, session_id: str, message_id: str) -> None:
         """Forget the calls of a step."""
-        for key in [key for key, _ in self.ended]:
-            session, message, _ = key.split("\n", 2)
-            if session == session_id and message in {message_id, ""}:
-                self.ended.drop(key)
+        for call_id, _ in self.ended_calls(session_id, message_id):
+            self.ended.drop(_key(session_id, message_id, call_id))
+            self.ended.drop(_key(session_id, "", call_id))
+
+    def end_doubt(self, session_id: str) -> bool:
+        """Whether the repository was not observed in the step of a session that ends now."""
+        doubted = self.late_ms > max(self.doubts.get(session_id) or 0, self.created.get(session_id) or 0)
+        if doubted:
+            self.doubts.put(session_id, self.late_ms)
+        return doubted
 
     def keep_background(self, session_id: str, call_id: str, call: Background) -> None:
         """Remember a call beyond its step."""
@@ -417,6 +440,8 @@ class Session:
                 list(self.streams),
                 list(self.unknown),
                 list(self.starts),
+                self.late_ms,
+                list(self.doubts),
             )
         )
 
@@ -432,7 +457,7 @@ class Session:
             return session
         session.sequence, session.lost = saved.sequence, saved.lost
         session.version, session.directory = saved.version, saved.directory
-        session.began_ms = saved.began_ms
+        session.began_ms, session.late_ms = saved.began_ms, saved.late_ms
         for name in _MAPS:
             target = getattr(session, name)
             for key, value in getattr(saved, name):
@@ -442,7 +467,7 @@ class Session:
 
 _MAPS: Final = (
     "messages", "parents", "calls", "done", "projects", "ended", "undone", "begun", "created", "background",
-    "streams", "unknown", "starts",
+    "streams", "unknown", "starts", "doubts",
 )  # fmt: skip
 
 

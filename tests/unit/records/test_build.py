@@ -281,3 +281,28 @@ def test_a_repeated_statement_about_a_command_in_the_background_replaces_its_row
         assert built.refined == rows[-1]
     assert rows[0] == rows[1]
     assert len(set(rows[0])) == 2
+
+
+@pytest.mark.parametrize("late", ["call", "step"])
+@pytest.mark.parametrize("reload", [False, True])
+def test_a_step_whose_repository_did_not_answer_may_have_changed_any_file(late: str, reload: bool) -> None:
+    """Nobody has seen what its commands wrote: that is not a person's. The next step was observed again."""
+    shim = Shim()
+    builder = Builder(BuildSettings())
+    states = []
+    for message, call in ((MESSAGE, CALL), ("msg_2", "call_2")):
+        done = {"tool": "shell", "sessionID": SESSION, "messageID": message, "id": call}
+        ended = {**done, "input": {"command": "sh x"}, "status": "completed", "result": {"output": {}}}
+        for name, line in (
+            ("call", shim.line("tool.execute.after", ended, api=2)),
+            ("step", shim.event("session.step.ended", {"sessionID": SESSION, "assistantMessageID": message}, api=2)),
+        ):
+            one = envelope(line)
+            if message == MESSAGE and name == late:
+                one.observed = Observed(late=True)
+            states += builder.feed(one).states
+            if reload:
+                state, builder = builder.dump(one.instance), Builder(BuildSettings())
+                builder.load(one.instance, state)
+    ((kind, path, old_path),) = [(row.kind, row.path, row.old_path) for row in states]
+    assert (kind, path, old_path) == ("uncovered", "", None)
