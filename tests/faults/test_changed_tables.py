@@ -133,7 +133,7 @@ async def test_a_column_of_another_type_takes_no_bytes_of_the_old_one(migrated_u
         await shipping.failed("42703")
         execute(migrated_url, "ALTER TABLE agent_trace_events ALTER payload TYPE jsonb USING payload::jsonb")
         await shipping.delivered()
-    inputs = fetch(migrated_url, "SELECT payload ->> 'input' AS input FROM agent_trace_events ORDER BY event_id")
+    inputs = fetch(migrated_url, "SELECT payload ->> 'input' AS input FROM agent_trace_events ORDER BY 1")
     assert [row["input"] for row in inputs] == ["a", "c"]
 
 
