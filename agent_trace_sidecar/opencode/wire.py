@@ -112,7 +112,7 @@ class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     """On a finished tool call whose record is stored already: id and time (ms) of the event that it was made of, and
     the run that the event is of."""
     late: bool = False
-    """The repository did not answer in time: nothing is known of it."""
+    """The repository could not be observed, or did not answer in time: nothing is known of it."""
 
 
 class Withheld(msgspec.Struct, frozen=True):

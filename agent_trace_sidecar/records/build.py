@@ -101,7 +101,7 @@ class Builder:
         if not believed:
             notes.append(f"the sequence number is more than {MAX_JUMP} ahead of the run's: it was not counted")
         if envelope.observed and envelope.observed.late:
-            notes.append("the repository was not observed: it did not answer in time")
+            notes.append("the repository was not observed: it could not be read, or not in time")
         message_id = seen.message_id or session.message_of(seen.session_id, seen.call_id)
         name = _learn(session, seen, _root(envelope))
         built = Built(
@@ -378,7 +378,7 @@ def _remember(session: Session, envelope: Envelope, event: EventRow, tool: str, 
 def _doubted(
     session: Session, api: int, step: StepBegan | StepEnded | StepPatched, observed: Observed
 ) -> Iterator[Uncovered]:
-    """The calls of a step that may have changed any file, because the repository did not answer in time."""
+    """The calls of a step that may have changed any file, because the repository was not observed."""
     if not isinstance(step, StepEnded) or not session.end_doubt(step.session_id):
         return
     shown = {change.call_id for change in observed.calls} | {one.call_id for one in observed.uncovered}

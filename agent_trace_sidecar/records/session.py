@@ -288,7 +288,7 @@ class Session:
         self.starts: Bounded[int | float] = Bounded(_STARTS_BYTES)
         """When OpenCode 2 started a call; version 1 reports it at the call's end."""
         self.late_ms: int | float = 0
-        """When the repository last did not answer in time; 0 if it always has."""
+        """When the repository last could not be observed; 0 if it always could."""
         self.doubts: Bounded[int | float] = Bounded(_DOUBTS_BYTES)
         """By session, for which `late_ms` the step that it was in has ended."""
 

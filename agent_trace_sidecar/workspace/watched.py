@@ -41,7 +41,7 @@ class WatchedObserver:
         self._watchdog: Watchdog[bytes | None] = Watchdog(deadline_s, is_excused=is_excused)
 
     def observe(self, line: bytes) -> bytes | None:
-        """As of `Observer`; where the repository does not answer in time, the event is marked as unobserved.
+        """As of `Observer`; where the repository can't be read, or not in time, the event is marked as unobserved.
 
         Never raises: whatever a repository does to us, the line itself is recorded.
         """
@@ -60,4 +60,4 @@ class WatchedObserver:
             return UNOBSERVED
         except Exception as exc:  # noqa: BLE001 - see above
             self._on_error(exc)
-            return None
+            return UNOBSERVED

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -273,6 +274,22 @@ def test_a_repository_that_never_answers_costs_one_events_facts(tmp_path: Path) 
     assert observed(watched.observe(again)).late
     assert not deadline.passed()
     os.write(hanging.write, b"x")
+
+
+def test_an_event_whose_observation_fails_says_so(tmp_path: Path) -> None:
+    """What its step's commands wrote is in doubt, as where a repository does not answer in time."""
+    (tmp_path / "a.txt").write_text("two\n")
+    failures: list[Exception] = []
+
+    class Failing(Observer):
+        def look(self, *_: object) -> bytes | None:
+            raise PermissionError
+
+    make = partial(Failing, lambda _: False)
+    watched = WatchedObserver(make, on_late=lambda: None, on_error=failures.append)
+    found = [watched.observe(line) for line in edits(tmp_path)]
+    assert observed(found[1]).late
+    assert {type(error) for error in failures} == {PermissionError}
 
 
 def test_a_wait_for_the_redaction_rules_costs_no_facts(tmp_path: Path) -> None:
