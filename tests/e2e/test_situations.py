@@ -35,7 +35,12 @@ def assert_right(acts: Acts, situation: Situation) -> None:
     name = situation.__name__
     for attempt in "xyz":
         rng = random.Random(f"{SEED}/{name}")  # noqa: S311 - a simulation is to be repeated
-        truth = situation(acts, f"{name}{attempt}", rng)
+        try:
+            truth = situation(acts, f"{name}{attempt}", rng)
+        except AssertionError:  # OpenCode 2 was seen once not to begin a call beside another session's command
+            if attempt == "z":
+                raise
+            continue
         if not any(line["reason"] == "guessed" for file in truth for line in acts.lines(file)):
             break  # else a tool has written before the sidecar had read its file, which a busy machine makes likely
     found = {file.name: short(acts.letters(file)) for file in truth}
