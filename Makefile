@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MINUTES ?= 5
 # More than two processors would give: the tests wait for processes and disks more than they compute.
-WORKERS ?= 3
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-shim lint bench bench-attribution mutants screenshots soak fuzz lock
