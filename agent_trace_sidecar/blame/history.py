@@ -167,13 +167,16 @@ class History:
         if known is not None:
             return Version(worktree, path, packed, known.authors)
         draft = Draft(path, packed, self.weights)
+        refused: list[int] = []
         if base:
             blocks = align(base.packed, packed, self.weights.is_weak)
             draft.follow(base, blocks, gaps(blocks, len(base.authors), len(draft.authors)))
             if base.path != path:
-                draft.authors = [HUMAN if one and self._refused(one) else one for one in draft.authors]
+                refused = [at for at, one in enumerate(draft.authors) if one and self._refused(one)]
+                draft.credit(refused, HUMAN)
             matched_blocks(draft, lost(base, draft.gaps), lambda _: _MOVED, _TRUST_MOVED)
         self._search(draft, base)
+        draft.credit(refused, None)  # that it is not the other file's line shows nothing about a person
         theirs = self._people.setdefault(path, set())
         self._doubt(path, base, draft)
         for gap in draft.gaps:

@@ -61,6 +61,11 @@ class Draft:
             self.authors[new : new + size] = base.authors[old : old + size]
         self.gaps = found
 
+    def credit(self, lines: Iterable[int], author: Author | None) -> None:
+        """Give lines to an author, or open them again."""
+        for at in lines:
+            self.authors[at] = author
+
     def hash_of(self, at: int) -> int:
         """A line's hash; of a large file few are needed."""
         return int.from_bytes(self.packed[at * HASH_BYTES : (at + 1) * HASH_BYTES], "big")

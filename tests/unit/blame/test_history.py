@@ -5,7 +5,8 @@ from uuid import UUID
 
 import pytest
 
-from agent_trace_sidecar.blame.authors import Author, Human, Origin, Unknown, written
+from agent_trace_sidecar.blame.authors import Author, Human, Origin, Unknown, Wrote, written
+from agent_trace_sidecar.blame.evidence import Nothing
 from agent_trace_sidecar.blame.history import Change, History, Span
 from agent_trace_sidecar.blame.weight import Weights
 from agent_trace_sidecar.records.fingerprints import line_hashes, line_tokens
@@ -132,3 +133,23 @@ def test_only_lines_of_a_file_that_is_not_known_are_found_again() -> None:
     partial = change(None, None, 1, (1, 3))
     assert explained("xyz", partial) == "111"
     assert explained("wxyz", partial) == "?111"
+
+
+class Stood(Nothing):
+    """Every text was in the repository before the records."""
+
+    def stood(self, wrote: Wrote) -> bool:
+        """See `Evidence`."""
+        del wrote
+        return True
+
+
+@pytest.mark.parametrize(("doubted", "expected"), [(True, "????"), (False, "hhhh")])
+def test_that_a_line_is_not_the_other_files_shows_nothing_about_a_person(doubted: bool, expected: str) -> None:
+    """Two files hold the same: one is recorded, the other may have been changed by a command unseen."""
+    blind = Change("/w", "b", None, None, None, (), uncovered_at=AT)
+    history = History(Weights(), evidence=Stood())
+    history.add_all([NEW, *([blind] if doubted else [])])
+    base = history.base_of("/w", "b", packed("abcd"), newest=True)
+    assert base is not None
+    assert letters(list(history.explain("/w", "b", packed("abcd"), base).authors)) == expected
