@@ -41,6 +41,10 @@ AND payload #> '{input,event,properties,part,state,time,compacted}' IS NOT NULL
 """
 
 
+class NotBegunError(AssertionError):
+    """OpenCode has not begun a call: nothing was there to record."""
+
+
 @dataclass(frozen=True)
 class Acts:
     """One OpenCode that records all projects into one database."""
@@ -165,6 +169,17 @@ class Project:
     def begun(self, calls: int = 1) -> None:
         """Wait until so many calls of the session have begun."""
         eventually(lambda: self.acts.stored(self.session, "tool.execute.before") >= calls, 30, "a call has begun")
+
+    def at_work(self, path: str) -> None:
+        """Wait until a command that the model calls has written a file.
+
+        Raises:
+            NotBegunError: OpenCode has not begun it.
+        """
+        try:
+            eventually((self.folder / path).exists, 30, "the command is at work")
+        except AssertionError as exc:
+            raise NotBegunError(*exc.args) from None
 
     def append(self, path: str, text: str) -> None:
         """A person writes at the end of a file."""

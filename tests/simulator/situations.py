@@ -288,7 +288,7 @@ def two_commands(acts: Acts, name: str, rng: random.Random) -> Truth:
         waiting = f"touch ignored/{number}; until test -e ignored/{1 - number}; do sleep 0.1; done; sleep 0.3"
         command = f"cat >> a.py <<'END'\n{texts[number]}END\n{waiting}"
         threads.append(session.beside(Step([acts.tools.run(command)])))
-        eventually((project.folder / "ignored" / str(number)).exists, 30, "the command has written")
+        project.at_work(f"ignored/{number}")
     for thread in threads:
         thread.join()
     return {project.folder / "a.py": "h" * own.count("\n") + "a" * "".join(texts).count("\n")}
@@ -396,7 +396,7 @@ def aborted(acts: Acts, name: str, rng: random.Random) -> Truth:
     project = acts.project(name, {"a.py": own})
     project.turn(Step(text="Hello."))
     thread = project.beside(Step([acts.tools.run(f"cat >> a.py <<'END'\n{more}END\necho n > n.py; sleep 30")]))
-    eventually((project.folder / "n.py").exists, 30, "the command is at work")
+    project.at_work("n.py")
     project.abort()
     thread.join()
     project.turn(Step(text="Hello."))  # an aborted turn is over before all of it is reported
