@@ -34,6 +34,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from tests.support.fake_model import FakeModel
@@ -120,7 +121,10 @@ class OpenCode:
     run_arguments: ClassVar[Sequence[str]] = ("run",)
 
     def project(self, name: str, files: Mapping[str, str | bytes], commit: bool = True) -> Path:
-        """Make a git repository with these files committed; without `commit` a plain folder."""
+        """Make a git repository with these files committed an hour ago; without `commit` a plain folder.
+
+        Git counts whole seconds: of what is committed within the second of a call, nobody knows whether it was before.
+        """
         project = self.folder / name
         project.mkdir()
         for path, content in files.items():
@@ -129,14 +133,16 @@ class OpenCode:
         if commit:
             self.git(project, "init", "-q", "-b", "main")
             self.git(project, "add", "-A")
-            self.git(project, "commit", "-q", "--allow-empty", "-m", "Start")
+            date = {"GIT_COMMITTER_DATE": f"@{int(time.time()) - 3600} +0000"}
+            self.git(project, "commit", "-q", "--allow-empty", "-m", "Start", env=date)
         return project
 
-    def git(self, project: Path, *args: str) -> str:
-        """Run git there, as a made-up user, and return what it prints."""
+    def git(self, project: Path, *args: str, env: Mapping[str, str] = MappingProxyType({})) -> str:
+        """Run git there, as a made-up user, with more in its environment, and return what it prints."""
         identity = ["-c", "user.name=Test", "-c", "user.email=test@example.invalid"]
         command = ["git", "-C", str(project), *identity, *args]
-        return subprocess.run(command, check=True, capture_output=True, text=True, env=self.environment()).stdout
+        own = {**self.environment(), **env}
+        return subprocess.run(command, check=True, capture_output=True, text=True, env=own).stdout
 
     def add_plugin(self, project: Path, source: Path, name: str = "plugin.js") -> None:
         """Copy a plugin to where OpenCode finds it by itself."""
