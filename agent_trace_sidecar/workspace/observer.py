@@ -12,7 +12,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -237,14 +237,41 @@ class Observer:
             call.typed = self._finisher.typed(step, call)
 
     def _named(self, envelope: Envelope, call: Call, args: msgspec.Raw) -> Iterator[Place]:
-        """Files that the text of a command may name: those that exist, and names that may come to exist."""
-        folder = dialects.working_folder(args)
+        """Files that the text of a command may name: those that exist, and names that may come to exist.
+
+        Names are stored as they are. A text that shows a secret may have it in a word that is no file: of such a text
+        only files that exist are taken.
+        """
+        folder = dialects.working_folder(args) or ""
         found: dict[str, Place] = {}
         coming: dict[str, Place] = {}
-        for inner, word in chain(commands.names(call.command), _names_in(found, call)):
+        for text in self._texts(call, found):
+            new = self._names_in(envelope, text, folder, found)
+            if new and not self._secret(text):
+                coming |= new
+        yield from islice((found | coming).values(), commands.MAX_NAMES)
+
+    def _texts(self, call: Call, found: dict[str, Place]) -> Iterator[str]:
+        """A command, then what files hold that one in the background names: a script's work is shown by nothing else.
+
+        `found` are these files, once the command was read.
+        """
+        yield call.command
+        for place in list(found.values()) if call.lingers else ():
+            if self._is_secret_path(place.path):
+                continue
+            try:
+                yield files.read_small(Path(place.file))
+            except (OSError, ValueError):
+                continue
+
+    def _names_in(self, envelope: Envelope, text: str, folder: str, found: dict[str, Place]) -> dict[str, Place]:
+        """Add the files to `found` that a text names, and return names that may come to exist."""
+        coming: dict[str, Place] = {}
+        for inner, word in commands.names(text):
             if len(found) >= commands.MAX_NAMES:
                 break
-            base = os.path.join(folder or "", inner or "") or None  # noqa: PTH118 - both may be absolute
+            base = os.path.join(folder, inner or "") or None  # noqa: PTH118 - both may be absolute
             place = self._place(envelope, word, base)
             if place is None or place.file in found or place.path.startswith((".git/", ".opencode/")):
                 continue
@@ -254,7 +281,7 @@ class Observer:
                 found[place.file] = place
             elif parent and commands.looks_like_a_path(word) and not os.path.lexists(place.file):
                 coming[place.file] = place
-        yield from islice((found | coming).values(), commands.MAX_NAMES)
+        return coming
 
     def _permit(self, envelope: Envelope, event: PermissionReplied) -> None:
         """A person has answered: the call begins to work now, or never; its files are read again."""
@@ -439,15 +466,6 @@ def _latest(others: list[Call], path: str, before: bytes | None) -> bytes | None
             if one.file == path:
                 return one.after
     return before
-
-
-def _names_in(found: dict[str, Place], call: Call) -> Iterator[tuple[str | None, str]]:
-    """What the files hold that a command in the background names: it may be a script, whose work nothing else shows."""
-    for place in list(found.values()) if call.lingers else ():
-        try:
-            yield from commands.names(files.read_small(Path(place.file)))
-        except (OSError, ValueError):
-            continue
 
 
 def _shorten(known: OrderedDict[Any, Any]) -> None:

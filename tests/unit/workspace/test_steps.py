@@ -365,3 +365,26 @@ def test_what_a_command_in_the_background_leaves_uncovered_is_said_once(work: Wo
         step = Step(SESSION, message, str(work.root), tree, 0.0, calls={"c1": call})
         said.append(finisher.finish(Steps(), step, tree, 1.0))
     assert said == [Observed(uncovered=(Uncovered("c1", "late.txt"),)), None]
+
+
+@pytest.mark.parametrize(
+    ("command", "file"),
+    [
+        (". ./.env; npm start &", "DB_PASSWORD=moun.tain72\n"),
+        ("sh run.sh &", "export DB_PASSWORD=moun.tain72\n"),
+        ("DB_PASSWORD=moun.tain72 npm start &", ""),
+        ("nohup env DB_PASSWORD='moun.tain 72' npm start", ""),
+    ],
+)
+def test_a_word_of_a_command_or_script_that_shows_a_secret_is_no_name_of_a_file(
+    tmp_path: Path, command: str, file: str
+) -> None:
+    """What a command in the background may write to is stored by its name, which nothing masks any more."""
+    files = {**FILES, ".env": file, "run.sh": file, "known.txt": "hu\n"}
+    work = Work(tmp_path, files, lambda text: "PASSWORD=" in text)
+    work.start()
+    work.bash("c1", f"{command}; cat >> known.txt", {})
+    part = {"type": "step-finish", "snapshot": work.tree(), "sessionID": SESSION, "messageID": "msg_1"}
+    seen = work.observe(work.shim.event("message.part.updated", {"part": part}, at=work.ms(10)))
+    assert "moun" not in str(seen)
+    assert "known.txt" in {one.path for one in seen.uncovered}
