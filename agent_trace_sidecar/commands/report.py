@@ -124,7 +124,7 @@ def _first_day(text: str) -> datetime:
     return moment("--since", text).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def _page(config: Config, given: argparse.Namespace, said: Progress) -> Page:
+def _page(config: Config, given: argparse.Namespace, progress: Progress) -> Page:
     contents = not given.metadata_only
     folder = given.repo.resolve() if given.repo is not None else None
     mask = _mask(make_redactor(config))
@@ -132,17 +132,18 @@ def _page(config: Config, given: argparse.Namespace, said: Progress) -> Page:
     async def work(connection: asyncpg.Connection) -> Page:
         if given.session is not None:
             return session_page(
-                await session.gather(connection, await session_of(connection, given.session), said), contents=contents
+                await session.gather(connection, await session_of(connection, given.session), progress),
+                contents=contents,
             )
         if given.since is not None:
             first = _first_day(given.since)
             if not await connection.fetchval(_ANY_SINCE, first):
                 raise CommandError(f"nothing is recorded since {first:%Y-%m-%d}: `{PROGRAM} sessions` lists what is.")
-            return since_page(await since.gather(connection, first, folder, said), datetime.now(UTC))
+            return since_page(await since.gather(connection, first, folder, progress), datetime.now(UTC))
         assert folder is not None  # noqa: S101 - checked above
         await check_recorded(config, connection, folder / "x")
-        found = await repository.gather(connection, folder, given.rev, given.path or [], said)
-        return repository_page(found, mask, said, contents=contents)
+        found = await repository.gather(connection, folder, given.rev, given.path or [], progress)
+        return repository_page(found, mask, progress, contents=contents)
 
     return _with_database(config, work)
 

@@ -67,7 +67,7 @@ class _Planned(NamedTuple):
     make: Callable[[], Awaitable[Page]]
 
 
-async def write_site(connection: asyncpg.Connection, options: SiteOptions, said: Progress) -> Written:
+async def write_site(connection: asyncpg.Connection, options: SiteOptions, progress: Progress) -> Written:
     """Bring the pages up to date.
 
     Raises:
@@ -79,12 +79,12 @@ async def write_site(connection: asyncpg.Connection, options: SiteOptions, said:
     found = await site.gather(connection, options.repository, options.now)
     if not found.sessions:
         raise CommandError(NO_SESSION)
-    planned = dict(_Pages(connection, found, options, said).planned())
+    planned = dict(_Pages(connection, found, options, progress).planned())
     due = [name for name, one in planned.items() if before.get(name) != one.version or not _is_there(options, name)]
     gone = before.keys() - planned.keys()
     try:
         if due or gone:
-            await _update(options, before, planned, due, said)
+            await _update(options, before, planned, due, progress)
     except OSError as exc:
         raise CommandError(f"{exc.filename or options.folder} can't be written: {exc.strerror}.") from None
     return Written(len(due), len(planned) - len(due), len(gone), found.notes())
@@ -95,7 +95,7 @@ async def _update(
     before: dict[str, str],
     planned: dict[str, _Planned],
     due: list[str],
-    said: Progress,
+    progress: Progress,
 ) -> None:
     """Make what is due and remove what is not planned; interrupted anywhere, the next run completes it."""
     if not before:  # a repository that the folder is in does not change by its pages
@@ -103,7 +103,7 @@ async def _update(
     manifest = _Manifest(before | dict.fromkeys(due, ""))
     _write(options, _MANIFEST, msgspec.json.encode(manifest))
     for at, name in enumerate(due):
-        said("pages written", at, len(due))
+        progress("pages written", at, len(due))
         page = await planned[name].make()
         _write(options, name, render(page, options.now, "" if name == _INDEX else f"../{_INDEX}").encode())
         manifest.pages[name] = planned[name].version
@@ -142,15 +142,17 @@ def _write(options: SiteOptions, name: str, data: bytes) -> None:
     write_whole(options.folder / name, data, below=options.folder)
 
 
-def _nothing_said(_what: str, _done: int, _total: int) -> None:
+def _nothing_recorded(_what: str, _done: int, _total: int) -> None:
     """A session is read at once: the pages are counted instead."""
 
 
 class _Pages:
     """The pages of a site, each made when it is due."""
 
-    def __init__(self, connection: asyncpg.Connection, found: site.Site, options: SiteOptions, said: Progress) -> None:
-        self._connection, self._site, self._options, self._said = connection, found, options, said
+    def __init__(
+        self, connection: asyncpg.Connection, found: site.Site, options: SiteOptions, progress: Progress
+    ) -> None:
+        self._connection, self._site, self._options, self._progress = connection, found, options, progress
         self._surviving: tuple[since.Surviving, list[str]] | None = None
 
     def planned(self) -> Iterator[tuple[str, _Planned]]:
@@ -173,14 +175,14 @@ class _Pages:
         return site.digest(__version__, self._options.contents, parts)
 
     async def _session(self, family: site.Family) -> Page:
-        found = await session.gather(self._connection, family.root.session_id, _nothing_said)
+        found = await session.gather(self._connection, family.root.session_id, _nothing_recorded)
         return session_page(found, contents=self._options.contents, links=self._site.links)
 
     async def _repository(self, one: site.SiteRepository) -> Page:
         root = one.checkout.root if one.checkout is not None else Path(one.label)
-        found = await repository.gather(self._connection, root, None, [], self._said)
+        found = await repository.gather(self._connection, root, None, [], self._progress)
         return repository_page(
-            found, self._options.mask, self._said, contents=self._options.contents, links=self._site.links
+            found, self._options.mask, self._progress, contents=self._options.contents, links=self._site.links
         )
 
     async def _period(self, period: site.Period) -> Page:
@@ -196,7 +198,7 @@ class _Pages:
             first = self._site.periods[-1].since
             recorded = await since.places(self._connection, first)
             readable = await since.checkouts(self._connection, recorded, self._options.repository)
-            self._surviving = await since.survivors(self._connection, first, recorded, readable, self._said)
+            self._surviving = await since.survivors(self._connection, first, recorded, readable, self._progress)
         return self._surviving
 
     async def _index(self) -> Page:

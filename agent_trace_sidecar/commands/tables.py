@@ -6,7 +6,6 @@ bold. Foreign text does not reach the terminal: every cell is made printable fir
 
 import os
 import sys
-import unicodedata
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -16,7 +15,6 @@ from agent_trace_sidecar.limits.text import printable
 _GAP: Final = 2
 _CUT_TO: Final = 8
 """Characters that stay of a cell at least."""
-_NO_WIDTH: Final = {"Mn", "Me", "Cf"}
 _ELLIPSIS: Final = "\u2026"
 
 
@@ -89,10 +87,9 @@ def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], most: int 
 
 
 def _cells(text: str) -> int:
-    """How many columns of a terminal a text takes: letters of East Asia and emoji two, marks upon letters none."""
+    """How many columns of a terminal a text takes."""
     if text.isascii():
         return len(text)
-    return sum(
-        0 if unicodedata.category(letter) in _NO_WIDTH else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
-        for letter in text
-    )
+    from rich.cells import cell_len  # noqa: PLC0415 - few tables need it
+
+    return cell_len(text)

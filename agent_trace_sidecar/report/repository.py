@@ -69,7 +69,7 @@ class Found(NamedTuple):
     known: set[str]
     """Those that records name."""
     unrecorded: dict[str, int]
-    """Lines of the files that are not chosen about; -1 for what is no text or too large."""
+    """Lines of the files that are not chosen; -1 for what is no text or too large."""
     notes: list[str]
 
 

@@ -37,7 +37,9 @@ class _Folder(NamedTuple):
         return total
 
 
-def repository_page(found: Repository, mask: Mask, said: Progress, *, contents: bool, links: Links = NO_LINKS) -> Page:
+def repository_page(
+    found: Repository, mask: Mask, progress: Progress, *, contents: bool, links: Links = NO_LINKS
+) -> Page:
     """Make the page; without `contents` no line, prompt or title is in it."""
     maker = _Maker(found, mask, contents=contents)
     tree = _tree(found)
@@ -61,7 +63,7 @@ def repository_page(found: Repository, mask: Mask, said: Progress, *, contents: 
         "sessions": {
             name: _session(one, links.sessions.get(name), contents=contents) for name, one in found.sessions.items()
         },
-        "files": list(maker.files(said)),
+        "files": list(maker.files(progress)),
         "contents": contents,
     }
     at = f"at {found.revision[:12]}" if found.revision else "in the working tree"
@@ -247,10 +249,10 @@ class _Maker:
         self._numbers = {record: at for at, record in enumerate(found.calls)}
         self._painter = Painter()
 
-    def files(self, said: Progress) -> Iterator[dict[str, object]]:
+    def files(self, progress: Progress) -> Iterator[dict[str, object]]:
         """One after the other."""
         for at, file in enumerate(self._found.files):
-            said("files written", at, len(self._found.files))
+            progress("files written", at, len(self._found.files))
             yield self._file(file)
 
     def notes(self) -> list[str]:
