@@ -376,6 +376,8 @@ class Observer:
             if old_place and old_place.root != place.root:
                 old_place = None  # moved from one repository to another
             old = _latest(others, (old_place or place).file, before.get(old_place or place))
+            if edit.kind in {"move", "delete"}:
+                old = old or None  # no file: the hook came when the call had taken it away
             edited = self._changed(edit, place, old_place, old, deadline, alone=not others)
             edited.file, edited.is_own = place.file, place.is_own
             yield self._filed(edited, place)
