@@ -162,7 +162,7 @@ class Finisher:
                 yield Uncovered(call.call_id, covered=step.scope, repository=step.repository)
             for place, one in call.named.items():
                 is_covered = place.is_own and place.path.startswith(prefix) and not blind
-                if call.lingers or (one.missed and not is_covered) or place in dropped:
+                if (call.lingers and not one.is_only_run) or (one.missed and not is_covered) or place in dropped:
                     yield Uncovered(call.call_id, place.path, repository=self._repository(place))
 
     def _written_unseen(

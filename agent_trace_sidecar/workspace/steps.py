@@ -107,6 +107,8 @@ class Named:
     changed_ns: int = 0
     missed: bool = False
     """It was written since the call began, but the hook came too late to know what it held before."""
+    is_only_run: bool = False
+    """The command names it as the program that it runs, and not otherwise."""
 
 
 @dataclass(slots=True)
