@@ -216,6 +216,8 @@ class FileBlamer:
         self._git = checkout.checkout
         self._uncovered: list[store.Uncovered] | None = None
         self._watched = False
+        self._pruned: set[str] = set()
+        """Files of which records are pruned."""
         self._removed = Moves()
         self._read: set[str] = set()
         """The sessions whose removed lines are known."""
@@ -246,7 +248,7 @@ class FileBlamer:
     @property
     def is_recorded(self) -> bool:
         """Whether anything is recorded of the repository; known after the first file."""
-        return self._watched
+        return self._watched or bool(self._pruned)
 
     async def may_hold(self, files: Iterable[tuple[str, bytes]]) -> list[str]:
         """Which files, of which nothing is recorded, may have recorded lines of others; given with their contents."""
@@ -282,7 +284,9 @@ class FileBlamer:
             self._uncovered = await store.uncovered(self._connection, self._projects)
             self._watched = await store.is_watched(self._connection, self._projects)
         stored = await store.changes(self._connection, self._projects, paths, include_fallback=self._include_fallback)
-        return store.in_doubt(stored, paths[0], self._uncovered)
+        periods = await store.pruned(self._connection, self._projects, stored, paths[0])
+        self._pruned |= {paths[0]} if periods else set()
+        return store.in_doubt(stored, paths[0], self._uncovered, periods)
 
     def _explained(self, blamed: "_BlamedFile", stored: Sequence[store.Stored]) -> tuple[History, list[Author]]:
         """Replay the changes up to this content."""
@@ -292,7 +296,7 @@ class FileBlamer:
         history.add_all([one.change for one in stored])
         base = history.base_of(str(self._checkout.root), path, packed, newest=self._commit is None)
         authors = history.explain(str(self._checkout.root), path, packed, base).authors
-        if base is None and not self._watched:
+        if base is None and not self._watched and path not in self._pruned:
             return history, [UNSEEN if isinstance(author, Human) else author for author in authors]
         return history, list(authors)
 
@@ -310,7 +314,7 @@ class FileBlamer:
         self, path: str, text: Sequence[bytes], packed: bytes, stored: Sequence[store.Stored]
     ) -> Evidence:
         """Evidence against lines that records of other files may explain."""
-        others = [one for one in stored if one.change.path != path and one.change.uncovered_at is None]
+        others = [one for one in stored if one.change.path != path and one.change.doubt is None]
         written = {
             one >> 32 for other in others for span in other.change.spans for one in hashes_of(span.hashes or b"")
         }

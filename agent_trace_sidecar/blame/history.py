@@ -18,7 +18,6 @@ from agent_trace_sidecar.blame.authors import (
     HIDDEN,
     HUMAN,
     PARTIAL,
-    UNCOVERED,
     UNSEEN,
     Author,
     Human,
@@ -74,6 +73,15 @@ class Span(NamedTuple):
     """It is a guess, and guesses were not requested."""
 
 
+class Doubt(NamedTuple):
+    """From some time on a call may have changed a file, of which nothing is known."""
+
+    since: datetime
+    reason: Unknown
+    path: str
+    """What the file was called then."""
+
+
 class Change(NamedTuple):
     """What a record did to a file; a content that is not known is None."""
 
@@ -83,8 +91,8 @@ class Change(NamedTuple):
     before: bytes | None
     after: bytes | None
     spans: tuple[Span, ...]
-    uncovered_at: datetime | None = None
-    """Set where nothing is known but that from then on a command may have changed the file unseen."""
+    doubt: Doubt | None = None
+    """Set where nothing else is known."""
     record_id: UUID | None = None
 
 
@@ -116,8 +124,8 @@ class History:
         """Changes that are not taken in yet, oldest first."""
         self._before_of: dict[tuple[UUID | None, str], Version] = {}
         """Files before the changes that are taken in."""
-        self._uncovered: dict[str, datetime] = {}
-        """Since when a file may have been changed unseen."""
+        self._doubts: dict[str, dict[str, Doubt]] = {}
+        """The first one since a file's last state: by path, then by worktree, which is empty for any."""
         self.latest: dict[tuple[str, str], Version] = {}
         self._versions: list[Version] = []
         self._exact: dict[tuple[str, bytes], Version] = {}
@@ -127,7 +135,7 @@ class History:
 
     def add_all(self, changes: Sequence[Change]) -> None:
         """Take in all changes, oldest first."""
-        known = (change for change in changes if change.uncovered_at is None)
+        known = (change for change in changes if change.doubt is None)
         self._coming = {(change.record_id, change.path): change for change in known}
         for change in changes:
             self.add(change)
@@ -135,8 +143,8 @@ class History:
 
     def add(self, change: Change) -> None:
         """Take in a change."""
-        if change.uncovered_at is not None:
-            self._uncovered.setdefault(change.path, change.uncovered_at)
+        if change.doubt is not None:
+            self._doubts.setdefault(change.path, {}).setdefault(change.worktree, change.doubt)
             return
         if change.after is None:
             self._add_without_file(change)
@@ -178,7 +186,7 @@ class History:
         self._search(draft, base)
         draft.credit(refused, None)  # that it is not the other file's line shows nothing about a person
         theirs = self._people.setdefault(path, set())
-        self._doubt(path, base, draft)
+        self._doubt(worktree, path, base, draft)
         for gap in draft.gaps:
             _settle(base, gap, draft, theirs)
             lines = range(gap.new_start, gap.new_end)
@@ -320,13 +328,16 @@ class History:
                     found[at] = last.authors[old + at - new]
         return found
 
-    def _doubt(self, path: str, base: Version | None, draft: Draft) -> None:
-        """What appeared while a command ran that no snapshot covers is unknown; what git had before is a person's."""
+    def _doubt(self, worktree: str, path: str, base: Version | None, draft: Draft) -> None:
+        """What appeared when a call may have changed the file is unknown; what git had before is a person's."""
         reason: Unknown | None = None
         known = b""
-        since = self._uncovered.get(path)
-        if since is not None:
-            reason, known = UNCOVERED, self._evidence.lines_at(path, since)
+        doubts = self._doubts.get(path, {})
+        if (worktree, path) in self.latest:  # a file of which nothing is known may be from any of them
+            doubts = {where: one for where, one in doubts.items() if where in {"", worktree}}
+        doubt = min(doubts.values(), key=lambda one: one.since, default=None)
+        if doubt is not None:
+            reason, known = doubt.reason, self._evidence.lines_at(doubt.path, doubt.since)
         elif base is not None and not base.is_whole:
             reason = PARTIAL
         if reason is None:
@@ -398,7 +409,8 @@ class History:
                 self._born(version, at, one)
 
     def _remember(self, version: Version) -> None:
-        self._uncovered.pop(version.path, None)
+        for worktree in ("", version.worktree):  # another worktree's file is another file
+            self._doubts.get(version.path, {}).pop(worktree, None)
         self.latest[version.worktree, version.path] = version
         self._versions.append(version)
         self._exact[version.path, version.packed] = version

@@ -372,6 +372,7 @@ def test_what_a_command_in_the_background_leaves_uncovered_is_said_once(work: Wo
     [
         (". ./.env; npm start &", "DB_PASSWORD=moun.tain72\n"),
         ("sh run.sh &", "export DB_PASSWORD=moun.tain72\n"),
+        ("sh run.sh &", "#!/usr/bin/python3\nDB_PASSWORD='moun.tain72'\n"),
         ("DB_PASSWORD=moun.tain72 npm start &", ""),
         ("nohup env DB_PASSWORD='moun.tain 72' npm start", ""),
     ],
@@ -388,3 +389,21 @@ def test_a_word_of_a_command_or_script_that_shows_a_secret_is_no_name_of_a_file(
     seen = work.observe(work.shim.event("message.part.updated", {"part": part}, at=work.ms(10)))
     assert "moun" not in str(seen)
     assert "known.txt" in {one.path for one in seen.uncovered}
+
+
+def test_of_a_command_in_the_background_only_its_scripts_name_files(tmp_path: Path) -> None:
+    """By words that are written like a file's name, outside of comments. What it only runs, it does not write."""
+    files = {
+        **FILES,
+        "run.py": "# see 'doc.md'\nimport os.path\nopen('out.json', 'w')\nopen('known.txt', 'a').write(_curses.KEY)\n",
+        "notes.md": "known.txt and doc.md, i.e. other.txt or new.txt: both\n",
+        "known.txt": "hu\n",
+        "doc.md": "hu\n",
+        "other.txt": "hu\n",
+    }
+    work = Work(tmp_path, files)
+    work.start()
+    work.bash("c1", "python run.py & tail -f notes.md &", {})
+    part = {"type": "step-finish", "snapshot": work.tree(), "sessionID": SESSION, "messageID": "msg_1"}
+    seen = work.observe(work.shim.event("message.part.updated", {"part": part}, at=work.ms(10)))
+    assert sorted(one.path for one in seen.uncovered if one.path) == ["known.txt", "notes.md", "out.json"]
