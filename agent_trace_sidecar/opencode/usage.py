@@ -5,6 +5,7 @@ A value of an unexpected type is None, as the views over the events read it.
 
 import re
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final, TypeVar
 
 import msgspec
@@ -94,6 +95,7 @@ class _Input(msgspec.Struct, frozen=True, gc=False):
 
 
 _decode = msgspec.json.Decoder(_Input).decode
+_string = msgspec.json.Decoder(str).decode
 
 
 def usage(envelope: Envelope, name: str) -> Used | CallEnd | None:
@@ -156,13 +158,19 @@ def _as_far_as_typed(raw: msgspec.Raw, kind: type[_Kind]) -> _Kind:
 
 def _text(raw: msgspec.Raw) -> str | None:
     try:
-        return msgspec.json.decode(raw, type=str)
+        return _string(raw)
     except (ValueError, RecursionError):
         return None
 
 
 def _number(raw: msgspec.Raw) -> Decimal | None:
-    text = bytes(raw).strip().decode("ascii", "replace")
+    return _decimal(bytes(raw))
+
+
+@lru_cache(maxsize=1024)
+def _decimal(json: bytes) -> Decimal | None:
+    """Most are repeated: times by the next event, and zero everywhere."""
+    text = json.strip().decode("ascii", "replace")
     return Decimal(text) if _NUMBER.fullmatch(text) else None
 
 

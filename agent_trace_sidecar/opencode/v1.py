@@ -252,15 +252,13 @@ def _part_event(part: _Part, session_id: str | None, message_id: str | None) -> 
 
 
 def _outcome(tool: str, state: _State) -> CallDone | CallFailed | None:
+    if state.status not in {"completed", "error"}:
+        return None
     time = state.time or _Time()
     times = CallTimes(time.end, time.compacted is not None)
-    match state.status:
-        case "completed":
-            return CallDone(tool, state.input, state.metadata, state.title, times)
-        case "error":
-            return CallFailed(tool, state.input, times)
-        case _:
-            return None
+    if state.status == "error":
+        return CallFailed(tool, state.input, times)
+    return CallDone(tool, state.input, state.metadata, state.title, times)
 
 
 def _message_event(info: _Info) -> MessageSeen | None:

@@ -244,7 +244,7 @@ def content_hash(line: bytes, envelope: Envelope) -> int | None:
 
 def plain_hash(line: bytes) -> int | None:
     """As `content_hash`, of a line that has none of the sidecar's own fields and is no stub."""
-    if _WITHHELD in line:
+    if b"W" in line and _WITHHELD in line:  # a single byte is found much faster
         return None
     return int.from_bytes(blake2b(line, digest_size=8).digest(), signed=True)
 

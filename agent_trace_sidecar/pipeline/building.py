@@ -48,25 +48,31 @@ class BatchBuilder:
 
     def add(self, batch: Batch, lines: Iterable[Parsed], move: int = 0) -> None:
         """Add the rows of these lines, which follow those that the log `move` of the batch has there already."""
-        of = batch.moves[move]
+        of, place = batch.moves[move], None
         for line in lines:
             at, of.new_position = of.new_position, line.source.end
-            self._add(batch, move, at, line)
+            if isinstance(envelope := line.found, Envelope):
+                if (envelope.instance, envelope.worktree) != place:
+                    place = envelope.instance, envelope.worktree
+                    if envelope.worktree:
+                        batch.worktrees.setdefault(envelope.instance, set()).add(envelope.worktree)
+                self._add_event(batch, move, at, line.data, envelope)
+            else:
+                self._add_other(batch, move, at, line)
 
-    def _add(self, batch: Batch, move: int, at: int, line: Parsed) -> None:
+    def _add_event(self, batch: Batch, move: int, at: int, data: bytes, envelope: Envelope) -> None:
+        built = self._builder.feed(envelope)
+        if envelope.redacted:
+            self._metrics.masked(envelope.redacted, built.event.session_id, built.event.call_id)
+        if envelope.observed is not None and envelope.observed.known:
+            batch.voids += built.voids
+            return
+        batch.items.append(Item(built, data, at, usual.content_hash(data, envelope), move))
+        batch.encoded_bytes += len(built.event.payload)
+
+    def _add_other(self, batch: Batch, move: int, at: int, line: Parsed) -> None:
         log_id = batch.moves[move].name.log_id
         match line.found:
-            case Envelope() as envelope:
-                built = self._builder.feed(envelope)
-                if envelope.redacted:
-                    self._metrics.masked(envelope.redacted, built.event.session_id, built.event.call_id)
-                if envelope.worktree:
-                    batch.worktrees.setdefault(envelope.instance, set()).add(envelope.worktree)
-                if envelope.observed is not None and envelope.observed.known:
-                    batch.voids += built.voids
-                    return
-                batch.items.append(Item(built, line.data, at, usual.content_hash(line.data, envelope), move))
-                batch.encoded_bytes += len(built.event.payload)
             case Rejected(reason, error):
                 if line.instance is not None:
                     self._builder.account(line.instance, line.seq)
