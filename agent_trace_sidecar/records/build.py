@@ -315,11 +315,13 @@ def _root(envelope: Envelope) -> str | None:
 
 def _learn(session: Session, seen: Seen, envelope: Envelope) -> str:
     """Take the event into the state, and return its name: the first sight of a message has its own."""
-    match seen.event.by if isinstance(seen.event, StepBegan) else seen.event:
-        case None if seen.name != "tool.execute.before":
-            pass
-        case None:
+    if seen.event is None:
+        if seen.name == "tool.execute.before":
             session.begun.put(call_key(seen.session_id, seen.call_id), 1)
+        return seen.name
+    match seen.event.by if isinstance(seen.event, StepBegan) else seen.event:
+        case None:
+            pass
         case MessageSeen() as message:
             return _learn_message(session, message, seen.name)
         case UserCommand(message_id):
