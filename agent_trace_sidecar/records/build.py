@@ -129,7 +129,7 @@ class Builder:
             envelope.payload if isinstance(envelope, Usual) and not notes else _payload(envelope, notes),
         )
         built = Built(event)
-        if not isinstance(envelope, Usual):
+        if not isinstance(envelope, Usual) or envelope.counts:
             count(session, envelope, built)
         if name == "tool.execute.before" and tool is not None:
             self._begin_unseen(session, envelope, tool, event)

@@ -7,7 +7,8 @@ message was completed is such a copy, and has no row here. One that is merely se
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
-from agent_trace_sidecar.opencode.usage import COUNTED, CallEnd, Used, usage
+from agent_trace_sidecar.opencode.usage import COUNTED, CallEnd, Used, usage, usage_in
+from agent_trace_sidecar.opencode.usual import Usual
 from agent_trace_sidecar.opencode.wire import Envelope
 from agent_trace_sidecar.records.rows import Built, CallRow, MaskedRow, StepRow
 from agent_trace_sidecar.records.session import Message, Session
@@ -18,7 +19,7 @@ _MILLI: Final = Decimal("0.001")
 
 
 def count(session: Session, envelope: Envelope, built: Built) -> None:
-    """Add the rows of what this event counts; a usual one counts nothing."""
+    """Add the rows of what this event counts."""
     event = built.event
     for rule, masked in (envelope.redacted or {}).items():
         ids = event.source_id, event.event_id, rule, event.occurred_at, event.session_id, event.call_id
@@ -27,7 +28,8 @@ def count(session: Session, envelope: Envelope, built: Built) -> None:
         session.starts.put(f"{event.session_id}:{event.call_id}", envelope.at)
     if event.event_name not in COUNTED:
         return
-    found = usage(envelope, event.event_name)
+    name = event.event_name
+    found = usage_in(name, envelope.payload) if isinstance(envelope, Usual) else usage(name, envelope.input)
     if found is None:
         return
     message = session.messages.get(event.message_id or "") or Message()
