@@ -134,8 +134,8 @@ class History:
         """Changes that are not taken in yet, oldest first."""
         self._before_of: dict[tuple[UUID | None, str], Version] = {}
         """Files before the changes that are taken in."""
-        self._doubts: dict[str, Doubt] = {}
-        """The first one since a file's last state."""
+        self._doubts: dict[str, dict[str, Doubt]] = {}
+        """The first one since a file's last state: by path, then by worktree, which is empty for any."""
         self.latest: dict[tuple[str, str], Version] = {}
         self._versions: list[Version] = []
         self._exact: dict[tuple[str, bytes], Version] = {}
@@ -154,7 +154,7 @@ class History:
     def add(self, change: Change) -> None:
         """Take in a change."""
         if change.doubt is not None:
-            self._doubts.setdefault(change.path, change.doubt)
+            self._doubts.setdefault(change.path, {}).setdefault(change.worktree, change.doubt)
             return
         if change.after is None:
             self._add_without_file(change)
@@ -198,7 +198,7 @@ class History:
         self._search(draft, base)
         draft.credit(refused, None)  # that it is not the other file's line shows nothing about a person
         theirs = self._people.setdefault(path, set())
-        self._doubt(path, base, draft)
+        self._doubt(worktree, path, base, draft)
         for gap in draft.gaps:
             _settle(base, gap, draft, theirs)
             lines = range(gap.new_start, gap.new_end)
@@ -349,11 +349,14 @@ class History:
                     found[at] = last.authors[old + at - new]
         return found
 
-    def _doubt(self, path: str, base: Version | None, draft: Draft) -> None:
+    def _doubt(self, worktree: str, path: str, base: Version | None, draft: Draft) -> None:
         """What appeared when a call may have changed the file is unknown; what git had before is a person's."""
         reason: Unknown | None = None
         known = b""
-        doubt = self._doubts.get(path)
+        doubts = self._doubts.get(path, {})
+        if (worktree, path) in self.latest:  # a file of which nothing is known may be from any of them
+            doubts = {where: one for where, one in doubts.items() if where in {"", worktree}}
+        doubt = min(doubts.values(), key=lambda one: one.since, default=None)
         if doubt is not None:
             reason, known = doubt.reason, self._evidence.lines_at(doubt.path, doubt.since)
         elif base is not None and not base.is_whole:
@@ -403,7 +406,8 @@ class History:
                 self._born(version, at, one)
 
     def _remember(self, version: Version) -> None:
-        self._doubts.pop(version.path, None)
+        for worktree in ("", version.worktree):  # another worktree's file is another file
+            self._doubts.get(version.path, {}).pop(worktree, None)
         self.latest[version.worktree, version.path] = version
         self._versions.append(version)
         self._exact[version.path, version.packed] = version

@@ -7,7 +7,6 @@ An event that concerns none of this costs one search of its bytes. For the other
 observed in time is left to what the tool itself reports.
 """
 
-import math
 import os
 import time
 from collections import OrderedDict
@@ -173,6 +172,9 @@ class Observer:
             return
         self._requested[event.session_id, event.request_id] = event.call_id
         _shorten(self._requested)
+        step = self._steps.of(event.session_id)
+        if step is not None and event.call_id in step.calls:
+            step.calls[event.call_id].waits = True
 
     def _end(self, event: StepEnded, at: float) -> Observed | None:
         step = self._steps.close(event.session_id)
@@ -300,10 +302,10 @@ class Observer:
         call_id = self._requested.pop((event.session_id, event.request_id), None)
         step = self._steps.of(event.session_id)
         call = step.calls.get(call_id) if step and call_id else None
-        if call is None or call.ended_ms is not None:
+        if call is None or call.ended_ms is not None or not event.allowed:
             return
-        call.began_ms, call.permitted = float(envelope.at) if event.allowed else math.inf, True
-        if call.silent and event.allowed:
+        call.began_ms, call.permitted, call.waits = float(envelope.at), True, False
+        if call.silent:
             self._keep_typed(event.session_id, call)
         key = (event.session_id, call_id)
         before = self._drop(key)
@@ -354,6 +356,7 @@ class Observer:
             call = Call(seen.call_id or "", event.tool, silent, began, hooked_ms=began)
             self._steps.began(seen.session_id, call)
         call.ended_ms, call.vcs = float(envelope.at), self._revision(session_root(envelope))
+        call.waits &= isinstance(event, CallFailed)  # what has done its work was permitted
         if isinstance(event, CallDone) and event.background:
             self._steps.keep_background(seen.session_id, call, event.background)
         if isinstance(event, CallFailed) or not edits:

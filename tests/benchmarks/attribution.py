@@ -18,6 +18,7 @@ from tests.simulator.report import as_json, blame_table, table
 from tests.simulator.score import Claims, score_ranges
 from tests.simulator.setting import fast_stage, real_stage
 from tests.simulator.situation_score import Score, played, situation_table, together
+from tests.simulator.variants import VARIANTS
 from tests.support.postgres import guarded_folder, open_servers
 
 
@@ -59,7 +60,7 @@ def _random_sessions(major: int, options: argparse.Namespace) -> tuple[dict[str,
 
 def _situations(major: int, options: argparse.Namespace) -> Score:
     """Play situations on one OpenCode, and print a row for each."""
-    known = situations.FIRST if major == 1 else situations.BOTH
+    known = (*(situations.FIRST if major == 1 else situations.BOTH), *VARIANTS)
     chosen = [one for one in known if not options.only or one.__name__ in options.only]
     scores: dict[str, Score] = {}
     findings: list[str] = []

@@ -153,3 +153,14 @@ def test_that_a_line_is_not_the_other_files_shows_nothing_about_a_person(doubted
     base = history.base_of("/w", "b", packed("abcd"), newest=True)
     assert base is not None
     assert letters(list(history.explain("/w", "b", packed("abcd"), base).authors)) == expected
+
+
+@pytest.mark.parametrize(("worktree", "expected"), [("/w", "1111?"), ("/x", "1111h"), ("/new", "1111?")])
+def test_a_record_of_another_worktree_does_not_end_a_doubt(worktree: str, expected: str) -> None:
+    """The file of the same path there is another one; a worktree of which nothing is known may have its lines."""
+    blind = Change("/w", "a", None, None, None, (), doubt=Doubt(AT, UNCOVERED, "a"))
+    other = change("abcd", "abcd", 2)._replace(worktree="/x")
+    history = History(Weights())
+    history.add_all([NEW, blind, other])
+    base = history.base_of(worktree, "a", packed("abcdX"), newest=True)
+    assert letters(list(history.explain(worktree, "a", packed("abcdX"), base).authors)) == expected
