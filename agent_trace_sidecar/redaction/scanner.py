@@ -109,12 +109,12 @@ class Scanner:
         if not self._readings:
             return
         if depth < _MOST_DEPTH and b"\\" in text:
-            yield from self._through(decoders.unescaped(text), view.effort, depth + 1)
+            yield from self._through(decoders.unescaped(text, "json"), view.effort, depth + 1)
         if depth == 0:
             if b"%" in text:
-                yield from self._through(decoders.unquoted(text), view.effort, _MOST_DEPTH)
+                yield from self._through(decoders.unescaped(text, "percent"), view.effort, _MOST_DEPTH)
             if view.marks.get("entities"):
-                yield from self._through(decoders.without_entities(text), view.effort, _MOST_DEPTH)
+                yield from self._through(decoders.unescaped(text, "entity"), view.effort, _MOST_DEPTH)
             for start, end, plain in decoders.encoded(text) if view.is_encoded else ():
                 view.effort.spend(_READING)
                 if inside := self.find(plain, view.effort, _MOST_DEPTH):

@@ -65,6 +65,8 @@ class Checkout(NamedTuple):
     def projects(self) -> list[str]:
         """What recorded files of this repository may be filed under, see `rows.FileStateRow.project`.
 
+        First commits that were amended or rebased are among it, as long as git's reflog has them.
+
         Raises:
             CheckoutError: the repository can't be read.
         """
@@ -74,7 +76,7 @@ class Checkout(NamedTuple):
         kept = self._shared("opencode")
         if kept and kept != "global":
             return [kept, *places]
-        roots = self._git("rev-list", "--max-parents=0", "--all").decode(errors="replace").split()
+        roots = self._git("rev-list", "--max-parents=0", "--all", "--reflog").decode(errors="replace").split()
         return [*sorted(roots), *places]
 
     @property

@@ -137,6 +137,15 @@ def test_a_commit_and_an_amend_change_nothing(project: Project) -> None:
     assert project.authors("a.py", "HEAD") == "aaaaa"
 
 
+def test_an_amend_of_the_first_commit_changes_nothing(project: Project) -> None:
+    """The first commit is the repository's name: the amended one is read in git's reflog."""
+    project.ai_write("a.py", *AI_FUNCTION)
+    project.git("add", "-A")
+    project.git("commit", "-q", "--amend", "-m", "better words")
+    assert project.authors("a.py") == "aaaaa"
+    assert project.authors("human.py") == "hhhhh"
+
+
 def test_a_squash_changes_nothing(project: Project) -> None:
     """Two commits become one."""
     project.ai_write("a.py", *AI_FUNCTION)
