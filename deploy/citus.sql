@@ -56,6 +56,10 @@ WHERE NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = 'agent_trac
 SELECT create_reference_table('agent_trace_migrations')
 WHERE NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = 'agent_trace_migrations'::regclass);
 
+-- Written by `prune`, read by `blame`: small, and by no source.
+SELECT create_reference_table('agent_trace_pruned')
+WHERE NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = 'agent_trace_pruned'::regclass);
+
 -- Rows that were there before stay in a hidden local copy, which nothing else reaches: not `prune`, and no erasure.
 SELECT truncate_local_data_after_distributing_table(p.logicalrelid)
 FROM pg_dist_partition p JOIN pg_class c ON c.oid = p.logicalrelid

@@ -324,6 +324,21 @@ COMMENT ON COLUMN agent_trace_dead_letters.error IS 'a sentence, without content
 COMMENT ON COLUMN agent_trace_dead_letters.line IS 'the line';
 COMMENT ON COLUMN agent_trace_dead_letters.seen_at IS 'when it was read, by the sidecar''s clock';
 
+-- Not by source: nothing in it belongs to a run any more.
+CREATE TABLE IF NOT EXISTS agent_trace_pruned (
+    path_key bigint NOT NULL,
+    covered_key bigint NOT NULL,
+    first_at timestamptz NOT NULL,
+    last_at timestamptz NOT NULL,
+    PRIMARY KEY (path_key, covered_key, first_at)
+);
+COMMENT ON TABLE agent_trace_pruned IS 'files of which records were pruned: their lines may be from calls that are gone';
+COMMENT ON COLUMN agent_trace_pruned.path_key IS
+    'a hash of the file''s project and path; of the project alone where calls may have changed any file unseen';
+COMMENT ON COLUMN agent_trace_pruned.covered_key IS 'the same of the folder that a snapshot covered all the same; or 0';
+COMMENT ON COLUMN agent_trace_pruned.first_at IS 'when the first of these calls began; the epoch where that is not known';
+COMMENT ON COLUMN agent_trace_pruned.last_at IS 'when the last of them ended';
+
 -- Hashes don't compress: trying costs time at every write. lz4 packs large payloads several times faster than the
 -- default; servers older than 14 or built without it keep the default, and nothing else depends on it. Months are made
 -- like their parent.

@@ -63,6 +63,7 @@ HUMAN: Final = Human()
 GUESSED: Final = Unknown("guessed")
 HIDDEN: Final = Unknown("hidden")
 PARTIAL: Final = Unknown("partial")
+PRUNED: Final = Unknown("pruned")
 UNCOVERED: Final = Unknown("uncovered")
 UNSEEN: Final = Unknown()
 
@@ -70,6 +71,7 @@ REASONS: Final = {
     "guessed": "A range of method fallback covers it, which is a guess; --include-fallback believes it.",
     "hidden": "It may hold a secret, so nothing of it was kept to know it by.",
     "partial": "Only single lines of this file are known: its records are imported, or it was too long.",
+    "pruned": "It may be from a call whose record was pruned.",
     "uncovered": "It appeared while a command ran that no snapshot covers.",
     "unseen": "Nothing is recorded of this repository.",
 }

@@ -5,7 +5,7 @@ explains are then searched in all other files of the repository, by their hashes
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol
@@ -216,6 +216,8 @@ class FileBlamer:
         self._git = checkout.checkout
         self._uncovered: list[store.Uncovered] | None = None
         self._watched = False
+        self._pruned: set[str] = set()
+        """Files of which records are pruned."""
         self._removed = Moves()
         self._read: set[str] = set()
         """The sessions whose removed lines are known."""
@@ -246,7 +248,7 @@ class FileBlamer:
     @property
     def is_recorded(self) -> bool:
         """Whether anything is recorded of the repository; known after the first file."""
-        return self._watched
+        return self._watched or bool(self._pruned)
 
     async def may_hold(self, files: Iterable[tuple[str, bytes]]) -> list[str]:
         """Which files, of which nothing is recorded, may have recorded lines of others; given with their contents."""
@@ -282,7 +284,9 @@ class FileBlamer:
             self._uncovered = await store.uncovered(self._connection, self._projects)
             self._watched = await store.is_watched(self._connection, self._projects)
         stored = await store.changes(self._connection, self._projects, paths, include_fallback=self._include_fallback)
-        return store.in_doubt(stored, paths[0], self._uncovered)
+        periods = await store.pruned(self._connection, self._projects, stored, paths[0])
+        self._pruned |= {paths[0]} if periods else set()
+        return store.in_doubt(stored, paths[0], self._uncovered, periods)
 
     def _explained(self, blamed: "_BlamedFile", stored: Sequence[store.Stored]) -> tuple[History, list[Author]]:
         """Replay the changes up to this content."""
@@ -292,7 +296,7 @@ class FileBlamer:
         history.add_all([one.change for one in stored])
         base = history.base_of(str(self._checkout.root), path, packed, newest=self._commit is None)
         authors = history.explain(str(self._checkout.root), path, packed, base).authors
-        if base is None and not self._watched:
+        if base is None and not self._watched and path not in self._pruned:
             return history, [UNSEEN if isinstance(author, Human) else author for author in authors]
         return history, list(authors)
 
@@ -310,7 +314,7 @@ class FileBlamer:
         self, path: str, text: Sequence[bytes], packed: bytes, stored: Sequence[store.Stored]
     ) -> Evidence:
         """Evidence against lines that records of other files may explain."""
-        others = [one for one in stored if one.change.path != path and one.change.uncovered_at is None]
+        others = [one for one in stored if one.change.path != path and one.change.doubt is None]
         written = {
             one >> 32 for other in others for span in other.change.spans for one in hashes_of(span.hashes or b"")
         }
@@ -375,6 +379,7 @@ class _BlamedFile(NamedTuple):
 def judged(text: Sequence[bytes], authors: Sequence[Author]) -> list[Line]:
     """The answer for each line."""
     lines: list[Line] = []
+    here = {id(author.wrote if isinstance(author, Carried) else author) for author in authors}
     at = 0
     while at < len(authors):
         author = authors[at]
@@ -382,7 +387,7 @@ def judged(text: Sequence[bytes], authors: Sequence[Author]) -> list[Line]:
             end = at + 1
             while end < len(authors) and authors[end] is author:
                 end += 1
-            lines.extend(_replaced(author, text[at:end], at + 1, authors))
+            lines.extend(_replaced(author, text[at:end], at + 1, here))
             at = end
         else:
             lines.append(_line(at + 1, author))
@@ -390,9 +395,8 @@ def judged(text: Sequence[bytes], authors: Sequence[Author]) -> list[Line]:
     return lines
 
 
-def _replaced(author: Human | Unknown, text: Sequence[bytes], first: int, authors: Sequence[Author]) -> list[Line]:
-    """New lines where recorded ones stood: a person's or unknown, unless they still have much of them."""
-    here = {id(author.wrote if isinstance(author, Carried) else author) for author in authors}
+def _replaced(author: Human | Unknown, text: Sequence[bytes], first: int, here: Container[int]) -> list[Line]:
+    """New lines where recorded ones stood that are not `here`: a person's or unknown, unless they have much of them."""
     gone = [one for one in author.instead_of if id(one) not in here and one.tokens is not None]
     found = compare([one.tokens or b"" for one in gone], [line_tokens(line) for line in text])
     lines = []

@@ -4,17 +4,18 @@ import re
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
 
-from agent_trace_sidecar.blame.authors import Origin
-from agent_trace_sidecar.blame.history import Change, Span
+from agent_trace_sidecar.blame.authors import PRUNED, UNCOVERED, Origin
+from agent_trace_sidecar.blame.history import Change, Doubt, Span
 from agent_trace_sidecar.blame.moves import Removed
-from agent_trace_sidecar.records.fingerprints import tokens_of
-from agent_trace_sidecar.records.rows import UNCOVERED
+from agent_trace_sidecar.records.fingerprints import path_key, tokens_of
+from agent_trace_sidecar.records.rows import UNCOVERED as UNCOVERED_KIND
 
 FALLBACK: Final = "fallback"
 """The method of ranges that are a guess; they count only on request."""
@@ -40,6 +41,9 @@ WHERE line_keys && $1::bigint[] AND key = ANY($1::bigint[])
 _UNCOVERED: Final = """
 SELECT recorded_at, old_path FROM agent_trace_file_states
 WHERE project = ANY($1::text[]) AND path = '' ORDER BY recorded_at DESC LIMIT 10000
+"""
+_PRUNED: Final = """
+SELECT covered_key, first_at, last_at FROM agent_trace_pruned WHERE path_key = ANY($1::bigint[])
 """
 _WORKTREES: Final = """
 SELECT DISTINCT p.value AS worktree FROM agent_trace_sources s, jsonb_each_text(s.projects) p
@@ -83,6 +87,7 @@ ORDER BY r.recorded_at DESC LIMIT 20000
 """
 _PROJECT: Final = "SELECT project FROM agent_trace_file_states WHERE project = $1 LIMIT 1"
 _MAX_RENAMES: Final = 8
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class Stored(NamedTuple):
@@ -102,6 +107,14 @@ class Uncovered(NamedTuple):
     def reaches(self, path: str) -> bool:
         """Whether it may have changed this file."""
         return self.covered is None or not path.startswith(self.covered + "/")
+
+
+class Period(NamedTuple):
+    """A time in which calls whose records are pruned may have changed a file, and what it was called then."""
+
+    first: datetime
+    last: datetime
+    path: str
 
 
 class Found(NamedTuple):
@@ -162,6 +175,20 @@ async def uncovered(connection: asyncpg.Connection, projects: Sequence[str]) -> 
     """When calls may have changed any file of a project unseen, the youngest ones, oldest first."""
     rows = await connection.fetch(_UNCOVERED, projects)
     return [Uncovered(row["recorded_at"], row["old_path"]) for row in reversed(rows)]
+
+
+async def pruned(
+    connection: asyncpg.Connection, projects: Sequence[str], stored: Iterable[Stored], path: str
+) -> list[Period]:
+    """When calls whose records are pruned may have changed a file of a project, the earliest first."""
+    periods = []
+    for name in sorted(_names(stored, path)):
+        folders = [str(folder) for folder in PurePosixPath(name).parents]
+        covered = {path_key(project, folder) for project in projects for folder in folders}
+        keys = [path_key(project, one) for project in projects for one in ("", name)]
+        rows = await connection.fetch(_PRUNED, keys)
+        periods += [Period(row["first_at"], row["last_at"], name) for row in rows if row["covered_key"] not in covered]
+    return sorted(periods)
 
 
 async def is_watched(connection: asyncpg.Connection, projects: Sequence[str]) -> bool:
@@ -244,8 +271,8 @@ def _joined(
 def _stored(state: asyncpg.Record | None, rows: Sequence[asyncpg.Record], *, include_fallback: bool) -> Stored:
     live = [row for row in rows if not row["void"]]
     row = state or live[0]
-    if state and state["kind"] == UNCOVERED:
-        return doubt(state["recorded_at"], state["path"], state["worktree"])
+    if state and state["kind"] == UNCOVERED_KIND:
+        return _doubt(Doubt(state["recorded_at"], UNCOVERED, state["path"]), state["path"], state["worktree"])
     change = Change(
         worktree=state["worktree"] if state else "",
         path=row["path"],
@@ -258,20 +285,44 @@ def _stored(state: asyncpg.Record | None, rows: Sequence[asyncpg.Record], *, inc
     return Stored(row["recorded_at"], row["record_id"], change)
 
 
-def doubt(at: datetime, path: str, worktree: str) -> Stored:
-    """A call may have changed a file unseen."""
-    return Stored(at, UUID(int=0), Change(worktree, path, None, None, None, (), at))
+def in_doubt(
+    stored: Sequence[Stored], path: str, calls: Sequence[Uncovered], periods: Sequence[Period] = ()
+) -> list[Stored]:
+    """The same with what may have changed a file unseen: the first call and period after each of its states.
 
-
-def in_doubt(stored: Sequence[Stored], path: str, calls: Sequence[Uncovered]) -> list[Stored]:
-    """The same with the calls that may have changed the file unseen: the first one after each of its states."""
+    Args:
+        stored: the changes of some files, oldest first.
+        path: the file.
+        calls: those that no snapshot covers, oldest first.
+        periods: of calls whose records are pruned, the earliest first.
+    """
     reaching = [one.at for one in calls if one.reaches(path)]
-    if not reaching:
+    if not reaching and not periods:
         return list(stored)
-    seen = [one.at for one in stored if one.change.path == path and one.change.after is not None]
-    firsts = {bisect_right(reaching, at) for at in seen} | {0}
-    added = [doubt(reaching[at], path, "") for at in firsts if at < len(reaching)]
+    names = _names(stored, path)
+    states = [one for one in stored if one.change.path in names and one.change.after is not None]
+    doubts = []
+    for at in {_NEVER, *(one.at for one in states)}:
+        doubts += [Doubt(one, UNCOVERED, path) for one in reaching[bisect_right(reaching, at) :][:1]]
+        doubts += [Doubt(max(one.first, at), PRUNED, one.path) for one in periods if one.last > at][:1]
+    added = []
+    for doubt in doubts:
+        following = next((one.change.path for one in states if one.at > doubt.since), path)
+        added.append(_doubt(doubt, following))
     return sorted((*stored, *added), key=lambda one: one.at)
+
+
+def _doubt(doubt: Doubt, path: str, worktree: str = "") -> Stored:
+    return Stored(doubt.since, UUID(int=0), Change(worktree, path, None, None, None, (), doubt))
+
+
+def _names(stored: Iterable[Stored], path: str) -> set[str]:
+    """What a file has been called in its recorded states."""
+    names = {path}
+    for one in sorted(stored, key=lambda one: one.at, reverse=True):
+        if one.change.path in names and one.change.old_path:
+            names.add(one.change.old_path)
+    return names
 
 
 def _span(row: asyncpg.Record, *, include_fallback: bool) -> Span:

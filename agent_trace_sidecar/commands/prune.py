@@ -24,6 +24,7 @@ from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits import SOURCES_KEEP
 from agent_trace_sidecar.postgres import partitions
 from agent_trace_sidecar.postgres.partitions import make_months
+from agent_trace_sidecar.postgres.pruned import join_times, keep_files
 from agent_trace_sidecar.spool.folders import SPOOL_FOLDER, SpoolBusyError, spool_folders
 from agent_trace_sidecar.spool.spool import Spool
 from agent_trace_sidecar.telemetry.health import HealthFile
@@ -155,6 +156,9 @@ async def prune(
     through before `gate_before`.
     """
     gone = []
+    if not dry_run:
+        await keep_files(connection, "recorded_at < $1", "recorded_at < $1", [before])
+        await join_times(connection, before)
     for table, column in _PLACES.items():
         months = await partitions.months(connection, table) if table in partitions.PARTITIONED else []
         whole = [month.table for month in months if month.after <= before]
@@ -236,6 +240,11 @@ async def erase(
     """
     gone = []
     sources = {row["source_id"] for row in await connection.fetch(_SOURCES_OF_ERASED, what.sessions)}
+    if not dry_run:
+        (states, arguments), (ranges, _) = (
+            _condition(f"agent_trace_{name}", what) for name in ("file_states", "ranges")
+        )
+        await keep_files(connection, states, ranges, arguments)
     for table in _PLACES:
         where, arguments = _condition(table, what)
         gone.append(Gone(table, await _delete(connection, table, where, arguments, dry_run=dry_run, said=said)))

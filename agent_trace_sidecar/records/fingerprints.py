@@ -108,6 +108,12 @@ def line_keys(project: str, hashes: bytes, tokens: bytes | None) -> list[int]:
     return sorted({int.from_bytes(first + half, "big", signed=True) for half in halves if half != _ZERO})
 
 
+def path_key(project: str, path: str) -> int:
+    """The key of a file that records were pruned of; with an empty path of any file of the project."""
+    digest = blake2s(f"{project}\0{path}".encode(errors="replace"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
 def loose_of(key: int) -> int:
     """The line's hash without regard to white space, as `hashes_of` has it in its upper half."""
     return key & 0xFFFF_FFFF

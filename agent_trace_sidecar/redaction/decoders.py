@@ -21,10 +21,6 @@ MOST_PARTS: Final = 150_000
 """More escapes than this in one text are no text that anybody wrote."""
 _AROUND: Final = 1024
 """How far before and behind an escape its line is read."""
-_ESCAPE: Final = re.compile(rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')
-_TELLING_ESCAPE: Final = re.compile(rb'\\["nru]')
-_PERCENT: Final = re.compile(rb"%([0-9a-fA-F]{2})")
-_TELLING_PERCENT: Final = re.compile(rb"(?i)%(?:3[ad]|40|22|27|2[0bdf])")
 _ENTITY: Final = re.compile(rb"&(?:quot|amp|apos|lt|gt|#3[49]);")
 _SIMPLE: Final = {b'"': b'"', b"\\": b"\\", b"/": b"/", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
@@ -33,48 +29,43 @@ _HEX: Final = re.compile(rb"(?:[0-9a-fA-F]{2}){16,}$")
 _LONGEST_RUN: Final = 4 * 1024 * 1024
 _PROBE: Final = 24
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
+_INNER: Final = (b'\\"', b'": "', b'":"')
+"""What JSON in a string has."""
 _NOT_TEXT: Final = bytes(sorted(set(range(256)) - set(range(32, 127)) - {9, 10, 13}))
 
 
-def unescaped(text: bytes) -> Reading | None:
-    """The lines that hold JSON inside a string, unescaped once; None when there are none.
+def unescaped(text: bytes, kind: str) -> Reading | None:
+    """The lines with escapes of a kind that could hide something, without these; None when there are none.
 
-    Lines with escaped line ends alone count only where these are not just a literal in code.
+    Of `json` lines with escaped line ends alone count only where these are not just a literal in code.
     """
-    lines = [
-        (start, end)
-        for start, end, telling in _lines_with(_TELLING_ESCAPE, text)
-        if telling not in {b"\\n", b"\\r"} or _is_meant(text, start, end)
-    ]
-    return _substituted(text, _parts(text, lines, _ESCAPE, _of_escape)) if lines else None
+    telling, escape, meaning = _KINDS[kind]
+    lines = [(low, high) for low, high, sign in _lines_with(telling, text) if _is_meant(text, low, high, sign)]
+    return _substituted(text, _parts(text, lines, escape, meaning)) if lines else None
 
 
-def _is_meant(text: bytes, start: int, end: int) -> bool:
+def _is_meant(text: bytes, start: int, end: int, sign: bytes) -> bool:
     """Whether an escaped line end in this line belongs to an inner text: it is alone, or has JSON in it."""
     alone = (start == 0 or text[start - 2 : start] == BREAK + b"\n") and text[end + 1 : end + 2] in {BREAK, b""}
-    return alone or any(text.find(sign, start, end) >= 0 for sign in (b'\\"', b'": "', b'":"'))
+    return sign not in {b"\\n", b"\\r"} or alone or any(text.find(one, start, end) >= 0 for one in _INNER)
 
 
-def _of_escape(match: re.Match[bytes]) -> bytes:
+def _of_json(match: re.Match[bytes]) -> bytes:
     body = match.group()[1:]
     return _SIMPLE.get(body) or chr(int(body[1:], 16)).encode("utf-8", "replace")
 
 
-def unquoted(text: bytes) -> Reading | None:
-    """The lines with percent escapes that could hide a separator, without these; None when there are none."""
-    lines = [(start, end) for start, end, _ in _lines_with(_TELLING_PERCENT, text)]
-    return _substituted(text, _parts(text, lines, _PERCENT, _of_percent)) if lines else None
-
-
 def _of_percent(match: re.Match[bytes]) -> bytes:
-    value = int(match.group(1), 16)
+    value = int(match[1], 16)
     return bytes([value]) if 32 <= value < 127 else b"?"  # noqa: PLR2004 - printable ASCII
 
 
-def without_entities(text: bytes) -> Reading | None:
-    """The lines with the quotes that HTML writes as entities, with these as they are meant."""
-    lines = [(start, end) for start, end, _ in _lines_with(_ENTITY, text)]
-    return _substituted(text, _parts(text, lines, _ENTITY, lambda match: unescape(match.group().decode()).encode()))
+_KINDS: Final[dict[str, tuple[re.Pattern[bytes], re.Pattern[bytes], Callable[[re.Match[bytes]], bytes]]]] = {
+    "json": (re.compile(rb'\\["nru]'), re.compile(rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})'), _of_json),
+    "percent": (re.compile(rb"(?i)%(?:3[ad]|40|22|27|2[0bdf])"), re.compile(rb"%([0-9a-fA-F]{2})"), _of_percent),
+    "entity": (_ENTITY, _ENTITY, lambda match: unescape(match[0].decode()).encode()),
+}
+"""What shows that there is something to read, what is replaced, and by what."""
 
 
 def _lines_with(pattern: re.Pattern[bytes], text: bytes) -> Iterator[tuple[int, int, bytes]]:

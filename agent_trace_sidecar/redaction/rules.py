@@ -5,7 +5,7 @@ All of it is TOML in `data/`. A rule is a table `[[rule]]` with `id` and `patter
 group that is the secret, 0 for the whole match; otherwise the longest group), `check` (what form the value must also
 have like, see `judge.CHECKS`), `unless` (a pattern that no match may have), `reach` (bytes behind a keyword that a
 match may span), and for tests and readers `examples`, `not_examples` and `source`. `{{name}}` in a pattern stands for a
-fragment.
+fragment, `{{part.name}}` for any word of a list.
 """
 
 import json
@@ -25,7 +25,7 @@ from agent_trace_sidecar.redaction.prefilter import required_literals
 _MAX_FILE_BYTES: Final = 16 * 1024 * 1024
 _DATA: Final = Path(__file__).parent / "data"
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,59}")
-_FRAGMENT: Final = re.compile(r"\{\{(\w+)\}\}")
+_FRAGMENT: Final = re.compile(r"\{\{([\w.]+)\}\}")
 _VERDICT: Final = ("form", "take")
 """What a row of a decision list says; its other members are patterns."""
 CHECKS: Final = ("any", "password", "chosen", "random", "mixed", "unplain", "token")
@@ -98,7 +98,8 @@ def _parsed() -> Knowledge:
             else:
                 found[part].update(content)
     words = {part: {n: _words(v) for n, v in lists.items()} for part, lists in found["words"].items()}
-    fragments = {**found["fragments"], "cores": "|".join(sorted(words["marks"]["cores"], key=len, reverse=True))}
+    lists = {f"{part}.{name}": _either(one) for part, named in words.items() for name, one in named.items()}
+    fragments = {**found["fragments"], **lists}
     gates = {part: _filled(patterns, fragments) for part, patterns in found["gates"].items()}
     rules = [_made(msgspec.convert(_filled(row, fragments), _RuleTable)) for row in found["rule"]]
     decisions = {part: [_filled(row, fragments) for row in rows] for part, rows in found["decisions"].items()}
@@ -107,6 +108,11 @@ def _parsed() -> Knowledge:
 
 def _words(value: str | list[str]) -> list[str]:
     return value.split() if isinstance(value, str) else value
+
+
+def _either(words: list[str]) -> str:
+    """A pattern of RE2 and of re for any of these words."""
+    return "|".join(re.escape(word).replace("\\-", "-") for word in sorted(words, key=len, reverse=True))
 
 
 def _filled(row: dict[str, Any], fragments: dict[str, str]) -> dict[str, Any]:

@@ -114,6 +114,8 @@ class Read(NamedTuple):
     """It writes to files that it names, and to no others."""
     lingers: bool
     """A part of it may continue in the background."""
+    command: str
+    """The command line alone, where the call has one; else as `text`."""
 
 
 def read(args: msgspec.Raw) -> Read:
@@ -125,8 +127,8 @@ def read(args: msgspec.Raw) -> Read:
     """
     text, command = _texts_of(args), _command(args)
     if command is None:
-        return Read(text, not only_reads(text), confined=False, lingers=lingers(text))
-    return Read(text, not only_reads(command), writes_only_named(command), lingers(command))
+        return Read(text, not only_reads(text), confined=False, lingers=lingers(text), command=text)
+    return Read(text, not only_reads(command), writes_only_named(command), lingers(command), command)
 
 
 def names(command: str) -> Iterator[tuple[str | None, str]]:
@@ -146,7 +148,7 @@ def names(command: str) -> Iterator[tuple[str | None, str]]:
 
 def looks_like_a_path(word: str) -> bool:
     """Whether a word that names nothing yet may be the name of a file to come."""
-    return "/" in word or ("." in word.strip(".") and not word.replace(".", "").isdigit())
+    return word[-1] not in ".:" and ("/" in word or ("." in word.strip(".") and not word.replace(".", "").isdigit()))
 
 
 def only_reads(command: str) -> bool:

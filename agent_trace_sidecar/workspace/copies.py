@@ -2,8 +2,9 @@
 
 By `cp`, `mv`, `git show HEAD~1:file > file`, `git apply -R` or a script: what counts is that the text was there before.
 Lines are brought where a source has them one after the other: all that is new in the file, or a run with at least
-`LEAST` lines that are evidence. Sources are the files that the step took away or changed, the files that a command
-names, all files of the step's first snapshot with the very same content, and versions of the file itself that git has.
+`LEAST` lines that are evidence; or where other files have all that is new in the file, in any order (`sort`, `grep`).
+Sources are the files that the step took away or changed, the files that a command names, all files of the step's first
+snapshot with the very same content, and versions of the file itself that git has.
 """
 
 from collections import defaultdict
@@ -95,9 +96,12 @@ def _without(before: Lines, sources: Iterable[Lines]) -> Iterator[Lines]:
         yield [line if line not in there else b"" for line in source]
 
 
-def _brought(after: Lines, fresh: Sequence[int], others: Iterable[Lines], own: Iterable[Lines]) -> set[int]:
+def _brought(after: Lines, fresh: Sequence[int], others: Sequence[Lines], own: Iterable[Lines]) -> set[int]:
     """The fresh lines that other files have, or versions of the file itself."""
     wanted = {at for at in fresh if after[at - 1].strip()}
+    there = {_bare(line) for source in others for line in source}
+    if all(_bare(after[at - 1]) in there for at in wanted) and any(is_evidence(after[at - 1]) for at in wanted):
+        return set(fresh)
     found: set[int] = set()
     for source, is_own in (*((one, False) for one in others), *((one, True) for one in own)):
         places: dict[bytes, list[int]] = defaultdict(list)

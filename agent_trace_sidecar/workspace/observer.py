@@ -7,11 +7,10 @@ An event that concerns none of this costs one search of its bytes. For the other
 observed in time is left to what the tool itself reports.
 """
 
-import math
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -38,7 +37,7 @@ from agent_trace_sidecar.records.content import Content, text_lines
 from agent_trace_sidecar.records.ranges import attributed, deleted, observed
 from agent_trace_sidecar.records.repeated import RepeatedHistory
 from agent_trace_sidecar.records.trace import relative_path
-from agent_trace_sidecar.workspace import commands
+from agent_trace_sidecar.workspace import commands, scripts
 from agent_trace_sidecar.workspace.places import Place, Projects, place_of, session_root
 from agent_trace_sidecar.workspace.revision import Revisions
 from agent_trace_sidecar.workspace.rewrites import Rewrites
@@ -173,6 +172,9 @@ class Observer:
             return
         self._requested[event.session_id, event.request_id] = event.call_id
         _shorten(self._requested)
+        step = self._steps.of(event.session_id)
+        if step is not None and event.call_id in step.calls:
+            step.calls[event.call_id].waits = True
 
     def _end(self, event: StepEnded, at: float) -> Observed | None:
         step = self._steps.close(event.session_id)
@@ -209,12 +211,13 @@ class Observer:
         self._drop(key)
         self._repeated.begins(seen.session_id, seen.call_id)
         at = float(envelope.at)
+        command = ""
         call = Call(seen.call_id or "", tool, dialects.may_change_unseen(envelope.api, tool), at, hooked_ms=at)
         try:
             args = dialects.before_args(envelope)
             named = dialects.named_paths(envelope.api, tool, args)
             if call.silent:
-                call.command, call.writes, call.confined, call.lingers = commands.read(args)
+                call.command, call.writes, call.confined, call.lingers, command = commands.read(args)
         except (ValueError, RecursionError):
             return
         places = [place for place in (self._place(envelope, name) for name in named) if place]
@@ -227,7 +230,9 @@ class Observer:
             self._keep(key, places, envelope.at)
         if call.silent:
             kept = self._before.get(key, {})
-            call.named = {place: Named(kept.get(place)) for place in places}
+            call.named = {
+                place: Named(kept.get(place), is_only_run=scripts.is_only_run(place.name, command)) for place in places
+            }
             self._keep_typed(seen.session_id, call)
 
     def _keep_typed(self, session_id: str | None, call: Call) -> None:
@@ -245,27 +250,36 @@ class Observer:
         folder = dialects.working_folder(args) or ""
         found: dict[str, Place] = {}
         coming: dict[str, Place] = {}
-        for text in self._texts(call, found):
-            new = self._names_in(envelope, text, folder, found)
+        new = self._names_in(envelope, call.command, folder, found, commands.looks_like_a_path)
+        if new and not self._secret(call.command):
+            coming |= new
+        # A script's work in the background is shown by nothing else.
+        for name, text in self._scripts(call.command, list(found.values())) if call.lingers else ():
+            new = self._names_in(envelope, scripts.naming_text(name, text), folder, found, scripts.is_file_name)
             if new and not self._secret(text):
                 coming |= new
         yield from islice((found | coming).values(), commands.MAX_NAMES)
 
-    def _texts(self, call: Call, found: dict[str, Place]) -> Iterator[str]:
-        """A command, then what files hold that one in the background names: a script's work is shown by nothing else.
-
-        `found` are these files, once the command was read.
-        """
-        yield call.command
-        for place in list(found.values()) if call.lingers else ():
+    def _scripts(self, command: str, found: Iterable[Place]) -> Iterator[tuple[str, str]]:
+        """The scripts among the files that a command names: name and text."""
+        for place in found:
             if self._is_secret_path(place.path):
                 continue
             try:
-                yield files.read_small(Path(place.file))
+                text = files.read_small(Path(place.file), scripts.MAX_BYTES)
             except (OSError, ValueError):
                 continue
+            if scripts.is_script(place.name, text, command):
+                yield place.name, text
 
-    def _names_in(self, envelope: Envelope, text: str, folder: str, found: dict[str, Place]) -> dict[str, Place]:
+    def _names_in(
+        self,
+        envelope: Envelope,
+        text: str,
+        folder: str,
+        found: dict[str, Place],
+        is_name: Callable[[str], bool],
+    ) -> dict[str, Place]:
         """Add the files to `found` that a text names, and return names that may come to exist."""
         coming: dict[str, Place] = {}
         for inner, word in commands.names(text):
@@ -279,7 +293,7 @@ class Observer:
             parent = os.path.isdir(os.path.dirname(place.file))  # noqa: PTH112, PTH120 - as above
             if exists:
                 found[place.file] = place
-            elif parent and commands.looks_like_a_path(word) and not os.path.lexists(place.file):
+            elif parent and is_name(word) and not os.path.lexists(place.file):
                 coming[place.file] = place
         return coming
 
@@ -288,17 +302,19 @@ class Observer:
         call_id = self._requested.pop((event.session_id, event.request_id), None)
         step = self._steps.of(event.session_id)
         call = step.calls.get(call_id) if step and call_id else None
-        if call is None or call.ended_ms is not None:
+        if call is None or call.ended_ms is not None or not event.allowed:
             return
-        call.began_ms, call.permitted = float(envelope.at) if event.allowed else math.inf, True
-        if call.silent and event.allowed:
+        call.began_ms, call.permitted, call.waits = float(envelope.at), True, False
+        if call.silent:
             self._keep_typed(event.session_id, call)
         key = (event.session_id, call_id)
         before = self._drop(key)
         if before:
             self._keep(key, list(before), envelope.at)
             now = self._before.get(key, {})
-            call.named = {place: Named(now.get(place)) for place in call.named}
+            call.named = {
+                place: Named(now.get(place), is_only_run=one.is_only_run) for place, one in call.named.items()
+            }
             if not call.silent:  # it may have written already; then its own report counts
                 self._before[key] = before | now
                 self._before_bytes += sum(len(content) for place, content in before.items() if place not in now)
@@ -340,6 +356,7 @@ class Observer:
             call = Call(seen.call_id or "", event.tool, silent, began, hooked_ms=began)
             self._steps.began(seen.session_id, call)
         call.ended_ms, call.vcs = float(envelope.at), self._revision(session_root(envelope))
+        call.waits &= isinstance(event, CallFailed)  # what has done its work was permitted
         if isinstance(event, CallDone) and event.background:
             self._steps.keep_background(seen.session_id, call, event.background)
         if isinstance(event, CallFailed) or not edits:
@@ -376,6 +393,8 @@ class Observer:
             if old_place and old_place.root != place.root:
                 old_place = None  # moved from one repository to another
             old = _latest(others, (old_place or place).file, before.get(old_place or place))
+            if edit.kind in {"move", "delete"}:
+                old = old or None  # no file: the hook came when the call had taken it away
             edited = self._changed(edit, place, old_place, old, deadline, alone=not others)
             edited.file, edited.is_own = place.file, place.is_own
             yield self._filed(edited, place)

@@ -34,6 +34,11 @@ class Place(NamedTuple):
         """One name for one file."""
         return os.path.join(self.root, self.path)  # noqa: PTH118 - a text
 
+    @property
+    def name(self) -> str:
+        """Without folders."""
+        return self.path.rpartition("/")[2]
+
 
 def session_root(envelope: Envelope) -> Path | None:
     """The worktree; the directory where there is no repository (OpenCode then reports "/")."""

@@ -195,7 +195,7 @@ class Recaller:
         call.ended_ms, call.vcs = float(envelope.at), self._revision(envelope)
         with suppress(ValueError, RecursionError):
             if silent:
-                call.command, call.writes, call.confined, call.lingers = commands.read(outcome.args)
+                call.command, call.writes, call.confined, call.lingers, _ = commands.read(outcome.args)
         self._steps.began(seen.session_id, call)
         if isinstance(outcome, CallDone) and outcome.background:
             self._steps.keep_background(seen.session_id, call, outcome.background)

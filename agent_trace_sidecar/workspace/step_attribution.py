@@ -57,7 +57,7 @@ class Facts(NamedTuple):
 
 def may_have_more_files(step: Step) -> bool:
     """Whether the snapshots may show more than the calls: else `allotted` finds nothing, whatever they hold."""
-    return any((call.silent and call.writes) or any(map(_is_unsure, call.edited)) for call in step.calls.values())
+    return any(call.may_write_unseen or any(map(_is_unsure, call.edited)) for call in step.calls.values())
 
 
 def allotted(step: Step, changes: Iterable[TreeChange], facts: Facts) -> list[CallChange]:

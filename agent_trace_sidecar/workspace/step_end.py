@@ -137,7 +137,7 @@ class Finisher:
 
     def _copied(self, step: Step, changes: Sequence[TreeChange]) -> dict[str, frozenset[int]]:
         """The lines that a command brought from elsewhere."""
-        if not any(call.silent and call.writes for call in step.calls.values()):
+        if not any(call.may_write_unseen for call in step.calls.values()):
             return {}
         fresh = [one for one in changes if one.after and any(change.new_count for change in one.changes or ())]
         if not fresh:
@@ -152,7 +152,7 @@ class Finisher:
         dropped: Container[Place | None],
     ) -> Iterator[Uncovered]:
         """Calls that may have written unobserved files, or files that are not recorded."""
-        writing = [call for call in step.calls.values() if call.silent and call.writes]
+        writing = [call for call in step.calls.values() if call.may_write_unseen]
         blind = trees is None or (not trees and bool(writing) and self._stands_still(step, named))
         prefix = step.scope + "/" if step.scope else ""
         for call in writing:
@@ -162,7 +162,7 @@ class Finisher:
                 yield Uncovered(call.call_id, covered=step.scope, repository=step.repository)
             for place, one in call.named.items():
                 is_covered = place.is_own and place.path.startswith(prefix) and not blind
-                if call.lingers or (one.missed and not is_covered) or place in dropped:
+                if (call.lingers and not one.is_only_run) or (one.missed and not is_covered) or place in dropped:
                     yield Uncovered(call.call_id, place.path, repository=self._repository(place))
 
     def _written_unseen(
@@ -170,13 +170,14 @@ class Finisher:
     ) -> Iterator[Uncovered]:
         """Files that were written since a call began, or right before it was permitted, and nothing tells by whom."""
         root = Path(step.root)
-        writing = [call for call in step.calls.values() if call.silent and call.writes]
+        writing = [call for call in step.calls.values() if call.may_write_unseen]
         if not writing:
             return
         claimed = {one.path for call in calls for one in call.files}
+        shown = {one.path for one in trees if one.status != "D"}  # as a file that git brought and tracks now
         began_ms = min(call.began_ms for call in writing) - EARLY_MS
         unheld = [*self._unheld.changed_since(step, began_ms), *_dropped(root, trees)]
-        unheld = [one for one in unheld if one.path not in claimed]
+        unheld = [one for one in unheld if one.path not in claimed | shown]
         early = [one for one in known if one.place is None] if any(call.permitted for call in writing) else []
         stamped = [(one.path, _stamp_ms(root, one)) for one in early]
         for call in writing:

@@ -51,6 +51,8 @@ class Call:
     """When it may have begun to write: after its hook, and after a person has permitted it."""
     permitted: bool = False
     """It began when a person permitted it: what was written right before that is not certainly its work."""
+    waits: bool = False
+    """A permission was asked for it and has not been given, or never was: it does nothing."""
     ended_ms: float | None = None
     requested: frozenset[str] = frozenset()
     """Files that an edit-like call is to change, before it has reported what it did."""
@@ -76,13 +78,18 @@ class Call:
     hooked_ms: float = 0.0
     """When its hook fired: what it holds of files before it is of this time or later."""
 
+    @property
+    def may_write_unseen(self) -> bool:
+        """Whether it may have written files without reporting them."""
+        return self.silent and self.writes and not self.waits
+
     def names(self, path: str) -> bool:
         """Whether the call reported this file, or its move."""
         return any(path in (one.change.path, one.change.old_path) for one in self.edited if one.is_own)
 
     def may_write(self, path: str) -> bool:
         """Whether a silent call may have changed a file of the session's folder."""
-        if not self.silent or not self.writes:
+        if not self.may_write_unseen:
             return False
         return not self.confined or self.mentions(path) or any(one.is_own and one.path == path for one in self.named)
 
@@ -100,6 +107,8 @@ class Named:
     changed_ns: int = 0
     missed: bool = False
     """It was written since the call began, but the hook came too late to know what it held before."""
+    is_only_run: bool = False
+    """The command names it as the program that it runs, and not otherwise."""
 
 
 @dataclass(slots=True)
@@ -281,7 +290,7 @@ class Steps:
         """Silent calls of other sessions at work in the same folder."""
         for other in self._open.values():
             if other.root == step.root and other.session_id != step.session_id:
-                yield from (call for call in other.calls.values() if call.silent)
+                yield from (call for call in other.calls.values() if call.may_write_unseen)
 
 
 def _hashes(change: FileChange) -> Iterator[str]:

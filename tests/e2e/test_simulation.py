@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.simulator.blamed import score_blame
 from tests.simulator.lines import HUMAN, Tally
 from tests.simulator.report import blame_table, table, total
 from tests.simulator.score import Claims, score_ranges
 from tests.simulator.setting import Stage, fast_stage, real_stage
+from tests.support.majors import MAJORS
 
 
 def reaches(tally: Tally, precision: float, recall: float) -> bool:
@@ -29,9 +32,10 @@ def assert_floors(url: str, stage: Stage) -> None:
     assert (human.unknown_share or 0) <= 0.01, answers
 
 
-def test_ranges_and_blame_are_right_with_a_real_opencode(migrated_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("major", MAJORS)
+def test_ranges_and_blame_are_right_with_a_real_opencode(migrated_url: str, major: int) -> None:
     """Random calls of a model, a person's edits and rewrites of history."""
-    with real_stage(migrated_url, tmp_path, seed=1, sessions=1) as stage:
+    with real_stage(migrated_url, seed=1, sessions=1, major=major) as stage:
         stage.plays[0].run(30)
         stage.finish()
         assert_floors(migrated_url, stage)

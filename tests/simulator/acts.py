@@ -96,6 +96,16 @@ class Acts:
         """How many parts of a session were sent again because their output was pruned."""
         return int(fetch(self.url, _COMPACTED, session)[0]["n"])
 
+    def prune(self, session: str) -> None:
+        """Erase a session from the database."""
+        command = [sys.executable, "-P", "-m", "agent_trace_sidecar", "prune", "--session", session, "--yes"]
+        env = os.environ | {
+            "AGENT_TRACE_DATABASE_URL": self.url,
+            "AGENT_TRACE_STATE_DIR": self.oc.env["AGENT_TRACE_STATE_DIR"],
+        }
+        done = subprocess.run(command, env=env, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr.decode()
+
     def lines(self, file: Path) -> list[dict[str, Any]]:
         """What `blame` says of each line of a file."""
         command = [sys.executable, "-P", "-m", "agent_trace_sidecar", "blame", str(file), "--json"]

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from tests.simulator.lines import AI, HUMAN, Doc, Line, Tally
 from tests.simulator.play import Play
+from tests.simulator.situation_score import Score
 
 UNKNOWN: Final = "unknown"
 
@@ -27,6 +28,8 @@ class BlameScore:
     undecided: int = 0
     """Lines for which more than one answer is right."""
     wrong_model: int = 0
+    whole: Score = field(default_factory=Score)
+    """All lines, as the situations are counted; where several answers are right, the one that was given."""
     findings: list[str] = field(default_factory=list)
 
     @property
@@ -45,6 +48,7 @@ class BlameScore:
         said = answer["contributor"]
         self.lines[line.author] += 1
         self.undecided += len(line.accepted) > 1
+        self.whole.line((said if said in line.accepted else line.author)[0], said[0])
         if said in line.accepted:
             self._right(where, line, answer)
             return
@@ -72,7 +76,7 @@ class BlameScore:
 
 def _source(answer: Mapping[str, Any]) -> str:
     """The row of a line that no model truly wrote."""
-    return {"write": "overwrite"}.get(tool := str(answer.get("tool")), tool)
+    return {"write": "overwrite", "shell": "bash", "patch": "apply_patch"}.get(tool := str(answer.get("tool")), tool)
 
 
 def blame(url: str, play: Play, path: str, *options: str) -> list[dict[str, Any]]:

@@ -33,18 +33,16 @@ def blame_table(score: BlameScore) -> str:
     return "\n".join(parts)
 
 
-def as_json(ranges: Mapping[str, Tally], score: BlameScore | None, **settings: object) -> dict[str, Any]:
+def as_json(ranges: Mapping[str, Tally], score: BlameScore) -> dict[str, Any]:
     """Everything, to be compared by machines."""
-    result: dict[str, Any] = {**settings, "ranges": _figures(ranges)}
-    if score is not None:
-        result["blame"] = {
-            "by_source": _figures(score.by_source),
-            "by_author": _figures(score.by_author),
-            "lines": dict(score.lines),
-            "undecided": score.undecided,
-            "wrong_model": score.wrong_model,
-        }
-    return result
+    blame = {
+        "by_source": _figures(score.by_source),
+        "by_author": _figures(score.by_author),
+        "lines": dict(score.lines),
+        "undecided": score.undecided,
+        "wrong_model": score.wrong_model,
+    }
+    return {"ranges": _figures(ranges), "blame": blame}
 
 
 def _figures(tallies: Mapping[str, Tally]) -> dict[str, dict[str, float | None]]:

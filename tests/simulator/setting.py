@@ -15,7 +15,9 @@ from tests.simulator.play import Play
 from tests.simulator.real import RealDriver, formatter_config
 from tests.simulator.world import World
 from tests.support.fake_model import fake_model
+from tests.support.majors import server
 from tests.support.opencode import opencode
+from tests.support.opencode2 import opencode2
 from tests.support.postgres import fetch
 from tests.support.waiting import eventually
 
@@ -38,10 +40,9 @@ def fast_stage(url: str, folder: Path, seed: int, sessions: int) -> Iterator[Sta
 
 
 @contextmanager
-def real_stage(url: str, folder: Path, seed: int, sessions: int) -> Iterator[Stage]:
-    """Plays with OpenCode."""
-    del folder
-    with fake_model() as model, opencode(model) as oc:
+def real_stage(url: str, seed: int, sessions: int, major: int = 1) -> Iterator[Stage]:
+    """Plays with OpenCode of a major version."""
+    with fake_model() as model, (opencode if major == 1 else opencode2)(model) as oc:
         oc.env["AGENT_TRACE_DATABASE_URL"] = url
         oc.env["AGENT_TRACE_STATE_DIR"] = str(oc.folder / "state")
         oc.config |= formatter_config(Path(formatter.__file__), sys.executable)
@@ -49,15 +50,14 @@ def real_stage(url: str, folder: Path, seed: int, sessions: int) -> Iterator[Sta
         for world in worlds:
             command = [sys.executable, "-m", "agent_trace_sidecar", "init", str(world.root)]
             subprocess.run(command, check=True, capture_output=True, env={**os.environ, **oc.env})
-        with oc.serve() as server:
+        with server(oc, worlds[0].root if worlds else oc.folder) as served:
 
             def finish() -> None:
-                for world in worlds:
-                    server.dispose(world.root)
+                served.close()
                 query = "SELECT count(*) AS n FROM agent_trace_events WHERE event_name = 'bye'"
                 eventually(lambda: fetch(url, query)[0]["n"] >= sessions, 60, "all is stored")
 
-            drivers = [RealDriver(world, oc, server) for world in worlds]
+            drivers = [RealDriver(world, oc, served) for world in worlds]
             yield Stage(list(map(_play, worlds, drivers, range(sessions))), finish)
 
 

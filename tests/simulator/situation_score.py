@@ -74,11 +74,17 @@ def played(acts: Acts, seed: int, rounds: int, chosen: Iterable[Situation]) -> t
 
 def situation_table(scores: Mapping[str, Score]) -> str:
     """A row for each kind, and one for all."""
+    rows = [one.row(name) for name, one in scores.items()]
+    return "\n".join([HEAD, *rows, together(scores.values()).row("all")])
+
+
+def together(scores: Iterable[Score]) -> Score:
+    """Add scores up."""
     whole = Score()
-    for one in scores.values():
+    for one in scores:
         for field in vars(whole):
             setattr(whole, field, getattr(whole, field) + getattr(one, field))
-    return "\n".join([HEAD, *(one.row(name) for name, one in scores.items()), whole.row("all")])
+    return whole
 
 
 def short(letters: str) -> str:

@@ -188,6 +188,33 @@ def pruned(acts: Acts, name: str, rng: random.Random) -> Truth:
     return {project.folder / "n.py": "a" * first.count("\n") + "h" * typed.count("\n")}
 
 
+def erased(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """A session is erased by `prune`, and another one stays: nobody can know who wrote in between."""
+    own, first, second, more, new = _code(rng, 1), *(_code(rng, 2, 3, 9) for _ in range(4))
+    typed = [_code(rng, 1, 3, 9) for _ in range(3)]
+    project = acts.project(name, {"a.py": own, "mine.py": own})
+    command = f"cat >> a.py <<'END'\n{second}END\nhead -2 n.py > m.py; git add -A; git commit -qm Own; sleep 2"
+    project.turn(Step([acts.tools.write("n.py", first)]), Step([acts.tools.run(command)]))
+    project.append("n.py", typed[0])
+    project.append("mine.py", typed[0])
+    other = project.other()
+    other.turn(Step([acts.tools.run(f"cat >> n.py <<'END'\n{more}END"), acts.tools.write("k.py", new)]))
+    for path in ("a.py", "n.py"):
+        project.append(path, typed[1])
+    project.append("k.py", typed[2])
+    acts.prune(project.session)
+    parts = {
+        "a.py": (("h", own), ("u", second), ("u", typed[1])),
+        "n.py": (("u", first), ("u", typed[0]), ("a", more), ("h", typed[1])),
+        "m.py": (("u", "".join(first.splitlines(keepends=True)[:2])),),
+        "k.py": (("a", new), ("h", typed[2])),
+        "mine.py": (("h", own), ("h", typed[0])),
+    }
+    return {
+        project.folder / path: "".join(letter * text.count("\n") for letter, text in own) for path, own in parts.items()
+    }
+
+
 # -- white space only ------------------------------------------------------------------------------------------------
 
 
@@ -480,9 +507,9 @@ def large(acts: Acts, name: str, rng: random.Random) -> Truth:
 
 
 BOTH: Final[tuple[Situation, ...]] = (
-    shared_text, permission, typed_first, beside_commands, rejected, unchanged, fork, continued, white_space, formatter,
-    brought, moved_lines, two_sessions, parallel, two_commands, two_processes, repositories, plain_folder, submodule,
-    missed, ignored, aborted, background, shallow, unborn, long_lines, large,
+    shared_text, permission, typed_first, beside_commands, rejected, unchanged, fork, continued, erased, white_space,
+    formatter, brought, moved_lines, two_sessions, parallel, two_commands, two_processes, repositories, plain_folder,
+    submodule, missed, ignored, aborted, background, shallow, unborn, long_lines, large,
 )  # fmt: skip
 """What OpenCode 1 and 2 both have."""
 FIRST: Final[tuple[Situation, ...]] = (*BOTH, pruned)

@@ -101,6 +101,9 @@ class Served(Protocol):
     def begin(self, project: Path, session: str, text: str) -> None:
         """Do one, and wait for nothing."""
 
+    def shell(self, project: Path, session: str, command: str, model: str = "fake/m1") -> None:
+        """Run a command of the user's own to its end."""
+
     def revert(self, project: Path, session: str, prompt: int) -> None:
         """Undo everything from one of the prompts on; 0 is the first."""
 
@@ -189,6 +192,11 @@ class _Serve:
         parts = [{"type": "text", "text": text}]
         self._serve.request("POST", f"/session/{session}/prompt_async", project, {"parts": parts})
 
+    def shell(self, project: Path, session: str, command: str, model: str = "fake/m1") -> None:
+        provider, _, name = model.partition("/")
+        body = {"agent": "build", "command": command, "model": {"providerID": provider, "modelID": name}}
+        self._serve.request("POST", f"/session/{session}/shell", project, body)
+
     def revert(self, project: Path, session: str, prompt: int) -> None:
         messages = self._serve.request("GET", f"/session/{session}/message", project)
         prompts = [one["info"]["id"] for one in messages if one["info"]["role"] == "user"]
@@ -239,6 +247,10 @@ class _Service:
     def begin(self, project: Path, session: str, text: str) -> None:
         del project
         self._service.api("POST", f"/api/session/{session}/prompt", {"text": text})
+
+    def shell(self, project: Path, session: str, command: str, model: str = "fake/m1") -> None:
+        del project, model
+        self._service.api("POST", f"/api/session/{session}/shell", {"command": command})
 
     def revert(self, project: Path, session: str, prompt: int) -> None:
         del project

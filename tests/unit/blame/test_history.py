@@ -5,9 +5,9 @@ from uuid import UUID
 
 import pytest
 
-from agent_trace_sidecar.blame.authors import Author, Human, Origin, Unknown, Wrote, written
+from agent_trace_sidecar.blame.authors import UNCOVERED, Author, Human, Origin, Unknown, Wrote, written
 from agent_trace_sidecar.blame.evidence import Nothing
-from agent_trace_sidecar.blame.history import Change, History, Span
+from agent_trace_sidecar.blame.history import Change, Doubt, History, Span
 from agent_trace_sidecar.blame.weight import Weights
 from agent_trace_sidecar.records.fingerprints import line_hashes, line_tokens
 
@@ -124,7 +124,7 @@ def test_a_range_that_was_excluded_is_unknown_and_no_persons() -> None:
 
 def test_what_appeared_while_nothing_was_seen_is_unknown_but_for_known_lines() -> None:
     """From the moment on that a command may have changed the file unseen."""
-    blind = Change("/w", "a", None, None, None, (), uncovered_at=AT)
+    blind = Change("/w", "a", None, None, None, (), doubt=Doubt(AT, UNCOVERED, "a"))
     assert explained("abcdX", NEW, blind) == "1111?"
 
 
@@ -147,9 +147,20 @@ class Stood(Nothing):
 @pytest.mark.parametrize(("doubted", "expected"), [(True, "????"), (False, "hhhh")])
 def test_that_a_line_is_not_the_other_files_shows_nothing_about_a_person(doubted: bool, expected: str) -> None:
     """Two files hold the same: one is recorded, the other may have been changed by a command unseen."""
-    blind = Change("/w", "b", None, None, None, (), uncovered_at=AT)
+    blind = Change("/w", "b", None, None, None, (), doubt=Doubt(AT, UNCOVERED, "b"))
     history = History(Weights(), evidence=Stood())
     history.add_all([NEW, *([blind] if doubted else [])])
     base = history.base_of("/w", "b", packed("abcd"), newest=True)
     assert base is not None
     assert letters(list(history.explain("/w", "b", packed("abcd"), base).authors)) == expected
+
+
+@pytest.mark.parametrize(("worktree", "expected"), [("/w", "1111?"), ("/x", "1111h"), ("/new", "1111?")])
+def test_a_record_of_another_worktree_does_not_end_a_doubt(worktree: str, expected: str) -> None:
+    """The file of the same path there is another one; a worktree of which nothing is known may have its lines."""
+    blind = Change("/w", "a", None, None, None, (), doubt=Doubt(AT, UNCOVERED, "a"))
+    other = change("abcd", "abcd", 2)._replace(worktree="/x")
+    history = History(Weights())
+    history.add_all([NEW, blind, other])
+    base = history.base_of(worktree, "a", packed("abcdX"), newest=True)
+    assert letters(list(history.explain(worktree, "a", packed("abcdX"), base).authors)) == expected

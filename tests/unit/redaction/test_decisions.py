@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from agent_trace_sidecar.redaction import redact_text, rules
+from agent_trace_sidecar.redaction.names import kind_of
 from tests.benchmarks.redaction_blind_forms import blind_forms, blind_harmless
 from tests.benchmarks.redaction_corpora import cases
 from tests.benchmarks.redaction_harmless import HARMLESS
@@ -77,6 +78,7 @@ def test_every_row_decides_about_some_text(monkeypatch: pytest.MonkeyPatch) -> N
         return row
 
     monkeypatch.setattr(rules.Decisions, "of", counted)
+    kind_of.cache_clear()
     for text in (*_texts(), *MASKED, *KEPT):
         redact_text(text)
     lists = rules.known().decisions

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent_trace_sidecar.workspace import commands
+from agent_trace_sidecar.workspace import commands, scripts
 
 READS = ("ls -l", "cat a.py | head -3", "git status && git log -1", "grep -rn x . 2>/dev/null", "cd lib; cat x", "pwd")
 WRITES = (
@@ -91,3 +91,46 @@ def test_a_command_in_the_background_goes_on(command: str, lingers: bool) -> Non
 def test_names_of_files_are_found_in_a_command(command: str, named: tuple[str | None, str]) -> None:
     """Wherever they stand."""
     assert named in list(commands.names(command))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "command", "expected"),
+    [
+        ("run.sh", "cat > a.py", "sh run.sh &", True),
+        ("run", "#!/bin/sh\ncat > a.py", "less run &", True),
+        ("run", "cat > a.py", "nohup ./run &", True),
+        ("run", "cat > a.py", "cd x && bash -eu tools/run &", True),
+        ("run", "cat > a.py", "less run &", False),
+        ("notes.txt", "see a.py, i.e. the file", "tail -f notes.txt &", False),
+        ("notes.txt", "echo hi", "cp x. notes.txt &", False),
+        ("notes.txt", "echo hi", ". notes.txt &", True),
+        ("notes.txt", "echo hi", "x; . notes.txt &", True),
+        ("server.py", "open('a.py')", "pytest server.py &", True),
+    ],
+)
+def test_a_script_begins_like_one_is_called_like_one_or_is_run(
+    name: str, text: str, command: str, expected: bool
+) -> None:
+    """The words of any other file are evidence of nothing."""
+    assert scripts.is_script(name, text, command) == expected
+
+
+def test_a_program_names_files_in_quotes_and_no_comment_does() -> None:
+    """A shell's words need no quotes."""
+    python = "#!/usr/bin/env python3\n# see 'doc.md', i.e. this\nimport os.path\nopen('out.json', 'w')  # or 'b.md'\n"
+    assert scripts.naming_text("run", python).split() == ["out.json", "w"]
+    shell = "# see doc.md\nfor one in a.py b.py; do echo x >> $one; done\n"
+    assert "a.py b.py;" in scripts.naming_text("run.sh", shell)
+    assert "doc.md" not in scripts.naming_text("run.sh", shell)
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("a.py", True), ("out/data.tar.gz", True), (".env.local", True), ("i.e.", False), ("_curses.KEY_C3:", False),
+        ("3.14", False), ("text/html", False), ("key: a.py", False),
+    ],
+)  # fmt: skip
+def test_a_word_of_a_script_may_be_a_file_to_come(word: str, expected: bool) -> None:
+    """If it is written like one."""
+    assert scripts.is_file_name(word) == expected

@@ -203,6 +203,20 @@ def test_a_patch_that_moves_a_file_keeps_what_it_was_before(repo: Path, change: 
     assert [(span.start, span.end) for span in moved.ranges] == ([(2, 2)] if change else [])
 
 
+@pytest.mark.parametrize("kind", ["move", "delete"])
+def test_a_file_that_is_gone_when_the_hook_comes_was_not_empty(repo: Path, kind: str) -> None:
+    """A patch moves or deletes what was there: what it held is not known then, and nothing is new in the file."""
+    live = Live(repo)
+    (repo / "a.txt").rename(repo / "b.txt") if kind == "move" else (repo / "a.txt").unlink()
+    words = "Update File: a.txt\n*** Move to: b.txt" if kind == "move" else "Delete File: a.txt"
+    args = {"patchText": f"*** Begin Patch\n*** {words}\n*** End Patch"}
+    live.before("apply_patch", args)
+    moved = {"movePath": str(repo / "b.txt")} if kind == "move" else {}
+    file = {"filePath": str(repo / "a.txt"), "relativePath": "a.txt", "type": kind, "patch": "", **moved}
+    (change,) = live.after("apply_patch", args, {"files": [file]}).files
+    assert (change.kind, change.ranges, change.before_hashes) == (kind, (), None)
+
+
 def test_lines_with_a_secret_have_no_hash(repo: Path) -> None:
     """A hash of a short secret could be guessed: neither its line nor its range gets one."""
     observed = Live(repo, "hunter2").write("s.env", b"a=1\npw=hunter2\n", exists=False)

@@ -62,6 +62,8 @@ def test_bash_gets_the_lines_that_differ_with_all_that_is_kept_of_them(work: Wor
     [
         ("one\ntwo", "one\ntwo\nthree\n", [(3, 3)]),
         ("one\r\ntwo\r\n", "one\r\nTWO\r\n", [(2, 2)]),
+        ("one\r\ntwo\r\n", "one\ntwo\n", []),
+        ("one\ntwo\n", "one\r\nnew\r\ntwo\r\n", [(2, 2)]),
         ("one\n", "one\n\n\n", [(2, 3)]),
         ("", "x\n", [(1, 1)]),
         ("x\n", "", []),
@@ -219,6 +221,20 @@ def test_a_command_that_failed_has_written_all_the_same(work: Work) -> None:
     assert spans(work.finish()) == {"c1": [("x.txt", 1, 1)]}
 
 
+@pytest.mark.parametrize(("own", "expected"), [("", []), ("written = by(the, model)\n", [(1, 4)])])
+def test_lines_that_a_command_orders_anew_are_brought(
+    tmp_path: Path, own: str, expected: list[tuple[int, int]]
+) -> None:
+    """`sort` of a file that the command names; with a line of its own the file is not only another's."""
+    lines = [f"value_{at} = compute({at}, offset)\n" for at in range(3)]
+    work = Work(tmp_path, {"values.txt": "".join(lines)})
+    os.utime(work.root / "values.txt", (1, 1))
+    work.start()
+    work.bash("c1", "sort -r values.txt > sorted.txt", {"sorted.txt": own + "".join(reversed(lines))})
+    found = spans(work.finish()).get("c1", [])
+    assert [(start, end) for _, start, end in found] == expected
+
+
 def test_a_persons_files_are_not_the_ais(work: Work) -> None:
     """Beside calls that say what they change, and in the time before a command began."""
     work.files({"mine.txt": "mine\n"})
@@ -372,6 +388,7 @@ def test_what_a_command_in_the_background_leaves_uncovered_is_said_once(work: Wo
     [
         (". ./.env; npm start &", "DB_PASSWORD=moun.tain72\n"),
         ("sh run.sh &", "export DB_PASSWORD=moun.tain72\n"),
+        ("sh run.sh &", "#!/usr/bin/python3\nDB_PASSWORD='moun.tain72'\n"),
         ("DB_PASSWORD=moun.tain72 npm start &", ""),
         ("nohup env DB_PASSWORD='moun.tain 72' npm start", ""),
     ],
@@ -388,3 +405,21 @@ def test_a_word_of_a_command_or_script_that_shows_a_secret_is_no_name_of_a_file(
     seen = work.observe(work.shim.event("message.part.updated", {"part": part}, at=work.ms(10)))
     assert "moun" not in str(seen)
     assert "known.txt" in {one.path for one in seen.uncovered}
+
+
+def test_of_a_command_in_the_background_only_its_scripts_name_files(tmp_path: Path) -> None:
+    """By words that are written like a file's name, outside of comments. What it only runs, it does not write."""
+    files = {
+        **FILES,
+        "run.py": "# see 'doc.md'\nimport os.path\nopen('out.json', 'w')\nopen('known.txt', 'a').write(_curses.KEY)\n",
+        "notes.md": "known.txt and doc.md, i.e. other.txt or new.txt: both\n",
+        "known.txt": "hu\n",
+        "doc.md": "hu\n",
+        "other.txt": "hu\n",
+    }
+    work = Work(tmp_path, files)
+    work.start()
+    work.bash("c1", "python run.py & tail -f notes.md &", {})
+    part = {"type": "step-finish", "snapshot": work.tree(), "sessionID": SESSION, "messageID": "msg_1"}
+    seen = work.observe(work.shim.event("message.part.updated", {"part": part}, at=work.ms(10)))
+    assert sorted(one.path for one in seen.uncovered if one.path) == ["known.txt", "notes.md", "out.json"]

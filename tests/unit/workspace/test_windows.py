@@ -55,6 +55,45 @@ def test_what_was_written_right_before_a_permission_is_nobodys(
     assert [one.path for one in seen.uncovered if one.path == "a.txt"] == doubted
 
 
+@pytest.mark.parametrize("ends", ["never", "fails", "completes"])
+def test_a_command_that_waits_for_a_permission_does_nothing(work: Work, ends: str) -> None:
+    """Its turn is aborted after a person has typed into its file; if it does its work, the reply has been lost."""
+    work.start()
+    work.before("c1", "bash", COMMAND, 0)
+    asked = {"id": "per_1", "sessionID": SESSION, "tool": {"messageID": "msg_1", "callID": "c1"}}
+    work.observe(work.shim.event("permission.asked", asked, at=work.ms(1)))
+    work.files({"a.txt": "one\ntwo\nthree\ntyped\n"})
+    ended_s = (work.root / "a.txt").stat().st_ctime - work.began + 1
+    if ends == "completes":
+        work.after("c1", "bash", COMMAND, {}, ended_s)
+    if ends == "fails":
+        state = {"status": "error", "input": COMMAND, "error": "Tool execution aborted"}
+        part = {"type": "tool", "tool": "bash", "callID": "c1", "state": state}
+        part |= {"id": "prt_1", "sessionID": SESSION, "messageID": "msg_1"}
+        work.observe(work.shim.event("message.part.updated", {"part": part}, at=work.ms(ended_s)))
+    seen = finished(work, ended_s + 1)
+    assert [file.path for call in seen.calls for file in call.files] == (["a.txt"] if ends == "completes" else [])
+    assert [one.path for one in seen.uncovered if one.path == "a.txt"] == []
+
+
+def test_a_new_file_that_git_brings_and_tracks_is_not_doubted(work: Work) -> None:
+    """The snapshot after the step shows it, though the one before it does not."""
+    git(work.root, "add", "-A")
+    git(work.root, "commit", "-qm", "First")
+    git(work.root, "checkout", "-qb", "feature")
+    work.files({"new.txt": "brought\n"})
+    git(work.root, "add", "-A")
+    git(work.root, "commit", "-qm", "Feature")
+    git(work.root, "checkout", "-q", "-")
+    work.start()
+    merge = {"command": "git merge feature"}
+    work.before("c1", "bash", merge, time.time() - work.began)
+    git(work.root, "merge", "-q", "--no-edit", "feature")
+    work.after("c1", "bash", merge, {}, 10)
+    seen = finished(work, 11)
+    assert [one for one in seen.uncovered if one.path == "new.txt"] == []
+
+
 def test_what_a_person_typed_before_a_command_that_names_the_file_is_not_the_commands(work: Work) -> None:
     """The file is read when the call begins to work: what is new since the step began is not all its work."""
     work.start()
