@@ -154,12 +154,22 @@ MAX_EDITS: Final = 500
 the square of this."""
 
 
+def has_other_endings(before: Sequence[bytes], after: Sequence[bytes]) -> bool:
+    """Whether only one of two contents has CRLF."""
+    one, two = (any(line.endswith(b"\r") for line in lines) for lines in (before, after))
+    return one != two and bool(before) and bool(after)
+
+
 def compared(before: Sequence[bytes], after: Sequence[bytes]) -> tuple[Change, ...] | None:
     """The changes between two contents; None when they differ too much to be followed.
+
+    Where one has CRLF and the other has not, the lines are compared without: another line ending is no change.
 
     Lines that only one of the two has are certainly changed, so the search (Myers' greedy algorithm) runs on the
     others alone: a file that was written anew costs little.
     """
+    if has_other_endings(before, after):
+        before, after = ([line.removesuffix(b"\r") for line in lines] for lines in (before, after))
     head = 0
     while head < len(before) and head < len(after) and before[head] == after[head]:
         head += 1

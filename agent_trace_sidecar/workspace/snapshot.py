@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from agent_trace_sidecar.opencode.wire import Repository
 from agent_trace_sidecar.records.content import text_lines
-from agent_trace_sidecar.records.diffs import Change, compared
+from agent_trace_sidecar.records.diffs import Change, compared, has_other_endings
 from agent_trace_sidecar.workspace import git
 from agent_trace_sidecar.workspace.places import Place
 
@@ -255,7 +255,8 @@ def _contents(section: Sequence[bytes]) -> tuple[list[bytes] | None, list[bytes]
         elif mark == b"+":
             after.append(line[1:])
     close()
-    return before, after, tuple(changes)
+    again = compared(before, after) if has_other_endings(before, after) else None
+    return before, after, again if again is not None else tuple(changes)
 
 
 def _trimmed(before: Sequence[bytes], after: Sequence[bytes], old: int, new: int) -> Iterator[Change]:

@@ -153,6 +153,8 @@ class FastDriver:
             self._asked = user
         children = {child.marker: child for child in script.children}
         for number, step in enumerate([*script.steps, ()]):
+            if number in script.meanwhile:
+                script.meanwhile[number]()
             message = self._message(session, model_id, "assistant", user)
             before = self._snapshot()
             self._part(session, message, {"type": "step-start", "snapshot": before})

@@ -1,7 +1,9 @@
 """A random session: operations of a model, a person and git in turn, and the list of what each call truly did."""
 
 import random
-from collections.abc import Mapping, Sequence
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, TypeVar
 
@@ -17,6 +19,10 @@ _UNDONE: Final = 0.1
 """The share of turns that the user takes back."""
 _ASIDE: Final = 0.15
 """The share of turns in which a person edits meanwhile."""
+_BETWEEN: Final = 0.15
+"""The share of steps before which a person types or commits."""
+_THINKS_S: Final = 0.05
+"""How long the model thinks after that: what was typed within the tick of the clock that stamps files is nobody's."""
 
 Steps = Sequence[Sequence[Planned]]
 
@@ -30,6 +36,8 @@ class Script:
     children: "tuple[Script, ...]" = ()
     aside: str | None = None
     """A file that a person changes while the last of the steps is going on."""
+    meanwhile: Mapping[int, Callable[[], None]] = field(default_factory=dict)
+    """What a person does while the model thinks about a step."""
 
     def call_id(self, step: int, index: int) -> str:
         """The id that the scripted model gives to a call."""
@@ -105,14 +113,14 @@ class Play:
         path = self.world.pick(crlf=False)
         text = f"{new_word(self.rng)} = {self.rng.randrange(1000)}"
         effect = self.world.put(path, [*self.world.docs[path].lines, person_line(text)], HUMAN)
-        self.driver.shell(self.model, f"echo '{text}' >> {path}", effect)
+        self.driver.shell(self.model, f"echo '{text}' >> {shlex.quote(path)}", effect)
         return f"user command on {path}"
 
     def _turn(self) -> str:
         before, done = dict(self.world.docs), len(self.units)
-        did = self._prompt()
-        moved = any(unit.moved for unit in self.units[done:])
-        if not moved and self.rng.random() < _UNDONE:  # OpenCode does not bring back what was moved
+        did, typed = self._prompt()
+        moved = any(unit.moved for unit in self.units[done:])  # OpenCode does not bring back what was moved
+        if not moved and not typed and self.rng.random() < _UNDONE:
             after = dict(self.world.docs)
             self.world.docs = before
             self.driver.undo(before)
@@ -124,16 +132,48 @@ class Play:
                 did += ", redone"
         return did
 
-    def _prompt(self) -> str:
-        steps = [self._step() for _ in range(self.rng.choices([1, 2, 3], [6, 3, 1])[0])]
-        planned = [step for step in steps if step]
+    def _prompt(self) -> tuple[str, bool]:
+        """One turn: what it did, and whether a person has done something meanwhile."""
+        planned: list[list[Planned]] = []
+        meanwhile: dict[int, Callable[[], None]] = {}
+        for _ in range(self.rng.choices([1, 2, 3], [6, 3, 1])[0]):
+            if self.rng.random() < _BETWEEN and len(planned) not in meanwhile:
+                meanwhile[len(planned)] = drawn(self.rng, {self._types: 2, self._commits: 1})()
+            step = self._step()
+            planned += [step] if step else []
         aside = self._aside(planned[-1]) if planned and self.rng.random() < _ASIDE else None
-        script = replace(self._script(planned, ""), aside=aside)
+        script = replace(self._script(planned, ""), aside=aside, meanwhile=meanwhile)
         self.driver.prompt(self.model, script)
-        return "turn: " + " | ".join(
+        did = "turn: " + " | ".join(
             " + ".join(f"{call.tool} {[effect.path for effect in call.effects]}" for call in step)
             for step in script.steps
         )
+        return did, bool(aside or meanwhile)
+
+    def _types(self) -> Callable[[], None]:
+        """A person inserts lines into a file that the turn may have changed, and may change again."""
+        path = self.world.pick()
+        lines = list(self.world.docs[path].lines)
+        at = self.rng.randrange(len(lines))
+        lines[at:at] = person.typed(self.world, 1, 4)
+        self.world.put(path, lines, HUMAN)
+        content = self.world.docs[path].encoded()
+
+        def typing() -> None:
+            (self.world.root / path).write_bytes(content)
+            time.sleep(_THINKS_S)
+
+        return typing
+
+    def _commits(self) -> Callable[[], None]:
+        """A person commits everything."""
+        self.world.committed()
+
+        def committing() -> None:
+            self.world.git("add", "-A")
+            self.world.git("commit", "-q", "--allow-empty", "-m", "Meanwhile")
+
+        return committing
 
     def _aside(self, step: Sequence[Planned]) -> str | None:
         """Let a person type into a file that no call of the step names; not beside commands, which may change any."""

@@ -7,6 +7,7 @@ nobody writes a line that another wrote, but for those that all code has: blank 
 import random
 import re
 import sysconfig
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,7 @@ _LINES: Final = (60, 400)
 """How long a module is that is taken."""
 _NOT_CODE: Final = frozenset({"encodings", "idlelib"})
 _WORD: Final = re.compile(r"[A-Za-z_]{4,}")
+_ACCENTS: Final = 0.03
 _NEW_WORDS: Final = ("amber", "basalt", "cobalt", "damask", "ember", "fathom", "garnet", "harbor", "indigo", "jasper")
 
 
@@ -66,7 +68,12 @@ def block(rng: random.Random, part: int, least: int, most: int) -> list[str]:
         start = rng.randrange(max(1, len(lines) - size))
         chosen = list(lines[start : start + size])
         if chosen and chosen[0].strip() and chosen[-1].strip():
-            return chosen
+            return accented(rng, chosen)
+
+
+def accented(rng: random.Random, lines: Sequence[str]) -> list[str]:
+    """The lines, some of them with a remark that is not of ASCII."""
+    return [f"{line}  # größe, 日本" if line.strip() and rng.random() < _ACCENTS else line for line in lines]
 
 
 def altered(rng: random.Random, text: str) -> str:

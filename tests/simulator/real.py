@@ -51,7 +51,14 @@ class RealDriver:
 
     def _script(self, script: Script) -> None:
         major = major_of(self._oc)
-        self._oc.model.script(script.marker, *(Step([_call(one, major) for one in step]) for step in script.steps))
+        steps = [*script.steps, ()]  # the last answer ends the turn
+        self._oc.model.script(
+            script.marker,
+            *(
+                Step([_call(one, major) for one in step], "Work.", script.meanwhile.get(number))
+                for number, step in enumerate(steps)
+            ),
+        )
         for child in script.children:
             self._script(child)
 

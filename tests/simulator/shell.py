@@ -29,7 +29,7 @@ def sed_word(turn: Turn) -> Planned | None:
         return None
     word, new = turn.world.rng.choice(words), new_word(turn.world.rng)
     effect = turn.world.put(path, replaced(turn, doc.lines, word, new, "bash"), AI)
-    return _bash(f"sed -i 's/{word}/{new}/g' {path}", effect)
+    return _bash(f"sed -i 's/{word}/{new}/g' {shlex.quote(path)}", effect)
 
 
 def sed_delete(turn: Turn) -> Planned | None:
@@ -41,7 +41,7 @@ def sed_delete(turn: Turn) -> Planned | None:
     start = turn.world.rng.randrange(len(lines) - 5)
     size = turn.world.rng.randint(1, 4)
     effect = turn.world.put(path, lines[:start] + lines[start + size :], AI)
-    return _bash(f"sed -i {start + 1},{start + size}d {path}", effect)
+    return _bash(f"sed -i {start + 1},{start + size}d {shlex.quote(path)}", effect)
 
 
 def append(turn: Turn) -> Planned | None:
@@ -51,7 +51,7 @@ def append(turn: Turn) -> Planned | None:
         return None
     new = _written(turn, 1, 12)
     effect = turn.world.put(path, [*turn.world.docs[path].lines, *new], AI)
-    command = turn.world.rng.choice([f"cat >> {path}", f"tee -a {path} > /dev/null"])
+    command = turn.world.rng.choice([f"cat >> {shlex.quote(path)}", f"tee -a {shlex.quote(path)} > /dev/null"])
     return _bash(f"{command} <<'END_OF_TEXT'\n{joined_lines(new)}END_OF_TEXT", effect)
 
 
@@ -61,8 +61,8 @@ def create(turn: Turn) -> Planned:
     new = _written(turn, 3, 30)
     effect = turn.world.put(path, new, AI)
     folder = path.rpartition("/")[0] or "."
-    command = turn.world.rng.choice([f"cat > {path}", f"tee {path} > /dev/null"])
-    return _bash(f"mkdir -p {folder}\n{command} <<'END_OF_TEXT'\n{joined_lines(new)}END_OF_TEXT", effect)
+    command = turn.world.rng.choice([f"cat > {shlex.quote(path)}", f"tee {shlex.quote(path)} > /dev/null"])
+    return _bash(f"mkdir -p {shlex.quote(folder)}\n{command} <<'END_OF_TEXT'\n{joined_lines(new)}END_OF_TEXT", effect)
 
 
 def insert(turn: Turn) -> Planned | None:
@@ -74,7 +74,9 @@ def insert(turn: Turn) -> Planned | None:
     at = turn.world.rng.randint(1, len(lines))
     new = _written(turn, 1, 8)
     effect = turn.world.put(path, lines[:at] + new + lines[at:], AI)
-    return _bash(f"sed -i '{at}r /dev/stdin' {path} <<'END_OF_TEXT'\n{joined_lines(new)}END_OF_TEXT", effect)
+    return _bash(
+        f"sed -i '{at}r /dev/stdin' {shlex.quote(path)} <<'END_OF_TEXT'\n{joined_lines(new)}END_OF_TEXT", effect
+    )
 
 
 def script(turn: Turn) -> Planned | None:
@@ -99,15 +101,15 @@ def move(turn: Turn) -> Planned | None:
         return None
     new = turn.name(path[path.rindex(".") :])
     folder = new.rpartition("/")[0] or "."
-    tracked = path in turn.world.git("ls-files").split()
+    tracked = path in turn.world.git("ls-files", "-z").split("\0")
     verb = turn.world.rng.choice(["git mv", "mv"]) if tracked else "mv"
-    command = f"mkdir -p {folder} && {verb} {shlex.quote(path)} {shlex.quote(new)}"
+    command = f"mkdir -p {shlex.quote(folder)} && {verb} {shlex.quote(path)} {shlex.quote(new)}"
     lines = list(turn.world.docs[path].lines)
     words = sorted(set(WORD.findall(turn.world.docs[path].plain())))
     if turn.world.rng.random() < 0.3 and words:
         word, other = turn.world.rng.choice(words), new_word(turn.world.rng)
         lines = replaced(turn, lines, word, other, "bash")
-        command += f" && sed -i 's/{word}/{other}/g' {new}"
+        command += f" && sed -i 's/{word}/{other}/g' {shlex.quote(new)}"
     return _bash(command, turn.world.put(new, lines, AI, path))
 
 
@@ -127,7 +129,9 @@ def move_lines(turn: Turn) -> Planned | None:
         turn.world.put(path, lines[:start] + lines[start + size :], AI),
     )
     span = f"{start + 1},{start + size}"
-    return _bash(f"sed -n {span}p {path} >> {target} && sed -i {span}d {path}", *effects)
+    return _bash(
+        f"sed -n {span}p {shlex.quote(path)} >> {shlex.quote(target)} && sed -i {span}d {shlex.quote(path)}", *effects
+    )
 
 
 def _moved(line: Line, model: str) -> Line:
@@ -140,9 +144,13 @@ def harmless(turn: Turn) -> Planned:
     changed = turn.world.changed()
     if changed and turn.world.rng.random() < 0.25:
         path = turn.world.rng.choice(changed)
-        return _bash(f"git checkout -- {path}", turn.world.restored(path))
+        return _bash(f"git checkout -- {shlex.quote(path)}", turn.world.restored(path))
     first = min(turn.world.docs)
-    choices = ["git status --short", f"touch {first}", "git add -A && git commit -q --allow-empty -m 'By the model'"]
+    choices = [
+        "git status --short",
+        f"touch {shlex.quote(first)}",
+        "git add -A && git commit -q --allow-empty -m 'By the model'",
+    ]
     choices.append("git add -A && git stash push -q --include-untracked && git stash pop -q || true")
     command = turn.world.rng.choice(choices)
     if "commit" in command:

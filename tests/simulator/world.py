@@ -11,10 +11,16 @@ from typing import Final
 
 from tests.simulator.formatter import format_line
 from tests.simulator.lines import AI, EMPTY, HUMAN, MIXED, Change, Doc, Line, settled
-from tests.simulator.pool import modules
+from tests.simulator.pool import accented, modules
 
 FORMATTED: Final = ".pyi"
 """Files of this kind are formatted after each of OpenCode's own writes."""
+
+_TABS: Final = 0.2
+_CRLF: Final = 0.1
+"""The shares of a person's files that are indented by tabs, and whose lines end so."""
+_FOLDERS: Final = ("", "src/", "lib/", "größe/", "of ours/")
+_NAMES: Final = ("made_", "made_", "made by ", "größe_", "日本_")
 
 _GIT_ENV: Final = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_EDITOR": "true"}
 _IDENTITY: Final = ("-c", "user.name=Test", "-c", "user.email=test@example.invalid")
@@ -55,7 +61,10 @@ class World:
         for at, (name, texts) in enumerate(rng.sample(modules(0), files)):
             suffix = FORMATTED if at % 3 == 2 else ".py"
             folder = "src/" if at % 2 else ""
-            world.docs[f"{folder}{Path(name).stem}{suffix}"] = Doc(tuple(person_line(text, "start") for text in texts))
+            tabs = suffix != FORMATTED and rng.random() < _TABS
+            lines = accented(rng, [text.replace("    ", "\t") if tabs else text for text in texts])
+            doc = Doc(tuple(person_line(text, "start") for text in lines), "\r\n" if rng.random() < _CRLF else "\n")
+            world.docs[f"{folder}{Path(name).stem}{suffix}"] = doc
         for path in world.docs:
             world.write(path)
         (root / ".gitignore").write_text(".opencode/\n")
@@ -96,7 +105,7 @@ class World:
     def name(self, suffix: str = ".py") -> str:
         """A path that was never used."""
         self.serial += 1
-        return f"{self.rng.choice(['', 'src/', 'lib/'])}made_{self.serial}{suffix}"
+        return f"{self.rng.choice(_FOLDERS)}{self.rng.choice(_NAMES)}{self.serial}{suffix}"
 
     def pick(self, least: int = 8, *, crlf: bool = True) -> str:
         """A file with at least so many lines."""

@@ -8,7 +8,7 @@ sessions at once each follow their own script in any order. A request without to
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,6 +31,8 @@ class Step:
 
     calls: Sequence[Call] = ()
     text: str = ""
+    meanwhile: Callable[[], None] | None = None
+    """Done while the model thinks about this answer."""
 
 
 @dataclass
@@ -96,6 +98,8 @@ class _Handler(BaseHTTPRequestHandler):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.model.requests.append(request)
         name, step = self.server.model.answer(request)
+        if step.meanwhile:
+            step.meanwhile()
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()

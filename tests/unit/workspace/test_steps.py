@@ -62,6 +62,8 @@ def test_bash_gets_the_lines_that_differ_with_all_that_is_kept_of_them(work: Wor
     [
         ("one\ntwo", "one\ntwo\nthree\n", [(3, 3)]),
         ("one\r\ntwo\r\n", "one\r\nTWO\r\n", [(2, 2)]),
+        ("one\r\ntwo\r\n", "one\ntwo\n", []),
+        ("one\ntwo\n", "one\r\nnew\r\ntwo\r\n", [(2, 2)]),
         ("one\n", "one\n\n\n", [(2, 3)]),
         ("", "x\n", [(1, 1)]),
         ("x\n", "", []),
@@ -217,6 +219,20 @@ def test_a_command_that_failed_has_written_all_the_same(work: Work) -> None:
     part = {"type": "tool", "tool": "bash", "state": state, "callID": "c1", "messageID": "msg_1", "sessionID": "ses_1"}
     work.observe(work.shim.event("message.part.updated", {"part": part}, at=work.ms(5)))
     assert spans(work.finish()) == {"c1": [("x.txt", 1, 1)]}
+
+
+@pytest.mark.parametrize(("own", "expected"), [("", []), ("written = by(the, model)\n", [(1, 4)])])
+def test_lines_that_a_command_orders_anew_are_brought(
+    tmp_path: Path, own: str, expected: list[tuple[int, int]]
+) -> None:
+    """`sort` of a file that the command names; with a line of its own the file is not only another's."""
+    lines = [f"value_{at} = compute({at}, offset)\n" for at in range(3)]
+    work = Work(tmp_path, {"values.txt": "".join(lines)})
+    os.utime(work.root / "values.txt", (1, 1))
+    work.start()
+    work.bash("c1", "sort -r values.txt > sorted.txt", {"sorted.txt": own + "".join(reversed(lines))})
+    found = spans(work.finish()).get("c1", [])
+    assert [(start, end) for _, start, end in found] == expected
 
 
 def test_a_persons_files_are_not_the_ais(work: Work) -> None:
