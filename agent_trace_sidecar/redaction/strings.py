@@ -9,8 +9,7 @@ by where it stands: the name of a password, a key, a file of secrets.
 import bisect
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Final
 
@@ -22,6 +21,7 @@ from agent_trace_sidecar.redaction.json_syntax import (
     is_json,
     may_hide,
     unescaped,
+    with_escapes,
     with_plain_quotes,
 )
 from agent_trace_sidecar.redaction.known_values import Held, Memory
@@ -62,12 +62,12 @@ class Portion:
             self.unreadable = frozenset(index for index, line in enumerate(lines) if not is_json(line))
             whole = b"\n".join([b"" if index in self.unreadable else line for index, line in enumerate(lines)])
         self._lines = lines
-        self._whole = with_plain_quotes(whole)
-        strings = set(self._whole.split(b'"')[1::2])
+        self._whole = whole
+        strings = set(with_plain_quotes(whole).split(b'"')[1::2])
         scan(strings, scanner, memory)
         self.suspects = set(self.unreadable)
         """The indexes of the lines that may hold a secret."""
-        self._suspect([b'"%b"' % token for token in strings & memory.held.keys()])
+        self._suspect([with_escapes(b'"%b"' % token) for token in strings & memory.held.keys()])
 
     def learn(self, values: Sequence[bytes]) -> None:
         """These turned out to be secrets: lines that repeat them must be opened too."""
@@ -76,25 +76,13 @@ class Portion:
         else:
             self._suspect(values)
 
-    def _suspect(self, texts: Sequence[bytes]) -> None:
-        """The lines in which these texts stand must be opened."""
-        if len(texts) > _MOST_SUSPECTS:
+    def _suspect(self, parts: Sequence[bytes]) -> None:
+        """The lines in which these parts stand must be opened."""
+        if len(parts) > _MOST_SUSPECTS:
             self.suspects.update(range(len(self._lines)))
             return
-        for text in texts:
-            self.suspects.update(self._lines_with(text))
-
-    @cached_property
-    def _ends(self) -> list[int]:
-        """Where each line ends, with its newline."""
-        return list(accumulate(len(line) + 1 for line in self._whole.split(b"\n")))
-
-    def _lines_with(self, text: bytes) -> Iterator[int]:
-        at = self._whole.find(text)
-        while at >= 0:
-            line = bisect.bisect_right(self._ends, at)
-            yield line
-            at = self._whole.find(text, self._ends[line])
+        for part in parts:
+            self.suspects.update([index for index, line in enumerate(self._lines) if part in line])
 
 
 def scan(tokens: set[bytes], scanner: Scanner, memory: Memory, effort: Effort | None = None) -> None:
