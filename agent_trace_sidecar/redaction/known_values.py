@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
-from agent_trace_sidecar.redaction.judge import Form, is_place, is_secret, is_wordy
+from agent_trace_sidecar.redaction.judge import Form, is_secret, is_wordy
 from agent_trace_sidecar.redaction.names import kind_of
 from agent_trace_sidecar.redaction.spans import Span
 
@@ -157,7 +157,7 @@ def secret_values(environ: Mapping[str, str]) -> Iterator[bytes]:
         if userinfo := _USERINFO.match(value):
             yield userinfo[1].encode("utf-8", "replace")
         raw, raw_name = value.encode("utf-8", "replace"), name.encode("utf-8", "replace")
-        if not is_place(name, value) and is_secret(raw_name, kind_of(raw_name), raw, Form.CONFIG):
+        if is_secret(raw_name, kind_of(raw_name), raw, Form.CONFIG):
             yield raw
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from agent_trace_sidecar.redaction import redact_text, rules
+from agent_trace_sidecar.redaction.judge import looks
 from agent_trace_sidecar.redaction.names import kind_of
 from tests.benchmarks.redaction_blind_forms import blind_forms, blind_harmless
 from tests.benchmarks.redaction_corpora import cases
@@ -23,6 +24,9 @@ MASKED = (
     'mnemonic: "legal winner thank year wave sausage worth useful legal winner thank yellow"',
     'secret = "a#1 b$2 c%3 d&4 e*5"',
     "token: orange-TIGER-lemon",
+    "DB_PASSWORD=409612",
+    "API_TOKEN=409612840961",
+    'users = {"bob": "aQ!b@cR#dT$eW%f^"}',
 )
 
 KEPT = (
@@ -46,6 +50,16 @@ KEPT = (
     "user=bob password= auth_user=",
     "pw_name:pw_passwd:pw_uid:pw_gid:pw_dir",
     "(GnuPG key: 0x7EC2DBB6F4DBF434).",
+    "PWD=/srv/Project X1",
+    'password = "^[^a-z]x9+z$"',
+    'users = {"bob": "admin.user.role9"}',
+    'users = {"bob": "2024-01-02T10"}',
+    'users = {"bob": "abcdefgh12"}',
+    'curl -u "$USER:$PASS" https://h.example/v1',
+    "curl -u USER:PASS https://h.example/v1",
+    'key "0102030405060708090a0b0c0d0e0f10"',
+    f"{'some words ' * 70}new {'more words ' * 10}a1b2c3d4e5f6a7b8c9d0 and",
+    "the token \\f3a2b3c4d5e6f7a8b9c0d1e2",
 )
 
 
@@ -78,7 +92,8 @@ def test_every_row_decides_about_some_text(monkeypatch: pytest.MonkeyPatch) -> N
         return row
 
     monkeypatch.setattr(rules.Decisions, "of", counted)
-    kind_of.cache_clear()
+    for cached in (kind_of, looks):
+        cached.cache_clear()
     for text in (*_texts(), *MASKED, *KEPT):
         redact_text(text)
     lists = rules.known().decisions

@@ -74,6 +74,8 @@ def test_no_gate_and_no_list_of_words_is_unused() -> None:
     there = {("gates", part, name) for part, gates in known.gates.items() for name in gates if name != "linear"}
     there |= {("linear", part, name) for part, gates in known.gates.items() for name in gates.get("linear", ())}
     there |= {("words", part, name) for part, lists in known.words.items() for name in lists}
+    taken = {row["take"] for row in known.decisions["bare"] if "take" in row}
+    read |= {("gates", "values", name) for name in taken - {"core"}}
     by_name = {("gates", "secret_files", "path")} | {one for one in there if one[1] in {"marks", "kingfisher.keywords"}}
     assert read - there == set()
     assert there - read - by_name == set()
