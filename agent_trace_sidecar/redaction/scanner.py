@@ -103,26 +103,20 @@ class Scanner:
         yield from self._matches(view)
         for detector in self._detectors.values():
             yield from detector(view)
-        for kind in self._kinds(view, depth) if self._readings else ():
-            if (inner := decoders.unescaped(view.text, kind)) is not None:
-                text, place = inner
+        if self._readings:
+            yield from self._inner(view, depth)
+
+    def _inner(self, view: View, depth: int) -> Iterator[Span]:
+        """The secrets of other readings of the text, where they stand in the text itself."""
+        for kind in decoders.KINDS if depth == 0 else ["json"] if depth < _MOST_DEPTH else ():
+            if reading := decoders.unescaped(view.text, kind):
+                text, place = reading
                 for span in self.find(text, view.effort, depth + 1 if kind == "json" else _MOST_DEPTH):
                     yield Span(place(span.start), place(span.end), span.rule)
-        for start, end, plain in (
-            decoders.encoded(view.text) if self._readings and view.is_encoded and depth == 0 else ()
-        ):
+        for start, end, plain in decoders.encoded(view.text) if view.is_encoded and depth == 0 else ():
             view.effort.spend(_READING)
             if inside := self.find(plain, view.effort, _MOST_DEPTH):
                 yield Span(start, end, inside[0].rule)
-
-    def _kinds(self, view: View, depth: int) -> Iterator[str]:
-        """The escapes that a text may have."""
-        if depth < _MOST_DEPTH and b"\\" in view.text:
-            yield "json"
-        if depth == 0 and b"%" in view.text:
-            yield "percent"
-        if depth == 0 and view.marks.get("entities"):
-            yield "entity"
 
     def _matches(self, view: View) -> Iterator[Span]:
         """What the rules find; where words stand that detectors start from is added to the view's marks."""
