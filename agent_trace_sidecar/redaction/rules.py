@@ -8,7 +8,6 @@ match may span), and for tests and readers `examples`, `not_examples` and `sourc
 fragment, `{{part.name}}` for any word of a list.
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from functools import cache, cached_property
@@ -246,24 +245,16 @@ def _rows(path: Path, text: str) -> list[object]:
         return rows
     rows = []
     for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except ValueError as error:
-                raise RuleError(f"{path}, line {number}: not a JSON object: {error}") from error
+        try:
+            rows += [msgspec.json.decode(line)] if line.strip() else []
+        except msgspec.DecodeError as error:
+            raise RuleError(f"{path}, line {number}: not a JSON object: {error}") from error
     return rows
 
 
-class _RuleTable(msgspec.Struct, forbid_unknown_fields=True):
+class _RuleTable(Rule, frozen=True, forbid_unknown_fields=True):
     """The fields that a rule may have in a file."""
 
-    id: str
-    pattern: str
-    keywords: list[str] = []
-    secret_group: int = -1
-    check: str = "any"
-    unless: str = ""
-    reach: int = 1000
     examples: list[str] = []
     not_examples: list[str] = []
     source: str = ""
