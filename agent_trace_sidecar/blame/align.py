@@ -148,19 +148,35 @@ def loosely(old: bytes, new: bytes, gap: Gap) -> list[Block]:
 
 
 def _matched(old: Sequence[int], new: Sequence[int]) -> list[Block]:
+    if set(old).isdisjoint(new):
+        return []
     match = [_NONE] * len(new)
     _fill(old, new, match, (0, len(old), 0, len(new)))
-    return _joined(Block(position, at, 1) for at, position in enumerate(match) if position != _NONE)
+    blocks = []
+    at = 0
+    while at < len(match):
+        first, position = at, match[at]
+        at += 1
+        if position == _NONE:
+            continue
+        while at < len(match) and match[at] == position + at - first:
+            at += 1
+        blocks.append(Block(position, first, at - first))
+    return blocks
 
 
 def _joined(blocks: Iterable[Block]) -> list[Block]:
     """The same with blocks that touch in both files made one, and without empty ones."""
     result: list[Block] = []
+    end_old = end_new = 0
     for one in blocks:
-        if result and (result[-1].old + result[-1].size, result[-1].new + result[-1].size) == (one.old, one.new):
-            result[-1] = result[-1]._replace(size=result[-1].size + one.size)
-        elif one.size:
+        old, new, size = one
+        if result and end_old == old and end_new == new:
+            last = result[-1]
+            result[-1] = Block(last.old, last.new, last.size + size)
+        elif size:
             result.append(one)
+        end_old, end_new = old + size, new + size
     return result
 
 
@@ -184,21 +200,32 @@ def _fill(old: Sequence[int], new: Sequence[int], match: list[int], whole: tuple
         for at_old, at_new in (*anchors, (high, last)):
             if at_new < last:
                 match[at_new] = at_old
-            regions.append(((low, at_old, first, at_new), depth + 1))
+            if low < at_old and first < at_new:
+                regions.append(((low, at_old, first, at_new), depth + 1))
             low, first = at_old + 1, at_new + 1
 
 
 def _anchors(old: Sequence[int], new: Sequence[int], region: tuple[int, int, int, int]) -> list[tuple[int, int]]:
     """Lines that are unique on both sides, as many as stand in the same order."""
     low, high, first, last = region
-    seen_old, seen_new = Counter(old[low:high]), Counter(new[first:last])
-    where = {one: at for at, one in enumerate(new[first:last], first) if seen_new[one] == 1 and seen_old[one] == 1}
-    pairs = [(at, where[old[at]]) for at in range(low, high) if old[at] in where]
-    return _growing(pairs)
+    there = _unique(new[first:last], first)
+    return _growing([(at, there[one]) for one, at in _unique(old[low:high], low).items() if one in there])
+
+
+def _unique(lines: Sequence[int], start: int) -> dict[int, int]:
+    """Where those lines stand that occur once, in order."""
+    where = dict(zip(lines, range(start, start + len(lines)), strict=True))
+    if len(where) == len(lines):
+        return where
+    counts = Counter(lines)
+    return {one: at for one, at in where.items() if counts[one] == 1}
 
 
 def _growing(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """The longest choice of pairs, sorted by their first number, whose second numbers grow too."""
+    values = [value for _, value in pairs]
+    if values == sorted(values):
+        return list(pairs)
     tails: list[int] = []
     ends: list[int] = []
     before: list[int] = []
@@ -257,7 +284,13 @@ def _without_weak(
         gone_before = one.old - last.old - last.size
         alone = gone_before and one.old + one.size < following
         replaced = gone_before == one.new - last.new - last.size
-        if alone and not replaced and all(map(is_weak, hashes(old, one.old, one.old + one.size))):
+        if alone and not replaced and _is_weak(old, one, is_weak):
             continue
         kept.append(one)
     return kept
+
+
+def _is_weak(old: bytes, block: Block, is_weak: Callable[[int], bool]) -> bool:
+    """Whether all lines of a block are weak; most are told by their first line, so not all are unpacked at once."""
+    lines = range(block.old, block.old + block.size)
+    return all(is_weak(int.from_bytes(old[at * HASH_BYTES : (at + 1) * HASH_BYTES], "big")) for at in lines)

@@ -5,7 +5,7 @@ explains are then searched in all other files of the repository, by their hashes
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol
@@ -379,6 +379,7 @@ class _BlamedFile(NamedTuple):
 def judged(text: Sequence[bytes], authors: Sequence[Author]) -> list[Line]:
     """The answer for each line."""
     lines: list[Line] = []
+    here = {id(author.wrote if isinstance(author, Carried) else author) for author in authors}
     at = 0
     while at < len(authors):
         author = authors[at]
@@ -386,7 +387,7 @@ def judged(text: Sequence[bytes], authors: Sequence[Author]) -> list[Line]:
             end = at + 1
             while end < len(authors) and authors[end] is author:
                 end += 1
-            lines.extend(_replaced(author, text[at:end], at + 1, authors))
+            lines.extend(_replaced(author, text[at:end], at + 1, here))
             at = end
         else:
             lines.append(_line(at + 1, author))
@@ -394,9 +395,8 @@ def judged(text: Sequence[bytes], authors: Sequence[Author]) -> list[Line]:
     return lines
 
 
-def _replaced(author: Human | Unknown, text: Sequence[bytes], first: int, authors: Sequence[Author]) -> list[Line]:
-    """New lines where recorded ones stood: a person's or unknown, unless they still have much of them."""
-    here = {id(author.wrote if isinstance(author, Carried) else author) for author in authors}
+def _replaced(author: Human | Unknown, text: Sequence[bytes], first: int, here: Container[int]) -> list[Line]:
+    """New lines where recorded ones stood that are not `here`: a person's or unknown, unless they have much of them."""
     gone = [one for one in author.instead_of if id(one) not in here and one.tokens is not None]
     found = compare([one.tokens or b"" for one in gone], [line_tokens(line) for line in text])
     lines = []

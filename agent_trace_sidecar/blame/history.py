@@ -9,6 +9,7 @@ from elsewhere: moved, or back from another branch, a stash or another file.
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -28,7 +29,16 @@ from agent_trace_sidecar.blame.authors import (
 )
 from agent_trace_sidecar.blame.evidence import Evidence, Nothing
 from agent_trace_sidecar.blame.moves import Moves, Removed
-from agent_trace_sidecar.blame.versions import Draft, Places, Version, carried, lost, matched_blocks, matched_in_place
+from agent_trace_sidecar.blame.versions import (
+    Draft,
+    Places,
+    Version,
+    carried,
+    lost,
+    matched_blocks,
+    matched_in_place,
+    spliced,
+)
 from agent_trace_sidecar.blame.weight import Weights
 from agent_trace_sidecar.records.fingerprints import HASH_BYTES, NO_HASH, hashes_of
 
@@ -151,16 +161,17 @@ class History:
             return
         last = self.latest.get((change.worktree, change.path))
         before = self._before(change)
-        authors: list[Author | None] = [None] * (len(change.after) // HASH_BYTES)
-        for span in change.spans:
-            author = GUESSED if span.excluded else UNSEEN
-            authors[span.start - 1 : span.end] = [author] * len(authors[span.start - 1 : span.end])
-        stayed: dict[int, Author] = {}
         if before:
             self._before_of[change.record_id, change.path] = before
-            stayed = self._respaced(before, change, self._keep(before, change, authors))
+        old: Sequence[Author] = before.authors if before else ()
+        changed = gaps(_kept(before, change) if before else (), len(old), len(change.after) // HASH_BYTES)
+        authors = spliced(old, changed)
+        for span in change.spans:
+            for at in range(span.start - 1, min(span.end, len(authors))):
+                authors[at] = authors[at] or (GUESSED if span.excluded else UNSEEN)
+        stayed = self._respaced(before, change, changed) if before else {}
         stayed.update(self._moved(change, stayed))
-        settled = self._brought(change, before, authors)
+        settled = self._brought(change, before, authors, changed)
         if last is not None and last.packed != change.before:
             stayed.update(self._contradicted(last, change))
         version = Version(change.worktree, change.path, change.after, settled)
@@ -174,11 +185,12 @@ class History:
         known = self._exact.get((path, packed))
         if known is not None:
             return Version(worktree, path, packed, known.authors)
-        draft = Draft(path, packed, self.weights)
+        old: Sequence[Author] = base.authors if base else ()
+        blocks = align(base.packed, packed, self.weights.is_weak) if base else ()
+        changed = gaps(blocks, len(old), len(packed) // HASH_BYTES)
+        draft = Draft(path, packed, self.weights, spliced(old, changed), changed)
         refused: list[int] = []
         if base:
-            blocks = align(base.packed, packed, self.weights.is_weak)
-            draft.follow(base, blocks, gaps(blocks, len(base.authors), len(draft.authors)))
             if base.path != path:
                 refused = [at for at, one in enumerate(draft.authors) if one and self._refused(one)]
                 draft.credit(refused, HUMAN)
@@ -191,7 +203,7 @@ class History:
             _settle(base, gap, draft, theirs)
             lines = range(gap.new_start, gap.new_end)
             theirs.update(draft.hash_of(at) for at in lines if isinstance(draft.authors[at] or HUMAN, Human))
-        return Version(worktree, path, packed, [author or HUMAN for author in draft.authors])
+        return Version(worktree, path, packed, draft.settled(refused))
 
     def base_of(self, worktree: str, path: str, packed: bytes, *, newest: bool) -> Version | None:
         """The state that a content follows most likely.
@@ -245,20 +257,21 @@ class History:
             return None
         return near if len(shared) * 2 > max(len(own), len(near.loose_set)) else None
 
-    def _brought(self, change: Change, before: Version | None, authors: list[Author | None]) -> list[Author]:
+    def _brought(
+        self, change: Change, before: Version | None, authors: list[Author | None], changed: list[Gap]
+    ) -> list[Author]:
         """Settle the lines that no range has and that did not stand there before: a command brought them back."""
-        if None in authors and before:
-            draft = Draft(change.path, change.after or b"", self.weights)
-            draft.authors = authors
+        draft = Draft(change.path, change.after or b"", self.weights, authors, changed)
+        if before:
             self._search(draft, before)
-        return [author or HUMAN for author in authors]
+        return draft.settled()
 
-    def _respaced(self, before: Version, change: Change, kept: Sequence[Block]) -> dict[int, Author]:
+    def _respaced(self, before: Version, change: Change, changed: Iterable[Gap]) -> dict[int, Author]:
         """Lines of the ranges that are the lines they replace but for white space: they stay whose they were."""
         after = change.after or b""
         own = {at for span in change.spans if not span.excluded for at in range(span.start - 1, span.end)}
         found: dict[int, Author] = {}
-        for gap in gaps(kept, len(before.authors), len(after) // HASH_BYTES):
+        for gap in changed:
             if gap.old_start < gap.old_end and gap.new_start < gap.new_end:
                 for old, new, size in loosely(before.packed, after, gap):
                     lines = hashes(after, new, new + size)
@@ -293,8 +306,11 @@ class History:
             loose = {one >> 32 for one in hashes(change.after or b"", own.start, max(own.start, own.stop))}
             if span.excluded or not any(self._moves.near(span.origin, loose)):
                 continue
-            draft = Draft(change.path, change.after or b"", self.weights)
-            draft.authors = [None if at in own and at not in stayed else HUMAN for at in range(len(draft.authors))]
+            count = len(change.after or b"") // HASH_BYTES
+            authors: list[Author | None] = [HUMAN] * count
+            for at in own:
+                authors[at] = None if at not in stayed else HUMAN
+            draft = Draft(change.path, change.after or b"", self.weights, authors)
             found.update(self._moves.kept(draft, span.origin, self._file_before))
         return found
 
@@ -316,8 +332,13 @@ class History:
     def _contradicted(self, last: Version, change: Change) -> dict[int, Author]:
         """Lines that a snapshot has found new, and that the record of another call has had in between."""
         after = change.after or b""
-        own = [at for one in change.spans if one.origin.method == _SNAPSHOT for at in range(one.start - 1, one.end)]
-        if not any(after[at * HASH_BYTES : (at + 1) * HASH_BYTES] in last.packed for at in own):
+        count = len(after) // HASH_BYTES
+        found_new = (one for one in change.spans if one.origin.method == _SNAPSHOT)
+        spans = [range(min(one.start - 1, count), min(one.end, count)) for one in found_new]
+        own = list(chain.from_iterable(spans))
+        lines = {one for lines in spans for one in hashes(after, lines.start, lines.stop)}
+        known = [one for one in lines if one >> 32 in self._births or self.weights.is_weak(one)]
+        if not any(one.to_bytes(HASH_BYTES, "big") in last.packed for one in known):
             return {}  # the usual case: what it found new is new
         mine = {span.origin.record_id for span in change.spans}
         found: dict[int, Author] = {}
@@ -353,30 +374,6 @@ class History:
                 moved[draft.loose(at)] -= 1
                 continue
             draft.authors[at] = reason
-
-    def _keep(self, before: Version, change: Change, authors: list[Author | None]) -> list[Block]:
-        """Give the lines outside of the ranges to whom they belonged before, and return which these are."""
-        stayed: list[Block] = []
-        after = change.after or b""
-        pieces, last = list[tuple[int, int]](), 0
-        for span in sorted(change.spans):
-            if not span.excluded and span.start - 1 >= last:
-                pieces.append((last, span.start - 1))
-                last = span.end
-        pieces.append((last, len(authors)))
-        kept = b"".join(after[start * HASH_BYTES : end * HASH_BYTES] for start, end in pieces)
-        # What is in no range was there before, so that also a brace between two rewritten lines is the old one.
-        blocks = align(before.packed, kept, lambda _: False)
-        first = 0
-        for start, end in pieces:
-            for old, new, size in blocks:
-                low, high = max(new, first), min(new + size, first + end - start)
-                if low < high:
-                    at, origin = start + low - first, old + low - new
-                    authors[at : at + high - low] = before.authors[origin : origin + high - low]
-                    stayed.append(Block(origin, at, high - low))
-            first += max(0, end - start)
-        return stayed
 
     def _write(self, version: Version, span: Span, authors: list[Author], stayed: Mapping[int, Author]) -> None:
         """Give the lines of a range to its call, but for those that kept their author."""
@@ -458,6 +455,29 @@ class History:
     def _stayed(self, wrote: Wrote, draft: Draft) -> bool:
         """Whether a line of another file still stands there."""
         return wrote.path != draft.path and wrote.loose in self._present.get(wrote.path, ())
+
+
+def _kept(before: Version, change: Change) -> list[Block]:
+    """The lines outside of the ranges that stood there before."""
+    stayed: list[Block] = []
+    after = change.after or b""
+    pieces, last = list[tuple[int, int]](), 0
+    for span in sorted(change.spans):
+        if not span.excluded and span.start - 1 >= last:
+            pieces.append((last, span.start - 1))
+            last = span.end
+    pieces.append((last, len(after) // HASH_BYTES))
+    kept = b"".join(after[start * HASH_BYTES : end * HASH_BYTES] for start, end in pieces)
+    # What is in no range was there before, so that also a brace between two rewritten lines is the old one.
+    blocks = align(before.packed, kept, lambda _: False)
+    first = 0
+    for start, end in pieces:
+        for old, new, size in blocks:
+            low, high = max(new, first), min(new + size, first + end - start)
+            if low < high:
+                stayed.append(Block(old + low - new, start + low - first, high - low))
+        first += max(0, end - start)
+    return stayed
 
 
 def _settle(base: Version | None, gap: Gap, draft: Draft, theirs: Container[int]) -> None:

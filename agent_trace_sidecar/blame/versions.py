@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Final, NamedTuple, TypeAlias
 
-from agent_trace_sidecar.blame.align import Block, Gap, align, hashes
+from agent_trace_sidecar.blame.align import Gap, align, hashes
 from agent_trace_sidecar.blame.authors import HUMAN, Author, Carried, Human, Unknown, Wrote, written
 from agent_trace_sidecar.blame.weight import Weights
 from agent_trace_sidecar.records.fingerprints import HASH_BYTES, hashes_of
@@ -46,25 +47,42 @@ Places: TypeAlias = dict[int, list[tuple[Version, int]]]
 """Where lines stand, by their hash without regard to white space."""
 
 
+def spliced(authors: Sequence[Author], changed: Sequence[Gap]) -> list[Author | None]:
+    """The authors of lines after a change: those that stayed keep theirs, those in gaps have none."""
+    found: list[Author | None] = list(authors)
+    for gap in reversed(changed):
+        found[gap.old_start : gap.old_end] = [None] * (gap.new_end - gap.new_start)
+    return found
+
+
 class Draft:
     """A content whose lines are being given to their authors; what is None is open."""
 
-    def __init__(self, path: str, packed: bytes, weights: Weights) -> None:
+    def __init__(
+        self,
+        path: str,
+        packed: bytes,
+        weights: Weights,
+        authors: list[Author | None] | None = None,
+        gaps: list[Gap] | None = None,
+    ) -> None:
+        """Make one, of which all lines are open and in one gap unless given."""
         self.path, self.packed, self.weights = path, packed, weights
         count = len(packed) // HASH_BYTES
-        self.authors: list[Author | None] = [None] * count
-        self.gaps: list[Gap] = [Gap(0, 0, 0, count)]
-
-    def follow(self, base: Version, blocks: Sequence[Block], found: list[Gap]) -> None:
-        """Give the lines that stayed to whom they belong in the state before."""
-        for old, new, size in blocks:
-            self.authors[new : new + size] = base.authors[old : old + size]
-        self.gaps = found
+        self.authors: list[Author | None] = authors if authors is not None else [None] * count
+        self.gaps = gaps if gaps is not None else [Gap(0, 0, 0, count)]
 
     def credit(self, lines: Iterable[int], author: Author | None) -> None:
         """Give lines to an author, or open them again."""
         for at in lines:
             self.authors[at] = author
+
+    def settled(self, others: Iterable[int] = ()) -> list[Author]:
+        """All authors: what is still open, in gaps and among some other lines, is a person's."""
+        for at in chain(others, *(range(gap.new_start, gap.new_end) for gap in self.gaps)):
+            if self.authors[at] is None:
+                self.authors[at] = HUMAN
+        return self.authors  # type: ignore[return-value] # none of them is None now
 
     def hash_of(self, at: int) -> int:
         """A line's hash; of a large file few are needed."""

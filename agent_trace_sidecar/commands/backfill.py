@@ -19,7 +19,8 @@ from agent_trace_sidecar.commands.progress import Counting
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits.files import open_regular
 from agent_trace_sidecar.limits.text import counted
-from agent_trace_sidecar.opencode.store import ExportedSession, SessionSource, Store, StoreError, Wanted, store_files
+from agent_trace_sidecar.opencode.store import ExportedSession, SessionSource, Store, StoreError, Wanted
+from agent_trace_sidecar.opencode.store_files import store_files
 from agent_trace_sidecar.pipeline.backfill import Backfill, Filled, Progress
 from agent_trace_sidecar.postgres.errors import StoreError as DatabaseError
 from agent_trace_sidecar.postgres.errors import verdict

@@ -2,8 +2,9 @@
 
 import argparse
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,7 @@ from agent_trace_sidecar.commands.database import with_database
 from agent_trace_sidecar.commands.output import complain, local_time, page, say, say_json
 from agent_trace_sidecar.commands.porcelain import porcelain
 from agent_trace_sidecar.config import Config
-from agent_trace_sidecar.limits.text import printable
+from agent_trace_sidecar.limits.text import counted, printable
 from agent_trace_sidecar.workspace.checkout import MAX_FILE_BYTES, CheckoutError
 
 _COLOURS: Final = {"ai": "\x1b[36m", "mixed": "\x1b[35m", "human": "", "unknown": "\x1b[2m"}
@@ -37,9 +38,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", type=Path, help="file of a repository")
     parser.add_argument("--rev", metavar="REV", help="revision of the file (default: the working tree)")
     parser.add_argument("--contents", metavar="-", choices=["-"], help="read the file's contents from stdin")
+    parser.add_argument(
+        "-L",
+        metavar="START,END",
+        dest="ranges",
+        action="append",
+        default=[],
+        help="only these lines: from START to END, both of which may be left out, or to START,+COUNT; repeatable",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--porcelain", action="store_true", help="print the format of git blame --porcelain")
+    form.add_argument("--line-porcelain", action="store_true", help="the same with all headers for each line")
     parser.add_argument(
         "--include-fallback", action="store_true", help="include ranges whose only evidence is that the file changed"
     )
@@ -47,6 +57,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Show who wrote each line of the file; exit code 1 where nothing is recorded of its repository."""
+    ranges = [_range(text) for text in given.ranges]
     contents = _contents() if given.contents else None
     if contents is not None and given.rev is not None:
         raise UsageError("--contents and --rev exclude each other.")
@@ -59,16 +70,18 @@ def run(config: Config, given: argparse.Namespace) -> int:
         found = with_database(config, work)
     except (BlameError, CheckoutError) as exc:
         raise CommandError(str(exc)) from None
+    lines = _chosen(found, ranges)
+    for_programs = given.porcelain or given.line_porcelain
     if given.json:
-        say_json(as_json(found))
-    elif given.porcelain:
-        say(*porcelain(found, given.rev, contents))
+        say_json(msgspec.json.encode(lines).decode())
+    elif for_programs:
+        say(*porcelain(found, lines, given.rev, contents, every_line=given.line_porcelain))
     else:
-        page(list(as_text(found, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))))
+        page(list(as_text(found, lines, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))))
     if given.json or found.is_recorded or any(line.contributor != "unknown" for line in found.lines):
         return 0
     complain(_SHALLOW if found.is_shallow else nothing_recorded(config, "this repository"))
-    return 0 if given.porcelain else 1  # editors discard what a failed command prints
+    return 0 if for_programs else 1  # editors discard what a failed command prints
 
 
 def _contents() -> bytes:
@@ -83,22 +96,46 @@ def _contents() -> bytes:
     return contents
 
 
-def as_json(found: Blame) -> str:
-    """A JSON array with an object for each line."""
-    return msgspec.json.encode(found.lines).decode()
+def _range(text: str) -> tuple[int, int | None]:
+    """Read first and last line as `git blame -L` does, but for patterns and functions; None is the file's last line.
+
+    Raises:
+        UsageError: it is no range.
+    """
+    found = re.fullmatch(r"([1-9]\d*)?(?:,(?:([+-])?([1-9]\d*))?)?", text)
+    if not text or found is None:
+        raise UsageError(f"-L {text!r} is not a range of lines: give e.g. 10,20, 10,+5, 10, or ,20.")
+    start, sign, number = int(found[1] or 1), found[2], int(found[3] or 0)
+    if not number:
+        return start, None
+    if sign:
+        return (start, start + number - 1) if sign == "+" else (max(1, start - number + 1), start)
+    return min(start, number), max(start, number)
 
 
-def as_text(found: Blame, *, colour: bool) -> Iterator[str]:
+def _chosen(found: Blame, ranges: Sequence[tuple[int, int | None]]) -> list[Line]:
+    """The lines of these ranges, all without one.
+
+    Raises:
+        CommandError: a range begins behind the last line.
+    """
+    count = len(found.lines)
+    if any(start > count for start, _ in ranges):
+        raise CommandError(f"{found.path} has only {counted(count, 'line')}.")
+    chosen = {at for start, end in ranges for at in range(start, (count if end is None else min(end, count)) + 1)}
+    return [line for line in found.lines if not ranges or line.line in chosen]
+
+
+def as_text(found: Blame, lines: Sequence[Line], *, colour: bool) -> Iterator[str]:
     """Yield the lines: who, session, tool, time, number and text; only the first of equal neighbours has the author."""
-    rows = [_row(line, found.titles) for line in found.lines]
+    rows = [_row(line, found.titles) for line in lines]
     widths = [max((len(row[at]) for row in rows), default=0) for at in range(4)]
-    digits = len(str(len(rows)))
-    numbered = zip(found.lines, rows, found.text, strict=True)
-    for row, group in groupby(numbered, key=lambda one: one[1]):
+    digits = len(str(lines[-1].line)) if lines else 0
+    for row, group in groupby(zip(lines, rows, strict=True), key=lambda one: one[1]):
         who = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width)
-        for line, _, text in group:
+        for line, _ in group:
             before = _COLOURS[line.contributor] if colour else ""
-            shown = text.removesuffix(b"\r").decode(errors="replace")
+            shown = found.text[line.line - 1].removesuffix(b"\r").decode(errors="replace")
             yield f"{before}{who}{_RESET if before else ''}  {line.line:>{digits}}) {printable(shown)}"
             who = " " * len(who)
 

@@ -150,7 +150,7 @@ def _show(config: Config, project: Path) -> None:
     say(f"{stored['runs']} runs of OpenCode: {stored['events']} events and {stored['records']} records stored.", "")
     say(f"Who wrote shop/{_FILE}:")
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    say(*blame_command.as_text(shown.blame, colour=colour))
+    say(*blame_command.as_text(shown.blame, shown.blame.lines, colour=colour))
     say("", "AI-written lines and their cost:")
     stats_command.show(shown.stats, {})
     say(

@@ -4,51 +4,107 @@ A line of the AI's has a made-up commit for its record: the record's id, the mod
 the summary. Any other line has git's own answer; where git has none, it is not committed yet.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Final
+import re
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from agent_trace_sidecar.blame.blame import Blame, Line
 from agent_trace_sidecar.limits.text import printable
-from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError
+from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, quoted
 
-_HEX: Final = 40
-_NOT_COMMITTED: Final = "0" * _HEX
+_SHA1: Final = 40
+_SHA256: Final = 64
+_HEADER: Final = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64}) (\d+) (\d+)")
+_OF_A_FILE: Final = frozenset(["previous", "filename"])
+"""What is no fact of a commit, but of a file in it."""
+
+_Facts = Mapping[str, str]
 
 
-def porcelain(found: Blame, revision: str | None, contents: bytes | None) -> Iterator[str]:
-    """Yield the lines of the format: a header for each line, what is known of a commit once, and the text."""
+class _Origin(NamedTuple):
+    """Where a line is from."""
+
+    commit: str
+    line: int
+    facts: _Facts
+    """Of the commit."""
+    file: _Facts
+
+
+def porcelain(
+    found: Blame, lines: Sequence[Line], revision: str | None, contents: bytes | None, *, every_line: bool
+) -> Iterator[str]:
+    """Yield the lines of the format: a header for each line, what is known of a commit once, and the text.
+
+    Args:
+        found: the answer.
+        lines: those of it that are to be shown.
+        revision: that it is of, as the user calls it.
+        contents: that it is of, if not those of the file.
+        every_line: repeat what is known of a commit, as `git blame --line-porcelain`.
+    """
     own = _gits(found, revision, contents)
-    told: set[str] = set()
-    for at, (line, text) in enumerate(zip(found.lines, found.text, strict=True), 1):
-        commit, origin, facts = _of_record(found, line) if line.record_id else own.get(at, _nothing(found, at))
-        yield f"{commit} {origin} {at} 1"
-        if commit not in told:
-            told.add(commit)
-            yield from (f"{name} {value}" if value else name for name, value in facts.items())
-        yield "\t" + printable(text.removesuffix(b"\r").decode(errors="replace"))
+    width = max((len(one.commit) for one in own.values()), default=_SHA1)
+    origins = [
+        _of_record(found, line, width) if line.record_id else own.get(line.line) or _nothing(found, line.line, width)
+        for line in lines
+    ]
+    files: dict[str, set[str]] = defaultdict(set)
+    for one in origins:
+        files[one.commit].add(one.file["filename"])
+    shown: set[str] = set()
+    for at, (line, one) in enumerate(zip(lines, origins, strict=True)):
+        size = _group(lines, origins, at)
+        yield f"{one.commit} {one.line} {line.line}" + (f" {size}" if size else "")
+        if every_line or one.commit not in shown:
+            yield from _pairs({**one.facts, **one.file})
+        elif size and len(files[one.commit]) > 1:
+            yield from _pairs(one.file)
+        shown.add(one.commit)
+        yield "\t" + printable(found.text[line.line - 1].removesuffix(b"\r").decode(errors="replace"))
 
 
-_Origin = tuple[str, int, Mapping[str, str]]
+def _pairs(facts: _Facts) -> Iterator[str]:
+    return (f"{name} {value}" if value else name for name, value in facts.items())
 
 
-def _of_record(found: Blame, line: Line) -> _Origin:
+def _group(lines: Sequence[Line], origins: Sequence[_Origin], at: int) -> int:
+    """How many lines from here on stand together in their commit too; 0 within such a group."""
+    if at and _follows(lines, origins, at):
+        return 0
+    end = at + 1
+    while end < len(lines) and _follows(lines, origins, end):
+        end += 1
+    return end - at
+
+
+def _follows(lines: Sequence[Line], origins: Sequence[_Origin], at: int) -> bool:
+    before, one = origins[at - 1], origins[at]
+    is_next = lines[at].line == lines[at - 1].line + 1 and one.line == before.line + 1
+    return is_next and (one.commit, one.file) == (before.commit, before.file)
+
+
+def _of_record(found: Blame, line: Line, width: int) -> _Origin:
     """The made-up commit of the record that a line is from."""
     model = line.model_id or "unknown model"
     author = f"{model} and a person" if line.contributor == "mixed" else model
     session = line.session_id or "unknown"
     title = found.titles.get(session, session)
-    commit = (line.record_id.hex if line.record_id else "") + ("b" if line.contributor == "mixed" else "a") * 8
-    return (
-        commit,
+    record = line.record_id.hex if line.record_id else ""
+    return _Origin(
+        record.ljust(width, "b" if line.contributor == "mixed" else "a"),
         line.origin_line or line.line,
-        _facts(printable(author), session, int(line.at.timestamp()) if line.at else 0, printable(title))
-        | {"filename": printable(line.origin_path or found.path)},
+        _facts(printable(author), session, int(line.at.timestamp()) if line.at else 0, printable(title)),
+        {"filename": quoted(line.origin_path or found.path)},
     )
 
 
-def _nothing(found: Blame, at: int) -> _Origin:
-    facts = _facts("Not Committed Yet", "not.committed.yet", 0, f"Version of {found.path}")
-    return _NOT_COMMITTED, at, facts | {"filename": printable(found.path)}
+def _nothing(found: Blame, at: int, width: int) -> _Origin:
+    name = quoted(found.path)
+    facts = _facts("Not Committed Yet", "not.committed.yet", int(time.time()), f"Version of {name} from {name}")
+    return _Origin("0" * width, at, facts, {"filename": name})
 
 
 def _facts(author: str, mail: str, at_s: int, summary: str) -> dict[str, str]:
@@ -58,7 +114,7 @@ def _facts(author: str, mail: str, at_s: int, summary: str) -> dict[str, str]:
 
 
 def _gits(found: Blame, revision: str | None, contents: bytes | None) -> dict[int, _Origin]:
-    """What `git blame` reports of each line."""
+    """What `git blame` reports of each line, by its number."""
     root = found.root
     if root is None or not (root / ".git").exists():
         return {}
@@ -67,16 +123,18 @@ def _gits(found: Blame, revision: str | None, contents: bytes | None) -> dict[in
     except CheckoutError:
         return {}
     answers: dict[int, _Origin] = {}
-    known: dict[str, dict[str, str]] = {}
+    facts: dict[str, dict[str, str]] = defaultdict(dict)
+    files: dict[str, dict[str, str]] = {}
+    new_file: dict[str, str] = {}
     commit, origin, at = "", 0, 0
-    for line in output.decode(errors="replace").split("\n"):
-        words = line.split(" ")
+    for line in output.decode(errors="replace").removesuffix("\n").split("\n"):
         if line.startswith("\t"):
-            answers[at] = (commit, origin, known[commit])
-        elif len(words[0]) == _HEX and len(words) > 2 and words[1].isdigit():  # noqa: PLR2004 - commit, old, new
-            commit, origin, at = words[0], int(words[1]), int(words[2])
-            known.setdefault(commit, {})
+            if new_file:
+                files[commit], new_file = new_file, {}
+            answers[at] = _Origin(commit, origin, facts[commit], files[commit])
+        elif header := _HEADER.match(line):
+            commit, origin, at = header[1], int(header[2]), int(header[3])
         elif commit:
             name, _, value = line.partition(" ")
-            known[commit][name] = printable(value)
+            (new_file if name in _OF_A_FILE else facts[commit])[name] = printable(value)
     return answers

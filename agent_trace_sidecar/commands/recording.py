@@ -1,5 +1,6 @@
 """What `status` and `doctor` report of one project: whether it is recorded, since when, and what went wrong."""
 
+import os
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from agent_trace_sidecar.commands.init import PLUGIN, shim_source
 from agent_trace_sidecar.commands.output import ago, local_time
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits.files import read_part
+from agent_trace_sidecar.opencode.store_files import store_files
 from agent_trace_sidecar.telemetry.failures import Failure, failures
 
 _CONFIGS: Final = ("opencode.json", "opencode.jsonc", ".opencode/opencode.json", ".opencode/opencode.jsonc")
@@ -129,19 +131,22 @@ def _is_denied(config: Config, folder: str) -> bool:
 
 async def look_up(connection: asyncpg.Connection, folder: Path) -> Stored:
     """The facts from the database; its tables must exist."""
+    last = await connection.fetchrow(_LAST, str(folder))
+    assert last is not None  # noqa: S101 - an aggregate has one row
+    in_store, known = await _in_store(connection, folder) if store_files(os.environ) else (0, 0)
+    masked: int = await connection.fetchval(_MASKED, (datetime.now(UTC) - timedelta(days=_SECRETS_DAYS)).date())
+    return Stored(last["here"], last["anywhere"], in_store, known, masked)
+
+
+async def _in_store(connection: asyncpg.Connection, folder: Path) -> tuple[int | None, int | None]:
+    """Sessions of the folder that OpenCode has, and how many of them are recorded; None where that is not known."""
     from agent_trace_sidecar.commands.stored_sessions import recorded_sessions  # noqa: PLC0415 - brings SQLite with it
     from agent_trace_sidecar.opencode.store import StoreError  # noqa: PLC0415 - as above
 
-    in_store: int | None
-    known: int | None
-    last = await connection.fetchrow(_LAST, str(folder))
-    assert last is not None  # noqa: S101 - an aggregate has one row
     try:
-        in_store, known = await recorded_sessions(connection, folder)
+        return await recorded_sessions(connection, folder)
     except (StoreError, OSError):
-        in_store = known = None
-    masked: int = await connection.fetchval(_MASKED, (datetime.now(UTC) - timedelta(days=_SECRETS_DAYS)).date())
-    return Stored(last["here"], last["anywhere"], in_store, known, masked)
+        return None, None
 
 
 def find_shim(folder: Path, environ: Mapping[str, str]) -> Shim:

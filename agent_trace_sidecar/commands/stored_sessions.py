@@ -7,7 +7,8 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-from agent_trace_sidecar.opencode.store import Store, StoredSession, Wanted, store_files
+from agent_trace_sidecar.opencode.store import Store, StoredSession, Wanted
+from agent_trace_sidecar.opencode.store_files import store_files
 
 _RECORDED: Final = "SELECT DISTINCT session_id FROM agent_trace_events WHERE session_id = ANY ($1::text[])"
 _AT_ONCE: Final = 500

@@ -3,7 +3,6 @@
 An event that holds nothing of use is still a `Seen`: its columns are stored and its `event` is None.
 """
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -202,8 +201,7 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
     """How often the shim has seen this type of event, which it does not know; its content was not sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileEdit:
+class FileEdit(msgspec.Struct, frozen=True, gc=False):
     """What one tool call reports to have done to one file; the paths are as the tool wrote them."""
 
     path: str

@@ -13,8 +13,6 @@ An upgrade to 2.x copies the sessions of 1.x to its tables, with fewer details, 
 Rows are read one session at a time and one row after the other, so memory does not depend on the size of the store.
 """
 
-import os
-import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -119,27 +117,6 @@ _NEEDED: Final[Mapping[str, frozenset[str]]] = {
 """The tables that are read, and what is read of them: a table that lacks it is of a version that is not known."""
 _USAGE: Final = ("tokens_input", "tokens_output", "tokens_reasoning", "tokens_cache_read", "tokens_cache_write", "cost")
 _MAX_EXPORT_BYTES: Final = 1024 * 1024 * 1024
-_NAME: Final = re.compile(r"opencode(?:-[\w.-]+)?\.db")
-
-
-def store_files(environ: Mapping[str, str]) -> list[Path]:
-    """OpenCode's databases on this machine: the one that OPENCODE_DB names, else those of every channel."""
-    folder = data_home(environ) / "opencode"
-    named = environ.get("OPENCODE_DB")
-    if named and named != ":memory:":
-        file = Path(named).expanduser()
-        return [file if file.is_absolute() else folder / file]
-    try:
-        names = sorted(entry.name for entry in folder.iterdir() if _NAME.fullmatch(entry.name))
-    except OSError:
-        return []
-    return [folder / name for name in names]
-
-
-def data_home(environ: Mapping[str, str]) -> Path:
-    """Where programs keep their data."""
-    named = environ.get("XDG_DATA_HOME")
-    return Path(named) if named else Path(environ.get("HOME") or os.path.expanduser("~")) / ".local" / "share"  # noqa: PTH111 - raises nothing
 
 
 class Store:

@@ -5,11 +5,12 @@ A value of an unexpected type is None, as the views over the events read it.
 
 import re
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final, TypeVar
 
 import msgspec
 
-from agent_trace_sidecar.opencode.wire import EMPTY, Envelope
+from agent_trace_sidecar.opencode.wire import EMPTY
 
 _NUMBER: Final = re.compile(r"-?\d{1,60}(?:\.\d{1,60})?(?:[eE][+-]?\d{1,2})?")
 COUNTED: Final = ("message.part.updated", "session.step.ended", "session.step.failed", "tool.execute.after")
@@ -93,12 +94,31 @@ class _Input(msgspec.Struct, frozen=True, gc=False):
     status: msgspec.Raw = EMPTY
 
 
+class _Payload(msgspec.Struct, frozen=True, gc=False):
+    input: _Input
+
+
+class _RawPayload(msgspec.Struct, frozen=True, gc=False):
+    input: msgspec.Raw
+
+
 _decode = msgspec.json.Decoder(_Input).decode
+_decode_payload = msgspec.json.Decoder(_Payload).decode
+_raw_payload = msgspec.json.Decoder(_RawPayload).decode
+_string = msgspec.json.Decoder(str).decode
 
 
-def usage(envelope: Envelope, name: str) -> Used | CallEnd | None:
-    """The end of a step or a call that this event reports; None for all others."""
-    given = _read(envelope.input)
+def usage(name: str, given: msgspec.Raw) -> Used | CallEnd | None:
+    """The end of a step or a call that an event of this name reports with this input; None for all others."""
+    return _usage(name, _read(given))
+
+
+def usage_in(name: str, payload: str) -> Used | CallEnd | None:
+    """The same from an event's payload, where the input stands in it; see `usual.Usual`."""
+    return _usage(name, _read_payload(payload))
+
+
+def _usage(name: str, given: _Input) -> Used | CallEnd | None:
     if name == "tool.execute.after":
         status = _text(given.status)
         return CallEnd(None, status) if status in _ENDS else None
@@ -134,6 +154,13 @@ def _used(part_id: str | None, tokens: _Tokens, cost: msgspec.Raw, published: De
     return msgspec.structs.replace(used, cost=None) if is_unpriced else used
 
 
+def _read_payload(payload: str) -> _Input:
+    try:
+        return _decode_payload(payload).input
+    except (ValueError, RecursionError):
+        return _read(_raw_payload(payload).input)
+
+
 def _read(raw: msgspec.Raw) -> _Input:
     try:
         return _decode(raw)
@@ -156,13 +183,19 @@ def _as_far_as_typed(raw: msgspec.Raw, kind: type[_Kind]) -> _Kind:
 
 def _text(raw: msgspec.Raw) -> str | None:
     try:
-        return msgspec.json.decode(raw, type=str)
+        return _string(raw)
     except (ValueError, RecursionError):
         return None
 
 
 def _number(raw: msgspec.Raw) -> Decimal | None:
-    text = bytes(raw).strip().decode("ascii", "replace")
+    return _decimal(bytes(raw))
+
+
+@lru_cache(maxsize=1024)
+def _decimal(json: bytes) -> Decimal | None:
+    """Most are repeated: times by the next event, and zero everywhere."""
+    text = json.strip().decode("ascii", "replace")
     return Decimal(text) if _NUMBER.fullmatch(text) else None
 
 

@@ -1,10 +1,9 @@
-"""The usual line, in one decoding pass: most lines of OpenCode 1 are events that change no file and count nothing.
+"""The usual line, in one decoding pass: nearly all lines of OpenCode 1 are bus events, or hooks around a call.
 
 The shim writes ids and time first, then the hook, then what becomes the payload. So such a line is cut behind its hook:
 what stands before is decoded as the ids, what stands behind as what the hook gives, and is the payload as it stands. A
-line of another form is read by `wire.parse` and its dialect: ended calls and steps, OpenCode 2, fields in another
-order or of the sidecar's own, escapes that Postgres refuses, everything unexpected. A usual line becomes the same rows
-either way.
+line of another form is read by `wire.parse` and its dialect: other hooks, OpenCode 2, fields in another order or of the
+sidecar's own, escapes that Postgres refuses, everything unexpected. A usual line becomes the same rows either way.
 """
 
 from typing import Annotated, Final, Literal
@@ -19,8 +18,9 @@ from agent_trace_sidecar.opencode.wire import EMPTY, Envelope, Rejected
 
 _EVENT: Final = b',"hook":"event",'
 _BEFORE: Final = b',"hook":"tool.execute.before",'
-_HEAD_BYTES: Final = 256
-"""Ids, number and time take 150."""
+_AFTER: Final = b',"hook":"tool.execute.after",'
+_HEAD_LEAST, _HEAD_MOST = 100, 256
+"""Where the hook begins, from and to: ids, number and time take 115 at least, and 150 usually."""
 _ENDED: Final = ("completed", "error")
 
 
@@ -30,6 +30,8 @@ class Usual(Envelope):
     seen: Seen = Seen("")
     payload: str = ""
     """See `rows.EventRow.payload`; without notes."""
+    counts: bool = False
+    """Whether `usage.usage_in` may find something."""
 
 
 class _Head(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -55,9 +57,17 @@ class _Before(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     output: msgspec.Raw = EMPTY
 
 
+class _After(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    directory: str
+    worktree: str
+    input: v1.ToolInput
+    output: v1.ToolOutput
+
+
 _head = msgspec.json.Decoder(_Head).decode
 _event = msgspec.json.Decoder(_Event).decode
 _before = msgspec.json.Decoder(_Before).decode
+_after = msgspec.json.Decoder(_After).decode
 
 
 def parse(line: bytes) -> Envelope | Rejected:
@@ -74,37 +84,35 @@ def _usual(line: bytes) -> Usual | None:
     """The line, if it is a usual one."""
     if b"\\" in line and b"\\u" in line and wire.SUSPECT.search(line):
         return None
-    hook = _EVENT
-    cut = line.find(hook, 0, _HEAD_BYTES)
-    if cut < 0:
-        hook = _BEFORE
-        cut = line.find(hook, 0, _HEAD_BYTES)
-        if cut < 0:
-            return None
+    counts = False
     try:
-        payload = b"{" + line[cut + len(hook) :]
-        body: _Event | _Before = _event(payload) if hook is _EVENT else _before(payload)
-        seen = _seen(body)
-        if seen is None:
+        body: _Event | _Before | _After
+        if (cut := line.find(_EVENT, _HEAD_LEAST, _HEAD_MOST)) >= 0:
+            payload = b"{" + line[cut + len(_EVENT) :]
+            body = _event(payload)
+            event = body.input.event
+            seen, counts = v1.bus_event(event), event.type in COUNTED and _counts(event)
+        elif (cut := line.find(_BEFORE, _HEAD_LEAST, _HEAD_MOST)) >= 0:
+            payload = b"{" + line[cut + len(_BEFORE) :]
+            body = _before(payload)
+            seen = v1.call_begins(body.input)
+        elif (cut := line.find(_AFTER, _HEAD_LEAST, _HEAD_MOST)) >= 0:
+            payload = b"{" + line[cut + len(_AFTER) :]
+            body = _after(payload)
+            seen, counts = v1.call_ends(body.input, body.output), True
+        else:
             return None
         ids = _head(line[:cut] + b"}")
         text = payload.decode()
     except (ValueError, RecursionError):
         return None
-    return Usual(
-        1, ids.id, ids.seq, ids.at, ids.instance, "", 1, body.directory, body.worktree, seen=seen, payload=text
-    )
+    place = body.directory, body.worktree
+    return Usual(1, ids.id, ids.seq, ids.at, ids.instance, "", 1, *place, seen=seen, payload=text, counts=counts)
 
 
-def _seen(body: _Event | _Before) -> Seen | None:
-    """What the line means; None where it counts something or ends a call."""
-    if isinstance(body, _Before):
-        return v1.call_begins(body.input)
-    bus = body.input.event
-    if bus.type in COUNTED:
-        part = bus.properties.part
-        if bus.type != "message.part.updated" or part is None or part.type == "step-finish":
-            return None
-        if part.state is not None and part.state.status in _ENDED:
-            return None
-    return v1.bus_event(bus)
+def _counts(bus: v1.Bus) -> bool:
+    """Whether an event of `COUNTED` ends a step or a call; most parts do not."""
+    part = bus.properties.part
+    if bus.type != "message.part.updated" or part is None or part.type == "step-finish":
+        return True
+    return part.state is not None and part.state.status in _ENDED

@@ -101,7 +101,9 @@ class _Properties(msgspec.Struct, gc=False):
     tool: msgspec.Raw = EMPTY
 
 
-class _Bus(msgspec.Struct, gc=False):
+class Bus(msgspec.Struct, gc=False):
+    """An event of the bus."""
+
     type: str
     unknown: int = 0
     properties: _Properties = msgspec.field(default_factory=_Properties)
@@ -110,7 +112,7 @@ class _Bus(msgspec.Struct, gc=False):
 class EventInput(msgspec.Struct, gc=False):
     """The input of the hook `event`."""
 
-    event: _Bus
+    event: Bus
 
 
 class ToolInput(msgspec.Struct, gc=False):
@@ -123,7 +125,9 @@ class ToolInput(msgspec.Struct, gc=False):
     args: msgspec.Raw = EMPTY
 
 
-class _ToolOutput(msgspec.Struct, gc=False):
+class ToolOutput(msgspec.Struct, gc=False):
+    """The output of the hook after a call."""
+
     title: str | None = None
     metadata: msgspec.Raw = EMPTY
 
@@ -148,7 +152,7 @@ class _ChatOutput(msgspec.Struct, gc=False):
 
 _event_input = msgspec.json.Decoder(EventInput)
 _tool_input = msgspec.json.Decoder(ToolInput)
-_tool_output = msgspec.json.Decoder(_ToolOutput)
+_tool_output = msgspec.json.Decoder(ToolOutput)
 _call = msgspec.json.Decoder(_Call)
 _paths = msgspec.json.Decoder(tuple[str, ...])
 _hello_input = msgspec.json.Decoder(_HelloInput)
@@ -172,10 +176,7 @@ def _read(envelope: Envelope) -> Seen:
     if hook == "event":
         return bus_event(_event_input.decode(envelope.input).event)
     if hook == "tool.execute.after":
-        given = _tool_input.decode(envelope.input)
-        output = _tool_output.decode(envelope.output)
-        done = CallDone(given.tool, given.args, output.metadata, output.title) if given.tool else None
-        return Seen(hook, given.session_id, given.message_id, given.call_id, given.tool, done)
+        return call_ends(_tool_input.decode(envelope.input), _tool_output.decode(envelope.output))
     if hook == "hello":
         hello = _hello_input.decode(envelope.input)
         return Seen(hook, event=Hello(hello.opencode, hello.project.id if hello.project else None))
@@ -194,7 +195,13 @@ def call_begins(given: ToolInput) -> Seen:
     return Seen("tool.execute.before", given.session_id, given.message_id, given.call_id, given.tool)
 
 
-def bus_event(bus: _Bus) -> Seen:
+def call_ends(given: ToolInput, output: ToolOutput) -> Seen:
+    """Read the hook after a call."""
+    done = CallDone(given.tool, given.args, output.metadata, output.title) if given.tool else None
+    return Seen("tool.execute.after", given.session_id, given.message_id, given.call_id, given.tool, done)
+
+
+def bus_event(bus: Bus) -> Seen:
     """Read an event of the bus."""
     if bus.unknown:
         return Seen(bus.type, bus.properties.session_id, unknown=bus.unknown)
@@ -252,15 +259,13 @@ def _part_event(part: _Part, session_id: str | None, message_id: str | None) -> 
 
 
 def _outcome(tool: str, state: _State) -> CallDone | CallFailed | None:
+    if state.status not in {"completed", "error"}:
+        return None
     time = state.time or _Time()
     times = CallTimes(time.end, time.compacted is not None)
-    match state.status:
-        case "completed":
-            return CallDone(tool, state.input, state.metadata, state.title, times)
-        case "error":
-            return CallFailed(tool, state.input, times)
-        case _:
-            return None
+    if state.status == "error":
+        return CallFailed(tool, state.input, times)
+    return CallDone(tool, state.input, state.metadata, state.title, times)
 
 
 def _message_event(info: _Info) -> MessageSeen | None:

@@ -8,7 +8,7 @@ U+FFFD and is noted in `Envelope.repaired`, what can't is rejected with its reas
 
 import json
 import re
-from hashlib import blake2b
+from hashlib import sha256
 from typing import Annotated, Final, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -244,9 +244,9 @@ def content_hash(line: bytes, envelope: Envelope) -> int | None:
 
 def plain_hash(line: bytes) -> int | None:
     """As `content_hash`, of a line that has none of the sidecar's own fields and is no stub."""
-    if _WITHHELD in line:
+    if b"W" in line and _WITHHELD in line:  # a single byte is found much faster
         return None
-    return int.from_bytes(blake2b(line, digest_size=8).digest(), signed=True)
+    return int.from_bytes(sha256(line).digest()[:8], signed=True)
 
 
 def _repair_utf8(line: bytes, repaired: list[str]) -> bytes:

@@ -35,14 +35,11 @@ class Parsed(msgspec.Struct, frozen=True, gc=False):
 
     source: LogLine
     found: Envelope | Rejected | None
+    data: bytes = b""
+    """The line's bytes."""
     instance: UUID | None = None
     """The run that it belongs to, also of a rejected one that names it: it has come, so it is no gap."""
     seq: int = 0
-
-    @property
-    def data(self) -> bytes:
-        """The line's bytes."""
-        return self.source.line.line if self.source.line is not None else b""
 
 
 class Reader:
@@ -120,14 +117,15 @@ class Parser:
         """Parse a line."""
         if line.line is None:
             return Parsed(line, None)
-        found = parse(line.line.line)
+        data = line.line.line
+        found = parse(data)
         if not isinstance(found, Envelope):
-            return _no_event(line, line.line.line, found)
+            return _no_event(line, data, found)
         if found.instance.int == self._instance.int:
             found.instance = self._instance  # the same object: it need not be hashed and compared again and again
         else:
             self._instance = found.instance
-        return Parsed(line, found, found.instance, found.seq)
+        return Parsed(line, found, data, found.instance, found.seq)
 
 
 def _end(line: Parsed) -> int:
@@ -138,8 +136,8 @@ def _no_event(line: LogLine, data: bytes, found: Rejected) -> Parsed:
     if not data.strip():
         return Parsed(line, None)
     if found.instance is not None and found.seq is not None:
-        return Parsed(line, found, found.instance, found.seq)
+        return Parsed(line, found, data, found.instance, found.seq)
     known = head(data)
     if known is not None and known.seq is not None:
-        return Parsed(line, found, known.instance, known.seq)
-    return Parsed(line, found)
+        return Parsed(line, found, data, known.instance, known.seq)
+    return Parsed(line, found, data)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 from weakref import WeakSet
 
 import asyncpg
@@ -28,10 +28,11 @@ from agent_trace_sidecar.telemetry.logging import Logger
 from agent_trace_sidecar.telemetry.metrics import CONTENT_TYPE, Metrics
 from agent_trace_sidecar.telemetry.otlp import MissingError, Otlp
 from agent_trace_sidecar.workspace.identity import Identity
-from agent_trace_sidecar.workspace.observer import Observer
 from agent_trace_sidecar.workspace.repository_rules import RepositoryRules
 from agent_trace_sidecar.workspace.scope import everywhere
-from agent_trace_sidecar.workspace.watched import WatchedObserver
+
+if TYPE_CHECKING:
+    from agent_trace_sidecar.workspace.watched import WatchedObserver
 
 P = ParamSpec("P")
 
@@ -106,8 +107,11 @@ class Daemon:
     def _new_builder(self) -> Builder:
         return Builder(BuildSettings(self.config.spec_version, self.config.tool_name, self.config.tool_version))
 
-    def observer(self) -> WatchedObserver:
+    def observer(self) -> "WatchedObserver":
         """Reads the repositories that events are about."""
+        from agent_trace_sidecar.workspace.observer import Observer  # noqa: PLC0415 - `replay` observes nothing
+        from agent_trace_sidecar.workspace.watched import WatchedObserver  # noqa: PLC0415 - as above
+
         hint = "a repository did not answer in time; its changes are recorded as the tools report them"
         return WatchedObserver(
             partial(Observer, self.redactor.holds_secret, is_secret_path=is_secret_path, allows=self._allows),

@@ -53,18 +53,18 @@ def event_rows(rows: Iterable[EventRow]) -> bytes:
     Raises:
         ValueError: a text has half of a surrogate pair, or a number does not fit.
     """
-    parts = [_HEADER]
+    parts, repeated = [_HEADER], _repeated
     try:
         for event_id, occurred_at, source_id, seq, session_id, message_id, call_id, name, tool, text in rows:
             ids = event_id.int.to_bytes(16), source_id.int.to_bytes(16)  # `UUID.bytes` takes three times as long
             payload = text.encode()
             parts += (
                 _EVENT_HEAD(10, _UUID, ids[0], _BIGINT, _microseconds(occurred_at), _UUID, ids[1], _BIGINT, seq),
-                _repeated(session_id),
-                _repeated(message_id),
-                _repeated(call_id),
-                _repeated(name),
-                _repeated(tool),
+                repeated[session_id],
+                repeated[message_id],
+                repeated[call_id],
+                repeated[name],
+                repeated[tool],
                 _LENGTH(len(payload) + 1),
                 b"\x01",
                 payload,
@@ -97,8 +97,18 @@ def _text(value: str | None) -> bytes:
     return _NULL if value is None else _bytes(value.encode())
 
 
-_repeated: Final = lru_cache(_REPEATED)(_text)
-"""For ids and names, which the next rows have too; they are short, see `build.MAX_COLUMN_CHARS`."""
+class _Repeated(dict[str | None, bytes]):
+    """Ids and names, encoded: the next rows have them too. They are short, see `build.MAX_COLUMN_CHARS`."""
+
+    def __missing__(self, value: str | None) -> bytes:
+        if len(self) >= _REPEATED:
+            self.clear()
+        encoded = self[value] = _text(value)
+        return encoded
+
+
+_repeated: Final = _Repeated()
+"""As a cache of `lru_cache` this would take three times as long."""
 
 
 def _bytes(value: bytes) -> bytes:

@@ -63,9 +63,9 @@ def latest(items: Sequence[Item]) -> list[Built]:
     return [
         replace(
             item.built,
-            records=[row for row in item.built.records if at >= refined.get((row.source_id, row.record_id), 0)],
-            ranges=[row for row in item.built.ranges if at >= refined.get((row.source_id, row.record_id), 0)],
-            states=[row for row in item.built.states if at >= refined.get((row.source_id, row.record_id), 0)],
+            records=tuple(row for row in item.built.records if at >= refined.get((row.source_id, row.record_id), 0)),
+            ranges=tuple(row for row in item.built.ranges if at >= refined.get((row.source_id, row.record_id), 0)),
+            states=tuple(row for row in item.built.states if at >= refined.get((row.source_id, row.record_id), 0)),
         )
         for at, item in enumerate(items)
     ]

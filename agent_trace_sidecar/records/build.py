@@ -5,8 +5,7 @@ with a note in its payload, and makes no record.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 from uuid import UUID
@@ -60,16 +59,24 @@ class BuildSettings:
     tool_version: str = "local"
 
 
+_FOLLOWED: Final = frozenset(
+    {CallDone, CallFailed, StepBegan, StepEnded, StepPatched, SessionSeen, MessageRemoved, RevertKept}
+)
+"""The events that make records or void ranges, or end calls whose records are made later."""
+
+
 class Builder:
     """Turns lines into rows, keeping one `Session` per run of the shim."""
 
     def __init__(self, settings: BuildSettings) -> None:
         self._settings = settings
         self._sessions: dict[UUID, Session] = {}
+        self._latest: tuple[UUID | None, Session] = None, Session()
 
     def load(self, instance: UUID, state: bytes) -> None:
         """Continue from a `dump`; a state that can't be read starts empty."""
-        self._sessions[instance] = Session.load(state)
+        self._sessions[instance] = session = Session.load(state)
+        self._latest = instance, session
 
     def dump(self, instance: UUID) -> bytes:
         """The state after the lines fed so far: compact JSON, at most 80 KiB."""
@@ -78,6 +85,7 @@ class Builder:
     def forget(self, instance: UUID) -> None:
         """Drop an instance from memory; `load` brings it back."""
         self._sessions.pop(instance, None)
+        self._latest = None, Session()
 
     def knows(self, instance: UUID) -> bool:
         """Whether a line of this instance was fed, or its state loaded."""
@@ -102,33 +110,39 @@ class Builder:
             notes.append(f"the sequence number is more than {MAX_JUMP} ahead of the run's: it was not counted")
         if envelope.observed and envelope.observed.late:
             notes.append("the repository was not observed: it could not be read, or not in time")
-        message_id = seen.message_id or session.message_of(seen.session_id, seen.call_id)
-        name = _learn(session, seen, _root(envelope))
-        built = Built(
-            EventRow(
-                envelope.id,
-                _occurred_at(envelope.at, notes),
-                envelope.instance,
-                envelope.seq,
-                _column(seen.session_id),
-                _column(message_id),
-                _column(seen.call_id),
-                name if len(name) <= MAX_COLUMN_CHARS else name[:MAX_COLUMN_CHARS],
-                _column(seen.tool),
-                _payload(envelope, notes),
-            )
+        session_id, message_id, call_id, tool = seen.session_id, seen.message_id, seen.call_id, seen.tool
+        if call_id and not message_id:
+            message_id = session.message_of(session_id, call_id)
+        name = _learn(session, seen, envelope)
+        if not 0 <= envelope.at <= MAX_AT_MS:
+            notes.append("`at` is out of range: moved to the nearest valid time")
+        event = EventRow(
+            envelope.id,
+            moment(envelope.at),
+            envelope.instance,
+            envelope.seq,
+            session_id if session_id is None or len(session_id) <= MAX_COLUMN_CHARS else None,
+            message_id if message_id is None or len(message_id) <= MAX_COLUMN_CHARS else None,
+            call_id if call_id is None or len(call_id) <= MAX_COLUMN_CHARS else None,
+            name if len(name) <= MAX_COLUMN_CHARS else name[:MAX_COLUMN_CHARS],
+            tool if tool is None or len(tool) <= MAX_COLUMN_CHARS else None,
+            envelope.payload if isinstance(envelope, Usual) and not notes else _payload(envelope, notes),
         )
-        count(session, envelope, built)
-        if seen.name == "tool.execute.before" and seen.tool is not None:
-            self._begin_unseen(session, envelope, seen.tool, built.event)
-        if seen.event is not None:
+        built = Built(event)
+        if not isinstance(envelope, Usual) or envelope.counts:
+            count(session, envelope, built)
+        if name == "tool.execute.before" and tool is not None:
+            self._begin_unseen(session, envelope, tool, event)
+        if type(seen.event) in _FOLLOWED:
             known = len(notes)
             self._follow(session, envelope, seen.event, built, notes)
             if len(notes) > known:
-                built.event = built.event._replace(payload=_payload(envelope, notes))
+                built.event = event._replace(payload=_payload(envelope, notes))
         return built
 
-    def _follow(self, session: Session, envelope: Envelope, event: Event, built: Built, notes: list[str]) -> None:
+    def _follow(
+        self, session: Session, envelope: Envelope, event: Event | None, built: Built, notes: list[str]
+    ) -> None:
         """Make the records, or void the ranges, that an event calls for."""
         if isinstance(event, (CallDone, CallFailed)):  # a tuple: a union takes ten times as long
             if self._is_history(session, envelope, event.times, built.event):
@@ -140,9 +154,9 @@ class Builder:
         elif isinstance(event, (StepBegan, StepEnded, StepPatched)):
             self._end_step(session, envelope, event, built)
         elif isinstance(event, SessionSeen):
-            built.voids.extend(session_voids(session, event, envelope.at))
+            built.voids = session_voids(session, event, envelope.at)
         elif isinstance(event, MessageRemoved):
-            built.voids.extend(removal_voids(session, event, envelope.at))
+            built.voids = removal_voids(session, event, envelope.at)
         elif isinstance(event, RevertKept):
             keep_undone(session, event.session_id)
         if session.sequence.missing and any(record.model_id is None for record in built.records):
@@ -180,7 +194,7 @@ class Builder:
             notes.append(f"{done.tool} with invalid arguments: no record")
             return
         call = self._call(session, envelope, event, done.tool)
-        found = list(record_rows(replace(call, vcs=_vcs(observed.vcs if observed else None)), changes))
+        found = list(record_rows(structs.replace(call, vcs=_vcs(observed.vcs if observed else None)), changes))
         _remember(session, envelope, event, done.tool, recorded=bool(found))
         for rows in found:
             _add(built, rows)
@@ -216,19 +230,19 @@ class Builder:
                 continue
             _keep_background(session, step.session_id, change.call_id)
             if recorded:
-                built.refined.append((call.source_id, record_id(call.event_id), call.at))
-            for rows in record_rows(replace(call, vcs=_vcs(change.vcs)), change.files):
+                built.refined += ((call.source_id, record_id(call.event_id), call.at),)
+            for rows in record_rows(structs.replace(call, vcs=_vcs(change.vcs)), change.files):
                 if rows.record.record_id != record_id(call.event_id):
-                    built.refined.append((call.source_id, rows.record.record_id, call.at))
+                    built.refined += ((call.source_id, rows.record.record_id, call.at),)
                 _add(built, rows)
         uncovered = [*observed.uncovered, *_doubted(session, envelope.api, step, observed)]
         for one in uncovered:
             call, _ = self._ended(session, envelope, (step.session_id, message_id, one.call_id), built.event)
             if call is not None:
                 row = uncovered_row(call, one)
-                built.states.append(row)
+                built.states += (row,)
                 if session.background_call(step.session_id, one.call_id):  # the end of each step may repeat it
-                    built.refined.append((row.source_id, row.record_id, row.recorded_at))
+                    built.refined += ((row.source_id, row.record_id, row.recorded_at),)
         if isinstance(step, StepEnded) or observed.calls or observed.uncovered:
             session.end_step(step.session_id, message_id)
 
@@ -283,9 +297,13 @@ class Builder:
         return session.version or version if version == "local" else version
 
     def _session(self, instance: UUID) -> Session:
+        latest = self._latest
+        if instance is latest[0]:  # as nearly always: UUIDs take long to hash
+            return latest[1]
         session = self._sessions.get(instance)
         if session is None:
             session = self._sessions[instance] = Session()
+        self._latest = instance, session
         return session
 
 
@@ -295,13 +313,15 @@ def _root(envelope: Envelope) -> str | None:
     return worktree if worktree and worktree != "/" else envelope.directory
 
 
-def _learn(session: Session, seen: Seen, root: str | None) -> str:
+def _learn(session: Session, seen: Seen, envelope: Envelope) -> str:
     """Take the event into the state, and return its name: the first sight of a message has its own."""
-    match seen.event.by if isinstance(seen.event, StepBegan) else seen.event:
-        case None if seen.name != "tool.execute.before":
-            pass
-        case None:
+    if seen.event is None:
+        if seen.name == "tool.execute.before":
             session.begun.put(call_key(seen.session_id, seen.call_id), 1)
+        return seen.name
+    match seen.event.by if isinstance(seen.event, StepBegan) else seen.event:
+        case None:
+            pass
         case MessageSeen() as message:
             return _learn_message(session, message, seen.name)
         case UserCommand(message_id):
@@ -309,10 +329,10 @@ def _learn(session: Session, seen: Seen, root: str | None) -> str:
         case CallOpened(session_id, message_id, call_id, part_id):
             session.open_call(session_id, message_id, call_id, part_id)
         case SessionSeen() as known:
-            _learn_session(session, known, root)
+            _learn_session(session, known, _root(envelope))
         case Hello(version, project):
             session.set_version(version)
-            session.set_project(root, project)
+            session.set_project(_root(envelope), project)
         case (
             CallDone()
             | CallFailed()
@@ -396,9 +416,9 @@ def _keep_background(session: Session, session_id: str, call_id: str) -> None:
 
 
 def _add(built: Built, rows: Rows) -> None:
-    built.records.append(rows.record)
-    built.ranges.extend(rows.ranges)
-    built.states.extend(rows.states)
+    built.records += (rows.record,)
+    built.ranges += rows.ranges
+    built.states += rows.states
 
 
 def _vcs(seen: VcsObserved | None) -> Vcs | None:
@@ -410,13 +430,6 @@ def _vcs(seen: VcsObserved | None) -> Vcs | None:
             return Vcs(known, seen.revision)
         case _:
             return None
-
-
-def _occurred_at(at: float, notes: list[str]) -> datetime:
-    """Milliseconds since the epoch as a time; that it was moved to the nearest of the calendar is noted."""
-    if not 0 <= at <= MAX_AT_MS:
-        notes.append("`at` is out of range: moved to the nearest valid time")
-    return moment(at)
 
 
 def _payload(envelope: Envelope, notes: list[str]) -> str:

@@ -49,12 +49,13 @@ def attributed(edit: FileEdit, path: str, old_path: str | None, *, exact_text: b
         old_path: where a moved file came from, if inside the worktree.
         exact_text: the text of the edit is as the tool got it: nothing masked or repaired.
     """
-    found = _from_tool(edit)
+    diffs = _parsed(edit)
+    found = _from_tool(edit, diffs)
     known = Content(text_lines(edit.content.encode())) if edit.content is not None and exact_text else None
     if known is not None:
         ranges = [known.span(start, end, found.method) for start, end in found.spans]
     elif exact_text and found.method == "diff":
-        ranges = _shown_ranges(found.spans, _parsed(edit))
+        ranges = _shown_ranges(found.spans, diffs)
     else:
         ranges = [LineRange(start, end, found.method) for start, end in found.spans]
     return FileChange(
@@ -119,8 +120,8 @@ def _shown_ranges(spans: Iterable[Span], diffs: Sequence[Sequence[Change]]) -> l
     return ranges
 
 
-def _from_tool(edit: FileEdit) -> _Found:
-    diffs = _parsed(edit)
+def _from_tool(edit: FileEdit, diffs: Sequence[tuple[Change, ...]]) -> _Found:
+    """What the tool's report alone says; `diffs` are the edit's, parsed."""
     grown, gone = composed(diffs) if diffs else ([], [])
     if edit.kind == "delete":
         return _Found("diff", (), gone)
@@ -134,10 +135,10 @@ def _from_tool(edit: FileEdit) -> _Found:
 
 
 def _from_contents(edit: FileEdit, before: Sequence[bytes] | None, lines: Sequence[bytes], *, alone: bool) -> _Found:
-    claimed = _from_tool(edit)
+    diffs = _parsed(edit)
+    claimed = _from_tool(edit, diffs)
     if edit.kind == "add" and edit.content is not None:
         return _Found("content", _whole(len(lines)), exact=True)
-    diffs = _parsed(edit)
     if before is not None and (len(diffs) == 1 or edit.content is not None):
         # Where it fits the file alone, another writer came between the observation before and the call.
         fits = diffs and (explains(diffs[0], before, lines) or (added(diffs[0]) and shown(diffs[0], lines)))

@@ -5,10 +5,11 @@ metadata under `io.opencode.`. No argument and no output of a tool is repeated i
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID, uuid5
+
+import msgspec
 
 from agent_trace_sidecar.opencode.wire import FileChange, Repository, Uncovered
 from agent_trace_sidecar.records.fingerprints import line_keys
@@ -34,8 +35,7 @@ CONTRIBUTOR: Final = "ai"
 """Only calls that a model made come here."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that is known of a finished call, but for what it changed."""
 
     source_id: UUID
@@ -68,8 +68,8 @@ class Rows(NamedTuple):
     """A call's record, its ranges, and the states of the files around it."""
 
     record: RecordRow
-    ranges: list[RangeRow]
-    states: list[FileStateRow]
+    ranges: tuple[RangeRow, ...]
+    states: tuple[FileStateRow, ...]
 
 
 def record_rows(call: Call, changes: Iterable[FileChange]) -> Iterator[Rows]:
@@ -109,7 +109,7 @@ def _placed(call: Call, repository: Repository | None) -> Call:
     vcs = call.vcs
     if repository.vcs is not None:
         vcs = Vcs(repository.vcs.type, repository.vcs.revision)  # type: ignore[arg-type]
-    return replace(call, worktree=repository.root, project=repository.project, vcs=vcs)
+    return msgspec.structs.replace(call, worktree=repository.root, project=repository.project, vcs=vcs)
 
 
 def _rows(call: Call, own_id: UUID, files: list[FileChange]) -> Rows:
@@ -137,7 +137,7 @@ def _rows(call: Call, own_id: UUID, files: list[FileChange]) -> Rows:
         contributor=CONTRIBUTOR,
         record=encode(record),
     )
-    return Rows(row, list(_range_rows(call, own_id, files)), list(_state_rows(call, own_id, files)))
+    return Rows(row, tuple(_range_rows(call, own_id, files)), tuple(_state_rows(call, own_id, files)))
 
 
 def record_id(event_id: UUID, repository: Repository | None = None) -> UUID:

@@ -187,15 +187,15 @@ class Built(msgspec.Struct):
     """What is built from one line: the event's row, and what was learned from it."""
 
     event: EventRow
-    records: list[RecordRow] = []
-    ranges: list[RangeRow] = []
-    states: list[FileStateRow] = []
-    refined: list[tuple[UUID, UUID, datetime]] = []
+    records: tuple[RecordRow, ...] = ()
+    ranges: tuple[RangeRow, ...] = ()
+    states: tuple[FileStateRow, ...] = ()
+    refined: tuple[tuple[UUID, UUID, datetime], ...] = ()
     """Records whose earlier rows go before the ones above come: `source_id`, `record_id` and `recorded_at` stay."""
-    voids: list[Void] = []
-    steps: list[StepRow] = []
-    calls: list[CallRow] = []
-    masked: list[MaskedRow] = []
+    voids: tuple[Void, ...] = ()
+    steps: tuple[StepRow, ...] = ()
+    calls: tuple[CallRow, ...] = ()
+    masked: tuple[MaskedRow, ...] = ()
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):

@@ -384,13 +384,12 @@ class Session:
             self.unknown.put(seen.name[:100], max(seen.unknown, self.unknown.get(seen.name[:100]) or 0))
         if seen.session_id is None:
             return
-        stream = self.streams.get(seen.session_id)
         if seen.number is not None and seen.number >= 0:
             ends_step = seen.name in {"session.step.ended", "session.step.failed"}
             first = max(0, seen.number - seen.skipped)
-            known = stream or Stream(first, first - 1)
+            known = self.streams.get(seen.session_id) or Stream(first, first - 1)
             self.streams.put(seen.session_id, known.seen(seen.number, seen.skipped, ends_step=ends_step))
-        elif stream is not None and seen.name == "session.usage.updated":
+        elif seen.name == "session.usage.updated" and (stream := self.streams.get(seen.session_id)) is not None:
             self.streams.put(seen.session_id, stream.used())
 
     def finish_call(self, session_id: str | None, message_id: str | None, call_id: str | None) -> bool:

@@ -11,6 +11,7 @@ import posixpath
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, NamedTuple
 from urllib.parse import quote
 from uuid import UUID, uuid5
@@ -267,6 +268,7 @@ def model_id(provider: str | None, model: str | None) -> str | None:
     return full[:MAX_MODEL_ID_CHARS]
 
 
+@lru_cache(maxsize=256)
 def session_url(session_id: str, message_id: str | None = None) -> str:
     """A conversation's name as a URI; OpenCode sessions have no address of their own."""
     url = "opencode://session/" + quote(session_id, safe="")

@@ -15,26 +15,26 @@ from agent_trace_sidecar.records.session import Session, Undo
 from agent_trace_sidecar.records.times import moment
 
 
-def session_voids(session: Session, seen: SessionSeen, at_ms: float) -> list[Void]:
+def session_voids(session: Session, seen: SessionSeen, at_ms: float) -> tuple[Void, ...]:
     """What a session's new state undoes or gives back."""
     known, now = session.undone.get(seen.session_id), seen.undone
     if now and known and (now.message_id, now.part_id) == (known.message_id, known.part_id):
-        return []
-    voids = []
+        return ()
+    voids: tuple[Void, ...] = ()
     if known:
         session.undone.drop(seen.session_id)
         if not known.removed:
-            voids.append(_onward(seen.session_id, known.message_id, known.part_id, moment(known.at_ms), restore=True))
+            voids = (_onward(seen.session_id, known.message_id, known.part_id, moment(known.at_ms), restore=True),)
     if now:
         session.undone.put(seen.session_id, Undo(now.message_id, now.part_id, at_ms))
-        voids.append(_onward(seen.session_id, now.message_id, now.part_id, moment(at_ms), restore=False))
+        voids += (_onward(seen.session_id, now.message_id, now.part_id, moment(at_ms), restore=False),)
     return voids
 
 
-def removal_voids(session: Session, gone: MessageRemoved, at_ms: float) -> list[Void]:
+def removal_voids(session: Session, gone: MessageRemoved, at_ms: float) -> tuple[Void, ...]:
     """What the removal of a message, or a part of it, makes void for good."""
     keep_undone(session, gone.session_id)
-    return [Void(gone.session_id, gone.message_id, gone.part_id, onward=False, at=moment(at_ms), restore=False)]
+    return (Void(gone.session_id, gone.message_id, gone.part_id, onward=False, at=moment(at_ms), restore=False),)
 
 
 def keep_undone(session: Session, session_id: str) -> None:

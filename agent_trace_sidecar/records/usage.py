@@ -7,7 +7,7 @@ message was completed is such a copy, and has no row here. One that is merely se
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
-from agent_trace_sidecar.opencode.usage import COUNTED, CallEnd, Used, usage
+from agent_trace_sidecar.opencode.usage import COUNTED, CallEnd, Used, usage, usage_in
 from agent_trace_sidecar.opencode.usual import Usual
 from agent_trace_sidecar.opencode.wire import Envelope
 from agent_trace_sidecar.records.rows import Built, CallRow, MaskedRow, StepRow
@@ -22,14 +22,14 @@ def count(session: Session, envelope: Envelope, built: Built) -> None:
     """Add the rows of what this event counts."""
     event = built.event
     for rule, masked in (envelope.redacted or {}).items():
-        built.masked.append(
-            MaskedRow(event.source_id, event.event_id, rule, event.occurred_at, event.session_id, event.call_id, masked)
-        )
+        ids = event.source_id, event.event_id, rule, event.occurred_at, event.session_id, event.call_id
+        built.masked += (MaskedRow(*ids, masked),)
     if event.event_name == "tool.execute.before" and event.message_id and event.call_id and envelope.api > 1:
         session.starts.put(f"{event.session_id}:{event.call_id}", envelope.at)
-    if event.event_name not in COUNTED or isinstance(envelope, Usual):
+    if event.event_name not in COUNTED:
         return
-    found = usage(envelope, event.event_name)
+    name = event.event_name
+    found = usage_in(name, envelope.payload) if isinstance(envelope, Usual) else usage(name, envelope.input)
     if found is None:
         return
     message = session.messages.get(event.message_id or "") or Message()
@@ -37,41 +37,39 @@ def count(session: Session, envelope: Envelope, built: Built) -> None:
     late = message.completed_ms is not None and envelope.api == 1 and message.completed_ms < published
     if isinstance(found, Used):
         if not late:
-            built.steps.append(
-                StepRow(
-                    event.source_id,
-                    event.event_id,
-                    event.occurred_at,
-                    event.session_id,
-                    event.message_id,
-                    found.part_id or str(event.event_id),
-                    message.model_id,
-                    message.agent,
-                    envelope.worktree or None,
-                    found.input_tokens,
-                    found.output_tokens,
-                    found.reasoning_tokens,
-                    found.cache_read_tokens,
-                    found.cache_write_tokens,
-                    found.cost,
-                )
+            row = StepRow(
+                event.source_id,
+                event.event_id,
+                event.occurred_at,
+                event.session_id,
+                event.message_id,
+                found.part_id or str(event.event_id),
+                message.model_id,
+                message.agent,
+                envelope.worktree or None,
+                found.input_tokens,
+                found.output_tokens,
+                found.reasoning_tokens,
+                found.cache_read_tokens,
+                found.cache_write_tokens,
+                found.cost,
             )
+            built.steps = (row,)
         return
     if event.tool is None or (late and found.end_ms is not None and found.end_ms <= (message.completed_ms or 0)):
         return
-    built.calls.append(
-        CallRow(
-            event.source_id,
-            event.event_id,
-            event.occurred_at,
-            event.session_id,
-            event.message_id,
-            found.part_id or str(event.event_id),
-            event.tool,
-            found.status,
-            _seconds(session, envelope, built, found),
-        )
+    call = CallRow(
+        event.source_id,
+        event.event_id,
+        event.occurred_at,
+        event.session_id,
+        event.message_id,
+        found.part_id or str(event.event_id),
+        event.tool,
+        found.status,
+        _seconds(session, envelope, built, found),
     )
+    built.calls = (call,)
 
 
 def _seconds(session: Session, envelope: Envelope, built: Built, found: CallEnd) -> Decimal | None:

@@ -1,11 +1,13 @@
 """Events in, events without secrets out; `Redacted` is the type that proves it.
 
-    event ─▶ prescan ─▶ json_line ─▶ scanner ───────────────────────────▶ filters ─▶ spans ─▶ redacted
-             new strings strings      keywords of everything in one pass   samples,   labels    proof
-             of many     unescaped    ├ rules near theirs (RE2)            ciphertext
-             events                   ├ detectors near theirs ─▶ judge
-                                      └ decoders: the same on other readings
-             known_values: what the session and the environment have shown; secret_files: every value of such a file
+    event ─▶ strings ─▶ scanner ─────────────────────────────▶ filters ─▶ json_line ─▶ redacted
+             new ones    keywords of everything in one pass      samples,   labels, and   proof
+             of many     ├ rules near theirs (RE2)               ciphertext what depends
+             events,     ├ detectors near theirs ─▶ judge                   on the line
+             unescaped   └ decoders: the same on other readings
+
+    On the line depend: the value of a name, the contents of a file of secrets (secret_files), the lines of a private
+    key, and what the session or the environment has shown before (known_values).
 
 What is known is data (`data/*.toml`, read by `rules`): rules with their examples, gates of context, words, weights of
 the judge. `kingfisher` adds the rules of its release. `redactor` is the entry, and fails closed.

@@ -6,7 +6,7 @@ Kept in memory only, never hashed or stored, and bounded: the oldest session and
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from hashlib import blake2b
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
@@ -18,16 +18,15 @@ from agent_trace_sidecar.redaction.spans import Span
 
 MOST_SESSIONS: Final = 64
 MOST_VALUES: Final = 512
-MOST_CLEAN: Final = 6_000
-"""Strings known to hold nothing; of one longer than `_LONGEST_KEPT` bytes only a digest is kept."""
-_LONGEST_KEPT: Final = 120
+_MOST_STRINGS: Final = 6_000
+_MOST_STRING_BYTES: Final = 1 << 20
+"""How many strings, and how much of their text, is kept to know them again."""
 _MOST_LATEST: Final = 16
 """More new values than these are worth an automaton."""
 _SHORTEST: Final = 8
 _LONGEST: Final = 512
 _FEWEST_CHARACTERS: Final = 5
 """Different ones: aaaa1111 is everywhere."""
-_ESCAPED: Final = re.compile(rb"[\\\x01\x02]")
 _USERINFO: Final = re.compile(r"(?i)^[a-z][a-z0-9+.-]*://[^/@\s]*:([^/@\s]+)@")
 
 
@@ -68,6 +67,19 @@ class Known:
             yield Span(start, end, self._order[index])
 
 
+@dataclass(slots=True)
+class Held:
+    """What a string holds by itself, and whether that is all wherever it stands."""
+
+    spans: list[Span]
+    values: list[tuple[str, bytes]]
+    """The secrets in it, each with its rule."""
+    begins_key: bool
+    """Whether a private key begins in it that the next strings may go on with."""
+    masked: bytes | None = None
+    """The string without them; None where it takes its line to know what else it holds."""
+
+
 class Memory:
     """What the redactor knows: the environment's values for all events, a session's values for its own."""
 
@@ -80,8 +92,11 @@ class Memory:
         self.environment = Known(self._learn)
         self._sessions: OrderedDict[bytes, Known] = OrderedDict()
         self.clean: set[bytes] = set()
-        """Strings that were scanned before and hold nothing: names, paths, short outputs that come twice."""
-        self._clean_digests: set[bytes] = set()
+        """Strings, escaped as in their lines, that were scanned before and hold nothing."""
+        self._clean_texts = bytearray()
+        """The same unescaped."""
+        self.held: dict[bytes, Held] = {}
+        """The other strings that were scanned before: a line with one of them must be opened."""
         for value in secret_values(environ):
             self.environment.add(value, "known-value")
 
@@ -96,38 +111,25 @@ class Memory:
             found += [(start, end) for _, start, end in self._everything.find_matches_as_indexes(text)]
         return found
 
-    def unknown(self, texts: Iterable[bytes]) -> dict[bytes, bytes]:
-        """Those of the strings, of which none is in `clean`, that were not scanned before, or held something.
+    def tidy(self) -> None:
+        """Keep within bounds; before a portion of lines is scanned, and not while they are masked."""
+        self.learned.clear()
+        if len(self.clean) > _MOST_STRINGS or len(self._clean_texts) > _MOST_STRING_BYTES:
+            self._doubt()
+        if len(self.held) > _MOST_STRINGS or sum(map(len, self.held)) > _MOST_STRING_BYTES:
+            self.held.clear()
 
-        Each with its digest, or with nothing where it is short and plain.
-        """
-        found: dict[bytes, bytes] = {}
-        for text in texts:
-            digest = b""
-            if len(text) > _LONGEST_KEPT or _ESCAPED.search(text):  # what has escapes can't be searched for a value
-                digest = blake2b(text, digest_size=24).digest()
-            if digest not in self._clean_digests:
-                found[text] = digest
-        return found
+    def remember(self, token: bytes, text: bytes, held: Held | None) -> None:
+        """What was found in a string; `token` is its text as it is escaped in its line."""
+        if held is not None:
+            self.held[token] = held
+        else:
+            self.clean.add(token)
+            self._clean_texts += text + b"\n"
 
-    def remember_clean(self, texts: Mapping[bytes, bytes]) -> None:
-        """Strings, with their digests as above, that need not be scanned again."""
-        if len(self.clean) + len(self._clean_digests) > MOST_CLEAN:
-            self.clean.clear()
-            self._clean_digests.clear()
-        for text, digest in texts.items():
-            if digest:
-                self._clean_digests.add(digest)
-            else:
-                self.clean.add(text)
-
-    def doubt(self, value: bytes) -> None:
-        """Forget the clean strings in which this value may stand: it turned out to be a secret."""
-        all_of_them = b"\n".join(self.clean)
-        for form in (value, _in_url(value)):
-            if form in all_of_them:
-                self.clean = {text for text in self.clean if form not in text}
-        self._clean_digests.clear()
+    def _doubt(self) -> None:
+        self.clean.clear()
+        self._clean_texts.clear()
 
     def session(self, key: bytes) -> Known:
         """What this session has shown so far."""
@@ -140,6 +142,8 @@ class Memory:
     def _learn(self, value: bytes) -> None:
         self._latest.append(value)
         self.learned.append(value)
+        if value in self._clean_texts:
+            self._doubt()
 
 
 def _in_url(value: bytes) -> bytes:

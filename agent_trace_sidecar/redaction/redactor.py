@@ -16,15 +16,15 @@ import msgspec
 
 from agent_trace_sidecar.opencode import wire
 from agent_trace_sidecar.redaction import kingfisher, rules
-from agent_trace_sidecar.redaction.json_line import MOST_ROUNDS, Found, is_json, masked_line, masked_strings
+from agent_trace_sidecar.redaction.json_line import MOST_ROUNDS, Found, masked_line
 from agent_trace_sidecar.redaction.known_values import Known, Memory
 from agent_trace_sidecar.redaction.metadata import without_contents
-from agent_trace_sidecar.redaction.prescan import Prescan
 from agent_trace_sidecar.redaction.redacted import EnvelopeError, Redacted, mint
 from agent_trace_sidecar.redaction.rules import Rule
 from agent_trace_sidecar.redaction.scanner import Scanner
 from agent_trace_sidecar.redaction.secret_files import is_secret_path, values_of_file
 from agent_trace_sidecar.redaction.spans import Effort, Overdue, Overload, applied, blanked, by_line, merged
+from agent_trace_sidecar.redaction.strings import Portion
 
 _MOST_AT_ONCE: Final = 128
 """Lines that are scanned together; more gains little."""
@@ -89,39 +89,27 @@ class Redactor:
         return done
 
     def _portion(self, raws: Sequence[bytes], observed: Sequence[bytes | None]) -> list[Redacted]:
-        prescan = Prescan(raws)
         try:
-            self._run(prescan)
-        except Exception as error:  # noqa: BLE001 - fails closed: the one line is withheld, of several each is opened
+            kept = raws if self._capture == "full" else list(map(_without_contents, raws))
+            portion = Portion(kept, self._ready(), self._memory) if self._enabled else None
+        except Exception as error:  # noqa: BLE001 - fails closed: the one line is withheld, of several each is tried
             if len(raws) == 1:
                 return [_withheld(raws[0], error)]
+            return [self._portion([raw], [seen])[0] for raw, seen in zip(raws, observed, strict=True)]
         done: list[Redacted] = []
-        for index, raw in enumerate(raws):
-            seen = observed[index]
-            if index in prescan.suspects:  # which grow, as one line shows a secret that a later one repeats
-                done.append(self._opened(raw, seen, prescan, index))
-            elif seen is None and not prescan.may_have_own_fields(index):
+        for index, (raw, line, seen) in enumerate(zip(raws, kept, observed, strict=True)):
+            if line is raw and seen is None and portion is not None and index not in portion.suspects:
                 done.append(mint(raw, raw, raw))
             else:
-                done.append(mint(wire.with_own_fields(raw, {}, seen), raw, raw))
+                done.append(self._opened(raw, line, seen, portion, index))
         return done
 
-    def _run(self, prescan: Prescan) -> None:
-        """Scan the lines together, where that may spare opening them."""
-        self._memory.learned.clear()
-        if self._capture == "metadata":
-            return
-        if self._enabled:
-            prescan.run(self._ready(), self._memory)
-        else:
-            prescan.suspects.clear()
-
-    def _opened(self, raw: bytes, observed: bytes | None, prescan: Prescan, index: int) -> Redacted:
+    def _opened(self, raw: bytes, line: bytes, observed: bytes | None, portion: Portion | None, index: int) -> Redacted:
         try:
             found: Found = set()
-            kept = _without_contents(raw) if self._capture == "metadata" else raw
-            masked = self._masked(kept, found, prescan, index) if self._enabled else kept
-            return mint(wire.with_own_fields(masked, Counter(rule for rule, _ in found), observed), masked, raw)
+            if portion is not None and index in portion.suspects:  # which grow: a line may repeat what one has shown
+                line = self._masked(line, found, portion, index)
+            return mint(wire.with_own_fields(line, Counter(rule for rule, _ in found), observed), line, raw)
         except Exception as error:  # noqa: BLE001 - fails closed: whatever it was, the raw line must not pass
             return _withheld(raw, error)
 
@@ -156,23 +144,18 @@ class Redactor:
             return raw
         try:
             with self._lock:
-                prescan = Prescan([raw])
-                self._run(prescan)
-                return self._masked(raw, set(), prescan) if prescan.suspects else raw
+                portion = Portion([raw], self._ready(), self._memory)
+                return self._masked(raw, set(), portion) if portion.suspects else raw
         except Exception as error:  # noqa: BLE001 - as above
             return msgspec.json.encode({"withheld": {"bytes": len(raw), "reason": _reason(error)}})
 
-    def _masked(self, raw: bytes, found: Found, prescan: Prescan, index: int = 0) -> bytes:
+    def _masked(self, line: bytes, found: Found, portion: Portion, index: int = 0) -> bytes:
         scanner = self._ready()
-        if not is_json(raw):
-            text = raw.decode("utf-8", "replace").encode()
-            return _mask(scanner, text, found, self._memory.environment)
-        known, masked = len(self._memory.learned), None
-        if texts := prescan.only_in(index):
-            masked = masked_strings(raw, texts, scanner, found, self._memory)
-        if masked is None:
-            masked = masked_line(raw, scanner, found, self._memory, prescan.spans)
-        prescan.learn(self._memory.learned[known:])
+        if index in portion.unreadable:
+            return _mask(scanner, line.decode("utf-8", "replace").encode(), found, self._memory.environment)
+        known = len(self._memory.learned)
+        masked = masked_line(line, scanner, self._memory, found)
+        portion.learn(self._memory.learned[known:])
         return masked
 
     def _ready(self) -> Scanner:

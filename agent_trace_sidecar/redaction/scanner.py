@@ -77,6 +77,7 @@ class Scanner:
         self._marks = [tuple(name for name, kind in starts.items() if word in kind) for word in words]
         self._detectors = detectors
         self._by_word = list(words.values())
+        self._order = {id(rule): number for number, rule in enumerate(rules)}
         self._words = [word.encode() for word in words]
         self._automaton = self._made(Implementation.ContiguousNFA)
         self._left_bytes = _WORTH_BYTES
@@ -86,13 +87,13 @@ class Scanner:
         """The secrets of `text`, in order, none across a line end. Raises Overload."""
         return merged(by_line(text := blanked(text), self._found(View(text, effort or Effort(len(text))), depth)))
 
-    def find_apart(self, texts: bytes) -> tuple[list[Span], bool, View]:
+    def find_apart(self, texts: bytes, effort: Effort | None = None) -> tuple[list[Span], bool, View]:
         """The same for texts with a `BORDER` between them.
 
         Also whether something was found across a border, and where words stand. Found across a border, each text must
         be scanned by itself, if they don't belong together.
         """
-        view = View(blanked(texts), Effort(len(texts)))
+        view = View(blanked(texts), effort or Effort(len(texts)))
         found = list(self._found(view, 0))
         across = any(BREAK in view.text[span.start : span.end] for span in found)
         return merged(by_line(view.text, found)), across, view
@@ -139,7 +140,8 @@ class Scanner:
                 found.setdefault(id(rule), (rule, []))[1].extend(start for start, _ in where)
         for marks in view.marks.values():
             marks.sort()
-        for rule, positions in found.values():
+        for key in sorted(found, key=self._order.__getitem__):  # which label it gets is not up to what stands before
+            rule, positions = found[key]
             for low, high in _windows(positions, view.text, rule.reach):
                 yield from _spans(rule, view, low, high)
         for index in self._shapes_in(view.text):

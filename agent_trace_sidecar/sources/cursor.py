@@ -57,12 +57,12 @@ def redact(
     redactor: Redactor, lines: Sequence[Line | Oversize | Denied], facts: Sequence[bytes | None] | None = None
 ) -> list[Redacted]:
     """The lines without secrets, with `facts` spliced in; a line that is too long or denied becomes its stub."""
-    whole = [at for at, line in enumerate(lines) if isinstance(line, Line)]
     data = [line.data for line in lines if isinstance(line, Line)]
-    redacted = redactor.lines(data, [facts[at] for at in whole] if facts is not None else None)
-    if len(redacted) == len(lines):
-        return redacted
-    rest = iter(redacted)
+    if len(data) == len(lines):
+        return redactor.lines(data, facts)
+    if facts is not None:
+        facts = [fact for fact, line in zip(facts, lines, strict=True) if isinstance(line, Line)]
+    rest = iter(redactor.lines(data, facts))
     return [_stub(redactor, line) if not isinstance(line, Line) else next(rest) for line in lines]
 
 

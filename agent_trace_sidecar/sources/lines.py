@@ -61,7 +61,10 @@ class LineSplitter:
         self._hold(chunk[:first_end])
         lines.append(self._take(1))
         *whole, rest = chunk[first_end + 1 :].split(b"\n")
-        lines.extend(map(self._whole, whole))
+        if len(chunk) <= self._max and b"\0" not in chunk and _MARK[:1] not in chunk:  # as nearly always
+            lines += [Line(data, len(data) + 1) for data in whole]
+        else:
+            lines.extend(map(self._whole, whole))
         if rest:
             self._hold(rest)
         return lines

@@ -8,11 +8,13 @@ import fcntl
 import os
 import re
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from agent_trace_sidecar.limits.files import private_folder, state_folder
-from agent_trace_sidecar.records.rows import LogKey
+
+if TYPE_CHECKING:  # `status` of a machine without spools reads no rows
+    from agent_trace_sidecar.records.rows import LogKey
 
 SPOOL_FOLDER: Final = "spool"
 """In the state folder: where the spools are."""
@@ -39,8 +41,10 @@ def trouble(root: Path) -> str:
     return "" if os.access(place, os.W_OK | os.X_OK) else f"{place} can't be written"
 
 
-def log_key(folder: Path) -> LogKey:
+def log_key(folder: Path) -> "LogKey":
     """What the spool in `folder` is called in the database; the folder's name begins with the run's id."""
+    from agent_trace_sidecar.records.rows import LogKey  # noqa: PLC0415 - see above
+
     log_id = uuid5(NAMESPACE_URL, f"agent-trace-sidecar:spool:{folder.name}")
     instance = UUID(folder.name.partition(".")[0]) if _FOLDER.fullmatch(folder.name) else log_id
     return LogKey(instance, log_id)

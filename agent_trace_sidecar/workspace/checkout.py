@@ -31,6 +31,9 @@ NOTES_REF: Final = "refs/notes/agent-trace"
 _BLAMED: Final = re.compile(rb"([0-9a-f]{40,64}) (\d+) \d+")
 
 
+_ESCAPED: Final = {ord(char): f"\\{name}" for char, name in zip('\a\b\t\n\v\f\r"\\', 'abtnvfr"\\', strict=True)}
+
+
 class CheckoutError(Exception):
     """A file or revision can't be had; the text is a sentence."""
 
@@ -417,6 +420,13 @@ def _unquoted(name: bytes) -> str:
     if name.startswith(b'"'):
         name = ast.literal_eval("b" + name.decode("ascii", errors="replace"))
     return name.decode(errors="surrogateescape")
+
+
+def quoted(path: str) -> str:
+    """A path as git prints it, see `_unquoted`."""
+    raw = path.encode(errors="surrogateescape")
+    text = "".join(_ESCAPED.get(byte) or (chr(byte) if 32 <= byte < 127 else f"\\{byte:03o}") for byte in raw)  # noqa: PLR2004 - ASCII
+    return path if text == path else f'"{text}"'
 
 
 def _too_large(path: str) -> CheckoutError:

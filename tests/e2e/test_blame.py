@@ -393,16 +393,93 @@ def test_blame_of_an_unsaved_buffer_is_of_what_stdin_holds(project: Project) -> 
     assert project.authors("a.py") == "aaaaa"
 
 
+def porcelain(text: str) -> list[dict[str, str]]:
+    """Read the format as its manual page describes it: a commit's facts are given once, a file's if they are others."""
+    facts: dict[str, dict[str, str]] = {}
+    lines: list[dict[str, str]] = []
+    rest = 0
+    commit = origin = number = ""
+    for line in text.removesuffix("\n").split("\n"):
+        if header := re.fullmatch(r"([0-9a-f]{40}) (\d+) (\d+)(?: (\d+))?", line):
+            assert (header[4] is None) == (rest > 0), line
+            rest = int(header[4] or rest) - 1
+            commit, origin, number = header[1], header[2], header[3]
+            facts.setdefault(commit, {})
+        elif line.startswith("\t"):
+            lines.append({**facts[commit], "commit": commit, "origin": origin, "line": number, "text": line[1:]})
+        else:
+            name, _, value = line.partition(" ")
+            facts[commit][name] = value
+    assert rest == 0
+    return lines
+
+
 def test_porcelain_is_gits_format_with_the_ais_records_as_commits(project: Project) -> None:
     """A person's line has git's own commit; what is known of a commit is told once."""
-    project.ai_edit("human.py", "    return best\n", "    print(best, 'is it')\n    return best\n")
-    head = project.git("rev-parse", "HEAD")
-    out = command(project, "human.py", "--porcelain").stdout.decode().split("\n")
-    headers = [line.split() for line in out if re.fullmatch(r"[0-9a-f]{40} \d+ \d+ \d+", line)]
-    assert [header[0] == head for header in headers] == [True] * 4 + [False, True]
-    assert [int(header[2]) for header in headers] == [1, 2, 3, 4, 5, 6]
-    assert [line for line in out if line.startswith("author ")] == ["author t@example.org", "author anthropic/claude-x"]
-    assert [line[1:] for line in out if line.startswith("\t")] == project.read("human.py")
+    project.ai_edit("human.py", "    return best\n", "    print(best, 'is it')\n    print(1)\n    return best\n")
+    out = command(project, "human.py", "--porcelain").stdout.decode()
+    lines, gits = porcelain(out), porcelain(project.git("blame", "--porcelain", "human.py") + "\n")
+    assert [line["author"] for line in lines] == ["t@example.org"] * 4 + ["anthropic/claude-x"] * 2 + ["t@example.org"]
+    assert [line["text"] for line in lines] == project.read("human.py")
+    assert [line for at, line in enumerate(lines) if at not in {4, 5}] == [gits[at] for at in (0, 1, 2, 3, 6)]
+    assert out.count("\nauthor ") == 2
+    assert set(gits[0]) - {"boundary"} <= set(lines[4])
+
+
+def test_line_porcelain_repeats_everything_as_gits_does(project: Project) -> None:
+    """Some readers know no other form."""
+    project.ai_edit("human.py", "    return best\n", "    print(best, 'is it')\n    print(1)\n    return best\n")
+    out = command(project, "human.py", "--line-porcelain").stdout.decode()
+    assert out.count("\nsummary ") == out.count("\nfilename ") == 7
+    assert porcelain(out) == porcelain(command(project, "human.py", "--porcelain").stdout.decode())
+
+
+def test_porcelain_names_files_as_git_does(project: Project) -> None:
+    """Also a commit's lines that come from several files, and names that git quotes."""
+    old, new = "pri\u00e9 1.py", 'the "new".py'
+    project.write(old, *HUMAN_FUNCTION)
+    project.commit()
+    project.ai_edit(old, "    return best\n", "    print(best, 'is it')\n    return best\n")
+    project.git("mv", old, new)
+    project.ai_edit(new, "    return best\n", "    print(best, 'once more')\n    return best\n")
+    lines = porcelain(command(project, new, "--porcelain").stdout.decode())
+    gits = porcelain(project.git("blame", "--porcelain", new) + "\n")
+    assert [lines[at]["filename"] for at in (0, 4, 5, 6)] == [
+        gits[0]["filename"], '"pri\\303\\251 1.py"', '"the \\"new\\".py"', gits[6]["filename"],
+    ]  # fmt: skip
+    assert gits[0]["filename"] == '"pri\\303\\251 1.py"'
+
+
+@pytest.mark.parametrize(
+    ("wanted", "numbers"),
+    [
+        (["2,4"], [2, 3, 4]),
+        (["4,2"], [2, 3, 4]),
+        (["4,+9"], [4, 5]),
+        (["4,-2"], [3, 4]),
+        (["4"], [4, 5]),
+        ([",2"], [1, 2]),
+        (["1,1", "3,3"], [1, 3]),
+    ],
+)
+def test_ranges_of_lines_are_gits(project: Project, wanted: list[str], numbers: list[int]) -> None:
+    """In every form of the answer."""
+    project.ai_write("a.py", *AI_FUNCTION)
+    project.commit()
+    options = [word for one in wanted for word in ("-L", one)]
+    found = json.loads(command(project, "a.py", "--json", *options).stdout)
+    gits = porcelain(project.git("blame", "--porcelain", *options, "a.py") + "\n")
+    assert [line["line"] for line in found] == [int(line["line"]) for line in gits] == numbers
+    lines = porcelain(command(project, "a.py", "--porcelain", *options).stdout.decode())
+    assert [int(line["line"]) for line in lines] == numbers
+    assert len(command(project, "a.py", *options).stdout.splitlines()) == len(numbers)
+
+
+def test_a_range_that_is_none_is_named(project: Project) -> None:
+    """Wrong usage, and a file that is shorter."""
+    project.ai_write("a.py", *AI_FUNCTION)
+    assert b"-L '0,3' is not a range of lines" in command(project, "a.py", "-L", "0,3", code=2).stderr
+    assert b"a.py has only 5 lines." in command(project, "a.py", "-L", "6,7", code=1).stderr
 
 
 def test_a_hint_says_that_nothing_is_recorded(project: Project) -> None:

@@ -136,11 +136,11 @@ def test_a_writer_voids_restores_and_replaces_what_a_record_says(roles: Roles, t
         finally:
             await connection.close()
 
-    run_apart(lambda: mend(Built(event, voids=[undone])))
+    run_apart(lambda: mend(Built(event, voids=(undone,))))
     assert voided() == 3
-    run_apart(lambda: mend(Built(event, voids=[undone._replace(restore=True)])))
+    run_apart(lambda: mend(Built(event, voids=(undone._replace(restore=True),))))
     assert voided() == 0
-    run_apart(lambda: mend(Built(event, refined=[(event.source_id, row["record_id"], row["recorded_at"])])))
+    run_apart(lambda: mend(Built(event, refined=((event.source_id, row["record_id"], row["recorded_at"]),))))
     for table in ("agent_trace_records", "agent_trace_ranges", "agent_trace_file_states"):
         assert fetch(roles.server.url, f"SELECT count(*) AS n FROM {table}")[0]["n"] == 0
 

@@ -35,7 +35,6 @@ ONE_WAY = {"limits/files.py", "limits/processes.py", "limits/sqlite.py"}
 ALLOWED = {
     # our own names of methods
     ("workspace/observer.py", "open"): "a step is opened",
-    ("redaction/prescan.py", "which"): "a function of its own",
     ("workspace/recalled.py", "open"): "as above; a call begins",
     ("opencode/store.py", "sqlite3"): "the names of errors and rows; `limits.sqlite` connects",
     ("workspace/checkout.py", "subprocess"): "the type of what `processes.piped` returns",

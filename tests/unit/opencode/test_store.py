@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from agent_trace_sidecar.opencode.history import id_time_ms
-from agent_trace_sidecar.opencode.store import ExportedSession, Store, StoreError, store_files
+from agent_trace_sidecar.opencode.store import ExportedSession, Store, StoreError
+from agent_trace_sidecar.opencode.store_files import store_files
 from agent_trace_sidecar.opencode.v1_tools import file_edits
 
 SESSION = "CREATE TABLE session (id, parent_id, project_id, directory, title, version, time_created)"

@@ -3,13 +3,11 @@
 import json
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 import msgspec
 import pytest
 
 from agent_trace_sidecar.opencode.usage import CallEnd, Used, usage
-from agent_trace_sidecar.opencode.wire import Envelope
 
 STEP: dict[str, Any] = {
     "id": "prt_1",
@@ -29,7 +27,7 @@ def found_in(part: object, **properties: object) -> Used | CallEnd | None:
     """What is read of an event with this part."""
     given = {"event": {"type": "message.part.updated", "properties": {"part": part, "time": 99, **properties}}}
     raw = msgspec.Raw(json.dumps(given).encode())
-    return usage(Envelope(1, UUID(int=1), 1, 1, UUID(int=2), "event", input=raw), "message.part.updated")
+    return usage("message.part.updated", raw)
 
 
 def numbers(*values: object) -> list[Decimal | None]:

@@ -135,21 +135,42 @@ _PLACE = '"directory":"/w","worktree":"/w",'
         '{"type":"session.idle","properties":{"sessionID":"a\\u0000b"}}',
         '{"type":"session.idle","properties":{"sessionID":"ses_1","title":"\\ud83d"}}',
         '{"type":"session.idle","properties":{"sessionID":"ses_1","title":"\udcff"}}',
-        '{"type":"session.step.ended","properties":{"sessionID":"ses_1","tokens":{"input":3},"cost":1}}',
-        '{"type":"session.step.ended","properties":{"sessionID":"ses_1","part":{"type":"text"},"cost":1}}',
         '{"type":"session.idle"}},"worktree":null,"input":{"event":{"type":"session.idle"}',
-        '{"type":"tool.execute.after"},"status":"completed","tool":"bash"',
-        '{"type":"message.part.updated","properties":{"part":{"type":"step-finish","cost":1}}}',
-        '{"type":"message.part.updated","properties":{"part":{"type":"x","tool":"y","state":{"status":"error"}}}}',
         '{"type":"message.part.updated","properties":{"part":7}}',
         '{"type":7}',
         "null",
     ],
 )
 def test_a_line_that_means_more_is_not_usual(event: str) -> None:
-    """What must be repaired, counts, or is not as it should be."""
+    """What must be repaired, or is not as it should be."""
     line = f'{_HEAD}{_PLACE}"input":{{"event":{event}}}}}'.encode(errors="surrogateescape")
     assert check([line]) == 0
+
+
+_STEP = '{"type":"step-finish","messageID":"m","tokens":{"input":3,"cache":7},"cost":1}'
+_STATE = '{"status":"error","time":{"start":"1","end":2}}'
+
+
+@pytest.mark.parametrize(
+    ("event", "counted"),
+    [
+        ('{"type":"session.step.ended","properties":{"sessionID":"ses_1","tokens":{"input":3},"cost":1}}', 1),
+        ('{"type":"session.step.ended","properties":{"sessionID":"ses_1","part":{"type":"text"},"cost":1}}', 1),
+        (f'{{"type":"message.part.updated","properties":{{"part":{_STEP}}}}}', 1),
+        (f'{{"type":"message.part.updated","properties":{{"part":{{"type":"x","tool":"y","state":{_STATE}}}}}}}', 1),
+        ('{"type":"message.part.updated","properties":{"part":{"type":"x","tool":"y","state":{"status":"new"}}}}', 0),
+        ('{"type":"message.part.updated","properties":{"tokens":3}}', 0),
+        ('{"type":"tool.execute.after"},"status":"completed","tool":"bash"', 0),
+    ],
+)
+def test_steps_and_calls_are_counted_in_both_ways(event: str, counted: int) -> None:
+    """Also where a member is not of the type that it should be: the others count."""
+    line = f'{_HEAD}{_PLACE}"input":{{"event":{event}}}}}'.encode()
+    assert check([line]) == 1
+    parsed = usual.parse(line)
+    assert isinstance(parsed, Usual)
+    built = Builder(BuildSettings()).feed(parsed)
+    assert len(built.steps) + len(built.calls) == counted
 
 
 def test_a_note_is_added_to_the_payload_of_a_usual_line() -> None:

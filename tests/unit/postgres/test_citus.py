@@ -194,8 +194,8 @@ async def mend_and_make_months(url: str) -> None:
             '{"metadata":{"io.opencode.message_id":"m"}}',
         )
         for one in (void, void._replace(restore=True)):
-            await mending.undo(connection, [Item(Built(row, voids=[one]), b"", 0)])
-        await mending.drop_refined(connection, [Item(Built(row, refined=[(row.source_id, *record)]), b"", 0)])
+            await mending.undo(connection, [Item(Built(row, voids=(one,)), b"", 0)])
+        await mending.drop_refined(connection, [Item(Built(row, refined=((row.source_id, *record),)), b"", 0)])
         made = await make_months(connection, date(2030, 1, 1), ahead=0)
     assert made == ([f"{table}_2030_01" for table in PARTITIONED], [])
 

@@ -105,7 +105,7 @@ def test_a_calls_record_is_made_or_mended_at_the_end_of_its_step(cut: int | None
     built = fed(mended_step(Shim()), cut)
     first, last = built[3], built[6]
     assert [row.path for row in last.ranges] == ["a.py", "b.py", "c.py"]
-    assert last.refined == [first.records[0][:3]]
+    assert last.refined == (first.records[0][:3],)
     mended, made = last.records
     assert mended[:3] == first.records[0][:3]
     assert (made.event_id, made.recorded_at) == (built[5].event.event_id, built[5].event.occurred_at)
@@ -123,7 +123,7 @@ def test_a_step_that_ends_again_makes_no_second_record() -> None:
     """Its calls are forgotten with its end."""
     shim = Shim()
     lines = [*mended_step(shim), step(shim, "finish", CallChange(CALL, (change("a.py", 2, 2),)))]
-    assert fed(lines)[-1].records == []
+    assert fed(lines)[-1].records == ()
 
 
 def test_a_users_own_command_is_no_call_of_a_step() -> None:

@@ -8,6 +8,7 @@ import pytest
 from agent_trace_sidecar.opencode.wire import FileChange, LineRange, Observed, Uncovered, VcsObserved
 from agent_trace_sidecar.records.build import Builder, BuildSettings
 from agent_trace_sidecar.records.fingerprints import line_hashes, packed_tokens
+from agent_trace_sidecar.records.rows import FileStateRow
 from tests.support.envelopes import CALL, INSTANCE, MESSAGE, SESSION, Shim, envelope
 from tests.support.records import checked, feed_all
 
@@ -277,7 +278,7 @@ def test_a_repeated_statement_about_a_command_in_the_background_replaces_its_row
         one = envelope(shim.event("session.step.ended", ids, api=2))
         one.observed = Observed(uncovered=(Uncovered(CALL, "late.txt"), Uncovered(CALL, covered="pkg")))
         built = builder.feed(one)
-        rows.append([(row.source_id, row.record_id, row.recorded_at) for row in built.states])
+        rows.append(tuple((row.source_id, row.record_id, row.recorded_at) for row in built.states))
         assert built.refined == rows[-1]
     assert rows[0] == rows[1]
     assert len(set(rows[0])) == 2
@@ -289,7 +290,7 @@ def test_a_step_whose_repository_did_not_answer_may_have_changed_any_file(late: 
     """Nobody has seen what its commands wrote: that is not a person's. The next step was observed again."""
     shim = Shim()
     builder = Builder(BuildSettings())
-    states = []
+    states: list[FileStateRow] = []
     for message, call in ((MESSAGE, CALL), ("msg_2", "call_2")):
         done = {"tool": "shell", "sessionID": SESSION, "messageID": message, "id": call}
         ended = {**done, "input": {"command": "sh x"}, "status": "completed", "result": {"output": {}}}

@@ -16,7 +16,7 @@ def void(message: str, at: int, part: str | None = None, *, restore: bool = Fals
     return Void("s", message, part, onward=onward, at=moment(at), restore=restore)
 
 
-def after(*states: str | None) -> Iterator[list[Void]]:
+def after(*states: str | None) -> Iterator[tuple[Void, ...]]:
     """What each state of the session does: a message from which on it is undone ("m", "m/part"), or None."""
     session = Session()
     for at, state in enumerate(states, 1):
@@ -24,7 +24,7 @@ def after(*states: str | None) -> Iterator[list[Void]]:
             yield removal_voids(session, MessageRemoved("s", "m", None), at)
         elif state == "kept":
             keep_undone(session, "s")
-            yield []
+            yield ()
         else:
             message, _, part = (state or "").partition("/")
             yield session_voids(
@@ -57,7 +57,7 @@ def after(*states: str | None) -> Iterator[list[Void]]:
 )
 def test_undone_once_is_void_until_it_is_taken_back(states: list[str | None], expected: list[list[Void]]) -> None:
     """And at the same message again: void again, from then on. What was removed stays void."""
-    assert list(after(*states)) == expected
+    assert list(map(list, after(*states))) == expected
 
 
 def test_sessions_are_undone_apart() -> None:
@@ -66,4 +66,4 @@ def test_sessions_are_undone_apart() -> None:
     for name in ("a", "b"):
         assert len(session_voids(session, SessionSeen(name, None, None, None, Undone("m", None)), 1)) == 1
     assert [one.session_id for one in session_voids(session, SessionSeen("a", None, None), 2)] == ["a"]
-    assert session_voids(session, SessionSeen("b", None, None, None, Undone("m", None)), 3) == []
+    assert session_voids(session, SessionSeen("b", None, None, None, Undone("m", None)), 3) == ()

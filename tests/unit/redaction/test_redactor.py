@@ -368,6 +368,7 @@ _TOGETHER = [
     _line(input={"args": {"filePath": "/app/.env", "content": "NAME=shop"}}),
     _line(input={"args": {"command": "cat /app/.env"}}, output={"output": "NAME=shop"}),
     b"\xff" + _line(input={"text": TOKEN}),
+    _line(input={"torn": "?", "text": TOKEN}).replace(b"?", b"\xc3"),
     _line(input={"text": TOKEN}),
     _line(input={"text": "a \ud800 half, and " + TOKEN}),
     _line(input={"githubPat": "q8Zr3vX1pLm0Tn7Ws5Yd"}),
@@ -392,6 +393,16 @@ def test_lines_that_are_looked_at_together_come_out_as_one_by_one(
     expected = [single.line(raw).line for raw in raws]
     found = [done.line for at in range(0, len(raws), width) for done in several.lines(raws[at : at + width])]
     assert found == expected
+
+
+def test_a_line_that_is_no_utf8_is_masked_and_otherwise_as_it_was() -> None:
+    """A tool's output may be cut within a character; the wire repairs it, and notes that."""
+    torn = _line(input={"torn": "?", "text": TOKEN, "n": 1}).replace(b"?", b"\xc3")
+    first, second = (done.line for done in Redactor().lines([_line(input="nothing"), torn]))
+    assert first == _line(input="nothing")
+    label = b"[REDACTED:github-token]"
+    assert second == torn.replace(TOKEN.encode(), label)[:-1] + b',"redacted":{"github-token":1}}'
+    assert FUNNEL.line(torn.replace(TOKEN.encode(), b"x")).line == torn.replace(TOKEN.encode(), b"x")
 
 
 @given(st.lists(TEXTS, min_size=2, max_size=6))
