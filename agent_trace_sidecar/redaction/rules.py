@@ -295,5 +295,5 @@ def _rule(path: Path, number: int, row: object) -> Rule:
 
 
 def _made(row: _RuleTable) -> Rule:
-    keywords = tuple(word.lower() for word in row.keywords) or tuple(sorted(required_literals(row.pattern) or ()))
+    keywords = tuple(word.lower() for word in row.keywords) or tuple(required_literals(row.pattern))
     return Rule(row.id, row.pattern, keywords, row.secret_group, row.check, row.unless, row.reach)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agent_trace_sidecar.redaction import Redactor, kingfisher, rules
+from agent_trace_sidecar.redaction.prefilter import required_literals
 from agent_trace_sidecar.redaction.scanner import Scanner
 from tests.support.drawn import drawn
 
@@ -85,6 +86,23 @@ def test_every_mark_starts_a_detector() -> None:
     engine = Path(rules.__file__).parent
     sources = "\n".join(path.read_text("utf-8") for path in engine.rglob("*.py"))
     assert [name for name in rules.known().words["marks"] if f'marks.get("{name}"' not in sources] == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        (r"(?i)\bghp_[A-Za-z0-9]{36}\b", ["ghp_"]),
+        (r"(?:api|auth)[_-]?key\s*=", ["api-key", "api_key", "apikey", "auth-key", "auth_key", "authkey"]),
+        (r"x?secret(?P<n>[0-9]+)", ["secret", "xsecret"]),
+        (r"(?:ab)+c", ["ab"]),
+        (r"[a-z]{8}|token", []),
+        (r"[a-z]*", []),
+        (r"(unclosed", []),
+    ],
+)
+def test_keywords_are_read_off_a_pattern(pattern: str, words: list[str]) -> None:
+    """One of them is in every match; none where a match may do without."""
+    assert required_literals(pattern) == words
 
 
 def test_the_cache_is_private_and_whole(tmp_path: Path) -> None:
