@@ -2,8 +2,8 @@
 
 The file has 200 recorded calls with a person's changes between them, and another one 1,500, that is 3,000 ranges. The
 rest of the store belongs to a thousand other repositories, which have a file of the same path, and to other files of
-this one. Beside it that of `stats` in a repository of 2,000 files, of which half have recorded calls that also took lines
-away.
+this one. Beside it that of `stats` in a repository of 2,000 files, of which half have recorded calls that also took
+lines away.
 """
 
 import asyncio
