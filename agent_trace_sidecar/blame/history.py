@@ -497,13 +497,24 @@ def _settle(base: Version | None, gap: Gap, draft: Draft, theirs: Container[int]
 
 
 def _see_blindly(base: Version, gap: Gap, draft: Draft) -> None:
-    """Lines that may hold a secret have no hash: where only such lines seem to be new, they are the same ones."""
+    """Lines that may hold a secret have no hash: where only such lines seem to be new, they are the same ones.
+
+    Else a model's may be any line from where it stood to where it stands if all that is new was typed before it. A
+    person's needs no such care: whatever stands there is a person's.
+    """
     there = hashes(base.packed, gap.old_start, gap.old_end)
-    if 0 not in there or len(there) != gap.new_end - gap.new_start:
+    if 0 not in there:
         return
-    for at, one, author in zip(range(gap.new_start, gap.new_end), there, base.authors[gap.old_start :], strict=False):
-        if not one and draft.authors[at] is None:
-            draft.authors[at] = HIDDEN if any(there) else carried(author, _TRUST_BLIND)
+    grown = gap.new_end - gap.new_start - len(there)
+    are_same = not grown and not any(there)
+    for offset, one in enumerate(there):
+        author = base.authors[gap.old_start + offset]
+        if one or (isinstance(author, Human) and not are_same):
+            continue
+        first, last = sorted((gap.new_start + offset, gap.new_start + offset + grown))
+        for at in range(max(first, gap.new_start), min(last + 1, gap.new_end)):
+            if draft.authors[at] is None:
+                draft.authors[at] = carried(author, _TRUST_BLIND) if are_same else HIDDEN
 
 
 def _instead(gone: Iterable[Author]) -> tuple[Wrote, ...]:

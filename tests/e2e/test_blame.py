@@ -340,6 +340,31 @@ def test_a_line_with_a_secret_is_known_by_the_lines_around_it(project: Project) 
     assert project.authors("a.py") == "auha"
 
 
+@pytest.mark.parametrize(
+    ("typed", "authors"),
+    [
+        (("first = 1", "client.login('hunter2')"), "auuaa"),
+        (("client.login('hunter2')", "last = 3"), "auuaa"),
+        (("first = 1", "client.login('hunter2')", "last = 3"), "auuuaa"),
+    ],
+)
+def test_a_line_beside_one_with_a_secret_may_be_it(project: Project, typed: tuple[str, ...], authors: str) -> None:
+    """What was typed before or after it has moved it."""
+    project.ai_write("a.py", "import client", "client.login('hunter2')", "client.ask('who')", "client.close()")
+    project.write("a.py", "import client", *typed, "client.ask('who')", "client.close()")
+    assert project.authors("a.py") == authors
+
+
+def test_lines_beside_a_secret_of_a_persons_are_the_persons(project: Project) -> None:
+    """Whichever of them it is."""
+    project.write("a.py", "import client", "client.login('hunter2')", "client.close()")
+    project.ai_edit("a.py", "client.close()\n", "client.ask('who')\nclient.close()\n")
+    project.write(
+        "a.py", "import client", "first = 1", "client.login('hunter2')", "client.ask('who')", "client.close()"
+    )
+    assert project.authors("a.py") == "hhhah"
+
+
 def test_a_line_that_a_person_restores_is_the_persons(project: Project) -> None:
     """Discarding the AI's version of it leaves nothing of the AI, however alike the two are."""
     project.write("a.py", *HUMAN_FUNCTION)
