@@ -162,6 +162,8 @@ class History:
             return
         last = self.latest.get((change.worktree, change.path))
         before = self._before(change)
+        if change.old_path:
+            self._people.setdefault(change.path, set()).update(self._people.get(change.old_path, ()))
         if before:
             self._before_of[change.record_id, change.path] = before
         old: Sequence[Author] = before.authors if before else ()
@@ -238,12 +240,13 @@ class History:
 
     def _before(self, change: Change) -> Version | None:
         """The file as the change found it."""
-        base = self.latest.get((change.worktree, change.old_path or change.path))
+        path = change.old_path or change.path
+        base = self.latest.get((change.worktree, path))
         if change.before is None or (base and base.packed == change.before):
             return base
         if base is None and change.before:
-            base = self.nearest(change.before, change.path) or self._renamed(change.before)
-        version = self.explain(change.worktree, change.path, change.before, base)
+            base = self.nearest(change.before, path) or self._renamed(change.before)
+        version = self.explain(change.worktree, path, change.before, base)
         self._remember(version)
         return version
 
