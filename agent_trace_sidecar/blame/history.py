@@ -31,6 +31,7 @@ from agent_trace_sidecar.blame.evidence import Evidence, Nothing
 from agent_trace_sidecar.blame.moves import Moves, Removed
 from agent_trace_sidecar.blame.versions import (
     Draft,
+    Need,
     Places,
     Version,
     carried,
@@ -56,11 +57,11 @@ _ROUNDS: Final = 3
 # What a block of lines must weigh (see `weight.py`) to be taken for the same lines ...
 _BACK: Final = 1.0
 """... at their place in another state of the file."""
-_MOVED: Final = 1.0
+_MOVED: Final = Need(1.0)
 """... when they are gone from one place of the file and new in another."""
-_RETURNED: Final = 1.4
+_RETURNED: Final = Need(1.4)
 """... when they stood somewhere else once, and stand nowhere in the file now."""
-_COPIED: Final = 3.0
+_COPIED: Final = Need(3.0, share=0.5)
 """... when they are still there too, so that they may be a person's own."""
 _SNAPSHOT: Final = "snapshot"
 _LINE_BY_LINE: Final = frozenset({_SNAPSHOT, "diff", "localised"})
@@ -253,7 +254,7 @@ class History:
             return None
         own = set(hashes_of(packed))
         shared = [one for one in own if one >> 32 in near.loose_set]
-        if sum(map(self.weights.as_evidence, shared)) < _RETURNED:
+        if sum(map(self.weights.as_evidence, shared)) < _RETURNED.weight:
             return None
         return near if len(shared) * 2 > max(len(own), len(near.loose_set)) else None
 
@@ -441,8 +442,8 @@ class History:
                 draft, self._births, lambda one: self._needed(one, draft, taken), _TRUST_ELSEWHERE, self._refused
             )
 
-    def _needed(self, author: Author, draft: Draft, taken: Container[int]) -> float:
-        """The weight for a block found by a line of this author: more, if the line still stands elsewhere."""
+    def _needed(self, author: Author, draft: Draft, taken: Container[int]) -> Need:
+        """The weight of a block found by a line of this author: more, if the line still stands elsewhere."""
         wrote = written(author)
         copied = wrote is not None and (id(wrote) in taken or self._stayed(wrote, draft))
         return _COPIED if copied else _RETURNED

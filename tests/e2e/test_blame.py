@@ -18,6 +18,7 @@ from agent_trace_sidecar.spool.spool import Spool
 from tests.support.attributed import Project, run_git
 from tests.support.envelopes import Shim
 
+DATA = Path(__file__).parents[1] / "data"
 AI_FUNCTION = (
     "def total(prices):",
     "    result = 0",
@@ -286,6 +287,15 @@ def test_a_common_line_in_another_file_is_not_taken_for_the_ais(project: Project
     project.ai_write("a.py", "import os", "from pathlib import Path", *AI_FUNCTION)
     project.write("b.py", "import os", "from pathlib import Path", "print(os.sep, Path())")
     assert "a" not in project.authors("b.py")
+
+
+def test_frames_that_everybody_types_are_no_copies(project: Project) -> None:
+    """Licences, configurations, tests, frames of programs in many languages: the AI has them first, then a person."""
+    frames = {file.stem: file.read_text().splitlines() for file in sorted((DATA / "frames").iterdir())}
+    for name, lines in frames.items():
+        project.ai_write(f"ai/{name}", *lines, "last = made(1, 2)")
+        project.write(f"own/{name}", "first = typed(1, 2)", *lines, "last = typed(3, 4)")
+    assert {name: project.authors(f"own/{name}").strip("h") for name in frames} == dict.fromkeys(frames, "")
 
 
 def test_another_repository_with_the_same_path_knows_nothing(
