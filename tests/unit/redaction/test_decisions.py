@@ -1,6 +1,7 @@
 """The lists of decisions: each row decides about a text of ours, and says what it is there for."""
 
 import random
+import re
 from collections import Counter
 from collections.abc import Mapping
 
@@ -14,6 +15,7 @@ from tests.benchmarks.redaction_corpora import cases
 from tests.benchmarks.redaction_harmless import HARMLESS
 from tests.benchmarks.redaction_later_forms import later_forms
 from tests.benchmarks.redaction_positions import positions
+from tests.benchmarks.redaction_tool_forms import tool_forms, tool_harmless
 from tests.unit.redaction.test_recall import HARMLESS as PLAIN
 
 MASKED = (
@@ -24,6 +26,7 @@ MASKED = (
     'mnemonic: "legal winner thank year wave sausage worth useful legal winner thank yellow"',
     'secret = "a#1 b$2 c%3 d&4 e*5"',
     "token: orange-TIGER-lemon",
+    '  - "POSTGRES_PASSWORD=chocolate"\n',
     "DB_PASSWORD=409612",
     "API_TOKEN=409612840961",
     'users = {"bob": "aQ!b@cR#dT$eW%f^"}',
@@ -31,7 +34,7 @@ MASKED = (
 
 KEPT = (
     "ENV DB_PASSWORD the password of the database",
-    '  - "POSTGRES_PASSWORD=chocolate"\n',
+    '  - "db_password=chocolate"\n',
     "auth: basicAuth",
     "while the password is locked\\&. The rest",
     "a=1;s.password=e.password,s.host=e.host",
@@ -65,8 +68,8 @@ KEPT = (
 
 def _texts() -> list[str]:
     rng = random.Random(5)  # noqa: S311 - made-up secrets
-    made = [text for forms in (blind_forms, later_forms, positions) for _, text, _ in forms(rng, each=2)]
-    return [*made, *(case.text for case in cases(each=2)), *HARMLESS, *blind_harmless(rng), *PLAIN]
+    made = [text for forms in (blind_forms, later_forms, positions, tool_forms) for _, text, _ in forms(rng, each=2)]
+    return [*made, *(case.text for case in cases(each=2)), *HARMLESS, *blind_harmless(rng), *tool_harmless(rng), *PLAIN]
 
 
 @pytest.mark.parametrize("text", MASKED)
@@ -98,3 +101,11 @@ def test_every_row_decides_about_some_text(monkeypatch: pytest.MonkeyPatch) -> N
         redact_text(text)
     lists = rules.known().decisions
     assert [(part, row) for part, rows in lists.items() for row in rows if not decided[id(row)]] == []
+
+
+def test_a_pattern_that_begins_at_the_beginning_has_no_other_beginning() -> None:
+    r"""`\A` is applied to a row as a whole: an alternative that begins elsewhere belongs into a group."""
+    rows = [row for rows in rules.known().decisions.values() for row in rows]
+    patterns = {text for row in rows for field, text in row.items() if field not in {"form", "take"}}
+    begin = [text for text in patterns if re.match(r"(?:\(\?[a-z]+\))?\\A", text)]
+    assert [text for text in begin if re._parser.parse(text)[0] != re._parser.parse(r"\A")[0]] == []  # type: ignore[attr-defined]
