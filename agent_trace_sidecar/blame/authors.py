@@ -69,7 +69,7 @@ UNSEEN: Final = Unknown()
 
 REASONS: Final = {
     "guessed": "A range of method fallback covers it, which is a guess; --include-fallback believes it.",
-    "hidden": "It may hold a secret, so nothing of it was kept to know it by.",
+    "hidden": "It may be a line of the AI that holds a secret, of which nothing was kept, or stands beside it.",
     "partial": "Only single lines of this file are known: its records are imported, or it was too long.",
     "pruned": "It may be from a call whose record was pruned.",
     "uncovered": "It appeared while a command ran that no snapshot covers.",

@@ -5,7 +5,7 @@ explains are then searched in all other files of the repository, by their hashes
 """
 
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol
@@ -121,7 +121,14 @@ async def blame(
     place = _true_place(file, is_there=revision is None)
     question = _question(await placed(connection, place), place, revision, contents)
     projects = await projects_of(connection, question.checkout)
-    asking = FileBlamer(connection, question.checkout, projects, question.commit, include_fallback=include_fallback)
+    asking = FileBlamer(
+        connection,
+        question.checkout,
+        projects,
+        question.commit,
+        include_fallback=include_fallback,
+        former_names=lambda path: question.checkout.former_names(path, question.commit),
+    )
     found = await asking.about(question.path, question.content)
     sessions = {line.session_id for line in found.lines if line.session_id}
     return msgspec.structs.replace(
@@ -209,8 +216,11 @@ class FileBlamer:
         commit: str | None,
         *,
         include_fallback: bool = False,
+        former_names: Callable[[str], list[str]] = lambda _: [],
     ) -> None:
+        """Make one; `former_names` of a file are needed only where records are pruned, and cost two runs of git."""
         self._connection, self._checkout = connection, checkout
+        self._former_names = former_names
         self._projects, self._commit = list(projects), commit
         self._include_fallback = include_fallback
         self._git = checkout.checkout
@@ -288,7 +298,8 @@ class FileBlamer:
         stored = await store.changes(self._connection, self._projects, paths, include_fallback=self._include_fallback)
         periods: list[store.Period] = []
         if self._may_be_pruned:
-            periods = await store.pruned(self._connection, self._projects, stored, paths[0])
+            names = store.recorded_names(stored, paths[0]) | set(self._former_names(paths[0]))
+            periods = await store.pruned(self._connection, self._projects, sorted(names))
         self._pruned |= {paths[0]} if periods else set()
         return store.in_doubt(stored, paths[0], self._uncovered, periods)
 

@@ -8,7 +8,6 @@ match may span), and for tests and readers `examples`, `not_examples` and `sourc
 fragment, `{{part.name}}` for any word of a list.
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from functools import cache, cached_property, lru_cache
@@ -243,11 +242,10 @@ def _rows(path: Path, text: str) -> list[object]:
         return rows
     rows = []
     for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except ValueError as error:
-                raise RuleError(f"{path}, line {number}: not a JSON object: {error}") from error
+        try:
+            rows += [msgspec.json.decode(line)] if line.strip() else []
+        except msgspec.DecodeError as error:
+            raise RuleError(f"{path}, line {number}: not a JSON object: {error}") from error
     return rows
 
 
