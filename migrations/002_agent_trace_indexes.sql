@@ -60,9 +60,11 @@ DO $$ BEGIN IF to_regclass('agent_trace_file_states_path') IS NULL THEN
     CREATE INDEX agent_trace_file_states_path ON agent_trace_file_states (project, path, recorded_at);
 END IF; END $$;
 
--- Where in this project was this line written?
+-- Where in this project was this line written? New keys wait in a list that every search reads as a whole: with the
+-- 4 MB that it may have by default, a search for the lines of a file takes seconds.
 DO $$ BEGIN IF to_regclass('agent_trace_file_states_keys') IS NULL THEN
-    CREATE INDEX agent_trace_file_states_keys ON agent_trace_file_states USING gin (line_keys);
+    CREATE INDEX agent_trace_file_states_keys ON agent_trace_file_states USING gin (line_keys)
+        WITH (gin_pending_list_limit = 64);
 END IF; END $$;
 
 -- What did this session use and call, each part once?

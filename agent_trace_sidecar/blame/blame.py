@@ -216,6 +216,7 @@ class FileBlamer:
         self._git = checkout.checkout
         self._uncovered: list[store.Uncovered] | None = None
         self._watched = False
+        self._may_be_pruned = False
         self._pruned: set[str] = set()
         """Files of which records are pruned."""
         self._removed = Moves()
@@ -283,8 +284,11 @@ class FileBlamer:
         if self._uncovered is None:
             self._uncovered = await store.uncovered(self._connection, self._projects)
             self._watched = await store.is_watched(self._connection, self._projects)
+            self._may_be_pruned = await store.is_any_pruned(self._connection)
         stored = await store.changes(self._connection, self._projects, paths, include_fallback=self._include_fallback)
-        periods = await store.pruned(self._connection, self._projects, stored, paths[0])
+        periods: list[store.Period] = []
+        if self._may_be_pruned:
+            periods = await store.pruned(self._connection, self._projects, stored, paths[0])
         self._pruned |= {paths[0]} if periods else set()
         return store.in_doubt(stored, paths[0], self._uncovered, periods)
 

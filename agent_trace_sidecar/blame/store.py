@@ -177,6 +177,11 @@ async def uncovered(connection: asyncpg.Connection, projects: Sequence[str]) -> 
     return [Uncovered(row["recorded_at"], row["old_path"]) for row in reversed(rows)]
 
 
+async def is_any_pruned(connection: asyncpg.Connection) -> bool:
+    """Whether records of any file are pruned: a query that saves one for each file, where there are none."""
+    return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM agent_trace_pruned)"))
+
+
 async def pruned(
     connection: asyncpg.Connection, projects: Sequence[str], stored: Iterable[Stored], path: str
 ) -> list[Period]:

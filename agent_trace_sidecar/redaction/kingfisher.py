@@ -91,7 +91,7 @@ def _rule(row: dict[str, Any]) -> Rule | None:
         compiled(pattern)
     except re2.error:
         return None  # the one with (?x); our own table has its token
-    keywords = rules.known().words["kingfisher.keywords"].get(name) or sorted(required_literals(pattern) or ())
+    keywords = rules.known().words["kingfisher.keywords"].get(name) or required_literals(pattern)
     return Rule(name.replace("/", "-"), pattern, tuple(keywords), check="token", reach=_REACH)
 
 

@@ -5,14 +5,14 @@ Kept in memory only, never hashed or stored, and bounded: the oldest session and
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
 from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
-from agent_trace_sidecar.redaction.judge import Form, is_place, is_secret, is_wordy
+from agent_trace_sidecar.redaction.judge import Form, is_secret, is_wordy
 from agent_trace_sidecar.redaction.names import kind_of
 from agent_trace_sidecar.redaction.spans import Span
 
@@ -69,15 +69,17 @@ class Known:
 
 @dataclass(slots=True)
 class Held:
-    """What a string holds by itself, and whether that is all wherever it stands."""
+    """What a string holds by itself."""
 
     spans: list[Span]
     values: list[tuple[str, bytes]]
     """The secrets in it, each with its rule."""
-    begins_key: bool
+    depends_on_line: bool
+    """Whether it takes its line to know what else it holds, or what it means for other strings."""
+    begins_key: bool = False
     """Whether a private key begins in it that the next strings may go on with."""
     masked: bytes | None = None
-    """The string without them; None where it takes its line to know what else it holds."""
+    """The string without its secrets; None where it depends on its line."""
 
 
 class Memory:
@@ -119,13 +121,12 @@ class Memory:
         if len(self.held) > _MOST_STRINGS or sum(map(len, self.held)) > _MOST_STRING_BYTES:
             self.held.clear()
 
-    def remember(self, token: bytes, text: bytes, held: Held | None) -> None:
-        """What was found in a string; `token` is its text as it is escaped in its line."""
-        if held is not None:
-            self.held[token] = held
-        else:
-            self.clean.add(token)
-            self._clean_texts += text + b"\n"
+    def remember(self, tokens: Sequence[bytes], texts: Sequence[bytes], found: Mapping[int, Held]) -> None:
+        """What was found in strings, by their indexes; a token is a text as it is escaped in its line."""
+        self.held.update((tokens[index], held) for index, held in found.items())
+        self.clean.update(tokens)
+        self.clean.difference_update([tokens[index] for index in found])
+        self._clean_texts += b"\n".join([text for index, text in enumerate(texts) if index not in found]) + b"\n"
 
     def _doubt(self) -> None:
         self.clean.clear()
@@ -156,7 +157,7 @@ def secret_values(environ: Mapping[str, str]) -> Iterator[bytes]:
         if userinfo := _USERINFO.match(value):
             yield userinfo[1].encode("utf-8", "replace")
         raw, raw_name = value.encode("utf-8", "replace"), name.encode("utf-8", "replace")
-        if not is_place(name, value) and is_secret(raw_name, kind_of(raw_name), raw, Form.CONFIG):
+        if is_secret(raw_name, kind_of(raw_name), raw, Form.CONFIG):
             yield raw
 
 

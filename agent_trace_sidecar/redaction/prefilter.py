@@ -1,16 +1,17 @@
 """The words that a pattern cannot match without: what the one-pass gate searches for.
 
 Reads the parse tree of Python's own `re` (the rules' dialect differs in flags and class names only, which make no
-difference to the literals) and returns lower-case literals of which at least one is in every match, or None.
+difference to the literals) and returns lower-case literals of which at least one is in every match.
 """
 
 import re
 import warnings
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from itertools import product
 from re import _constants as sc  # type: ignore[attr-defined]
 from re import _parser as sp  # type: ignore[attr-defined]
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 _MOST_ALTERNATIVES: Final = 64
 _WIDEST_RANGE: Final = 4
@@ -23,20 +24,13 @@ _DIALECT: Final = (
     (r"\[:\^?\w+:\]", r"\\w"),
 )
 """What RE2 writes in another way than Python."""
-_Words = frozenset[str] | None
+_Words = AbstractSet[str]
+_ANY: Final[_Words] = frozenset([""])
+"""A word that is in everything."""
 
 
-class _Literals(NamedTuple):
-    """What is known of the matches of a part of a pattern."""
-
-    exact: _Words
-    """All that it can match, when that is little."""
-    required: _Words
-    """Words of which one is in every match."""
-
-
-def required_literals(pattern: str) -> frozenset[str] | None:
-    """Lower-case strings of which every match of `pattern`, lower-cased, contains at least one."""
+def required_literals(pattern: str) -> list[str]:
+    """Lower-case strings of which every match of `pattern`, lower-cased, contains one; none where there are no such."""
     for theirs, ours in _DIALECT:
         pattern = re.sub(theirs, ours, pattern)
     try:
@@ -44,60 +38,49 @@ def required_literals(pattern: str) -> frozenset[str] | None:
             warnings.simplefilter("ignore")
             tree = sp.parse(pattern)
     except (re.error, RecursionError, OverflowError):
-        return None
-    return _of_sequence(tree).required
+        return []
+    return [word for word in sorted(_of_sequence(tree)[1]) if word]
 
 
-def _of_sequence(items: Iterable[Any]) -> _Literals:
-    best: _Words = None
-    run, is_exact = frozenset([""]), True
+def _of_sequence(items: Iterable[Any]) -> tuple[_Words | None, _Words]:
+    """All that a sequence can match, if that is little, and words of which one is in every match."""
+    best, run, is_whole = _ANY, _ANY, True
     for op, arg in items:
         exact, required = _of_node(op, arg)
         if exact is not None and len(exact) * len(run) <= _MOST_ALTERNATIVES:
-            run = frozenset(map("".join, product(run, exact)))
+            run = set(map("".join, product(run, exact)))
         else:
-            best, run, is_exact = _better(_better(best, run), required), frozenset([""]), False
-    return _Literals(run if is_exact else None, _better(best, run))
+            best, run, is_whole = max(best, run, required, key=_rarity), _ANY, False
+    return (run if is_whole else None), max(best, run, key=_rarity)
 
 
-def _of_node(op: Any, arg: Any) -> _Literals:  # noqa: ANN401, PLR0911 - untyped nodes of sre_parse; one return per kind
+def _rarity(words: _Words) -> tuple[int, int]:
+    """The longer the shortest word, the fewer false alarms of the gate."""
+    return min(map(len, words)), -len(words)
+
+
+def _of_node(op: Any, arg: Any) -> tuple[_Words | None, _Words]:  # noqa: ANN401 - untyped nodes of sre_parse
+    """The same for one node of the tree."""
+    exact: _Words | None = None
+    required = _ANY
     if op is sc.LITERAL:
-        return _Literals(frozenset([chr(arg).lower()]), None)
-    if op is sc.AT:
-        return _Literals(frozenset([""]), None)
-    if op is sc.IN:
-        return _Literals(_members(arg), None)
-    if op is sc.SUBPATTERN:
-        return _of_sequence(arg[3])
-    if op is sc.BRANCH:
-        branches = list(map(_of_sequence, arg[1]))
-        return _Literals(_union(one.exact for one in branches), _union(one.required for one in branches))
-    if op in (sc.MAX_REPEAT, sc.MIN_REPEAT):
-        inner = _of_sequence(arg[2])
-        words = None if int(arg[1]) > 1 or inner.exact is None else inner.exact | (frozenset() if arg[0] else {""})
-        return _Literals(words, inner.required if arg[0] else None)
-    return _Literals(None, None)
-
-
-def _union(sets: Iterable[_Words]) -> _Words:
-    """None when one of them is not known."""
-    known = list(sets)
-    words = frozenset[str]().union(*(one for one in known if one))
-    return None if None in known or len(words) > _MOST_ALTERNATIVES else words
-
-
-def _better(one: _Words, other: _Words) -> _Words:
-    """The set whose shortest word is longer: the rarer the word, the fewer false alarms of the gate."""
-    found = [words for words in (one, other) if words and all(words)]
-    return max(found, key=lambda words: (min(map(len, words)), -len(words)), default=None)
-
-
-def _members(arg: Any) -> _Words:  # noqa: ANN401 - as above
-    """The characters of a class, if they are few."""
-    members: set[str] = set()
-    for op, value in arg:
-        low, high = value if op is sc.RANGE else (value, value)
-        if op not in (sc.LITERAL, sc.RANGE) or high - low >= _WIDEST_RANGE:
-            return None
-        members.update(chr(c).lower() for c in range(low, high + 1))
-    return frozenset(members)
+        exact = {chr(arg).lower()}
+    elif op is sc.AT:
+        exact = _ANY
+    elif op is sc.IN:
+        ranges = [value if kind is sc.RANGE else (value, value) for kind, value in arg]
+        if all(kind in (sc.LITERAL, sc.RANGE) for kind, _ in arg) and all(b - a < _WIDEST_RANGE for a, b in ranges):
+            exact = {chr(code).lower() for low, high in ranges for code in range(low, high + 1)}
+    elif op is sc.SUBPATTERN:
+        exact, required = _of_sequence(arg[3])
+    elif op is sc.BRANCH:
+        parts = list(map(_of_sequence, arg[1]))
+        wholes = [whole for whole, _ in parts if whole is not None]
+        exact = set().union(*wholes) if len(wholes) == len(parts) else None
+        required = set().union(*(words for _, words in parts))
+    elif op in (sc.MAX_REPEAT, sc.MIN_REPEAT):
+        least, most, inner = arg
+        exact, required = _of_sequence(inner)
+        exact = None if most > 1 or exact is None else exact if least else exact | _ANY
+        required = required if least else _ANY
+    return exact, required if len(required) <= _MOST_ALTERNATIVES else _ANY

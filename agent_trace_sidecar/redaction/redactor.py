@@ -97,11 +97,12 @@ class Redactor:
                 return [_withheld(raws[0], error)]
             return [self._portion([raw], [seen])[0] for raw, seen in zip(raws, observed, strict=True)]
         done: list[Redacted] = []
-        for index, (raw, line, seen) in enumerate(zip(raws, kept, observed, strict=True)):
-            if line is raw and seen is None and portion is not None and index not in portion.suspects:
-                done.append(mint(raw, raw, raw))
+        suspects = portion.suspects if portion is not None else range(len(raws))
+        for index, raw in enumerate(raws):
+            if index in suspects or observed[index] is not None or kept is not raws:
+                done.append(self._opened(raw, kept[index], observed[index], portion, index))
             else:
-                done.append(self._opened(raw, line, seen, portion, index))
+                done.append(mint(raw, raw, raw))
         return done
 
     def _opened(self, raw: bytes, line: bytes, observed: bytes | None, portion: Portion | None, index: int) -> Redacted:

@@ -144,6 +144,19 @@ class Gates:
         return made
 
 
+class Fields(dict[str, Any]):
+    """What a decision reads: fields that are known, and those that are made when a row reads one."""
+
+    def __init__(self, made: Mapping[str, Callable[[Any], Any]], **known: object) -> None:
+        """`made` makes a field of the others."""
+        super().__init__(known)
+        self._made = made
+
+    def __missing__(self, name: str) -> Any:  # noqa: ANN401 - text, bytes, or what others are made of
+        self[name] = value = self._made[name](self)
+        return value
+
+
 class Decisions:
     """One list of `decisions.toml`: the first row whose patterns all match decides."""
 
@@ -189,6 +202,11 @@ class Decisions:
             else:
                 return row
         return None
+
+    def says_yes(self, fields: Mapping[str, Any]) -> bool:
+        """Whether the row that decides about these fields says yes."""
+        row = self.of(fields)
+        return row is not None and row["form"] == "yes"
 
 
 class Words:
@@ -277,5 +295,5 @@ def _rule(path: Path, number: int, row: object) -> Rule:
 
 
 def _made(row: _RuleTable) -> Rule:
-    keywords = tuple(word.lower() for word in row.keywords) or tuple(sorted(required_literals(row.pattern) or ()))
+    keywords = tuple(word.lower() for word in row.keywords) or tuple(required_literals(row.pattern))
     return Rule(row.id, row.pattern, keywords, row.secret_group, row.check, row.unless, row.reach)

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -131,3 +131,17 @@ def applied(text: bytes, spans: Iterable[Span]) -> bytes:
         pieces += (text[at : span.start], span.quote, b"[REDACTED:%s]" % span.rule.encode(), span.quote)
         at = span.end
     return b"".join((*pieces, text[at:]))
+
+
+def joined(ranges: Iterable[tuple[int, int]], gap: int = 0) -> Iterator[tuple[int, int]]:
+    """Ranges in order, as one where they overlap or are no more than `gap` apart."""
+    low = high = -1
+    for start, end in sorted(ranges):
+        if low >= 0 and start <= high + gap:
+            high = max(high, end)
+            continue
+        if low >= 0:
+            yield low, high
+        low, high = start, end
+    if low >= 0:
+        yield low, high

@@ -8,9 +8,7 @@ by where it stands: the name of a password, a key, a file of secrets.
 
 import bisect
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Final
 
@@ -20,15 +18,17 @@ from agent_trace_sidecar.redaction.json_syntax import (
     are_json,
     escaped,
     is_json,
+    is_plain,
     may_hide,
     unescaped,
+    with_escapes,
     with_plain_quotes,
 )
 from agent_trace_sidecar.redaction.known_values import Held, Memory
 from agent_trace_sidecar.redaction.names import Kind, kind_of
 from agent_trace_sidecar.redaction.scanner import Scanner
 from agent_trace_sidecar.redaction.secret_files import is_secret_path, reads_secret_file
-from agent_trace_sidecar.redaction.spans import BORDER, Effort, Span, applied, blanked
+from agent_trace_sidecar.redaction.spans import BORDER, Effort, Span, applied
 
 ID: Final = re.compile(
     rb"(?:msg|prt|ses|evt|call|per|que|toolu)_[A-Za-z0-9_]{1,40}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
@@ -43,7 +43,8 @@ _LONE: Final = re.compile(rb"[\w+/=-]{16,200}$")
 """A string that may be a key and nothing else."""
 _SHORT_CORE: Final = (b"pat", b"Pat", b"PAT")
 """Announces a token at the end of a name, and is too frequent elsewhere to be a keyword."""
-_REPLACEMENT: Final = "\ufffd".encode()
+_HALF_PAIR: Final = re.compile("\ufffd".encode())
+"""What a surrogate alone becomes; a line with one is written anew where the sidecar's own fields are removed."""
 _LONGEST_NAME: Final = 256
 _LONGEST_COMMAND: Final = 2000
 _MOST_SUSPECTS: Final = 64
@@ -62,12 +63,12 @@ class Portion:
             self.unreadable = frozenset(index for index, line in enumerate(lines) if not is_json(line))
             whole = b"\n".join([b"" if index in self.unreadable else line for index, line in enumerate(lines)])
         self._lines = lines
-        self._whole = with_plain_quotes(whole)
-        strings = set(self._whole.split(b'"')[1::2])
+        self._whole = whole
+        strings = set(with_plain_quotes(whole).split(b'"')[1::2])
         scan(strings, scanner, memory)
         self.suspects = set(self.unreadable)
         """The indexes of the lines that may hold a secret."""
-        self._suspect([b'"%b"' % token for token in strings & memory.held.keys()])
+        self._suspect([with_escapes(b'"%b"' % token) for token in strings & memory.held.keys()])
 
     def learn(self, values: Sequence[bytes]) -> None:
         """These turned out to be secrets: lines that repeat them must be opened too."""
@@ -76,25 +77,13 @@ class Portion:
         else:
             self._suspect(values)
 
-    def _suspect(self, texts: Sequence[bytes]) -> None:
-        """The lines in which these texts stand must be opened."""
-        if len(texts) > _MOST_SUSPECTS:
+    def _suspect(self, parts: Sequence[bytes]) -> None:
+        """The lines in which these parts stand must be opened."""
+        if len(parts) > _MOST_SUSPECTS:
             self.suspects.update(range(len(self._lines)))
             return
-        for text in texts:
-            self.suspects.update(self._lines_with(text))
-
-    @cached_property
-    def _ends(self) -> list[int]:
-        """Where each line ends, with its newline."""
-        return list(accumulate(len(line) + 1 for line in self._whole.split(b"\n")))
-
-    def _lines_with(self, text: bytes) -> Iterator[int]:
-        at = self._whole.find(text)
-        while at >= 0:
-            line = bisect.bisect_right(self._ends, at)
-            yield line
-            at = self._whole.find(text, self._ends[line])
+        for part in parts:
+            self.suspects.update([index for index, line in enumerate(self._lines) if part in line])
 
 
 def scan(tokens: set[bytes], scanner: Scanner, memory: Memory, effort: Effort | None = None) -> None:
@@ -102,72 +91,59 @@ def scan(tokens: set[bytes], scanner: Scanner, memory: Memory, effort: Effort | 
 
     They are escaped as in JSON, with plain quotes. Raises Overload.
     """
-    masked = _scan(tokens, scanner, memory, effort)
-    _scan({one for _, one in masked}, scanner, memory, effort)  # beside a label something else may be a secret
-    for held, one in masked:
-        held.masked = one if one in memory.clean else None
+    whole = _scan(tokens, scanner, memory, effort)
+    _scan({masked for _, masked in whole}, scanner, memory, effort)  # beside a label something else may be a secret
+    for held, masked in whole:
+        held.masked = masked if masked in memory.clean else None
 
 
 def _scan(tokens: set[bytes], scanner: Scanner, memory: Memory, effort: Effort | None) -> list[tuple[Held, bytes]]:
-    """Scan each of them once; return those that hold secrets wherever they stand, and what they are without these."""
+    """Scan each of them once; return those that hold the same wherever they stand, and what they are without it."""
     fresh = _NO_ID.findall(b"\n".join((tokens - memory.clean) - memory.held.keys()))
-    texts = [unescaped(token) for token in fresh]
-    masked = []
-    for token, text, seen in zip(fresh, texts, _seen(texts, scanner, memory, effort), strict=True):
-        spans, is_contextual, begins_key = seen
-        held = None
-        if spans or is_contextual:
-            view = blanked(text)
-            held = Held(spans, [(span.rule, view[span.start : span.end]) for span in spans], begins_key)
-            if not (is_contextual or ID.fullmatch(text) or HOOK.fullmatch(text)):
-                masked.append((held, escaped(applied(text, spans))))
-        memory.remember(token, text, held)
-    return masked
+    texts = [token if is_plain(token) else unescaped(token) for token in fresh]
+    found = _held(texts, scanner, memory, effort) if texts else {}
+    memory.remember(fresh, texts, found)
+    whole = [(held, texts[index]) for index, held in found.items() if not held.depends_on_line]
+    return [(held, escaped(applied(text, held.spans))) for held, text in whole]
 
 
-_Seen = tuple[list[Span], bool, bool]
-"""What was found in a text, whether its line decides what else it holds, and whether a private key begins in it."""
-
-
-def _seen(texts: list[bytes], scanner: Scanner, memory: Memory, effort: Effort | None) -> list[_Seen]:
-    """What is in each of these texts, which stand beside each other by chance."""
-    if not texts:
-        return []
+def _held(texts: list[bytes], scanner: Scanner, memory: Memory, effort: Effort | None) -> dict[int, Held]:
+    """What those of these texts hold that hold something, by their indexes; they stand beside each other by chance."""
     spans, across, view = scanner.find_apart(BORDER + BORDER.join(texts) + BORDER, effort)
     if across and len(texts) > 1:  # a private key that is cut: what stands behind is not its own
         half = len(texts) // 2
-        return _seen(texts[:half], scanner, memory, effort) + _seen(texts[half:], scanner, memory, effort)
-    bases = list(accumulate((len(text) + len(BORDER) for text in texts), initial=len(BORDER)))
+        behind = _held(texts[half:], scanner, memory, effort)
+        return _held(texts[:half], scanner, memory, effort) | {half + index: held for index, held in behind.items()}
+    bases = list(accumulate([len(text) + len(BORDER) for text in texts], initial=len(BORDER)))
 
     def indexes(places: Iterable[tuple[int, int]]) -> set[int]:
         return {bisect.bisect_right(bases, start) - 1 for start, _ in places}
 
-    inside: dict[int, list[Span]] = defaultdict(list)
-    for span in spans:
-        index = bisect.bisect_right(bases, span.start) - 1
-        inside[index].append(span._replace(start=span.start - bases[index], end=span.end - bases[index]))
-    named = indexes(view.marks.get("cores", ()))
-    named.update(index for index, text in enumerate(texts) if text.endswith(_SHORT_CORE))
     keys = indexes(view.marks.get("keys", ()))  # its lines may be the line's next strings
-    contextual = {
+    named = indexes(view.marks.get("cores", ())).union(i for i, text in enumerate(texts) if text.endswith(_SHORT_CORE))
+    depending = {
         *keys,
         *indexes(place for place in memory.places(view.text) if not _is_covered(spans, *place)),
         *(index for index in named if _is_secret_name(texts[index])),
         *(index for index in indexes(view.marks.get("files", ())) if _names_secret_file(texts[index])),
-        *(index for index, text in enumerate(texts) if (_LONE.match(text) and is_key(text)) or _is_rewritten(text)),
+        *(index for index, text in enumerate(texts) if _LONE.match(text) and is_key(text)),
+        *(texts.index(name) for name in wire.OWN_FIELDS.intersection(texts)),
+        *indexes(match.span() for match in _HALF_PAIR.finditer(view.text)),
     }
-    return [(inside[index], index in contextual, index in keys) for index in range(len(texts))]
+    found = {index: Held([], [], depends_on_line=True, begins_key=index in keys) for index in depending}
+    for span in spans:
+        index = bisect.bisect_right(bases, span.start) - 1
+        depends = ID.fullmatch(texts[index]) or HOOK.fullmatch(texts[index])
+        held = found.setdefault(index, Held([], [], depends_on_line=depends is not None))
+        held.spans.append(span._replace(start=span.start - bases[index], end=span.end - bases[index]))
+        held.values.append((span.rule, view.text[span.start : span.end]))
+    return found
 
 
 def _is_covered(spans: Sequence[Span], start: int, end: int) -> bool:
     """Whether one of the spans, in order, reaches from `start` to `end`."""
     at = bisect.bisect_right(spans, start, key=lambda span: span.start) - 1
     return at >= 0 and spans[at].end >= end
-
-
-def _is_rewritten(text: bytes) -> bool:
-    """Whether `wire.with_own_fields` makes another line of one with such a string: its own field, or half a pair."""
-    return text in wire.OWN_FIELDS or _REPLACEMENT in text
 
 
 def _is_secret_name(text: bytes) -> bool:

@@ -22,6 +22,7 @@ from tests.benchmarks.redaction_blind_forms import blind_forms
 from tests.benchmarks.redaction_corpora import Case, cases, is_masked, of_file
 from tests.benchmarks.redaction_later_forms import later_forms
 from tests.benchmarks.redaction_positions import positions
+from tests.benchmarks.redaction_tool_forms import tool_forms
 from tests.benchmarks.redaction_unknown_services import unknown_services
 
 _SEED: Final = 21
@@ -41,7 +42,7 @@ def _layers() -> Iterator[tuple[str, Scanner]]:
 
 def _corpora(folder: str | None) -> dict[str, list[Case]]:
     rng = random.Random(_SEED)  # noqa: S311 - made-up secrets
-    forms = (later_forms, blind_forms, positions, unknown_services)
+    forms = (later_forms, blind_forms, positions, tool_forms, unknown_services)
     own = [*cases(each=1), *(Case(*case) for make in forms for case in make(rng, each=1))]
     found = {"our own forms": own}
     for path in sorted(Path(folder).glob("*.jsonl")) if folder else ():

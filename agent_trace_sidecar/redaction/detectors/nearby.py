@@ -1,65 +1,70 @@
-"""Long random values near secret-like words and names of services, in prose, logs and arguments.
+"""Long random values that what stands around them makes a key: a word, the name of a service, a use, or a label.
 
-Never on randomness alone: a word must stand on the same line, a service's name a few lines above, or something around
-the value must use it as a key; and nothing between may mark the value as a hash, a revision or an id. The cheap
-questions come first: whether a word is in reach at all, and what the character before the value is.
+Never on randomness alone: on the same line a secret-like word must stand before it, or a few lines above a service's
+name; or it is used as a key (in a header, as a client's argument, in the address of a hook); or, in a text that is no
+longer than a note, a name is all that stands before it. Which of these is there, and what marks the value as a hash, a
+revision or an id, are the fields of a decision; the rows of `decisions.near` ask the cheap ones first.
 """
 
 import bisect
+import re
 import string
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from agent_trace_sidecar.redaction.decoders import is_readable_text
-from agent_trace_sidecar.redaction.detectors.surroundings import FARTHEST, LONGEST_NOTE, is_keyed, is_used, may_be_keyed
-from agent_trace_sidecar.redaction.judge import is_drawn, is_revision, is_token, is_uuid, numbers_thing
-from agent_trace_sidecar.redaction.rules import Gates, Words
-from agent_trace_sidecar.redaction.spans import BORDER, BREAK, Span, View, reach_back
+from agent_trace_sidecar.redaction.judge import looks
+from agent_trace_sidecar.redaction.rules import Decisions, Fields, Gates, Words
+from agent_trace_sidecar.redaction.spans import BORDER, BREAK, Span, View, joined, reach_back
 
 G: Final = Gates("nearby")
 L: Final = Gates("nearby", linear=True)
 W: Final = Words("marks")
+NEAR: Final = Decisions("near", by=("reach",))
 
 _REACH: Final = 90
-"""How far behind the word a value may begin."""
-_CHARACTERS: Final = (string.ascii_letters + string.digits + "_+/=.~-").encode()
-_HASH_REACH: Final = 12
-_SHORTEST: Final = 16
-_LONGEST: Final = 600
+"""How far behind a word or a service's name a value may begin ..."""
+_USE_REACH: Final = 200
+"""... and behind what uses it."""
+_AROUND: Final = 100
+"""How far before a value a word can mark it as something else."""
+_EDGE: Final = 12
 _BLOB: Final = 24
+_LONGEST_NOTE: Final = 700
+"""How long a note may be: a snippet, a message, a few lines of settings or of a log."""
+_MOST_ABOVE: Final = 3
 _MOST_LINES: Final = 2
 """How many line ends may lie between a service's name and the value."""
-_NOT_BEFORE: Final = frozenset((b"@", b"#", b"%", b".", b"?", b"&", b"\\", b"/"))
-"""Before a value they make it a revision, a fragment, or a part of a number or a name."""
-_NOT_BEHIND: Final = frozenset((b"@", b"."))
+_CHARACTERS: Final = (string.ascii_letters + string.digits + "_+/=.~-").encode()
+_SHORTEST: Final = 16
+_LONGEST: Final = 600
+_SIGN_REACH: Final = 4
+_SIGNS: Final = frozenset((b'"', b"'", b"`", b"=", b":", b"/", b",", b"(", b">", b"{", b"["))
+_PART: Final = re.compile(rb"[^/]+")
 
 
 def nearby(view: View) -> Iterator[Span]:
-    """Random values behind a secret-like word on the same line, shortly behind a service's name, or used as a key."""
+    """Random values that a word, a service, a use or a label makes keys."""
     text = view.text
-    words = sorted(start for start, _ in view.marks.get("strong", ()))
-    services = sorted(start for start, end in view.marks.get("services", ()) if _is_word(text, start, end))
+    words = [start for start, _ in view.marks.get("strong", ())]
+    services = [start for start, end in view.marks.get("services", ()) if _is_service(text, start, end)]
     uses = [start for start, _ in view.marks.get("uses", ())]
     for start, end in _runs(view, [*words, *services, *uses]):
         if text[start : start + 2] == b"//" and text[start - 1 : start] == b":":
-            yield from _in_address(text, start, end)
-        word = _is_in_reach(words, start)
-        service = _is_in_reach(services, start) and text[start - 1 : start] not in _NOT_BEFORE
-        value = text[start:end].rstrip(b"=.-")
-        if (b"/" in value and b"." in value) or G.hashed.search(text, reach_back(text, start, _HASH_REACH), start + 12):
-            continue  # a path, an address, or a checksum
-        announced = word and _is_announced(text, start)
-        served = service and _is_behind(text, services, start)
-        if not (announced or served or may_be_keyed(text, start, end)) or G.id.match(value):
-            continue
-        if not is_drawn(value) or G.counted.match(value) or G.listed.match(text, start + len(value)):
-            continue
-        if announced and not _is_named(text, start, end):
-            yield Span(start, end, "near-secret-word")
-        elif served and _is_of_service(text, start, value):
-            yield Span(start, end, "near-provider")
-        elif is_token(value) and is_keyed(text, start, end, value):
-            yield Span(start, end, "surroundings")
+            parts = [*_PART.finditer(text, start, end)][1:]
+            runs = [_run(text, *part.span(), -1, b"address") for part in parts]
+        else:
+            service, sign = _last(services, start), text[reach_back(text, start, _SIGN_REACH) : start].rstrip(b" ")[-1:]
+            place = b"place" if sign in _SIGNS or _note(text, start, end) else b""
+            reach = (b"word " if _last(words, start) >= 0 else b"") + (b"service " if service >= 0 else b"") + place
+            runs = [_run(text, start, end, service, reach)]
+        for run in runs:
+            if (row := NEAR.of(run)) and row["form"] != "none":
+                yield Span(run["start"], run["end"], row["form"])
+
+
+def _run(text: bytes, start: int, end: int, service: int, reach: bytes) -> Fields:
+    """A run of characters; `service` is where the name of one stands before it, `reach` names what is in reach."""
+    return Fields(_FIELDS, text=text, start=start, end=end, service=service, reach=reach)
 
 
 def is_service(name: bytes) -> bool:
@@ -69,21 +74,26 @@ def is_service(name: bytes) -> bool:
 
 def is_key(value: bytes) -> bool:
     """Whether a value is nothing but a key, which the name of a service before it makes a secret: {"acme": "value"}."""
-    if not _SHORTEST <= len(value) <= _LONGEST:
-        return False
-    return is_drawn(value) and is_token(value) and not (is_uuid(value) or is_revision(value) or G.id.match(value))
+    return _SHORTEST <= len(value) <= _LONGEST and looks(value) == b"token" and not G.id.match(value)
 
 
-def _is_in_reach(places: list[int], start: int) -> bool:
+def _is_service(text: bytes, start: int, end: int) -> bool:
+    """Whether the name of a service is a word, also inside of camelCase, and not in encoded data by chance."""
+    return (
+        G.begins.match(text, start) is not None
+        and G.ends.match(text, end) is not None
+        and not (G.blob.match(text, end) or G.blob.match(text, max(0, start - _BLOB), start))
+    )
+
+
+def _last(places: Sequence[int], start: int) -> int:
+    """The last of the places before `start` if it is in reach, or -1."""
     index = bisect.bisect_left(places, start) - 1
-    return index >= 0 and places[index] >= start - _REACH
+    return places[index] if index >= 0 and places[index] >= start - _REACH else -1
 
 
 def _runs(view: View, places: list[int]) -> Iterator[tuple[int, int]]:
-    """Where runs of characters stand that may be random, shortly behind one of the places or in a note.
-
-    Of name=value it is the value.
-    """
+    """Where runs of characters stand that may be random; of name=value it is the value."""
     text = view.text
     for begin in _begins(text, places):
         view.effort.spend()
@@ -99,9 +109,14 @@ def _runs(view: View, places: list[int]) -> Iterator[tuple[int, int]]:
 
 
 def _begins(text: bytes, places: list[int]) -> Iterator[int]:
-    """Where such runs begin; between two stretches it is searched only once."""
+    """Where such runs begin behind one of the places, or in a string of the length of a note; each is searched once."""
+    ranges, low = [(place, place + _USE_REACH) for place in places], 0
+    for note in text.split(BREAK):
+        if _SHORTEST <= len(note) <= _LONGEST_NOTE:
+            ranges.append((low, low + len(note)))
+        low += len(note) + 1
     ahead = 0
-    for low, high in _windows(text, places):
+    for low, high in joined(ranges, len(BORDER)):
         at = low
         while ahead <= high:
             match = L.value.search(text, at)
@@ -113,96 +128,73 @@ def _begins(text: bytes, places: list[int]) -> Iterator[int]:
                 ahead = at
 
 
-def _windows(text: bytes, places: list[int]) -> Iterator[tuple[int, int]]:
-    """The stretches in which a value can begin, merged and in order: behind the places, and all of a short string."""
-    if all(len(string) <= LONGEST_NOTE for string in text.split(BREAK)):
-        yield 0, len(text)
-        return
-    stretches = [(place, place + FARTHEST) for place in places]
-    low = 0
-    while low < len(text):
-        high = text.find(BREAK, low)
-        high = high if high >= 0 else len(text)
-        if _SHORTEST <= high - low <= LONGEST_NOTE:
-            stretches.append((low, high))
-        low = high + 1
-    stretches.sort()
-    low, high = -1, -1
-    for start, end in stretches:
-        if start <= high + len(BORDER):
-            high = max(high, end)
-        else:
-            if high >= 0:
-                yield low, high
-            low, high = start, end
-    if high >= 0:
-        yield low, high
+def _before(run: Fields, reach: int) -> bytes:
+    """What stands before the value, up to its string's begin."""
+    return run["text"][reach_back(run["text"], run["start"], reach) : run["start"]]  # type: ignore[no-any-return]
 
 
-def _in_address(text: bytes, start: int, end: int) -> Iterator[Span]:
-    """The random parts of the path of an address that hands out a secret with it."""
-    at = text.find(b"/", start + 2, end) + 1
-    while at and at < end:
-        stop = text.find(b"/", at, end)
-        stop = stop if stop >= 0 else end
-        part = text[at:stop]
-        if is_drawn(part) and is_token(part) and not is_uuid(part) and is_used(text, at):
-            yield Span(at, stop, "surroundings")
-        at = stop + 1
+def _announced(run: Fields) -> bytes:
+    """What stands on the line from the last secret-like word to the value, with what the word is a part of."""
+    before = _before(run, _REACH).rpartition(b"\n")[2]
+    words = [match.start() for match in G.word.finditer(before)]
+    return before[max(0, words[-1] - _EDGE) :] if words else b""
 
 
-def _is_announced(text: bytes, start: int) -> bool:
-    before = text[reach_back(text, start, _REACH) : start]
-    before = before[max(before.rfind(b"\n"), before.rfind(BREAK)) + 1 :]
-    words = [m.start() for m in G.word.finditer(before) if not G.in_path.match(before, max(0, m.start() - 1))]
-    return bool(words) and not G.harmless.search(before, max(0, words[-1] - 12))
+def _served(run: Fields) -> bytes:
+    """What stands between the name of a service and the value, a few lines below at the most."""
+    between = run["text"][run["service"] : run["start"]]
+    return between if between.count(b"\n") <= _MOST_LINES and BREAK not in between else b""
 
 
-def _is_named(text: bytes, start: int, end: int) -> bool:
-    """Whether an announced value is a constant, a type, a version, a part of man's markup, or left out."""
-    value = text[start:end]
-    if text[start - 1 : start + 1] in {b"\\f", b"\\x"} or value.endswith(b"...") or text[end : end + 2] == b")(":
-        return True
-    if is_uuid(value) and G.key_id.search(text, reach_back(text, start, _REACH), start):
-        return True
-    return any(pattern.match(value) for pattern in (G.constant, G.version, G.snake))
+def _used(run: Fields) -> bytes:
+    """What stands before the value and has a key behind it, and nothing else."""
+    before = _before(run, _USE_REACH)
+    match = L.used.search(before)
+    return before[match.start() :] if match and not L.other.search(before, match.start()) else b""
 
 
-def _is_behind(text: bytes, services: list[int], start: int) -> bool:
-    """Whether the service named last is near, and nothing between marks the value as something else."""
-    between = text[services[bisect.bisect_left(services, start) - 1] : start]
-    return between.count(b"\n") <= _MOST_LINES and BREAK not in between and not G.harmless.search(between)
+def _note(text: bytes, start: int, end: int) -> bytes:
+    """The string around a value, when it is no longer than a note."""
+    low = text.rfind(BREAK, max(0, start - _LONGEST_NOTE), start) + 1 or (0 if start < _LONGEST_NOTE else -1)
+    high = text.find(BREAK, end, start + _LONGEST_NOTE)
+    high = high if high >= 0 else (len(text) if len(text) - start < _LONGEST_NOTE else -1)
+    return b"" if low < 0 or high < 0 or high - low > _LONGEST_NOTE else text[low:high]
 
 
-def _is_of_service(text: bytes, start: int, value: bytes) -> bool:
-    """Whether a value behind the name of a service is its key."""
-    if not value[:1].isalnum() or b"." in value or text[start + len(value) : start + len(value) + 1] in _NOT_BEHIND:
-        return False
-    if not is_token(value) or G.constant.match(value) or G.drawing.match(value) or is_readable_text(value):
-        return False
-    before = text[reach_back(text, start, _REACH) : start]
-    if is_revision(value) and not G.assigned.search(before):
-        return False  # what `git checkout` or a deployment is given
-    return not (_is_thing(text, start, value) or G.address.search(before))
+def _label(run: Fields) -> bytes:
+    """In a note, the name before the value: of the member or setting that it is, or of the heading above."""
+    note = _note(run["text"], run["start"], run["end"])
+    before = _before(run, len(note))
+    if not before or before == b"\n" or not G.tail.match(note, len(before) + run["end"] - run["start"]):
+        return b""
+    above, _, line = before.rpartition(b"\n")
+    if L.other.search(before, max(0, len(before) - _AROUND)) or G.directive.match(line):
+        return b""
+    forms = (G.label, G.member, G.called, G.row, G.flagged)
+    match = next((found for form in forms if (found := form.search(line))), None)
+    alone = G.alone.match(line) is not None
+    if match and not alone and not G.common.match(_words(match[1])):
+        return bytes(match[1])
+    for heading in reversed(above.rstrip().split(b"\n")[-_MOST_ABOVE:]) if match or alone else ():
+        if found := G.heading.match(heading):
+            return bytes(found[1])
+    return bytes(match[1]) if match else b""
 
 
-def _is_thing(text: bytes, start: int, value: bytes) -> bool:
-    """Whether a value is the id of a class, {e3c9e316-...}, of a thing, or a part of a resource's name."""
-    braced = text[start - 1 : start] == b"{" and is_uuid(value)
-    return (
-        braced
-        or numbers_thing(text, start)
-        or G.resource.search(text, reach_back(text, start, _REACH), start) is not None
-    )
+def _words(label: bytes) -> bytes:
+    return b" ".join(G.part.findall(label)).lower()
 
 
-def _is_word(text: bytes, start: int, end: int) -> bool:
-    """Whether the name of a service is a word, also inside of camelCase, or begins one about access."""
-    before = text[start - 1 : start]
-    if before.isalpha() and not (before.islower() and text[start : start + 1].isupper()):
-        return False
-    if not (G.ends.match(text, end) or G.turn.match(text, end - 1)):
-        return False
-    return not (
-        G.blob.match(text, end) or G.blob.match(text, max(0, start - _BLOB), start)
-    )  # by chance, in a certificate
+_FIELDS: Final[dict[str, Callable[[Fields], bytes]]] = {
+    "value": lambda run: run["text"][run["start"] : run["end"]].rstrip(b"=.-"),
+    "looks": lambda run: looks(run["value"]),
+    "edge": lambda run: _before(run, _EDGE) + run["value"][:_EDGE],
+    "before": lambda run: _before(run, _AROUND),
+    "behind": lambda run: run["text"][run["start"] + len(run["value"]) : run["end"] + _EDGE],
+    "announced": _announced,
+    "served": _served,
+    "used": _used,
+    "note": lambda run: _note(run["text"], run["start"], run["end"]),
+    "label": _label,
+    "words": lambda run: _words(run["label"]),
+}

@@ -201,3 +201,12 @@ async def test_writers_keep_writing_while_months_are_made(migrated_url: str, tmp
     assert sum(shipper.counts.stored for shipper in done) == 2 * count
     assert sum(shipper.counts.dead for shipper in done) == 0
     assert fetch(migrated_url, "SELECT count(*) FROM agent_trace_events")[0][0] == 2 * count
+
+
+def test_keys_of_lines_wait_in_a_short_list(migrated_url: str) -> None:
+    """Every search for lines reads the list as a whole."""
+    query = "SELECT pg_get_indexdef(indexrelid) AS text FROM pg_index WHERE indrelid = $1::text::regclass"
+    (index,) = [
+        row["text"] for row in fetch(migrated_url, query, "agent_trace_file_states_default") if " gin " in row["text"]
+    ]
+    assert "gin_pending_list_limit='64'" in index

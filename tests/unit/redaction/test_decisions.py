@@ -1,18 +1,21 @@
 """The lists of decisions: each row decides about a text of ours, and says what it is there for."""
 
 import random
+import re
 from collections import Counter
 from collections.abc import Mapping
 
 import pytest
 
 from agent_trace_sidecar.redaction import redact_text, rules
+from agent_trace_sidecar.redaction.judge import looks
 from agent_trace_sidecar.redaction.names import kind_of
 from tests.benchmarks.redaction_blind_forms import blind_forms, blind_harmless
 from tests.benchmarks.redaction_corpora import cases
 from tests.benchmarks.redaction_harmless import HARMLESS
 from tests.benchmarks.redaction_later_forms import later_forms
 from tests.benchmarks.redaction_positions import positions
+from tests.benchmarks.redaction_tool_forms import tool_forms, tool_harmless
 from tests.unit.redaction.test_recall import HARMLESS as PLAIN
 
 MASKED = (
@@ -23,11 +26,15 @@ MASKED = (
     'mnemonic: "legal winner thank year wave sausage worth useful legal winner thank yellow"',
     'secret = "a#1 b$2 c%3 d&4 e*5"',
     "token: orange-TIGER-lemon",
+    '  - "POSTGRES_PASSWORD=chocolate"\n',
+    "DB_PASSWORD=409612",
+    "API_TOKEN=409612840961",
+    'users = {"bob": "aQ!b@cR#dT$eW%f^"}',
 )
 
 KEPT = (
     "ENV DB_PASSWORD the password of the database",
-    '  - "POSTGRES_PASSWORD=chocolate"\n',
+    '  - "db_password=chocolate"\n',
     "auth: basicAuth",
     "while the password is locked\\&. The rest",
     "a=1;s.password=e.password,s.host=e.host",
@@ -46,13 +53,23 @@ KEPT = (
     "user=bob password= auth_user=",
     "pw_name:pw_passwd:pw_uid:pw_gid:pw_dir",
     "(GnuPG key: 0x7EC2DBB6F4DBF434).",
+    "PWD=/srv/Project X1",
+    'password = "^[^a-z]x9+z$"',
+    'users = {"bob": "admin.user.role9"}',
+    'users = {"bob": "2024-01-02T10"}',
+    'users = {"bob": "abcdefgh12"}',
+    'curl -u "$USER:$PASS" https://h.example/v1',
+    "curl -u USER:PASS https://h.example/v1",
+    'key "0102030405060708090a0b0c0d0e0f10"',
+    f"{'some words ' * 70}new {'more words ' * 10}a1b2c3d4e5f6a7b8c9d0 and",
+    "the token \\f3a2b3c4d5e6f7a8b9c0d1e2",
 )
 
 
 def _texts() -> list[str]:
     rng = random.Random(5)  # noqa: S311 - made-up secrets
-    made = [text for forms in (blind_forms, later_forms, positions) for _, text, _ in forms(rng, each=2)]
-    return [*made, *(case.text for case in cases(each=2)), *HARMLESS, *blind_harmless(rng), *PLAIN]
+    made = [text for forms in (blind_forms, later_forms, positions, tool_forms) for _, text, _ in forms(rng, each=2)]
+    return [*made, *(case.text for case in cases(each=2)), *HARMLESS, *blind_harmless(rng), *tool_harmless(rng), *PLAIN]
 
 
 @pytest.mark.parametrize("text", MASKED)
@@ -78,8 +95,17 @@ def test_every_row_decides_about_some_text(monkeypatch: pytest.MonkeyPatch) -> N
         return row
 
     monkeypatch.setattr(rules.Decisions, "of", counted)
-    kind_of.cache_clear()
+    for cached in (kind_of, looks):
+        cached.cache_clear()
     for text in (*_texts(), *MASKED, *KEPT):
         redact_text(text)
     lists = rules.known().decisions
     assert [(part, row) for part, rows in lists.items() for row in rows if not decided[id(row)]] == []
+
+
+def test_a_pattern_that_begins_at_the_beginning_has_no_other_beginning() -> None:
+    r"""`\A` is applied to a row as a whole: an alternative that begins elsewhere belongs into a group."""
+    rows = [row for rows in rules.known().decisions.values() for row in rows]
+    patterns = {text for row in rows for field, text in row.items() if field not in {"form", "take"}}
+    begin = [text for text in patterns if re.match(r"(?:\(\?[a-z]+\))?\\A", text)]
+    assert [text for text in begin if re._parser.parse(text)[0] != re._parser.parse(r"\A")[0]] == []  # type: ignore[attr-defined]

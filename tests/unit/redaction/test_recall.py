@@ -14,6 +14,7 @@ from tests.benchmarks.redaction_corpora import Case, cases, is_masked, recall
 from tests.benchmarks.redaction_harmless import HARMLESS as LOOKALIKES
 from tests.benchmarks.redaction_later_forms import later_forms
 from tests.benchmarks.redaction_positions import positions
+from tests.benchmarks.redaction_tool_forms import tool_forms, tool_harmless
 from tests.benchmarks.redaction_unknown_services import unknown_services
 
 CASES = list(cases())
@@ -245,6 +246,18 @@ def test_forms_by_somebody_who_had_not_seen_the_rules_are_found() -> None:
     assert found["blind, files"] >= 0.94
     assert found["blind, code"] >= 0.93
     harmless = list(blind_harmless(rng))
+    assert [redact_text(text) for text in harmless] == harmless
+
+
+def test_forms_of_containers_tools_and_programs_are_found() -> None:
+    """A plain word as a password too, where what hands it over leaves no doubt; what only looks the same stays."""
+    rng = random.Random(15)  # noqa: S311 - made-up secrets
+    drawn = [Case(*case) for case in tool_forms(rng, each=1)]
+    found = recall([(case.kind, is_masked(case.secret, redact_text(case.text))) for case in drawn])
+    assert found["tools, environment"] == 1
+    assert found["tools, files"] >= 0.97
+    assert found["tools, code"] >= 0.97
+    harmless = list(tool_harmless(rng))
     assert [redact_text(text) for text in harmless] == harmless
 
 

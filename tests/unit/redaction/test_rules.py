@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agent_trace_sidecar.redaction import Redactor, kingfisher, rules
+from agent_trace_sidecar.redaction.prefilter import required_literals
 from agent_trace_sidecar.redaction.scanner import Scanner
 from tests.support.drawn import drawn
 
@@ -73,6 +74,8 @@ def test_no_gate_and_no_list_of_words_is_unused() -> None:
     there = {("gates", part, name) for part, gates in known.gates.items() for name in gates if name != "linear"}
     there |= {("linear", part, name) for part, gates in known.gates.items() for name in gates.get("linear", ())}
     there |= {("words", part, name) for part, lists in known.words.items() for name in lists}
+    taken = {row["take"] for row in known.decisions["bare"] if "take" in row}
+    read |= {("gates", "values", name) for name in taken - {"core"}}
     by_name = {("gates", "secret_files", "path")} | {one for one in there if one[1] in {"marks", "kingfisher.keywords"}}
     assert read - there == set()
     assert there - read - by_name == set()
@@ -83,6 +86,23 @@ def test_every_mark_starts_a_detector() -> None:
     engine = Path(rules.__file__).parent
     sources = "\n".join(path.read_text("utf-8") for path in engine.rglob("*.py"))
     assert [name for name in rules.known().words["marks"] if f'marks.get("{name}"' not in sources] == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        (r"(?i)\bghp_[A-Za-z0-9]{36}\b", ["ghp_"]),
+        (r"(?:api|auth)[_-]?key\s*=", ["api-key", "api_key", "apikey", "auth-key", "auth_key", "authkey"]),
+        (r"x?secret(?P<n>[0-9]+)", ["secret", "xsecret"]),
+        (r"(?:ab)+c", ["ab"]),
+        (r"[a-z]{8}|token", []),
+        (r"[a-z]*", []),
+        (r"(unclosed", []),
+    ],
+)
+def test_keywords_are_read_off_a_pattern(pattern: str, words: list[str]) -> None:
+    """One of them is in every match; none where a match may do without."""
+    assert required_literals(pattern) == words
 
 
 def test_the_cache_is_private_and_whole(tmp_path: Path) -> None:
