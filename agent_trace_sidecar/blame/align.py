@@ -110,34 +110,42 @@ def _exact(old: bytes, new: bytes, old_count: int, new_count: int) -> Iterator[B
 def _same_start(old: bytes, new: bytes, at_old: int, at_new: int) -> int:
     """How many lines are equal from here on."""
     first, second = at_old * HASH_BYTES, at_new * HASH_BYTES
-    most = min(len(old) - first, len(new) - second) // HASH_BYTES
-    size, step = 0, _WINDOW
-    while size < most:
-        step = min(step, most - size)
-        low, high = size * HASH_BYTES, (size + step) * HASH_BYTES
-        if old[first + low : first + high] == new[second + low : second + high]:
-            size, step = size + step, step * 2
-        elif step == 1:
-            break
-        else:
-            step = max(1, step // 4)
-    return size
+
+    def differ(low: int, high: int) -> bool:
+        low, high = low * HASH_BYTES, high * HASH_BYTES
+        return old[first + low : first + high] != new[second + low : second + high]
+
+    return _equal_lines(min(len(old) - first, len(new) - second) // HASH_BYTES, differ)
 
 
 def _same_end(old: bytes, new: bytes, start: int) -> int:
     """How many lines are equal at the end, of those after the first `start`."""
-    most = min(len(old), len(new)) // HASH_BYTES - start
-    size, step = 0, _WINDOW
-    while size < most:
-        step = min(step, most - size)
-        low, high = size * HASH_BYTES, (size + step) * HASH_BYTES
-        if old[len(old) - high : len(old) - low] == new[len(new) - high : len(new) - low]:
-            size, step = size + step, step * 2
-        elif step == 1:
+    last, end = len(old), len(new)
+
+    def differ(low: int, high: int) -> bool:
+        low, high = low * HASH_BYTES, high * HASH_BYTES
+        return old[last - high : last - low] != new[end - high : end - low]
+
+    return _equal_lines(min(last, end) // HASH_BYTES - start, differ)
+
+
+def _equal_lines(most: int, differ: Callable[[int, int], bool]) -> int:
+    """How many of so many lines are equal: in steps that grow up to the first one that differs, then by halves."""
+    low, step = 0, _WINDOW
+    while low < most:
+        high = min(low + step, most)
+        if differ(low, high):
             break
+        low, step = high, step * 2
+    else:
+        return most
+    while high - low > 1:
+        middle = (low + high) // 2
+        if differ(low, middle):
+            high = middle
         else:
-            step = max(1, step // 4)
-    return size
+            low = middle
+    return low
 
 
 def loosely(old: bytes, new: bytes, gap: Gap) -> list[Block]:

@@ -43,7 +43,7 @@ class Human(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Nothing is known of the line, or what is known contradicts itself; `reason` is a key of `REASONS`."""
+    """Nothing is known of the line, or what is known contradicts itself; `reason` is one of docs/attribution.md."""
 
     reason: str = "unseen"
     instead_of: tuple[Wrote, ...] = ()
@@ -66,15 +66,6 @@ PARTIAL: Final = Unknown("partial")
 PRUNED: Final = Unknown("pruned")
 UNCOVERED: Final = Unknown("uncovered")
 UNSEEN: Final = Unknown()
-
-REASONS: Final = {
-    "guessed": "A range of method fallback covers it, which is a guess; --include-fallback believes it.",
-    "hidden": "It may hold a secret, so nothing of it was kept to know it by.",
-    "partial": "Only single lines of this file are known: its records are imported, or it was too long.",
-    "pruned": "It may be from a call whose record was pruned.",
-    "uncovered": "It appeared while a command ran that no snapshot covers.",
-    "unseen": "Nothing is recorded of this repository.",
-}
 
 
 def written(author: Author) -> Wrote | None:

@@ -5,27 +5,26 @@ explains are then searched in all other files of the repository, by their hashes
 """
 
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
 from agent_trace_sidecar.blame import store
-from agent_trace_sidecar.blame.authors import HUMAN, UNSEEN, Author, Carried, Human, Unknown, Wrote, written
+from agent_trace_sidecar.blame.authors import HUMAN, UNSEEN, Author, Carried, Human, Wrote, written
 from agent_trace_sidecar.blame.boilerplate import is_boilerplate
 from agent_trace_sidecar.blame.evidence import Evidence, GitEvidence, common
 from agent_trace_sidecar.blame.history import History
+from agent_trace_sidecar.blame.lines import Line, judged
 from agent_trace_sidecar.blame.moves import Moves, sources
-from agent_trace_sidecar.blame.rewrite import Kind, compare
 from agent_trace_sidecar.blame.weight import Weights
 from agent_trace_sidecar.records.content import text_lines
 from agent_trace_sidecar.records.fingerprints import (
     HASH_BYTES,
-    MAX_TOKENS,
     hashes_of,
     is_evidence,
     line_hashes,
@@ -36,14 +35,6 @@ from agent_trace_sidecar.records.fingerprints import (
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, checkout_of
 from agent_trace_sidecar.workspace.identity import remote_url
 
-Contributor = Literal["ai", "human", "mixed", "unknown"]
-
-_CONFIDENCE: Final = {"snapshot": 0.99, "diff": 0.99, "content": 0.99, "localised": 0.95, store.FALLBACK: 0.3}
-_CONFIDENCE_OTHERS: Final = 0.7
-"""Of methods that are not ours: imported traces."""
-_CONFIDENCE_HUMAN: Final = 0.9
-_TRUST_WRAPPED: Final = 0.9
-_TRUST_REWRITTEN: Final = 0.8
 _MAX_SEARCHED_BYTES: Final = 2000 * HASH_BYTES
 """Of the hashes of lines that are searched in other files."""
 _MAX_KEYS: Final = 10_000
@@ -57,27 +48,6 @@ _PROBE_BYTES: Final = 8000
 
 class BlameError(Exception):
     """The question can't be answered; the text is a sentence."""
-
-
-class Line(msgspec.Struct, frozen=True):
-    """Who wrote a line. The fields after `contributor` are of the call that wrote it, None where a person did."""
-
-    line: int
-    contributor: Contributor
-    model_id: str | None = None
-    session_id: str | None = None
-    message_id: str | None = None
-    call_id: str | None = None
-    tool: str | None = None
-    at: datetime | None = None
-    method: str | None = None
-    confidence: float = 0.0
-    """0 to 1; 0 for unknown."""
-    record_id: UUID | None = None
-    origin_path: str | None = None
-    origin_line: int | None = None
-    reason: str | None = None
-    """Why the line is unknown, see `authors.REASONS`."""
 
 
 class Blame(msgspec.Struct, frozen=True):
@@ -121,7 +91,14 @@ async def blame(
     place = _true_place(file, is_there=revision is None)
     question = _question(await placed(connection, place), place, revision, contents)
     projects = await projects_of(connection, question.checkout)
-    asking = FileBlamer(connection, question.checkout, projects, question.commit, include_fallback=include_fallback)
+    asking = FileBlamer(
+        connection,
+        question.checkout,
+        projects,
+        question.commit,
+        include_fallback=include_fallback,
+        former_names=lambda path: question.checkout.former_names(path, question.commit),
+    )
     found = await asking.about(question.path, question.content)
     sessions = {line.session_id for line in found.lines if line.session_id}
     return msgspec.structs.replace(
@@ -209,8 +186,11 @@ class FileBlamer:
         commit: str | None,
         *,
         include_fallback: bool = False,
+        former_names: Callable[[str], list[str]] = lambda _: [],
     ) -> None:
+        """Make one; `former_names` of a file are needed only where records are pruned, and cost two runs of git."""
         self._connection, self._checkout = connection, checkout
+        self._former_names = former_names
         self._projects, self._commit = list(projects), commit
         self._include_fallback = include_fallback
         self._git = checkout.checkout
@@ -288,7 +268,8 @@ class FileBlamer:
         stored = await store.changes(self._connection, self._projects, paths, include_fallback=self._include_fallback)
         periods: list[store.Period] = []
         if self._may_be_pruned:
-            periods = await store.pruned(self._connection, self._projects, stored, paths[0])
+            names = store.recorded_names(stored, paths[0]) | set(self._former_names(paths[0]))
+            periods = await store.pruned(self._connection, self._projects, sorted(names))
         self._pruned |= {paths[0]} if periods else set()
         return store.in_doubt(stored, paths[0], self._uncovered, periods)
 
@@ -378,72 +359,3 @@ class _BlamedFile(NamedTuple):
     weights: Weights
     evidence: Evidence
     moves: Moves
-
-
-def judged(text: Sequence[bytes], authors: Sequence[Author]) -> list[Line]:
-    """The answer for each line."""
-    lines: list[Line] = []
-    here = {id(author.wrote if isinstance(author, Carried) else author) for author in authors}
-    at = 0
-    while at < len(authors):
-        author = authors[at]
-        if isinstance(author, Human | Unknown) and author.instead_of:
-            end = at + 1
-            while end < len(authors) and authors[end] is author:
-                end += 1
-            lines.extend(_replaced(author, text[at:end], at + 1, here))
-            at = end
-        else:
-            lines.append(_line(at + 1, author))
-            at += 1
-    return lines
-
-
-def _replaced(author: Human | Unknown, text: Sequence[bytes], first: int, here: Container[int]) -> list[Line]:
-    """New lines where recorded ones stood that are not `here`: a person's or unknown, unless they have much of them."""
-    gone = [one for one in author.instead_of if id(one) not in here and one.tokens is not None]
-    found = compare([one.tokens or b"" for one in gone], [line_tokens(line) for line in text])
-    lines = []
-    for number, one in enumerate(found, first):
-        match one.kind:
-            case Kind.SAME if len(gone[one.old].tokens or b"") < MAX_TOKENS:
-                lines.append(_of(number, gone[one.old], "ai", _TRUST_WRAPPED))
-            case Kind.SAME | Kind.PARTLY:  # of a very long line the rest may be another
-                lines.append(_of(number, gone[one.old], "mixed", _TRUST_REWRITTEN))
-            case Kind.OTHER:
-                lines.append(_line(number, author))
-    return lines
-
-
-def _line(number: int, author: Author) -> Line:
-    match author:
-        case Wrote():
-            return _of(number, author, "ai", 1.0)
-        case Carried(wrote, trust):
-            return _of(number, wrote, "ai", trust)
-        case Human():
-            return Line(number, "human", confidence=_CONFIDENCE_HUMAN)
-        case Unknown(reason):
-            return Line(number, "unknown", reason=reason)
-
-
-def _of(number: int, wrote: Wrote, contributor: Contributor, trust: float) -> Line:
-    """A line that goes back to a recorded one; an imported record may attribute it to a person."""
-    origin = wrote.origin
-    if origin.contributor != "ai":
-        contributor = origin.contributor if origin.contributor in {"human", "mixed"} else "unknown"  # type: ignore[assignment]
-    return Line(
-        line=number,
-        contributor=contributor,
-        model_id=origin.model_id,
-        session_id=origin.session_id,
-        message_id=origin.message_id,
-        call_id=origin.call_id,
-        tool=origin.tool,
-        at=origin.at,
-        method=origin.method,
-        confidence=round(_CONFIDENCE.get(origin.method, _CONFIDENCE_OTHERS) * trust, 3),
-        record_id=origin.record_id,
-        origin_path=wrote.path,
-        origin_line=wrote.line,
-    )

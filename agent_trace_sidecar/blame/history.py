@@ -31,6 +31,7 @@ from agent_trace_sidecar.blame.evidence import Evidence, Nothing
 from agent_trace_sidecar.blame.moves import Moves, Removed
 from agent_trace_sidecar.blame.versions import (
     Draft,
+    Need,
     Places,
     Version,
     carried,
@@ -56,11 +57,11 @@ _ROUNDS: Final = 3
 # What a block of lines must weigh (see `weight.py`) to be taken for the same lines ...
 _BACK: Final = 1.0
 """... at their place in another state of the file."""
-_MOVED: Final = 1.0
+_MOVED: Final = Need(1.0)
 """... when they are gone from one place of the file and new in another."""
-_RETURNED: Final = 1.4
+_RETURNED: Final = Need(1.4)
 """... when they stood somewhere else once, and stand nowhere in the file now."""
-_COPIED: Final = 3.0
+_COPIED: Final = Need(3.0, share=0.5)
 """... when they are still there too, so that they may be a person's own."""
 _SNAPSHOT: Final = "snapshot"
 _LINE_BY_LINE: Final = frozenset({_SNAPSHOT, "diff", "localised"})
@@ -161,6 +162,8 @@ class History:
             return
         last = self.latest.get((change.worktree, change.path))
         before = self._before(change)
+        if change.old_path:
+            self._people.setdefault(change.path, set()).update(self._people.get(change.old_path, ()))
         if before:
             self._before_of[change.record_id, change.path] = before
         old: Sequence[Author] = before.authors if before else ()
@@ -237,12 +240,13 @@ class History:
 
     def _before(self, change: Change) -> Version | None:
         """The file as the change found it."""
-        base = self.latest.get((change.worktree, change.old_path or change.path))
+        path = change.old_path or change.path
+        base = self.latest.get((change.worktree, path))
         if change.before is None or (base and base.packed == change.before):
             return base
         if base is None and change.before:
-            base = self.nearest(change.before, change.path) or self._renamed(change.before)
-        version = self.explain(change.worktree, change.path, change.before, base)
+            base = self.nearest(change.before, path) or self._renamed(change.before)
+        version = self.explain(change.worktree, path, change.before, base)
         self._remember(version)
         return version
 
@@ -253,7 +257,7 @@ class History:
             return None
         own = set(hashes_of(packed))
         shared = [one for one in own if one >> 32 in near.loose_set]
-        if sum(map(self.weights.as_evidence, shared)) < _RETURNED:
+        if sum(map(self.weights.as_evidence, shared)) < _RETURNED.weight:
             return None
         return near if len(shared) * 2 > max(len(own), len(near.loose_set)) else None
 
@@ -441,8 +445,8 @@ class History:
                 draft, self._births, lambda one: self._needed(one, draft, taken), _TRUST_ELSEWHERE, self._refused
             )
 
-    def _needed(self, author: Author, draft: Draft, taken: Container[int]) -> float:
-        """The weight for a block found by a line of this author: more, if the line still stands elsewhere."""
+    def _needed(self, author: Author, draft: Draft, taken: Container[int]) -> Need:
+        """The weight of a block found by a line of this author: more, if the line still stands elsewhere."""
         wrote = written(author)
         copied = wrote is not None and (id(wrote) in taken or self._stayed(wrote, draft))
         return _COPIED if copied else _RETURNED
@@ -496,13 +500,24 @@ def _settle(base: Version | None, gap: Gap, draft: Draft, theirs: Container[int]
 
 
 def _see_blindly(base: Version, gap: Gap, draft: Draft) -> None:
-    """Lines that may hold a secret have no hash: where only such lines seem to be new, they are the same ones."""
+    """Lines that may hold a secret have no hash: where only such lines seem to be new, they are the same ones.
+
+    Else a model's may be any line from where it stood to where it stands if all that is new was typed before it. A
+    person's needs no such care: whatever stands there is a person's.
+    """
     there = hashes(base.packed, gap.old_start, gap.old_end)
-    if 0 not in there or len(there) != gap.new_end - gap.new_start:
+    if 0 not in there:
         return
-    for at, one, author in zip(range(gap.new_start, gap.new_end), there, base.authors[gap.old_start :], strict=False):
-        if not one and draft.authors[at] is None:
-            draft.authors[at] = HIDDEN if any(there) else carried(author, _TRUST_BLIND)
+    grown = gap.new_end - gap.new_start - len(there)
+    are_same = not grown and not any(there)
+    for offset, one in enumerate(there):
+        author = base.authors[gap.old_start + offset]
+        if one or (isinstance(author, Human) and not are_same):
+            continue
+        first, last = sorted((gap.new_start + offset, gap.new_start + offset + grown))
+        for at in range(max(first, gap.new_start), min(last + 1, gap.new_end)):
+            if draft.authors[at] is None:
+                draft.authors[at] = carried(author, _TRUST_BLIND) if are_same else HIDDEN
 
 
 def _instead(gone: Iterable[Author]) -> tuple[Wrote, ...]:

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from agent_trace_sidecar.blame.authors import Author, Human, Origin, written
-from agent_trace_sidecar.blame.versions import Draft, Places, Version, matched_blocks
+from agent_trace_sidecar.blame.versions import Draft, Need, Places, Version, matched_blocks
 from agent_trace_sidecar.blame.weight import Weights
 from agent_trace_sidecar.records.fingerprints import HASH_BYTES, hashes_of
 
@@ -73,7 +73,7 @@ class Moves:
         for removed, least in zip(self.near(origin, wanted), (_SAME_CALL, _SAME_SESSION), strict=True):
             places = _places(draft, removed, before)
             is_open = [at for at, author in enumerate(draft.authors) if author is None]
-            matched_blocks(draft, places, lambda _, weight=least: weight, _TRUST)  # type: ignore[misc]
+            matched_blocks(draft, places, lambda _, weight=least: Need(weight), _TRUST)  # type: ignore[misc]
             settled = ((at, draft.authors[at]) for at in is_open)
             found.update((at, author) for at, author in settled if author is not None and written(author) is None)
         return found

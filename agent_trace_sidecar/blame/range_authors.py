@@ -7,7 +7,8 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-from agent_trace_sidecar.blame.blame import FileBlamer, Line, projects_of
+from agent_trace_sidecar.blame.blame import FileBlamer, projects_of
+from agent_trace_sidecar.blame.lines import Line
 from agent_trace_sidecar.blame.range_records import Lines, authors_in, costs_in, record_of
 from agent_trace_sidecar.blame.range_share import UNKNOWN, LineAuthor, SessionCost, added_lines, shown_path
 from agent_trace_sidecar.blame.stats import is_chosen

@@ -18,7 +18,8 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from agent_trace_sidecar.blame.blame import Blame, FileBlamer, Line, placed, projects_of
+from agent_trace_sidecar.blame.blame import Blame, FileBlamer, placed, projects_of
+from agent_trace_sidecar.blame.lines import Line
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError
 
 _WRITTEN: Final = """

@@ -182,12 +182,10 @@ async def is_any_pruned(connection: asyncpg.Connection) -> bool:
     return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM agent_trace_pruned)"))
 
 
-async def pruned(
-    connection: asyncpg.Connection, projects: Sequence[str], stored: Iterable[Stored], path: str
-) -> list[Period]:
-    """When calls whose records are pruned may have changed a file of a project, the earliest first."""
+async def pruned(connection: asyncpg.Connection, projects: Sequence[str], names: Iterable[str]) -> list[Period]:
+    """When calls whose records are pruned may have changed a file of a project by its names, the earliest first."""
     periods = []
-    for name in sorted(_names(stored, path)):
+    for name in names:
         folders = [str(folder) for folder in PurePosixPath(name).parents]
         covered = {path_key(project, folder) for project in projects for folder in folders}
         keys = [path_key(project, one) for project in projects for one in ("", name)]
@@ -304,7 +302,7 @@ def in_doubt(
     reaching = [one.at for one in calls if one.reaches(path)]
     if not reaching and not periods:
         return list(stored)
-    names = _names(stored, path)
+    names = recorded_names(stored, path)
     states = [one for one in stored if one.change.path in names and one.change.after is not None]
     doubts = []
     for at in {_NEVER, *(one.at for one in states)}:
@@ -321,7 +319,7 @@ def _doubt(doubt: Doubt, path: str, worktree: str = "") -> Stored:
     return Stored(doubt.since, UUID(int=0), Change(worktree, path, None, None, None, (), doubt))
 
 
-def _names(stored: Iterable[Stored], path: str) -> set[str]:
+def recorded_names(stored: Iterable[Stored], path: str) -> set[str]:
     """What a file has been called in its recorded states."""
     names = {path}
     for one in sorted(stored, key=lambda one: one.at, reverse=True):

@@ -131,16 +131,31 @@ def matched_in_place(draft: Draft, version: Version, least: float, trust: float)
 
 class _Found(NamedTuple):
     weight: float
+    """As evidence."""
+    whole: float
+    """With boilerplate."""
     start: int
     size: int
     version: Version
     position: int
 
 
+class Need(NamedTuple):
+    """What a block must weigh to be taken for the same lines."""
+
+    weight: float
+    share: float = 0.0
+    """The part of the block that must be evidence: a frame that everybody types holds some lines that few do."""
+
+    def has(self, found: _Found) -> bool:
+        """Whether a block weighs enough."""
+        return bool(found.size) and found.weight >= max(self.weight, self.share * found.whole)
+
+
 def matched_blocks(
     draft: Draft,
     places: Places,
-    needed: Callable[[Author], float],
+    needed: Callable[[Author], Need],
     trust: float,
     refused: Callable[[Author], bool] = lambda _: False,
 ) -> None:
@@ -149,7 +164,7 @@ def matched_blocks(
     Args:
         draft: what is being settled.
         places: where lines may come from.
-        needed: the weight that a block must have, by the line that it was found by.
+        needed: what a block must weigh, by the line that it was found by.
         trust: how sure such a find is.
         refused: whether a line can't have come from where it stands in another file.
     """
@@ -158,10 +173,10 @@ def matched_blocks(
             continue
         good = []
         for version, where in places.get(draft.loose(at), ())[-_MAX_PLACES:]:
-            one, least = _block(draft, at, version, where, lambda _: False), needed(version.authors[where])
-            if one.size and one.weight >= least and version.path != draft.path:
+            one, need = _block(draft, at, version, where, lambda _: False), needed(version.authors[where])
+            if need.has(one) and version.path != draft.path:
                 one = _block(draft, at, version, where, refused)  # asking costs more than looking
-            if one.size and one.weight >= least:
+            if need.has(one):
                 good.append(one)
         if not good:
             continue
@@ -181,15 +196,16 @@ def _block(draft: Draft, at: int, version: Version, position: int, refused: Call
         return not (foreign and refused(version.authors[two]))
 
     if not same(at, position):
-        return _Found(0.0, at, 0, version, position)
+        return _Found(0.0, 0.0, at, 0, version, position)
     start, origin = at, position
     while start and origin and same(start - 1, origin - 1):
         start, origin = start - 1, origin - 1
     end, to = at + 1, position + 1
     while end < len(authors) and to < len(there) and same(end, to):
         end, to = end + 1, to + 1
-    weight = draft.evidence(range(start, end)) if foreign else draft.weight(range(start, end))
-    return _Found(weight, start, end - start, version, origin)
+    whole = draft.weight(range(start, end))
+    weight = draft.evidence(range(start, end)) if foreign else whole
+    return _Found(weight, whole, start, end - start, version, origin)
 
 
 def lost(version: Version, gaps: Iterable[Gap]) -> Places:

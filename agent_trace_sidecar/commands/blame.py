@@ -12,7 +12,8 @@ from typing import Final
 import asyncpg
 import msgspec
 
-from agent_trace_sidecar.blame.blame import Blame, BlameError, Line, blame
+from agent_trace_sidecar.blame.blame import Blame, BlameError, blame
+from agent_trace_sidecar.blame.lines import Line
 from agent_trace_sidecar.commands.chosen import nothing_recorded
 from agent_trace_sidecar.commands.common import CommandError, UsageError
 from agent_trace_sidecar.commands.database import with_database

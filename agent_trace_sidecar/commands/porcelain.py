@@ -10,7 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from agent_trace_sidecar.blame.blame import Blame, Line
+from agent_trace_sidecar.blame.blame import Blame
+from agent_trace_sidecar.blame.lines import Line
 from agent_trace_sidecar.limits.text import printable
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, quoted
 

@@ -17,6 +17,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from hashlib import blake2s
+from itertools import islice
 from typing import Final
 
 HASH_BYTES: Final = 8
@@ -63,7 +64,8 @@ def line_tokens(line: bytes) -> bytes:
 
 def is_evidence(line: bytes) -> bool:
     """Whether a line says enough to be evidence of where it comes from."""
-    return len(line_tokens(line)) >= KEY_TOKENS
+    tokens = _TOKEN.finditer(line.removeprefix(BYTE_ORDER_MARK))
+    return sum(1 for _ in islice(tokens, KEY_TOKENS)) == KEY_TOKENS
 
 
 def packed_tokens(lines: Iterable[bytes | None]) -> bytes:

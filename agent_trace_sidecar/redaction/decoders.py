@@ -39,7 +39,9 @@ def unescaped(text: bytes, kind: str) -> Reading | None:
 
     Of `json` lines with escaped line ends alone count only where these are not just a literal in code.
     """
-    telling, escape, meaning = _KINDS[kind]
+    sign, telling, escape, meaning = KINDS[kind]
+    if sign not in text:
+        return None
     lines = [(low, high) for low, high, sign in _lines_with(telling, text) if _is_meant(text, low, high, sign)]
     return _substituted(text, _parts(text, lines, escape, meaning)) if lines else None
 
@@ -60,12 +62,12 @@ def _of_percent(match: re.Match[bytes]) -> bytes:
     return bytes([value]) if 32 <= value < 127 else b"?"  # noqa: PLR2004 - printable ASCII
 
 
-_KINDS: Final[dict[str, tuple[re.Pattern[bytes], re.Pattern[bytes], Callable[[re.Match[bytes]], bytes]]]] = {
-    "json": (re.compile(rb'\\["nru]'), re.compile(rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})'), _of_json),
-    "percent": (re.compile(rb"(?i)%(?:3[ad]|40|22|27|2[0bdf])"), re.compile(rb"%([0-9a-fA-F]{2})"), _of_percent),
-    "entity": (_ENTITY, _ENTITY, lambda match: unescape(match[0].decode()).encode()),
+KINDS: Final[dict[str, tuple[bytes, re.Pattern[bytes], re.Pattern[bytes], Callable[[re.Match[bytes]], bytes]]]] = {
+    "json": (b"\\", re.compile(rb'\\["nru]'), re.compile(rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})'), _of_json),
+    "percent": (b"%", re.compile(rb"(?i)%(?:3[ad]|40|22|27|2[0bdf])"), re.compile(rb"%([0-9a-fA-F]{2})"), _of_percent),
+    "entity": (b"&", _ENTITY, _ENTITY, lambda match: unescape(match[0].decode()).encode()),
 }
-"""What shows that there is something to read, what is replaced, and by what."""
+"""How every such escape begins, what shows that there is something to read, what is replaced, and by what."""
 
 
 def _lines_with(pattern: re.Pattern[bytes], text: bytes) -> Iterator[tuple[int, int, bytes]]:

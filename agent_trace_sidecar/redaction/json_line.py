@@ -34,6 +34,8 @@ from agent_trace_sidecar.redaction.strings import HOOK, ID, scan
 
 MOST_ROUNDS: Final = 4
 """How often a text is scanned again after something was masked."""
+_MOST_REPLACED: Final = 16
+"""Strings of a line; with more it takes less to go through the line once."""
 Found = set[tuple[str, bytes]]
 """What was masked, as rule and value: a secret that stands in a text several times is one."""
 
@@ -65,6 +67,8 @@ def masked_line(raw: bytes, scanner: Scanner, memory: Memory, found: Found) -> b
 def _replaced(line: bytes, memory: Memory, shown: Known, found: Found) -> bytes | None:
     """The line with its strings masked one by one; None where one of them takes the line to know what it holds."""
     strings = [(b'"%b"' % token, memory.held[token]) for token in memory.held.keys() & line.split(b'"')[1::2]]
+    if len(strings) > _MOST_REPLACED:
+        return None
     values = [pair for _, held in strings for pair in held.values]
     for string, held in strings:
         around = line.split(string)

@@ -20,9 +20,9 @@ from agent_trace_sidecar.redaction.spans import reach_back
 
 G: Final = Gates("judge", text=True)
 SECRET: Final = Decisions("secret", by=("kind", "place"), text=True)
-CHOSEN: Final = Decisions("chosen", by=(), text=True)
+CHOSEN: Final = Decisions("chosen", text=True)
 CHECK: Final = Decisions("check", by=("check",), text=True)
-LOOKS: Final = Decisions("looks", by=(), text=True)
+LOOKS: Final = Decisions("looks", text=True)
 
 
 class Form(enum.Enum):

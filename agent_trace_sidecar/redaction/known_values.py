@@ -5,8 +5,9 @@ Kept in memory only, never hashed or stored, and bounded: the oldest session and
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 from urllib.parse import quote
 
@@ -18,8 +19,10 @@ from agent_trace_sidecar.redaction.spans import Span
 
 MOST_SESSIONS: Final = 64
 MOST_VALUES: Final = 512
-_MOST_STRINGS: Final = 6_000
-_MOST_STRING_BYTES: Final = 1 << 20
+_MOST_CLEAN: Final = 6_000
+_MOST_CLEAN_BYTES: Final = 1 << 20
+_MOST_HELD: Final = 1_000
+_MOST_HELD_BYTES: Final = 1 << 20
 """How many strings, and how much of their text, is kept to know them again."""
 _MOST_LATEST: Final = 16
 """More new values than these are worth an automaton."""
@@ -40,21 +43,19 @@ class Known:
         self._automaton: BytesAhoCorasick | None = None
         self._order: list[str] = []
 
-    def add(self, value: bytes, rule: str) -> bool:
-        """Remember a value, and its form in URLs; one that could be a word is not. Whether it was new."""
+    def add(self, value: bytes, rule: str) -> None:
+        """Remember a value, and its form in URLs; one that could be a word is not."""
         if value in self._rules or not is_distinct(value):
-            return False
+            return
         for form in {value, _in_url(value)} - self._rules.keys():
             self._rules[form] = rule
             self._automaton = None
             self._on_new(form)
         while len(self._rules) > MOST_VALUES:
             self._rules.popitem(last=False)
-        return True
 
-    def values(self) -> Iterable[bytes]:
-        """All of them."""
-        return self._rules
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._rules)
 
     def find(self, text: bytes) -> Iterator[Span]:
         """Where the values stand."""
@@ -105,8 +106,7 @@ class Memory:
     def places(self, text: bytes) -> list[tuple[int, int]]:
         """Where values begin and end in the text that any session has shown."""
         if len(self._latest) > _MOST_LATEST:
-            known = (self.environment, *self._sessions.values())
-            self._everything = BytesAhoCorasick(list({value for one in known for value in one.values()}))
+            self._everything = BytesAhoCorasick([*{*self.environment, *chain.from_iterable(self._sessions.values())}])
             self._latest.clear()
         found = [match.span() for one in self._latest if one in text for match in re.finditer(re.escape(one), text)]
         if self._everything is not None:
@@ -116,9 +116,9 @@ class Memory:
     def tidy(self) -> None:
         """Keep within bounds; before a portion of lines is scanned, and not while they are masked."""
         self.learned.clear()
-        if len(self.clean) > _MOST_STRINGS or len(self._clean_texts) > _MOST_STRING_BYTES:
+        if len(self.clean) > _MOST_CLEAN or len(self._clean_texts) > _MOST_CLEAN_BYTES:
             self._doubt()
-        if len(self.held) > _MOST_STRINGS or sum(map(len, self.held)) > _MOST_STRING_BYTES:
+        if len(self.held) > _MOST_HELD or sum(map(len, self.held)) > _MOST_HELD_BYTES:
             self.held.clear()
 
     def remember(self, tokens: Sequence[bytes], texts: Sequence[bytes], found: Mapping[int, Held]) -> None:

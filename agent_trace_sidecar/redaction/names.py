@@ -20,7 +20,7 @@ class Kind(enum.IntEnum):
 
 
 G: Final = Gates("names", text=True)
-NAMES: Final = Decisions("names", by=(), text=True)
+NAMES: Final = Decisions("names", text=True)
 _LONGEST: Final = 120
 
 

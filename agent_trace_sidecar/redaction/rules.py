@@ -8,10 +8,9 @@ match may span), and for tests and readers `examples`, `not_examples` and `sourc
 fragment, `{{part.name}}` for any word of a list.
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -49,7 +48,7 @@ def compiled(pattern: str | bytes) -> Any:  # noqa: ANN401 - google-re2 is untyp
     return re2.compile(pattern.encode() if isinstance(pattern, str) else pattern, options)
 
 
-class Rule(msgspec.Struct, frozen=True, omit_defaults=True):
+class Rule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A pattern and what of its match is the secret; the fields are those of the file."""
 
     id: str
@@ -59,6 +58,9 @@ class Rule(msgspec.Struct, frozen=True, omit_defaults=True):
     check: str = "any"
     unless: str = ""
     reach: int = 1000
+    examples: tuple[str, ...] = ()
+    not_examples: tuple[str, ...] = ()
+    source: str = ""
 
 
 class Knowledge(msgspec.Struct):
@@ -101,7 +103,7 @@ def _parsed() -> Knowledge:
     lists = {f"{part}.{name}": _either(one) for part, named in words.items() for name, one in named.items()}
     fragments = {**found["fragments"], **lists}
     gates = {part: _filled(patterns, fragments) for part, patterns in found["gates"].items()}
-    rules = [_made(msgspec.convert(_filled(row, fragments), _RuleTable)) for row in found["rule"]]
+    rules = [_made(msgspec.convert(_filled(row, fragments), Rule)) for row in found["rule"]]
     decisions = {part: [_filled(row, fragments) for row in rows] for part, rows in found["decisions"].items()}
     return Knowledge(rules, gates, words, decisions, found["model"])
 
@@ -160,42 +162,36 @@ class Fields(dict[str, Any]):
 class Decisions:
     """One list of `decisions.toml`: the first row whose patterns all match decides."""
 
-    def __init__(self, part: str, by: tuple[str, ...], *, text: bool = False) -> None:
+    def __init__(self, part: str, by: tuple[str, ...] = (), *, text: bool = False) -> None:
         """`by` are fields of which a few values are frequent: which rows these leave is remembered.
 
         `text`: the fields are str instead of bytes.
         """
         self._part, self._by, self._text = part, by, text
-        self._left: dict[tuple[Any, ...], list[_Row]] = {}
+        self._left = lru_cache(maxsize=_MOST_LEFT)(self._left_by)
 
     @cached_property
     def _rows(self) -> list[_Row]:
-        def tests(row: dict[str, str]) -> dict[str, Callable[[Any], object]]:
-            patterns = {name: one for name, one in row.items() if name not in _VERDICT}
-            return {name: self._test(one) for name, one in patterns.items()}
-
-        return [(tests(row), row) for row in known().decisions[self._part]]
+        rows = known().decisions[self._part]
+        return [({name: self._test(one) for name, one in row.items() if name not in _VERDICT}, row) for row in rows]
 
     def _test(self, pattern: str) -> Callable[[Any], object]:
         """`re` searches for what can only be at the beginning at every place of a long value."""
         made = re.compile(pattern if self._text else pattern.encode())
         return made.match if _FROM_BEGINNING.match(pattern) else made.search
 
-    def _left_by(self, values: tuple[Any, ...]) -> list[_Row]:
+    def _left_by(self, *values: object) -> list[_Row]:
         """The rows that these values of the fields `by` leave, with the tests of the other fields."""
-        left = []
-        for tests, row in self._rows:
-            if all(name not in tests or tests[name](value) for name, value in zip(self._by, values, strict=True)):
-                left.append(({name: test for name, test in tests.items() if name not in self._by}, row))
-        if len(self._left) > _MOST_LEFT:
-            self._left.clear()
-        self._left[values] = left
-        return left
+        given = dict(zip(self._by, values, strict=True))
+        return [
+            ({name: test for name, test in tests.items() if name not in given}, row)
+            for tests, row in self._rows
+            if all(tests[name](value) for name, value in given.items() if name in tests)
+        ]
 
     def of(self, fields: Mapping[str, Any]) -> dict[str, str] | None:
         """The row that decides about these fields, or None."""
-        values = tuple([fields[name] for name in self._by])
-        for tests, row in self._left.get(values) or self._left_by(values):
+        for tests, row in self._left(*[fields[name] for name in self._by]):
             for name, search in tests.items():
                 if not search(fields[name]):
                     break
@@ -246,27 +242,11 @@ def _rows(path: Path, text: str) -> list[object]:
         return rows
     rows = []
     for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except ValueError as error:
-                raise RuleError(f"{path}, line {number}: not a JSON object: {error}") from error
+        try:
+            rows += [msgspec.json.decode(line)] if line.strip() else []
+        except msgspec.DecodeError as error:
+            raise RuleError(f"{path}, line {number}: not a JSON object: {error}") from error
     return rows
-
-
-class _RuleTable(msgspec.Struct, forbid_unknown_fields=True):
-    """The fields that a rule may have in a file."""
-
-    id: str
-    pattern: str
-    keywords: list[str] = []
-    secret_group: int = -1
-    check: str = "any"
-    unless: str = ""
-    reach: int = 1000
-    examples: list[str] = []
-    not_examples: list[str] = []
-    source: str = ""
 
 
 def _rule(path: Path, number: int, row: object) -> Rule:
@@ -275,10 +255,10 @@ def _rule(path: Path, number: int, row: object) -> Rule:
     if not isinstance(row, dict) or not isinstance(name, str) or not _ID.fullmatch(name):
         raise RuleError(f"{path}, rule {number}: id must be lower-case letters, digits, '-', '_' or '.', at most 60")
     where = f"{path}, rule {name!r}"
-    if unknown := sorted(set(row) - set(_RuleTable.__struct_fields__)):
-        raise RuleError(f"{where}: unknown field {unknown[0]!r}; there are {', '.join(_RuleTable.__struct_fields__)}")
+    if unknown := sorted(set(row) - set(Rule.__struct_fields__)):
+        raise RuleError(f"{where}: unknown field {unknown[0]!r}; there are {', '.join(Rule.__struct_fields__)}")
     try:
-        fields = msgspec.convert(row, _RuleTable)
+        fields = msgspec.convert(row, Rule)
         pattern = compiled(fields.pattern)
         compiled(fields.unless)
     except msgspec.ValidationError as error:
@@ -294,6 +274,7 @@ def _rule(path: Path, number: int, row: object) -> Rule:
     return _made(fields)
 
 
-def _made(row: _RuleTable) -> Rule:
-    keywords = tuple(word.lower() for word in row.keywords) or tuple(required_literals(row.pattern))
-    return Rule(row.id, row.pattern, keywords, row.secret_group, row.check, row.unless, row.reach)
+def _made(rule: Rule) -> Rule:
+    """As the engine reads it: with keywords, and without what is there for tests and readers."""
+    keywords = tuple(word.lower() for word in rule.keywords) or tuple(sorted(required_literals(rule.pattern) or ()))
+    return msgspec.structs.replace(rule, keywords=keywords, examples=(), not_examples=(), source="")

@@ -25,6 +25,7 @@ from agent_trace_sidecar.redaction.spans import (
     View,
     blanked,
     by_line,
+    joined,
     merged,
     reach_back,
 )
@@ -85,7 +86,8 @@ class Scanner:
 
     def find(self, text: bytes, effort: Effort | None = None, depth: int = 0) -> list[Span]:
         """The secrets of `text`, in order, none across a line end. Raises Overload."""
-        return merged(by_line(text := blanked(text), self._found(View(text, effort or Effort(len(text))), depth)))
+        view = View(blanked(text), effort or Effort(len(text)))
+        return merged(by_line(view.text, without_samples(view.text, self._layers(view, depth))))
 
     def find_apart(self, texts: bytes, effort: Effort | None = None) -> tuple[list[Span], bool, View]:
         """The same for texts with a `BORDER` between them.
@@ -94,38 +96,27 @@ class Scanner:
         be scanned by itself, if they don't belong together.
         """
         view = View(blanked(texts), effort or Effort(len(texts)))
-        found = list(self._found(view, 0))
-        across = any(BREAK in view.text[span.start : span.end] for span in found)
-        return merged(by_line(view.text, found)), across, view
-
-    def _found(self, view: View, depth: int) -> Iterator[Span]:
-        return without_samples(view.text, self._layers(view, depth))
+        found = list(without_samples(view.text, self._layers(view, 0)))
+        return merged(by_line(view.text, found)), any(BREAK in view.text[one.start : one.end] for one in found), view
 
     def _layers(self, view: View, depth: int) -> Iterator[Span]:
         yield from self._matches(view)
         for detector in self._detectors.values():
             yield from detector(view)
-        text = view.text
-        if not self._readings:
-            return
-        if depth < _MOST_DEPTH and b"\\" in text:
-            yield from self._through(decoders.unescaped(text, "json"), view.effort, depth + 1)
-        if depth == 0:
-            if b"%" in text:
-                yield from self._through(decoders.unescaped(text, "percent"), view.effort, _MOST_DEPTH)
-            if view.marks.get("entities"):
-                yield from self._through(decoders.unescaped(text, "entity"), view.effort, _MOST_DEPTH)
-            for start, end, plain in decoders.encoded(text) if view.is_encoded else ():
-                view.effort.spend(_READING)
-                if inside := self.find(plain, view.effort, _MOST_DEPTH):
-                    yield Span(start, end, inside[0].rule)
+        if self._readings:
+            yield from self._inner(view, depth)
 
-    def _through(self, inner: decoders.Reading | None, effort: Effort, depth: int) -> Iterator[Span]:
-        """The secrets of another reading of the text, where they stand in the text itself."""
-        if inner is not None:
-            view, place = inner
-            for span in self.find(view, effort, depth):
-                yield Span(place(span.start), place(span.end), span.rule)
+    def _inner(self, view: View, depth: int) -> Iterator[Span]:
+        """The secrets of other readings of the text, where they stand in the text itself."""
+        for kind in decoders.KINDS if depth == 0 else ["json"] if depth < _MOST_DEPTH else ():
+            if reading := decoders.unescaped(view.text, kind):
+                text, place = reading
+                for span in self.find(text, view.effort, depth + 1 if kind == "json" else _MOST_DEPTH):
+                    yield Span(place(span.start), place(span.end), span.rule)
+        for start, end, plain in decoders.encoded(view.text) if view.is_encoded and depth == 0 else ():
+            view.effort.spend(_READING)
+            if inside := self.find(plain, view.effort, _MOST_DEPTH):
+                yield Span(start, end, inside[0].rule)
 
     def _matches(self, view: View) -> Iterator[Span]:
         """What the rules find; where words stand that detectors start from is added to the view's marks."""
@@ -142,7 +133,7 @@ class Scanner:
             marks.sort()
         for key in sorted(found, key=self._order.__getitem__):  # which label it gets is not up to what stands before
             rule, positions = found[key]
-            for low, high in _windows(positions, view.text, rule.reach):
+            for low, high in joined(_window(view.text, position, rule.reach) for position in positions):
                 yield from _spans(rule, view, low, high)
         for index in self._shapes_in(view.text):
             if index == len(self._shapes):
@@ -192,20 +183,10 @@ def _without_blobs(text: bytes) -> bytes:
     return b"".join((*pieces, text[at:]))
 
 
-def _windows(positions: list[int], text: bytes, reach: int) -> Iterator[tuple[int, int]]:
-    """The stretches in which a rule with keywords at `positions` can match, merged and in order; each in one string."""
-    start = end = 0
-    for position in sorted(positions):
-        low = reach_back(text, position, _LEAD)
-        if end and low <= end:
-            low = start
-        elif end:
-            yield start, end
-        if end < position + reach:
-            stop = text.find(BREAK, max(position, end), position + reach)
-            end = stop if stop >= 0 else min(len(text), position + reach)
-        start = low
-    yield start, end
+def _window(text: bytes, position: int, reach: int) -> tuple[int, int]:
+    """Where a rule with a keyword at `position` can match: in one string."""
+    stop = text.find(BREAK, position, position + reach)
+    return reach_back(text, position, _LEAD), stop if stop >= 0 else min(len(text), position + reach)
 
 
 def _spans(rule: Rule, view: View, low: int, high: int) -> Iterator[Span]:

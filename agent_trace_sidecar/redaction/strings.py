@@ -65,7 +65,7 @@ class Portion:
         self._lines = lines
         self._whole = whole
         strings = set(with_plain_quotes(whole).split(b'"')[1::2])
-        scan(strings, scanner, memory)
+        scan(strings, scanner, memory, Effort(len(whole)))
         self.suspects = set(self.unreadable)
         """The indexes of the lines that may hold a secret."""
         self._suspect([with_escapes(b'"%b"' % token) for token in strings & memory.held.keys()])
@@ -79,14 +79,14 @@ class Portion:
 
     def _suspect(self, parts: Sequence[bytes]) -> None:
         """The lines in which these parts stand must be opened."""
-        if len(parts) > _MOST_SUSPECTS:
+        if len(parts) > _MOST_SUSPECTS or (parts and len(self._lines) == 1):
             self.suspects.update(range(len(self._lines)))
             return
         for part in parts:
             self.suspects.update([index for index, line in enumerate(self._lines) if part in line])
 
 
-def scan(tokens: set[bytes], scanner: Scanner, memory: Memory, effort: Effort | None = None) -> None:
+def scan(tokens: set[bytes], scanner: Scanner, memory: Memory, effort: Effort) -> None:
     """Scan those of the strings that are new; the memory knows then what they hold.
 
     They are escaped as in JSON, with plain quotes. Raises Overload.
@@ -97,9 +97,9 @@ def scan(tokens: set[bytes], scanner: Scanner, memory: Memory, effort: Effort | 
         held.masked = masked if masked in memory.clean else None
 
 
-def _scan(tokens: set[bytes], scanner: Scanner, memory: Memory, effort: Effort | None) -> list[tuple[Held, bytes]]:
+def _scan(tokens: set[bytes], scanner: Scanner, memory: Memory, effort: Effort) -> list[tuple[Held, bytes]]:
     """Scan each of them once; return those that hold the same wherever they stand, and what they are without it."""
-    fresh = _NO_ID.findall(b"\n".join((tokens - memory.clean) - memory.held.keys()))
+    fresh = sorted(_NO_ID.findall(b"\n".join((tokens - memory.clean) - memory.held.keys())))
     texts = [token if is_plain(token) else unescaped(token) for token in fresh]
     found = _held(texts, scanner, memory, effort) if texts else {}
     memory.remember(fresh, texts, found)
@@ -107,7 +107,7 @@ def _scan(tokens: set[bytes], scanner: Scanner, memory: Memory, effort: Effort |
     return [(held, escaped(applied(text, held.spans))) for held, text in whole]
 
 
-def _held(texts: list[bytes], scanner: Scanner, memory: Memory, effort: Effort | None) -> dict[int, Held]:
+def _held(texts: list[bytes], scanner: Scanner, memory: Memory, effort: Effort) -> dict[int, Held]:
     """What those of these texts hold that hold something, by their indexes; they stand beside each other by chance."""
     spans, across, view = scanner.find_apart(BORDER + BORDER.join(texts) + BORDER, effort)
     if across and len(texts) > 1:  # a private key that is cut: what stands behind is not its own
@@ -126,7 +126,7 @@ def _held(texts: list[bytes], scanner: Scanner, memory: Memory, effort: Effort |
         *indexes(place for place in memory.places(view.text) if not _is_covered(spans, *place)),
         *(index for index in named if _is_secret_name(texts[index])),
         *(index for index in indexes(view.marks.get("files", ())) if _names_secret_file(texts[index])),
-        *(index for index, text in enumerate(texts) if _LONE.match(text) and is_key(text)),
+        *(index for index, text in enumerate(texts) if _LONE.match(text) and _is_key(text, effort)),
         *(texts.index(name) for name in wire.OWN_FIELDS.intersection(texts)),
         *indexes(match.span() for match in _HALF_PAIR.finditer(view.text)),
     }
@@ -144,6 +144,11 @@ def _is_covered(spans: Sequence[Span], start: int, end: int) -> bool:
     """Whether one of the spans, in order, reaches from `start` to `end`."""
     at = bisect.bisect_right(spans, start, key=lambda span: span.start) - 1
     return at >= 0 and spans[at].end >= end
+
+
+def _is_key(text: bytes, effort: Effort) -> bool:
+    effort.spend()
+    return is_key(text)
 
 
 def _is_secret_name(text: bytes) -> bool:

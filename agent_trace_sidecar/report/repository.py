@@ -10,8 +10,9 @@ from uuid import UUID
 import asyncpg
 
 from agent_trace_sidecar.blame.authors import Origin
-from agent_trace_sidecar.blame.blame import Blame, FileBlamer, Line, placed, projects_of
+from agent_trace_sidecar.blame.blame import Blame, FileBlamer, placed, projects_of
 from agent_trace_sidecar.blame.lineage import Trail, lineage
+from agent_trace_sidecar.blame.lines import Line
 from agent_trace_sidecar.blame.weight import Weights
 from agent_trace_sidecar.records.fingerprints import hashes_of, line_hashes
 from agent_trace_sidecar.report.cost import SessionFacts, prompts_of, sessions_of

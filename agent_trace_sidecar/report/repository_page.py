@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from agent_trace_sidecar.blame.authors import Origin
-from agent_trace_sidecar.blame.blame import Line
+from agent_trace_sidecar.blame.lines import Line
 from agent_trace_sidecar.limits.text import counted
 from agent_trace_sidecar.report.cost import SessionFacts, spent
 from agent_trace_sidecar.report.html import Html, el, first_line, join, priced, visible

@@ -27,6 +27,8 @@ _NOTHING_TO_RUN: Final = tuple(
 )
 
 
+_MAX_NAMES: Final = 8
+"""Former names of a file."""
 NOTES_REF: Final = "refs/notes/agent-trace"
 _BLAMED: Final = re.compile(rb"([0-9a-f]{40,64}) (\d+) \d+")
 
@@ -290,6 +292,22 @@ class Checkout(NamedTuple):
         where = (self.commit(revision),) if revision else ()
         given = ("--contents", "-") if contents is not None else ()
         return self._git("blame", "--porcelain", *given, *where, "--", path, given=contents or b"")
+
+    def former_names(self, path: str, revision: str | None) -> list[str]:
+        """What a file was called before it was renamed, the last name first; nothing where git can't tell."""
+        if not self.is_git:
+            return []
+        changes = ("--name-status", "-z", "--diff-filter=R", "--find-renames")
+        names = [path]
+        try:
+            fresh = b"" if revision else self._git("diff", *changes, "HEAD")
+            fields = fresh.decode(errors="surrogateescape").split("\0")
+            names += [old for _, old, new in zip(*[iter(fields)] * 3, strict=False) if new == path]
+            followed = self._git("log", "--follow", "--format=", *changes, revision or "HEAD", "--", names[-1])
+        except CheckoutError:
+            return names[1:]
+        fields = followed.decode(errors="surrogateescape").split("\0")
+        return [*names[1:], *(old for _, old, _ in zip(*[iter(fields)] * 3, strict=False))][:_MAX_NAMES]
 
     def has(self, revision: str) -> bool:
         """Whether git has this commit."""

@@ -14,6 +14,7 @@ from typing import Any
 from tests.simulator import situations
 from tests.simulator.acts import acting
 from tests.simulator.blamed import score_blame
+from tests.simulator.kept import KEPT
 from tests.simulator.report import as_json, blame_table, table
 from tests.simulator.score import Claims, score_ranges
 from tests.simulator.setting import fast_stage, real_stage
@@ -60,7 +61,7 @@ def _random_sessions(major: int, options: argparse.Namespace) -> tuple[dict[str,
 
 def _situations(major: int, options: argparse.Namespace) -> Score:
     """Play situations on one OpenCode, and print a row for each."""
-    known = (*(situations.FIRST if major == 1 else situations.BOTH), *VARIANTS)
+    known = (*(situations.FIRST if major == 1 else situations.BOTH), *VARIANTS, *KEPT)
     chosen = [one for one in known if not options.only or one.__name__ in options.only]
     scores: dict[str, Score] = {}
     findings: list[str] = []

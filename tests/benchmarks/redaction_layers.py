@@ -40,7 +40,8 @@ def _layers() -> Iterator[tuple[str, Scanner]]:
     yield "+ other readings", Scanner([*own, *exported])
 
 
-def _corpora(folder: str | None) -> dict[str, list[Case]]:
+def corpora(folder: str | None) -> dict[str, list[Case]]:
+    """The forms of our own, and the corpora of a folder."""
     rng = random.Random(_SEED)  # noqa: S311 - made-up secrets
     forms = (later_forms, blind_forms, positions, tool_forms, unknown_services)
     own = [*cases(each=1), *(Case(*case) for make in forms for case in make(rng, each=1))]
@@ -50,7 +51,8 @@ def _corpora(folder: str | None) -> dict[str, list[Case]]:
     return found
 
 
-def _masked(scanner: Scanner, text: str) -> str:
+def masked(scanner: Scanner, text: str) -> str:
+    """The text with labels, scanned once."""
     raw = text.encode()
     spans = merged(by_line(raw, scanner.find(raw, Effort(len(raw)))))
     return applied(raw, spans).decode("utf-8", "replace")
@@ -60,21 +62,27 @@ def _escaped(text: str) -> str:
     return json.dumps(text)[1:-1]
 
 
-def _recall(scanner: Scanner, corpus: list[Case], *, escaped: bool = False) -> float:
+def share_masked(scanner: Scanner, corpus: list[Case], *, escaped: bool = False) -> float:
+    """The share of the corpus' secrets that are masked."""
     pairs = [(_escaped(c.text), _escaped(c.secret)) if escaped else (c.text, c.secret) for c in corpus]
-    return sum(is_masked(secret, _masked(scanner, text)) for text, secret in pairs) / len(corpus)
+    return sum(is_masked(secret, masked(scanner, text)) for text, secret in pairs) / len(corpus)
+
+
+def clean_texts() -> list[str]:
+    """Text without secrets: a third of the standard library's modules."""
+    return [p.read_text("utf-8", "replace") for p in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))[::3]]
 
 
 def main(folder: str | None = None) -> None:
     """Print the table."""
-    corpora = _corpora(folder)
-    sources = [p.read_text("utf-8", "replace") for p in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))[::3]]
+    sets = corpora(folder)
+    sources = clean_texts()
     size = sum(map(len, sources)) / 1e6
-    print("| layer | " + " | ".join(corpora) + " | escaped once | spans in clean text per MB | MB/s |")
-    print("|---|" + "---|" * (len(corpora) + 3))
+    print("| layer | " + " | ".join(sets) + " | escaped once | spans in clean text per MB | MB/s |")
+    print("|---|" + "---|" * (len(sets) + 3))
     for name, scanner in _layers():
-        found = [f"{_recall(scanner, corpus):.3f}" for corpus in corpora.values()]
-        found.append(f"{_recall(scanner, next(iter(corpora.values())), escaped=True):.3f}")
+        found = [f"{share_masked(scanner, corpus):.3f}" for corpus in sets.values()]
+        found.append(f"{share_masked(scanner, next(iter(sets.values())), escaped=True):.3f}")
         for _ in range(2):  # the first compiles the patterns
             start = time.process_time()
             spans = sum(len(scanner.find(text.encode())) for text in sources)

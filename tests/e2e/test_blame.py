@@ -18,6 +18,7 @@ from agent_trace_sidecar.spool.spool import Spool
 from tests.support.attributed import Project, run_git
 from tests.support.envelopes import Shim
 
+DATA = Path(__file__).parents[1] / "data"
 AI_FUNCTION = (
     "def total(prices):",
     "    result = 0",
@@ -288,6 +289,15 @@ def test_a_common_line_in_another_file_is_not_taken_for_the_ais(project: Project
     assert "a" not in project.authors("b.py")
 
 
+def test_frames_that_everybody_types_are_no_copies(project: Project) -> None:
+    """Licences, configurations, tests, frames of programs in many languages: the AI has them first, then a person."""
+    frames = {file.stem: file.read_text().splitlines() for file in sorted((DATA / "frames").iterdir())}
+    for name, lines in frames.items():
+        project.ai_write(f"ai/{name}", *lines, "last = made(1, 2)")
+        project.write(f"own/{name}", "first = typed(1, 2)", *lines, "last = typed(3, 4)")
+    assert {name: project.authors(f"own/{name}").strip("h") for name in frames} == dict.fromkeys(frames, "")
+
+
 def test_another_repository_with_the_same_path_knows_nothing(
     project: Project, tmp_path: Path, migrated_url: str
 ) -> None:
@@ -328,6 +338,31 @@ def test_a_line_with_a_secret_is_known_by_the_lines_around_it(project: Project) 
     assert lines[1].confidence < 0.8
     project.replace("a.py", "client.ask('who')", "print('nothing of that')")
     assert project.authors("a.py") == "auha"
+
+
+@pytest.mark.parametrize(
+    ("typed", "authors"),
+    [
+        (("first = 1", "client.login('hunter2')"), "auuaa"),
+        (("client.login('hunter2')", "last = 3"), "auuaa"),
+        (("first = 1", "client.login('hunter2')", "last = 3"), "auuuaa"),
+    ],
+)
+def test_a_line_beside_one_with_a_secret_may_be_it(project: Project, typed: tuple[str, ...], authors: str) -> None:
+    """What was typed before or after it has moved it."""
+    project.ai_write("a.py", "import client", "client.login('hunter2')", "client.ask('who')", "client.close()")
+    project.write("a.py", "import client", *typed, "client.ask('who')", "client.close()")
+    assert project.authors("a.py") == authors
+
+
+def test_lines_beside_a_secret_of_a_persons_are_the_persons(project: Project) -> None:
+    """Whichever of them it is."""
+    project.write("a.py", "import client", "client.login('hunter2')", "client.close()")
+    project.ai_edit("a.py", "client.close()\n", "client.ask('who')\nclient.close()\n")
+    project.write(
+        "a.py", "import client", "first = 1", "client.login('hunter2')", "client.ask('who')", "client.close()"
+    )
+    assert project.authors("a.py") == "hhhah"
 
 
 def test_a_line_that_a_person_restores_is_the_persons(project: Project) -> None:

@@ -73,6 +73,22 @@ def test_lines_of_an_erased_session_are_unknown_and_what_git_had_before_stays_a_
     assert {line.reason for line in project.blame("b.py")} == {"unseen"}
 
 
+def test_lines_of_an_erased_session_are_unknown_under_a_new_name_too(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Git knows what the file was called, whether the move is committed or not."""
+    project.ai_write("n.py", "print('all new')")
+    erase(project, "--yes")
+    project.git("mv", "a.py", "moved.py")
+    assert project.authors("moved.py") == "huhh"
+    execute(project.url, "UPDATE agent_trace_pruned SET first_at = '2050-01-01'")
+    monkeypatch.setenv("GIT_COMMITTER_DATE", "2090-01-01T00:00:00")  # calls of the test are at work in 2096
+    project.commit("Move")
+    project.git("mv", "moved.py", "again.py")
+    assert project.authors("again.py") == "huhh"
+    assert project.authors("moved.py", "HEAD") == "huhh"
+
+
 def test_by_age_the_kept_records_show_what_came_after_them(project: Project) -> None:
     """What stood there before them may be of a call that is gone."""
     first = last(project)

@@ -14,7 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from agent_trace_sidecar.blame.authors import Origin
-from agent_trace_sidecar.blame.blame import Line
+from agent_trace_sidecar.blame.lines import Line
 from agent_trace_sidecar.report import page as page_frame
 from agent_trace_sidecar.report.cost import SessionFacts
 from agent_trace_sidecar.report.repository import MAX_FILES, MAX_LINES, FileLines, Repository

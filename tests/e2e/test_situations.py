@@ -10,6 +10,7 @@ import pytest
 
 from tests.simulator import situations
 from tests.simulator.acts import Acts, NotBegunError, acting
+from tests.simulator.kept import KEPT
 from tests.simulator.situation_score import Situation, short
 from tests.simulator.variants import VARIANTS
 from tests.support.postgres import PostgresServers
@@ -48,14 +49,14 @@ def assert_right(acts: Acts, situation: Situation) -> None:
     assert found == {file.name: short(letters) for file, letters in truth.items()}
 
 
-@pytest.mark.parametrize("situation", [*situations.FIRST, *VARIANTS], ids=lambda one: one.__name__)
+@pytest.mark.parametrize("situation", [*situations.FIRST, *VARIANTS, *KEPT], ids=lambda one: one.__name__)
 def test_lines_have_their_true_author_on_opencode_1(first: Acts, situation: Situation) -> None:
     """See the situation's own description."""
     assert_right(first, situation)
 
 
 @pytest.mark.needs("OpenCode 2")
-@pytest.mark.parametrize("situation", [*situations.BOTH, *VARIANTS], ids=lambda one: one.__name__)
+@pytest.mark.parametrize("situation", [*situations.BOTH, *VARIANTS, *KEPT], ids=lambda one: one.__name__)
 def test_lines_have_their_true_author_on_opencode_2(second: Acts, situation: Situation) -> None:
     """See the situation's own description."""
     assert_right(second, situation)

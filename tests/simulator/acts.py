@@ -5,6 +5,7 @@ It asks before commands that begin with `ASKED` and edits of files named `asked`
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -211,7 +212,8 @@ def acting(major: int, url: str) -> Iterator[Acts]:
     """A server of a major version that records into a database."""
     with fake_model() as model, (opencode if major == 1 else opencode2)(model) as oc:
         oc.env["AGENT_TRACE_DATABASE_URL"] = url
-        oc.env["AGENT_TRACE_SIDECAR"] = f"'{sys.executable}' -m agent_trace_sidecar run"
+        run = f"echo $$ >> {oc.folder}/pids; exec {sys.executable} -m agent_trace_sidecar run"
+        oc.env["AGENT_TRACE_SIDECAR"] = f"sh -c {shlex.quote(run)}"
         oc.env["AGENT_TRACE_STATE_DIR"] = str(oc.folder / "state")
         oc.config["formatter"] = _FORMATTERS
         if major == 1:

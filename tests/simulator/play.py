@@ -119,8 +119,9 @@ class Play:
     def _turn(self) -> str:
         before, done = dict(self.world.docs), len(self.units)
         did, typed = self._prompt()
-        moved = any(unit.moved for unit in self.units[done:])  # OpenCode does not bring back what was moved
-        if not moved and not typed and self.rng.random() < _UNDONE:
+        # OpenCode does not bring back what was moved, and OpenCode 1 no file whose name is not ASCII.
+        stays = any(unit.moved or not unit.path.isascii() for unit in self.units[done:])
+        if not stays and not typed and self.rng.random() < _UNDONE:
             after = dict(self.world.docs)
             self.world.docs = before
             self.driver.undo(before)

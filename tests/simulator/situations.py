@@ -10,6 +10,7 @@ import sys
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Final
 
 from tests.simulator.acts import ASKED, Acts, Project
@@ -20,42 +21,7 @@ from tests.support.waiting import eventually
 
 _HEADERS: Final = ("# Copyright {} and others", "# Licensed under the {} licence", "# See the file {} for details", "#")
 _LOGGER: Final = ("import logging", "", "logger = logging.getLogger(__name__)", "logger.setLevel(logging.INFO)")
-_FRAMES: Final = (
-    (
-        "app = Flask(__name__)",
-        'app.config.from_object("config.Settings")',
-        '@app.route("/health")',
-        "def health():",
-        '    return {"status": "ok"}',
-    ),
-    (
-        "def main():",
-        "    parser = argparse.ArgumentParser(description=__doc__)",
-        '    parser.add_argument("--verbose", action="store_true", help="print more")',
-        "    args = parser.parse_args()",
-        "    logging.basicConfig(level=logging.DEBUG if args.verbose else logging.INFO)",
-    ),
-    (
-        "[tool.pytest.ini_options]",
-        'testpaths = ["tests"]',
-        'addopts = "-ra -q --strict-markers"',
-        "[tool.ruff.lint]",
-        'select = ["E", "F", "I", "B", "UP"]',
-    ),
-    (
-        "FROM python:3.12-slim",
-        "WORKDIR /app",
-        "COPY requirements.txt .",
-        "RUN pip install --no-cache-dir -r requirements.txt",
-        'CMD ["python", "main.py"]',
-    ),
-    (
-        "class TestCase(unittest.TestCase):",
-        "    def setUp(self):",
-        "        self.addCleanup(mock.patch.stopall)",
-        "        super().setUp()",
-    ),
-)
+_FRAMES: Final = Path(__file__).parents[1] / "data" / "frames"
 """Frames of programs, configurations and tests."""
 _PRUNED: Final = 8
 """Outputs of 45,000 characters: more than OpenCode keeps of a session's outputs before it prunes."""
@@ -519,7 +485,8 @@ FIRST: Final[tuple[Situation, ...]] = (*BOTH, pruned)
 def _boilerplate(rng: random.Random) -> str:
     header = [text.format(rng.choice(["MIT", "Apache", "BSD"])) for text in _HEADERS]
     imports = [f"from {new_word(rng)} import {new_word(rng)}" for _ in range(rng.randint(3, 9))]
-    frames = [line for frame in rng.sample(_FRAMES, 2) for line in frame]
+    chosen = rng.sample(sorted(_FRAMES.iterdir()), 2)
+    frames = [line for file in chosen for line in file.read_text().splitlines()]
     return "".join(f"{line}\n" for line in [*header, *imports, *_LOGGER, *frames])
 
 

@@ -69,6 +69,8 @@ class World:
             world.write(path)
         (root / ".gitignore").write_text(".opencode/\n")
         world.git("init", "-q", "-b", "main")
+        for key, value in (("name", "Test"), ("email", "test@example.invalid")):
+            world.git("config", f"user.{key}", value)  # the model commits, too
         world.git("add", "-A")
         world.git("commit", "-q", "-m", "Start")
         world.committed()

@@ -10,7 +10,8 @@ from pathlib import Path
 import asyncpg
 import msgspec
 
-from agent_trace_sidecar.blame.blame import Line, blame
+from agent_trace_sidecar.blame.blame import blame
+from agent_trace_sidecar.blame.lines import Line
 from agent_trace_sidecar.opencode.wire import Observed
 from agent_trace_sidecar.postgres.copy import copy_items
 from agent_trace_sidecar.records.build import Builder, BuildSettings

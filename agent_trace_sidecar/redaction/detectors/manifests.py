@@ -30,9 +30,8 @@ def manifests(view: View) -> Iterator[Span]:
             done = _edge(G.brace.finditer(text, start, high), b"}", high)
             data, value = G.data_object, G.member
         elif G.kind_line.match(text, end, high):
-            low = text.rfind(b"\n", low, start) + 1 or low
-            edge, data, value = _at(start - low)
-            low = max((line.end() for line in edge.finditer(text, max(done, low - _LONGEST), start)), default=0)
+            edge, data, value = _at(start - (text.rfind(b"\n", low, start) + 1 or low))
+            low = max((line.end() for line in edge.finditer(text, low, start)), default=low)
             done = min((line.start() for line in edge.finditer(text, end, high)), default=high)
         else:
             continue

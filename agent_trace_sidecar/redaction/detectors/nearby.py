@@ -56,7 +56,7 @@ def nearby(view: View) -> Iterator[Span]:
             service, sign = _last(services, start), text[reach_back(text, start, _SIGN_REACH) : start].rstrip(b" ")[-1:]
             place = b"place" if sign in _SIGNS or _note(text, start, end) else b""
             reach = (b"word " if _last(words, start) >= 0 else b"") + (b"service " if service >= 0 else b"") + place
-            runs = [_run(text, start, end, service, reach)]
+            runs = [_run(text, start, end, service, reach)] if reach else []
         for run in runs:
             if (row := NEAR.of(run)) and row["form"] != "none":
                 yield Span(run["start"], run["end"], row["form"])
@@ -165,10 +165,10 @@ def _label(run: Fields) -> bytes:
     """In a note, the name before the value: of the member or setting that it is, or of the heading above."""
     note = _note(run["text"], run["start"], run["end"])
     before = _before(run, len(note))
-    if not before or before == b"\n" or not G.tail.match(note, len(before) + run["end"] - run["start"]):
+    if not before or before == b"\n":
         return b""
     above, _, line = before.rpartition(b"\n")
-    if L.other.search(before, max(0, len(before) - _AROUND)) or G.directive.match(line):
+    if L.other.search(before, max(0, len(before) - _AROUND)):
         return b""
     forms = (G.label, G.member, G.called, G.row, G.flagged)
     match = next((found for form in forms if (found := form.search(line))), None)

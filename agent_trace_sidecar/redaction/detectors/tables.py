@@ -29,8 +29,9 @@ def tables(view: View) -> Iterator[Span]:
     for place, _ in view.marks.get("owners", ()):
         at = opening.end() if (opening := G.map.match(text, place)) else len(text)
         while pair := G.pair.match(text, at):
-            if is_chosen(pair[1].decode("utf-8", "replace")):
-                yield Span(pair.start(1), pair.end(1), _RULE)
+            group = pair.lastindex or 0
+            if is_chosen(pair[group].decode("utf-8", "replace")):
+                yield Span(pair.start(group), pair.end(group), _RULE)
             at = pair.end()
     if not view.marks.get("cores"):
         return  # no column is named like a secret

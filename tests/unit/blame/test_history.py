@@ -164,3 +164,18 @@ def test_a_record_of_another_worktree_does_not_end_a_doubt(worktree: str, expect
     history.add_all([NEW, blind, other])
     base = history.base_of(worktree, "a", packed("abcdX"), newest=True)
     assert letters(list(history.explain(worktree, "a", packed("abcdX"), base).authors)) == expected
+
+
+@pytest.mark.parametrize("restored", ["before", "after"])
+def test_a_line_that_a_person_restores_before_or_after_a_move_is_the_persons(restored: str) -> None:
+    """Not a change of the AI's line that stood there meanwhile."""
+    old, new = (
+        line_hashes([first, *lines("bcd")]) for first in (b"first_value = get(1, 2)", b"first_other = get(1, 2)")
+    )
+    tokens = [line_tokens(b"first_other = get(1, 2)")]
+    edited = Change("/w", "a", None, old, new, (Span(1, 1, Origin(UUID(int=1), AT, "ai", "diff"), tokens, new[:8]),))
+    there = old if restored == "before" else new
+    history = History(Weights())
+    history.add_all([edited, Change("/w", "b", "a", there, there, ())])
+    base = history.base_of("/w", "b", old, newest=True)
+    assert list(history.explain("/w", "b", old, base).authors) == [Human()] * 4

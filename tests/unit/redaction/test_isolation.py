@@ -186,6 +186,7 @@ def fields(line: bytes) -> dict[str, Any]:
 
 @given(SEVERAL)
 @example([COPY, "nothing", "nothing"])
+@example(["data:\n  colour: bleu\n", "kind: Secret\n"])
 @example(["INSERT INTO users (", f"password) VALUES ('{PASSWORD}')"])
 @example(["the session id\n", KEY])
 @QUIET

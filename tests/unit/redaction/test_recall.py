@@ -255,6 +255,7 @@ def test_forms_of_containers_tools_and_programs_are_found() -> None:
     drawn = [Case(*case) for case in tool_forms(rng, each=1)]
     found = recall([(case.kind, is_masked(case.secret, redact_text(case.text))) for case in drawn])
     assert found["tools, environment"] == 1
+    assert found["tools, structures"] >= 0.85
     assert found["tools, files"] >= 0.97
     assert found["tools, code"] >= 0.97
     harmless = list(tool_harmless(rng))

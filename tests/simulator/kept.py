@@ -1,0 +1,151 @@
+"""Situations that must stay right: merged worktrees, reverts of reverts, notebooks, sparse checkouts, restarts."""
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Final
+
+from tests.simulator.acts import Acts, Project
+from tests.simulator.pool import new_word
+from tests.simulator.situation_score import Situation, Truth
+from tests.simulator.variants import Drafts, appended
+from tests.support.fake_model import Step
+from tests.support.waiting import eventually
+
+
+def merged_worktree(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """The AI works in a linked worktree and a person beside it; both are merged, and the AI goes on in the result."""
+    drafts = Drafts(rng)
+    project = acts.project(name, {"a.py": drafts.human(12, 16), "b.py": drafts.human(12, 16)})
+    tree = acts.oc.folder / f"{name}_tree"
+    project.git("worktree", "add", "-q", "-b", "work", str(tree))
+    first = (tree / "a.py").read_text().splitlines()[0]
+    Project(acts, tree).turn(
+        Step([acts.tools.edit("a.py", first, drafts.made() + first)]),
+        Step([acts.tools.run(appended("c.py", drafts.made()))]),
+    )
+    project.git("add", "a.py", "c.py", folder=tree)
+    project.git("commit", "-qm", "Work", folder=tree)
+    for path in ("a.py", "b.py"):
+        project.append(path, drafts.human())
+    project.git("commit", "-qam", "Beside")
+    project.git("merge", "-q", "--no-edit", "work")
+    project.turn(
+        Step([acts.tools.run(appended("a.py", drafts.made()))]), Step([acts.tools.write("d.py", drafts.made())])
+    )
+    project.append("c.py", drafts.human())
+    return drafts.truth(project, ("a.py", "b.py", "c.py", "d.py"))
+
+
+def reverted_revert(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """A person reverts the AI's commit, types, stashes, reverts the revert, and takes the stash back."""
+    drafts = Drafts(rng)
+    project = acts.project(name, {"a.py": drafts.human(8, 12), "b.py": drafts.human()})
+    first = (project.folder / "a.py").read_text().splitlines()[0]
+    project.turn(
+        Step([acts.tools.edit("a.py", first, drafts.made(3, 6) + first)]),
+        Step([acts.tools.write("n.py", drafts.made())]),
+    )
+    project.git("add", "-A")
+    project.git("commit", "-qm", "AI")
+    project.git("revert", "--no-edit", "HEAD")
+    project.append("a.py", drafts.human())
+    project.append("b.py", drafts.human())
+    project.git("stash", "-q")
+    project.git("revert", "--no-edit", "HEAD")
+    project.git("stash", "pop", "-q")
+    project.turn(Step([acts.tools.run(appended("b.py", drafts.made()))]))
+    return drafts.truth(project, ("a.py", "b.py", "n.py"))
+
+
+def undone_beside(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """Two sessions work in turn; the first one's last turn is undone, and redone, after the second has gone on."""
+    drafts = Drafts(rng)
+    project = acts.project(name, {"a.py": drafts.human(), "b.py": drafts.human()})
+    other = project.other()
+    project.turn(Step([acts.tools.run(appended("a.py", drafts.made()))]))
+    other.turn(Step([acts.tools.run(appended("b.py", drafts.made()))]))
+    acts.served.revert(project.folder, project.session, prompt=-1)
+    other.turn(Step([acts.tools.write("n.py", drafts.made())]))
+    if rng.random() < 0.5:
+        acts.served.unrevert(project.folder, project.session)
+    project.append("a.py", drafts.human())
+    return drafts.truth(project, ("a.py", "b.py", "n.py"))
+
+
+def notebook(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """The AI writes a notebook; a person adds lines to a cell in Jupyter, which saves it with another indentation."""
+
+    def source(owner: str) -> list[str]:
+        return [f"{owner}_{new_word(rng)} = {new_word(rng)}({at}, 2)\n" for at in range(rng.randint(3, 6))]
+
+    sources = [source("made") for _ in range(3)]
+
+    def book(indent: int) -> str:
+        cells = [{"cell_type": "code", "metadata": {}, "outputs": [], "source": lines} for lines in sources]
+        return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4}, indent=indent) + "\n"
+
+    project = acts.project(name, {"o.py": "o = 1\n"})
+    project.turn(Step([acts.tools.write("n.ipynb", book(2))]))
+    chosen = rng.choice(sources)
+    at = rng.randrange(1, len(chosen))
+    chosen[at:at] = source("own")
+    file = project.folder / "n.ipynb"
+    file.write_text(book(1))
+    return {file: "".join("h" if "own_" in line else "a" for line in file.read_text().splitlines())}
+
+
+def sparse_checkout(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """The AI works where git has checked out one folder only; then a person gets the rest back."""
+    drafts = Drafts(rng)
+    project = acts.project(name, {"in/a.py": drafts.human(), "out/b.py": drafts.human(), "out/c.py": drafts.human()})
+    project.turn(Step([acts.tools.run(appended("out/b.py", drafts.made()))]))
+    project.git("add", "-A")
+    project.git("commit", "-qm", "AI")
+    project.git("sparse-checkout", "set", "in", ".opencode")
+    first = (project.folder / "in/a.py").read_text().splitlines()[0]
+    project.turn(
+        Step([acts.tools.run(appended("in/a.py", drafts.made()))]),
+        Step([acts.tools.edit("in/a.py", first, drafts.made() + first)]),
+    )
+    project.git("sparse-checkout", "disable")
+    project.append("out/c.py", drafts.human())
+    return drafts.truth(project, ("in/a.py", "out/b.py", "out/c.py"))
+
+
+def restarted(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """The sidecar is killed between two turns; a person types before it is started again."""
+    drafts = Drafts(rng)
+    project = acts.project(name, {"a.py": drafts.human(), "b.py": drafts.human()})
+    project.turn(
+        Step([acts.tools.run(appended("a.py", drafts.made()))]), Step([acts.tools.write("n.py", drafts.made())])
+    )
+    _kill(acts)
+    for path in ("a.py", "n.py"):
+        project.append(path, drafts.human())
+    last = (project.folder / "b.py").read_text().splitlines()[-1]
+    typed = time.monotonic()
+    eventually(lambda: time.monotonic() - typed > 1, 5, "the person has typed")
+    project.turn(
+        Step([acts.tools.run("ls")]),
+        Step([acts.tools.edit("b.py", last, last + "\n" + drafts.made().rstrip("\n"))]),
+        Step([acts.tools.run(appended("n.py", drafts.made()))]),
+    )
+    return drafts.truth(project, ("a.py", "b.py", "n.py"))
+
+
+def _kill(acts: Acts) -> None:
+    """End the sidecars that are alive; those of other processes of OpenCode have ended with them."""
+    for pid in (acts.oc.folder / "pids").read_text().split():
+        command = Path("/proc") / pid / "cmdline"
+        if command.exists() and b"agent_trace_sidecar" in command.read_bytes():
+            os.kill(int(pid), signal.SIGKILL)
+
+
+KEPT: Final[tuple[Situation, ...]] = (
+    merged_worktree, reverted_revert, undone_beside, notebook, sparse_checkout, restarted,
+)  # fmt: skip
+"""What OpenCode 1 and 2 both have."""
