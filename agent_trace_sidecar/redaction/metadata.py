@@ -7,6 +7,8 @@ same; the hash of a withheld line is no evidence about the file.
 
 from typing import Any, Final
 
+import msgspec
+
 from agent_trace_sidecar.redaction.rules import Words
 
 WITHHELD: Final = "[WITHHELD]"
@@ -17,9 +19,9 @@ _LONGEST_KEY: Final = 40
 _LONGEST_NAME: Final = 256
 
 
-def without_contents(line: object) -> object:
-    """A decoded line with every content withheld."""
-    return _walk(line, "", arguments=False, depth=0)
+def without_contents(raw: bytes) -> bytes:
+    """A line with every content withheld. Raises DecodeError for one that is no JSON, which is content as a whole."""
+    return msgspec.json.encode(_walk(msgspec.json.decode(raw), "", arguments=False, depth=0))
 
 
 def _walk(node: object, key: str, *, arguments: bool, depth: int) -> object:

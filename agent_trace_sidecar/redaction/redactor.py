@@ -90,7 +90,7 @@ class Redactor:
 
     def _portion(self, raws: Sequence[bytes], observed: Sequence[bytes | None]) -> list[Redacted]:
         try:
-            kept = raws if self._capture == "full" else list(map(_without_contents, raws))
+            kept = raws if self._capture == "full" else list(map(without_contents, raws))
             portion = Portion(kept, self._ready(), self._memory) if self._enabled else None
         except Exception as error:  # noqa: BLE001 - fails closed: the one line is withheld, of several each is tried
             if len(raws) == 1:
@@ -210,11 +210,6 @@ def _portions(raws: Sequence[bytes]) -> Iterator[tuple[int, int]]:
 def _utf8(text: str) -> bytes:
     """`text` in UTF-8; a lone surrogate becomes U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
-
-
-def _without_contents(raw: bytes) -> bytes:
-    """The line without contents; one that can't be decoded is content as a whole."""
-    return msgspec.json.encode(without_contents(msgspec.json.decode(raw)))
 
 
 def _withheld(raw: bytes, error: Exception) -> Redacted:

@@ -154,6 +154,7 @@ class FastDriver:
         children = {child.marker: child for child in script.children}
         for number, step in enumerate([*script.steps, ()]):
             if number in script.meanwhile:
+                self._sidecar.settle()
                 script.meanwhile[number]()
             message = self._message(session, model_id, "assistant", user)
             before = self._snapshot()
