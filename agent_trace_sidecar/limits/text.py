@@ -8,26 +8,25 @@ import re
 from typing import Final
 
 _OBEYED: Final = r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-"""Everything of the kind but the tab."""
-_IN_TEXT: Final = re.compile(_OBEYED)
-_IN_LINE: Final = re.compile(rf"(?!\x1b\[[0-9;]{{0,12}}m){_OBEYED}")
-_IN_JSON: Final = re.compile(rf"(?!\n){_OBEYED}")
+"""Everything of the kind but the tab. Compiled at first use: most commands print nothing of it."""
+_IN_LINE: Final = rf"(?!\x1b\[[0-9;]{{0,12}}m){_OBEYED}"
+_IN_JSON: Final = rf"(?!\n){_OBEYED}"
 _SHORT: Final = {"\n": "\\n", "\r": "\\r"}
 
 
 def printable(text: str) -> str:
     r"""A foreign text: what a terminal would obey is written as Python would write it, e.g. `\x1b` or `\n`."""
-    return text if text.isprintable() else _IN_TEXT.sub(_escaped, text)
+    return text if text.isprintable() else re.sub(_OBEYED, _escaped, text)
 
 
 def printable_line(line: str) -> str:
     """As `printable`, for a line of ours that holds such texts: its colours stay."""
-    return line if line.isprintable() else _IN_LINE.sub(_escaped, line)
+    return line if line.isprintable() else re.sub(_IN_LINE, _escaped, line)
 
 
 def printable_json(document: str) -> str:
     """The same JSON; by itself it leaves some of it in its strings."""
-    return document if document.isprintable() else _IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
+    return document if document.isprintable() else re.sub(_IN_JSON, lambda found: f"\\u{ord(found[0]):04x}", document)
 
 
 def counted(number: int, one: str, many: str = "") -> str:

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from agent_trace_sidecar.limits.files import read_whole
 
-_LINE: Final = re.compile(r"((?:\\.|[^\\:])*):" * 4 + r"(.+)")
+_LINE: Final = r"((?:\\.|[^\\:])*):" * 4 + r"(.+)"
 """Host, port, database, user, and the rest of the line."""
 _MAX_BYTES: Final = 1024 * 1024
 
@@ -41,7 +41,7 @@ def password(url: str, environ: Mapping[str, str]) -> str | None:
 def _lines(text: str) -> Iterator[list[str]]:
     """Host, port, database, user and password of each line."""
     for line in text.splitlines():
-        found = _LINE.fullmatch(line)
+        found = re.fullmatch(_LINE, line)
         if found and not line.startswith("#"):
             yield [re.sub(r"\\(.)", r"\1", field) for field in found.groups()]
 

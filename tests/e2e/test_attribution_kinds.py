@@ -254,6 +254,7 @@ def test_what_a_command_brings_is_not_written_by_it(site: Site) -> None:
         "case.py": "h" * 8 + "a" * 18,
         "extended.py": "h" * 8 + "a",
     }
+    assert counted(project)["total"]["living"] == 19
 
 
 def test_lines_that_a_call_moves_stay_whose_they_were(site: Site) -> None:

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 from typing import Final
 
 from tests.simulator.acts import Acts, Project
@@ -137,8 +138,11 @@ def restarted(acts: Acts, name: str, rng: random.Random) -> Truth:
 
 
 def _kill(acts: Acts) -> None:
-    """End the sidecar that was started last."""
-    os.kill(int((acts.oc.folder / "pids").read_text().split()[-1]), signal.SIGKILL)
+    """End the sidecars that are alive; those of other processes of OpenCode have ended with them."""
+    for pid in (acts.oc.folder / "pids").read_text().split():
+        command = Path("/proc") / pid / "cmdline"
+        if command.exists() and b"agent_trace_sidecar" in command.read_bytes():
+            os.kill(int(pid), signal.SIGKILL)
 
 
 KEPT: Final[tuple[Situation, ...]] = (
