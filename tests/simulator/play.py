@@ -12,6 +12,7 @@ from tests.simulator.lines import HUMAN, Change, Doc
 from tests.simulator.model import MODELS, PATCHER, Planned, Turn
 from tests.simulator.pool import new_word
 from tests.simulator.world import FORMATTED, Effect, World, person_line
+from tests.support.waiting import eventually
 
 T = TypeVar("T")
 
@@ -162,7 +163,8 @@ class Play:
 
         def typing() -> None:
             (self.world.root / path).write_bytes(content)
-            time.sleep(_THINKS_S)
+            typed = time.monotonic()
+            eventually(lambda: time.monotonic() - typed > _THINKS_S, 5, "the person has typed")
 
         return typing
 
