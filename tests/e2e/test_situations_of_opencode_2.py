@@ -1,13 +1,13 @@
-"""The same situations as in `test_situations.py`, on OpenCode 2."""
+"""The situations that `test_situations.py` leaves out, on OpenCode 2."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.simulator import situations
 from tests.simulator.acts import Acts, acting
 from tests.simulator.kept import KEPT
 from tests.simulator.situation_score import Situation, assert_right
+from tests.simulator.situations import FIRST
 from tests.simulator.variants import VARIANTS
 from tests.support.postgres import PostgresServers
 
@@ -20,7 +20,7 @@ def _acts(postgres_servers: PostgresServers) -> Iterator[Acts]:
 
 
 @pytest.mark.needs("OpenCode 2")
-@pytest.mark.parametrize("situation", [*situations.BOTH, *(*VARIANTS, *KEPT)[1::2]], ids=lambda one: one.__name__)
+@pytest.mark.parametrize("situation", [*FIRST, *VARIANTS, *KEPT][1::2], ids=lambda one: one.__name__)
 def test_lines_have_their_true_author_on_opencode_2(acts: Acts, situation: Situation) -> None:
     """See the situation's own description."""
     assert_right(acts, situation, "1/test")
