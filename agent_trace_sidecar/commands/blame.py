@@ -101,7 +101,7 @@ def _range(text: str) -> tuple[int, int | None]:
     """Read first and last line as `git blame -L` does, but for patterns and functions; None is the file's last line.
 
     Raises:
-        UsageError: it is no range.
+        UsageError: `text` is not a range.
     """
     found = re.fullmatch(r"([1-9]\d*)?(?:,(?:([+-])?([1-9]\d*))?)?", text)
     if not text or found is None:

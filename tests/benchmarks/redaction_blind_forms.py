@@ -7,7 +7,7 @@ A letter in braces is a maker's; each value is a secret of its own. In the texts
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from tests.benchmarks.redaction_forms import MAKERS
@@ -354,17 +354,22 @@ HARMLESS: Final = (
 
 def blind_forms(rng: random.Random, *, each: int) -> Iterator[tuple[str, str, str]]:
     """Kind, text and secret of every mark of every form, `each` times."""
-    for kind, forms in FORMS.items():
-        for form in forms:
-            for _ in range(each):
-                text, secrets = filled(rng, form)
-                yield from ((kind, text, secret) for secret in secrets)
+    return every(rng, FORMS, each=each)
 
 
 def blind_harmless(rng: random.Random) -> Iterator[str]:
     """Texts that hold no secret."""
     for form in HARMLESS:
         yield filled(rng, form)[0]
+
+
+def every(rng: random.Random, kinds: Mapping[str, Sequence[str]], *, each: int) -> Iterator[tuple[str, str, str]]:
+    """Kind, text and secret of every mark of every form of these kinds, `each` times."""
+    for kind, forms in kinds.items():
+        for form in forms:
+            for _ in range(each):
+                text, secrets = filled(rng, form)
+                yield from ((kind, text, secret) for secret in secrets)
 
 
 def filled(rng: random.Random, form: str) -> tuple[str, list[str]]:

@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator
 from typing import Final
 
-from tests.benchmarks.redaction_blind_forms import filled
+from tests.benchmarks.redaction_blind_forms import every, filled
 
 FORMS: Final = {
     "tools, environment": (
@@ -315,11 +315,7 @@ HARMLESS: Final = (
 
 def tool_forms(rng: random.Random, *, each: int) -> Iterator[tuple[str, str, str]]:
     """Kind, text and secret of every mark of every form, `each` times."""
-    for kind, forms in FORMS.items():
-        for form in forms:
-            for _ in range(each):
-                text, secrets = filled(rng, form)
-                yield from ((kind, text, secret) for secret in secrets)
+    return every(rng, FORMS, each=each)
 
 
 def tool_harmless(rng: random.Random) -> Iterator[str]:
