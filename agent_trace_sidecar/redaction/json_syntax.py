@@ -44,10 +44,9 @@ is_plain: Final = re.compile(rb"[^\\\x01\x02\x80-\xff]*").fullmatch
 def unescaped(body: bytes) -> bytes:
     """The text of a JSON string with plain quotes; NUL, a lone surrogate, or what is no UTF-8, becomes U+FFFD.
 
-    So it is stored, too: a text that is masked again, when it was stored, must be read as it was before.
+    So it is stored, too: a text that is masked again, when it was stored, must be read as it was before. Most strings
+    are plain: callers ask `is_plain` first, which spares the call.
     """
-    if is_plain(body):
-        return body
     quoted = b'"' + with_escapes(body) + b'"'
     try:
         return str(msgspec.json.decode(quoted)).replace("\0", "\ufffd").encode()
