@@ -5,7 +5,6 @@ It asks before commands that begin with `ASKED` and edits of files named `asked`
 
 import json
 import os
-import shlex
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ from tests.support.majors import DIALECTS, Dialect, Served, answering, server
 from tests.support.opencode import SHIM, OpenCode, opencode
 from tests.support.opencode2 import opencode2
 from tests.support.postgres import fetch
+from tests.support.sidecars import noted_sidecar
 from tests.support.waiting import eventually
 
 ASKED: Final = "true asked; "
@@ -212,8 +212,7 @@ def acting(major: int, url: str) -> Iterator[Acts]:
     """A server of a major version that records into a database."""
     with fake_model() as model, (opencode if major == 1 else opencode2)(model) as oc:
         oc.env["AGENT_TRACE_DATABASE_URL"] = url
-        run = f"echo $$ >> {oc.folder}/pids; exec {sys.executable} -m agent_trace_sidecar run"
-        oc.env["AGENT_TRACE_SIDECAR"] = f"sh -c {shlex.quote(run)}"
+        oc.env["AGENT_TRACE_SIDECAR"] = noted_sidecar(oc.folder)
         oc.env["AGENT_TRACE_STATE_DIR"] = str(oc.folder / "state")
         oc.config["formatter"] = _FORMATTERS
         if major == 1:
