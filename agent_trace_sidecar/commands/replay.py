@@ -4,12 +4,10 @@ import argparse
 import asyncio
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from agent_trace_sidecar.commands.common import CommandError, UsageError
-from agent_trace_sidecar.commands.database import command_error
 from agent_trace_sidecar.commands.output import complain, say
 from agent_trace_sidecar.commands.progress import Progress
+from agent_trace_sidecar.commands.replay_jobs import replay_at_once, replay_error
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits import MOST_JOBS
 from agent_trace_sidecar.pipeline.replay import replay
@@ -17,9 +15,6 @@ from agent_trace_sidecar.postgres.errors import StoreError
 from agent_trace_sidecar.postgres.sink import FencedError
 from agent_trace_sidecar.sources.plain import NotALogError
 from agent_trace_sidecar.telemetry import logging as log
-
-if TYPE_CHECKING:
-    from agent_trace_sidecar.commands.replay_jobs import Result
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,42 +40,18 @@ def run(config: Config, given: argparse.Namespace) -> int:
             complain("stopped. The same command resumes where it stopped.")
             return 130
         except (NotALogError, OSError, StoreError, FencedError) as exc:
-            raise _command_error(exc) from None
+            raise replay_error(exc) from None
     for replayed in done:
         say(replayed.sentence())
     return 0
 
 
 def _at_once(config: Config, given: argparse.Namespace, progress: Progress) -> int:
-    from agent_trace_sidecar.commands.replay_jobs import replay_at_once  # noqa: PLC0415 - brings multiprocessing
-
-    results = replay_at_once(config, given.files, given.jobs, progress.reached, as_result)
+    results = replay_at_once(config, given.files, given.jobs, progress.reached)
     progress.close()
     for result in results:
         (complain if result.code else say)(result.sentence)
     return next((result.code for result in results if result.code), 0)
-
-
-def as_result(file: Path, exc: Exception) -> "Result":
-    """The result of a file that failed; raises what a user can't do anything about."""
-    from agent_trace_sidecar.commands.replay_jobs import Result  # noqa: PLC0415 - as above
-
-    found = _command_error(exc)
-    return Result(str(file), f"{file}: {found}", found.code)
-
-
-def _command_error(exc: Exception) -> CommandError:
-    match exc:
-        case NotALogError():
-            return UsageError(str(exc))
-        case OSError():
-            return CommandError(f"{exc.filename or 'a file'} can't be read: {exc.strerror}.")
-        case StoreError():
-            return command_error(exc.verdict)
-        case FencedError():
-            return CommandError("another replay of the same file has taken over.")
-        case _:
-            raise exc
 
 
 def _jobs(text: str) -> int:

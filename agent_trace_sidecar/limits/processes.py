@@ -97,13 +97,15 @@ def run(
     return Finished(process.returncode, output)
 
 
-def piped(command: Command, *, cwd: Path, env: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    """Start a program that takes requests and answers through pipes. The caller kills it.
+def piped(
+    command: Command, *, cwd: Path, env: Mapping[str, str], stderr: int | None = subprocess.DEVNULL
+) -> "subprocess.Popen[bytes]":
+    """Start a program that takes requests and answers through pipes. The caller kills it; a `stderr` of None is ours.
 
     Raises:
         ProcessError: it did not start.
     """
-    return _popen(command, cwd=cwd, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    return _popen(command, cwd=cwd, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr)
 
 
 def run_logged(
@@ -159,7 +161,14 @@ def interact(command: Command, *, env: Mapping[str, str]) -> int:
 
 
 def _popen(
-    command: Command, *, cwd: Path, env: Mapping[str, str], stdin: int, stdout: int, new_session: bool = False
+    command: Command,
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    stdin: int,
+    stdout: int,
+    stderr: int | None = subprocess.DEVNULL,
+    new_session: bool = False,
 ) -> "subprocess.Popen[bytes]":
     try:
         return subprocess.Popen(
@@ -168,7 +177,7 @@ def _popen(
             env=dict(env),
             stdin=stdin,
             stdout=stdout,
-            stderr=subprocess.DEVNULL,
+            stderr=stderr,
             bufsize=0 if new_session else -1,
             start_new_session=new_session,
         )

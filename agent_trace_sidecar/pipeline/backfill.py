@@ -22,7 +22,7 @@ from agent_trace_sidecar.opencode.history import Known, StoredHook
 from agent_trace_sidecar.opencode.store import SessionSource, StoredSession, Wanted
 from agent_trace_sidecar.opencode.wire import Envelope, Observed, parse
 from agent_trace_sidecar.pipeline.daemon import Daemon
-from agent_trace_sidecar.pipeline.undelivered import delivered, sessions_after
+from agent_trace_sidecar.pipeline.undelivered import Undelivered, delivered
 from agent_trace_sidecar.postgres.connection import connect
 from agent_trace_sidecar.postgres.recorded import Recorded, Stored
 from agent_trace_sidecar.redaction import Redacted, is_secret_path
@@ -108,6 +108,7 @@ class Backfill:
     def __init__(self, config: Config, logger: Logger) -> None:
         self._daemon = Daemon(config, logger)
         self._spools = config.state_path / SPOOL_FOLDER
+        self._undelivered = Undelivered(self._spools)
 
     async def close(self) -> None:
         """End what was started."""
@@ -154,7 +155,7 @@ class Backfill:
                 telling = Telling(source, family, recorded, known)
                 plan, kinds = await asyncio.to_thread(telling.planned)
                 missing = kinds.total()
-                if missing and not (await asyncio.to_thread(sessions_after, self._spools, spools)).isdisjoint(ids):
+                if missing and not (await asyncio.to_thread(self._undelivered.sessions_after, spools)).isdisjoint(ids):
                     total = total._replace(waiting=(*total.waiting, family.root.id))
                     continue
                 if missing and not dry_run:

@@ -1,10 +1,12 @@
 """Sessions with events that this machine's spools hold and the database may not have yet.
 
-`backfill` gives events other ids than the shim does: what is on its way would be stored twice.
+`backfill` gives events other ids than the shim does: what is on its way would be stored twice. It needs the answer
+for each session anew; of a segment that was read before only what has been added is read.
 """
 
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import asyncpg
 
@@ -27,26 +29,89 @@ async def delivered(connection: asyncpg.Connection, root: Path) -> dict[Path, in
     return found
 
 
-def sessions_after(root: Path, positions: dict[Path, int]) -> set[str]:
-    """The sessions of the lines behind these positions; a spool that has none is read whole."""
-    found: set[str] = set()
-    for folder in spool_folders(root):
-        for line in _lines(folder, positions.get(folder, 0)):
-            envelope = parse(line)
-            session_id = dialects.read(envelope).session_id if isinstance(envelope, Envelope) else None
-            if session_id is not None:
-                found.add(session_id)
-    return found
+class _File(NamedTuple):
+    """What a segment's file was when it was read; nothing is to be read where it is the same."""
+
+    inode: int
+    size: int
+    changed_ns: int
 
 
-def _lines(folder: Path, position: int) -> Iterator[bytes]:
-    try:
-        sizes = [(start, folder / f"{start:020d}.jsonl") for start in segments(folder)]
-        ends = [(start, path, start + path.stat().st_size) for start, path in sizes]
-    except OSError:  # shipped and removed meanwhile
-        return
-    for start, path, end in ends:
-        at = max(position, start)
+class _Last(NamedTuple):
+    """The last whole line that was read: where it reads otherwise, the file has another content by now."""
+
+    start: int
+    hash: int
+
+
+@dataclass(slots=True)
+class _Segment:
+    """What was read of a segment, from one position on."""
+
+    first: int
+    last: _Last | None = None
+    file: _File | None = None
+    sessions: dict[str, int] = field(default_factory=dict)
+    """The position after the last line of each session."""
+
+    def read_on(self, path: Path, start: int, file: _File) -> bool:
+        """Read what was added; False where what was read before is not there any more."""
+        expected = self.last
+        at, end = expected.start if expected else self.first, start + file.size
         while at < end and (lines := read_lines(path, start, at, end, READ_BYTES)):
-            yield from (one.line for one in lines if one.line is not None)
-            at = lines[-1].end
+            for line, after, _ in lines:
+                if expected is not None:
+                    if line is None or hash(line) != expected.hash:
+                        return False
+                    expected = None
+                elif line is not None:
+                    self.last = _Last(at, hash(line))
+                    session_id = _session_of(line)
+                    if session_id is not None:
+                        self.sessions[session_id] = after
+                at = after
+        self.file = file
+        return expected is None
+
+
+class Undelivered:
+    """The spools below a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._segments: dict[Path, _Segment] = {}
+
+    def sessions_after(self, positions: dict[Path, int]) -> set[str]:
+        """The sessions of the lines behind these positions; a spool that has none is read whole."""
+        found: set[str] = set()
+        read: dict[Path, _Segment] = {}
+        for folder in spool_folders(self._root):
+            for start, path, file in _files(folder):
+                at = max(positions.get(folder, 0), start)
+                if at >= start + file.size:
+                    continue
+                one = self._segments.get(path)
+                if one is None or one.first > at:
+                    one = _Segment(at)
+                if one.file != file and not one.read_on(path, start, file):
+                    one = _Segment(at)
+                    one.read_on(path, start, file)
+                read[path] = one
+                found.update(session_id for session_id, end in one.sessions.items() if end > at)
+        self._segments = read
+        return found
+
+
+def _files(folder: Path) -> list[tuple[int, Path, _File]]:
+    """The segments of a spool: where each begins, and its file."""
+    try:
+        paths = [(start, folder / f"{start:020d}.jsonl") for start in segments(folder)]
+        found = [(start, path, path.stat()) for start, path in paths]
+    except OSError:  # shipped and removed meanwhile
+        return []
+    return [(start, path, _File(one.st_ino, one.st_size, one.st_ctime_ns)) for start, path, one in found]
+
+
+def _session_of(line: bytes) -> str | None:
+    envelope = parse(line)
+    return dialects.read(envelope).session_id if isinstance(envelope, Envelope) else None

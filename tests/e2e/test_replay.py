@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from agent_trace_sidecar.commands import replay_jobs
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.pipeline.replay import Replayed
 from agent_trace_sidecar.pipeline.replay import replay as replay_files
@@ -254,7 +255,7 @@ def test_a_stopped_replay_of_logs_at_once_resumes(migrated_url: str, tmp_path: P
     for number in range(4):
         files.append(tmp_path / f"{number}.jsonl")
         instance = f"{number:08d}-0000-4000-8000-000000000000".encode()
-        lines = recording_of(instance, copies=150)
+        lines = recording_of(instance, copies=500)
         files[-1].write_bytes(lines)
     total = sum(file.read_bytes().count(b"\n") for file in files)
     for stop in (signal.SIGINT, signal.SIGKILL):
@@ -270,6 +271,14 @@ def test_a_stopped_replay_of_logs_at_once_resumes(migrated_url: str, tmp_path: P
     _, errors = process.communicate(timeout=patient(120))
     assert (process.returncode, errors) == (0, "")
     assert stored(migrated_url) == total
+
+
+@pytest.mark.parametrize("request_begun", [b"", b'{"config":{"enabled":true'])
+def test_a_process_whose_parent_was_killed_before_its_request_ends_quietly(request_begun: bytes) -> None:
+    """Not with a traceback on the terminal of somebody who has just used kill -9."""
+    command = [sys.executable, "-P", "-c", replay_jobs.PROGRAM]
+    ended = subprocess.run(command, input=request_begun, capture_output=True, timeout=patient(60), check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
 
 
 def recording_of(instance: bytes, copies: int) -> bytes:

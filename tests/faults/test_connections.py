@@ -1,7 +1,10 @@
 """A connection that breaks at any step of a batch, in any way: the batch is there once, soon after."""
 
-from collections.abc import Iterator
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +17,7 @@ BREAKS = [
     *((phase, Break.RESET) for phase in PHASES),
     *((phase, Break.BLACK_HOLE) for phase in PHASES),
     *((phase, Break.HALF_OPEN) for phase in PHASES if phase != "connect"),
+    *((phase, Break.STALLED) for phase in PHASES if phase != "connect"),
     *((phase, Break.ANSWER_LOST) for phase in PHASES if phase not in ("connect", "startup")),
 ]
 
@@ -33,12 +37,24 @@ def oracle(request: pytest.FixtureRequest, migrated_url: str) -> Iterator[Oracle
     assert made.check(migrated_url, []).problems == []
 
 
+@pytest.fixture
+async def nothing_unretrieved() -> AsyncIterator[None]:
+    """No future or task that fails is left to asyncio to complain of."""
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    yield
+    gc.collect()
+    await asyncio.sleep(0)
+    assert complaints == []
+
+
+@pytest.mark.usefixtures("nothing_unretrieved")
 @pytest.mark.parametrize(("phase", "how"), BREAKS, ids=[f"{phase}-{how.value}" for phase, how in BREAKS])
 async def test_a_connection_breaks(tmp_path: Path, proxy: Proxy, oracle: Oracle, phase: str, how: Break) -> None:
-    """At each phase: reset, black-holed, half-open, or the answer is lost."""
+    """At each phase: reset, black-holed, half-open, its buffers full, or the answer is lost."""
     proxy.arm(phase, how)
     async with Shipping(tmp_path / "spool", proxy.url) as shipping:
-        shipping.append([oracle.line() for _ in range(30)])
+        shipping.append([oracle.line("very large")] if how is Break.STALLED else [oracle.line() for _ in range(30)])
         await shipping.delivered()
         assert len(shipping.causes) == 1
     assert proxy.hits == {f"{phase}:{how.value}": 1}

@@ -38,9 +38,7 @@ ALLOWED = {
     ("workspace/recalled.py", "open"): "as above; a call begins",
     ("opencode/store.py", "sqlite3"): "the names of errors and rows; `limits.sqlite` connects",
     ("workspace/checkout.py", "subprocess"): "the type of what `processes.piped` returns",
-    ("commands/replay_jobs.py", "multiprocessing"): "our own code in other processes; what they send is JSON",
-    ("commands/replay_jobs.py", "multiprocessing.connection"): "as above",
-    ("commands/replay_jobs.py", "multiprocessing.context"): "as above",
+    ("commands/replay_jobs.py", "subprocess"): "as above",
     # what we carry ourselves
     ("commands/init.py", "read_text"): "the shim in this installation",
     ("postgres/migrate.py", "read_text"): "the migrations in this installation",

@@ -344,6 +344,7 @@ KINDS: Final[dict[str, tuple[int, Callable[[random.Random], Made]]]] = {
     "small": (55, lambda rnd: Made(_call(rnd, 80))),
     "middle": (20, lambda rnd: Made(_call(rnd, rnd.randrange(1_000, 9_000)))),
     "large": (2, lambda rnd: Made(_call(rnd, 100_000))),
+    "very large": (0, lambda rnd: Made(_call(rnd, 7_000_000))),
     "foreign": (8, lambda rnd: Made({**_call(rnd, 20), "more": rnd.choices(_FOREIGN, k=20)})),
     "crlf": (4, lambda rnd: Made({"text": "one\r\ntwo\r\n", **_call(rnd, 10)}, tail="\r")),
     "hostile": (8, _hostile),

@@ -33,6 +33,8 @@ class Break(Enum):
     """Both ends get a TCP reset, the message is not delivered."""
     HALF_OPEN = "half_open"
     """The server's end is closed; the client hears nothing and its bytes go nowhere."""
+    STALLED = "stalled"
+    """As half-open, and the client's bytes are not even taken in: it waits until it may write on."""
     BLACK_HOLE = "black_hole"
     """Both ends stay open, and nothing passes any more."""
     ANSWER_LOST = "answer_lost"
@@ -276,11 +278,11 @@ class _Link:
                 self.reset()
             case Break.BLACK_HOLE:
                 await self._hold()
-            case Break.HALF_OPEN:
+            case Break.HALF_OPEN | Break.STALLED:
                 self._deaf = True
                 if self._to_server is not None:
                     _abort(self._to_server)
-                await self._hold()
+                await (self._hold() if action is Break.HALF_OPEN else asyncio.Event().wait())
             case Break.ANSWER_LOST:
                 await self._lose_answer(message)
             case Error(sqlstate):
