@@ -20,7 +20,7 @@ from agent_trace_sidecar.redaction.spans import Span
 MOST_SESSIONS: Final = 64
 MOST_VALUES: Final = 512
 _MOST_STRINGS: Final = 6_000
-_MOST_BYTES: Final = 2 << 20
+_MOST_BYTES: Final = 1 << 20
 """How many strings, and how much of their text, is kept to know them again."""
 _MOST_LATEST: Final = 16
 """More new values than these are worth an automaton."""

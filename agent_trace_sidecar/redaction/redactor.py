@@ -19,7 +19,7 @@ from agent_trace_sidecar.redaction import kingfisher, rules
 from agent_trace_sidecar.redaction.json_line import MOST_ROUNDS, Found, masked_line
 from agent_trace_sidecar.redaction.known_values import Memory
 from agent_trace_sidecar.redaction.metadata import without_contents
-from agent_trace_sidecar.redaction.redacted import EnvelopeError, Redacted, mint
+from agent_trace_sidecar.redaction.redacted import EnvelopeError, Redacted, mint, unchanged
 from agent_trace_sidecar.redaction.rules import Rule
 from agent_trace_sidecar.redaction.scanner import Scanner
 from agent_trace_sidecar.redaction.secret_files import is_secret_path, values_of_file
@@ -96,13 +96,10 @@ class Redactor:
             if len(raws) == 1:
                 return [_withheld(raws[0], error)]
             return [self._portion([raw], [seen])[0] for raw, seen in zip(raws, observed, strict=True)]
-        done: list[Redacted] = []
-        suspects = portion.suspects if portion is not None else range(len(raws))
-        for index, raw in enumerate(raws):
+        done, suspects = unchanged(raws), portion.suspects if portion is not None else range(len(raws))
+        for index, raw in enumerate(raws):  # one by one: the suspects grow
             if index in suspects or observed[index] is not None or kept is not raws:
-                done.append(self._opened(raw, kept[index], observed[index], portion, index))
-            else:
-                done.append(mint(raw, raw, raw))
+                done[index] = self._opened(raw, kept[index], observed[index], portion, index)
         return done
 
     def _opened(self, raw: bytes, line: bytes, observed: bytes | None, portion: Portion | None, index: int) -> Redacted:
