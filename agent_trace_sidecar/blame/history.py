@@ -135,8 +135,10 @@ class History:
         """Changes that are not taken in yet, oldest first."""
         self._before_of: dict[tuple[UUID | None, str], Version] = {}
         """Files before the changes that are taken in."""
-        self._doubts: dict[str, dict[str, Doubt]] = {}
-        """The first one since a file's last state: by path, then by worktree, which is empty for any."""
+        self._doubts: dict[str, list[tuple[str, Doubt]]] = {}
+        """By path, oldest first, with the worktree, which is empty for any."""
+        self._doubts_settled: dict[tuple[str, str], int] = {}
+        """How many of them are older than the last state, by worktree and path: another worktree's file is another."""
         self.latest: dict[tuple[str, str], Version] = {}
         self._versions: list[Version] = []
         self._exact: dict[tuple[str, bytes], Version] = {}
@@ -155,7 +157,7 @@ class History:
     def add(self, change: Change) -> None:
         """Take in a change."""
         if change.doubt is not None:
-            self._doubts.setdefault(change.path, {}).setdefault(change.worktree, change.doubt)
+            self._doubts.setdefault(change.path, []).append((change.worktree, change.doubt))
             return
         if change.after is None:
             self._add_without_file(change)
@@ -268,6 +270,8 @@ class History:
         draft = Draft(change.path, change.after or b"", self.weights, authors, changed)
         if before:
             self._search(draft, before)
+        if change.before is None:  # so that nothing else shows what was there
+            self._doubt(change.worktree, change.path, before, draft)
         return draft.settled()
 
     def _respaced(self, before: Version, change: Change, changed: Iterable[Gap]) -> dict[int, Author]:
@@ -357,10 +361,7 @@ class History:
         """What appeared when a call may have changed the file is unknown; what git had before is a person's."""
         reason: Unknown | None = None
         known = b""
-        doubts = self._doubts.get(path, {})
-        if (worktree, path) in self.latest:  # a file of which nothing is known may be from any of them
-            doubts = {where: one for where, one in doubts.items() if where in {"", worktree}}
-        doubt = min(doubts.values(), key=lambda one: one.since, default=None)
+        doubt = min(self._open_doubts(worktree, path), key=lambda one: one.since, default=None)
         if doubt is not None:
             reason, known = doubt.reason, self._evidence.lines_at(doubt.path, doubt.since)
         elif base is not None and not base.is_whole:
@@ -378,6 +379,16 @@ class History:
                 moved[draft.loose(at)] -= 1
                 continue
             draft.authors[at] = reason
+
+    def _open_doubts(self, worktree: str, path: str) -> list[Doubt]:
+        """Those since the last state of a file; a file of which nothing is known may be from any worktree."""
+        doubts = self._doubts.get(path, [])
+        if (worktree, path) in self.latest:
+            settled = self._doubts_settled[worktree, path]
+            return [one for where, one in doubts[settled:] if where in {"", worktree}]
+        seen = {where: self._doubts_settled[where, path] for where, name in self.latest if name == path}
+        last = max(seen.values(), default=0)
+        return [one for at, (where, one) in enumerate(doubts) if at >= (seen.get(where, 0) if where else last)]
 
     def _write(self, version: Version, span: Span, authors: list[Author], stayed: Mapping[int, Author]) -> None:
         """Give the lines of a range to its call, but for those that kept their author."""
@@ -410,8 +421,7 @@ class History:
                 self._born(version, at, one)
 
     def _remember(self, version: Version) -> None:
-        for worktree in ("", version.worktree):  # another worktree's file is another file
-            self._doubts.get(version.path, {}).pop(worktree, None)
+        self._doubts_settled[version.worktree, version.path] = len(self._doubts.get(version.path, ()))
         self.latest[version.worktree, version.path] = version
         self._versions.append(version)
         self._exact[version.path, version.packed] = version

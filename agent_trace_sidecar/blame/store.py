@@ -310,7 +310,8 @@ def in_doubt(
         doubts += [Doubt(max(one.first, at), PRUNED, one.path) for one in periods if one.last > at][:1]
     added = []
     for doubt in doubts:
-        following = next((one.change.path for one in states if one.at > doubt.since), path)
+        after = (one.change.old_path or one.change.path for one in states if one.at > doubt.since)
+        following = next(after, path)
         added.append(_doubt(doubt, following))
     return sorted((*stored, *added), key=lambda one: one.at)
 
@@ -356,7 +357,7 @@ def origin(row: asyncpg.Record) -> Origin:
 
 def _in_order(stored: Iterable[Stored]) -> list[Stored]:
     """By time; of changes to a file at the same time that one first whose file the one before has left."""
-    waiting = sorted(stored, key=lambda one: (one.at, one.record_id))
+    waiting = sorted(stored, key=lambda one: (one.at, one.change.doubt is not None, one.record_id))
     ordered: list[Stored] = []
     last: dict[tuple[str, str], bytes | None] = {}
     while waiting:

@@ -92,6 +92,10 @@ class Uncovered(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     covered: str | None = None
     """The part of the folder that a snapshot covers, if there is one."""
     repository: Repository | None = None
+    began_ms: float | None = None
+    """When the call began to work, where another call may have read the file since; else only its end matters."""
+    is_over: bool = False
+    """A state of the file after the call is known: what appears later is not in doubt."""
 
 
 class Observed(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -37,7 +37,7 @@ from agent_trace_sidecar.opencode.events import (
 from agent_trace_sidecar.opencode.usual import Usual
 from agent_trace_sidecar.opencode.wire import Envelope, FileChange, Observed, Uncovered, VcsObserved
 from agent_trace_sidecar.records.ranges import attributed
-from agent_trace_sidecar.records.record import Call, Rows, record_id, record_rows, uncovered_row
+from agent_trace_sidecar.records.record import Call, Rows, record_id, record_rows, uncovered_rows
 from agent_trace_sidecar.records.repeated import is_history
 from agent_trace_sidecar.records.rows import Built, EventRow
 from agent_trace_sidecar.records.session import MAX_JUMP, Background, Ended, Message, Session, Summary, call_key
@@ -239,10 +239,10 @@ class Builder:
         for one in uncovered:
             call, _ = self._ended(session, envelope, (step.session_id, message_id, one.call_id), built.event)
             if call is not None:
-                row = uncovered_row(call, one)
-                built.states += (row,)
+                states = tuple(uncovered_rows(call, one))
+                built.states += states
                 if session.background_call(step.session_id, one.call_id):  # the end of each step may repeat it
-                    built.refined += ((row.source_id, row.record_id, row.recorded_at),)
+                    built.refined += tuple((row.source_id, row.record_id, row.recorded_at) for row in states)
         if isinstance(step, StepEnded) or observed.calls or observed.uncovered:
             session.end_step(step.session_id, message_id)
 

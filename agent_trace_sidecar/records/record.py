@@ -15,6 +15,7 @@ from agent_trace_sidecar.opencode.wire import FileChange, Repository, Uncovered
 from agent_trace_sidecar.records.fingerprints import line_keys
 from agent_trace_sidecar.records.ranges import sound
 from agent_trace_sidecar.records.rows import UNCOVERED, FileStateRow, RangeRow, RecordRow
+from agent_trace_sidecar.records.times import moment
 from agent_trace_sidecar.records.trace import (
     Contributor,
     Conversation,
@@ -83,14 +84,27 @@ def record_rows(call: Call, changes: Iterable[FileChange]) -> Iterator[Rows]:
             yield _rows(_placed(call, repository), record_id(call.event_id, repository), files)
 
 
-def uncovered_row(call: Call, one: Uncovered) -> FileStateRow:
-    """The mark that a call may have changed a file, or with an empty path any file, unobserved."""
+def uncovered_rows(call: Call, one: Uncovered) -> Iterator[FileStateRow]:
+    """The marks that a call may have changed a file, or with an empty path any file, unobserved.
+
+    At its end, and at its beginning where that is given: a state of the file in between shows what this call had
+    written by then, and nothing about what it wrote afterwards.
+    """
+    end = _uncovered_row(call, one, call.at)
+    if one.began_ms is not None:
+        began = min(moment(one.began_ms), call.at)
+        yield end._replace(record_id=uuid5(end.record_id, "began"), recorded_at=began)
+    if not one.is_over:
+        yield end
+
+
+def _uncovered_row(call: Call, one: Uncovered, at: datetime) -> FileStateRow:
     placed = _placed(call, one.repository)
     return FileStateRow(
         source_id=call.source_id,
         # its own: the call may have a record too, and a command in the background be uncovered in several ways
         record_id=uuid5(record_id(call.event_id, one.repository), f"{UNCOVERED} {one.path}\0{one.covered or ''}"),
-        recorded_at=call.at,
+        recorded_at=at,
         project=placed.project or "",
         worktree=placed.worktree or "",
         path=one.path,

@@ -238,7 +238,7 @@ class Observer:
     def _keep_typed(self, session_id: str | None, call: Call) -> None:
         """Keep what files hold that a person has changed since the step began."""
         step = self._steps.of(session_id)
-        if step is not None and call.writes and not call.confined:
+        if step is not None and call.writes and (call.permitted or not call.confined):
             call.typed = self._finisher.typed(step, call)
 
     def _named(self, envelope: Envelope, call: Call, args: msgspec.Raw) -> Iterator[Place]:

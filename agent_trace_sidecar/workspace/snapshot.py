@@ -76,6 +76,8 @@ class TreeChange(NamedTuple):
     """When that file was last changed."""
     repository: Repository | None = None
     """What it belongs to, if not the session's repository by the session's name."""
+    certain: frozenset[bytes] | None = None
+    """The lines that are certainly the calls', where others may be a person's; the content before is not known then."""
 
     @property
     def key(self) -> str:

@@ -260,6 +260,12 @@ def _file_change(tree: TreeChange, facts: Facts, theirs: AbstractSet[str] = _NOB
     elsewhere = facts.copied(tree)
     if elsewhere:
         grown = _kept(grown, lambda at: at not in elsewhere)
+    certain = tree.certain
+    if certain is not None:
+        lines = tree.after or ()
+        grown, gone, before = _kept(grown, lambda at: lines[at - 1] in certain), [], None
+        if not grown:
+            return None
     return FileChange(
         tree.path,
         kind,

@@ -13,6 +13,7 @@ from typing import Final
 from agent_trace_sidecar.limits import files
 from agent_trace_sidecar.opencode.wire import CallChange, FileChange, Observed, Repository, Uncovered
 from agent_trace_sidecar.records.content import Content, text_lines
+from agent_trace_sidecar.records.fingerprints import is_evidence
 from agent_trace_sidecar.workspace.copies import copied, with_moves
 from agent_trace_sidecar.workspace.places import Place
 from agent_trace_sidecar.workspace.rewrites import Rewrites
@@ -23,7 +24,7 @@ from agent_trace_sidecar.workspace.step_attribution import (
     allotted,
     may_have_more_files,
 )
-from agent_trace_sidecar.workspace.steps import Call, Step, Steps
+from agent_trace_sidecar.workspace.steps import Call, Step, Steps, Typed
 from agent_trace_sidecar.workspace.typed import changed_between
 from agent_trace_sidecar.workspace.unheld import Changed, Unheld
 
@@ -72,7 +73,7 @@ class Finisher:
             return self._result(steps, step, [], finished_ms)
         return self._result(steps, step, self._snapshots.compare(step.root, step.tree, tree), finished_ms)
 
-    def typed(self, step: Step, call: Call) -> dict[str, bytes]:
+    def typed(self, step: Step, call: Call) -> Typed:
         """What files of a step hold that were changed before a call of it begins."""
         return changed_between(self._snapshots, step, call.began_ms)
 
@@ -98,9 +99,9 @@ class Finisher:
         root = Path(step.root)
         there = (_ignored(root, change) if change.status == "D" else change for change in trees or ())
         changes = [_with_moved(root, change)._replace(repository=step.repository) for change in there if change]
-        changes = [_since_call(step, change) for change in changes]
         covered = {path for one in changes for path in (one.path, one.old_path) if path}
-        changes = with_moves(changes)
+        since = [_since_call(step, change) for change in changes]
+        changes = with_moves(change for change, _ in since)
         named = [one._replace(repository=self._repository(one.place)) for one in _named(step, covered) if one.place]
         kept = self._kept(step, trees, named) if trees is not None else named
         dropped = {one.place for one in named if one not in kept}
@@ -114,7 +115,8 @@ class Finisher:
         steps.claim(step, [one for call in calls for one in call.files if one.repository is None])
         steps.note(calls, step)
         doubted = (
-            *self._uncovered(step, trees, named, dropped),
+            *(one for _, doubted in since for one in doubted),
+            *self._uncovered(steps, step, trees, named, dropped),
             *self._written_unseen(step, trees or (), known, calls),
         )
         uncovered = _news(step, doubted)
@@ -146,6 +148,7 @@ class Finisher:
 
     def _uncovered(
         self,
+        steps: Steps,
         step: Step,
         trees: Sequence[TreeChange] | None,
         named: Sequence[TreeChange],
@@ -156,14 +159,15 @@ class Finisher:
         blind = trees is None or (not trees and bool(writing) and self._stands_still(step, named))
         prefix = step.scope + "/" if step.scope else ""
         for call in writing:
+            began_ms = call.began_ms - EARLY_MS if steps.is_read_beside(step, call) else None
             if blind and not call.confined:
-                yield Uncovered(call.call_id, repository=step.repository)
+                yield Uncovered(call.call_id, repository=step.repository, began_ms=began_ms)
             elif step.scope and not call.confined:
-                yield Uncovered(call.call_id, covered=step.scope, repository=step.repository)
+                yield Uncovered(call.call_id, "", step.scope, step.repository, began_ms)
             for place, one in call.named.items():
                 is_covered = place.is_own and place.path.startswith(prefix) and not blind
                 if (call.lingers and not one.is_only_run) or (one.missed and not is_covered) or place in dropped:
-                    yield Uncovered(call.call_id, place.path, repository=self._repository(place))
+                    yield Uncovered(call.call_id, place.path, None, self._repository(place), began_ms)
 
     def _written_unseen(
         self, step: Step, trees: Sequence[TreeChange], known: Sequence[TreeChange], calls: Sequence[CallChange]
@@ -209,30 +213,49 @@ class Finisher:
 
 def _news(step: Step, uncovered: Iterable[Uncovered]) -> tuple[Uncovered, ...]:
     """What was not recorded yet: a command in the background is a call of several steps."""
-    fresh = [one for one in uncovered if one not in step.calls[one.call_id].uncovered]
-    for one in fresh:
-        step.calls[one.call_id].uncovered.append(one)
+    fresh = []
+    for one in uncovered:
+        known = step.calls[one.call_id].uncovered
+        if not any((one.path, one.covered, one.repository) == (old.path, old.covered, old.repository) for old in known):
+            known.append(one)
+            fresh.append(one)
     return tuple(fresh)
 
 
-def _since_call(step: Step, change: TreeChange) -> TreeChange:
+def _since_call(step: Step, change: TreeChange) -> tuple[TreeChange, list[Uncovered]]:
     """A change without what happened to the file before the first call that may have written to it.
 
     A person may have typed into it since the step began: while the model was answering, or a permission was awaited.
+    Where a call waited for a permission and the file was read too late, only what stands in the command is certainly
+    its work. Where a person typed between two calls, the change is that of the later one. The rest is in doubt then.
     """
-    writing = [call for call in step.calls.values() if call.may_write(change.path)]
-    first = min(writing, key=lambda call: call.began_ms, default=None)
-    if first is None or change.status not in {"A", "M"} or change.after is None:
-        return change
+    writing = sorted((one for one in step.calls.values() if one.may_write(change.path)), key=lambda one: one.began_ms)
+    if not writing or change.status not in {"A", "M"} or change.after is None:
+        return change, []
+    if any(call.names(change.path) for call in step.calls.values()):
+        return change, []
     place = Place(Path(step.root), change.path)
-    named = first.named.get(place)
-    held = (named and named.before) or first.typed.get(change.path)
-    if not held or any(call.names(change.path) for call in step.calls.values()):
-        return change
-    since = change_of(place, held, b"".join(line + b"\n" for line in change.after), 0)
-    if since.changes is None or since.status != "M" or since.before == change.before:
-        return change
-    return since._replace(new_id=change.new_id, place=None, after=change.after)
+    late = [one for one in writing if one.permitted and one.is_late(place)] if change.status == "M" else []
+    if late:
+        text = "\n".join(call.command for call in writing)
+        certain = (line for line in change.after if is_evidence(line) and line.strip().decode(errors="replace") in text)
+        return change._replace(certain=frozenset(certain)), _doubted(step, writing, change.path)
+    held, earlier = writing[0].held(place), 0
+    for at, call in enumerate(writing):
+        typed = call.typed.files.get(change.path) if call.permitted and at else None
+        if typed and not any(one.was_at_work(typed.changed_ms) for one in writing[:at]):
+            held, earlier = typed.data, at
+    doubted = _doubted(step, writing[:earlier], change.path)
+    since = change_of(place, held, b"".join(line + b"\n" for line in change.after), 0) if held else None
+    if since is None or since.changes is None or since.status != "M" or since.before == change.before:
+        return change, doubted
+    return since._replace(new_id=change.new_id, place=None, after=change.after), doubted
+
+
+def _doubted(step: Step, calls: Iterable[Call], path: str) -> list[Uncovered]:
+    """That these calls may have changed a file which is known again after the step."""
+    began = ((one.call_id, one.began_ms - EARLY_MS) for one in calls)
+    return [Uncovered(name, path, None, step.repository, began_ms, is_over=True) for name, began_ms in began]
 
 
 def _named(step: Step, covered: set[str]) -> Iterator[TreeChange]:

@@ -7,7 +7,7 @@ of others were open (a subagent works inside a step of its parent) is foreign to
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from agent_trace_sidecar.opencode.wire import CallChange, FileChange, Repository, Uncovered, VcsObserved
 from agent_trace_sidecar.records.fingerprints import HASH_BYTES, NO_HASH
@@ -23,6 +23,9 @@ MAX_FOREIGN_LINES: Final = 50_000
 """Of a step's foreign files; with more, nothing in the further ones is the step's."""
 MAX_BACKGROUND: Final = 64
 """Commands at work in the background at the same time."""
+SLACK_MS: Final = 12.0
+"""By so much the time of a file and that of an event may differ: kernels stamp with a clock that ticks every few
+milliseconds."""
 MAX_CONTENT_BYTES: Final = 32 * 1024 * 1024
 """Contents that are kept of the calls of all open steps; without them a step is compared less closely."""
 
@@ -70,8 +73,7 @@ class Call:
     """It writes to files that it names, and to no others."""
     lingers: bool = False
     """It may continue after it has ended: a command in the background."""
-    typed: dict[str, bytes] = field(default_factory=dict)
-    """What files of the session's folder held when a silent call began that had changed since its step began."""
+    typed: "Typed" = field(default_factory=lambda: Typed({}, frozenset()))
     uncovered: list[Uncovered] = field(default_factory=list)
     """What an earlier step has recorded of it."""
 
@@ -93,9 +95,42 @@ class Call:
             return False
         return not self.confined or self.mentions(path) or any(one.is_own and one.path == path for one in self.named)
 
+    def held(self, place: Place) -> bytes | None:
+        """What a file held when the call began, if that was read: because it names it, or because it had changed."""
+        named, typed = self.named.get(place), self.typed.files.get(place.path)
+        return (named and named.before) or (typed.data if typed else None)
+
+    def is_late(self, place: Place) -> bool:
+        """Whether a file may have been written by the call already when it was read."""
+        named = self.named.get(place)
+        return (named is None or named.before is None) and self.typed.is_late(place.path)
+
+    def was_at_work(self, at_ms: float) -> bool:
+        """Whether a file that was changed at a time may be its work."""
+        return self.began_ms - SLACK_MS <= at_ms and (self.ended_ms is None or at_ms <= self.ended_ms + SLACK_MS)
+
     def mentions(self, path: str) -> bool:
         """Whether the arguments of a silent call hold a file's name."""
         return path.rsplit("/", 1)[-1] in self.command
+
+
+class Held(NamedTuple):
+    """What a file held, and when it was last changed then."""
+
+    data: bytes
+    changed_ms: float
+
+
+class Typed(NamedTuple):
+    """The files of the session's folder that had changed since the step began when a silent call began."""
+
+    files: dict[str, Held]
+    late: frozenset[str] | None
+    """Those that the call may have changed already when they were read; None where any may be such a file."""
+
+    def is_late(self, path: str) -> bool:
+        """Whether it is not known what a file held when the call began."""
+        return self.late is None or path in self.late
 
 
 @dataclass(slots=True)
@@ -285,6 +320,12 @@ class Steps:
             for path, one in claimed:
                 if len(other.foreign) < MAX_FOREIGN or path in other.foreign:
                     other.add_foreign(path, set(_hashes(one)))
+
+    def is_read_beside(self, step: Step, call: Call) -> bool:
+        """Whether a call that names files may have ended, and its files been read, while another one was at work."""
+        others = [one for at in self._open.values() if at.root == step.root for one in at.calls.values()]
+        found = (one for one in (*step.calls.values(), *step.neighbours, *others) if one.edited and one is not call)
+        return any(one.ended_ms is not None and call.was_at_work(one.ended_ms) for one in found)
 
     def rivals(self, step: Step) -> Iterator[Call]:
         """Silent calls of other sessions at work in the same folder."""

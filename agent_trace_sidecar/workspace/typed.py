@@ -4,15 +4,16 @@ While the model answers, or a permission is awaited, a person goes on typing, an
 together with what the call does. So these files are read when the call begins.
 """
 
+import os
 import stat
 from pathlib import Path
 from typing import Final
 
 from agent_trace_sidecar.limits import files
 from agent_trace_sidecar.workspace.snapshot import Snapshots
-from agent_trace_sidecar.workspace.steps import Step
+from agent_trace_sidecar.workspace.steps import Held, Step, Typed
 
-MAX_LISTED: Final = 20_000
+MAX_LISTED: Final = 50_000
 """Files of a snapshot that are looked at; in a larger project none is."""
 MAX_FILES: Final = 64
 MAX_BYTES: Final = 4 * 1024 * 1024
@@ -23,30 +24,37 @@ SLACK_MS: Final = 10.0
 """See `observer.CLOCK_SLACK_NS`."""
 
 
-def changed_between(snapshots: Snapshots, step: Step, until_ms: float) -> dict[str, bytes]:
-    """What files of a step's first snapshot hold, if they were last changed after it and before a time."""
-    paths = snapshots.paths(step.root, step.tree) or frozenset()
-    root = Path(step.root)
-    found: dict[str, bytes] = {}
+def changed_between(snapshots: Snapshots, step: Step, until_ms: float) -> Typed:
+    """What files of a step's first snapshot hold, if they were last changed after it and before a time.
+
+    A file that was changed after that time may have been changed before as well: the call was faster than this.
+    """
+    paths = snapshots.paths(step.root, step.tree)
+    if paths is None or len(paths) > MAX_LISTED:
+        return Typed({}, None)
+    root, end_ms = Path(step.root), until_ms - SLACK_MS
+    changed = {path: _changed_ms(f"{step.root}/{path}") or 0.0 for path in paths}
+    late = {path for path, at_ms in changed.items() if at_ms >= end_ms}
+    found: dict[str, Held] = {}
     size = 0
-    for path in paths if len(paths) <= MAX_LISTED else ():
-        if not step.began_ms - EARLY_MS <= (_changed_ms(root, path) or 0.0) < until_ms - SLACK_MS:
-            continue
+    for path in (path for path, at_ms in changed.items() if step.began_ms - EARLY_MS <= at_ms < end_ms):
         try:
             content = files.read_inside(root, path)
         except (OSError, ValueError):
+            content = None
+        if content is None or content.changed_ns / 1e6 >= end_ms:
+            late.add(path)
             continue
-        if content is not None and content.changed_ns / 1e6 < until_ms - SLACK_MS:
-            found[path] = content.data
-            size += len(content.data)
+        found[path] = Held(content.data, content.changed_ns / 1e6)
+        size += len(content.data)
         if len(found) > MAX_FILES or size > MAX_BYTES:
-            return {}
-    return found
+            return Typed({}, None)
+    return Typed(found, frozenset(late))
 
 
-def _changed_ms(root: Path, path: str) -> float | None:
+def _changed_ms(file: str) -> float | None:
     try:
-        status = (root / path).lstat()
+        status = os.lstat(file)  # a Path for each file would take most of the time
     except (OSError, ValueError):
         return None
     return status.st_ctime_ns / 1e6 if stat.S_ISREG(status.st_mode) else None

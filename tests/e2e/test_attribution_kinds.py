@@ -20,11 +20,14 @@ from tests.support.fake_model import Call, Step, fake_model
 from tests.support.majors import PERSON_S, answering, served_by
 from tests.support.opencode import SHIM, Server, opencode
 from tests.support.postgres import PostgresServers
+from tests.support.sidecars import noted_sidecar, stopped
 from tests.support.waiting import eventually
 
 HEADER = "".join(f"# {text}\n" for text in ("Copyright the authors", "Licensed under MIT", "See LICENSE", "All rights"))
 IMPORTS = "".join(f"from package.module{at} import name{at}\n" for at in range(8))
 LOGGING = "import logging\n\nlogger = logging.getLogger(__name__)\nlogger.setLevel(logging.INFO)\n"
+WAITS = "until test -e ignored/go; do sleep 0.1; done; "
+"""What a command begins with that is to write after its files were read; see `going_on`."""
 PLUGIN = {".gitignore": "ignored/\n"}
 
 
@@ -33,7 +36,7 @@ def recorded(url: str) -> Iterator[Site]:
     """A server that records everything into a database; it asks before commands and edits that say so."""
     with fake_model() as model, opencode(model) as oc:
         oc.env["AGENT_TRACE_DATABASE_URL"] = url
-        oc.env["AGENT_TRACE_SIDECAR"] = f"'{sys.executable}' -m agent_trace_sidecar run"
+        oc.env["AGENT_TRACE_SIDECAR"] = noted_sidecar(oc.folder)
         oc.env["AGENT_TRACE_STATE_DIR"] = str(oc.folder / "state")
         oc.config["permission"] = {
             "bash": {"*": "allow", "true asked*": "ask"},
@@ -97,6 +100,37 @@ def permitting(
     return answering(served_by(project.site.server), project.folder, project.session, meanwhile, after_s=after_s)
 
 
+@contextmanager
+def apart(site: Site, server: Server | None = None) -> Iterator[Site]:
+    """The same with a connection of its own, for another thread."""
+    with closing(Store(site.oc.env["AGENT_TRACE_DATABASE_URL"])) as store:
+        yield Site(site.oc, site.model, server or site.server, store)
+
+
+def has_begun(site: Site, project: Project) -> bool:
+    """Whether a call of the session has begun."""
+    return Project(site, project.folder, project.session).stored("tool.execute.before") > 0
+
+
+@contextmanager
+def going_on(project: Project, event_name: str, count: int) -> Iterator[None]:
+    """Make `ignored/go`, for which a command waits, when so many events are stored, and files were read with them."""
+    project.session = project.session or project.site.server.session(project.folder)
+
+    def go_on() -> None:
+        with apart(project.site) as own:
+            session = Project(own, project.folder, project.session)
+            eventually(lambda: session.stored(event_name) >= count, 30, "the files are read")
+        (project.folder / "ignored/go").touch()
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
 # -- text that people and the AI both type ---------------------------------------------------------------------------
 
 
@@ -156,8 +190,9 @@ def test_what_a_person_types_before_permitting_a_command_is_the_persons(site: Si
 def test_what_a_person_types_into_the_file_of_a_command_that_waits_is_the_persons(site: Site) -> None:
     """Long before it is permitted and in the very moment, in a file that it names and in another one."""
     project = begun(site, "samefile", {"a.py": "hu1\n", "b.py": "hu1\n"})
-    with permitting(project, lambda: append(project, "a.py", "hu2\n"), after_s=0.5):
-        project.prompt("samefilework", Step([bash("true asked; echo ai >> a.py")]))
+    typing = permitting(project, lambda: append(project, "a.py", "hu2\n"), after_s=0.5)
+    with typing, going_on(project, "permission.replied", 1):
+        project.prompt("samefilework", Step([bash(f"true asked; {WAITS}echo ai >> a.py")]))
     assert letters(project, "a.py") == "hha"
     with permitting(project, lambda: append(project, "b.py", "hu2\n"), after_s=0):
         project.prompt("atoncework", Step([bash("true asked; echo ai > c.py")]))
@@ -289,19 +324,6 @@ def test_lines_that_a_call_moves_stay_whose_they_were(site: Site) -> None:
 # -- two writers on one file -----------------------------------------------------------------------------------------
 
 
-@contextmanager
-def apart(site: Site, server: Server | None = None) -> Iterator[Site]:
-    """The same with a connection of its own, for another thread."""
-    with closing(Store(site.oc.env["AGENT_TRACE_DATABASE_URL"])) as store:
-        yield Site(site.oc, site.model, server or site.server, store)
-
-
-def has_begun(site: Site, project: Project) -> bool:
-    """Whether a call of the session has begun."""
-    query = "SELECT 1 FROM agent_trace_events WHERE event_name = 'tool.execute.before' AND session_id = $1"
-    return bool(project.session and site.store.rows(query, project.session))
-
-
 def test_two_sessions_that_wait_for_one_file_have_each_their_own_line(site: Site) -> None:
     """The second has begun before the first one's edit is permitted."""
     project = begun(site, "two", {"asked.py": "".join(f"line_{at} = {at}\n" for at in range(20))})
@@ -366,16 +388,15 @@ def test_a_file_is_filed_under_its_own_repository(site: Site) -> None:
     link.symlink_to(project.folder)
     plain = site.oc.folder / "plain_outside"
     plain.mkdir()
-    project.prompt(
-        "outerwork",
-        Step([edit("inner/i.py", "hu1\n", "hu1\nai1\n")]),
-        Step([write(str(outside / "w.py"), "w\n"), write(str(project.folder / "wt2" / "w2.py"), "w2\n")]),
-        Step([edit(str(link / "o.py"), "o\n", "o\nai\n"), write(str(plain / "p.py"), "p\n")]),
-        Step([bash("echo ai2 >> inner/i.py; echo ai >> " + str(plain / "q.py"))]),
-    )
-    # A busy machine may let the command write before its file was read: then nothing is claimed.
-    assert letters(project, "inner/i.py") in {"haa", "hau"}
-    assert letters(project, "o.py") == "ha"
+    with going_on(project, "tool.execute.before", 6):
+        project.prompt(
+            "outerwork",
+            Step([edit("inner/i.py", "hu1\n", "hu1\nai1\n")]),
+            Step([write(str(outside / "w.py"), "w\n"), write(str(project.folder / "wt2" / "w2.py"), "w2\n")]),
+            Step([edit(str(link / "o.py"), "o\n", "o\nai\n"), write(str(plain / "p.py"), "p\n")]),
+            Step([bash(f"{WAITS}echo ai2 >> inner/i.py; echo ai >> {plain / 'q.py'}")]),
+        )
+    assert (letters(project, "inner/i.py"), letters(project, "o.py")) == ("haa", "ha")
     found = {
         str(file): "".join(one["contributor"][0] for one in lines(site, file))
         for file in (outside / "w.py", project.folder / "wt2" / "w2.py", plain / "p.py", plain / "q.py")
@@ -387,25 +408,22 @@ def test_a_file_is_filed_under_its_own_repository(site: Site) -> None:
 
 
 def test_what_a_command_writes_outside_of_the_snapshots_is_never_a_persons(site: Site) -> None:
-    """Beside the session's folder, in a tracked file that git ignores, and where OpenCode can take no snapshot."""
-    for name in ("missed", "again"):  # the last line was a person's once, on a busy machine, for a reason not yet known
-        project = begun(
-            site,
-            name,
-            {
-                "pkg/a/f.py": "hu\n",
-                "pkg/b/g.py": "hu\n",
-                "pkg/b/unnamed.py": "hu\n",
-                "pkg/a/run.sh": "echo ai >> ../b/unnamed.py\n",
-            },
-        )
-        sub = Project(site, project.folder / "pkg" / "a", "")
-        sub.prompt(f"{name}work", Step([bash("echo ai >> ../b/g.py"), bash("sh run.sh")]))
-        assert letters(project, "pkg/b/g.py") == "ha"
-        sub.prompt(f"{name}edit", Step([edit(str(project.folder / "pkg/b/unnamed.py"), "hu\n", "hu\nai2\n")]))
-        if letters(project, "pkg/b/unnamed.py") == "hau":
-            break
-    assert letters(project, "pkg/b/unnamed.py") == "hau"
+    """Beside the session's folder, though the file was read after the next edit of it only."""
+    files = {"pkg/a/f.py": "hu\n", "pkg/b/g.py": "hu\n", "pkg/b/unnamed.py": "hu\n", "pkg/b/late.py": "hu\n"}
+    script = "for one in ../b/unn*.py ../b/lat*.py; do echo ai >> $one; done\n"
+    project = begun(site, "missed", files | {"pkg/a/run.sh": script})
+    sub = Project(site, project.folder / "pkg" / "a", "")
+    (sub.folder / "ignored").mkdir()
+    with going_on(sub, "tool.execute.before", 2):
+        sub.prompt("missedwork", Step([bash(f"{WAITS}echo ai >> ../b/g.py"), bash("sh run.sh")]))
+    sub.prompt("missededit", Step([edit(str(project.folder / "pkg/b/unnamed.py"), "hu\n", "hu\nai2\n")]))
+    with stopped(site.oc.folder):
+        late = Step([edit(str(project.folder / "pkg/b/late.py"), "hu\n", "hu\nai2\n")])
+        site.model.script("missedlate", late)
+        site.server.prompt(sub.folder, sub.session, "do missedlate")
+    sub.prompt("missedend", Step(text="Hello."))
+    found = {path: letters(project, f"pkg/b/{path}.py") for path in ("g", "unnamed", "late")}
+    assert found == {"g": "ha", "unnamed": "hau", "late": "hau"}
 
 
 def test_a_tracked_file_that_git_ignores_and_a_repository_without_a_commit(site: Site) -> None:

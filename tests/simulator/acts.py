@@ -5,7 +5,6 @@ It asks before commands that begin with `ASKED` and edits of files named `asked`
 
 import json
 import os
-import shlex
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ from tests.support.majors import DIALECTS, Dialect, Served, answering, server
 from tests.support.opencode import SHIM, OpenCode, opencode
 from tests.support.opencode2 import opencode2
 from tests.support.postgres import fetch
+from tests.support.sidecars import noted_sidecar
 from tests.support.waiting import eventually
 
 ASKED: Final = "true asked; "
@@ -192,6 +192,37 @@ class Project:
         except AssertionError as exc:
             raise NotBegunError(*exc.args) from None
 
+    @property
+    def waits(self) -> str:
+        """What a command begins with that must not write before the sidecar has read its files; see `reading`."""
+        self.open()
+        return f"until test -e {self._read}; do sleep 0.1; done; "
+
+    @contextmanager
+    def reading(self, event_name: str = "tool.execute.before", more: int = 1) -> Iterator[None]:
+        """Let such commands go on when so many more events of the session are stored, and files were read with them.
+
+        Nothing else makes it certain on a busy machine: OpenCode waits for no sidecar.
+        """
+        self.open()
+        self._read.unlink(missing_ok=True)
+        wanted = self.acts.stored(self.session, event_name) + more
+
+        def go_on() -> None:
+            eventually(lambda: self.acts.stored(self.session, event_name) >= wanted, 60, "the files are read")
+            self._read.touch()
+
+        thread = threading.Thread(target=go_on)
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()
+
+    @property
+    def _read(self) -> Path:
+        return self.acts.oc.folder / f"read_{self.session}"
+
     def append(self, path: str, text: str) -> None:
         """A person writes at the end of a file."""
         with (self.folder / path).open("a") as file:
@@ -212,8 +243,7 @@ def acting(major: int, url: str) -> Iterator[Acts]:
     """A server of a major version that records into a database."""
     with fake_model() as model, (opencode if major == 1 else opencode2)(model) as oc:
         oc.env["AGENT_TRACE_DATABASE_URL"] = url
-        run = f"echo $$ >> {oc.folder}/pids; exec {sys.executable} -m agent_trace_sidecar run"
-        oc.env["AGENT_TRACE_SIDECAR"] = f"sh -c {shlex.quote(run)}"
+        oc.env["AGENT_TRACE_SIDECAR"] = noted_sidecar(oc.folder)
         oc.env["AGENT_TRACE_STATE_DIR"] = str(oc.folder / "state")
         oc.config["formatter"] = _FORMATTERS
         if major == 1:

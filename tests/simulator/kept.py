@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import time
-from pathlib import Path
 from typing import Final
 
 from tests.simulator.acts import Acts, Project
@@ -13,6 +12,7 @@ from tests.simulator.pool import new_word
 from tests.simulator.situation_score import Situation, Truth
 from tests.simulator.variants import Drafts, appended
 from tests.support.fake_model import Step
+from tests.support.sidecars import alive
 from tests.support.waiting import eventually
 
 
@@ -123,7 +123,8 @@ def restarted(acts: Acts, name: str, rng: random.Random) -> Truth:
     project.turn(
         Step([acts.tools.run(appended("a.py", drafts.made()))]), Step([acts.tools.write("n.py", drafts.made())])
     )
-    _kill(acts)
+    for pid in alive(acts.oc.folder):
+        os.kill(pid, signal.SIGKILL)
     for path in ("a.py", "n.py"):
         project.append(path, drafts.human())
     last = (project.folder / "b.py").read_text().splitlines()[-1]
@@ -135,14 +136,6 @@ def restarted(acts: Acts, name: str, rng: random.Random) -> Truth:
         Step([acts.tools.run(appended("n.py", drafts.made()))]),
     )
     return drafts.truth(project, ("a.py", "b.py", "n.py"))
-
-
-def _kill(acts: Acts) -> None:
-    """End the sidecars that are alive; those of other processes of OpenCode have ended with them."""
-    for pid in (acts.oc.folder / "pids").read_text().split():
-        command = Path("/proc") / pid / "cmdline"
-        if command.exists() and b"agent_trace_sidecar" in command.read_bytes():
-            os.kill(int(pid), signal.SIGKILL)
 
 
 KEPT: Final[tuple[Situation, ...]] = (

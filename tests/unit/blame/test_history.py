@@ -128,6 +128,22 @@ def test_what_appeared_while_nothing_was_seen_is_unknown_but_for_known_lines() -
     assert explained("abcdX", NEW, blind) == "1111?"
 
 
+def test_what_stood_beside_an_edit_whose_file_was_read_too_late_is_unknown_as_well() -> None:
+    """The tool had written before the sidecar read the file: the state before is not known, nor who wrote the rest."""
+    blind = Change("/w", "a", None, None, None, (), doubt=Doubt(AT, UNCOVERED, "a"))
+    late = change(None, "abXc", 2, (3, 3))
+    assert explained("abXc", blind, late) == "??2?"
+    assert explained("abXc", change("ab", "ab", 1), blind, late) == "hh2?"
+    assert explained("abXc", change("ab", "ab", 1), late) == "hh2h"
+
+
+def test_a_state_of_another_worktree_does_not_end_the_doubt_about_all() -> None:
+    """A call that may have changed any file has one in each worktree."""
+    blind = Change("", "a", None, None, None, (), doubt=Doubt(AT, UNCOVERED, "a"))
+    other = change("abcd", "abcd", 2)._replace(worktree="/x")
+    assert explained("abcdX", NEW, blind, other) == "1111?"
+
+
 def test_only_lines_of_a_file_that_is_not_known_are_found_again() -> None:
     """Records of another tool, or of a file that was too long: the rest of the file is not known."""
     partial = change(None, None, 1, (1, 3))

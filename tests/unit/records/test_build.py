@@ -284,6 +284,27 @@ def test_a_repeated_statement_about_a_command_in_the_background_replaces_its_row
     assert len(set(rows[0])) == 2
 
 
+def test_what_a_call_leaves_uncovered_is_in_doubt_from_its_beginning_where_another_one_read_the_file_meanwhile() -> (
+    None
+):
+    """At both times, unless a state after it is known; each row has a key of its own."""
+    shim = Shim()
+    builder = Builder(BuildSettings())
+    done = {"tool": "shell", "sessionID": SESSION, "messageID": MESSAGE, "id": CALL}
+    ended = {**done, "input": {"command": "sh x"}, "status": "completed", "result": {"output": {}}}
+    builder.feed(envelope(shim.line("tool.execute.after", ended, api=2)))
+    one = envelope(shim.event("session.step.ended", {"sessionID": SESSION, "assistantMessageID": MESSAGE}, api=2))
+    doubted = (Uncovered(CALL, began_ms=1000.0), Uncovered(CALL, "a.txt", began_ms=1000.0, is_over=True))
+    one.observed = Observed(uncovered=doubted)
+    states = builder.feed(one).states
+    assert [(row.path, row.recorded_at.timestamp() == 1.0) for row in states] == [
+        ("", True),
+        ("", False),
+        ("a.txt", True),
+    ]
+    assert len({row.record_id for row in states}) == 3
+
+
 @pytest.mark.parametrize("late", ["call", "step"])
 @pytest.mark.parametrize("reload", [False, True])
 def test_a_step_whose_repository_did_not_answer_may_have_changed_any_file(late: str, reload: bool) -> None:

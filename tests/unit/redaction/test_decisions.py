@@ -30,6 +30,11 @@ MASKED = (
     "DB_PASSWORD=409612",
     "API_TOKEN=409612840961",
     'users = {"bob": "aQ!b@cR#dT$eW%f^"}',
+    "USER: bob\nPASS: hunter2x\n",
+    "SecretId=kQzXwVb7NpLmTrSdFg4HjKqWx7",
+    "SECRET=sunflower",
+    "jwt:\n  secret: sunflower\n",
+    '{"session": {"name": "sid", "secret": "sunflower"}}',
 )
 
 KEPT = (
@@ -62,6 +67,9 @@ KEPT = (
     "curl -u USER:PASS https://h.example/v1",
     'key "0102030405060708090a0b0c0d0e0f10"',
     "the token \\f3a2b3c4d5e6f7a8b9c0d1e2",
+    "=== RUN   TestParse2\n--- PASS: TestParse2 (0.00s)\nPASS\nok  \texample.org/x\t0.1s\n",
+    "PASS: ld-elf/pr14052\nFAIL: ld-ifunc/ifunc-15\n",
+    "FAIL: ld-ifunc/ifunc-14\nPASS: ld-i386/property-x86-5\n",
 )
 
 

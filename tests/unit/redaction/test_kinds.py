@@ -235,3 +235,48 @@ def test_a_secret_that_comes_several_times_is_counted_once(redactor: Redactor) -
         {"v": 1, "input": {"a": token, "b": f"{token} {token}", "c": json.dumps([token, other])}}
     ).encode()
     assert json.loads(redactor.line(line).line)["redacted"] == {"github-token": 2}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Password:\n{}\n",
+        "The login is bob.\n\n**Password:**\n\n  {}\n",
+        "WiFi password {} works in the whole office",
+        "log in with bob:{} to see it",
+        "password of the VPN is {}",
+        "the root password is now {}",
+        "# Test users\n\n- eve:{}\n- bob:{}\n",
+        "Credentials:\nbob:{}\neve:{}\n",
+        "Logins\n------\nbob:{}\n",
+        "docker secret create db_password - <<< {}",
+        "echo 'bob:{}' | sudo chpasswd",
+        "2024-01-01 00:00:00 DEBUG connect(user=bob, password={})",
+    ],
+)
+def test_passwords_in_notes_and_histories_are_masked(redactor: Redactor, text: str) -> None:
+    """On the line below, in a sentence, in a list below a heading that announces credentials, in a shell's history."""
+    for value in ("maple77x", "Word1142", "s3cr3t-river"):
+        assert value not in redactor.text(text.format(value, value))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "password:\n  secretKeyRef:\n    name: db-1\n",
+        "Password:\nbob@web01:~$ ls",
+        "## Users\n\n- admin: may do everything\n- guest:read\n",
+        "Accounts\n========\nroot:x:0:0:root:/root:/bin/bash\n",
+        "with password sha256 of the user, and password fields",
+        "use the wifi password (optional)",
+        "vault kv put secret/app ttl=30m",
+        "docker run --user 1000:1000 --user node:node image",
+        'mkdir -p "build2x"',
+        "SecretId: prod/MyTestDatabaseSecret",
+        "SECRET=$(openssl rand -hex 32)",
+        "session:\n  secret: ${SESSION_SECRET}\n",
+    ],
+)
+def test_what_only_looks_like_a_note_of_a_password_stays(redactor: Redactor, text: str) -> None:
+    """References, prompts, prose, and lists that map names to what is no password."""
+    assert redactor.text(text) == text

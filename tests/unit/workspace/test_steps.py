@@ -13,7 +13,7 @@ from agent_trace_sidecar.workspace.places import Place
 from agent_trace_sidecar.workspace.revision import Revisions
 from agent_trace_sidecar.workspace.rewrites import Rewrites
 from agent_trace_sidecar.workspace.step_end import Finisher
-from agent_trace_sidecar.workspace.steps import Call, Named, Step, Steps
+from agent_trace_sidecar.workspace.steps import Call, Edited, Named, Step, Steps
 from tests.support.envelopes import SESSION
 from tests.support.snapshots import Work, git
 
@@ -423,3 +423,17 @@ def test_of_a_command_in_the_background_only_its_scripts_name_files(tmp_path: Pa
     part = {"type": "step-finish", "snapshot": work.tree(), "sessionID": SESSION, "messageID": "msg_1"}
     seen = work.observe(work.shim.event("message.part.updated", {"part": part}, at=work.ms(10)))
     assert sorted(one.path for one in seen.uncovered if one.path) == ["known.txt", "notes.md", "out.json"]
+
+
+def test_what_a_command_left_uncovered_is_in_doubt_from_its_beginning_if_an_edit_ended_meanwhile() -> None:
+    """The edit's state of a file may hold what the command had written by then."""
+    steps, step = Steps(), Step(SESSION, "msg_1", "/w", "", 0.0)
+    steps.open(step)
+    command = Call("c1", "bash", silent=True, began_ms=100.0, ended_ms=500.0)
+    edited = Call(
+        "c2", "edit", silent=False, began_ms=100.0, ended_ms=300.0, edited=[Edited(FileChange("a", "update"))]
+    )
+    step.calls = {"c1": command, "c2": edited}
+    assert steps.is_read_beside(step, command)
+    edited.ended_ms = 700.0
+    assert not steps.is_read_beside(step, command)

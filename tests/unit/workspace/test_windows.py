@@ -9,6 +9,7 @@ import pytest
 from agent_trace_sidecar.opencode.wire import Observed
 from tests.support.envelopes import SESSION
 from tests.support.snapshots import Work, git
+from tests.support.waiting import eventually
 
 FILES = {"a.txt": "one\ntwo\nthree\n", "ignored.txt": "tracked\n", "sub/ignored.txt": "tracked\n", ".gitignore": "x\n"}
 COMMAND = {"command": "sh run.sh"}
@@ -37,12 +38,15 @@ def finished(work: Work, at: float) -> Observed:
 
 
 @pytest.mark.parametrize(
-    ("after_s", "claimed", "doubted"), [(0.006, [], ["a.txt"]), (0.5, [], []), (-0.006, ["a.txt"], [])]
+    ("after_s", "claimed", "doubted"), [(0.006, [], ["a.txt"]), (0.5, [], []), (-0.006, [], ["a.txt"])]
 )
 def test_what_was_written_right_before_a_permission_is_nobodys(
     work: Work, after_s: float, claimed: list[str], doubted: list[str]
 ) -> None:
-    """The file's time may be a few milliseconds late or early: in between it tells nothing."""
+    """The file's time may be a few milliseconds late or early: in between it tells nothing.
+
+    Nor does one right after the permission: what the file held then was read too late.
+    """
     work.start()
     work.before("c1", "bash", COMMAND, -6)
     work.files({"a.txt": "one\ntwo\nthree\nfour\n"})
@@ -139,3 +143,37 @@ def test_a_new_index_is_read_again(work: Work) -> None:
         seen = finished(work, 11)
         assert [one.path for one in seen.uncovered] == (["later.txt"] if number == 2 else [])
         git(work.root, "add", "-f", "later.txt")
+
+
+def test_what_the_text_of_a_command_holds_is_its_work_though_the_file_was_read_too_late(work: Work) -> None:
+    """Nothing else is: a person may have typed it while the permission was awaited."""
+    work.start()
+    command = {"command": "cat >> a.txt <<'END'\nmade_by = the(command)\nEND"}
+    work.before("c1", "bash", command, 0)
+    work.files({"a.txt": "one\ntwo\nthree\ntyped_by = a(person)\nmade_by = the(command)\n"})
+    written_s = (work.root / "a.txt").stat().st_ctime - work.began
+    permitted(work, written_s - 0.006)
+    work.after("c1", "bash", command, {}, written_s + 5)
+    seen = finished(work, written_s + 6)
+    ((file,),) = (call.files for call in seen.calls)
+    assert [(one.start, one.end) for one in file.ranges] == [(5, 5)]
+    assert file.before_hashes is None
+    assert [(one.path, one.is_over) for one in seen.uncovered if one.path == "a.txt"] == [("a.txt", True)]
+
+
+def test_what_a_person_typed_between_two_commands_is_no_work_of_the_second(work: Work) -> None:
+    """The first may have written any file before; what it wrote there is in doubt."""
+    work.start()
+    work.before("c0", "bash", {"command": "sh first.sh"}, -60)
+    work.after("c0", "bash", {"command": "sh first.sh"}, {}, -50)
+    work.before("c1", "bash", COMMAND, -40)
+    work.files({"a.txt": "one\ntwo\nthree\ntyped\n"})
+    typed_s = (work.root / "a.txt").stat().st_ctime - work.began
+    permitted(work, typed_s + 0.02)
+    eventually(lambda: time.time() - work.began > typed_s + 0.05, 5, "the call is at work")
+    work.files({"a.txt": "one\ntwo\nthree\ntyped\nai\n"})
+    work.after("c1", "bash", COMMAND, {}, typed_s + 5)
+    seen = finished(work, typed_s + 6)
+    found = [(call.call_id, one.path, one.ranges[0].start) for call in seen.calls for one in call.files]
+    assert found == [("c1", "a.txt", 5)]
+    assert [(one.call_id, one.path) for one in seen.uncovered if one.path == "a.txt"] == [("c0", "a.txt")]
