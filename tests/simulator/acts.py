@@ -192,6 +192,37 @@ class Project:
         except AssertionError as exc:
             raise NotBegunError(*exc.args) from None
 
+    @property
+    def waits(self) -> str:
+        """What a command begins with that must not write before the sidecar has read its files; see `reading`."""
+        self.open()
+        return f"until test -e {self._read}; do sleep 0.1; done; "
+
+    @contextmanager
+    def reading(self, event_name: str = "tool.execute.before", more: int = 1) -> Iterator[None]:
+        """Let such commands go on when so many more events of the session are stored, and files were read with them.
+
+        Nothing else makes it certain on a busy machine: OpenCode waits for no sidecar.
+        """
+        self.open()
+        self._read.unlink(missing_ok=True)
+        wanted = self.acts.stored(self.session, event_name) + more
+
+        def go_on() -> None:
+            eventually(lambda: self.acts.stored(self.session, event_name) >= wanted, 60, "the files are read")
+            self._read.touch()
+
+        thread = threading.Thread(target=go_on)
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()
+
+    @property
+    def _read(self) -> Path:
+        return self.acts.oc.folder / f"read_{self.session}"
+
     def append(self, path: str, text: str) -> None:
         """A person writes at the end of a file."""
         with (self.folder / path).open("a") as file:

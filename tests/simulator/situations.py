@@ -48,13 +48,13 @@ def permission(acts: Acts, name: str, rng: random.Random) -> Truth:
     """A person types into two files while a command waits, which then writes to one of them."""
     own, typed, more = _code(rng, 1), _code(rng, 1, 3, 9), _code(rng, 2)
     project = acts.project(name, {"a.py": own, "b.py": own})
-    command = f"{ASKED}cat > c.py <<'END'\n{more}END\ncat >> b.py <<'END'\n{more}END"
+    command = f"{ASKED}{project.waits}cat > c.py <<'END'\n{more}END\ncat >> b.py <<'END'\n{more}END"
 
     def typing() -> None:
         project.append("a.py", typed)
         project.append("b.py", typed)
 
-    with project.answering(typing):
+    with project.answering(typing), project.reading("permission.replied"):
         project.turn(Step([acts.tools.run(command)]))
     b = "h" * (own + typed).count("\n") + "a" * more.count("\n")
     return {**_all(project, ("a.py",), "h"), project.folder / "b.py": b, **_all(project, ("c.py",), "a")}
@@ -70,8 +70,8 @@ def typed_first(acts: Acts, name: str, rng: random.Random) -> Truth:
         project.append("b.py", typed)
         project.git("commit", "-qam", "Meanwhile")
 
-    with project.answering(typing):
-        project.turn(Step([acts.tools.run("sleep 0.2"), acts.tools.run(f"{ASKED}sh run.sh")]))
+    with project.answering(typing), project.reading("permission.replied"):
+        project.turn(Step([acts.tools.run("sleep 0.2"), acts.tools.run(f"{ASKED}{project.waits}sh run.sh")]))
     b = "h" * (own + typed).count("\n") + "a" * more.count("\n")
     return {**_all(project, ("a.py",), "h"), project.folder / "b.py": b}
 
@@ -312,15 +312,15 @@ def repositories(acts: Acts, name: str, rng: random.Random) -> Truth:
     project = acts.project(name, {"o.py": _code(rng, 1)})
     inner, outside = project.folder / "inner", acts.oc.folder / f"{name}_outside"
     inner.mkdir()
-    (inner / "i.py").write_text(own)
+    (inner / "asked.py").write_text(own)
     for command in (("init", "-q", "-b", "main"), ("add", "-A"), ("commit", "-qm", "Inner")):
         project.git(*command, folder=inner)
     project.git("worktree", "add", "-q", "-b", "wt", str(outside))
-    project.turn(
-        Step([acts.tools.write("inner/i.py", more + own), acts.tools.write(str(outside / "w.py"), _code(rng, 2))])
-    )
+    writes = {"inner/asked.py": more + own, str(outside / "w.py"): _code(rng, 2)}
+    with project.answering(lambda: None):
+        project.turn(Step([acts.tools.write(path, text) for path, text in writes.items()]))
     w = (outside / "w.py").read_bytes().count(b"\n")
-    return {inner / "i.py": "a" * more.count("\n") + "h" * own.count("\n"), outside / "w.py": "a" * w}
+    return {inner / "asked.py": "a" * more.count("\n") + "h" * own.count("\n"), outside / "w.py": "a" * w}
 
 
 def plain_folder(acts: Acts, name: str, rng: random.Random) -> Truth:
@@ -330,10 +330,11 @@ def plain_folder(acts: Acts, name: str, rng: random.Random) -> Truth:
     for inner in (project.folder / "a", project.folder / "b"):
         for command in (("init", "-q", "-b", "main"), ("add", "-A"), ("commit", "-qm", inner.name)):
             project.git(*command, folder=inner)
-    project.turn(
-        Step([acts.tools.edit("a/i.py", "end = line(2)\n", "end = line(2)\nadded = by(an, edit)\n")]),
-        Step([acts.tools.run(f"cat >> b/i.py <<'END'\n{more}END")]),
-    )
+    with project.reading(more=2):
+        project.turn(
+            Step([acts.tools.edit("a/i.py", "end = line(2)\n", "end = line(2)\nadded = by(an, edit)\n")]),
+            Step([acts.tools.run(f"{project.waits}cat >> b/i.py <<'END'\n{more}END")]),
+        )
     start = "h" * own.count("\n")
     return {project.folder / "a" / "i.py": f"{start}ha", project.folder / "b" / "i.py": start + "a" * more.count("\n")}
 
@@ -345,10 +346,11 @@ def submodule(acts: Acts, name: str, rng: random.Random) -> Truth:
     project = acts.project(name, {"o.py": _code(rng, 1)})
     project.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(library), "sub")
     project.git("commit", "-qm", "Submodule")
-    project.turn(
-        Step([acts.tools.edit("sub/i.py", "end = line(2)\n", "end = line(2)\nadded = by(an, edit)\n")]),
-        Step([acts.tools.run(f"cat >> sub/i.py <<'END'\n{more}END")]),
-    )
+    with project.reading(more=2):
+        project.turn(
+            Step([acts.tools.edit("sub/i.py", "end = line(2)\n", "end = line(2)\nadded = by(an, edit)\n")]),
+            Step([acts.tools.run(f"{project.waits}cat >> sub/i.py <<'END'\n{more}END")]),
+        )
     return {project.folder / "sub" / "i.py": "h" * own.count("\n") + "ha" + "a" * more.count("\n")}
 
 
@@ -361,7 +363,9 @@ def missed(acts: Acts, name: str, rng: random.Random) -> Truth:
     files = {"pkg/a/f.py": own, "pkg/b/g.py": own, "pkg/b/h.py": own}
     project = acts.project(name, files | {"pkg/a/run.sh": _script("../b/h.py", more)})
     below = Project(acts, project.folder / "pkg" / "a")
-    below.turn(Step([acts.tools.run(f"cat >> ../b/g.py <<'END'\n{named}END"), acts.tools.run("sh run.sh")]))
+    command = f"{below.waits}cat >> ../b/g.py <<'END'\n{named}END"
+    with below.reading(more=2):
+        below.turn(Step([acts.tools.run(command), acts.tools.run("sh run.sh")]))
     start = "h" * own.count("\n")
     return {
         project.folder / "pkg/b/g.py": start + "a" * named.count("\n"),

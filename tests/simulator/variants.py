@@ -334,14 +334,14 @@ def one_of_two_waits(acts: Acts, name: str, rng: random.Random) -> Truth:
     """Of two commands of a step one waits; a person types into its file while the other is done, and permits it."""
     drafts = Drafts(rng)
     project = acts.project(name, {path: drafts.human() for path in ("a.py", "b.py", "c.py")})
-    waits = ASKED + appended("a.py", drafts.made())
+    waits = ASKED + project.waits + appended("a.py", drafts.made())
     free = appended("b.py", drafts.made())
 
     def typing() -> None:
         for path in ("a.py", "c.py"):
             project.append(path, drafts.human(1, 4))
 
-    with project.answering(typing):
+    with project.answering(typing), project.reading("permission.replied"):
         project.turn(Step([acts.tools.run(free), acts.tools.run(waits)]))
     return drafts.truth(project, ("a.py", "b.py", "c.py"))
 
@@ -446,12 +446,14 @@ def outwards(acts: Acts, name: str, rng: random.Random) -> Truth:
     project.git("worktree", "add", "-q", "-b", "wt", str(project.folder / "ignored" / "wt"))
     first = (project.folder / "p.py").read_text().splitlines()[0]
     below = Project(acts, inner)
-    below.turn(
-        Step([acts.tools.run(f"cd ../..\n{appended('o.py', drafts.made())}")]),
-        Step([acts.tools.edit("../../p.py", first, drafts.made() + first)]),
-        Step([acts.tools.run(appended("i.py", drafts.made()))]),
-    )
-    project.turn(Step([acts.tools.run(appended("ignored/wt/o.py", drafts.made()))]))
+    with below.reading():
+        below.turn(
+            Step([acts.tools.run(f"{below.waits}cd ../..\n{appended('o.py', drafts.made())}")]),
+            Step([acts.tools.edit("../../p.py", first, drafts.made() + first)]),
+            Step([acts.tools.run(appended("i.py", drafts.made()))]),
+        )
+    with project.reading():
+        project.turn(Step([acts.tools.run(project.waits + appended("ignored/wt/o.py", drafts.made()))]))
     return drafts.truth(project, ("o.py", "p.py", "ignored/inner/i.py", "ignored/wt/o.py"))
 
 
