@@ -14,7 +14,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from agent_trace_sidecar.records.fingerprints import HASH_BYTES
 
@@ -85,13 +85,12 @@ def _exact(old: bytes, new: bytes, old_count: int, new_count: int) -> Iterator[B
     size = _same_start(old, new, at_old, at_new)
     yield Block(0, 0, size)
     at_old = at_new = size
-    tail = _same_end(old, new, size)
+    tail = _same_end(old, new, (old_count, new_count), min(old_count, new_count) - size)
     end_old, end_new = old_count - tail, new_count - tail
     window = _WINDOW
     while at_old < end_old and at_new < end_new:
         to_old, to_new = min(at_old + window, end_old), min(at_new + window, end_new)
-        found = _matched(hashes(old, at_old, to_old), hashes(new, at_new, to_new))
-        shifted = [Block(one.old + at_old, one.new + at_new, one.size) for one in found]
+        shifted = _matched_window(old, new, (at_old, to_old), (at_new, to_new))
         if to_old == end_old and to_new == end_new:
             yield from shifted
             break
@@ -107,45 +106,66 @@ def _exact(old: bytes, new: bytes, old_count: int, new_count: int) -> Iterator[B
     yield Block(end_old, end_new, tail)
 
 
+def _matched_window(old: bytes, new: bytes, there: tuple[int, int], here: tuple[int, int]) -> list[Block]:
+    """As `_matched`, of lines of two files of which the first ones differ; usually most at the end are equal."""
+    (at_old, to_old), (at_new, to_new) = there, here
+    tail = _same_end(old, new, (to_old, to_new), min(to_old - at_old, to_new - at_new))
+    end_old, end_new = to_old - tail, to_new - tail
+    found = _matched(hashes(old, at_old, end_old), hashes(new, at_new, end_new))
+    return _joined(
+        [*(Block(one.old + at_old, one.new + at_new, one.size) for one in found), Block(end_old, end_new, tail)]
+    )
+
+
 def _same_start(old: bytes, new: bytes, at_old: int, at_new: int) -> int:
     """How many lines are equal from here on."""
     first, second = at_old * HASH_BYTES, at_new * HASH_BYTES
 
-    def differ(low: int, high: int) -> bool:
-        low, high = low * HASH_BYTES, high * HASH_BYTES
-        return old[first + low : first + high] != new[second + low : second + high]
+    def piece(low: int, high: int) -> tuple[bytes, int]:
+        return new[second + low * HASH_BYTES : second + high * HASH_BYTES], first + low * HASH_BYTES
 
-    return _equal_lines(min(len(old) - first, len(new) - second) // HASH_BYTES, differ)
-
-
-def _same_end(old: bytes, new: bytes, start: int) -> int:
-    """How many lines are equal at the end, of those after the first `start`."""
-    last, end = len(old), len(new)
-
-    def differ(low: int, high: int) -> bool:
-        low, high = low * HASH_BYTES, high * HASH_BYTES
-        return old[last - high : last - low] != new[end - high : end - low]
-
-    return _equal_lines(min(last, end) // HASH_BYTES - start, differ)
+    return _equal_lines(old, min(len(old) - first, len(new) - second) // HASH_BYTES, piece, "big")
 
 
-def _equal_lines(most: int, differ: Callable[[int, int], bool]) -> int:
-    """How many of so many lines are equal: in steps that grow up to the first one that differs, then by halves."""
+def _same_end(old: bytes, new: bytes, ends: tuple[int, int], most: int) -> int:
+    """How many lines before these are equal, of so many."""
+    last, end = ends[0] * HASH_BYTES, ends[1] * HASH_BYTES
+
+    def piece(low: int, high: int) -> tuple[bytes, int]:
+        return new[end - high * HASH_BYTES : end - low * HASH_BYTES], last - high * HASH_BYTES
+
+    return _equal_lines(old, most, piece, "little")
+
+
+def _equal_lines(
+    old: bytes, most: int, piece: Callable[[int, int], tuple[bytes, int]], order: Literal["big", "little"]
+) -> int:
+    """How many of so many lines are equal.
+
+    In steps that grow up to the first piece with a difference, then by halves, and in a small piece by the highest bit
+    in which the two differ as numbers; the lines to begin with are the highest bytes in this order.
+
+    Args:
+        old: the old file.
+        most: how many lines there are to compare.
+        piece: lines of the new file, counted from where to begin, and where they would stand in the old one.
+        order: the order of bytes in which the first lines to compare are the highest.
+    """
     low, step = 0, _WINDOW
     while low < most:
         high = min(low + step, most)
-        if differ(low, high):
+        if not old.startswith(*piece(low, high)):
             break
         low, step = high, step * 2
     else:
         return most
-    while high - low > 1:
+    while high - low > _WINDOW:
         middle = (low + high) // 2
-        if differ(low, middle):
-            high = middle
-        else:
-            low = middle
-    return low
+        low, high = (middle, high) if old.startswith(*piece(low, middle)) else (low, middle)
+    here, at = piece(low, high)
+    there = old[at : at + len(here)]
+    differing = (int.from_bytes(here, order) ^ int.from_bytes(there, order)).bit_length()
+    return high - -(-differing // (8 * HASH_BYTES))
 
 
 def loosely(old: bytes, new: bytes, gap: Gap) -> list[Block]:
@@ -158,6 +178,9 @@ def loosely(old: bytes, new: bytes, gap: Gap) -> list[Block]:
 def _matched(old: Sequence[int], new: Sequence[int]) -> list[Block]:
     if set(old).isdisjoint(new):
         return []
+    gone, added = _missing(old, new), _missing(new, old)
+    if gone or added:
+        return [Block(gone, added, min(len(old) - gone, len(new) - added))]
     match = [_NONE] * len(new)
     _fill(old, new, match, (0, len(old), 0, len(new)))
     blocks = []
@@ -171,6 +194,18 @@ def _matched(old: Sequence[int], new: Sequence[int]) -> list[Block]:
             at += 1
         blocks.append(Block(position, first, at - first))
     return blocks
+
+
+def _missing(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many lines at the start of one are missing in the other, where the rest is the same up to the end of either.
+
+    The usual change, which is found without a look at each line. No line may repeat: then nothing else matches as much.
+    """
+    count = one.index(other[0]) if other[0] in one else 0
+    same = min(len(one) - count, len(other))
+    if not count or one[count : count + same] != other[:same]:
+        return 0
+    return count if len({*one, *other}) == len(one) + len(other) - same else 0
 
 
 def _joined(blocks: Iterable[Block]) -> list[Block]:

@@ -53,6 +53,21 @@ def test_what_only_grew_or_shrank_keeps_every_line(data: st.DataObject) -> None:
     assert [b for _, b in pairs(new, old)] == list(range(count))
 
 
+@given(st.data())
+def test_what_was_rewritten_is_new_and_every_other_line_stays(data: st.DataObject) -> None:
+    """Blocks replaced by as many, more or fewer lines, of files whose lines differ: also across windows and ends."""
+    count = data.draw(st.integers(1, 3000))
+    old, new, stayed = [b"line %d" % at for at in range(count)], list[bytes](), list[tuple[int, int]]()
+    cuts = sorted(data.draw(st.sets(st.integers(0, count), max_size=12)))
+    for start, end in itertools.pairwise([0, *cuts, count]):
+        if data.draw(st.booleans()) or end - start > 200:
+            stayed += [(at, len(new) + at - start) for at in range(start, end)]
+            new += old[start:end]
+        else:
+            new += [b"new %d %d" % (start, at) for at in range(data.draw(st.sampled_from([0, 1, end - start, 70])))]
+    assert pairs(old, new) == stayed
+
+
 def test_an_inserted_copy_is_new_and_the_old_lines_stay() -> None:
     """What repeats is settled by the lines around it."""
     old = [b"int f() {", b"  one;", b"}", b"", b"int h() {", b"  three;", b"}"]
