@@ -492,7 +492,7 @@ def shared_edits(acts: Acts, name: str, rng: random.Random) -> Truth:
         Step([acts.tools.write("new.py", "\n".join(header) + "\n" + drafts.made())]),
         Step([acts.tools.write("a.py", texts["a.py"] + drafts.made())]),
         Step([acts.tools.run("git mv b.py e.py")]),
-        Step([acts.tools.run("sed -i 's/2024/2025/' ?.py")]),
+        Step([acts.tools.run("sed -i 's/ht 2024/ht 2025/' ?.py")]),
     )
     project.append("typed.py", "\n".join(header[1:]) + "\n" + drafts.human())
     letters = {path: drafts.letters(project.folder / path) for path in ("a.py", "c.py", "d.py", "e.py", "typed.py")}
