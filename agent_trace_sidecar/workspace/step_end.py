@@ -126,7 +126,7 @@ class Finisher:
         root = Path(step.root)
         deadline = self._clock() + LOOK_S
         brought = self._rewrites.brought(step, changes)
-        copies = self._copied(step, changes)
+        copies = self._copied(steps, step, changes)
         rivals: list[Call] = list(steps.rivals(step))
         return Facts(
             finished_ms,
@@ -137,14 +137,15 @@ class Finisher:
             rivals=rivals,
         )
 
-    def _copied(self, step: Step, changes: Sequence[TreeChange]) -> dict[str, frozenset[int]]:
+    def _copied(self, steps: Steps, step: Step, changes: Sequence[TreeChange]) -> dict[str, frozenset[int]]:
         """The lines that a command brought from elsewhere."""
         if not any(call.may_write_unseen for call in step.calls.values()):
             return {}
         fresh = [one for one in changes if one.after and any(change.new_count for change in one.changes or ())]
         if not fresh:
             return {}
-        return copied(step, changes, self._snapshots.ids(step.root, step.tree), self._rewrites.versions(step, fresh))
+        held, versions = self._snapshots.ids(step.root, step.tree), self._rewrites.versions(step, fresh)
+        return copied(step, changes, held, versions, steps.has_written)
 
     def _uncovered(
         self,
