@@ -26,9 +26,13 @@ def tables(view: View) -> Iterator[Span]:
         for insert in G.insert.finditer(text):
             yield from _statement(view, insert)
         yield from _bodies(view, G.copy, b",", b"\t")
+    at = 0
     for place, _ in view.marks.get("owners", ()):
-        at = opening.end() if (opening := G.map.match(text, place)) else len(text)
+        if place < at or not (opening := G.map.match(text, place)):
+            continue
+        at = opening.end()
         while pair := G.pair.match(text, at):
+            view.effort.spend()
             group = pair.lastindex or 0
             if is_chosen(pair[group].decode("utf-8", "replace")):
                 yield Span(pair.start(group), pair.end(group), _RULE)
