@@ -5,12 +5,10 @@ a password's name, as the content of a file of secrets, as a line of a private k
 same value before.
 """
 
-import bisect
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from itertools import accumulate
 from typing import Final, NamedTuple
 
 from agent_trace_sidecar.redaction.detectors.nearby import is_key, is_service
@@ -25,11 +23,21 @@ from agent_trace_sidecar.redaction.json_syntax import (
 )
 from agent_trace_sidecar.redaction.judge import Form, is_secret
 from agent_trace_sidecar.redaction.key_blocks import key_blocks
-from agent_trace_sidecar.redaction.known_values import Held, Known, Memory
+from agent_trace_sidecar.redaction.known_values import Held, Memory
 from agent_trace_sidecar.redaction.names import Kind, kind_of
 from agent_trace_sidecar.redaction.scanner import Scanner
 from agent_trace_sidecar.redaction.secret_files import is_secret_path, reads_secret_file, values_of_file
-from agent_trace_sidecar.redaction.spans import BORDER, Effort, Span, View, applied, blanked, by_line, merged
+from agent_trace_sidecar.redaction.spans import (
+    Effort,
+    Joined,
+    Span,
+    View,
+    applied,
+    blanked,
+    by_line,
+    merged,
+    moved,
+)
 from agent_trace_sidecar.redaction.strings import HOOK, ID, scan
 
 MOST_ROUNDS: Final = 4
@@ -58,13 +66,13 @@ def masked_line(raw: bytes, scanner: Scanner, memory: Memory, found: Found) -> b
 
     What it shows is remembered for its session. Raises Overload.
     """
-    session = _SESSION.search(raw)
-    shown, line = memory.session(session[1] if session else b""), with_plain_quotes(raw)
-    masked = _replaced(line, memory, shown, found)
-    return with_escapes(_laid_out(line, scanner, memory, shown, found) if masked is None else masked)
+    match, line = _SESSION.search(raw), with_plain_quotes(raw)
+    memory.use(session := match[1] if match else b"")
+    masked = _replaced(line, memory, session, found)
+    return with_escapes(_laid_out(line, scanner, memory, session, found) if masked is None else masked)
 
 
-def _replaced(line: bytes, memory: Memory, shown: Known, found: Found) -> bytes | None:
+def _replaced(line: bytes, memory: Memory, session: bytes, found: Found) -> bytes | None:
     """The line with its strings masked one by one; None where one of them takes the line to know what it holds."""
     strings = [(b'"%b"' % token, memory.held[token]) for token in memory.held.keys() & line.split(b'"')[1::2]]
     if len(strings) > _MOST_REPLACED:
@@ -76,24 +84,24 @@ def _replaced(line: bytes, memory: Memory, shown: Known, found: Found) -> bytes 
             return None  # a name says something about its value
         line = (b'"%b"' % held.masked).join(around)
     for rule, value in values:
-        shown.add(value, rule)
+        memory.add(session, value, rule)
     if memory.learned and (may_hide(line, memory.learned) or any(value in line for value in memory.learned)):
         return None
     found.update(values)
     return line
 
 
-def _laid_out(line: bytes, scanner: Scanner, memory: Memory, shown: Known, found: Found) -> bytes:
+def _laid_out(line: bytes, scanner: Scanner, memory: Memory, session: bytes, found: Found) -> bytes:
     """The line with all that it holds masked, until nothing is left."""
     effort = Effort(len(line))
     for _ in range(MOST_ROUNDS):
         layout = _Layout(line, memory.held)
-        view = blanked(layout.buffer)
+        view = blanked(layout.strings.buffer)
         spans = layout.maskable([*layout.found, *layout.key_blocks(view, effort)])
         for span in spans:
             effort.spend()
-            shown.add(view[span.start : span.end], span.rule)
-        spans += [*memory.environment.find(view), *shown.find(view), *layout.file_values(view)]
+            memory.add(session, view[span.start : span.end], span.rule)
+        spans += [*memory.find(view, session), *layout.file_values(view)]
         spans = layout.maskable(merged(by_line(view, spans)))
         if not spans and not layout.numbers:
             break
@@ -101,7 +109,7 @@ def _laid_out(line: bytes, scanner: Scanner, memory: Memory, shown: Known, found
         found.update(("assignment", number) for number in layout.numbers)
         line, changed = layout.rewritten(spans)
         scan(changed, scanner, memory, effort)
-        if layout.is_settled(spans) and memory.clean.issuperset(changed):
+        if layout.is_settled(spans) and memory.are_clean(changed):
             break  # what the next round would find out, without laying the line out again
     return line
 
@@ -130,8 +138,7 @@ class _Layout:
         self._parts = line.split(b'"')
         tokens, behind = self._parts[1::2], self._parts[2::2]
         self._bodies = [token if is_plain(token) else unescaped(token) for token in tokens]
-        self._bases = list(accumulate([len(body) + len(BORDER) for body in self._bodies], initial=len(BORDER)))
-        self.buffer = BORDER + BORDER.join(self._bodies) + BORDER
+        self.strings = Joined(self._bodies)
         self._names = {index for index, rest in enumerate(behind) if b":" in rest}
         self._fixed = {index for index in self._names if self._bodies[index] in _ENVELOPE}
         """Strings that are never masked: the names of the envelope, and the ids by which events belong together."""
@@ -152,12 +159,12 @@ class _Layout:
             elif role:
                 self._value(index, key, role, body)
         for index in [index for index, token in enumerate(tokens) if token in held]:
-            at, known = self._bases[index], held[tokens[index]]
+            known = held[tokens[index]]
             self._holds_key = self._holds_key or known.begins_key
-            self.found += [span._replace(start=span.start + at, end=span.end + at) for span in known.spans]
+            self.found += [moved(span, self.strings.bases[index]) for span in known.spans]
 
     def _value(self, index: int, key: bytes, role: _Role, body: bytes) -> None:
-        at = self._bases[index]
+        at = self.strings.bases[index]
         if role.kind and is_secret(key, role.kind, body, Form.CONFIG):
             self.found.append(Span(at, at + len(body), "assignment"))
         if role.is_service and is_key(body):
@@ -179,29 +186,24 @@ class _Layout:
     def file_values(self, view: bytes) -> Iterator[Span]:
         """What the contents of a file of secrets hold."""
         for index in self._contents if self._holds_file else ():
-            start = self._bases[index]
+            start = self.strings.bases[index]
             for span in values_of_file(view[start : start + len(self._bodies[index])]):
-                yield span._replace(start=span.start + start, end=span.end + start)
+                yield moved(span, start)
 
     def maskable(self, spans: Iterable[Span]) -> list[Span]:
         """The spans that may be masked: none in what is fixed, and no name between the strings of a key."""
-        strings = ((span, self._string_of(span)) for span in spans)
+        strings = ((span, self.strings.index(span.start)) for span in spans)
         return [span for span, at in strings if at not in self._fixed and not (span.apart and at in self._names)]
 
     def is_settled(self, spans: list[Span]) -> bool:
         """Whether masking these spans leaves the names, and so what they announce, as they are."""
-        return not self._holds_file and not any(self._string_of(span) in self._names for span in spans)
-
-    def _string_of(self, span: Span) -> int:
-        return bisect.bisect_right(self._bases, span.start) - 1
+        return not self._holds_file and self._names.isdisjoint(self.strings.index(span.start) for span in spans)
 
     def rewritten(self, spans: list[Span]) -> tuple[bytes, set[bytes]]:
         """The line with the strings that hold a span replaced and nothing else, and what these strings are now."""
         inside: dict[int, list[Span]] = defaultdict(list)
-        for span in spans:
-            index = self._string_of(span)
-            base = self._bases[index]
-            inside[index].append(Span(span.start - base, span.end - base, span.rule))
+        for index, span in self.strings.apart(spans):
+            inside[index].append(span._replace(quote=b""))
         changed = {index: escaped(applied(self._bodies[index], found)) for index, found in inside.items()}
         for index, token in changed.items():
             self._parts[2 * index + 1] = token

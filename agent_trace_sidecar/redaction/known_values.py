@@ -5,13 +5,13 @@ Kept in memory only, never hashed or stored, and bounded: the oldest session and
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from itertools import chain
 from typing import Final
 from urllib.parse import quote
 
-from ahocorasick_rs import BytesAhoCorasick, MatchKind
+from ahocorasick_rs import BytesAhoCorasick
 
 from agent_trace_sidecar.redaction.judge import Form, is_secret, is_wordy
 from agent_trace_sidecar.redaction.names import kind_of
@@ -19,10 +19,8 @@ from agent_trace_sidecar.redaction.spans import Span
 
 MOST_SESSIONS: Final = 64
 MOST_VALUES: Final = 512
-_MOST_CLEAN: Final = 6_000
-_MOST_CLEAN_BYTES: Final = 1 << 20
-_MOST_HELD: Final = 1_000
-_MOST_HELD_BYTES: Final = 1 << 20
+_MOST_STRINGS: Final = 6_000
+_MOST_BYTES: Final = 1 << 20
 """How many strings, and how much of their text, is kept to know them again."""
 _MOST_LATEST: Final = 16
 """More new values than these are worth an automaton."""
@@ -31,41 +29,6 @@ _LONGEST: Final = 512
 _FEWEST_CHARACTERS: Final = 5
 """Different ones: aaaa1111 is everywhere."""
 _USERINFO: Final = re.compile(r"(?i)^[a-z][a-z0-9+.-]*://[^/@\s]*:([^/@\s]+)@")
-
-
-class Known:
-    """A bounded set of values, each with the rule that found it first, and the automaton that finds them all."""
-
-    def __init__(self, on_new: Callable[[bytes], None]) -> None:
-        """`on_new` is called with each value that is added."""
-        self._on_new = on_new
-        self._rules: OrderedDict[bytes, str] = OrderedDict()
-        self._automaton: BytesAhoCorasick | None = None
-        self._order: list[str] = []
-
-    def add(self, value: bytes, rule: str) -> None:
-        """Remember a value, and its form in URLs; one that could be a word is not."""
-        if value in self._rules or not is_distinct(value):
-            return
-        for form in {value, _in_url(value)} - self._rules.keys():
-            self._rules[form] = rule
-            self._automaton = None
-            self._on_new(form)
-        while len(self._rules) > MOST_VALUES:
-            self._rules.popitem(last=False)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._rules)
-
-    def find(self, text: bytes) -> Iterator[Span]:
-        """Where the values stand."""
-        if not self._rules:
-            return
-        if self._automaton is None:
-            self._order = list(self._rules.values())
-            self._automaton = BytesAhoCorasick(list(self._rules), matchkind=MatchKind.LeftmostLongest)
-        for index, start, end in self._automaton.find_matches_as_indexes(text):
-            yield Span(start, end, self._order[index])
 
 
 @dataclass(slots=True)
@@ -84,71 +47,88 @@ class Held:
 
 
 class Memory:
-    """What the redactor knows: the environment's values for all events, a session's values for its own."""
+    """What the redactor knows: the environment's values for all events, a session's values for its own, and strings."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._everything: BytesAhoCorasick | None = None
-        """Finds what any session has shown, but for `_latest`; for a while also what a forgotten session has shown."""
+        self._sessions: OrderedDict[bytes | None, OrderedDict[bytes, str]] = OrderedDict()
+        """The values that each has shown, with the rule that found them first; under None the environment's."""
+        self.values: set[bytes] = set()
+        """All of them; for a while also what a forgotten session has shown."""
+        self._automaton: BytesAhoCorasick | None = None
+        """Finds them, but for the latest."""
         self._latest: list[bytes] = []
         self.learned: list[bytes] = []
         """Values shown in the portion of lines at hand: strings that were clean before may not be any more."""
-        self.environment = Known(self._learn)
-        self._sessions: OrderedDict[bytes, Known] = OrderedDict()
-        self.clean: set[bytes] = set()
-        """Strings, escaped as in their lines, that were scanned before and hold nothing."""
-        self._clean_texts = bytearray()
-        """The same unescaped."""
+        self.seen: set[bytes] = set()
+        """Strings, escaped as in their lines, that were scanned before."""
         self.held: dict[bytes, Held] = {}
-        """The other strings that were scanned before: a line with one of them must be opened."""
+        """Those of them that hold something: a line with one of them must be opened."""
+        self._clean_texts = bytearray()
+        """The text of the others, unescaped."""
+        self._bytes = 0
         for value in secret_values(environ):
-            self.environment.add(value, "known-value")
+            self.add(None, value, "known-value")
+
+    def add(self, session: bytes | None, value: bytes, rule: str) -> None:
+        """Remember a value, and its form in URLs, for a session; one that could be a word is not."""
+        shown = self._sessions.setdefault(session, OrderedDict())
+        if value in shown or not is_distinct(value):
+            return
+        for form in {value, quote(value, safe="").encode()} - shown.keys():
+            shown[form] = rule
+            self.values.add(form)
+            self._latest.append(form)
+            self.learned.append(form)
+            if form in self._clean_texts:
+                self.seen = set(self.held)
+                self._clean_texts.clear()
+        while len(shown) > MOST_VALUES:
+            shown.popitem(last=False)
 
     def places(self, text: bytes) -> list[tuple[int, int]]:
-        """Where values begin and end in the text that any session has shown."""
+        """Where values begin and end in the text that the environment or any session has shown."""
         if len(self._latest) > _MOST_LATEST:
-            self._everything = BytesAhoCorasick([*{*self.environment, *chain.from_iterable(self._sessions.values())}])
+            self.values = set().union(*self._sessions.values())
+            self._automaton = BytesAhoCorasick([*self.values])
             self._latest.clear()
         found = [match.span() for one in self._latest if one in text for match in re.finditer(re.escape(one), text)]
-        if self._everything is not None:
-            found += [(start, end) for _, start, end in self._everything.find_matches_as_indexes(text)]
+        if self._automaton is not None:
+            found += [place[1:] for place in self._automaton.find_matches_as_indexes(text, overlapping=True)]
         return found
+
+    def find(self, text: bytes, session: bytes | None = None) -> Iterator[Span]:
+        """Where values stand in the text that the environment or this session has shown."""
+        shown = [self._sessions[one] for one in (None, session) if one in self._sessions]
+        for start, end in self.places(text) if shown else ():
+            if rule := next((rules[text[start:end]] for rules in shown if text[start:end] in rules), None):
+                yield Span(start, end, rule)
+
+    def use(self, session: bytes) -> None:
+        """Keep this session's values longest; the one that was used least recently goes."""
+        self._sessions.setdefault(session, OrderedDict())
+        self._sessions.move_to_end(session)
+        while len(self._sessions) > MOST_SESSIONS:
+            del self._sessions[next(one for one in self._sessions if one is not None)]
 
     def tidy(self) -> None:
         """Keep within bounds; before a portion of lines is scanned, and not while they are masked."""
         self.learned.clear()
-        if len(self.clean) > _MOST_CLEAN or len(self._clean_texts) > _MOST_CLEAN_BYTES:
-            self._doubt()
-        if len(self.held) > _MOST_HELD or sum(map(len, self.held)) > _MOST_HELD_BYTES:
+        if len(self.seen) > _MOST_STRINGS or self._bytes > _MOST_BYTES:
+            self.seen.clear()
             self.held.clear()
+            self._clean_texts.clear()
+            self._bytes = 0
 
     def remember(self, tokens: Sequence[bytes], texts: Sequence[bytes], found: Mapping[int, Held]) -> None:
         """What was found in strings, by their indexes; a token is a text as it is escaped in its line."""
+        self.seen.update(tokens)
         self.held.update((tokens[index], held) for index, held in found.items())
-        self.clean.update(tokens)
-        self.clean.difference_update([tokens[index] for index in found])
         self._clean_texts += b"\n".join([text for index, text in enumerate(texts) if index not in found]) + b"\n"
+        self._bytes += sum(map(len, tokens))
 
-    def _doubt(self) -> None:
-        self.clean.clear()
-        self._clean_texts.clear()
-
-    def session(self, key: bytes) -> Known:
-        """What this session has shown so far."""
-        known = self._sessions.pop(key, None) or Known(self._learn)
-        self._sessions[key] = known
-        while len(self._sessions) > MOST_SESSIONS:
-            self._sessions.popitem(last=False)
-        return known
-
-    def _learn(self, value: bytes) -> None:
-        self._latest.append(value)
-        self.learned.append(value)
-        if value in self._clean_texts:
-            self._doubt()
-
-
-def _in_url(value: bytes) -> bytes:
-    return quote(value, safe="").encode()
+    def are_clean(self, tokens: AbstractSet[bytes]) -> bool:
+        """Whether all of these strings were scanned and hold nothing."""
+        return tokens <= self.seen and self.held.keys().isdisjoint(tokens)
 
 
 def secret_values(environ: Mapping[str, str]) -> Iterator[bytes]:

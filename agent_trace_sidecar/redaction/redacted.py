@@ -1,5 +1,6 @@
 """The proof, as a type, that a line went through the redactor: what spool, wire, log and database accept."""
 
+from collections.abc import Sequence
 from typing import Final, Self
 
 from agent_trace_sidecar.opencode import wire
@@ -31,6 +32,11 @@ class Redacted:
 
 class EnvelopeError(Exception):
     """Masking changed the identity of an event; the message holds no content."""
+
+
+def unchanged(lines: Sequence[bytes]) -> list[Redacted]:
+    """For `redactor.py` alone: declare that these lines hold no secret."""
+    return [Redacted(line, _MINT) for line in lines]
 
 
 def mint(line: bytes, masked: bytes, raw: bytes) -> Redacted:

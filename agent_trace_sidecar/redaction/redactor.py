@@ -17,9 +17,9 @@ import msgspec
 from agent_trace_sidecar.opencode import wire
 from agent_trace_sidecar.redaction import kingfisher, rules
 from agent_trace_sidecar.redaction.json_line import MOST_ROUNDS, Found, masked_line
-from agent_trace_sidecar.redaction.known_values import Known, Memory
+from agent_trace_sidecar.redaction.known_values import Memory
 from agent_trace_sidecar.redaction.metadata import without_contents
-from agent_trace_sidecar.redaction.redacted import EnvelopeError, Redacted, mint
+from agent_trace_sidecar.redaction.redacted import EnvelopeError, Redacted, mint, unchanged
 from agent_trace_sidecar.redaction.rules import Rule
 from agent_trace_sidecar.redaction.scanner import Scanner
 from agent_trace_sidecar.redaction.secret_files import is_secret_path, values_of_file
@@ -96,13 +96,10 @@ class Redactor:
             if len(raws) == 1:
                 return [_withheld(raws[0], error)]
             return [self._portion([raw], [seen])[0] for raw, seen in zip(raws, observed, strict=True)]
-        done: list[Redacted] = []
-        suspects = portion.suspects if portion is not None else range(len(raws))
-        for index, raw in enumerate(raws):
+        done, suspects = unchanged(raws), portion.suspects if portion is not None else range(len(raws))
+        for index, raw in enumerate(raws):  # one by one: the suspects grow
             if index in suspects or observed[index] is not None or kept is not raws:
-                done.append(self._opened(raw, kept[index], observed[index], portion, index))
-            else:
-                done.append(mint(raw, raw, raw))
+                done[index] = self._opened(raw, kept[index], observed[index], portion, index)
         return done
 
     def _opened(self, raw: bytes, line: bytes, observed: bytes | None, portion: Portion | None, index: int) -> Redacted:
@@ -124,7 +121,7 @@ class Redactor:
             return text
         secret_file, raw = path is not None and is_secret_path(path), _utf8(text)
         try:
-            masked = _mask(self._ready(), raw, set(), self._memory.environment, secret_file=secret_file)
+            masked = _mask(self._ready(), raw, set(), self._memory, secret_file=secret_file)
         except Exception as error:  # noqa: BLE001 - fails closed, as for an event
             return f"[WITHHELD:{len(raw)} bytes, {_reason(error)}]"
         return masked.decode("utf-8", "replace")
@@ -153,7 +150,7 @@ class Redactor:
     def _masked(self, line: bytes, found: Found, portion: Portion, index: int = 0) -> bytes:
         scanner = self._ready()
         if index in portion.unreadable:
-            return _mask(scanner, line.decode("utf-8", "replace").encode(), found, self._memory.environment)
+            return _mask(scanner, line.decode("utf-8", "replace").encode(), found, self._memory)
         known = len(self._memory.learned)
         masked = masked_line(line, scanner, self._memory, found)
         portion.learn(self._memory.learned[known:])
@@ -184,12 +181,12 @@ class Redactor:
             self._on_problem("the kingfisher rules could not be exported; only the built-in rules are active")
 
 
-def _mask(scanner: Scanner, text: bytes, found: Found, known: Known, *, secret_file: bool = False) -> bytes:
+def _mask(scanner: Scanner, text: bytes, found: Found, memory: Memory, *, secret_file: bool = False) -> bytes:
     """`text`, which is no JSON, without secrets; what was masked is added to `found`."""
     effort = Effort(len(text))
     for _ in range(MOST_ROUNDS):
         view = blanked(text)
-        spans = [*scanner.find(view, effort), *known.find(view), *(values_of_file(view) if secret_file else ())]
+        spans = [*scanner.find(view, effort), *memory.find(view), *(values_of_file(view) if secret_file else ())]
         if not (spans := merged(by_line(view, spans))):
             break
         found.update((span.rule, view[span.start : span.end]) for span in spans)

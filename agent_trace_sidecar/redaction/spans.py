@@ -1,9 +1,11 @@
 """Where the secrets stand in a text, and how their labels take their place."""
 
+import bisect
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Final, NamedTuple
 
 LABEL: Final = re.compile(rb"\[REDACTED:[a-z0-9_.-]{1,60}\]")
@@ -85,6 +87,30 @@ class Span(NamedTuple):
     """What the label must be wrapped in, where a bare JSON number would turn into a string."""
     apart: bool = False
     """Whether this is a piece of what reaches over several strings."""
+
+
+class Joined:
+    """Texts one after the other in a buffer, a border between them, and the way back."""
+
+    def __init__(self, texts: Sequence[bytes]) -> None:
+        self.buffer: Final = BORDER + BORDER.join(texts) + BORDER
+        self.bases: Final = list(accumulate([len(text) + len(BORDER) for text in texts], initial=len(BORDER)))
+        """Where each text begins."""
+
+    def index(self, place: int) -> int:
+        """Which text stands there."""
+        return bisect.bisect_right(self.bases, place) - 1
+
+    def apart(self, spans: Iterable[Span]) -> Iterator[tuple[int, Span]]:
+        """The text of each span, and the span as it stands in that text."""
+        for span in spans:
+            index = self.index(span.start)
+            yield index, moved(span, -self.bases[index])
+
+
+def moved(span: Span, by: int) -> Span:
+    """The span at another place."""
+    return span._replace(start=span.start + by, end=span.end + by)
 
 
 def blanked(text: bytes) -> bytes:

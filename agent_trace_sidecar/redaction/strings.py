@@ -9,7 +9,7 @@ by where it stands: the name of a password, a key, a file of secrets.
 import bisect
 import re
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from itertools import filterfalse
 from typing import Final
 
 from agent_trace_sidecar.opencode import wire
@@ -28,17 +28,13 @@ from agent_trace_sidecar.redaction.known_values import Held, Memory
 from agent_trace_sidecar.redaction.names import Kind, kind_of
 from agent_trace_sidecar.redaction.scanner import Scanner
 from agent_trace_sidecar.redaction.secret_files import is_secret_path, reads_secret_file
-from agent_trace_sidecar.redaction.spans import BORDER, Effort, Span, applied
+from agent_trace_sidecar.redaction.spans import Effort, Joined, Span, applied
 
 ID: Final = re.compile(
-    rb"(?:msg|prt|ses|evt|call|per|que|toolu)_[A-Za-z0-9_]{1,40}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+    rb"(?:msg|prt|ses|evt|call|per|que|toolu)_\w{1,40}|[\da-fA-F]{8}-(?:[\da-fA-F]{4}-){3}[\da-fA-F]{12}|[\da-f]{40}"
 )
+"""What joins events, and revisions: no secret by itself."""
 HOOK: Final = re.compile(rb"[a-z.]{1,40}")
-_NO_ID: Final = re.compile(
-    rb"^(?!(?:(?:msg|prt|ses|evt|call|per|que|toolu)_[A-Za-z0-9_]{1,40}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-    rb"|[0-9a-f]{40})$).+",
-    re.MULTILINE,
-)
 _LONE: Final = re.compile(rb"[\w+/=-]{16,200}$")
 """A string that may be a key and nothing else."""
 _SHORT_CORE: Final = (b"pat", b"Pat", b"PAT")
@@ -94,12 +90,13 @@ def scan(tokens: set[bytes], scanner: Scanner, memory: Memory, effort: Effort) -
     whole = _scan(tokens, scanner, memory, effort)
     _scan({masked for _, masked in whole}, scanner, memory, effort)  # beside a label something else may be a secret
     for held, masked in whole:
-        held.masked = masked if masked in memory.clean else None
+        held.masked = masked if memory.are_clean({masked}) else None
 
 
 def _scan(tokens: set[bytes], scanner: Scanner, memory: Memory, effort: Effort) -> list[tuple[Held, bytes]]:
     """Scan each of them once; return those that hold the same wherever they stand, and what they are without it."""
-    fresh = sorted(_NO_ID.findall(b"\n".join((tokens - memory.clean) - memory.held.keys())))
+    new = tokens - memory.seen
+    fresh = sorted({*filterfalse(ID.fullmatch, new), *(new & memory.values)})
     texts = [token if is_plain(token) else unescaped(token) for token in fresh]
     found = _held(texts, scanner, memory, effort) if texts else {}
     memory.remember(fresh, texts, found)
@@ -109,15 +106,15 @@ def _scan(tokens: set[bytes], scanner: Scanner, memory: Memory, effort: Effort) 
 
 def _held(texts: list[bytes], scanner: Scanner, memory: Memory, effort: Effort) -> dict[int, Held]:
     """What those of these texts hold that hold something, by their indexes; they stand beside each other by chance."""
-    spans, across, view = scanner.find_apart(BORDER + BORDER.join(texts) + BORDER, effort)
+    joined = Joined(texts)
+    spans, across, view = scanner.find_apart(joined.buffer, effort)
     if across and len(texts) > 1:  # a private key that is cut: what stands behind is not its own
         half = len(texts) // 2
         behind = _held(texts[half:], scanner, memory, effort)
         return _held(texts[:half], scanner, memory, effort) | {half + index: held for index, held in behind.items()}
-    bases = list(accumulate([len(text) + len(BORDER) for text in texts], initial=len(BORDER)))
 
     def indexes(places: Iterable[tuple[int, int]]) -> set[int]:
-        return {bisect.bisect_right(bases, start) - 1 for start, _ in places}
+        return {joined.index(start) for start, _ in places}
 
     keys = indexes(view.marks.get("keys", ()))  # its lines may be the line's next strings
     named = indexes(view.marks.get("cores", ())).union(i for i, text in enumerate(texts) if text.endswith(_SHORT_CORE))
@@ -131,12 +128,11 @@ def _held(texts: list[bytes], scanner: Scanner, memory: Memory, effort: Effort) 
         *indexes(match.span() for match in _HALF_PAIR.finditer(view.text)),
     }
     found = {index: Held([], [], depends_on_line=True, begins_key=index in keys) for index in depending}
-    for span in spans:
-        index = bisect.bisect_right(bases, span.start) - 1
+    for index, span in joined.apart(spans):
         depends = ID.fullmatch(texts[index]) or HOOK.fullmatch(texts[index])
         held = found.setdefault(index, Held([], [], depends_on_line=depends is not None))
-        held.spans.append(span._replace(start=span.start - bases[index], end=span.end - bases[index]))
-        held.values.append((span.rule, view.text[span.start : span.end]))
+        held.spans.append(span)
+        held.values.append((span.rule, texts[index][span.start : span.end]))
     return found
 
 

@@ -110,6 +110,19 @@ def test_a_secret_found_once_is_masked_wherever_it_comes_again_in_its_session() 
     assert masked({"sessionID": "ses_2", "out": f"got {PASSWORD} ok"}, redactor=redactor)["out"] == f"got {PASSWORD} ok"
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["123e4567-e89b-42d3-a456-426614174000", "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b", "msg_a1b2c3d4e5f6g7h8"],
+)
+def test_a_secret_in_the_form_of_an_id_is_masked_as_a_string_of_its_own(value: str) -> None:
+    """Such strings are not scanned, until one is known to be a secret; another session's stay."""
+    redactor = Redactor()
+    redactor.line(_line(input={"sessionID": "ses_1", "client_secret": value}))
+    assert value not in redactor.line(_line(input={"sessionID": "ses_1", "note": value})).line.decode()
+    assert value in redactor.line(_line(input={"sessionID": "ses_2", "note": value})).line.decode()
+    assert value in redactor.line(_line(input={"sessionID": "ses_1", "messageID": value})).line.decode()
+
+
 def test_a_value_that_a_session_has_shown_is_known_wherever_it_stands_alone() -> None:
     """A line of a file with nothing but the value gets no hash either."""
     redactor = Redactor()
