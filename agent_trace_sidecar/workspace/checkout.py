@@ -330,9 +330,8 @@ class Checkout(NamedTuple):
         where = (revision,) if revision else ()
         options = ("-I", "-F", "-z", "--full-name", "--no-line-number", "--no-column", "--no-color", "-f", "-")
         untracked = () if revision else ("--untracked",)
-        paths = (":(top)", f":(top,exclude,literal){but}")
         try:
-            output = self._git("grep", *untracked, *options, *where, "--", *paths, given=wanted, fine=(0, 1))
+            output = self._git("grep", *untracked, *options, *where, given=wanted, fine=(0, 1))
         except CheckoutError:
             return None
         found: dict[str, list[bytes]] = {}
@@ -341,6 +340,7 @@ class Checkout(NamedTuple):
             if separator:
                 path = name.decode(errors="replace").removeprefix(f"{revision}:" if revision else "")
                 found.setdefault(path, []).append(text)
+        found.pop(but, None)  # not by a pathspec: all of them are taken literally
         return found
 
     def files(self, revision: str | None) -> list[str]:

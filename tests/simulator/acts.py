@@ -3,7 +3,6 @@
 It asks before commands that begin with `ASKED` and edits of files named `asked`, and formats `.pyi` by `formatter.py`.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -12,9 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from tests.simulator import formatter
+from tests.support.blaming import blamed_lines
 from tests.support.fake_model import Call, Step, fake_model
 from tests.support.majors import DIALECTS, Dialect, Served, answering, server
 from tests.support.opencode import SHIM, OpenCode, opencode
@@ -107,18 +107,9 @@ class Acts:
         done = subprocess.run(command, env=env, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr.decode()
 
-    def lines(self, file: Path) -> list[dict[str, Any]]:
-        """What `blame` says of each line of a file."""
-        command = [sys.executable, "-P", "-m", "agent_trace_sidecar", "blame", str(file), "--json"]
-        env = os.environ | {"AGENT_TRACE_DATABASE_URL": self.url}
-        done = subprocess.run(command, cwd=file.parent, env=env, capture_output=True, check=False)
-        assert done.returncode == 0, done.stderr.decode()
-        answer: list[dict[str, Any]] = json.loads(done.stdout)
-        return answer
-
     def letters(self, file: Path) -> str:
-        """The same in a letter for each line: a(i), h(uman), m(ixed), u(nknown)."""
-        return "".join(str(one["contributor"])[0] for one in self.lines(file))
+        """What `blame` says of each line of a file: a(i), h(uman), m(ixed), u(nknown)."""
+        return "".join(str(one["contributor"])[0] for one in blamed_lines(self.url, file))
 
 
 class _Standalone(Acts):

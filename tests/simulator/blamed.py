@@ -1,9 +1,5 @@
-"""The answers of `agent-trace-sidecar blame FILE --json`, held against what is true of every line."""
+"""The answers of `blame FILE --json`, held against what is true of every line."""
 
-import json
-import os
-import subprocess
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +8,7 @@ from typing import Any, Final
 from tests.simulator.lines import AI, HUMAN, Doc, Line, Tally
 from tests.simulator.play import Play
 from tests.simulator.situation_score import Score
+from tests.support.blaming import blamed_lines
 
 UNKNOWN: Final = "unknown"
 
@@ -79,23 +76,15 @@ def _source(answer: Mapping[str, Any]) -> str:
     return {"write": "overwrite", "shell": "bash", "patch": "apply_patch"}.get(tool := str(answer.get("tool")), tool)
 
 
-def blame(url: str, play: Play, path: str, *options: str) -> list[dict[str, Any]]:
-    """Ask who wrote the lines of a file."""
-    command = [sys.executable, "-P", "-m", "agent_trace_sidecar", "blame", path, "--json", *options]
-    env = os.environ | {"AGENT_TRACE_DATABASE_URL": url}
-    done = subprocess.run(command, cwd=play.world.root, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"blame {path}: {done.stderr}"
-    answer: list[dict[str, Any]] = json.loads(done.stdout)
-    return answer
-
-
 def score_blame(url: str, plays: Iterable[Play]) -> BlameScore:
     """Ask for every file as it stands, and for those that changed since as they were committed; score all lines."""
     score = BlameScore()
     for play in plays:
         for path, doc in sorted(play.world.docs.items()):
-            answers = blame(url, play, path)
+            answers = blamed_lines(url, play.world.root / path)
             score.file(f"{play.name} {path}", doc, answers)
         for path in play.world.changed():
-            score.file(f"{play.name} HEAD:{path}", play.world.head[path], blame(url, play, path, "--rev", "HEAD"))
+            score.file(
+                f"{play.name} HEAD:{path}", play.world.head[path], blamed_lines(url, play.world.root / path, "HEAD")
+            )
     return score
