@@ -3,7 +3,6 @@
 A tool that is in neither table changes files unseen, so a test holds every tool of the recordings against them.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
@@ -203,6 +202,8 @@ def _diff(metadata: Fields) -> str | None:
 
 def _compared(before: str | None, after: str | None) -> str | None:
     """A diff of the two contents, which is all that OpenCode 0.15 reports; None where too much differs to compare."""
+    import difflib  # noqa: PLC0415 - as above
+
     if before is None or after is None:
         return None
     old, new = (text.removesuffix("\n").split("\n") if text else [] for text in (before, after))

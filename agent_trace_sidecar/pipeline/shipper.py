@@ -15,11 +15,9 @@ is built on what the database knows of the run at its commit: the second one bui
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeVar
-
-import backoff
 
 from agent_trace_sidecar.limits import BACKOFF_MAX_S
 from agent_trace_sidecar.pipeline.batcher import Parsed, Reader
@@ -269,8 +267,7 @@ class Shipper:
 
     async def _retrying(self, attempt: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Repeat `attempt` until it succeeds, with full jitter between the tries; only the caller's end stops it."""
-        pauses = backoff.expo(base=2, factor=_BACKOFF_FIRST_S, max_value=BACKOFF_MAX_S)
-        next(pauses)
+        pauses: Iterator[float] | None = None
         while True:
             try:
                 result = await attempt()
@@ -278,7 +275,8 @@ class Shipper:
                 self._failed(exc.verdict)
                 if self._gives_up and self._is_hopeless(exc.verdict):
                     raise
-                await asyncio.sleep(backoff.full_jitter(next(pauses)))
+                pauses = pauses or _pauses()
+                await asyncio.sleep(next(pauses))
             else:
                 if self.health.failures:
                     self._logger.info("database_back", log=self._log.name.label, after_failures=self.health.failures)
@@ -314,3 +312,12 @@ class Shipper:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds between tries, up to the longest back-off."""
+    import backoff  # noqa: PLC0415 - only a failure needs it
+
+    longest = backoff.expo(base=2, factor=_BACKOFF_FIRST_S, max_value=BACKOFF_MAX_S)
+    next(longest)
+    yield from map(backoff.full_jitter, longest)

@@ -4,11 +4,11 @@
 for each session anew; of a segment that was read before only what has been added is read.
 """
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import asyncpg
+import msgspec
 
 from agent_trace_sidecar.limits import READ_BYTES
 from agent_trace_sidecar.opencode import dialects
@@ -44,14 +44,13 @@ class _Last(NamedTuple):
     hash: int
 
 
-@dataclass(slots=True)
-class _Segment:
+class _Segment(msgspec.Struct):
     """What was read of a segment, from one position on."""
 
     first: int
     last: _Last | None = None
     file: _File | None = None
-    sessions: dict[str, int] = field(default_factory=dict)
+    sessions: dict[str, int] = msgspec.field(default_factory=dict)
     """The position after the last line of each session."""
 
     def read_on(self, path: Path, start: int, file: _File) -> bool:

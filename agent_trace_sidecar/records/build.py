@@ -5,7 +5,6 @@ with a note in its payload, and makes no record.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 from uuid import UUID
@@ -50,8 +49,7 @@ MAX_COLUMN_CHARS: Final = 500
 """OpenCode's ids have 30 characters. What is longer is no id and would not fit into an index; the payload has it."""
 
 
-@dataclass(frozen=True, slots=True)
-class BuildSettings:
+class BuildSettings(msgspec.Struct, frozen=True):
     """The recorder's metadata of a record; the settings of the same names."""
 
     spec_version: str = "0.1.0"

@@ -4,7 +4,6 @@ Every id and time in a row is made by the shim or the sidecar, never by the serv
 from the same line is the same row.
 """
 
-from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Final, NamedTuple
@@ -245,22 +244,21 @@ class State(NamedTuple):
     highest_seq: int = 0
 
 
-@dataclass(slots=True)
-class Batch:
+class Batch(msgspec.Struct):
     """Everything that one transaction writes, and how far the logs are read with it."""
 
     moves: list["Move"]
     at: datetime
     """The sidecar's clock: the value of `seen_at` and `updated_at`."""
-    items: list[Item] = field(default_factory=list)
-    dead: list[DeadItem] = field(default_factory=list)
-    stored: list[Item] = field(default_factory=list)
+    items: list[Item] = msgspec.field(default_factory=list)
+    dead: list[DeadItem] = msgspec.field(default_factory=list)
+    stored: list[Item] = msgspec.field(default_factory=list)
     """After an attempt to write it: those of the items that were not stored before."""
-    voids: list[Void] = field(default_factory=list)
+    voids: list[Void] = msgspec.field(default_factory=list)
     """Of events that are stored already: what they undo may be stored only now."""
-    states: dict[UUID, State] = field(default_factory=dict)
+    states: dict[UUID, State] = msgspec.field(default_factory=dict)
     """For each instance whose state changed: what is to be saved."""
-    worktrees: dict[UUID, set[str]] = field(default_factory=dict)
+    worktrees: dict[UUID, set[str]] = msgspec.field(default_factory=dict)
     """Where the instances of these lines worked."""
     encoded_bytes: int = 0
     patience: float = 1.0
@@ -292,8 +290,7 @@ class Checkpoint(NamedTuple):
     """The log's check at `position`, see `sources.log.Log.check`."""
 
 
-@dataclass(slots=True)
-class Move:
+class Move(msgspec.Struct):
     """The move of one log's checkpoint."""
 
     name: "LogName"

@@ -125,21 +125,15 @@ def encoded(text: bytes) -> Iterator[tuple[int, int, bytes]]:
     """The runs of base64 or hex that hold text: their place, and the decoded text."""
     for match in L.text_run.finditer(text):
         start, end = match.span(1)
-        if _is_text(text[start : start + _PROBE]) and (plain := _decoded(text[start : min(end, start + _LONGEST_RUN)])):
+        if plain := _decoded(text[start : min(end, start + _LONGEST_RUN)]):
             yield start, end, plain
 
 
 def is_readable_text(run: bytes) -> bool:
     """Whether a run is text in base64: encoded by a program, and not drawn at random."""
-    return _HEX.match(run) is None and _is_text(run[: len(run) // 4 * 4][:_PROBE])
-
-
-def _is_text(head: bytes) -> bool:
-    """Whether the first bytes of a run decode to text: what nearly no run does."""
+    head = run[: len(run) // 4 * 4][:_PROBE].translate(_URL_SAFE)
     try:
-        return not _binary(binascii.a2b_base64(head.translate(_URL_SAFE))) or (
-            head.isalnum() and not _binary(bytes.fromhex(head.decode()))
-        )
+        return _HEX.match(run) is None and not _binary(binascii.a2b_base64(head))
     except ValueError:
         return False
 

@@ -84,20 +84,15 @@ class Scanner:
         self._left_bytes = _WORTH_BYTES
         self._set: Any = None
 
-    def find(self, text: bytes, effort: Effort | None = None, depth: int = 0) -> list[Span]:
+    def find(self, text: bytes, effort: Effort | None = None) -> list[Span]:
         """The secrets of `text`, in order, none across a line end. Raises Overload."""
-        view = View(blanked(text), effort or Effort(len(text)))
-        return merged(by_line(view.text, without_samples(view.text, self._layers(view, depth))))
+        return self.scan(View(blanked(text), effort or Effort(len(text))))
 
-    def find_apart(self, texts: bytes, effort: Effort | None = None) -> tuple[list[Span], bool, View]:
-        """The same for texts with a `BORDER` between them.
-
-        Also whether something was found across a border, and where words stand. Found across a border, each text must
-        be scanned by itself, if they don't belong together.
-        """
-        view = View(blanked(texts), effort or Effort(len(texts)))
-        found = list(without_samples(view.text, self._layers(view, 0)))
-        return merged(by_line(view.text, found)), any(BREAK in view.text[one.start : one.end] for one in found), view
+    def scan(self, view: View, depth: int = 0) -> list[Span]:
+        """The same, with what the view is told on the way. `depth`: how often its text was unescaped."""
+        found = list(without_samples(view.text, self._layers(view, depth)))
+        view.reaches_across = any(BREAK in view.text[one.start : one.end] for one in found)
+        return merged(by_line(view.text, found))
 
     def _layers(self, view: View, depth: int) -> Iterator[Span]:
         yield from self._matches(view)
@@ -111,11 +106,11 @@ class Scanner:
         for kind in decoders.KINDS if depth == 0 else ["json"] if depth < _MOST_DEPTH else ():
             if reading := decoders.unescaped(view.text, kind):
                 text, place = reading
-                for span in self.find(text, view.effort, depth + 1 if kind == "json" else _MOST_DEPTH):
+                for span in self.scan(View(text, view.effort), depth + 1 if kind == "json" else _MOST_DEPTH):
                     yield Span(place(span.start), place(span.end), span.rule)
         for start, end, plain in decoders.encoded(view.text) if view.is_encoded and depth == 0 else ():
             view.effort.spend(_READING)
-            if inside := self.find(plain, view.effort, _MOST_DEPTH):
+            if inside := self.scan(View(blanked(plain), view.effort), _MOST_DEPTH):
                 yield Span(start, end, inside[0].rule)
 
     def _matches(self, view: View) -> Iterator[Span]:

@@ -6,8 +6,9 @@ of others were open (a subagent works inside a step of its parent) is foreign to
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
+
+import msgspec
 
 from agent_trace_sidecar.opencode.wire import CallChange, FileChange, Repository, Uncovered, VcsObserved
 from agent_trace_sidecar.records.fingerprints import HASH_BYTES, NO_HASH
@@ -32,8 +33,7 @@ MAX_CONTENT_BYTES: Final = 32 * 1024 * 1024
 """Contents that are kept of the calls of all open steps; without them a step is compared less closely."""
 
 
-@dataclass(slots=True)
-class Edited:
+class Edited(msgspec.Struct):
     """A file that a call named, as it was recorded; the contents are None where they were not known."""
 
     change: FileChange
@@ -45,8 +45,7 @@ class Edited:
     """See `Place.is_own`."""
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct):
     """A call of a step; `silent`: its tool reports no files, but may write them."""
 
     call_id: str
@@ -63,11 +62,11 @@ class Call:
     """Files that an edit-like call is to change, before it has reported what it did."""
     command: str = ""
     """All texts of a silent call's arguments: a name in them shows which of several calls changed a file."""
-    edited: list[Edited] = field(default_factory=list)
+    edited: list[Edited] = msgspec.field(default_factory=list)
     vcs: VcsObserved | None = None
     background: str | None = None
     """The name under which its command continues after the call has ended; `ended_ms` is then the command's."""
-    named: "dict[Place, Named]" = field(default_factory=dict)
+    named: "dict[Place, Named]" = msgspec.field(default_factory=dict)
     """Files that a silent call's arguments name, as they stood before and after it."""
     writes: bool = True
     """False for a command that only reads."""
@@ -75,8 +74,8 @@ class Call:
     """It writes to files that it names, and to no others."""
     lingers: bool = False
     """It may continue after it has ended: a command in the background."""
-    typed: "Typed" = field(default_factory=lambda: Typed({}, frozenset()))
-    uncovered: list[Uncovered] = field(default_factory=list)
+    typed: "Typed" = msgspec.field(default_factory=lambda: Typed({}, frozenset()))
+    uncovered: list[Uncovered] = msgspec.field(default_factory=list)
     """What an earlier step has recorded of it."""
 
     hooked_ms: float = 0.0
@@ -135,8 +134,7 @@ class Typed(NamedTuple):
         return self.late is None or path in self.late
 
 
-@dataclass(slots=True)
-class Named:
+class Named(msgspec.Struct):
     """A file that a command names; a content is None where it is not known, and empty where there is no file."""
 
     before: bytes | None
@@ -148,8 +146,7 @@ class Named:
     """The command names it as the program that it runs, and not otherwise."""
 
 
-@dataclass(slots=True)
-class Step:
+class Step(msgspec.Struct):
     """A step that has begun; `tree` is OpenCode's snapshot before it, empty where it took none.
 
     A snapshot holds the files below the folder that OpenCode works in, `scope` by its path from the root.
@@ -161,12 +158,12 @@ class Step:
     tree: str
     began_ms: float
     scope: str = ""
-    calls: dict[str, Call] = field(default_factory=dict)
-    foreign: dict[str, set[str] | None] = field(default_factory=dict)
+    calls: dict[str, Call] = msgspec.field(default_factory=dict)
+    foreign: dict[str, set[str] | None] = msgspec.field(default_factory=dict)
     """Files that calls of other sessions have changed since the step began, with the hashes of the lines they wrote as
     hex text; None where these are not known."""
     foreign_lines: int = 0
-    neighbours: list[Call] = field(default_factory=list)
+    neighbours: list[Call] = msgspec.field(default_factory=list)
     """Calls of other sessions' steps that have ended while calls of this one were at work."""
     heads: "Heads | None" = None
     repository: Repository | None = None
@@ -182,8 +179,7 @@ class Step:
             known |= written
 
 
-@dataclass(frozen=True, slots=True)
-class _Last:
+class _Last(msgspec.Struct, frozen=True):
     """A step that has ended while a command in the background continues."""
 
     step: Step
@@ -191,8 +187,7 @@ class _Last:
     at_ms: float
 
 
-@dataclass(frozen=True, slots=True)
-class Heads:
+class Heads(msgspec.Struct, frozen=True):
     """Where the repository stood when the step began: what git itself has written since is recognised by it."""
 
     head: str
