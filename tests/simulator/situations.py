@@ -62,19 +62,21 @@ def permission(acts: Acts, name: str, rng: random.Random) -> Truth:
 
 
 def typed_first(acts: Acts, name: str, rng: random.Random) -> Truth:
-    """A person types into a file while a command waits that does not name it, and that then writes to it."""
+    """A person types into a file, and makes one, while a command waits that names neither and then writes to both."""
     own, typed, more = _code(rng, 1), _code(rng, 1, 3, 9), _code(rng, 2, 3, 9)
-    project = acts.project(name, {"a.py": own, "b.py": own, "run.sh": _script("b.py", more)})
+    project = acts.project(name, {"a.py": own, "b.py": own, "run.sh": _script("b.py new.py", more)})
 
     def typing() -> None:
         project.append("a.py", typed)
         project.append("b.py", typed)
         project.git("commit", "-qam", "Meanwhile")
+        project.append("new.py", typed)
 
     with project.answering(typing), project.reading("permission.replied"):
         project.turn(Step([acts.tools.run("sleep 0.2"), acts.tools.run(f"{ASKED}{project.waits}sh run.sh")]))
     b = "h" * (own + typed).count("\n") + "a" * more.count("\n")
-    return {**_all(project, ("a.py",), "h"), project.folder / "b.py": b}
+    new = "h" * typed.count("\n") + "a" * more.count("\n")
+    return {**_all(project, ("a.py",), "h"), project.folder / "b.py": b, project.folder / "new.py": new}
 
 
 def beside_commands(acts: Acts, name: str, rng: random.Random) -> Truth:
@@ -501,7 +503,8 @@ def _code(rng: random.Random, part: int, least: int = 6, most: int = 25) -> str:
 
 def _script(pattern: str, text: str) -> str:
     """A script that appends a text to some files, and that does not hold it, so that nothing is only copied."""
-    return f"for one in {pattern}; do base64 -d >> $one; done <<'END'\n{b64encode(text.encode()).decode()}\nEND\n"
+    encoded = b64encode(text.encode()).decode()
+    return f"for one in {pattern}; do\nbase64 -d >> $one <<'END'\n{encoded}\nEND\ndone\n"
 
 
 def _all(project: Project, paths: Iterable[str], letter: str) -> Truth:
