@@ -32,10 +32,11 @@ _PRUNED: Final = 8
 
 def shared_text(acts: Acts, name: str, rng: random.Random) -> Truth:
     """The same licence, imports, logger, frames and own block in files of a person, before and after the AI's."""
-    text, own, shared = _boilerplate(rng), _code(rng, 1), _code(rng, 1, 8, 12)
+    text, own, shared, typed = _boilerplate(rng), _code(rng, 1), _code(rng, 1, 8, 12), _code(rng, 1, 8, 12)
     project = acts.project(name, {"before.py": text + own + shared})
-    project.append("untracked.py", text + "mine = 1\n")
-    project.turn(Step([acts.tools.write("ai.py", text + shared + _code(rng, 2))]))
+    project.append("untracked.py", text + typed + "mine = 1\n")
+    project.turn(Step([acts.tools.write("ai.py", text + shared + typed + _code(rng, 2))]))
+    project.append("untracked.py", "mine = 3\n")
     project.append("after.py", shared + text + "mine = 2\n")
     human = ("before.py", "untracked.py", "after.py")
     return {**_all(project, human, "h"), **_all(project, ("ai.py",), "a")}
