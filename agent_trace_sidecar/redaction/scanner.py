@@ -30,7 +30,6 @@ from agent_trace_sidecar.redaction.spans import (
     reach_back,
 )
 
-L: Final = Gates("scanner", linear=True)
 G: Final = Gates("scanner")
 W: Final = Words("scanner")
 
@@ -64,22 +63,22 @@ class Scanner:
     def __init__(self, rules: Sequence[Rule], detectors: Detectors = DETECTORS, *, readings: bool = True) -> None:
         """`readings`: whether texts are also read without their escapes, and decoded."""
         self._readings = readings
-        words: dict[str, list[Rule]] = {}
+        self._detectors = detectors
+        self._rules = rules
         self._shapes: list[Rule] = []
-        for rule in rules:
+        words: dict[str, list[int | str]] = defaultdict(list)
+        for number, rule in enumerate(rules):
             if rule.keywords and all(len(w) >= _SHORTEST_KEYWORD and w not in W.common for w in rule.keywords):
                 for word in rule.keywords:
-                    words.setdefault(word, []).append(rule)
+                    words[word].append(number)
             else:
                 self._shapes.append(rule)
-        starts = {name: set(kind) for name, kind in known().words["marks"].items()}
-        for word in (word for kind in starts.values() for word in kind):
-            words.setdefault(word, [])
-        self._marks = [tuple(name for name, kind in starts.items() if word in kind) for word in words]
-        self._detectors = detectors
-        self._by_word = list(words.values())
-        self._order = {id(rule): number for number, rule in enumerate(rules)}
+        for mark, kind in known().words["marks"].items():
+            for word in set(kind):
+                words[word].append(mark)
         self._words = [word.encode() for word in words]
+        self._starts = list(words.values())
+        """By word: the rules, by their number, and the kinds of marks that start from it."""
         self._automaton = self._made(Implementation.ContiguousNFA)
         self._left_bytes = _WORTH_BYTES
         self._set: Any = None
@@ -115,20 +114,17 @@ class Scanner:
 
     def _matches(self, view: View) -> Iterator[Span]:
         """What the rules find; where words stand that detectors start from is added to the view's marks."""
-        places: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        by_word: dict[int, list[tuple[int, int]]] = defaultdict(list)
         for word, start, end in self._hits(view.text):
-            places[word].append((start, end))
-        found: dict[int, tuple[Rule, list[int]]] = {}
-        for word, where in places.items():
-            for mark in self._marks[word]:
-                view.marks.setdefault(mark, []).extend(where)
-            for rule in self._by_word[word]:
-                found.setdefault(id(rule), (rule, []))[1].extend(start for start, _ in where)
-        for marks in view.marks.values():
-            marks.sort()
-        for key in sorted(found, key=self._order.__getitem__):  # which label it gets is not up to what stands before
-            rule, positions = found[key]
-            for low, high in joined(_window(view.text, position, rule.reach) for position in positions):
+            by_word[word].append((start, end))
+        places: dict[int | str, list[tuple[int, int]]] = defaultdict(list)
+        for word, where in by_word.items():
+            for what in self._starts[word]:
+                places[what] += where
+        view.marks = {what: sorted(where) for what, where in places.items() if isinstance(what, str)}
+        for number in sorted(what for what in places if isinstance(what, int)):  # whatever stands first in the text
+            rule = self._rules[number]
+            for low, high in joined(_window(view.text, position, rule.reach) for position, _ in places[number]):
                 yield from _spans(rule, view, low, high)
         for index in self._shapes_in(view.text):
             if index == len(self._shapes):
@@ -159,7 +155,7 @@ class Scanner:
             options.log_errors = False
             options.max_mem = _SET_MEMORY
             shapes = re2.Set.SearchSet(options)
-            for pattern in (*(rule.pattern.encode() for rule in self._shapes), decoders.L.text_run.pattern):
+            for pattern in (*(rule.pattern.encode() for rule in self._shapes), decoders.G.text_run.pattern):
                 shapes.Add(pattern)
             shapes.Compile()
             self._set = shapes
@@ -170,7 +166,7 @@ def _without_blobs(text: bytes) -> bytes:
     """The text without the middles of long runs of encoded data, in which every keyword occurs by chance."""
     pieces: list[bytes] = []
     at = 0
-    for match in L.blob.finditer(text):
+    for match in G.blob.finditer(text):
         start, end = match.start() + _EDGE, match.end() - _EDGE
         if end > start:
             pieces += (text[at:start], b" " * (end - start))
