@@ -438,9 +438,13 @@ def shallow(acts: Acts, name: str, rng: random.Random) -> Truth:
 
 
 def unborn(acts: Acts, name: str, rng: random.Random) -> Truth:
-    """A clone of a repository that was recorded before its first commit."""
+    """A clone of a repository that was recorded before its first commit, and one made of a recorded folder."""
     first, second = _code(rng, 2), _code(rng, 2)
     project = acts.project(name, {"x.py": _code(rng, 1)}, commit=False)
+    plain = acts.project(f"{name}_plain", {"x.py": _code(rng, 1)}, commit=False)
+    plain.turn(Step([acts.tools.write("n.py", first)]))
+    for command in (("init", "-q", "-b", "main"), ("add", "-A"), ("commit", "-qm", "First")):
+        plain.git(*command)
     project.git("init", "-q", "-b", "main")
     for path, text in (("n.py", first), ("m.py", second)):
         project.turn(Step([acts.tools.write(path, text)]))
@@ -448,7 +452,8 @@ def unborn(acts: Acts, name: str, rng: random.Random) -> Truth:
         project.git("commit", "-qm", path)
     clone = acts.oc.folder / f"{name}_clone"
     project.git("clone", "-q", str(project.folder), str(clone), folder=acts.oc.folder)
-    return {clone / "n.py": "a" * first.count("\n"), clone / "m.py": "a" * second.count("\n")}
+    found = {clone / "n.py": "a" * first.count("\n"), clone / "m.py": "a" * second.count("\n")}
+    return {**found, **_all(plain, ("n.py",), "a"), **_all(plain, ("x.py",), "h")}
 
 
 # -- long lines, byte order marks, busy machines ---------------------------------------------------------------------
