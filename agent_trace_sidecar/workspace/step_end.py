@@ -79,7 +79,7 @@ class Finisher:
 
     def typed(self, step: Step, call: Call) -> Typed:
         """What files of a step hold that were changed before a call of it begins."""
-        return changed_between(self._snapshots, step, call.began_ms)
+        return changed_between(self._snapshots, step, call)
 
     def marked(self, step: Step | None, change: FileChange) -> FileChange:
         """A change with those of its lines that stood in another file of the session's folder before the step."""
