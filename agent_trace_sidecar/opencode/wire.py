@@ -72,6 +72,8 @@ class FileChange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The same right after the change; empty where there is no file any more."""
     repository: Repository | None = None
     """Whose file it is, if not the session's."""
+    stood: str | None = None
+    """The first halves of the hashes of those lines of the ranges, as hex text, that stood in another file before."""
 
 
 class CallChange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -12,7 +12,7 @@ from uuid import UUID, uuid5
 import msgspec
 
 from agent_trace_sidecar.opencode.wire import FileChange, Repository, Uncovered
-from agent_trace_sidecar.records.fingerprints import line_keys
+from agent_trace_sidecar.records.fingerprints import line_keys, loose_of
 from agent_trace_sidecar.records.ranges import sound
 from agent_trace_sidecar.records.rows import UNCOVERED, FileStateRow, RangeRow, RecordRow
 from agent_trace_sidecar.records.times import moment
@@ -202,8 +202,15 @@ def _state_rows(call: Call, own_id: UUID, files: list[FileChange]) -> Iterable[F
             kind=change.kind,
             before_hashes=_unhex(change.before_hashes),
             after_hashes=_unhex(change.after_hashes),
-            line_keys=line_keys(call.project or "", hashes, packed),
+            line_keys=_keys(call, change, hashes, packed),
         )
+
+
+def _keys(call: Call, change: FileChange, hashes: bytes, tokens: bytes | None) -> list[int]:
+    """The keys of the lines that may be found elsewhere as this call's: not of those that stood elsewhere before."""
+    keys, packed = line_keys(call.project or "", hashes, tokens), _unhex(change.stood) or b""
+    stood = {int.from_bytes(packed[at : at + 4], "big") for at in range(0, len(packed), 4)}
+    return [key for key in keys if loose_of(key) not in stood] if stood else keys
 
 
 def _unhex(text: str | None) -> bytes | None:
@@ -227,6 +234,7 @@ def _by_path(changes: Iterable[FileChange]) -> list[FileChange]:
             deleted=(*before.deleted, *change.deleted) if before else change.deleted,
             before_hashes=before.before_hashes if before else change.before_hashes,
             after_hashes=change.after_hashes,
+            stood=(before.stood or "" if before else "") + (change.stood or "") or None,
         )
     return list(files.values())
 

@@ -24,7 +24,7 @@ _AROUND: Final = 1024
 _ENTITY: Final = re.compile(rb"&(?:quot|amp|apos|lt|gt|#3[49]);")
 _SIMPLE: Final = {b'"': b'"', b"\\": b"\\", b"/": b"/", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
-L: Final = Gates("decoders", linear=True)
+G: Final = Gates("decoders")
 _HEX: Final = re.compile(rb"(?:[0-9a-fA-F]{2}){16,}$")
 _LONGEST_RUN: Final = 4 * 1024 * 1024
 _PROBE: Final = 24
@@ -123,23 +123,17 @@ def _substituted(text: bytes, parts: Iterable[_Part]) -> Reading:
 
 def encoded(text: bytes) -> Iterator[tuple[int, int, bytes]]:
     """The runs of base64 or hex that hold text: their place, and the decoded text."""
-    for match in L.text_run.finditer(text):
+    for match in G.text_run.finditer(text):
         start, end = match.span(1)
-        if _is_text(text[start : start + _PROBE]) and (plain := _decoded(text[start : min(end, start + _LONGEST_RUN)])):
+        if plain := _decoded(text[start : min(end, start + _LONGEST_RUN)]):
             yield start, end, plain
 
 
 def is_readable_text(run: bytes) -> bool:
     """Whether a run is text in base64: encoded by a program, and not drawn at random."""
-    return _HEX.match(run) is None and _is_text(run[: len(run) // 4 * 4][:_PROBE])
-
-
-def _is_text(head: bytes) -> bool:
-    """Whether the first bytes of a run decode to text: what nearly no run does."""
+    head = run[: len(run) // 4 * 4][:_PROBE].translate(_URL_SAFE)
     try:
-        return not _binary(binascii.a2b_base64(head.translate(_URL_SAFE))) or (
-            head.isalnum() and not _binary(bytes.fromhex(head.decode()))
-        )
+        return _HEX.match(run) is None and not _binary(binascii.a2b_base64(head))
     except ValueError:
         return False
 

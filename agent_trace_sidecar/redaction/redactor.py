@@ -121,7 +121,8 @@ class Redactor:
             return text
         secret_file, raw = path is not None and is_secret_path(path), _utf8(text)
         try:
-            masked = _mask(self._ready(), raw, set(), self._memory, secret_file=secret_file)
+            with self._lock:
+                masked = _mask(self._ready(), raw, set(), self._memory, secret_file=secret_file)
         except Exception as error:  # noqa: BLE001 - fails closed, as for an event
             return f"[WITHHELD:{len(raw)} bytes, {_reason(error)}]"
         return masked.decode("utf-8", "replace")

@@ -133,15 +133,17 @@ def _filled(row: dict[str, Any], fragments: dict[str, str]) -> dict[str, Any]:
 class Gates:
     """The patterns of one part of `gates.toml`, each compiled at first use: most texts need few of them."""
 
-    def __init__(self, part: str, *, linear: bool = False, text: bool = False) -> None:
-        """`linear` are those of RE2, for passes over whole texts; `text` those for str instead of bytes."""
-        self._part, self._linear, self._text = part, linear, text
+    def __init__(self, part: str, *, text: bool = False) -> None:
+        """`text` are those for str instead of bytes."""
+        self._part, self._text = part, text
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - a pattern of re or of RE2
-        """A compiled pattern, kept so that the next use finds it at once."""
+        """A compiled pattern, kept so that the next use finds it at once; of RE2 if it is one of the linear."""
         part = known().gates[self._part]
-        pattern = part["linear"][name] if self._linear else part[name]
-        made = compiled(pattern) if self._linear else re.compile(pattern if self._text else pattern.encode())
+        if linear := part.get("linear", {}).get(name):
+            made = compiled(linear)
+        else:
+            made = re.compile(part[name] if self._text else part[name].encode())
         setattr(self, name, made)
         return made
 

@@ -30,7 +30,6 @@ from agent_trace_sidecar.redaction.spans import (
     reach_back,
 )
 
-L: Final = Gates("scanner", linear=True)
 G: Final = Gates("scanner")
 W: Final = Words("scanner")
 
@@ -64,40 +63,35 @@ class Scanner:
     def __init__(self, rules: Sequence[Rule], detectors: Detectors = DETECTORS, *, readings: bool = True) -> None:
         """`readings`: whether texts are also read without their escapes, and decoded."""
         self._readings = readings
-        words: dict[str, list[Rule]] = {}
+        self._detectors = detectors
+        self._rules = rules
         self._shapes: list[Rule] = []
-        for rule in rules:
+        words: dict[str, list[int | str]] = defaultdict(list)
+        for number, rule in enumerate(rules):
             if rule.keywords and all(len(w) >= _SHORTEST_KEYWORD and w not in W.common for w in rule.keywords):
                 for word in rule.keywords:
-                    words.setdefault(word, []).append(rule)
+                    words[word].append(number)
             else:
                 self._shapes.append(rule)
-        starts = {name: set(kind) for name, kind in known().words["marks"].items()}
-        for word in (word for kind in starts.values() for word in kind):
-            words.setdefault(word, [])
-        self._marks = [tuple(name for name, kind in starts.items() if word in kind) for word in words]
-        self._detectors = detectors
-        self._by_word = list(words.values())
-        self._order = {id(rule): number for number, rule in enumerate(rules)}
+        for mark, kind in known().words["marks"].items():
+            for word in set(kind):
+                words[word].append(mark)
         self._words = [word.encode() for word in words]
+        self._starts = list(words.values())
+        """By word: the rules, by their number, and the kinds of marks that start from it."""
         self._automaton = self._made(Implementation.ContiguousNFA)
         self._left_bytes = _WORTH_BYTES
         self._set: Any = None
 
-    def find(self, text: bytes, effort: Effort | None = None, depth: int = 0) -> list[Span]:
+    def find(self, text: bytes, effort: Effort | None = None) -> list[Span]:
         """The secrets of `text`, in order, none across a line end. Raises Overload."""
-        view = View(blanked(text), effort or Effort(len(text)))
-        return merged(by_line(view.text, without_samples(view.text, self._layers(view, depth))))
+        return self.scan(View(blanked(text), effort or Effort(len(text))))
 
-    def find_apart(self, texts: bytes, effort: Effort | None = None) -> tuple[list[Span], bool, View]:
-        """The same for texts with a `BORDER` between them.
-
-        Also whether something was found across a border, and where words stand. Found across a border, each text must
-        be scanned by itself, if they don't belong together.
-        """
-        view = View(blanked(texts), effort or Effort(len(texts)))
-        found = list(without_samples(view.text, self._layers(view, 0)))
-        return merged(by_line(view.text, found)), any(BREAK in view.text[one.start : one.end] for one in found), view
+    def scan(self, view: View, depth: int = 0) -> list[Span]:
+        """The same, with what the view is told on the way. `depth`: how often its text was unescaped."""
+        found = list(without_samples(view.text, self._layers(view, depth)))
+        view.reaches_across = any(BREAK in view.text[one.start : one.end] for one in found)
+        return merged(by_line(view.text, found))
 
     def _layers(self, view: View, depth: int) -> Iterator[Span]:
         yield from self._matches(view)
@@ -111,29 +105,26 @@ class Scanner:
         for kind in decoders.KINDS if depth == 0 else ["json"] if depth < _MOST_DEPTH else ():
             if reading := decoders.unescaped(view.text, kind):
                 text, place = reading
-                for span in self.find(text, view.effort, depth + 1 if kind == "json" else _MOST_DEPTH):
+                for span in self.scan(View(text, view.effort), depth + 1 if kind == "json" else _MOST_DEPTH):
                     yield Span(place(span.start), place(span.end), span.rule)
         for start, end, plain in decoders.encoded(view.text) if view.is_encoded and depth == 0 else ():
             view.effort.spend(_READING)
-            if inside := self.find(plain, view.effort, _MOST_DEPTH):
+            if inside := self.scan(View(blanked(plain), view.effort), _MOST_DEPTH):
                 yield Span(start, end, inside[0].rule)
 
     def _matches(self, view: View) -> Iterator[Span]:
         """What the rules find; where words stand that detectors start from is added to the view's marks."""
-        places: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        by_word: dict[int, list[tuple[int, int]]] = defaultdict(list)
         for word, start, end in self._hits(view.text):
-            places[word].append((start, end))
-        found: dict[int, tuple[Rule, list[int]]] = {}
-        for word, where in places.items():
-            for mark in self._marks[word]:
-                view.marks.setdefault(mark, []).extend(where)
-            for rule in self._by_word[word]:
-                found.setdefault(id(rule), (rule, []))[1].extend(start for start, _ in where)
-        for marks in view.marks.values():
-            marks.sort()
-        for key in sorted(found, key=self._order.__getitem__):  # which label it gets is not up to what stands before
-            rule, positions = found[key]
-            for low, high in joined(_window(view.text, position, rule.reach) for position in positions):
+            by_word[word].append((start, end))
+        places: dict[int | str, list[tuple[int, int]]] = defaultdict(list)
+        for word, where in by_word.items():
+            for what in self._starts[word]:
+                places[what] += where
+        view.marks = {what: sorted(where) for what, where in places.items() if isinstance(what, str)}
+        for number in sorted(what for what in places if isinstance(what, int)):  # whatever stands first in the text
+            rule = self._rules[number]
+            for low, high in joined(_window(view.text, position, rule.reach) for position, _ in places[number]):
                 yield from _spans(rule, view, low, high)
         for index in self._shapes_in(view.text):
             if index == len(self._shapes):
@@ -164,7 +155,7 @@ class Scanner:
             options.log_errors = False
             options.max_mem = _SET_MEMORY
             shapes = re2.Set.SearchSet(options)
-            for pattern in (*(rule.pattern.encode() for rule in self._shapes), decoders.L.text_run.pattern):
+            for pattern in (*(rule.pattern.encode() for rule in self._shapes), decoders.G.text_run.pattern):
                 shapes.Add(pattern)
             shapes.Compile()
             self._set = shapes
@@ -175,7 +166,7 @@ def _without_blobs(text: bytes) -> bytes:
     """The text without the middles of long runs of encoded data, in which every keyword occurs by chance."""
     pieces: list[bytes] = []
     at = 0
-    for match in L.blob.finditer(text):
+    for match in G.blob.finditer(text):
         start, end = match.start() + _EDGE, match.end() - _EDGE
         if end > start:
             pieces += (text[at:start], b" " * (end - start))

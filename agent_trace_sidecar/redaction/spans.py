@@ -69,6 +69,8 @@ class View:
     """Where the words stand that detectors start from, by kind of word, in order."""
     is_encoded: bool = False
     """Whether it holds a run that may be text in base64 or hex."""
+    reaches_across: bool = False
+    """Whether a secret was found that reaches from one string into the next."""
 
 
 def reach_back(text: bytes, at: int, reach: int) -> int:

@@ -28,7 +28,7 @@ from agent_trace_sidecar.redaction.known_values import Held, Memory
 from agent_trace_sidecar.redaction.names import Kind, kind_of
 from agent_trace_sidecar.redaction.scanner import Scanner
 from agent_trace_sidecar.redaction.secret_files import is_secret_path, reads_secret_file
-from agent_trace_sidecar.redaction.spans import Effort, Joined, Span, applied
+from agent_trace_sidecar.redaction.spans import Effort, Joined, Span, View, applied, blanked
 
 ID: Final = re.compile(
     rb"(?:msg|prt|ses|evt|call|per|que|toolu)_\w{1,40}|[\da-fA-F]{8}-(?:[\da-fA-F]{4}-){3}[\da-fA-F]{12}|[\da-f]{40}"
@@ -107,8 +107,8 @@ def _scan(tokens: set[bytes], scanner: Scanner, memory: Memory, effort: Effort) 
 def _held(texts: list[bytes], scanner: Scanner, memory: Memory, effort: Effort) -> dict[int, Held]:
     """What those of these texts hold that hold something, by their indexes; they stand beside each other by chance."""
     joined = Joined(texts)
-    spans, across, view = scanner.find_apart(joined.buffer, effort)
-    if across and len(texts) > 1:  # a private key that is cut: what stands behind is not its own
+    spans = scanner.scan(view := View(blanked(joined.buffer), effort))
+    if view.reaches_across and len(texts) > 1:  # a private key that is cut: what stands behind is not its own
         half = len(texts) // 2
         behind = _held(texts[half:], scanner, memory, effort)
         return _held(texts[:half], scanner, memory, effort) | {half + index: held for index, held in behind.items()}

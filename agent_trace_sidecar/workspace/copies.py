@@ -4,11 +4,13 @@ By `cp`, `mv`, `git show HEAD~1:file > file`, `git apply -R` or a script: what c
 Lines are brought where a source has them one after the other: all that is new in the file, or a run with at least
 `LEAST` lines that are evidence; or where other files have all that is new in the file, in any order (`sort`, `grep`).
 Sources are the files that the step took away or changed, the files that a command names, all files of the step's first
-snapshot with the very same content, and versions of the file itself that git has.
+snapshot with the very same content, and versions of the file itself that git has. Of a patch that a command names, and
+that no call has written, its lines are a source, too.
 """
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from agent_trace_sidecar.records.diffs import added, compared
@@ -22,6 +24,8 @@ MAX_LINES: Final = 200_000
 _MAX_PLACES: Final = 20
 _MOVED: Final = 0.5
 """The part of a file that is gone that a new file must hold for being the same one moved."""
+
+_HUNK: Final = re.compile(rb"@@ -\d{1,9}(?:,\d{1,9})? \+\d{1,9}(?:,\d{1,9})? @@")
 
 Lines = Sequence[bytes]
 
@@ -44,7 +48,11 @@ def with_moves(changes: Iterable[TreeChange]) -> list[TreeChange]:
 
 
 def copied(
-    step: Step, changes: Sequence[TreeChange], held: frozenset[str], versions: Mapping[str, Sequence[Lines]]
+    step: Step,
+    changes: Sequence[TreeChange],
+    held: frozenset[str],
+    versions: Mapping[str, Sequence[Lines]],
+    has_written: Callable[[str], bool],
 ) -> dict[str, frozenset[int]]:
     """The numbers of the lines in each changed file that were brought, by `TreeChange.key`.
 
@@ -53,13 +61,17 @@ def copied(
         changes: what has changed.
         held: the ids of all contents in the step's first snapshot.
         versions: contents that git has of a changed file, by its key.
+        has_written: whether a call has changed a file, by `Place.file`.
     """
-    named = [
+    named: list[tuple[str, Lines]] = [
         (place.file, one.before.split(b"\n"))
         for call in step.calls.values()
         if call.silent
         for place, one in call.named.items()
         if one.before
+    ]
+    named += [
+        (f"{name} {mark!r}", own) for name, lines in named if not has_written(name) for mark, own in _hunks(lines)
     ]
     before = [(one.key, one.before) for one in changes if one.before]
     # A block that moves from one file that stays to another is work; their author is decided by `blame`.
@@ -87,6 +99,13 @@ def copied(
         if brought:
             found[change.key] = frozenset(brought)
     return found
+
+
+def _hunks(lines: Lines) -> Iterator[tuple[bytes, Lines]]:
+    """What a patch adds, and what it takes away: it may be applied in either direction."""
+    if any(_HUNK.match(line) for line in lines):
+        for mark in (b"+", b"-"):
+            yield mark, [line[1:] if line.startswith(mark) else b"" for line in lines]
 
 
 def _without(before: Lines, sources: Iterable[Lines]) -> Iterator[Lines]:

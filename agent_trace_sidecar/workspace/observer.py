@@ -397,6 +397,8 @@ class Observer:
                 old = old or None  # no file: the hook came when the call had taken it away
             edited = self._changed(edit, place, old_place, old, deadline, alone=not others)
             edited.file, edited.is_own = place.file, place.is_own
+            if place.is_own:
+                edited.change = self._finisher.marked(self._steps.of(seen.session_id), edited.change)
             yield self._filed(edited, place)
 
     def _filed(self, edited: Edited, place: Place) -> Edited:

@@ -251,7 +251,7 @@ class Recaller:
         known = with_moves(known)
         brought = self._rewrites.brought(step, known)
         held = self._snapshots.ids(step.root, step.tree) if self._snapshots is not None else frozenset[str]()
-        copies = copied(step, known, held, self._rewrites.versions(step, known))
+        copies = copied(step, known, held, self._rewrites.versions(step, known), self._steps.has_written)
         facts = Facts(
             at_ms,
             stamp_ms=lambda _: None,

@@ -144,6 +144,10 @@ class _Sources(NamedTuple):
     """Git may have taken a file away that these don't have."""
     own: list[str]
     """Commits that the step itself made."""
+    named: frozenset[str]
+    """Revisions that stand in commands."""
+    passed: frozenset[str]
+    """Commits at which HEAD has stood during the step."""
 
 
 def _sources(heads: Heads, entries: Iterable[re.Match[str]], commands: Sequence[str]) -> _Sources:
@@ -156,7 +160,8 @@ def _sources(heads: Heads, entries: Iterable[re.Match[str]], commands: Sequence[
     untracked = [f"{heads.stash}^3"] if heads.stash else []
     brought = [*moved, *left, heads.head, heads.stash, *untracked, *named]
     removed = [*moved, *back, heads.stash, *named]
-    return _Sources(_fresh(brought, own), _fresh(removed, own), own[-_MAX_REVISIONS:])
+    passed = frozenset((*own, *moved))
+    return _Sources(_fresh(brought, own), _fresh(removed, own), own[-_MAX_REVISIONS:], frozenset(named), passed)
 
 
 def _fresh(names: Iterable[str], own: Sequence[str]) -> list[str]:
@@ -168,6 +173,7 @@ def _lines(folder: Path, sources: _Sources, changes: Sequence[TreeChange]) -> di
     """What is known of each file's other versions."""
     named = [change for change in changes if "\n" not in change.path]
     commands = [f"{revision}^{{tree}}" for revision in sources.removed]
+    commands += [f"{revision}^{{commit}}" for revision in sources.brought]
     for change in named:
         revisions = sources.removed if change.status == "D" else [*sources.own, *sources.brought]
         commands += [f"{revision}:{change.path}" for revision in revisions]
@@ -181,6 +187,11 @@ def _lines(folder: Path, sources: _Sources, changes: Sequence[TreeChange]) -> di
         return {change.path: _everything(change) for change in changes}
     answers = git.blobs(output)
     trees = [next(answers, ("", b""))[0] for _ in sources.removed]
+    commits = [next(answers, ("", b""))[0] for _ in sources.brought]
+    # What such a commit has, the step's own commit may have from it: `git merge --squash` and a commit after it.
+    older = [
+        name in sources.named and one not in sources.passed for name, one in zip(sources.brought, commits, strict=True)
+    ]
     found: dict[str, frozenset[bytes]] = {}
     for change in named:
         if change.status == "D":
@@ -189,8 +200,15 @@ def _lines(folder: Path, sources: _Sources, changes: Sequence[TreeChange]) -> di
                 found[change.path] = _everything(change)
             continue
         own = {next(answers, ("", b""))[0] for _ in sources.own}
-        versions = [next(answers, ("", b"")) for _ in sources.brought]
-        lines = _brought(change, [content for blob, content in versions if blob not in {"", change.old_id, *own}])
+        versions = [(*next(answers, ("", b"")), is_older) for is_older in older]
+        lines = _brought(
+            change,
+            [
+                content
+                for blob, content, is_older in versions
+                if blob not in {"", change.old_id} and (is_older or blob not in own)
+            ],
+        )
         if lines:
             found[change.path] = lines
     return found

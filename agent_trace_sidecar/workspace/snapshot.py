@@ -120,6 +120,11 @@ class Snapshots:
         entries = self._listed(worktree, tree) or []
         return frozenset(entry[2].partition(b"\t")[0].decode() for entry in entries)
 
+    def entries(self, worktree: str, tree: str) -> frozenset[bytes] | None:
+        """Id and path of all files in a tree, with a tab between them; None where it can't be found."""
+        entries = self._listed(worktree, tree)
+        return frozenset(entry[2] for entry in entries) if entries is not None else None
+
     def paths(self, worktree: str, tree: str) -> frozenset[str] | None:
         """The paths of all files in a tree; None where it can't be found."""
         known = self._paths.get((worktree, tree))

@@ -10,6 +10,8 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from agent_trace_sidecar.limits import files
 from agent_trace_sidecar.opencode.wire import CallChange, FileChange, Observed, Repository, Uncovered
 from agent_trace_sidecar.records.content import Content, text_lines
@@ -18,6 +20,7 @@ from agent_trace_sidecar.workspace.copies import copied, with_moves
 from agent_trace_sidecar.workspace.places import Place
 from agent_trace_sidecar.workspace.rewrites import Rewrites
 from agent_trace_sidecar.workspace.snapshot import MAX_FILES, Snapshots, TreeChange, blob_id, change_of
+from agent_trace_sidecar.workspace.standing import Standing
 from agent_trace_sidecar.workspace.step_attribution import (
     EARLY_MS,
     Facts,
@@ -64,6 +67,7 @@ class Finisher:
         self._clock = clock
         self._repository = repository
         self._unheld = Unheld(self._snapshots)
+        self._standing = Standing(self._snapshots)
 
     def finish(self, steps: Steps, step: Step, tree: str, finished_ms: float) -> Observed | None:
         """What the calls of a step did, where more is known than the calls report; None where it is not."""
@@ -75,7 +79,11 @@ class Finisher:
 
     def typed(self, step: Step, call: Call) -> Typed:
         """What files of a step hold that were changed before a call of it begins."""
-        return changed_between(self._snapshots, step, call.began_ms)
+        return changed_between(self._snapshots, step, call)
+
+    def marked(self, step: Step | None, change: FileChange) -> FileChange:
+        """A change with those of its lines that stood in another file of the session's folder before the step."""
+        return self._standing.marked(step, change)
 
     def patched(self, steps: Steps, step: Step, listed: Sequence[str], finished_ms: float) -> Observed | None:
         """The same for a step that was aborted: the files that OpenCode lists hold now what they held at its end."""
@@ -112,6 +120,10 @@ class Finisher:
             if not any(self._secret(path) for path in (change.path, change.old_path) if path)
         ]
         calls = allotted(step, known, self._facts(steps, step, known, finished_ms)) if known else []
+        calls = [
+            msgspec.structs.replace(call, files=tuple(self._standing.marked(step, one) for one in call.files))
+            for call in calls
+        ]
         steps.claim(step, [one for call in calls for one in call.files if one.repository is None])
         steps.note(calls, step)
         doubted = (
@@ -126,7 +138,7 @@ class Finisher:
         root = Path(step.root)
         deadline = self._clock() + LOOK_S
         brought = self._rewrites.brought(step, changes)
-        copies = self._copied(step, changes)
+        copies = self._copied(steps, step, changes)
         rivals: list[Call] = list(steps.rivals(step))
         return Facts(
             finished_ms,
@@ -137,14 +149,15 @@ class Finisher:
             rivals=rivals,
         )
 
-    def _copied(self, step: Step, changes: Sequence[TreeChange]) -> dict[str, frozenset[int]]:
+    def _copied(self, steps: Steps, step: Step, changes: Sequence[TreeChange]) -> dict[str, frozenset[int]]:
         """The lines that a command brought from elsewhere."""
         if not any(call.may_write_unseen for call in step.calls.values()):
             return {}
         fresh = [one for one in changes if one.after and any(change.new_count for change in one.changes or ())]
         if not fresh:
             return {}
-        return copied(step, changes, self._snapshots.ids(step.root, step.tree), self._rewrites.versions(step, fresh))
+        held, versions = self._snapshots.ids(step.root, step.tree), self._rewrites.versions(step, fresh)
+        return copied(step, changes, held, versions, steps.has_written)
 
     def _uncovered(
         self,

@@ -19,6 +19,8 @@ MAX_STEPS: Final = 64
 MAX_CALLS: Final = 512
 """Calls of one step."""
 MAX_NEIGHBOURS: Final = 32
+MAX_WRITTEN: Final = 2000
+"""Files that calls have changed."""
 MAX_FOREIGN: Final = 20_000
 MAX_FOREIGN_LINES: Final = 50_000
 """Of a step's foreign files; with more, nothing in the further ones is the step's."""
@@ -203,6 +205,8 @@ class Steps:
         self._content_bytes = 0
         self._background: OrderedDict[str, tuple[str, Call]] = OrderedDict()
         """Commands at work between steps: their sessions and calls, by name."""
+        self._written: OrderedDict[str, None] = OrderedDict()
+        """Files that calls have changed, the last ones."""
         self._ended: OrderedDict[str, _Last] = OrderedDict()
         """Where the last step of each session with such commands ended."""
 
@@ -266,6 +270,7 @@ class Steps:
     def note(self, changes: Iterable[CallChange], step: Step) -> None:
         """What was found of commands in the background stays theirs: their next records repeat it."""
         for change in changes:
+            self._wrote(f"{one.repository.root if one.repository else step.root}/{one.path}" for one in change.files)
             call = step.calls.get(change.call_id)
             if call is not None and call.background:
                 call.edited = [Edited(one) for one in change.files]
@@ -281,12 +286,23 @@ class Steps:
         step = self.of(session_id)
         if step is None or step.calls.get(call.call_id) is not call:
             return
+        edited = list(edited)
+        self._wrote(one.file for one in edited)
         for one in edited:
             if self._content_bytes + _size(one) > MAX_CONTENT_BYTES:
                 one.before = one.after = None
             self._content_bytes += _size(one)
             call.edited.append(one)
         self.claim(step, [one.change for one in call.edited if one.is_own])
+
+    def _wrote(self, files: Iterable[str]) -> None:
+        self._written.update(dict.fromkeys(files))
+        while len(self._written) > MAX_WRITTEN:
+            self._written.popitem(last=False)
+
+    def has_written(self, file: str) -> bool:
+        """Whether a call has changed a file, by `Place.file`."""
+        return file in self._written
 
     def overlapping(self, session_id: str | None, call: Call) -> list[Call]:
         """Calls in the same folder, of any session, that were at work meanwhile and may have written the same files.

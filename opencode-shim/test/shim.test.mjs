@@ -34,9 +34,14 @@ const jsonl = (file) => {
   return text.split("\n").slice(0, -1).map((line) => JSON.parse(line)); // the last one may be half written
 };
 
+const folders = [];
+// A shim whose sidecar was killed at the end of its test writes of that into its folder later.
+process.once("exit", () => folders.forEach((folder) => fs.rmSync(folder, { recursive: true, force: true })));
+
 /** A fresh copy of the shim's module, as in a process of its own, with an environment that is put back afterwards. */
 async function shim(t, env = {}, mode = "ack") {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "shim-"));
+  folders.push(folder);
   const log = path.join(folder, "log.jsonl");
   const before = Object.fromEntries(OURS.map((name) => [name, process.env[name]]));
   for (const name of OURS.slice(0, 4)) delete process.env[name];

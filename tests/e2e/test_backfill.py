@@ -335,7 +335,7 @@ def test_memory_does_not_grow_with_the_store(postgres_servers: PostgresServers, 
             assert counts(url)["events"] == events
         return done.peak_mib
 
-    assert peak_mib(50) < peak_mib(5) + 15
+    assert peak_mib(30) < peak_mib(3) + 15
 
 
 def stopping_sidecar(folder: Path, *, after_steps: int) -> Path:

@@ -173,6 +173,7 @@ def test_what_is_undone_is_void_until_that_is_cleared(oc: OpenCode, recorder: Re
         served.revert(project, session, prompt=1)
         served.prompt(project, session, "do the onwork")
         eventually(lambda: valid() == {"keep.txt", "on.txt"}, 20, "it is gone for good")
+        recorder.wait_for(TURN_ENDS[major_of(oc)], 3)
         served.close()
         recorder.wait_for("bye")
     recorder.assert_complete()

@@ -153,6 +153,6 @@ def test_a_doubt_reaches_the_states_of_a_file_under_the_name_that_it_had() -> No
     period = Period(at[0], at[1], "old.py")
     found = in_doubt([moved], "new.py", [], [period])
     assert [(one.at, one.change.path, one.change.doubt) for one in found] == [
-        (at[0], "new.py", Doubt(at[0], PRUNED, "old.py")),
+        (at[0], "old.py", Doubt(at[0], PRUNED, "old.py")),
         (at[2], "new.py", None),
     ]

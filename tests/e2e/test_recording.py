@@ -240,7 +240,7 @@ def test_the_terminal_shows_nothing_of_ours_and_exits_at_once(recorder: Recorder
         tui.type("/exit")
         eventually(lambda: "/exit" in tui.text, 10, "the command is on the screen")
         tui.type("\r")
-        eventually(lambda: tui.process.poll() is not None, 20, "the interface has ended")
+        eventually(lambda: tui.process.poll() is not None, 1, "the interface has ended")
         screen = tui.text
     recorder.wait_for("bye")
     assert not re.search("agent.?trace|sidecar|traceback|EAGAIN|EPIPE", screen, re.IGNORECASE)

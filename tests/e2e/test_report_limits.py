@@ -28,6 +28,7 @@ from tests.support.chromium import Browser, Page
 from tests.support.envelopes import INSTANCE, MESSAGE, SESSION, Shim, recorded_lines
 from tests.support.pages import facts, is_quiet
 from tests.support.postgres import PostgresServers, execute, fetch
+from tests.support.waiting import slowness
 
 # -- everything is hostile -------------------------------------------------------------------------------------
 
@@ -217,6 +218,8 @@ CALLS = 2_500
 """10,000 events: each call is four of them at least."""
 AT = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 JUMPS = 20
+OPENING_S = 1.0 * slowness()
+JUMP_S = 0.1 * slowness()
 SCROLL = f"""new Promise(done => {{
   const place = PLACE;
   let n = 0;
@@ -229,22 +232,26 @@ SCROLL = f"""new Promise(done => {{
 }})"""
 
 
-def opened(browser: Browser, made: page_frame.Page, folder: Path, place: str) -> tuple[float, float]:
-    """Seconds of work of the page's thread until it is open, and for each jump to another place; the better of two."""
+def assert_quick(browser: Browser, made: page_frame.Page, folder: Path, place: str) -> None:
+    """The page's thread works for less than a second until it is open, and a tenth for a jump to another place.
+
+    It is opened again where it has taken longer: what comes from something else does not come twice.
+    """
     file, empty = folder / "large.html", folder / "empty.html"
     file.write_text(page_frame.render(made, AT))
     empty.write_text("")
-    opening, jumping = [], []
+    took: list[tuple[float, float]] = []
     for _ in range(2):
         with browser.open(empty) as page:
             before = page.worked_s()
             page.load(file.resolve().as_uri())
-            opening.append(page.worked_s() - before)
+            opening = page.worked_s() - before
             page.evaluate(SCROLL.replace("PLACE", place))
-            jumping.append((page.worked_s() - before - opening[-1]) / JUMPS)
+            took.append((opening, (page.worked_s() - before - opening) / JUMPS))
             assert is_quiet(page)
-    print(f"{min(opening):.3f} s to open, {min(jumping):.4f} s a jump")
-    return min(opening), min(jumping)
+        if took[-1][0] < OPENING_S and took[-1][1] < JUMP_S:
+            return
+    raise AssertionError(f"seconds to open and of a jump: {took}")
 
 
 def test_a_file_of_5000_lines_opens_within_a_second_and_scrolls(browser: Browser, tmp_path: Path) -> None:
@@ -257,25 +264,24 @@ def test_a_file_of_5000_lines_opens_within_a_second_and_scrolls(browser: Browser
     by_id = {one.record_id: one for one in calls}
     found = Repository(tmp_path, None, [file], {}, {}, by_id, {}, {"ses_1": SessionFacts("ses_1")}, [])
     made = repository_page(found, lambda text, _: text, lambda *_: None, contents=True)
-    opening_s, jump_s = opened(browser, made, tmp_path, "list")
-    assert opening_s < 1
-    assert jump_s < 0.1
+    assert_quick(browser, made, tmp_path, "list")
 
 
 def test_2000_files_open_within_a_second_and_scroll(browser: Browser, tmp_path: Path) -> None:
-    """As many lines as a page holds, in folders of twenty."""
+    """As many lines as a page holds, in folders of twenty; every tenth file is of Python, in colours."""
     calls = [Origin(UUID(int=n), AT, "ai", "diff", "a/model", "ses_1", "msg_1", "call", "edit") for n in range(50)]
     first = Line(1, "ai", "a/model", "ses_1", "msg_1", "call", "edit", AT, "diff", 0.99, None, "a.py", 1)
     count = MAX_LINES // MAX_FILES
     text = [f"    value_{n} = compute('text', {n})".encode() for n in range(count)]
     lines = [replace(first, line=n + 1, record_id=UUID(int=n // 7 % 50)) for n in range(count)]
-    files = [FileLines(f"src/{n // 20}/file_{n}.py", text, lines, [()] * count) for n in range(MAX_FILES)]
+    files = [
+        FileLines(f"src/{n // 20}/file_{n}.{'txt' if n % 10 else 'py'}", text, lines, [()] * count)
+        for n in range(MAX_FILES)
+    ]
     by_id = {one.record_id: one for one in calls}
     found = Repository(tmp_path, None, files, {}, {}, by_id, {}, {"ses_1": SessionFacts("ses_1")}, [])
     made = repository_page(found, lambda text, _: text, lambda *_: None, contents=True)
-    opening_s, jump_s = opened(browser, made, tmp_path, "document.querySelector('.tree')")
-    assert opening_s < 1
-    assert jump_s < 0.1
+    assert_quick(browser, made, tmp_path, "document.querySelector('.tree')")
 
 
 def test_a_session_of_10000_events_opens_within_a_second_and_scrolls(browser: Browser, tmp_path: Path) -> None:
@@ -291,9 +297,7 @@ def test_a_session_of_10000_events_opens_within_a_second_and_scrolls(browser: Br
         ]
     facts = SessionFacts("ses_1", title="Long", started_at=AT, last_event_at=AT)
     made = session_page(Session({"ses_1": facts}, {"ses_1": items}, {}, []), contents=True)
-    opening_s, jump_s = opened(browser, made, tmp_path, "document.scrollingElement")
-    assert opening_s < 1
-    assert jump_s < 0.1
+    assert_quick(browser, made, tmp_path, "document.scrollingElement")
 
 
 def test_a_model_has_one_colour_in_all_plots_of_a_page(browser: Browser, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import socket
 import sys
 import urllib.request
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 from tests.support.opencode import VERSION
 from tests.support.postgres import OwnServer, execute, fetch
 from tests.support.sidecar import resident_bytes, sidecar_command, sidecar_env
-from tests.support.tailing import Writer, all_stored, stored_ids, tailing
+from tests.support.tailing import TailProcess, Writer, all_stored, stored_ids, tailing
 from tests.support.waiting import completed, eventually
 
 RECORDINGS = Path(__file__).parents[1] / "data" / "recordings"
@@ -228,12 +229,18 @@ def test_two_tails_of_the_same_files_store_nothing_twice(migrated_url: str, tmp_
         for number in range(12):
             append(logs / f"{number % 3}.jsonl", writer.lines(20))
             if number == 4:
-                os.kill(first.pid, signal.SIGSTOP)
+                first.process.send_signal(signal.SIGSTOP)
             if number == 8:
-                os.kill(first.pid, signal.SIGCONT)
+                first.process.send_signal(signal.SIGCONT)
+            reading = [second] if 4 <= number < 8 else [first, second]
             before = len(stored_ids(migrated_url))
-            with suppress(AssertionError):  # nobody may be there to store it
-                eventually(lambda before=before: len(stored_ids(migrated_url)) > before, 0.5)  # type: ignore[misc]
+
+            def stored_or_over(before: int = before, reading: Sequence[TailProcess] = reading) -> bool:
+                over = all(tail.process.poll() is not None for tail in reading)
+                return over or len(stored_ids(migrated_url)) > before
+
+            with suppress(AssertionError):  # one that was stopped within a transaction keeps the other one waiting
+                eventually(stored_or_over, 0.25)
         for tail in (first, second):
             assert tail.process.poll() in (None, 1)
             assert tail.process.poll() is None or "tail_taken_over" in tail.said

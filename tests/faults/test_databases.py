@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.envelopes import DATA
 from tests.support.postgres import execute, fetch
-from tests.support.shipping import WRITE_DEADLINE_S, Shipping
+from tests.support.shipping import HURRIED, Shipping
 from tests.support.sidecar import sidecar_command, sidecar_env
 from tests.support.waiting import patient
 
@@ -199,7 +199,7 @@ async def test_a_deadline_that_passes_is_called_too_slow(migrated_url: str, tmp_
     execute(
         migrated_url,
         "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
-        f"$$ BEGIN PERFORM pg_sleep({WRITE_DEADLINE_S + 0.5}); RETURN NEW; END $$",
+        f"$$ BEGIN PERFORM pg_sleep({HURRIED.write_s + 0.5}); RETURN NEW; END $$",
         "CREATE TRIGGER slow BEFORE INSERT ON agent_trace_events FOR EACH ROW EXECUTE FUNCTION slow()",
     )
     async with Shipping(tmp_path / "spool", migrated_url) as shipping:

@@ -14,7 +14,7 @@ from agent_trace_sidecar.telemetry.logging import logger
 from tests.support.pooler import pgbouncer
 from tests.support.postgres import connected, execute, fetch
 from tests.support.proxy import JUDGE, Break, Proxy
-from tests.support.shipping import Shipping
+from tests.support.shipping import UNHURRIED, Deadlines, Shipping
 from tests.support.waiting import patient
 
 INSTANCE = "11111111-2222-4333-8444-555555555555"
@@ -92,7 +92,7 @@ async def test_poison_in_a_batch_of_2000(
     poisoned = PLACES[where]
     execute(migrated_url, harm)
     async with Shipping(
-        tmp_path / "spool", migrated_url, batch_size=2000, segment_bytes=64 << 20, write_deadline_s=patient(10)
+        tmp_path / "spool", migrated_url, batch_size=2000, segment_bytes=64 << 20, deadlines=UNHURRIED
     ) as shipping:
         shipping.append(lines(2000, poisoned, bad))
         await shipping.delivered(60)
@@ -120,7 +120,7 @@ async def test_poison_where_the_server_has_no_procedures(
     url = migrated_url.replace("agent_trace@", "writer@")
     try:
         async with Shipping(
-            tmp_path / "spool", url, batch_size=200, segment_bytes=64 << 20, write_deadline_s=patient(10)
+            tmp_path / "spool", url, batch_size=200, segment_bytes=64 << 20, deadlines=UNHURRIED
         ) as shipping:
             shipping.append(lines(200, poisoned, '"poison"'))
             await shipping.delivered(60)
@@ -152,7 +152,7 @@ async def test_a_rule_on_what_is_made_of_lines(migrated_url: str, tmp_path: Path
     execute(migrated_url, f"ALTER TABLE agent_trace_{table} ADD CONSTRAINT rule CHECK (false) NOT VALID")
     given = RECORDING.read_bytes().splitlines()
     async with Shipping(
-        tmp_path / "spool", migrated_url, batch_size=1000, segment_bytes=64 << 20, write_deadline_s=patient(10)
+        tmp_path / "spool", migrated_url, batch_size=1000, segment_bytes=64 << 20, deadlines=UNHURRIED
     ) as shipping:
         shipping.append(list(enumerate(given)))
         await shipping.delivered()
@@ -169,7 +169,7 @@ async def test_a_rule_that_one_line_of_a_session_breaks(migrated_url: str, tmp_p
     execute(migrated_url, RULE)
     given = RECORDING.read_bytes().splitlines()
     async with Shipping(
-        tmp_path / "spool", migrated_url, batch_size=1000, segment_bytes=64 << 20, write_deadline_s=patient(10)
+        tmp_path / "spool", migrated_url, batch_size=1000, segment_bytes=64 << 20, deadlines=UNHURRIED
     ) as shipping:
         shipping.append([*enumerate(given), line(1, '"poison"')])
         await shipping.delivered()
@@ -184,7 +184,9 @@ async def test_the_connection_breaks_while_the_server_judges(migrated_url: str, 
     execute(migrated_url, RULE)
     with Proxy(migrated_url) as proxy:
         proxy.arm(JUDGE, how)
-        async with Shipping(tmp_path / "spool", proxy.url, batch_size=100, write_deadline_s=patient(1)) as shipping:
+        async with Shipping(
+            tmp_path / "spool", proxy.url, batch_size=100, deadlines=Deadlines(patient(1), patient(1))
+        ) as shipping:
             shipping.append(lines(100, range(0, 100, 2), '"poison"'))
             await shipping.delivered()
             assert shipping.counts == (100, 50, 0, 50, 0)
@@ -229,7 +231,7 @@ async def test_poison_behind_a_pooler(migrated_url: str, tmp_path: Path) -> None
     execute(migrated_url, RULE)
     with pgbouncer(migrated_url, ["agent_trace"]) as pooled:
         url = pooled.replace("postgresql://", "postgresql://agent_trace@")
-        async with Shipping(tmp_path / "spool", url, batch_size=100, write_deadline_s=patient(10)) as shipping:
+        async with Shipping(tmp_path / "spool", url, batch_size=100, deadlines=UNHURRIED) as shipping:
             shipping.append(lines(300, range(0, 300, 3), '"poison"'))
             await shipping.delivered()
             assert shipping.causes == []
@@ -253,7 +255,7 @@ async def test_good_lines_of_every_kind_beside_poison(migrated_url: str, tmp_pat
     ]
     given = [line(seq, kind()) for seq, kind in enumerate(kinds)]
     async with Shipping(
-        tmp_path / "spool", migrated_url, batch_size=100, segment_bytes=64 << 20, write_deadline_s=patient(10)
+        tmp_path / "spool", migrated_url, batch_size=100, segment_bytes=64 << 20, deadlines=UNHURRIED
     ) as shipping:
         shipping.append([*given, line(99, '"poison"')])
         await shipping.delivered(60)

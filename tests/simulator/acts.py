@@ -40,6 +40,7 @@ _COMPACTED: Final = """
 SELECT count(*) AS n FROM agent_trace_events WHERE session_id = $1 AND event_name = 'message.part.updated'
 AND payload #> '{input,event,properties,part,state,time,compacted}' IS NOT NULL
 """
+_VOID: Final = "SELECT count(*) AS n FROM agent_trace_ranges WHERE session_id = $1 AND voided_at IS NOT NULL"
 
 
 class NotBegunError(AssertionError):
@@ -96,6 +97,10 @@ class Acts:
     def compacted(self, session: str) -> int:
         """How many parts of a session were sent again because their output was pruned."""
         return int(fetch(self.url, _COMPACTED, session)[0]["n"])
+
+    def void(self, session: str) -> int:
+        """How many ranges of a session are void."""
+        return int(fetch(self.url, _VOID, session)[0]["n"])
 
     def prune(self, session: str) -> None:
         """Erase a session from the database."""

@@ -70,8 +70,10 @@ def undone_beside(acts: Acts, name: str, rng: random.Random) -> Truth:
     other.turn(Step([acts.tools.run(appended("b.py", drafts.made()))]))
     acts.served.revert(project.folder, project.session, prompt=-1)
     other.turn(Step([acts.tools.write("n.py", drafts.made())]))
+    eventually(lambda: acts.void(project.session) > 0, 30, "what is undone is void")
     if rng.random() < 0.5:
         acts.served.unrevert(project.folder, project.session)
+        eventually(lambda: acts.void(project.session) == 0, 30, "it counts again")
     project.append("a.py", drafts.human())
     return drafts.truth(project, ("a.py", "b.py", "n.py"))
 

@@ -32,10 +32,11 @@ _PRUNED: Final = 8
 
 def shared_text(acts: Acts, name: str, rng: random.Random) -> Truth:
     """The same licence, imports, logger, frames and own block in files of a person, before and after the AI's."""
-    text, own, shared = _boilerplate(rng), _code(rng, 1), _code(rng, 1, 8, 12)
+    text, own, shared, typed = _boilerplate(rng), _code(rng, 1), _code(rng, 1, 8, 12), _code(rng, 1, 8, 12)
     project = acts.project(name, {"before.py": text + own + shared})
-    project.append("untracked.py", text + "mine = 1\n")
-    project.turn(Step([acts.tools.write("ai.py", text + shared + _code(rng, 2))]))
+    project.append("untracked.py", text + typed + "mine = 1\n")
+    project.turn(Step([acts.tools.write("ai.py", text + shared + typed + _code(rng, 2))]))
+    project.append("untracked.py", "mine = 3\n")
     project.append("after.py", shared + text + "mine = 2\n")
     human = ("before.py", "untracked.py", "after.py")
     return {**_all(project, human, "h"), **_all(project, ("ai.py",), "a")}
@@ -61,19 +62,21 @@ def permission(acts: Acts, name: str, rng: random.Random) -> Truth:
 
 
 def typed_first(acts: Acts, name: str, rng: random.Random) -> Truth:
-    """A person types into a file while a command waits that does not name it, and that then writes to it."""
+    """A person types into a file, and makes one, while a command waits that names neither and then writes to both."""
     own, typed, more = _code(rng, 1), _code(rng, 1, 3, 9), _code(rng, 2, 3, 9)
-    project = acts.project(name, {"a.py": own, "b.py": own, "run.sh": _script("b.py", more)})
+    project = acts.project(name, {"a.py": own, "b.py": own, "run.sh": _script("b.py new.py", more)})
 
     def typing() -> None:
         project.append("a.py", typed)
         project.append("b.py", typed)
         project.git("commit", "-qam", "Meanwhile")
+        project.append("new.py", typed)
 
     with project.answering(typing), project.reading("permission.replied"):
         project.turn(Step([acts.tools.run("sleep 0.2"), acts.tools.run(f"{ASKED}{project.waits}sh run.sh")]))
     b = "h" * (own + typed).count("\n") + "a" * more.count("\n")
-    return {**_all(project, ("a.py",), "h"), project.folder / "b.py": b}
+    new = "h" * typed.count("\n") + "a" * more.count("\n")
+    return {**_all(project, ("a.py",), "h"), project.folder / "b.py": b, project.folder / "new.py": new}
 
 
 def beside_commands(acts: Acts, name: str, rng: random.Random) -> Truth:
@@ -435,9 +438,13 @@ def shallow(acts: Acts, name: str, rng: random.Random) -> Truth:
 
 
 def unborn(acts: Acts, name: str, rng: random.Random) -> Truth:
-    """A clone of a repository that was recorded before its first commit."""
+    """A clone of a repository that was recorded before its first commit, and one made of a recorded folder."""
     first, second = _code(rng, 2), _code(rng, 2)
     project = acts.project(name, {"x.py": _code(rng, 1)}, commit=False)
+    plain = acts.project(f"{name}_plain", {"x.py": _code(rng, 1)}, commit=False)
+    plain.turn(Step([acts.tools.write("n.py", first)]))
+    for command in (("init", "-q", "-b", "main"), ("add", "-A"), ("commit", "-qm", "First")):
+        plain.git(*command)
     project.git("init", "-q", "-b", "main")
     for path, text in (("n.py", first), ("m.py", second)):
         project.turn(Step([acts.tools.write(path, text)]))
@@ -445,7 +452,8 @@ def unborn(acts: Acts, name: str, rng: random.Random) -> Truth:
         project.git("commit", "-qm", path)
     clone = acts.oc.folder / f"{name}_clone"
     project.git("clone", "-q", str(project.folder), str(clone), folder=acts.oc.folder)
-    return {clone / "n.py": "a" * first.count("\n"), clone / "m.py": "a" * second.count("\n")}
+    found = {clone / "n.py": "a" * first.count("\n"), clone / "m.py": "a" * second.count("\n")}
+    return {**found, **_all(plain, ("n.py",), "a"), **_all(plain, ("x.py",), "h")}
 
 
 # -- long lines, byte order marks, busy machines ---------------------------------------------------------------------
@@ -500,7 +508,8 @@ def _code(rng: random.Random, part: int, least: int = 6, most: int = 25) -> str:
 
 def _script(pattern: str, text: str) -> str:
     """A script that appends a text to some files, and that does not hold it, so that nothing is only copied."""
-    return f"for one in {pattern}; do base64 -d >> $one; done <<'END'\n{b64encode(text.encode()).decode()}\nEND\n"
+    encoded = b64encode(text.encode()).decode()
+    return f"for one in {pattern}; do\nbase64 -d >> $one <<'END'\n{encoded}\nEND\ndone\n"
 
 
 def _all(project: Project, paths: Iterable[str], letter: str) -> Truth:

@@ -207,10 +207,17 @@ def generated(acts: Acts, name: str, rng: random.Random) -> Truth:
 def ways_to_bring(acts: Acts, name: str, rng: random.Random) -> Truth:
     """Commands that copy, cut, order and join a person's files, or restore them, each in its own way."""
     drafts = Drafts(rng)
-    texts = {path: drafts.human(8, 14) for path in ("a.py", "b.py", "c.py", "d.py", "e.py", "f.py")}
+    texts = {f"{one}.py": drafts.human(8, 14) for one in "abcdefhi"}
     project = acts.project(name, texts)
     for key, value in (("name", "Test"), ("email", "test@example.invalid")):
         project.git("config", f"user.{key}", value)
+    project.append("h.py", drafts.human())
+    (project.folder / "h.diff").write_text(project.git("diff", "h.py"))
+    project.git("checkout", "-q", "h.py")
+    project.git("checkout", "-q", "-b", "side")
+    project.append("i.py", drafts.human())
+    project.git("commit", "-qam", "Side")
+    project.git("checkout", "-q", "main")
     project.git("checkout", "-q", "-b", "feature")
     for path in ("c.py", "d.py"):
         project.append(path, drafts.human())
@@ -230,6 +237,8 @@ def ways_to_bring(acts: Acts, name: str, rng: random.Random) -> Truth:
         "git restore --source=HEAD~1 e.py",
         "git commit -qm Restored; git cherry-pick feature || git cherry-pick --abort",
         "git stash -q; git stash pop -q",
+        "git apply h.diff; rm h.diff",
+        "git add h.py; git merge -q --squash side; git commit -qm Squashed",
     ]
     project.turn(*(Step([acts.tools.run(one)]) for one in commands))
     paths = [str(one.relative_to(project.folder)) for one in project.folder.rglob("*.py")]
@@ -424,12 +433,14 @@ def links(acts: Acts, name: str, rng: random.Random) -> Truth:
     link.symlink_to(project.folder)
     first = (project.folder / "a.py").read_text().splitlines()[0]
     last = (project.folder / "real/c.py").read_text().splitlines()[-1]
-    Project(acts, link).turn(
-        Step([acts.tools.edit("a.py", first, drafts.made() + first)]),
-        Step([acts.tools.run(appended("b.py", drafts.made()))]),
-        Step([acts.tools.edit("short/c.py", last, last + "\n" + drafts.made().rstrip("\n"))]),
-        Step([acts.tools.run(appended("short/c.py", drafts.made()))]),
-    )
+    linked = Project(acts, link)
+    edits = {
+        "b.py": acts.tools.edit("a.py", first, drafts.made() + first),
+        "short/c.py": acts.tools.edit("short/c.py", last, last + "\n" + drafts.made().rstrip("\n")),
+    }
+    for path, edit in edits.items():
+        with linked.reading(more=2):
+            linked.turn(Step([edit]), Step([acts.tools.run(linked.waits + appended(path, drafts.made()))]))
     return {**drafts.truth(project, ("a.py", "b.py", "real/c.py")), link / "b.py": drafts.letters(link / "b.py")}
 
 
@@ -492,7 +503,7 @@ def shared_edits(acts: Acts, name: str, rng: random.Random) -> Truth:
         Step([acts.tools.write("new.py", "\n".join(header) + "\n" + drafts.made())]),
         Step([acts.tools.write("a.py", texts["a.py"] + drafts.made())]),
         Step([acts.tools.run("git mv b.py e.py")]),
-        Step([acts.tools.run("sed -i 's/2024/2025/' ?.py")]),
+        Step([acts.tools.run("sed -i 's/ht 2024/ht 2025/' ?.py")]),
     )
     project.append("typed.py", "\n".join(header[1:]) + "\n" + drafts.human())
     letters = {path: drafts.letters(project.folder / path) for path in ("a.py", "c.py", "d.py", "e.py", "typed.py")}

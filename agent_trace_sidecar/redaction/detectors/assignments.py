@@ -14,7 +14,6 @@ from agent_trace_sidecar.redaction.rules import Decisions, Fields, Gates
 from agent_trace_sidecar.redaction.spans import BREAK, Span, View, joined, reach_back
 
 G: Final = Gates("assignments")
-L: Final = Gates("assignments", linear=True)
 V: Final = Gates("values")
 NAMED: Final = Decisions("named", by=("kind",))
 BARE: Final = Decisions("bare", by=("operator", "quote"))
@@ -45,13 +44,13 @@ def assignments(view: View) -> Iterator[Span]:
     cores = (core for core, _ in view.marks.get("cores", ()))
     for low, high in joined(_around(text, core) for core in cores if _promises(text, core)):
         at = low
-        while place := L.find.search(text, at, high):
+        while place := G.find.search(text, at, high):
             view.effort.spend(_CANDIDATES)
             span, at = _candidate(text, place.start(), place.end())
             if span is not None:
                 yield span
         if any(text.find(sign, low, high) >= 0 for sign in (b"==", b"!=", b"equals")):
-            for match in L.reversed.finditer(text, low, high):  # the value first: "hunter2" == password
+            for match in G.reversed.finditer(text, low, high):  # the value first: "hunter2" == password
                 if is_secret(match[2], kind_of(match[2]), match[1], Form.QUOTED):
                     yield Span(match.start(1), match.end(1), "assignment")
 

@@ -17,7 +17,6 @@ from agent_trace_sidecar.redaction.rules import Decisions, Fields, Gates, Words
 from agent_trace_sidecar.redaction.spans import BORDER, BREAK, Span, View, joined, reach_back
 
 G: Final = Gates("nearby")
-L: Final = Gates("nearby", linear=True)
 W: Final = Words("marks")
 NEAR: Final = Decisions("near", by=("reach",))
 
@@ -119,7 +118,7 @@ def _begins(text: bytes, places: list[int]) -> Iterator[int]:
     for low, high in joined(ranges, len(BORDER)):
         at = low
         while ahead <= high:
-            match = L.value.search(text, at)
+            match = G.value.search(text, at)
             if match is None:
                 return
             ahead, at = match.span()
@@ -149,8 +148,8 @@ def _served(run: Fields) -> bytes:
 def _used(run: Fields) -> bytes:
     """What stands before the value and has a key behind it, and nothing else."""
     before = _before(run, _USE_REACH)
-    match = L.used.search(before)
-    return before[match.start() :] if match and not L.other.search(before, match.start()) else b""
+    match = G.used.search(before)
+    return before[match.start() :] if match and not G.other.search(before, match.start()) else b""
 
 
 def _note(text: bytes, start: int, end: int) -> bytes:
@@ -168,7 +167,7 @@ def _label(run: Fields) -> bytes:
     if not before or before == b"\n":
         return b""
     above, _, line = before.rpartition(b"\n")
-    if L.other.search(before, max(0, len(before) - _AROUND)):
+    if G.other.search(before, max(0, len(before) - _AROUND)):
         return b""
     forms = (G.label, G.member, G.called, G.row, G.flagged)
     match = next((found for form in forms if (found := form.search(line))), None)

@@ -26,13 +26,7 @@ def tables(view: View) -> Iterator[Span]:
         for insert in G.insert.finditer(text):
             yield from _statement(view, insert)
         yield from _bodies(view, G.copy, b",", b"\t")
-    for place, _ in view.marks.get("owners", ()):
-        at = opening.end() if (opening := G.map.match(text, place)) else len(text)
-        while pair := G.pair.match(text, at):
-            group = pair.lastindex or 0
-            if is_chosen(pair[group].decode("utf-8", "replace")):
-                yield Span(pair.start(group), pair.end(group), _RULE)
-            at = pair.end()
+    yield from _maps(view)
     if not view.marks.get("cores"):
         return  # no column is named like a secret
     if view.marks.get("rulers"):
@@ -41,6 +35,21 @@ def tables(view: View) -> Iterator[Span]:
         if header is not None:
             names = header[1].strip(b"\r\n").split(header[2])
             yield from _lines(view, header.end(), _columns(names), header[2])
+
+
+def _maps(view: View) -> Iterator[Span]:
+    """The chosen values of what maps accounts to passwords; what is in one of them begins no other."""
+    at = 0
+    for place, _ in view.marks.get("owners", ()):
+        if place < at or not (opening := G.map.match(view.text, place)):
+            continue
+        at = opening.end()
+        while pair := G.pair.match(view.text, at):
+            view.effort.spend()
+            group = pair.lastindex or 0
+            if is_chosen(pair[group].decode("utf-8", "replace")):
+                yield Span(pair.start(group), pair.end(group), _RULE)
+            at = pair.end()
 
 
 def _columns(names: list[bytes]) -> _Columns:

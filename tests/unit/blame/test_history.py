@@ -137,6 +137,12 @@ def test_what_stood_beside_an_edit_whose_file_was_read_too_late_is_unknown_as_we
     assert explained("abXc", change("ab", "ab", 1), late) == "hh2h"
 
 
+def test_a_doubt_about_a_file_stays_where_a_call_then_moves_it() -> None:
+    """Under the name that it had when it may have been written."""
+    blind = Change("", "a", None, None, None, (), doubt=Doubt(AT, UNCOVERED, "a"))
+    assert explained("abcd", blind, MOVED, path="b") == "????"
+
+
 def test_a_state_of_another_worktree_does_not_end_the_doubt_about_all() -> None:
     """A call that may have changed any file has one in each worktree."""
     blind = Change("", "a", None, None, None, (), doubt=Doubt(AT, UNCOVERED, "a"))

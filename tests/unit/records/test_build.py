@@ -7,7 +7,7 @@ import pytest
 
 from agent_trace_sidecar.opencode.wire import FileChange, LineRange, Observed, Uncovered, VcsObserved
 from agent_trace_sidecar.records.build import Builder, BuildSettings
-from agent_trace_sidecar.records.fingerprints import line_hashes, packed_tokens
+from agent_trace_sidecar.records.fingerprints import line_hashes, line_keys, packed_tokens
 from agent_trace_sidecar.records.rows import FileStateRow
 from tests.support.envelopes import CALL, INSTANCE, MESSAGE, SESSION, Shim, envelope
 from tests.support.records import checked, feed_all
@@ -328,3 +328,15 @@ def test_a_step_whose_repository_did_not_answer_may_have_changed_any_file(late: 
                 builder.load(one.instance, state)
     ((kind, path, old_path),) = [(row.kind, row.path, row.old_path) for row in states]
     assert (kind, path, old_path) == ("uncovered", "", None)
+
+
+def test_lines_that_stood_elsewhere_before_have_no_keys_by_which_they_would_be_found_there() -> None:
+    """The call's range has them all the same."""
+    lines = [b"alpha = first(1, 2)", b"beta = second(3, 4)"]
+    shim = Shim()
+    one = envelope(shim.after("write", WRITE, NEW))
+    packed = line_hashes(lines).hex()
+    ranges = (LineRange(1, 2, "content", None, packed),)
+    one.observed = Observed(files=(FileChange("a.txt", "add", ranges=ranges, stood=packed[:8]),))
+    (state,) = Builder(BuildSettings()).feed(one).states
+    assert state.line_keys == line_keys(state.project, line_hashes(lines[1:]), None)

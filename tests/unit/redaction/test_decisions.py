@@ -73,19 +73,40 @@ KEPT = (
 )
 
 
+_FILLER = "The client opens a connection, waits for the answer and returns what it got.\n" * 25
+SAMPLES = (
+    "# access_key_id: AKIAIOSFODNN7EXAMPLE\n",
+    'token = "mF_9.B5f-4.1JqM"\n',
+    "Examples\n--------\n\n    password: Winter2022\n",
+    'def test_login():\n    assert login(password="secret123")\n',
+    "# password: topsecret123\n",
+    "import unittest\n\n    password = 'topsecret123'\n",
+    'key = "sk_live_XXXXXXXXXXXXXXXXXXXXXXXX"\n',
+    '{"api_key": "ENC[AES256_GCM,data:kR8vq2LmX9wTz4Bn,iv:kR8vq2LmX9wTz4Bn=,tag:kR8vq2LmX9wTz4Bn==,type:str]"}\n',
+    "db_password: ENC[AES256_GCM,data:kR8vq2LmX9wTz4Bn,iv:kR8vq2LmX9wTz4BnkR8vq2LmX9wTz4Bn,type:str]\n",
+    "encryptedData:\n  password: AgBy3i4OJSWK1PiTySYZZA9rO43cGDEqkR8vq2LmX9wTz4Bn\n",
+)
+LONG = tuple(_FILLER + sample + _FILLER for sample in SAMPLES)
+"""Samples count as such only in a text of some length."""
+NO_SAMPLES = (
+    _FILLER + "Examples\n\n    password = 'kR8vq2LmX9wTz4Bn'\n",
+    _FILLER + f"Examples\n\n    api_key = '{'kR8vq2LmX9wTz4Bn' * 4}'\n",
+)
+
+
 def _texts() -> list[str]:
     rng = random.Random(5)  # noqa: S311 - made-up secrets
     made = [text for forms in (blind_forms, later_forms, positions, tool_forms) for _, text, _ in forms(rng, each=2)]
     return [*made, *(case.text for case in cases(each=2)), *HARMLESS, *blind_harmless(rng), *tool_harmless(rng), *PLAIN]
 
 
-@pytest.mark.parametrize("text", MASKED)
+@pytest.mark.parametrize("text", [*MASKED, *NO_SAMPLES])
 def test_a_secret_in_its_form_is_masked(text: str) -> None:
     """One text for each row that masks and that the other sets do not reach."""
     assert "[REDACTED:" in redact_text(text)
 
 
-@pytest.mark.parametrize("text", KEPT)
+@pytest.mark.parametrize("text", [*KEPT, *LONG])
 def test_what_has_such_a_form_and_is_no_secret_stays(text: str) -> None:
     """One text for each row that keeps, and kinds that clean text showed."""
     assert redact_text(text) == text
@@ -104,7 +125,7 @@ def test_every_row_decides_about_some_text(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(rules.Decisions, "of", counted)
     for cached in (kind_of, looks):
         cached.cache_clear()
-    for text in (*_texts(), *MASKED, *KEPT):
+    for text in (*_texts(), *MASKED, *KEPT, *LONG, *NO_SAMPLES):
         redact_text(text)
     lists = rules.known().decisions
     assert [(part, row) for part, rows in lists.items() for row in rows if not decided[id(row)]] == []

@@ -63,16 +63,13 @@ def test_no_gate_and_no_list_of_words_is_unused() -> None:
     sources = [path.read_text("utf-8") for path in engine.rglob("*.py")]
     read: set[tuple[str, str, str]] = set()
     for source in sources:
-        for name, kind, part, rest in re.findall(
-            r"^(\w+): Final = (Gates|Words)\(\"([\w.]+)\"([^)]*)\)", source, re.MULTILINE
-        ):
-            table = "words" if kind == "Words" else "linear" if "linear=True" in rest else "gates"
-            read |= {(table, part, used) for used in re.findall(rf"(?<![\w.]){name}\.(\w+)", source)}
+        for name, kind, part in re.findall(r"^(\w+): Final = (Gates|Words)\(\"([\w.]+)\"", source, re.MULTILINE):
+            read |= {(kind.lower(), part, used) for used in re.findall(rf"(?<![\w.]){name}\.(\w+)", source)}
     fragments = re.findall(r"\{\{(\w+)\.(\w+)\}\}", "\n".join(path.read_text("utf-8") for path in DATA.glob("*.toml")))
     read |= {("words", part, used) for part, used in fragments}
     known = rules.known()
     there = {("gates", part, name) for part, gates in known.gates.items() for name in gates if name != "linear"}
-    there |= {("linear", part, name) for part, gates in known.gates.items() for name in gates.get("linear", ())}
+    there |= {("gates", part, name) for part, gates in known.gates.items() for name in gates.get("linear", ())}
     there |= {("words", part, name) for part, lists in known.words.items() for name in lists}
     taken = {row["take"] for row in known.decisions["bare"] if "take" in row}
     read |= {("gates", "values", name) for name in taken - {"core"}}

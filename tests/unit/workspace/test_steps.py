@@ -437,3 +437,26 @@ def test_what_a_command_left_uncovered_is_in_doubt_from_its_beginning_if_an_edit
     assert steps.is_read_beside(step, command)
     edited.ended_ms = 700.0
     assert not steps.is_read_beside(step, command)
+
+
+@pytest.mark.parametrize(("written_by_a_call", "paths"), [(False, []), (True, ["a.txt"])])
+def test_lines_of_a_patch_are_a_persons_unless_a_call_has_written_it(
+    tmp_path: Path, written_by_a_call: bool, paths: list[str]
+) -> None:
+    """A command that applies it only brings them."""
+    patch = "--- a/a.txt\n+++ b/a.txt\n@@ -1 +1,4 @@\n one\n+alpha = first(1)\n+beta = second(2)\n+gamma = third(3)\n"
+    work = Work(tmp_path, {"a.txt": "one\n", "fix.diff": patch})
+    if written_by_a_call:
+        args = {"filePath": str(work.root / "fix.diff"), "content": patch}
+        work.start(-30, message="msg_0")
+        work.before("c0", "write", args, -29)
+        work.after("c0", "write", args, {"exists": True}, -28)
+        work.finish(-27, message="msg_0")
+    os.utime(work.root / "fix.diff", (1, 1))
+    work.start()
+    command = {"command": "git apply fix.diff"}
+    work.before("c1", "bash", command, -1)
+    git(work.root, "apply", "fix.diff")
+    work.after("c1", "bash", command, {}, 10)
+    changes = work.finish()
+    assert [file.path for call in changes.values() for file in call.files if file.ranges] == paths

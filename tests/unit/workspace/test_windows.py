@@ -161,6 +161,20 @@ def test_what_the_text_of_a_command_holds_is_its_work_though_the_file_was_read_t
     assert [(one.path, one.is_over) for one in seen.uncovered if one.path == "a.txt"] == [("a.txt", True)]
 
 
+def test_what_a_person_typed_into_a_new_file_while_a_command_waits_is_not_the_commands(work: Work) -> None:
+    """A script appends to it that does not name it."""
+    work.start()
+    work.before("c1", "bash", COMMAND, -1)
+    work.files({"new.txt": "typed\n"})
+    typed_s = (work.root / "new.txt").stat().st_ctime - work.began
+    permitted(work, typed_s + 0.02)
+    eventually(lambda: time.time() - work.began > typed_s + 0.05, 5, "the call is at work")
+    work.files({"new.txt": "typed\nai\n"})
+    work.after("c1", "bash", COMMAND, {}, typed_s + 5)
+    ((file,),) = (call.files for call in finished(work, typed_s + 6).calls)
+    assert [(one.start, one.end) for one in file.ranges] == [(2, 2)]
+
+
 def test_what_a_person_typed_between_two_commands_is_no_work_of_the_second(work: Work) -> None:
     """The first may have written any file before; what it wrote there is in doubt."""
     work.start()
