@@ -202,7 +202,7 @@ def _diff(metadata: Fields) -> str | None:
 
 def _compared(before: str | None, after: str | None) -> str | None:
     """A diff of the two contents, which is all that OpenCode 0.15 reports; None where too much differs to compare."""
-    import difflib  # noqa: PLC0415 - as above
+    import difflib  # noqa: PLC0415 - only OpenCode 0.15 needs it
 
     if before is None or after is None:
         return None

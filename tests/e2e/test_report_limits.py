@@ -268,13 +268,16 @@ def test_a_file_of_5000_lines_opens_within_a_second_and_scrolls(browser: Browser
 
 
 def test_2000_files_open_within_a_second_and_scroll(browser: Browser, tmp_path: Path) -> None:
-    """As many lines as a page holds, in folders of twenty."""
+    """As many lines as a page holds, in folders of twenty; every tenth file is of Python, in colours."""
     calls = [Origin(UUID(int=n), AT, "ai", "diff", "a/model", "ses_1", "msg_1", "call", "edit") for n in range(50)]
     first = Line(1, "ai", "a/model", "ses_1", "msg_1", "call", "edit", AT, "diff", 0.99, None, "a.py", 1)
     count = MAX_LINES // MAX_FILES
     text = [f"    value_{n} = compute('text', {n})".encode() for n in range(count)]
     lines = [replace(first, line=n + 1, record_id=UUID(int=n // 7 % 50)) for n in range(count)]
-    files = [FileLines(f"src/{n // 20}/file_{n}.py", text, lines, [()] * count) for n in range(MAX_FILES)]
+    files = [
+        FileLines(f"src/{n // 20}/file_{n}.{'txt' if n % 10 else 'py'}", text, lines, [()] * count)
+        for n in range(MAX_FILES)
+    ]
     by_id = {one.record_id: one for one in calls}
     found = Repository(tmp_path, None, files, {}, {}, by_id, {}, {"ses_1": SessionFacts("ses_1")}, [])
     made = repository_page(found, lambda text, _: text, lambda *_: None, contents=True)

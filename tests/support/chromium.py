@@ -56,14 +56,14 @@ def axe_source() -> str:
 
 @contextmanager
 def chromium() -> Iterator["Browser"]:
-    """A browser with a profile of its own; nothing of it is left after the block."""
+    """A browser with a profile and a temporary folder of its own; nothing of it is left after the block."""
     binary = debian.program("chromium")
     to_read, to_write = os.pipe()
     from_read, from_write = os.pipe()
     # It reads from descriptor 3 and writes to 4; the shell puts ours there, whatever numbers they have.
     shell = f'exec "$@" 3<&{to_read} 4>&{from_write}'
     with guarded_folder() as folder:
-        env = {**os.environ, "HOME": str(folder)}
+        env = {**os.environ, "HOME": str(folder), "TMPDIR": str(folder)}
         words = ["bash", "-c", shell, "chromium", binary, *_FLAGS, f"--user-data-dir={folder / 'profile'}"]
         process = subprocess.Popen(
             words,
