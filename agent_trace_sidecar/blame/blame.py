@@ -29,7 +29,6 @@ from agent_trace_sidecar.records.fingerprints import (
     is_evidence,
     line_hashes,
     line_keys,
-    line_tokens,
     loose_of,
 )
 from agent_trace_sidecar.workspace.checkout import Checkout, CheckoutError, checkout_of
@@ -304,7 +303,8 @@ class FileBlamer:
             one >> 32 for other in others for span in other.change.spans for one in hashes_of(span.hashes or b"")
         }
         loose = [one >> 32 for one in hashes_of(packed)]
-        texts = {one: line for one, line in zip(loose, text, strict=True) if one in written and line_tokens(line)}
+        # A brace stands everywhere: it goes with the lines around it, whose texts say something.
+        texts = {one: line for one, line in zip(loose, text, strict=True) if one in written and is_evidence(line)}
         revisions = await store.revisions(self._connection, {one.record_id for one in others})
         return self._evidence(texts, revisions, path)
 
