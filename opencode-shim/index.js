@@ -22,6 +22,7 @@ const SHIM_VERSION = "0.3.0";
 const KEEP_MAX_BYTES = 32 * 2 ** 20; // of lines not acknowledged: what a dead sidecar may cost OpenCode in memory
 const LINE_MAX_BYTES = 16 * 2 ** 20; // one line must not take the room of all others
 const PUMP_MAX_BYTES = 2 ** 20; // written in one go, so that sending again never holds up a hook for long
+const STRING_MAX_CHARS = 2 ** 16; // a longer line is encoded once, not again each time that the pipe takes nothing
 const PUMP_RETRY_MS = [1, 20]; // after a pipe that took something, or nothing
 const LOG_FILE_MAX_BYTES = 64 * 2 ** 20;
 const DISPOSE_WAIT_MS = 2000;
@@ -415,7 +416,9 @@ function lastLine(stream) {
 
 /** One sidecar at a time, restarted when it dies, and the lines that it has not acknowledged yet. */
 class Sidecar {
-  kept = []; // of {seq, line}: the first `sent` and `offset` bytes of the next are in the pipe of the present sidecar
+  // Of {seq, line, bytes}: the first `sent`, and `offset` bytes of the next, are in the pipe of the present sidecar. A
+  // line stays a string as long as it can: in Bun a Buffer makes work for the garbage collector, more than all of the hook.
+  kept = [];
   keptBytes = 0;
   sent = 0;
   offset = 0;
@@ -437,13 +440,14 @@ class Sidecar {
 
   /** False: given up. The oldest lines stay, so that what the next sidecar gets has its gap at the end. */
   push(seq, line) {
-    if (line.length > LINE_MAX_BYTES) return false;
-    if (this.keptBytes + line.length > KEEP_MAX_BYTES) {
+    const bytes = Buffer.byteLength(line);
+    if (bytes > LINE_MAX_BYTES) return false;
+    if (this.keptBytes + bytes > KEEP_MAX_BYTES) {
       if (!shared.failure) this.fail({ state: "dropping" });
       return false;
     }
-    this.kept.push({ seq, line });
-    this.keptBytes += line.length;
+    this.kept.push({ seq, bytes, line: line.length > STRING_MAX_CHARS ? Buffer.from(line) : line });
+    this.keptBytes += bytes;
     this.pump();
     return true;
   }
@@ -479,8 +483,9 @@ class Sidecar {
         if (!over) for (const line of lines) this.acknowledged(quietly(() => JSON.parse(line).ack));
       });
       child.stdout.unref?.();
-      const toFifo = (line, from) => quietly(() => fs.writeSync(fifo.write, line, from)); // EAGAIN: nothing taken
-      const toStream = (line) => (child.stdin.write(line), line.length);
+      const write = (line, offset) => (offset ? fs.writeSync(fifo.write, line, offset) : fs.writeSync(fifo.write, line));
+      const toFifo = (line, offset) => quietly(() => write(line, offset)); // EAGAIN: nothing taken
+      const toStream = (line) => (child.stdin.write(line), Buffer.byteLength(line));
       if (fifo) this.pipe = { write: toFifo, close: () => shut(fifo, "write") };
       else this.pipe = { write: toStream, close: () => void child.stdin.end() };
       this.pump();
@@ -491,12 +496,13 @@ class Sidecar {
   pump() {
     let room = PUMP_MAX_BYTES;
     while (this.pipe && room > 0 && this.sent < this.kept.length) {
-      const { line } = this.kept[this.sent];
-      const bytes = this.pipe.write(line, this.offset);
+      const next = this.kept[this.sent];
+      const bytes = this.pipe.write(next.line, this.offset);
       if (!bytes) break;
       room -= bytes;
       this.offset += bytes;
-      if (this.offset === line.length) [this.sent, this.offset] = [this.sent + 1, 0];
+      if (this.offset === next.bytes) [this.sent, this.offset] = [this.sent + 1, 0];
+      else if (typeof next.line === "string") next.line = Buffer.from(next.line); // the rest begins at a byte
     }
     if (this.pipe && this.sent < this.kept.length) {
       const again = () => [(this.retry = undefined), this.pump()];
@@ -509,7 +515,7 @@ class Sidecar {
   acknowledged(seq) {
     if (!Number.isSafeInteger(seq)) return;
     let count = 0;
-    while (count < this.sent && this.kept[count].seq <= seq) this.keptBytes -= this.kept[count++].line.length;
+    while (count < this.sent && this.kept[count].seq <= seq) this.keptBytes -= this.kept[count++].bytes;
     this.kept.splice(0, count);
     this.sent -= count;
     [this.attempt, this.failures, this.proven] = [0, 0, true];
@@ -588,15 +594,16 @@ class LogFolder {
   }
 
   push(_seq, line) {
-    if (this.bytes && this.bytes + line.length > LOG_FILE_MAX_BYTES) this.end();
+    const size = Buffer.byteLength(line);
+    if (this.bytes && this.bytes + size > LOG_FILE_MAX_BYTES) this.end();
     try {
       if (this.fd === undefined) quietly(() => fs.mkdirSync(this.folder, 0o700)); // recursive hangs below /proc in Node
       this.fd ??= fs.openSync(this.file(++this.number, ".jsonl"), "ax", 0o600);
       const bytes = fs.writeSync(this.fd, line);
       this.bytes += bytes;
       if (this.bytes === bytes) problems.recovered(); // the first line of a file
-      if (bytes < line.length) this.end(); // the disk is full: the cut line is a file's last, the next one starts whole
-      return bytes === line.length;
+      if (bytes < size) this.end(); // the disk is full: the cut line is a file's last, the next one starts whole
+      return bytes === size;
     } catch (error) {
       const stderr = `the folder of AGENT_TRACE_LOG_DIR can't be written: ${error.message}.`;
       if (!shared.failure) problems.failed({ state: "folder", stderr });
@@ -639,7 +646,7 @@ class Run {
       if (this.lost) line += `,"lost":${this.lost}`;
       if (input !== undefined) line += `,"input":${JSON.stringify(input) ?? null}`;
       if (output !== undefined) line += `,"output":${JSON.stringify(output) ?? null}`;
-      if (!this.sink.push(seq, Buffer.from(`${line}}\n`))) this.lost++;
+      if (!this.sink.push(seq, `${line}}\n`)) this.lost++;
     } catch {
       this.lost++; // a BigInt, a cycle, a getter that throws, a string past the engine's limit
     }

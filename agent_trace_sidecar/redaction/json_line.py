@@ -25,6 +25,7 @@ from agent_trace_sidecar.redaction.judge import Form, is_secret
 from agent_trace_sidecar.redaction.key_blocks import key_blocks
 from agent_trace_sidecar.redaction.known_values import Held, Memory
 from agent_trace_sidecar.redaction.names import Kind, kind_of
+from agent_trace_sidecar.redaction.rules import Words
 from agent_trace_sidecar.redaction.scanner import Scanner
 from agent_trace_sidecar.redaction.secret_files import is_secret_path, reads_secret_file, values_of_file
 from agent_trace_sidecar.redaction.spans import (
@@ -40,6 +41,8 @@ from agent_trace_sidecar.redaction.spans import (
 )
 from agent_trace_sidecar.redaction.strings import HOOK, ID, scan
 
+W: Final = Words("json_line")
+
 MOST_ROUNDS: Final = 4
 """How often a text is scanned again after something was masked."""
 _MOST_REPLACED: Final = 16
@@ -48,6 +51,7 @@ Found = set[tuple[str, bytes]]
 """What was masked, as rule and value: a secret that stands in a text several times is one."""
 
 _NUMBER: Final = re.compile(rb"(\s*:\s*)\d{4,40}(?=[\s,}\]])")
+_FLAG: Final = re.compile(rb"--?[A-Za-z][\w-]{0,60}")
 _SESSION: Final = re.compile(rb'"sessionI[Dd]":\s?"([^"\\]{1,80})"')
 _PATH_KEYS: Final = frozenset((b"filePath", b"filepath", b"path", b"file", b"relativePath", b"movePath", b"title"))
 _CONTENT_KEYS: Final = frozenset(
@@ -121,13 +125,18 @@ class _Role(NamedTuple):
     is_service: bool
     is_id: bool
     is_file: bool
+    is_label: bool
+    """Whether it says what another member of its object holds: {"name": "password", "value": "..."}."""
+    is_content: bool
 
 
 @lru_cache(maxsize=4096)
 def _role(name: bytes) -> _Role | None:
     """None for a name that means nothing."""
     kind, is_file = kind_of(name), name in _PATH_KEYS or name in _CONTENT_KEYS or name == _COMMAND_KEY
-    role = _Role(kind, kind is Kind.NONE and is_service(name), name == b"hook" or name.endswith(_ID_KEYS), is_file)
+    is_id, plain = name == b"hook" or name.endswith(_ID_KEYS), name.decode("latin-1").lower()
+    service = kind is Kind.NONE and is_service(name)
+    role = _Role(kind, service, is_id, is_file, plain in W.labels, plain in W.contents)
     return role if any(role) else None
 
 
@@ -149,6 +158,7 @@ class _Layout:
         self._contents: list[int] = []
         self._holds_file = self._holds_key = False
         """Whether the line is about a file that holds secrets only, and whether a private key begins in it."""
+        self._label = b""
         key, role = b"", None
         for index, body in enumerate(self._bodies):
             if index in self._names:
@@ -156,17 +166,29 @@ class _Layout:
                 if role and role.kind is Kind.PASSWORD and (number := _NUMBER.match(rest := behind[index])):
                     self.numbers.append(rest[number.end(1) : number.end()])
                     self._parts[2 * index + 2] = number[1] + b'"[REDACTED:assignment]"' + rest[number.end() :]
+            elif behind[index - 1].strip() == b"," and _FLAG.fullmatch(self._bodies[index - 1]):
+                self._judge(index, self._bodies[index - 1], body)  # ["--password", "value"]
             elif role:
                 self._value(index, key, role, body)
+            self._label = b"" if b"}" in behind[index] else self._label
         for index in [index for index, token in enumerate(tokens) if token in held]:
             known = held[tokens[index]]
             self._holds_key = self._holds_key or known.begins_key
             self.found += [moved(span, self.strings.bases[index]) for span in known.spans]
 
+    def _judge(self, index: int, name: bytes, body: bytes) -> None:
+        at = self.strings.bases[index]
+        if is_secret(name, kind_of(name), body, Form.CONFIG) and not body.startswith(b"--"):
+            self.found.append(Span(at, at + len(body), "assignment"))
+
     def _value(self, index: int, key: bytes, role: _Role, body: bytes) -> None:
         at = self.strings.bases[index]
-        if role.kind and is_secret(key, role.kind, body, Form.CONFIG):
-            self.found.append(Span(at, at + len(body), "assignment"))
+        if role.kind:
+            self._judge(index, key, body)
+        if role.is_label:
+            self._label = body
+        elif role.is_content and self._label:
+            self._judge(index, self._label, body)
         if role.is_service and is_key(body):
             self.found.append(Span(at, at + len(body), "near-provider"))
         if role.is_id and (HOOK if key == b"hook" else ID).fullmatch(body):

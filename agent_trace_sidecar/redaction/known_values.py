@@ -50,7 +50,7 @@ class Memory:
     """What the redactor knows: the environment's values for all events, a session's values for its own, and strings."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._sessions: OrderedDict[bytes | None, OrderedDict[bytes, str]] = OrderedDict()
+        self._sessions: OrderedDict[bytes | None, OrderedDict[bytes, str]] = OrderedDict({None: OrderedDict()})
         """The values that each has shown, with the rule that found them first; under None the environment's."""
         self.values: set[bytes] = set()
         """All of them; for a while also what a forgotten session has shown."""
@@ -70,8 +70,8 @@ class Memory:
             self.add(None, value, "known-value")
 
     def add(self, session: bytes | None, value: bytes, rule: str) -> None:
-        """Remember a value, and its form in URLs, for a session; one that could be a word is not."""
-        shown = self._sessions.setdefault(session, OrderedDict())
+        """Remember a value, and its form in URLs, for a session in use; one that could be a word is not."""
+        shown = self._sessions[session]
         if value in shown or not is_distinct(value):
             return
         for form in {value, quote(value, safe="").encode()} - shown.keys():
@@ -98,14 +98,15 @@ class Memory:
 
     def find(self, text: bytes, session: bytes | None = None) -> Iterator[Span]:
         """Where values stand in the text that the environment or this session has shown."""
-        shown = [self._sessions[one] for one in (None, session) if one in self._sessions]
-        for start, end in self.places(text) if shown else ():
+        shown = (self._sessions[None], self._sessions[session])
+        for start, end in self.places(text):
             if rule := next((rules[text[start:end]] for rules in shown if text[start:end] in rules), None):
                 yield Span(start, end, rule)
 
     def use(self, session: bytes) -> None:
         """Keep this session's values longest; the one that was used least recently goes."""
-        self._sessions.setdefault(session, OrderedDict())
+        if session not in self._sessions:
+            self._sessions[session] = OrderedDict()
         self._sessions.move_to_end(session)
         while len(self._sessions) > MOST_SESSIONS:
             del self._sessions[next(one for one in self._sessions if one is not None)]

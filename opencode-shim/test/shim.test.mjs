@@ -192,10 +192,12 @@ test("a sidecar that is killed is started again and gets what it had not acknowl
 test("what a sidecar that stopped reading has missed comes when it reads again", async (t) => {
   const { open, got, log } = await shim(t, {}, "drain-late");
   const hooks = await open();
-  const text = "x".repeat(1000);
-  for (let i = 0; i < 2000; i++) hooks.event(busEvent("session.idle", { text }));
+  const texts = Array.from({ length: 2000 }, (_, n) => "größe 日本語 🙂 ".repeat(n % 100 ? n % 100 : 7000) + n); // cut anywhere
+  for (const text of texts) hooks.event(busEvent("session.idle", { text }));
   fs.writeFileSync(`${log}.go`, "");
-  noGap(await got(2001));
+  const lines = await got(2001);
+  noGap(lines);
+  assert.deepEqual(lines.slice(1).map((line) => line.input.event.properties.text), texts);
 });
 
 test("the memory of lines not acknowledged has a bound, and what is given up is counted", async (t) => {

@@ -1,9 +1,11 @@
 // What a hook costs inside OpenCode: run in its own Bun, with the real shim and a real sidecar.
-// Usage: BUN_BE_BUN=1 opencode hook.mjs SHIM KIND EVENTS PAUSE_US; prints JSON {p50, p99} in microseconds per call.
+// Usage: BUN_BE_BUN=1 opencode hook.mjs SHIM KIND EVENTS PAUSE_US BURST; prints JSON: {p50, p99} in microseconds per call, and
+// {cpu}, the milliseconds of the processor that the whole process took for all calls and the pauses between them.
 // KIND: forwarded | dropped | empty | insert (a hook that awaits an INSERT: its cost is a round trip to Postgres).
 import { pathToFileURL } from "node:url";
 
-const [shim, kind, eventsText, pauseText] = process.argv.slice(2);
+const [shim, kind, eventsText, pauseText, burstText] = process.argv.slice(2);
+const burst = Number(burstText); // events in one turn of the event loop; then so many pauses
 const events = Number(eventsText);
 const pauseNs = Number(pauseText) * 1000;
 const WARM = Math.min(2000, events);
@@ -43,15 +45,19 @@ const [hook, end] = await hookOf();
 const make = kind === "dropped" ? dropped : forwarded;
 const inputs = Array.from({ length: events + WARM }, (_, n) => make(n));
 const took = new Float64Array(events);
+let before = process.cpuUsage();
 for (let n = 0; n < inputs.length; n++) {
+  if (n === WARM) before = process.cpuUsage();
   const began = Bun.nanoseconds();
   const waiting = hook(inputs[n]);
   if (kind === "insert" || waiting) await waiting;
   const ended = Bun.nanoseconds();
   if (n >= WARM) took[n - WARM] = (ended - began) / 1000;
-  if (pauseNs && n % 20 === 19) await new Promise((resolve) => setTimeout(resolve, (20 * pauseNs) / 1e6));
+  if (pauseNs && n % burst === burst - 1) await new Promise((resolve) => setTimeout(resolve, (burst * pauseNs) / 1e6));
 }
+const { user, system } = process.cpuUsage(before);
 await end();
 took.sort();
-console.log(JSON.stringify({ p50: took[events >> 1], p99: took[Math.floor(events * 0.99)] }));
+const cpu = (user + system) / 1000;
+console.log(JSON.stringify({ p50: took[events >> 1], p99: took[Math.floor(events * 0.99)], cpu }));
 process.exit(0);

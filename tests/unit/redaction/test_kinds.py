@@ -280,3 +280,36 @@ def test_passwords_in_notes_and_histories_are_masked(redactor: Redactor, text: s
 def test_what_only_looks_like_a_note_of_a_password_stays(redactor: Redactor, text: str) -> None:
     """References, prompts, prose, and lists that map names to what is no password."""
     assert redactor.text(text) == text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"fields": [{"name": "Password", "type": "textbox", "ref": "e5", "value": "hunter2x"}]},
+        {"element": "Password field", "ref": "e5", "text": "hunter2x"},
+        {"variables": [{"key": "DB_PASSWORD", "value": "hunter2x", "protected": True}]},
+        {"headers": [{"name": "x-api-key", "value": "hunter2x"}]},
+        {"argv": ["tool", "--password", "hunter2x"]},
+    ],
+)
+def test_a_member_that_names_the_password_beside_it_masks_it(redactor: Redactor, arguments: dict[str, object]) -> None:
+    """In the arguments of a call, where name and value are strings of their own."""
+    line = json.dumps({"v": 1, "input": {"args": arguments}}).encode()
+    masked = redactor.line(line).line
+    assert b"hunter2x" not in masked
+    assert redactor.stored(masked) == masked
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"fields": [{"name": "password", "type": "string"}, {"name": "user", "value": "marble99"}]},
+        {"fields": [{"name": "password", "value": "${PASSWORD}"}, {"label": "Password", "value": ""}]},
+        {"settings": [{"key": "cache_key", "value": "abc123def4"}]},
+        {"argv": ["tool", "--password", "--verbose"]},
+    ],
+)
+def test_a_member_beside_another_object_s_name_stays(redactor: Redactor, arguments: dict[str, object]) -> None:
+    """And references, flags, and what no name announces."""
+    line = json.dumps({"v": 1, "input": {"args": arguments}}).encode()
+    assert redactor.line(line).line == line
