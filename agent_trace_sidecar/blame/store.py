@@ -361,16 +361,21 @@ def origin(row: asyncpg.Record) -> Origin:
 
 
 def _in_order(stored: Iterable[Stored]) -> list[Stored]:
-    """By time; of changes to a file at the same time that one first whose file the one before has left."""
+    """By time; of changes to a file at the same time that one first whose file the one before has left.
+
+    A doubt at the same time comes last: what a call leaves behind it is of after its change.
+    """
     waiting = sorted(stored, key=lambda one: (one.at, one.change.doubt is not None, one.record_id))
     ordered: list[Stored] = []
     last: dict[tuple[str, str], bytes | None] = {}
     while waiting:
         same = [one for one in waiting[:50] if one.at == waiting[0].at]
-        following = (one for one in same if one.change.before == last.get(_place(one), one.change.before))
+        known = (one for one in same if one.change.doubt is None)
+        following = (one for one in known if one.change.before == last.get(_place(one), one.change.before))
         best: Any = next(following, waiting[0])
         waiting.remove(best)
-        last[_place(best)] = best.change.after
+        if best.change.doubt is None:
+            last[_place(best)] = best.change.after
         ordered.append(best)
     return ordered
 

@@ -17,7 +17,8 @@ _PROGRAMS: Final = frozenset(
 _SUFFIXES: Final = frozenset(["py", "js", "mjs", "cjs", "ts", "rb", "pl", "php", "lua", "r", "ps1"])
 _BEFORE: Final = "|".join(sorted(_SHELLS | _PROGRAMS | {"source", "nohup", "setsid", "exec", "time", "env", "sudo"}))
 _WHERE_PROGRAMS_STAND: Final = (
-    rf"(?:^|[;&|(\n'\"]\s*|(?:\b(?:{_BEFORE})|(?<![^\s;&|(])\.)\s+(?:-\S+\s+)*['\"]?)(?:[^\s'\"]*/)?"
+    rf"(?:(?:^|[;&|(\n]|\s-\w*c\s|\beval\s)\s*['\"]?|(?:\b(?:{_BEFORE})|(?<![^\s;&|(])\.)\s+(?:-\S+\s+)*['\"]?)"
+    r"(?:[^\s'\"]*/)?"
 )
 _COMMENT: Final = re.compile(r"(?m)^\s*(?:#|//).*$|\s#\s.*$")
 _QUOTED: Final = re.compile(r"""'([^'\n]{1,200})'|"([^"\n]{1,200})\"""")

@@ -72,7 +72,8 @@ class Finisher:
     def finish(self, steps: Steps, step: Step, tree: str, finished_ms: float) -> Observed | None:
         """What the calls of a step did, where more is known than the calls report; None where it is not."""
         if not may_have_more_files(step):  # a git process for each step would cost more than the rest
-            return None
+            again = _news(step, self._again(steps, step, ()))
+            return Observed(uncovered=again) if again else None
         if tree and tree == step.tree:
             return self._result(steps, step, [], finished_ms)
         return self._result(steps, step, self._snapshots.compare(step.root, step.tree, tree), finished_ms)
@@ -130,6 +131,7 @@ class Finisher:
             *(one for _, doubted in since for one in doubted),
             *self._uncovered(steps, step, trees, named, dropped),
             *self._written_unseen(step, trees or (), known, calls),
+            *self._again(steps, step, calls),
         )
         uncovered = _news(step, doubted)
         return Observed(calls=tuple(_bounded(calls)), uncovered=uncovered) if calls or uncovered else None
@@ -181,6 +183,14 @@ class Finisher:
                 is_covered = place.is_own and place.path.startswith(prefix) and not blind
                 if (call.lingers and not one.is_only_run) or (one.missed and not is_covered) or place in dropped:
                     yield Uncovered(call.call_id, place.path, None, self._repository(place), began_ms)
+
+    def _again(self, steps: Steps, step: Step, calls: Iterable[CallChange]) -> Iterator[Uncovered]:
+        """Files that this step has changed while a command of an earlier one may still write them in the background."""
+        changed = {one.file: call.call_id for call in step.calls.values() for one in call.edited}
+        changed |= {f"{step.root}/{one.path}": call.call_id for call in calls for one in call.files}
+        for place in steps.lingering(step):
+            if place.file in changed:
+                yield Uncovered(changed[place.file], place.path, repository=self._repository(place))
 
     def _written_unseen(
         self, step: Step, trees: Sequence[TreeChange], known: Sequence[TreeChange], calls: Sequence[CallChange]

@@ -4,7 +4,7 @@ A session has one step at a time, from step-start to step-finish. What a call of
 of others were open (a subagent works inside a step of its parent) is foreign to those.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
@@ -205,6 +205,8 @@ class Steps:
         self._content_bytes = 0
         self._background: OrderedDict[str, tuple[str, Call]] = OrderedDict()
         """Commands at work between steps: their sessions and calls, by name."""
+        self._lingering: deque[tuple[str, Call]] = deque(maxlen=MAX_BACKGROUND)
+        """Calls of ended steps with their roots, of which a part may work on: no event ends it."""
         self._written: OrderedDict[str, None] = OrderedDict()
         """Files that calls have changed, the last ones."""
         self._ended: OrderedDict[str, _Last] = OrderedDict()
@@ -233,6 +235,10 @@ class Steps:
             if step and other.root == step.root and any(call.ended_ms is None for call in other.calls.values()):
                 other.neighbours += [call for call in step.calls.values() if call.edited]
                 del other.neighbours[:-MAX_NEIGHBOURS]
+        if step:
+            self._lingering.extend(
+                (step.root, one) for one in step.calls.values() if one.lingers and not one.background
+            )
         for call in step.calls.values() if step else ():
             self._content_bytes -= sum(map(_size, call.edited))
         return step
@@ -331,6 +337,12 @@ class Steps:
             for path, one in claimed:
                 if len(other.foreign) < MAX_FOREIGN or path in other.foreign:
                     other.add_foreign(path, set(_hashes(one)))
+
+    def lingering(self, step: Step) -> Iterator[Place]:
+        """Files in the step's folder that commands of earlier steps may still write in the background."""
+        for root, call in self._lingering:
+            if root == step.root and call.call_id not in step.calls:
+                yield from (place for place, one in call.named.items() if not one.is_only_run)
 
     def is_read_beside(self, step: Step, call: Call) -> bool:
         """Whether a call that names files may have ended, and its files been read, while another one was at work."""

@@ -404,12 +404,13 @@ def aborted(acts: Acts, name: str, rng: random.Random) -> Truth:
 
 
 def background(acts: Acts, name: str, rng: random.Random) -> Truth:
-    """A command goes on after its call, and so does its script: OpenCode 2 reports the end, OpenCode 1 does not."""
-    own, more = _code(rng, 1), _code(rng, 2, 3, 9)
+    """A command goes on after its call and an edit, and so does its script: OpenCode 2 reports the end, 1 does not."""
+    own, more, new = "top = line(1)\n" + _code(rng, 1), _code(rng, 2, 3, 9), "added = by(an, edit)\n"
     waiting = "until test -e ignored/go; do sleep 0.1; done; "
     project = acts.project(name, {"b.py": own, "c.py": own, "run.sh": waiting + _script("c.py", more)})
-    command = f"{waiting}cat >> b.py <<'END'\n{more}END\nsh run.sh; touch ignored/gone"
+    command = f"{waiting}cat >> 'b.py' <<'END'\n{more}END\nsh run.sh; touch ignored/gone"
     project.turn(Step([acts.later(command)]))
+    project.turn(Step([acts.tools.edit("b.py", "top = line(1)\n", f"{new}top = line(1)\n")]))
     exited = acts.stored("", "shell.exited")
     (project.folder / "ignored" / "go").touch()
     eventually((project.folder / "ignored" / "gone").exists, 30, "the command has written")
@@ -417,7 +418,7 @@ def background(acts: Acts, name: str, rng: random.Random) -> Truth:
         eventually(lambda: acts.stored("", "shell.exited") > exited, 30, "the command's end is stored")
     project.turn(Step(text="Hello."))
     letters = "h" * own.count("\n") + ("u" if acts.major == 1 else "a") * more.count("\n")
-    return {project.folder / path: letters for path in ("b.py", "c.py")}
+    return {project.folder / "b.py": "a" + letters, project.folder / "c.py": letters}
 
 
 # -- a repository by another name ------------------------------------------------------------------------------------

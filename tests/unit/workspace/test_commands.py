@@ -134,3 +134,19 @@ def test_a_program_names_files_in_quotes_and_no_comment_does() -> None:
 def test_a_word_of_a_script_may_be_a_file_to_come(word: str, expected: bool) -> None:
     """If it is written like one."""
     assert scripts.is_file_name(word) == expected
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("nohup python3 -u 'run.py' &", True),
+        ("'./run.py' > log.txt &", True),
+        ('sh -c "cd sub; ./run.py" &', True),
+        ("echo x >> 'run.py' &", False),
+        ('tee -a "run.py" &', False),
+        ("python3 run.py >> run.py &", False),
+    ],
+)
+def test_a_file_is_only_run_where_a_program_stands(command: str, expected: bool) -> None:
+    """A name in quotes elsewhere is that of a file which the command may write."""
+    assert scripts.is_only_run("run.py", command) is expected
