@@ -30,8 +30,7 @@ FILES = {
     ".gitignore": "ignored/\n",
 }
 FORMAT = """
-case "$0" in *slow*) touch ignored/formatting; for i in 1 2 3 4 5 6 7 8 9; do
-  test -e ignored/edited && break; sleep 0.2; done;; esac
+case "$0" in *slow*) touch ignored/formatting; until test -e ignored/edited; do sleep 0.1; done;; esac
 sed -i 's/ *= */ = /' "$0"; grep -q formatted "$0" || sed -i '1i # formatted' "$0"
 """
 """A formatter that adds a line on top; on a file called slow it waits until the person has done something."""
@@ -83,12 +82,14 @@ class Store:
     """One connection for all questions: waiting asks often, and connecting costs more than asking."""
 
     def __init__(self, url: str) -> None:
+        self._one_at_a_time = threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._connection = self._loop.run_until_complete(asyncpg.connect(url))
 
     def rows(self, query: str, *args: object) -> list[dict[str, Any]]:
         """Ask the database."""
-        return [dict(row) for row in self._loop.run_until_complete(self._connection.fetch(query, *args))]
+        with self._one_at_a_time:
+            return [dict(row) for row in self._loop.run_until_complete(self._connection.fetch(query, *args))]
 
     def close(self) -> None:
         """Leave the database."""
@@ -135,10 +136,11 @@ class Project:
         """Ask the database."""
         return self.site.store.rows(query, *args)
 
-    def stored(self, event_name: str) -> int:
-        """How many events of the session are stored."""
-        query = "SELECT count(*)::int AS n FROM agent_trace_events WHERE event_name = $1 AND session_id = $2"
-        return int(self.rows(query, event_name, self.session)[0]["n"])
+    def stored(self, event_name: str, tool: str = "") -> int:
+        """How many events of the session are stored; of one tool, if it is named."""
+        query = """SELECT count(*)::int AS n FROM agent_trace_events
+        WHERE event_name = $1 AND session_id = $2 AND $3 IN ('', tool)"""
+        return int(self.rows(query, event_name, self.session, tool)[0]["n"])
 
     def ranges(self) -> list[dict[str, Any]]:
         """The project's ranges, in order; and every record is a valid one."""
@@ -387,24 +389,34 @@ def test_undone_lines_are_void_and_come_back_until_they_are_gone_for_good(site: 
 def test_calls_side_by_side_on_one_file_have_each_their_own_lines(site: Site) -> None:
     """Two edits, and a command that writes the same file as an edit: every new line once, and no other."""
     text = "".join(f"line {at}\n" for at in range(1, 31))
-    # Without waiting for the edit, the two would now and then overwrite each other's work.
-    once = "for n in $(seq 200); do grep -q {} && break; sleep 0.05; done;"
     project = site.project("side", {"s.txt": text, "t.txt": text, "crlf.txt": text.replace("\n", "\r\n")})
+    project.session = site.server.session(project.folder)
+    # A command that writes before the sidecar has read what the edit beside it left would take its lines from both.
+    waiting = "until test -e ignored/{}; do sleep 0.05; done;"
+
+    def edits_are_read() -> None:
+        for number in (3, 4):
+            eventually(lambda n=number: project.stored("tool.execute.after", "edit") >= n, 60)  # type: ignore[misc]
+            (project.folder / "ignored" / str(number)).touch()
+
+    reading = threading.Thread(target=edits_are_read)
+    reading.start()
     project.prompt(
         "sidework",
         Step([edit("s.txt", "line 2\n", "line 2\ntwo\n"), edit("s.txt", "line 20\n", "LINE 20\n")]),
         Step(
             [
                 edit("t.txt", "line 5\n", "FIVE\n"),
-                bash(f"{once.format('FIVE t.txt')} sed -i 's/line 25/TWENTY-FIVE/' t.txt"),
+                bash(f"{waiting.format(3)} sed -i 's/line 25/TWENTY-FIVE/' t.txt"),
             ]
         ),
         Step(
             [
-                bash(f"{once.format('NINE crlf.txt')} sed -i 's/line 7/SEVEN/' crlf.txt"),
+                bash(f"{waiting.format(4)} sed -i 's/line 7/SEVEN/' crlf.txt"),
                 edit("crlf.txt", "line 9\r\n", "NINE\r\n"),
             ]
         ),
     )
+    reading.join()
     found = {(path, line) for path, start, end, _, _ in project.spans() for line in range(start, end + 1)}
     assert found == {("s.txt", 3), ("s.txt", 21), ("t.txt", 5), ("t.txt", 25), ("crlf.txt", 7), ("crlf.txt", 9)}
