@@ -177,8 +177,8 @@ def ways_to_write(acts: Acts, name: str, rng: random.Random) -> Truth:
     script = "echo \"import sys; s = open('w3.py').read(); open('w3.py', 'w').write(sys.stdin.read() + s)\" > .py"
     commands = [
         "; ".join(f"echo {quoted(line)} >> w0.py" for line in plain) or "true",
-        f"cat > .new <<'END'\n{new['w1.py']}END\ncat w1.py >> .new; mv .new w1.py",
-        f"awk '{{print}}' w2.py > .new; cat >> .new <<'END'\n{new['w2.py']}END\nmv .new w2.py",
+        f"cat > .w1 <<'END'\n{new['w1.py']}END\ncat w1.py >> .w1; mv .w1 w1.py",
+        f"awk '{{print}}' w2.py > .w2; cat >> .w2 <<'END'\n{new['w2.py']}END\nmv .w2 w2.py",
         f"{script}\npython3 .py <<'END'\n{new['w3.py']}END",
         f"sed -i '1r /dev/stdin' w4.py <<'END'\n{new['w4.py']}END",
         f"git apply --recount <<'END'\n{hunk}END",
