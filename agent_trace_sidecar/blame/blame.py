@@ -155,7 +155,7 @@ async def projects_of(connection: asyncpg.Connection, checkout: Checkout) -> lis
     """
     own = checkout.projects()
     url = remote_url(checkout.root) if checkout.is_git else None
-    everywhere = checkout.is_shallow or not await store.is_watched(connection, own)
+    everywhere = url is not None and (checkout.is_shallow or not await store.is_watched(connection, own))
     return own + await store.other_names(connection, own, url, everywhere=everywhere)
 
 

@@ -152,20 +152,15 @@ async def other_names(
         connection: to the store.
         projects: what it is called here.
         url: of its remote.
-        everywhere: search by the URL and the folder too, which reads a row for each run of OpenCode.
+        everywhere: search by the URL too, which reads a row for each run of OpenCode.
     """
     worktrees = {row["worktree"] for row in await connection.fetch(_WORKTREES, projects)}
     found = set(worktrees)
-    if everywhere:
-        places = {one for one in projects if one.startswith("/")}  # OpenCode 2 has an id for a folder without git, too
-        if url is not None:
-            wanted = same_place(url)
-            rows = await connection.fetch(_REPOSITORIES)
-            places |= {
-                wanted,
-                *(row["worktree"] for row in rows if wanted in {same_place(row["url"]), row["worktree"]}),
-            }
-        found |= places | {row["project"] for row in await connection.fetch(_PROJECTS, sorted(places))}
+    if url is not None and everywhere:
+        wanted = same_place(url)
+        rows = await connection.fetch(_REPOSITORIES)
+        places = {row["worktree"] for row in rows if wanted in {same_place(row["url"]), row["worktree"]}}
+        found |= places | {row["project"] for row in await connection.fetch(_PROJECTS, sorted(places | {wanted}))}
     return sorted(found - set(projects))
 
 

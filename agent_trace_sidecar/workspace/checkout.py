@@ -4,6 +4,8 @@ Content is read through git's own plumbing, without its filters, text conversion
 """
 
 import ast
+import hashlib
+import os
 import re
 import subprocess
 from collections.abc import Sequence
@@ -75,7 +77,7 @@ class Checkout(NamedTuple):
         Raises:
             CheckoutError: the repository can't be read.
         """
-        places = [str(self.root)]
+        places = [str(self.root), _id_without_git(self.root)]
         if not self.is_git:
             return places
         kept = self._shared("opencode")
@@ -364,6 +366,11 @@ class Checkout(NamedTuple):
         if done.code not in fine:
             raise _GitError(f"git {arguments[0]} failed in {self.root}: `git status` shows there what is wrong.")
         return done.output
+
+
+def _id_without_git(folder: Path) -> str:
+    """What OpenCode 2 calls a folder without a repository, and what it recorded there before there was one."""
+    return hashlib.sha1(b"directory:" + os.fsencode(folder), usedforsecurity=False).hexdigest()
 
 
 class ManyFiles:

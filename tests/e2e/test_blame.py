@@ -1,5 +1,6 @@
 """Who wrote this line, in the situations that other tools get wrong; real git, real rows, a real Postgres."""
 
+import hashlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from agent_trace_sidecar.spool.folders import SPOOL_FOLDER
 from agent_trace_sidecar.spool.spool import Spool
 from tests.support.attributed import Project, run_git
 from tests.support.envelopes import Shim
+from tests.support.sidecar import sidecar_command, sidecar_env
 
 DATA = Path(__file__).parents[1] / "data"
 AI_FUNCTION = (
@@ -306,6 +308,39 @@ def test_another_repository_with_the_same_path_knows_nothing(
     other = Project(tmp_path / "other", migrated_url)
     other.write("a.py", *AI_FUNCTION)
     assert other.authors("a.py") == "uuuuu"
+
+
+def test_a_repository_at_the_path_where_another_was_recorded_knows_nothing_of_it(
+    migrated_url: str, tmp_path: Path
+) -> None:
+    """Containers and runners have their repositories at the same path."""
+    log, root, env = tmp_path / "log.jsonl", tmp_path / "work", sidecar_env(tmp_path / "state", migrated_url)
+    log.write_text((DATA / "recordings" / "apply-patch.jsonl").read_text().replace("/home/dev/project", str(root)))
+    subprocess.run(sidecar_command("replay", str(log)), env=env, check=True, capture_output=True)
+    root.mkdir()
+    (root / "a.txt").write_text("one\n")
+    for git in (False, True):
+        if git:
+            run_git(root, "init", "-q")
+            run_git(root, "add", "-A")
+            run_git(root, "commit", "-qm", "First")
+        done = subprocess.run(
+            sidecar_command("blame", "a.txt"), cwd=root, env=env, check=False, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stdout.split()[0]) == (1, "unknown")
+
+
+def test_what_opencode_2_recorded_before_there_was_a_repository_is_known(migrated_url: str, tmp_path: Path) -> None:
+    """It calls a folder without one by a hash of its path."""
+    root = tmp_path / "plain"
+    identity = hashlib.sha1(f"directory:{root}".encode(), usedforsecurity=False).hexdigest()
+    project = Project(root, migrated_url, with_git=False, identity=identity)
+    project.write("a.py", *HUMAN_FUNCTION)
+    project.ai_edit("a.py", "    best = prices[0]\n", "    assert prices\n    best = prices[0]\n")
+    assert project.authors("a.py") == "hahhhh"
+    project.git("init", "-q")
+    project.commit()
+    assert project.authors("a.py") == "hahhhh"
 
 
 def test_a_clone_elsewhere_knows_everything(project: Project, tmp_path: Path, migrated_url: str) -> None:

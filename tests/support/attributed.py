@@ -37,8 +37,8 @@ def run_git(folder: Path, *args: str) -> str:
 class Project:
     """A git repository; `ai_*` are recorded calls, everything else is a person's doing."""
 
-    def __init__(self, root: Path, url: str, *, with_git: bool = True) -> None:
-        """Begin in a repository or a new folder; without git OpenCode names no project."""
+    def __init__(self, root: Path, url: str, *, with_git: bool = True, identity: str = "") -> None:
+        """Begin in a repository or a new folder; without git OpenCode 1 names no project."""
         self.root, self.url = root, url
         root.mkdir(parents=True, exist_ok=True)
         if with_git and not (root / ".git").exists():
@@ -53,8 +53,9 @@ class Project:
         self._calls = count(1)
         self._model = ""
         if with_git:
-            first = self.git("rev-list", "--max-parents=0", "--all").split()[0]
-            self.feed([self._shim.line("hello", {"project": {"id": first, "worktree": str(root)}})])
+            identity = self.git("rev-list", "--max-parents=0", "--all").split()[0]
+        if identity:
+            self.feed([self._shim.line("hello", {"project": {"id": identity, "worktree": str(root)}})])
 
     def git(self, *args: str) -> str:
         """Run git here."""
