@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.test_databases import RECORDING, events, replay, run
-from tests.support.postgres import execute, fetch
+from tests.support.postgres import execute, executed, fetch
 from tests.support.shipping import Shipping
 
 DROPS = "CREATE FUNCTION drops() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {} RETURN NULL; END $$"
@@ -37,19 +37,19 @@ def test_a_trigger_that_drops_every_row_is_named(migrated_url: str, tmp_path: Pa
 async def test_a_row_that_a_trigger_drops_is_a_dead_letter(migrated_url: str, tmp_path: Path) -> None:
     """Its neighbours are stored, and so is it by a retry when the trigger is gone."""
     body = "IF NEW.payload ->> 'input' IS DISTINCT FROM 'bad' THEN RETURN NEW; END IF;"
-    execute(migrated_url, DROPS.format(body), TRIGGER.format("INSERT", "agent_trace_events"))
+    await executed(migrated_url, DROPS.format(body), TRIGGER.format("INSERT", "agent_trace_events"))
     async with Shipping(tmp_path / "spool", migrated_url, batch_size=100) as shipping:
         shipping.append(events('"a"', '"bad"', '"b"'))
         await shipping.delivered()
         assert shipping.counts == (3, 2, 0, 1, 0)
-    execute(migrated_url, "DROP TRIGGER drops ON agent_trace_events")
+    await executed(migrated_url, "DROP TRIGGER drops ON agent_trace_events")
     assert "1 stored" in run(tmp_path, migrated_url, "dead-letters", "retry").stdout
     assert [row["seq"] for row in fetch(migrated_url, "SELECT seq FROM agent_trace_events ORDER BY seq")] == [1, 2, 3]
 
 
 async def test_a_row_that_is_refused_at_the_commit_is_a_dead_letter(migrated_url: str, tmp_path: Path) -> None:
     """A constraint that is deferred names no row then; a retry leaves it where it is as long as it is refused."""
-    execute(
+    await executed(
         migrated_url,
         "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS "
         "$$ BEGIN IF NEW.payload ->> 'input' = 'bad' THEN RAISE 'late'; END IF; RETURN NULL; END $$",
@@ -61,7 +61,7 @@ async def test_a_row_that_is_refused_at_the_commit_is_a_dead_letter(migrated_url
         await shipping.delivered()
         assert shipping.counts == (3, 2, 0, 1, 0)
     assert "1 still refused" in run(tmp_path, migrated_url, "dead-letters", "retry").stdout
-    execute(migrated_url, "DROP TRIGGER late ON agent_trace_events")
+    await executed(migrated_url, "DROP TRIGGER late ON agent_trace_events")
     assert "1 stored" in run(tmp_path, migrated_url, "dead-letters", "retry").stdout
 
 
@@ -73,10 +73,10 @@ async def test_an_id_that_a_trigger_drops_is_no_duplicate(migrated_url: str, tmp
         await shipping.delivered()
         shipping.append(lines[:1])
         await shipping.delivered()
-        execute(migrated_url, DROPS.format(""), TRIGGER.format("INSERT", "agent_trace_dedupe"))
+        await executed(migrated_url, DROPS.format(""), TRIGGER.format("INSERT", "agent_trace_dedupe"))
         shipping.append(lines[1:])
         await shipping.failed("dropped")
-        execute(migrated_url, "DROP TRIGGER drops ON agent_trace_dedupe")
+        await executed(migrated_url, "DROP TRIGGER drops ON agent_trace_dedupe")
         await shipping.delivered()
         assert shipping.counts == (5, 3, 2, 0, 0)
 
@@ -84,11 +84,11 @@ async def test_an_id_that_a_trigger_drops_is_no_duplicate(migrated_url: str, tmp
 async def test_a_state_that_a_trigger_drops_is_no_other_shippers(migrated_url: str, tmp_path: Path) -> None:
     """The batch is not built anew without an end."""
     body = "IF NEW.kind <> 'instance' THEN RETURN NEW; END IF;"
-    execute(migrated_url, DROPS.format(body), TRIGGER.format("INSERT", "agent_trace_sources"))
+    await executed(migrated_url, DROPS.format(body), TRIGGER.format("INSERT", "agent_trace_sources"))
     async with Shipping(tmp_path / "spool", migrated_url) as shipping:
         shipping.append(events('"a"'))
         await shipping.failed("dropped")
-        execute(migrated_url, "DROP TRIGGER drops ON agent_trace_sources")
+        await executed(migrated_url, "DROP TRIGGER drops ON agent_trace_sources")
         await shipping.delivered()
         assert shipping.counts == (1, 1, 0, 0, 0)
 
@@ -124,14 +124,14 @@ async def test_a_column_of_another_type_takes_no_bytes_of_the_old_one(migrated_u
         shipping.append(events('"a"', '"b"')[:1])
         await shipping.delivered()
         views = fetch(migrated_url, "SELECT viewname AS name FROM pg_views WHERE schemaname = 'public'")
-        execute(
+        await executed(
             migrated_url,
             f"DROP VIEW {', '.join(row['name'] for row in views)} CASCADE",
             "ALTER TABLE agent_trace_events ALTER payload TYPE text",
         )
         shipping.append(events('"c"'))
         await shipping.failed("42703")
-        execute(migrated_url, "ALTER TABLE agent_trace_events ALTER payload TYPE jsonb USING payload::jsonb")
+        await executed(migrated_url, "ALTER TABLE agent_trace_events ALTER payload TYPE jsonb USING payload::jsonb")
         await shipping.delivered()
     inputs = fetch(migrated_url, "SELECT payload ->> 'input' AS input FROM agent_trace_events ORDER BY 1")
     assert [row["input"] for row in inputs] == ["a", "c"]

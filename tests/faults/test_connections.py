@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.oracle import Oracle
-from tests.support.postgres import PostgresServers, execute, fetch
+from tests.support.postgres import PostgresServers, executed, fetch
 from tests.support.proxy import PHASES, Break, Error, Proxy
 from tests.support.shipping import HURRIED, UNHURRIED, Deadlines, Shipping
 from tests.support.waiting import patient
@@ -84,7 +84,7 @@ ERRORS = ["57014", "55P03", "40P01", "40001", "53100", "53200", "25006", "58030"
 @pytest.mark.parametrize("sqlstate", ERRORS)
 async def test_a_batch_is_refused(tmp_path: Path, migrated_url: str, oracle: Oracle, sqlstate: str) -> None:
     """Whatever the server says of the moment, not of a row: nothing is dead-lettered, all is there afterwards."""
-    execute(
+    await executed(
         migrated_url,
         f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE SQLSTATE '{sqlstate}'; END $$",
         "CREATE TRIGGER refuse BEFORE UPDATE ON agent_trace_sources EXECUTE FUNCTION refuse()",
@@ -94,7 +94,7 @@ async def test_a_batch_is_refused(tmp_path: Path, migrated_url: str, oracle: Ora
         shipping.append([oracle.line() for _ in range(10)])
         await shipping.failed(sqlstate)
         assert shipping.counts.read == 0
-        execute(migrated_url, "DROP TRIGGER refuse ON agent_trace_sources")
+        await executed(migrated_url, "DROP TRIGGER refuse ON agent_trace_sources")
         await shipping.delivered()
         assert shipping.counts == (10, 10, 0, 0, 0)
 

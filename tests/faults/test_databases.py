@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from tests.support.envelopes import DATA
-from tests.support.postgres import execute, fetch
+from tests.support.postgres import execute, executed, fetch
 from tests.support.shipping import HURRIED, Shipping
 from tests.support.sidecar import sidecar_command, sidecar_env
 from tests.support.waiting import patient
@@ -89,7 +89,7 @@ async def test_one_text_that_the_encoding_lacks_stops_no_other(
 
 async def test_a_trigger_that_refuses_one_row_stops_no_other(migrated_url: str, tmp_path: Path) -> None:
     """With whatever SQLSTATE; one that refuses every row is the operator's, and no event is a dead letter."""
-    execute(
+    await executed(
         migrated_url,
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
         "$$ BEGIN IF NEW.payload ->> 'input' = 'bad' THEN RAISE 'no'; END IF; RETURN NEW; END $$",
@@ -99,7 +99,7 @@ async def test_a_trigger_that_refuses_one_row_stops_no_other(migrated_url: str, 
         shipping.append(events('"a"', '"bad"', '"b"'))
         await shipping.delivered()
         assert shipping.counts == (3, 2, 0, 1, 0)
-    execute(
+    await executed(
         migrated_url,
         "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$",
     )
@@ -196,7 +196,7 @@ def test_a_publication_of_all_tables_lets_everything_be_stored_undone_and_pruned
 
 async def test_a_deadline_that_passes_is_called_too_slow(migrated_url: str, tmp_path: Path) -> None:
     """With the seconds; it is no lost connection."""
-    execute(
+    await executed(
         migrated_url,
         "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
         f"$$ BEGIN PERFORM pg_sleep({HURRIED.write_s + 0.5}); RETURN NEW; END $$",
@@ -206,7 +206,7 @@ async def test_a_deadline_that_passes_is_called_too_slow(migrated_url: str, tmp_
         shipping.append(events('"a"'))
         await shipping.failed("too_slow")
         assert "did not finish within" in shipping.shipper.health.hint
-        execute(migrated_url, "DROP TRIGGER slow ON agent_trace_events")
+        await executed(migrated_url, "DROP TRIGGER slow ON agent_trace_events")
         await shipping.delivered()
 
 

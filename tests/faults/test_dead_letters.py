@@ -6,7 +6,7 @@ from pathlib import Path
 from agent_trace_sidecar.commands.dead_letters import Retried, as_text, letters, retry
 from agent_trace_sidecar.records.build import Builder, BuildSettings
 from tests.support.oracle import Oracle
-from tests.support.postgres import connected, execute, fetch
+from tests.support.postgres import connected, executed, fetch
 from tests.support.shipping import Shipping
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -22,7 +22,7 @@ async def again(url: str, reason: str | None = None) -> Retried:
 async def test_a_dead_letter_is_stored_after_a_fix(migrated_url: str, tmp_path: Path) -> None:
     """Refused by a rule of the operator's, shown, tried in vain, and stored when the rule is gone; all counts agree."""
     oracle = Oracle(120, hostile=False)
-    execute(migrated_url, RULE)
+    await executed(migrated_url, RULE)
     async with Shipping(tmp_path / "spool", migrated_url) as shipping:
         shipping.append([oracle.line("small") for _ in range(60)])
         await shipping.delivered()
@@ -37,7 +37,7 @@ async def test_a_dead_letter_is_stored_after_a_fix(migrated_url: str, tmp_path: 
     assert "23514" in "\n".join(as_text(shown))
 
     assert await again(migrated_url) == (0, 0, dead)
-    execute(migrated_url, "ALTER TABLE agent_trace_events DROP CONSTRAINT rule")
+    await executed(migrated_url, "ALTER TABLE agent_trace_events DROP CONSTRAINT rule")
     assert await again(migrated_url, "another") == (0, 0, 0)
     assert await again(migrated_url, "refused") == (dead, 0, 0)
     assert await again(migrated_url) == (0, 0, 0)
@@ -59,7 +59,7 @@ async def test_what_is_no_event_stays(migrated_url: str, tmp_path: Path) -> None
 async def test_what_was_stored_by_another_way_is_no_dead_letter(migrated_url: str, tmp_path: Path) -> None:
     """The gate was emptied by hand and the line came again: it is there once."""
     oracle = Oracle(122, hostile=False)
-    execute(migrated_url, RULE)
+    await executed(migrated_url, RULE)
     line = oracle.line("small")
     while b'"tool":"bash"' not in line[1]:
         oracle.issued.clear()
@@ -67,7 +67,9 @@ async def test_what_was_stored_by_another_way_is_no_dead_letter(migrated_url: st
     async with Shipping(tmp_path / "a", migrated_url) as shipping:
         shipping.append([line])
         await shipping.delivered()
-    execute(migrated_url, "ALTER TABLE agent_trace_events DROP CONSTRAINT rule", "DELETE FROM agent_trace_dedupe")
+    await executed(
+        migrated_url, "ALTER TABLE agent_trace_events DROP CONSTRAINT rule", "DELETE FROM agent_trace_dedupe"
+    )
     async with Shipping(tmp_path / "b", migrated_url) as shipping:
         shipping.append([line])
         await shipping.delivered()

@@ -12,7 +12,7 @@ import pytest
 from agent_trace_sidecar.postgres.sink import PostgresSink
 from agent_trace_sidecar.telemetry.logging import logger
 from tests.support.pooler import pgbouncer
-from tests.support.postgres import connected, execute, fetch
+from tests.support.postgres import connected, executed, fetch
 from tests.support.proxy import JUDGE, Break, Proxy
 from tests.support.shipping import UNHURRIED, Deadlines, Shipping
 from tests.support.waiting import patient
@@ -90,7 +90,7 @@ async def test_poison_in_a_batch_of_2000(
     """However many and wherever they are: found by a handful of questions, not by one for each."""
     bad, harm, code = KINDS[kind]
     poisoned = PLACES[where]
-    execute(migrated_url, harm)
+    await executed(migrated_url, harm)
     async with Shipping(
         tmp_path / "spool", migrated_url, batch_size=2000, segment_bytes=64 << 20, deadlines=UNHURRIED
     ) as shipping:
@@ -116,7 +116,7 @@ async def test_poison_where_the_server_has_no_procedures(
     """Halving finds the same."""
     poisoned = [at for at in PLACES[where] if at < 200]
     writer = "CREATE ROLE writer LOGIN", "GRANT ALL ON ALL TABLES IN SCHEMA public TO writer"
-    execute(migrated_url, RULE, *writer, harm)
+    await executed(migrated_url, RULE, *writer, harm)
     url = migrated_url.replace("agent_trace@", "writer@")
     try:
         async with Shipping(
@@ -128,13 +128,13 @@ async def test_poison_where_the_server_has_no_procedures(
         assert stored(migrated_url) == set(range(200)) - set(poisoned)
         assert dead(migrated_url).keys() == set(poisoned)
     finally:
-        execute(migrated_url, "DROP OWNED BY writer", "DROP ROLE writer")
+        await executed(migrated_url, "DROP OWNED BY writer", "DROP ROLE writer")
 
 
 @pytest.mark.parametrize("poisoned", [True, False])
 async def test_the_same_line_twice_beside_poison(migrated_url: str, tmp_path: Path, *, poisoned: bool) -> None:
     """It is there once: its second copy makes it neither a clash nor a loss."""
-    execute(migrated_url, RULE)
+    await executed(migrated_url, RULE)
     twice = uuid4()
     given = [line(1, '"good"', twice), line(2, '"poison"'), line(1, '"good"', twice)]
     if poisoned:
@@ -149,7 +149,7 @@ async def test_the_same_line_twice_beside_poison(migrated_url: str, tmp_path: Pa
 @pytest.mark.parametrize("table", ["records", "ranges", "file_states"])
 async def test_a_rule_on_what_is_made_of_lines(migrated_url: str, tmp_path: Path, table: str) -> None:
     """A call whose record, range or file state is refused is a dead letter; all else of a real session is stored."""
-    execute(migrated_url, f"ALTER TABLE agent_trace_{table} ADD CONSTRAINT rule CHECK (false) NOT VALID")
+    await executed(migrated_url, f"ALTER TABLE agent_trace_{table} ADD CONSTRAINT rule CHECK (false) NOT VALID")
     given = RECORDING.read_bytes().splitlines()
     async with Shipping(
         tmp_path / "spool", migrated_url, batch_size=1000, segment_bytes=64 << 20, deadlines=UNHURRIED
@@ -166,7 +166,7 @@ async def test_a_rule_on_what_is_made_of_lines(migrated_url: str, tmp_path: Path
 
 async def test_a_rule_that_one_line_of_a_session_breaks(migrated_url: str, tmp_path: Path) -> None:
     """The neighbours' records, ranges and file states are accepted one by one as they are by COPY."""
-    execute(migrated_url, RULE)
+    await executed(migrated_url, RULE)
     given = RECORDING.read_bytes().splitlines()
     async with Shipping(
         tmp_path / "spool", migrated_url, batch_size=1000, segment_bytes=64 << 20, deadlines=UNHURRIED
@@ -181,7 +181,7 @@ async def test_a_rule_that_one_line_of_a_session_breaks(migrated_url: str, tmp_p
 @pytest.mark.parametrize("how", Break)
 async def test_the_connection_breaks_while_the_server_judges(migrated_url: str, tmp_path: Path, how: Break) -> None:
     """It is asked again, and the outcome is the same."""
-    execute(migrated_url, RULE)
+    await executed(migrated_url, RULE)
     with Proxy(migrated_url) as proxy:
         proxy.arm(JUDGE, how)
         async with Shipping(
@@ -198,15 +198,15 @@ async def test_the_connection_breaks_while_the_server_judges(migrated_url: str, 
 
 async def test_each_cause_of_a_failure_is_logged_when_it_begins(migrated_url: str, tmp_path: Path) -> None:
     """Once for each: a second cause is not silent because there was a first, and no try is logged twice."""
-    execute(migrated_url, TRIGGER.format(code="53100"))
+    await executed(migrated_url, TRIGGER.format(code="53100"))
     with (tmp_path / "log").open("wb") as log:
         async with Shipping(tmp_path / "spool", migrated_url, batch_size=100, retry_max=1000) as shipping:
             shipping.shipper._logger = logger(fd=log.fileno())
             shipping.append([line(1, '"poison"')])
             await shipping.failed("53100")
-            execute(migrated_url, TRIGGER.format(code="53200").replace("CREATE", "CREATE OR REPLACE"))
+            await executed(migrated_url, TRIGGER.format(code="53200").replace("CREATE", "CREATE OR REPLACE"))
             await shipping.failed("53200")
-            execute(migrated_url, "DROP TRIGGER refuse ON agent_trace_events")
+            await executed(migrated_url, "DROP TRIGGER refuse ON agent_trace_events")
             await shipping.delivered()
     said = re.findall(r"event=(database_\w+)(?:.*cause=(\w+))?", (tmp_path / "log").read_text())
     assert said == [("database_failed", "53100"), ("database_failed", "53200"), ("database_back", "")]
@@ -215,12 +215,12 @@ async def test_each_cause_of_a_failure_is_logged_when_it_begins(migrated_url: st
 @pytest.mark.parametrize("code", ["53100", "55P03", "40P01", "57014", "42501"])
 async def test_a_fault_of_the_moment_beside_poison(migrated_url: str, tmp_path: Path, code: str) -> None:
     """What the server says of one line while it is asked may be no fault of the line: nothing is dead-lettered yet."""
-    execute(migrated_url, TRIGGER.format(code=code))
+    await executed(migrated_url, TRIGGER.format(code=code))
     async with Shipping(tmp_path / "spool", migrated_url, batch_size=100) as shipping:
         shipping.append([line(1, "1e200000"), line(2, '"poison"'), line(3, '"good"')])
         await shipping.failed(code)
         assert shipping.counts.read == 0
-        execute(migrated_url, "DROP TRIGGER refuse ON agent_trace_events")
+        await executed(migrated_url, "DROP TRIGGER refuse ON agent_trace_events")
         await shipping.delivered()
     assert (stored(migrated_url), set(dead(migrated_url))) == ({2, 3}, {1})
 
@@ -228,7 +228,7 @@ async def test_a_fault_of_the_moment_beside_poison(migrated_url: str, tmp_path: 
 @pytest.mark.needs("pgbouncer")
 async def test_poison_behind_a_pooler(migrated_url: str, tmp_path: Path) -> None:
     """In transaction mode: what was asked leaves nothing behind in the connections that others get next."""
-    execute(migrated_url, RULE)
+    await executed(migrated_url, RULE)
     with pgbouncer(migrated_url, ["agent_trace"]) as pooled:
         url = pooled.replace("postgresql://", "postgresql://agent_trace@")
         async with Shipping(tmp_path / "spool", url, batch_size=100, deadlines=UNHURRIED) as shipping:
@@ -243,7 +243,7 @@ async def test_poison_behind_a_pooler(migrated_url: str, tmp_path: Path) -> None
 
 async def test_good_lines_of_every_kind_beside_poison(migrated_url: str, tmp_path: Path) -> None:
     """Deep, long, foreign, with text that looks like a NUL: what COPY takes is not called poison."""
-    execute(migrated_url, RULE)
+    await executed(migrated_url, RULE)
     kinds: list[Callable[[], str]] = [
         lambda: "[" * 900 + "]" * 900,
         lambda: '{"a":"\\\\u0000"}',

@@ -14,7 +14,7 @@ from agent_trace_sidecar.postgres.sink import FencedError
 from agent_trace_sidecar.records.build import Builder, BuildSettings
 from agent_trace_sidecar.redaction import Redactor
 from tests.support.oracle import Oracle
-from tests.support.postgres import connected, execute, fetch
+from tests.support.postgres import connected, executed, fetch
 from tests.support.shipping import Shipping
 
 
@@ -90,7 +90,7 @@ async def test_a_conflict_is_a_dead_letter_once(migrated_url: str, tmp_path: Pat
     assert sorted(conflicts(migrated_url)) == sorted(line for _, line in altered)
     async with connected(migrated_url) as connection:
         assert await retry(connection, lambda: Builder(BuildSettings()), NOW) == (0, 0, 9)
-    execute(migrated_url, "DELETE FROM agent_trace_events", "DELETE FROM agent_trace_dedupe")
+    await executed(migrated_url, "DELETE FROM agent_trace_events", "DELETE FROM agent_trace_dedupe")
     async with connected(migrated_url) as connection:
         assert await retry(connection, lambda: Builder(BuildSettings()), NOW) == (9, 0, 0)
     assert conflicts(migrated_url) == []
@@ -131,7 +131,7 @@ async def test_an_event_that_the_gate_has_forgotten(migrated_url: str, tmp_path:
     async with Shipping(tmp_path / "a", migrated_url) as shipping:
         shipping.append(lines)
         await shipping.delivered()
-    execute(migrated_url, "DELETE FROM agent_trace_dedupe")
+    await executed(migrated_url, "DELETE FROM agent_trace_dedupe")
     async with Shipping(tmp_path / "b", migrated_url) as shipping:
         shipping.append([*lines, oracle.line()])
         await shipping.delivered()
@@ -145,13 +145,13 @@ async def test_the_clock_jumps_during_back_off(
 ) -> None:
     """A year forth or back while the database is away: pauses are as long as before, and everything is delivered."""
     oracle = Oracle(84)
-    execute(migrated_url, "ALTER TABLE agent_trace_sources RENAME TO away")
+    await executed(migrated_url, "ALTER TABLE agent_trace_sources RENAME TO away")
     async with Shipping(tmp_path / "spool", migrated_url) as shipping:
         shipping.append([oracle.line() for _ in range(20)])
         await shipping.failed("42P01")
         real = time.time
         monkeypatch.setattr(time, "time", lambda: real() + jump_s)
-        execute(migrated_url, "ALTER TABLE away RENAME TO agent_trace_sources")
+        await executed(migrated_url, "ALTER TABLE away RENAME TO agent_trace_sources")
         await shipping.delivered()
         shipping.append([oracle.line() for _ in range(100)])
         await shipping.delivered()

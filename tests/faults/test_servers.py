@@ -11,7 +11,7 @@ import pytest
 
 from agent_trace_sidecar.postgres.errors import Fate, verdict
 from tests.support.oracle import Oracle
-from tests.support.postgres import OwnServer, PostgresServers, connected, execute, fetch, with_database
+from tests.support.postgres import OwnServer, PostgresServers, connected, execute, executed, fetch, with_database
 from tests.support.proxy import Break, Proxy
 from tests.support.shipping import Shipping
 from tests.support.sidecar import ShimDouble, sidecar_env
@@ -182,7 +182,7 @@ async def test_the_database_is_not_as_it_should_be(server: OwnServer, tmp_path: 
     """Under a live connection: it waits, says what to do, dead-letters nothing, and delivers all when it is mended."""
     oracle = Oracle(55, hostile=False)
     do, undo, cause = HARMS[harm]
-    execute(
+    await executed(
         server.url,
         "CREATE ROLE writer LOGIN",
         "GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO writer",
@@ -190,13 +190,13 @@ async def test_the_database_is_not_as_it_should_be(server: OwnServer, tmp_path: 
     async with Shipping(tmp_path / "spool", server.url.replace("agent_trace@", "writer@"), retry_max=1000) as shipping:
         shipping.append([oracle.line() for _ in range(10)])
         await shipping.delivered()
-        execute(server.url, do)
+        await executed(server.url, do)
         if "ROLE" in do:
             fetch(server.url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'writer'")
         shipping.append([oracle.line() for _ in range(10)])
         await shipping.failed(cause)
         assert shipping.was_unhealthy == (cause in LOUD)
-        execute(server.url, undo)
+        await executed(server.url, undo)
         fetch(server.url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'writer'")
         await shipping.delivered()
         assert shipping.counts == (20, 20, 0, 0, 0)
@@ -205,11 +205,11 @@ async def test_the_database_is_not_as_it_should_be(server: OwnServer, tmp_path: 
 
 async def test_a_partition_is_missing(migrated_url: str) -> None:
     """Postgres gives it the code of a violated check, but no row is to blame."""
-    execute(migrated_url, "CREATE TABLE parted (id int CHECK (id > 0)) PARTITION BY RANGE (id)")
+    await executed(migrated_url, "CREATE TABLE parted (id int CHECK (id > 0)) PARTITION BY RANGE (id)")
     async with connected(migrated_url) as connection:
         with pytest.raises(asyncpg.CheckViolationError) as missing:
             await connection.copy_records_to_table("parted", records=[(1,)])
-        execute(migrated_url, "CREATE TABLE parted_default PARTITION OF parted DEFAULT")
+        await executed(migrated_url, "CREATE TABLE parted_default PARTITION OF parted DEFAULT")
         with pytest.raises(asyncpg.CheckViolationError) as violated:
             await connection.copy_records_to_table("parted", records=[(0,)])
     assert verdict(missing.value).fate is Fate.OPERATOR
@@ -219,7 +219,7 @@ async def test_a_partition_is_missing(migrated_url: str) -> None:
 async def test_the_password_is_wrong_and_then_right(server: OwnServer, tmp_path: Path) -> None:
     """Nothing is lost while the operator mends it."""
     oracle = Oracle(56, hostile=False)
-    execute(
+    await executed(
         server.url, "CREATE ROLE writer LOGIN PASSWORD 'right'", "GRANT ALL ON ALL TABLES IN SCHEMA public TO writer"
     )
     _ask_for_a_password(server)
@@ -227,7 +227,7 @@ async def test_the_password_is_wrong_and_then_right(server: OwnServer, tmp_path:
         shipping.append([oracle.line() for _ in range(10)])
         await shipping.failed("28P01")
         assert shipping.was_unhealthy
-        execute(server.url, "ALTER ROLE writer PASSWORD 'wrong'")
+        await executed(server.url, "ALTER ROLE writer PASSWORD 'wrong'")
         await shipping.delivered()
     check(oracle, server.url)
 
@@ -250,7 +250,7 @@ async def test_the_database_is_emptied(server: OwnServer, tmp_path: Path) -> Non
     async with Shipping(tmp_path / "spool", server.url) as shipping:
         shipping.append([oracle.line() for _ in range(50)])
         await shipping.delivered()
-        execute(server.url, f"TRUNCATE {tables}")
+        await executed(server.url, f"TRUNCATE {tables}")
         shipping.append([oracle.line() for _ in range(5)])
         await shipping.delivered()
     check(oracle, server.url)
@@ -262,7 +262,7 @@ async def test_the_schema_is_dropped(server: OwnServer, tmp_path: Path) -> None:
     async with Shipping(tmp_path / "spool", server.url) as shipping:
         shipping.append([oracle.line() for _ in range(50)])
         await shipping.delivered()
-        execute(server.url, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+        await executed(server.url, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
         shipping.append([oracle.line() for _ in range(5)])
         await shipping.delivered()
     check(oracle, server.url)
@@ -275,10 +275,10 @@ async def test_the_database_is_dropped_and_made_anew(server: OwnServer, tmp_path
     async with Shipping(tmp_path / "spool", server.url) as shipping:
         shipping.append([oracle.line() for _ in range(50)])
         await shipping.delivered()
-        execute(admin, "DROP DATABASE migrated WITH (FORCE)")
+        await executed(admin, "DROP DATABASE migrated WITH (FORCE)")
         shipping.append([oracle.line() for _ in range(20)])
         await shipping.failed("3D000")
-        execute(admin, "CREATE DATABASE migrated")
+        await executed(admin, "CREATE DATABASE migrated")
         await shipping.delivered()
     check(oracle, server.url)
 
@@ -323,11 +323,11 @@ async def test_an_older_backup_is_restored_after_a_restart(server: OwnServer, tm
     async with Shipping(tmp_path / "spool", server.url) as shipping:
         shipping.append([oracle.line() for _ in range(20)])
         await shipping.delivered()
-    execute(admin, f"CREATE DATABASE {ANOTHER} TEMPLATE migrated")
+    await executed(admin, f"CREATE DATABASE {ANOTHER} TEMPLATE migrated")
     async with Shipping(tmp_path / "spool", server.url) as shipping:
         shipping.append([oracle.line() for _ in range(20)])
         await shipping.delivered()
-    execute(admin, "ALTER DATABASE migrated RENAME TO ahead", f"ALTER DATABASE {ANOTHER} RENAME TO migrated")
+    await executed(admin, "ALTER DATABASE migrated RENAME TO ahead", f"ALTER DATABASE {ANOTHER} RENAME TO migrated")
     async with Shipping(tmp_path / "spool", server.url) as shipping:
         await shipping.delivered()
     check(oracle, server.url)
