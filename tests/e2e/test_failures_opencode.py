@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fake_model import FakeModel, Step, fake_model
+from tests.support.fake_model import Call, FakeModel, Step, fake_model
 from tests.support.opencode import OpenCode, opencode
 from tests.support.opencode2 import opencode2
 from tests.support.recorder import Recorder
 from tests.support.waiting import patient
 
 WHY = "AGENT_TRACE_CAPTURE is 'metdata': choose full or metadata. Did you mean metadata?"
+LOGGED = "Nothing is recorded: AGENT_TRACE_CAPTURE"
 
 
 def status(recorder: Recorder, project: Path) -> subprocess.CompletedProcess[str]:
@@ -43,7 +44,10 @@ def test_a_wrong_setting_is_reported_until_the_project_is_recorded_again(
 ) -> None:
     """OpenCode 1 shows it in its log; OpenCode 2 gives plugins no place to, so `status` alone does."""
     with fake_model() as model, make(model) as oc:
-        model.script("greet", Step(text="Hello."))
+        found = f'grep -rqs --include="*.log" "{LOGGED}" {oc.folder}'
+        waits = f"timeout {patient(30):.0f} sh -c 'until {found}; do sleep 0.05; done'"
+        logged = [Step([Call("bash", {"command": waits, "description": "wait"})])] if has_log else []
+        model.script("greet", *logged, Step(text="Hello."))  # a run may be over before its sidecar has ended
         recorder = Recorder(oc, migrated_url)
         project = recorder.project("shop", {"a.txt": "one\n"})
         oc.env["AGENT_TRACE_CAPTURE"] = "metdata"
@@ -53,7 +57,7 @@ def test_a_wrong_setting_is_reported_until_the_project_is_recorded_again(
         assert WHY in failed.stdout
         assert "NOT recorded" in failed.stdout
         logs = [path.read_text(errors="replace") for path in oc.folder.rglob("*.log")]
-        assert any("Nothing is recorded: AGENT_TRACE_CAPTURE" in log for log in logs) == has_log
+        assert any(LOGGED in log for log in logs) == has_log
 
         oc.env["AGENT_TRACE_CAPTURE"] = "metadata"
         assert oc.run(project, "greet").code == 0
