@@ -143,11 +143,14 @@ class Proxy:
         return len(links)
 
     async def _stop(self) -> None:
+        for listening in self._server.sockets:
+            self._loop.remove_reader(listening.fileno())
+        self._refuse = True  # who was accepted just before is turned away: closing first would forget such a socket
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for link in self._links:
+                link.task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
         self._server.close()
-        tasks = [link.task for link in self._links]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.sleep(0)  # transports close themselves in the loop's next round
         await asyncio.sleep(0)
 
