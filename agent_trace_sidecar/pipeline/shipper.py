@@ -267,7 +267,7 @@ class Shipper:
 
     async def _retrying(self, attempt: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Repeat `attempt` until it succeeds, with full jitter between the tries; only the caller's end stops it."""
-        pauses: Iterator[float] | None = None
+        pauses = _pauses()
         while True:
             try:
                 result = await attempt()
@@ -275,7 +275,6 @@ class Shipper:
                 self._failed(exc.verdict)
                 if self._gives_up and self._is_hopeless(exc.verdict):
                     raise
-                pauses = pauses or _pauses()
                 await asyncio.sleep(next(pauses))
             else:
                 if self.health.failures:
