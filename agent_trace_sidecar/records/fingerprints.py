@@ -21,6 +21,8 @@ from itertools import islice
 from typing import Final
 
 HASH_BYTES: Final = 8
+LOOSE_BYTES: Final = HASH_BYTES // 2
+"""The first part of a line's hash, which does not depend on white space."""
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 NO_HASH: Final = bytes(HASH_BYTES)
 """Stands for a line that may hold a secret: it equals no line, not even another one of its kind."""

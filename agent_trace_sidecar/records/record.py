@@ -12,7 +12,7 @@ from uuid import UUID, uuid5
 import msgspec
 
 from agent_trace_sidecar.opencode.wire import FileChange, Repository, Uncovered
-from agent_trace_sidecar.records.fingerprints import line_keys, loose_of
+from agent_trace_sidecar.records.fingerprints import LOOSE_BYTES, line_keys, loose_of
 from agent_trace_sidecar.records.ranges import sound
 from agent_trace_sidecar.records.rows import UNCOVERED, FileStateRow, RangeRow, RecordRow
 from agent_trace_sidecar.records.times import moment
@@ -209,7 +209,7 @@ def _state_rows(call: Call, own_id: UUID, files: list[FileChange]) -> Iterable[F
 def _keys(call: Call, change: FileChange, hashes: bytes, tokens: bytes | None) -> list[int]:
     """The keys of the lines that may be found elsewhere as this call's: not of those that stood elsewhere before."""
     keys, packed = line_keys(call.project or "", hashes, tokens), _unhex(change.stood) or b""
-    stood = {int.from_bytes(packed[at : at + 4], "big") for at in range(0, len(packed), 4)}
+    stood = {int.from_bytes(packed[at : at + LOOSE_BYTES], "big") for at in range(0, len(packed), LOOSE_BYTES)}
     return [key for key in keys if loose_of(key) not in stood] if stood else keys
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from agent_trace_sidecar.opencode.wire import FileChange
 from agent_trace_sidecar.records.content import text_lines
-from agent_trace_sidecar.records.fingerprints import HASH_BYTES, NO_HASH, is_evidence, line_hash
+from agent_trace_sidecar.records.fingerprints import HASH_BYTES, LOOSE_BYTES, NO_HASH, is_evidence, line_hash
 from agent_trace_sidecar.workspace import git
 from agent_trace_sidecar.workspace.revision import git_dir
 from agent_trace_sidecar.workspace.snapshot import Snapshots
@@ -30,8 +30,6 @@ MAX_BYTES: Final = 2 * 1024 * 1024
 _MAX_KNOWN: Final = 4
 _MAX_LISTED_BYTES: Final = 16 * 1024 * 1024
 _TIMEOUT_S: Final = 4.0
-_LOOSE: Final = HASH_BYTES // 2
-"""The half of a line's hash that does not depend on white space."""
 
 _Places = dict[bytes, set[str]]
 
@@ -70,7 +68,7 @@ class Standing:
         for path, content in contents.items():
             for line in text_lines(content):
                 if is_evidence(line):
-                    found[line_hash(line)[:_LOOSE]].add(path)
+                    found[line_hash(line)[:LOOSE_BYTES]].add(path)
         return found
 
     def _uncommitted(self, step: Step, head: str) -> list[str]:
@@ -93,4 +91,4 @@ def _written(change: FileChange) -> Iterator[bytes]:
         packed = bytes.fromhex(span.line_hashes or "")
         for at in range(0, len(packed), HASH_BYTES):
             if packed[at : at + HASH_BYTES] != NO_HASH:
-                yield packed[at : at + _LOOSE]
+                yield packed[at : at + LOOSE_BYTES]
