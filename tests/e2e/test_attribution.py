@@ -19,7 +19,7 @@ from tests.support.fake_model import Call, FakeModel, Step, fake_model
 from tests.support.opencode import SHIM, OpenCode, Server, opencode
 from tests.support.postgres import PostgresServers
 from tests.support.records import checked
-from tests.support.waiting import eventually
+from tests.support.waiting import beside, eventually
 
 FILES = {
     "a.txt": "one\ntwo\nthree\nfour\n",
@@ -293,10 +293,8 @@ def test_what_a_person_types_while_the_ai_works_is_not_the_ais(site: Site) -> No
         (project.folder / "mine.txt").write_text("mine\n")
         (project.folder / "ignored" / "edited").touch()
 
-    typing = threading.Thread(target=person)
-    typing.start()
-    project.prompt("slowwork", Step([edit("slow.py", "s=1", "s=2")]), Step([bash("echo ai > ai.txt")]))
-    typing.join()
+    with beside(person):
+        project.prompt("slowwork", Step([edit("slow.py", "s=1", "s=2")]), Step([bash("echo ai > ai.txt")]))
     # whether the edit's own diff or the step's trees are its evidence depends on when the person's files were written
     ai, edited = sorted(project.spans())
     assert ai == ("ai.txt", 1, 1, "bash", "snapshot")
@@ -399,24 +397,22 @@ def test_calls_side_by_side_on_one_file_have_each_their_own_lines(site: Site) ->
             eventually(lambda n=number: project.stored("tool.execute.after", "edit") >= n, 60)  # type: ignore[misc]
             (project.folder / "ignored" / str(number)).touch()
 
-    reading = threading.Thread(target=edits_are_read)
-    reading.start()
-    project.prompt(
-        "sidework",
-        Step([edit("s.txt", "line 2\n", "line 2\ntwo\n"), edit("s.txt", "line 20\n", "LINE 20\n")]),
-        Step(
-            [
-                edit("t.txt", "line 5\n", "FIVE\n"),
-                bash(f"{waiting.format(3)} sed -i 's/line 25/TWENTY-FIVE/' t.txt"),
-            ]
-        ),
-        Step(
-            [
-                bash(f"{waiting.format(4)} sed -i 's/line 7/SEVEN/' crlf.txt"),
-                edit("crlf.txt", "line 9\r\n", "NINE\r\n"),
-            ]
-        ),
-    )
-    reading.join()
+    with beside(edits_are_read):
+        project.prompt(
+            "sidework",
+            Step([edit("s.txt", "line 2\n", "line 2\ntwo\n"), edit("s.txt", "line 20\n", "LINE 20\n")]),
+            Step(
+                [
+                    edit("t.txt", "line 5\n", "FIVE\n"),
+                    bash(f"{waiting.format(3)} sed -i 's/line 25/TWENTY-FIVE/' t.txt"),
+                ]
+            ),
+            Step(
+                [
+                    bash(f"{waiting.format(4)} sed -i 's/line 7/SEVEN/' crlf.txt"),
+                    edit("crlf.txt", "line 9\r\n", "NINE\r\n"),
+                ]
+            ),
+        )
     found = {(path, line) for path, start, end, _, _ in project.spans() for line in range(start, end + 1)}
     assert found == {("s.txt", 3), ("s.txt", 21), ("t.txt", 5), ("t.txt", 25), ("crlf.txt", 7), ("crlf.txt", 9)}

@@ -21,7 +21,7 @@ from tests.support.majors import PERSON_S, answering, served_by
 from tests.support.opencode import SHIM, Server, opencode
 from tests.support.postgres import PostgresServers
 from tests.support.sidecars import noted_sidecar, stopped
-from tests.support.waiting import eventually
+from tests.support.waiting import beside, eventually
 
 HEADER = "".join(f"# {text}\n" for text in ("Copyright the authors", "Licensed under MIT", "See LICENSE", "All rights"))
 IMPORTS = "".join(f"from package.module{at} import name{at}\n" for at in range(8))
@@ -123,12 +123,8 @@ def going_on(project: Project, event_name: str, count: int) -> Iterator[None]:
             eventually(lambda: session.stored(event_name) >= count, 30, "the files are read")
         (project.folder / "ignored/go").touch()
 
-    thread = threading.Thread(target=go_on)
-    thread.start()
-    try:
+    with beside(go_on):
         yield
-    finally:
-        thread.join()
 
 
 # -- text that people and the AI both type ---------------------------------------------------------------------------
@@ -449,11 +445,9 @@ def test_an_aborted_turn_and_a_command_in_the_background(site: Site) -> None:
     project = begun(site, "abort", {"a.py": "hu\n", "b.py": "hu\n"})
     project.prompt("hellowork", Step(text="Hello."))
     site.model.script("abortwork", Step([bash("sh -c 'echo ai >> a.py'; echo n > n.py; sleep 30")]))
-    thread = threading.Thread(target=lambda: site.server.prompt(project.folder, project.session, "do abortwork"))
-    thread.start()
-    eventually((project.folder / "n.py").exists, 20, "the command is at work")
-    site.server.request("POST", f"/session/{project.session}/abort", project.folder, {})
-    thread.join()
+    with beside(lambda: site.server.prompt(project.folder, project.session, "do abortwork")):
+        eventually((project.folder / "n.py").exists, 20, "the command is at work")
+        site.server.request("POST", f"/session/{project.session}/abort", project.folder, {})
     project.prompt(
         "backwork",
         Step(

@@ -21,7 +21,7 @@ from tests.support.opencode import SHIM, OpenCode, opencode
 from tests.support.opencode2 import opencode2
 from tests.support.postgres import fetch
 from tests.support.sidecars import noted_sidecar
-from tests.support.waiting import eventually
+from tests.support.waiting import beside, eventually
 
 ASKED: Final = "true asked; "
 """Before such a command a permission is asked."""
@@ -208,12 +208,8 @@ class Project:
             eventually(lambda: self.acts.stored(self.session, event_name) >= wanted, 60, "the files are read")
             self._read.touch()
 
-        thread = threading.Thread(target=go_on)
-        thread.start()
-        try:
+        with beside(go_on):
             yield
-        finally:
-            thread.join()
 
     @property
     def _read(self) -> Path:

@@ -7,7 +7,6 @@ with server(oc) as served:                                  # `serve`, or the ba
     served.revert(project, session, prompt=1)
 """
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ import pytest
 from tests.support.fake_model import Call, fake_model
 from tests.support.opencode import OpenCode, Server, opencode
 from tests.support.opencode2 import OpenCode2, Service, opencode2
-from tests.support.waiting import eventually, exit_code
+from tests.support.waiting import beside, eventually, exit_code
 
 MAJORS: Final = [pytest.param(1, id="1.18"), pytest.param(2, id="2.0", marks=pytest.mark.needs("OpenCode 2"))]
 PATCHING: Final = "openai/gpt-5-x"
@@ -165,12 +164,8 @@ def answering(
         for one in served.requests(project, session):
             served.reply(project, session, one, allow=allow)
 
-    thread = threading.Thread(target=answer)
-    thread.start()
-    try:
+    with beside(answer):
         yield
-    finally:
-        thread.join()
 
 
 class _Serve:

@@ -14,7 +14,8 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, AnyStr, Final, TypeVar
 
@@ -155,3 +156,14 @@ def join(thread: threading.Thread, deadline_s: float) -> None:
 def _missed(deadline_s: float, what: str) -> str:
     machine = f"it is {slowness():.1f} times slower, {crowding():.1f} processes want each processor"
     return f"not within {deadline_s} s of a quiet machine ({machine}): {what}"
+
+
+@contextmanager
+def beside(work: Callable[[], object]) -> Iterator[None]:
+    """Run something in a thread beside the block, which ends when both have."""
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()

@@ -37,6 +37,17 @@ def finished(work: Work, at: float) -> Observed:
     return work.observe(work.shim.event("message.part.updated", {"part": part}, at=work.ms(at)))
 
 
+def typed_and_permitted(work: Work, path: str, typed: str, appended: str) -> Observed:
+    """A person types into a file, then permits a command, which appends to it; what the end of the step shows."""
+    work.files({path: typed})
+    typed_s = (work.root / path).stat().st_ctime - work.began
+    permitted(work, typed_s + 0.02)
+    eventually(lambda: time.time() - work.began > typed_s + 0.05, 5, "the call is at work")
+    work.files({path: typed + appended})
+    work.after("c1", "bash", COMMAND, {}, typed_s + 5)
+    return finished(work, typed_s + 6)
+
+
 @pytest.mark.parametrize(
     ("after_s", "claimed", "doubted"), [(0.006, [], ["a.txt"]), (0.5, [], []), (-0.006, [], ["a.txt"])]
 )
@@ -165,13 +176,7 @@ def test_what_a_person_typed_into_a_new_file_while_a_command_waits_is_not_the_co
     """A script appends to it that does not name it."""
     work.start()
     work.before("c1", "bash", COMMAND, -1)
-    work.files({"new.txt": "typed\n"})
-    typed_s = (work.root / "new.txt").stat().st_ctime - work.began
-    permitted(work, typed_s + 0.02)
-    eventually(lambda: time.time() - work.began > typed_s + 0.05, 5, "the call is at work")
-    work.files({"new.txt": "typed\nai\n"})
-    work.after("c1", "bash", COMMAND, {}, typed_s + 5)
-    ((file,),) = (call.files for call in finished(work, typed_s + 6).calls)
+    ((file,),) = (call.files for call in typed_and_permitted(work, "new.txt", "typed\n", "ai\n").calls)
     assert [(one.start, one.end) for one in file.ranges] == [(2, 2)]
 
 
@@ -181,13 +186,7 @@ def test_what_a_person_typed_between_two_commands_is_no_work_of_the_second(work:
     work.before("c0", "bash", {"command": "sh first.sh"}, -60)
     work.after("c0", "bash", {"command": "sh first.sh"}, {}, -50)
     work.before("c1", "bash", COMMAND, -40)
-    work.files({"a.txt": "one\ntwo\nthree\ntyped\n"})
-    typed_s = (work.root / "a.txt").stat().st_ctime - work.began
-    permitted(work, typed_s + 0.02)
-    eventually(lambda: time.time() - work.began > typed_s + 0.05, 5, "the call is at work")
-    work.files({"a.txt": "one\ntwo\nthree\ntyped\nai\n"})
-    work.after("c1", "bash", COMMAND, {}, typed_s + 5)
-    seen = finished(work, typed_s + 6)
+    seen = typed_and_permitted(work, "a.txt", "one\ntwo\nthree\ntyped\n", "ai\n")
     found = [(call.call_id, one.path, one.ranges[0].start) for call in seen.calls for one in call.files]
     assert found == [("c1", "a.txt", 5)]
     assert [(one.call_id, one.path) for one in seen.uncovered if one.path == "a.txt"] == [("c0", "a.txt")]
