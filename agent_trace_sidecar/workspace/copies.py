@@ -73,10 +73,7 @@ def copied(step: Step, changes: Sequence[TreeChange], known: Known) -> dict[str,
         (place.file, one.before.split(b"\n")) for call in silent for place, one in call.named.items() if one.before
     ]
     named += [
-        (f"{name} {mark!r}", own)
-        for name, lines in named
-        if not known.has_written(name)
-        for mark, own in _hunks(lines)
+        (f"{name} {mark!r}", own) for name, lines in named if not known.has_written(name) for mark, own in _hunks(lines)
     ]
     before = [(one.key, one.before) for one in changes if one.before]
     # A block that moves from one file that stays to another is work; their author is decided by `blame`.
