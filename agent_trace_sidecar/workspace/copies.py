@@ -9,10 +9,10 @@ files of the step's first snapshot with the very same content, and versions of t
 that a command names, and that no call has written, its lines are a source, too.
 """
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from agent_trace_sidecar.records.diffs import added, compared
@@ -68,7 +68,7 @@ def with_moves(changes: Iterable[TreeChange]) -> list[TreeChange]:
 
 def copied(step: Step, changes: Sequence[TreeChange], known: Known) -> dict[str, frozenset[int]]:
     """The numbers of the lines in each changed file that were brought, by `TreeChange.key`."""
-    silent = [call for call in step.calls.values() if call.silent]
+    root, silent = Path(step.root), [call for call in step.calls.values() if call.silent]
     named: list[tuple[str, Lines]] = [
         (place.file, one.before.split(b"\n")) for call in silent for place, one in call.named.items() if one.before
     ]
@@ -102,7 +102,7 @@ def copied(step: Step, changes: Sequence[TreeChange], known: Known) -> dict[str,
         ]
         draft = _Fresh(after, list(map(_bare, after)), fresh)
         brought = _brought(draft, [lines for _, lines in others], _without(change.before or (), (*own, *earlier)))
-        unwritten = (lines for name, lines in others if not known.has_written(os.path.join(step.root, name)))
+        unwritten = (lines for name, lines in others if not known.has_written(str(root / name)))
         brought |= _pieces(draft, set(fresh) - brought, unwritten, typed)
         if brought:
             found[change.key] = frozenset(brought)

@@ -321,6 +321,28 @@ def test_what_a_command_did_to_a_file_that_was_edited_before_is_the_commands(wor
     assert one(seen, "a.txt").before_hashes == line_hashes([b"one", b"TWO", b"three"]).hex()
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_what_a_command_did_after_an_edit_is_the_commands_though_the_file_was_read_too_late(
+    work: Work, late: bool
+) -> None:
+    """What the edit left is known all the same: the file's last change is of the command's time, not of its own."""
+    os.utime(work.root / "a.txt", (1, 1))
+    args = {"filePath": "a.txt", "oldString": "two", "newString": "TWO"}
+    if not late:
+        work.before("c1", "edit", args, 0)
+    work.files({"a.txt": "one\nTWO\nthree\n"})
+    if late:
+        work.before("c1", "edit", args, -5)
+    diff = "--- a.txt\n+++ a.txt\n@@ -2 +2 @@\n-two\n+TWO\n"
+    seen = work.after("c1", "edit", args, {"diff": diff}, -4 if late else 0.01)
+    assert ([(span.start, span.end) for span in seen.files[0].ranges], seen.files[0].before_hashes is None) == (
+        [(2, 2)],
+        late,
+    )
+    work.bash("c2", "sed -i s/one/ONE/ a.txt", {"a.txt": "ONE\nTWO\nthree\n"})
+    assert spans(work.finish(12)) == {"c2": [("a.txt", 1, 1)]}
+
+
 def test_two_edits_of_one_file_side_by_side_have_each_their_own_lines(work: Work) -> None:
     """Both were seen to begin with the same old file; the second one's old file is what the first one left."""
     os.utime(work.root / "b.txt", (1, 1))
