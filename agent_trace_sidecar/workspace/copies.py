@@ -79,8 +79,8 @@ def copied(step: Step, changes: Sequence[TreeChange], known: Known) -> dict[str,
     # A block that moves from one file that stays to another is work; their author is decided by `blame`.
     shorter = [one.key for one in changes if one.status == "M" and any(gone.old_count for gone in one.changes or ())]
     rewritten = {*shorter, *(f"{step.root.rstrip('/')}/{key}" for key in shorter)}
-    others = ((f"version {at}", lines) for at, lines in enumerate(known.others))
-    sources = [(name, list(map(_bare, lines))) for name, lines in (*named, *before, *others)]
+    versions = ((f"version {at}", lines) for at, lines in enumerate(known.others))
+    sources = [(name, list(map(_bare, lines))) for name, lines in (*named, *before, *versions)]
     if sum(len(lines) for _, lines in sources) > MAX_LINES:
         return {}
     typed = _bare("\n".join(call.command for call in silent).encode(errors="surrogateescape"))
