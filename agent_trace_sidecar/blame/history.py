@@ -62,8 +62,8 @@ _MOVED: Final = Need(1.0)
 """... when they are gone from one place of the file and new in another."""
 _RETURNED: Final = Need(1.4)
 """... when they stood somewhere else once, and stand nowhere in the file now."""
-_COPIED: Final = Need(3.0, share=0.5)
-"""... when they are still there too, so that they may be a person's own."""
+_COPIED: Final = Need(3.5, share=0.5)
+"""... when they are still there too, so that they may be a person's own: three lines at least, see `standing.LEAST`."""
 _SNAPSHOT: Final = "snapshot"
 _LINE_BY_LINE: Final = frozenset({_SNAPSHOT, "diff", "localised"})
 """Methods whose ranges hold no line that only stands between others."""

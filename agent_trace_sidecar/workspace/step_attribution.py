@@ -107,7 +107,8 @@ def _named(
         own = not silent or (stamp is not None and _within(call, stamp, facts))
         known = own and (one.change.kind == "move") == (tree.status == "R")
         change = _file_change(tree, facts) if known else None
-        return (call, change) if change and _differs(change, one.change) else (None, None)
+        if own or one.after is None or _is_guessed(one):
+            return (call, change) if change and _differs(change, one.change) else (None, None)
     owner = _owner(step, tree, facts) if silent else None
     if owner is None and silent:
         return _beside(step, [one for _, one in edits], tree, facts)
@@ -138,8 +139,11 @@ def _beside(
 
 def _is_unsure(one: Edited) -> bool:
     """Whether a call's report of a file was not confirmed by the file itself, right before and after it."""
-    guessed = any(span.method == "fallback" for span in one.change.ranges)
-    return guessed or one.before is None or one.after is None
+    return _is_guessed(one) or one.before is None or one.after is None
+
+
+def _is_guessed(one: Edited) -> bool:
+    return any(span.method == "fallback" for span in one.change.ranges)
 
 
 def _as_named(calls: Sequence[Call], changes: Iterable[TreeChange]) -> Iterable[TreeChange]:

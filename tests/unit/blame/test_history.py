@@ -81,6 +81,8 @@ MOVED = change("abcd", "abcd", 2, path="b", old_path="a")
         ("abXcd", [NEW], "11h11"),
         ("abcdX", [NEW], "1111h"),
         ("Xd", [NEW], "h1"),
+        ("abcdXab", [NEW], "1111hhh"),
+        ("abcdXabc", [NEW], "1111h111"),
         ("wx", [change("wx", "wx", 1)], "hh"),
         ("wNx", [change("wx", "wNx", 1, (2, 2))], "h1h"),
         ("abCd", [NEW, change("abcd", "abCd", 2, (3, 3))], "1121"),
