@@ -16,7 +16,7 @@ from agent_trace_sidecar.limits import files
 from agent_trace_sidecar.opencode.wire import CallChange, FileChange, Observed, Repository, Uncovered
 from agent_trace_sidecar.records.content import Content, text_lines
 from agent_trace_sidecar.records.fingerprints import is_evidence
-from agent_trace_sidecar.workspace.copies import copied, with_moves
+from agent_trace_sidecar.workspace.copies import Known, copied, with_moves
 from agent_trace_sidecar.workspace.places import Place
 from agent_trace_sidecar.workspace.rewrites import Rewrites
 from agent_trace_sidecar.workspace.snapshot import MAX_FILES, Snapshots, TreeChange, blob_id, change_of
@@ -159,7 +159,7 @@ class Finisher:
         if not fresh:
             return {}
         held, versions = self._snapshots.ids(step.root, step.tree), self._rewrites.versions(step, fresh)
-        return copied(step, changes, held, versions, steps.has_written)
+        return copied(step, changes, Known(held, versions, self._rewrites.named(step), steps.has_written))
 
     def _uncovered(
         self,

@@ -221,11 +221,11 @@ def test_a_command_that_failed_has_written_all_the_same(work: Work) -> None:
     assert spans(work.finish()) == {"c1": [("x.txt", 1, 1)]}
 
 
-@pytest.mark.parametrize(("own", "expected"), [("", []), ("written = by(the, model)\n", [(1, 4)])])
+@pytest.mark.parametrize(("own", "expected"), [("", []), ("written = by(the, model)\n", [(1, 1)])])
 def test_lines_that_a_command_orders_anew_are_brought(
     tmp_path: Path, own: str, expected: list[tuple[int, int]]
 ) -> None:
-    """`sort` of a file that the command names; with a line of its own the file is not only another's."""
+    """`sort` of a file that the command names; a line of its own beside them is its work."""
     lines = [f"value_{at} = compute({at}, offset)\n" for at in range(3)]
     work = Work(tmp_path, {"values.txt": "".join(lines)})
     os.utime(work.root / "values.txt", (1, 1))
@@ -233,6 +233,28 @@ def test_lines_that_a_command_orders_anew_are_brought(
     work.bash("c1", "sort -r values.txt > sorted.txt", {"sorted.txt": own + "".join(reversed(lines))})
     found = spans(work.finish()).get("c1", [])
     assert [(start, end) for _, start, end in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "expected"),
+    [
+        ("head -c 30 own.txt > n.txt", "first_line = of_a_person(1, 2)", []),
+        ("cut -d= -f2 own.txt > n.txt", " of_a_person(1, 2)\n of_a_person(3, 4)\n of_a_person(5, 6)\n", []),
+        ("sed 's/^/    /' own.txt > n.txt", "    first_line = of_a_person(1, 2)  # one\n", []),
+        ("sh torn.sh own.txt > n.txt", "f_a_person(1, 2)  # one\nmade = by(the, model)\n", [(2, 2)]),
+        ("grep x own.txt; echo 'of_a_person(3, 4)' > n.txt", "of_a_person(3, 4)\n", [(1, 1)]),
+    ],
+)
+def test_pieces_of_a_persons_lines_are_brought(
+    tmp_path: Path, command: str, text: str, expected: list[tuple[int, int]]
+) -> None:
+    """Of a file that the command names; also what remains of a line where two commands write to one file at once."""
+    own = "first_line = of_a_person(1, 2)  # one\nsecond_line = of_a_person(3, 4)\nthird = of_a_person(5, 6)\n"
+    work = Work(tmp_path, {"own.txt": own})
+    os.utime(work.root / "own.txt", (1, 1))
+    work.start()
+    work.bash("c1", command, {"n.txt": text})
+    assert [(start, end) for _, start, end in spans(work.finish()).get("c1", [])] == expected
 
 
 def test_a_persons_files_are_not_the_ais(work: Work) -> None:
