@@ -48,8 +48,8 @@ def lines_of(root: Path, path: str, content: bytes, wanted: Sequence[str]) -> se
         if not groups:
             failing = next((at for at in range(len(wanted)) if not found(wanted[: at + 1])), 0)
             raise CheckoutError(
-                f"-L {wanted[failing]!r} is no range of lines of {path}: nothing matches after the range before it, "
-                "or it is none of git's forms (see `git help blame`)."
+                f"-L {wanted[failing]!r} is not a range of lines of {path}: nothing matches after the range before it, "
+                "or git has no such form (see `git help blame`)."
             )
     return {at for first, size in _GROUP.findall(groups) for at in range(int(first), int(first) + int(size))}
 

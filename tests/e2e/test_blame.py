@@ -584,7 +584,7 @@ def test_a_range_that_is_none_is_named(project: Project) -> None:
     assert b"a.py has only 5 lines." in command(project, "a.py", "-L", "6,7", code=1).stderr
     for wanted in ("/nothing/", r"/\(/", "/price/,x", ":nothing"):
         error = command(project, "a.py", "-L", "1,1", "-L", wanted, code=1).stderr
-        assert f"-L {wanted!r} is no range of lines of a.py".encode() in error
+        assert f"-L {wanted!r} is not a range of lines of a.py".encode() in error
 
 
 def test_a_pattern_finds_lines_of_any_content(project: Project) -> None:

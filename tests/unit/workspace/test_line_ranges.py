@@ -19,7 +19,7 @@ def test_a_pattern_without_end_is_stopped(tmp_path: Path, monkeypatch: pytest.Mo
 def test_no_option_comes_from_a_range(tmp_path: Path) -> None:
     """Whatever it begins with, and whatever the file is called."""
     for wanted in ("--output=x", " --contents=/etc/passwd", "/a/ --help", ""):
-        with pytest.raises(CheckoutError, match="is no range of lines of"):
+        with pytest.raises(CheckoutError, match="is not a range of lines of"):
             lines_of(tmp_path, '-L1,1 \n"x', b"one\n", ["/nothing/", wanted])
     assert lines_of(tmp_path, '-L1,1 \n"x', b"one\ntwo", ["/two/"]) == {2}
     assert list(tmp_path.iterdir()) == []
