@@ -10,10 +10,12 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
+import msgspec
 
 from agent_trace_sidecar.blame.authors import PRUNED, UNCOVERED, Origin
 from agent_trace_sidecar.blame.history import Change, Doubt, Span
 from agent_trace_sidecar.blame.moves import Removed
+from agent_trace_sidecar.opencode.wire import Wrapped
 from agent_trace_sidecar.records.fingerprints import path_key, tokens_of
 from agent_trace_sidecar.records.rows import UNCOVERED as UNCOVERED_KIND
 
@@ -85,6 +87,14 @@ WHERE r.session_id = ANY($1::text[]) AND s.project = ANY($2::text[]) AND s.path 
   AND s.before_hashes IS NOT NULL AND r.contributor = 'ai'
 ORDER BY r.recorded_at DESC LIMIT 20000
 """
+_WRAPPED: Final = """
+SELECT r.record_id, one.file::text AS file
+FROM agent_trace_records r
+CROSS JOIN LATERAL jsonb_path_query(
+    r.record, 'lax $.metadata."io.opencode.files"[*] ? (exists (@.wrapped))'
+) AS one (file)
+WHERE r.record_id = ANY($1::uuid[])
+"""
 _PROJECT: Final = "SELECT project FROM agent_trace_file_states WHERE project = $1 LIMIT 1"
 _MAX_RENAMES: Final = 8
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
@@ -124,6 +134,13 @@ class Found(NamedTuple):
     keys: frozenset[int]
 
 
+class _WrappedFile(msgspec.Struct):
+    """A file of a record's metadata, see `record._file_metadata`."""
+
+    path: str
+    wrapped: tuple[Wrapped, ...]
+
+
 async def changes(
     connection: asyncpg.Connection, projects: Sequence[str], paths: Iterable[str], *, include_fallback: bool
 ) -> list[Stored]:
@@ -140,7 +157,20 @@ async def changes(
         ranges += await connection.fetch(_RANGES, projects, sorted(wanted))
         states += fresh
         wanted = {row["old_path"] for row in fresh if row["old_path"]} - known
-    return _in_order(_joined(states, ranges, include_fallback=include_fallback))
+    stored = _joined(states, ranges, include_fallback=include_fallback)
+    return _in_order(await _with_wrapped(connection, stored))
+
+
+async def _with_wrapped(connection: asyncpg.Connection, stored: Sequence[Stored]) -> list[Stored]:
+    """The same with the blocks of lines that calls only wrapped anew."""
+    known = (one for one in stored if one.change.before and one.change.after)
+    rows = await connection.fetch(_WRAPPED, sorted({one.record_id for one in known}))
+    files = [(row["record_id"], msgspec.json.decode(row["file"], type=_WrappedFile)) for row in rows]
+    found = {(record_id, file.path): file.wrapped for record_id, file in files}
+    return [
+        one._replace(change=one.change._replace(wrapped=found.get((one.record_id, one.change.path), ())))
+        for one in stored
+    ]
 
 
 async def other_names(

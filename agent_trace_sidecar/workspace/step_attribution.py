@@ -26,6 +26,7 @@ from agent_trace_sidecar.opencode.wire import CallChange, FileChange
 from agent_trace_sidecar.records.content import Content, text_lines
 from agent_trace_sidecar.records.diffs import Change, Span, added, carried, compared, merged, removed
 from agent_trace_sidecar.records.fingerprints import is_evidence, line_hash
+from agent_trace_sidecar.records.wrapped import wrapped
 from agent_trace_sidecar.workspace.places import Place
 from agent_trace_sidecar.workspace.snapshot import TreeChange
 from agent_trace_sidecar.workspace.steps import Call, Edited, Step
@@ -205,6 +206,7 @@ def _rest(
         before_hashes=facts.judge(tree.path, last).vector(),
         after_hashes=new.vector(),
         repository=tree.repository,
+        wrapped=wrapped(last, after, moved),
     )
 
 
@@ -279,6 +281,7 @@ def _file_change(tree: TreeChange, facts: Facts, theirs: AbstractSet[str] = _NOB
         before_hashes="" if kind == "add" else before.vector() if before else None,
         after_hashes="" if kind == "delete" else after.vector() if after else None,
         repository=tree.repository,
+        wrapped=wrapped(before.lines, after.lines, tree.changes or ()) if before and after else (),
     )
 
 

@@ -254,6 +254,21 @@ def test_who_changes_white_space_alone_takes_no_line_over(site: Site) -> None:
     assert letters(project, "nest.py") == "hahhh"
 
 
+def test_who_wraps_lines_takes_none_over(site: Site) -> None:
+    """A formatter that a command runs: a person's lines, the AI's, and both in one file, in either direction."""
+    split = r"sed -Ei 's/^(\w+ = \w+\()(.*), (.*)\)$/\1\n    \2,\n    \3,\n)/'"
+    join = r"sed -Ezi 's/\(\n    ([^\n]*),\n    ([^\n]*),\n\)/(\1, \2)/g'"
+    project = begun(site, "wrapped", {"p.py": "total = of(the_first, the_second)\nkept = 1\n"})
+    project.prompt("wrappedwork", Step([write("m.py", "count = by(some_model, and_more)\n")]))
+    append(project, "m.py", "other = by(a_person, and_others)\n")
+    project.prompt("wrapwork", Step([bash(f"{split} p.py m.py; echo 'added = 1' >> p.py")]))
+    assert (project.folder / "m.py").read_text().count("\n") == 8
+    assert (letters(project, "p.py"), letters(project, "m.py")) == ("hhhhha", "aaaahhhh")
+    project.prompt("joinwork", Step([bash(f"{join} p.py m.py")]))
+    assert (letters(project, "p.py"), letters(project, "m.py")) == ("hha", "ah")
+    assert lines(site, project.folder / "m.py")[0]["tool"] == "write"
+
+
 # -- what git or cp brings -------------------------------------------------------------------------------------------
 
 

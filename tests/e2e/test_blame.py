@@ -239,6 +239,28 @@ def test_a_formatter_that_wraps_leaves_the_lines_to_the_ai(project: Project) -> 
     assert project.authors("a.py") == "aaaaaa"
 
 
+def test_a_call_that_wraps_lines_leaves_them_to_their_authors(project: Project) -> None:
+    """One line becomes five, and three become one, beside a line that the call adds."""
+    long, wrapped = (
+        "call(first_argument, second_argument, 'third')",
+        ["call(", "  first_argument,", "  second_argument,"],
+    )
+    end = ['  "third",', ")"]
+    project.write("a.py", long, "x = 1")
+    project.commit()
+    project.ai_write("b.py", long.replace("call", "other"), "y = 2")
+    for path, name in (("a.py", "call("), ("b.py", "other(")):
+        first = project.read(path)[0]
+        project.ai_edit(path, first, "\n".join([name, *wrapped[1:], *end, "added = by(a_model, 3)"]), model="claude-y")
+    assert project.authors("a.py") == "hhhhhah"
+    models = [(line.model_id or "").rpartition("/")[2] for line in project.blame("b.py")]
+    assert models == [*["claude-x"] * 5, "claude-y", "claude-x"]
+    project.ai_edit("a.py", "\n".join([*wrapped, *end]), long)
+    project.ai_edit("b.py", "\n".join(["other(", *wrapped[1:], *end]), long.replace("call", "other"), model="claude-y")
+    assert project.authors("a.py") == "hah"
+    assert project.blame("b.py")[0].model_id == "anthropic/claude-x"
+
+
 def test_crlf_changes_nothing(project: Project) -> None:
     """A line's ending is not the line."""
     project.ai_write("a.py", *AI_FUNCTION)
