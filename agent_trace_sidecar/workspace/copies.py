@@ -43,10 +43,14 @@ class Known(NamedTuple):
     """The ids of all contents in the step's first snapshot."""
     versions: Mapping[str, Sequence[Lines]]
     """Contents that git has of a changed file, by `TreeChange.key`."""
-    others: Sequence[Lines]
-    """Contents of other files that commands name."""
+    others: Sequence[tuple[str, Lines]]
+    """Contents of other files that commands name, at a revision or by their folder, by any name or `Place.file`."""
     has_written: Callable[[str], bool]
     """Whether a call has changed a file, by `Place.file`."""
+    is_model_line: Callable[[str, bytes], bool] = lambda _file, _line: False
+    """Whether a call has written a line of a file, by `Place.file`, that no snapshot holds: nothing else knows it."""
+    old: frozenset[str] = frozenset()
+    """The changed files that hold what was written before the step, by `TreeChange.key`: moved or unpacked."""
 
 
 def with_moves(changes: Iterable[TreeChange]) -> list[TreeChange]:
@@ -79,10 +83,11 @@ def copied(step: Step, changes: Sequence[TreeChange], known: Known) -> dict[str,
     # A block that moves from one file that stays to another is work; their author is decided by `blame`.
     shorter = [one.key for one in changes if one.status == "M" and any(gone.old_count for gone in one.changes or ())]
     rewritten = {*shorter, *(f"{step.root.rstrip('/')}/{key}" for key in shorter)}
-    versions = ((f"version {at}", lines) for at, lines in enumerate(known.others))
-    sources = [(name, list(map(_bare, lines))) for name, lines in (*named, *before, *versions)]
-    if sum(len(lines) for _, lines in sources) > MAX_LINES:
+    room = MAX_LINES - sum(len(lines) for _, lines in (*named, *before))
+    if room < 0:
         return {}
+    further = known.others if sum(len(lines) for _, lines in known.others) <= room else ()
+    sources = [(name, _source(lines, str(root / name), known)) for name, lines in (*named, *before, *further)]
     typed = _bare("\n".join(call.command for call in silent).encode(errors="surrogateescape"))
     found = {}
     for change in changes:
@@ -91,6 +96,9 @@ def copied(step: Step, changes: Sequence[TreeChange], known: Known) -> dict[str,
         alone = len([at for at in fresh if after[at - 1].strip()]) == 1 and not any(map(is_evidence, after))
         if change.new_id in known.held and not alone:  # a file of one word may be like another by chance
             found[change.key] = frozenset(fresh)
+            continue
+        if change.key in known.old:
+            found[change.key] = frozenset(at for at in fresh if not known.is_model_line("", after[at - 1]))
             continue
         file = change.key if change.place else f"{step.root.rstrip('/')}/{change.path}"
         own = (lines for name, lines in sources if name == file)
@@ -117,6 +125,11 @@ class _Fresh(NamedTuple):
     """The same lines, see `_bare`."""
     numbers: Sequence[int]
     """Of the new ones."""
+
+
+def _source(lines: Lines, file: str, known: Known) -> Lines:
+    """The lines of a file, see `_bare`, without those that are a model's by what a call has written there."""
+    return [b"" if known.is_model_line(file, line) else _bare(line) for line in lines]
 
 
 def _hunks(lines: Lines) -> Iterator[tuple[bytes, Lines]]:

@@ -89,8 +89,11 @@ class Rewrites:
         answers = output.split(b"\n") if output is not None else []
         return {path for path, answer in zip(named, answers, strict=False) if answer.split()[1:2] == [b"blob"]}
 
-    def named(self, step: Step) -> list[list[bytes]]:
-        """Contents that commands name by a revision and a path, as in `git show REV:PATH`, but for those made here."""
+    def named(self, step: Step) -> list[tuple[str, list[bytes]]]:
+        """Contents that commands name by a revision and a path, as in `git show REV:PATH`, but for those made here.
+
+        By their ids.
+        """
         try:
             own = git_dir(Path(step.root))
             log = _grown(own / "logs" / "HEAD", step.heads) if own and step.heads else ""
@@ -107,7 +110,8 @@ class Rewrites:
         output = git.run(own, "cat-file", "--batch", given=given, timeout_s=TIMEOUT_S, max_bytes=MAX_BYTES)
         blobs = list(git.blobs(output)) if output is not None else []
         own_work = {blob for blob, _ in blobs[: len(new)]}
-        return [text_lines(data) for blob, data in dict(blobs[len(new) :]).items() if blob and blob not in own_work]
+        known = {blob: text_lines(data) for blob, data in blobs[len(new) :] if blob and blob not in own_work}
+        return list(known.items())
 
     def versions(self, step: Step, changes: Sequence[TreeChange]) -> dict[str, list[list[bytes]]]:
         """Contents that git has of changed files, by `TreeChange.key`: of the last commits, and of those named."""

@@ -1,6 +1,7 @@
 """Whose a step's changes are: snapshots of real git repositories, given to calls."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -255,6 +256,44 @@ def test_pieces_of_a_persons_lines_are_brought(
     work.start()
     work.bash("c1", command, {"n.txt": text})
     assert [(start, end) for _, start, end in spans(work.finish()).get("c1", [])] == expected
+
+
+@pytest.mark.parametrize(
+    "command", ["cp -r {} lib", "cat {}/* > lib/own.txt", "D={}; cat $D/own.txt > lib/own.txt", "make"]
+)
+def test_what_a_command_takes_from_a_folder_that_it_names_is_brought(tmp_path: Path, command: str) -> None:
+    """No word of it names the file, and no snapshot holds it; of a command that does not name the folder nothing is."""
+    text = "first_line = of_a_person(1, 2)\nsecond_line = of_a_person(3, 4)\n"
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "own.txt").write_text(text)
+    work = Work(tmp_path, FILES)
+    work.start()
+    work.bash("c1", command.format(tmp_path / "kept"), {"lib/own.txt": text}, window=(0, 10))
+    expected = [("lib/own.txt", 1, 2)] if command == "make" else []
+    assert spans(work.finish()).get("c1", []) == expected
+
+
+@pytest.mark.parametrize(("age_s", "expected"), [(3600, []), (1, [("own.txt", 1, 1)])])
+def test_a_file_that_was_written_long_before_the_step_was_not_written_in_it(
+    work: Work, age_s: float, expected: list[tuple[str, int, int]]
+) -> None:
+    """It was moved, unpacked, or copied with its times: only its last change is of the step."""
+    work.before("c1", "bash", {"command": "tar xzf files.tgz"}, -1)
+    work.files({"own.txt": "first_line = of_a_person(1, 2)\n"})
+    os.utime(work.root / "own.txt", (0, time.time() - age_s))
+    work.after("c1", "bash", {"command": "tar xzf files.tgz"}, {}, 1)
+    assert spans(work.finish(2)).get("c1", []) == expected
+
+
+def test_a_draft_that_a_call_wrote_outside_is_the_models_where_a_command_moves_it(work: Work, tmp_path: Path) -> None:
+    """Nothing else knows its lines in this repository."""
+    draft, text = tmp_path / "draft.txt", "made = by(the, model)\n"
+    work.bash("c1", f"cat > {draft}", {str(draft): text}, window=(-1, 4))
+    work.finish(5)
+    os.utime(draft, (1, 1))
+    work.start(0, message="msg_2")
+    work.bash("c2", f"mv {draft} own.txt", {str(draft): None, "own.txt": text}, window=(0, 10))
+    assert ("own.txt", 1, 1) in spans(work.finish(message="msg_2"))["c2"]
 
 
 def test_a_persons_files_are_not_the_ais(work: Work) -> None:
