@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -23,6 +24,7 @@ from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits.text import counted, printable
 from agent_trace_sidecar.workspace.checkout import MAX_FILE_BYTES, CheckoutError
 from agent_trace_sidecar.workspace.line_ranges import lines_of
+from agent_trace_sidecar.workspace.revision import common_dir
 
 _COLOURS: Final = {"ai": "\x1b[36m", "mixed": "\x1b[35m", "human": "", "unknown": "\x1b[2m"}
 _RESET: Final = "\x1b[0m"
@@ -32,6 +34,10 @@ _SHALLOW: Final = (
 )
 _PATTERN: Final = re.compile(r"\^?[/:]|[^/:]*,/")
 """A range that is not of numbers alone."""
+_ELSEWHERE: Final = (
+    "{0} is recorded in {1}. If that is the same repository, and its first commit was amended or rebased since, give "
+    "this clone the id that it had, by which OpenCode knows it too: echo {2} > {3}"
+)
 _MODEL_CHARS: Final = 24
 _TITLE_CHARS: Final = 28
 _TOOL_CHARS: Final = 11
@@ -86,6 +92,14 @@ def run(config: Config, given: argparse.Namespace) -> int:
     if given.json or found.is_recorded or any(line.contributor != "unknown" for line in found.lines):
         return 0
     complain(_SHALLOW if found.is_shallow else nothing_recorded(config, "this repository"))
+    folder = common_dir(found.root) if found.root else None
+    if found.elsewhere and folder:
+        project, worktree = found.elsewhere
+        complain(
+            _ELSEWHERE.format(
+                printable(found.path), printable(worktree), project, shlex.quote(str(folder / "opencode"))
+            )
+        )
     return 0 if for_programs else 1  # editors discard what a failed command prints
 
 
