@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
-import hypothesis
 import pytest
 
 from tests.support import needs
 from tests.support.chromium import Browser, chromium
 from tests.support.envelopes import DATA, RECORDINGS
+from tests.support.examples import load_profile
 from tests.support.postgres import OwnServer, PostgresServers, guarded_folder, open_servers
 
 _KEPT = {"AGENT_TRACE_PG_BIN"}
@@ -21,13 +21,7 @@ _KEPT = {"AGENT_TRACE_PG_BIN"}
 # A run that was started in the background ignores Ctrl-C, and so would every OpenCode that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How long an example takes says something about the machine's other work, not about what is tested. On CI the examples
-# are the same in each run: a failure there is the change's and not the draw's. Everywhere else new ones are drawn.
-hypothesis.settings.register_profile("local", deadline=None, print_blob=True)
-hypothesis.settings.register_profile(
-    "ci", deadline=None, print_blob=True, derandomize=True, max_examples=100, database=None
-)
-hypothesis.settings.load_profile("ci" if needs.on_ci() else "local")
+load_profile(ci=needs.on_ci())
 
 
 _LEFT_OUT = pytest.StashKey[list[str]]()

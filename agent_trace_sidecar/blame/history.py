@@ -41,6 +41,7 @@ from agent_trace_sidecar.blame.versions import (
     spliced,
 )
 from agent_trace_sidecar.blame.weight import Weights
+from agent_trace_sidecar.opencode.wire import Wrapped
 from agent_trace_sidecar.records.fingerprints import HASH_BYTES, NO_HASH, hashes_of
 
 MAX_INSTEAD: Final = 200
@@ -61,8 +62,8 @@ _MOVED: Final = Need(1.0)
 """... when they are gone from one place of the file and new in another."""
 _RETURNED: Final = Need(1.4)
 """... when they stood somewhere else once, and stand nowhere in the file now."""
-_COPIED: Final = Need(3.0, share=0.5)
-"""... when they are still there too, so that they may be a person's own."""
+_COPIED: Final = Need(3.5, share=0.5)
+"""... when they are still there too, so that they may be a person's own: three lines at least, see `standing.LEAST`."""
 _SNAPSHOT: Final = "snapshot"
 _LINE_BY_LINE: Final = frozenset({_SNAPSHOT, "diff", "localised"})
 """Methods whose ranges hold no line that only stands between others."""
@@ -105,6 +106,8 @@ class Change(NamedTuple):
     doubt: Doubt | None = None
     """Set where nothing else is known."""
     record_id: UUID | None = None
+    wrapped: tuple[Wrapped, ...] = ()
+    """Lines of `after` that are lines of `before` wrapped anew; none where `before` is not known."""
 
 
 class History:
@@ -275,7 +278,7 @@ class History:
         return draft.settled()
 
     def _respaced(self, before: Version, change: Change, changed: Iterable[Gap]) -> dict[int, Author]:
-        """Lines of the ranges that are the lines they replace but for white space: they stay whose they were."""
+        """Lines of the ranges that hold the text of those they replace: they stay whose they were."""
         after = change.after or b""
         own = {at for span in change.spans if not span.excluded for at in range(span.start - 1, span.end)}
         found: dict[int, Author] = {}
@@ -288,6 +291,7 @@ class History:
                         found.update((new + at, before.authors[old + at]) for at in range(size) if new + at in own)
         for at in self._late(before, change, found):
             del found[at]
+        found.update((at, author) for at, author in _rewrapped(before, change) if at in own)
         return found
 
     def _late(self, before: Version, change: Change, found: Container[int]) -> Iterator[int]:
@@ -492,6 +496,23 @@ def _kept(before: Version, change: Change) -> list[Block]:
                 stayed.append(Block(old + low - new, start + low - first, high - low))
         first += max(0, end - start)
     return stayed
+
+
+def _rewrapped(before: Version, change: Change) -> Iterator[tuple[int, Author]]:
+    """The authors of the lines that were wrapped anew, by their place; of lines of several authors the text decides."""
+    count = len(change.after or b"") // HASH_BYTES
+    for block in change.wrapped:
+        lines, old = (
+            range(block.start_line - 1, block.end_line),
+            before.authors[block.old_start_line - 1 : block.old_end_line],
+        )
+        if not old or lines.stop > count:
+            continue  # it is of another state of the file
+        unknown = next((author for author in old if isinstance(author, Unknown)), None)
+        together: Author = Unknown(unknown.reason, _instead(old)) if unknown else Human(_instead(old))
+        is_recorded = all(map(written, old))
+        for at, line in enumerate(lines):
+            yield line, old[at * len(old) // len(lines)] if is_recorded else together
 
 
 def _settle(base: Version | None, gap: Gap, draft: Draft, theirs: Container[int]) -> None:

@@ -10,10 +10,12 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
+import msgspec
 
 from agent_trace_sidecar.blame.authors import PRUNED, UNCOVERED, Origin
 from agent_trace_sidecar.blame.history import Change, Doubt, Span
 from agent_trace_sidecar.blame.moves import Removed
+from agent_trace_sidecar.opencode.wire import Wrapped
 from agent_trace_sidecar.records.fingerprints import path_key, tokens_of
 from agent_trace_sidecar.records.rows import UNCOVERED as UNCOVERED_KIND
 
@@ -50,13 +52,24 @@ SELECT DISTINCT p.value AS worktree FROM agent_trace_sources s, jsonb_each_text(
 WHERE s.projects ?| $1::text[] AND p.key = ANY($1::text[])
 """
 _REPOSITORIES: Final = """
-SELECT DISTINCT r.key AS worktree, r.value AS url FROM agent_trace_sources s, jsonb_each_text(s.repositories) r
-WHERE s.kind = 'instance' AND r.value IS NOT NULL
-UNION SELECT DISTINCT p.value, '' FROM agent_trace_sources s, jsonb_each_text(s.projects) p WHERE s.kind = 'instance'
+SELECT DISTINCT r.worktree, r.url
+FROM agent_trace_sources s
+CROSS JOIN LATERAL (
+    SELECT key, coalesce(value, '') FROM jsonb_each_text(s.repositories)
+    UNION ALL SELECT value, '' FROM jsonb_each_text(s.projects)
+) AS r (worktree, url)
+WHERE s.kind = 'instance' AND strpos(concat(s.repositories, s.projects), $1) > 0
 """
 _PROJECTS: Final = """
 SELECT DISTINCT p.key AS project FROM agent_trace_sources s, jsonb_each_text(s.projects) p
 WHERE s.kind = 'instance' AND p.value = ANY($1::text[])
+"""
+_RECORDED_ELSEWHERE: Final = """
+SELECT s.project, s.worktree FROM agent_trace_file_states s
+WHERE s.path = $1 AND s.project ~ '^[0-9a-f]{40,64}$' AND s.project IN (
+    SELECT jsonb_object_keys(r.projects) FROM agent_trace_sources r WHERE r.kind = 'instance'
+)
+ORDER BY s.recorded_at DESC LIMIT 1
 """
 _WATCHED: Final = """
 SELECT EXISTS (SELECT FROM agent_trace_file_states
@@ -84,6 +97,14 @@ JOIN agent_trace_file_states s USING (source_id, record_id, recorded_at)
 WHERE r.session_id = ANY($1::text[]) AND s.project = ANY($2::text[]) AND s.path = d.path
   AND s.before_hashes IS NOT NULL AND r.contributor = 'ai'
 ORDER BY r.recorded_at DESC LIMIT 20000
+"""
+_WRAPPED: Final = """
+SELECT r.record_id, one.file::text AS file
+FROM agent_trace_records r
+CROSS JOIN LATERAL jsonb_path_query(
+    r.record, 'lax $.metadata."io.opencode.files"[*] ? (exists (@.wrapped))'
+) AS one (file)
+WHERE r.record_id = ANY($1::uuid[])
 """
 _PROJECT: Final = "SELECT project FROM agent_trace_file_states WHERE project = $1 LIMIT 1"
 _MAX_RENAMES: Final = 8
@@ -124,6 +145,13 @@ class Found(NamedTuple):
     keys: frozenset[int]
 
 
+class _WrappedFile(msgspec.Struct):
+    """A file of a record's metadata, see `record._file_metadata`."""
+
+    path: str
+    wrapped: tuple[Wrapped, ...]
+
+
 async def changes(
     connection: asyncpg.Connection, projects: Sequence[str], paths: Iterable[str], *, include_fallback: bool
 ) -> list[Stored]:
@@ -140,28 +168,44 @@ async def changes(
         ranges += await connection.fetch(_RANGES, projects, sorted(wanted))
         states += fresh
         wanted = {row["old_path"] for row in fresh if row["old_path"]} - known
-    return _in_order(_joined(states, ranges, include_fallback=include_fallback))
+    stored = _joined(states, ranges, include_fallback=include_fallback)
+    return _in_order(await _with_wrapped(connection, stored))
 
 
-async def other_names(
-    connection: asyncpg.Connection, projects: Sequence[str], url: str | None, *, everywhere: bool
-) -> list[str]:
-    """What else a repository was called when it was recorded: before its first commit, or where its history is whole.
+async def _with_wrapped(connection: asyncpg.Connection, stored: Sequence[Stored]) -> list[Stored]:
+    """The same with the blocks of lines that calls only wrapped anew."""
+    known = (one for one in stored if one.change.before and one.change.after)
+    rows = await connection.fetch(_WRAPPED, sorted({one.record_id for one in known}))
+    files = [(row["record_id"], msgspec.json.decode(row["file"], type=_WrappedFile)) for row in rows]
+    found = {(record_id, file.path): file.wrapped for record_id, file in files}
+    return [
+        one._replace(change=one.change._replace(wrapped=found.get((one.record_id, one.change.path), ())))
+        for one in stored
+    ]
+
+
+async def other_names(connection: asyncpg.Connection, projects: Sequence[str], url: str | None) -> list[str]:
+    """What else a repository was called when it was recorded: before its first commit, or with another one.
 
     Args:
         connection: to the store.
         projects: what it is called here.
         url: of its remote.
-        everywhere: search by the URL too, which reads a row for each run of OpenCode.
     """
     worktrees = {row["worktree"] for row in await connection.fetch(_WORKTREES, projects)}
     found = set(worktrees)
-    if url is not None and everywhere:
+    if url is not None:
         wanted = same_place(url)
-        rows = await connection.fetch(_REPOSITORIES)
+        rows = await connection.fetch(_REPOSITORIES, wanted.rpartition("/")[2])
         places = {row["worktree"] for row in rows if wanted in {same_place(row["url"]), row["worktree"]}}
         found |= places | {row["project"] for row in await connection.fetch(_PROJECTS, sorted(places | {wanted}))}
     return sorted(found - set(projects))
+
+
+async def recorded_elsewhere(connection: asyncpg.Connection, path: str) -> tuple[str, str] | None:
+    """The id and the folder of a repository in which a file of this path was recorded last."""
+    row = await connection.fetchrow(_RECORDED_ELSEWHERE, path)
+    return (row["project"], row["worktree"]) if row else None
 
 
 def same_place(url: str) -> str:

@@ -55,6 +55,15 @@ class Repository(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     vcs: VcsObserved | None = None
 
 
+class Wrapped(msgspec.Struct, frozen=True, gc=False):
+    """Lines of the new file that are lines of the old one wrapped anew; they count from 1, both ends included."""
+
+    start_line: int
+    end_line: int
+    old_start_line: int
+    old_end_line: int
+
+
 class FileChange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What happened to one file; the paths are relative to the worktree, with forward slashes."""
 
@@ -74,6 +83,8 @@ class FileChange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Whose file it is, if not the session's."""
     stood: str | None = None
     """The first halves of the hashes of those lines of the ranges, as hex text, that stood in another file before."""
+    wrapped: tuple[Wrapped, ...] = ()
+    """The lines of the ranges that hold the text of the lines they replaced."""
 
 
 class CallChange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -26,6 +26,7 @@ from agent_trace_sidecar.records.diffs import (
     shown,
 )
 from agent_trace_sidecar.records.fingerprints import HASH_BYTES, line_hash, packed_tokens
+from agent_trace_sidecar.records.wrapped import wrapped
 
 _EXACT_UNKNOWN: Final = bytes(HASH_BYTES // 2)
 """The second half of a line's hash where its indentation is not known."""
@@ -38,6 +39,8 @@ class _Found(NamedTuple):
     spans: Sequence[Span]
     gone: Sequence[Span] = ()
     exact: bool = False
+    between: Sequence[Change] = ()
+    """What lies between the contents before and after the call, where both are known and it is all this call's."""
 
 
 def attributed(edit: FileEdit, path: str, old_path: str | None, *, exact_text: bool) -> FileChange:
@@ -96,6 +99,7 @@ def observed(
         tuple(found.gone),
         before_hashes=before.vector() if before else "" if edit.kind == "add" else None,
         after_hashes=after.vector(),
+        wrapped=wrapped(before.lines, after.lines, found.between) if before else (),
     )
 
 
@@ -143,11 +147,11 @@ def _from_contents(edit: FileEdit, before: Sequence[bytes] | None, lines: Sequen
         # Where it fits the file alone, another writer came between the observation before and the call.
         fits = diffs and (explains(diffs[0], before, lines) or (added(diffs[0]) and shown(diffs[0], lines)))
         if fits:
-            return claimed._replace(exact=True)
+            return claimed._replace(exact=True, between=diffs[0] if explains(diffs[0], before, lines) else ())
         own = alone or (edit.content is not None and text_lines(edit.content.encode()) == lines)
         changes = compared(before, lines) if before != lines and own else None
         if changes is not None:
-            return _Found("diff", added(changes), removed(changes), exact=True)
+            return _Found("diff", added(changes), removed(changes), exact=True, between=changes)
     if edit.content is not None:
         return _Found("fallback", _whole(len(lines)), exact=True)
     if diffs and shown(diffs[-1], lines):

@@ -28,6 +28,7 @@ from agent_trace_sidecar.records.trace import (
     encode,
     session_url,
 )
+from agent_trace_sidecar.records.wrapped import sound as sound_blocks
 
 RECORD_NAMESPACE: Final = UUID("6ba9b2b6-34a4-5f0e-9c39-2f3e4f1f7d11")
 """A record's id is uuid5 of its event's id in this namespace: the same event gives the same record, always."""
@@ -235,6 +236,7 @@ def _by_path(changes: Iterable[FileChange]) -> list[FileChange]:
             before_hashes=before.before_hashes if before else change.before_hashes,
             after_hashes=change.after_hashes,
             stood=(before.stood or "" if before else "") + (change.stood or "") or None,
+            wrapped=() if before else sound_blocks(change.wrapped),
         )
     return list(files.values())
 
@@ -296,4 +298,7 @@ def _metadata(call: Call, files: list[FileChange]) -> dict[str, object]:
 def _file_metadata(change: FileChange) -> dict[str, object]:
     ranges = [{"start_line": span.start, "end_line": span.end, "method": span.method} for span in change.ranges]
     moved = {"old_path": change.old_path} if change.old_path else {}
-    return {"path": change.path, "kind": change.kind, **moved, "ranges": ranges}
+    found: dict[str, object] = {"path": change.path, "kind": change.kind, **moved, "ranges": ranges}
+    if change.wrapped:
+        found["wrapped"] = change.wrapped
+    return found

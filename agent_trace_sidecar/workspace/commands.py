@@ -17,6 +17,8 @@ MAX_NAMES: Final = 32
 _MAX_WORDS: Final = 400
 _MAX_FOLDERS: Final = 32
 """Folders of one command that its words may be relative to."""
+MAX_FOLDERS: Final = 8
+"""Folders of one command whose files are read."""
 
 _WORDS: Final = re.compile(r"""[^\s'"`;&|<>()=,{}]+""")
 _CD: Final = re.compile(r"""(?:^|[;&|(\n])[^\S\n]*(?:cd|pushd)\s+(?:'([^']+)'|"([^"]+)"|([^\s;&|)]+))""")
@@ -79,6 +81,7 @@ _NAMING_WRITERS: Final = frozenset(["mkdir", "sed", "tee", "touch"])
 _KEYWORDS: Final = frozenset(["do", "done", "elif", "else", "fi", "if", "then", "until", "while"])
 _HEREDOC: Final = re.compile(r"<<-?[^\S\n]*(['\"]?)(\w+)\1")
 _LITERALS: Final = re.compile(r"""'[^']*'|"[^"$`\\]*\"""")
+_PATTERN: Final = re.compile(r"[*?\[$]")
 _EXPANDED: Final = re.compile(r"[`$*?\[{}()\\]|(?<![&>])&(?![&>\d])")
 _GIT_READERS: Final = frozenset(
     [
@@ -144,6 +147,15 @@ def names(command: str) -> Iterator[tuple[str | None, str]]:
         for folder in (None, *folders):
             seen[folder, name] = None
     yield from seen
+
+
+def folder_of(word: str) -> str:
+    """The folder that a word names, if it is one or a pattern of files; `.` for a pattern alone."""
+    found = _PATTERN.search(word)
+    if not found:
+        return word
+    folder, slash, _ = word[: found.start()].rpartition("/")
+    return folder or slash or "."
 
 
 def looks_like_a_path(word: str) -> bool:

@@ -1,17 +1,19 @@
 """Lines that a command brought from elsewhere instead of writing them; pure.
 
-By `cp`, `mv`, `git show HEAD~1:file > file`, `git apply -R` or a script: what counts is that the text was there before.
-Lines are brought where a source has them one after the other: all that is new in the file, or a run with at least
-`LEAST` lines that are evidence; or where other files have all that is new in the file, in any order (`sort`, `grep`).
-Sources are the files that the step took away or changed, the files that a command names, all files of the step's first
-snapshot with the very same content, and versions of the file itself that git has. Of a patch that a command names, and
-that no call has written, its lines are a source, too.
+By `cp`, `mv`, `git show HEAD~1:file > file`, `git apply -R` or a script: what counts is that the text was there before,
+whatever its white space. Lines are brought where a source has them one after the other: all that is new in the file, or
+a run with at least `LEAST` lines that are evidence; or where other files have all that is new in the file, in any order
+(`sort`, `grep`); and a line that is a piece of one of another file (`cut`, `head -c`), unless it stands in the command.
+Sources are the files that the step took away or changed, the files that a command names, on disk or at a revision, all
+files of the step's first snapshot with the very same content, and versions of the file itself that git has. Of a patch
+that a command names, and that no call has written, its lines are a source, too.
 """
 
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from pathlib import Path
+from typing import Final, NamedTuple
 
 from agent_trace_sidecar.records.diffs import added, compared
 from agent_trace_sidecar.records.fingerprints import is_evidence
@@ -22,12 +24,33 @@ LEAST: Final = 3
 MAX_LINES: Final = 200_000
 """Of all sources of one step: of a command that moves more than that about, nothing is called brought."""
 _MAX_PLACES: Final = 20
+_LEAST_PIECE: Final = 12
+"""Bytes without white space of a line that is taken for a piece of another one."""
+_MAX_SEARCHED_BYTES: Final = 512 * 1024 * 1024
+"""Of all searches for such pieces in one file."""
 _MOVED: Final = 0.5
 """The part of a file that is gone that a new file must hold for being the same one moved."""
 
 _HUNK: Final = re.compile(rb"@@ -\d{1,9}(?:,\d{1,9})? \+\d{1,9}(?:,\d{1,9})? @@")
 
 Lines = Sequence[bytes]
+
+
+class Known(NamedTuple):
+    """Where the lines of a step may come from, beside the files that it changed and those that its commands name."""
+
+    held: frozenset[str]
+    """The ids of all contents in the step's first snapshot."""
+    versions: Mapping[str, Sequence[Lines]]
+    """Contents that git has of a changed file, by `TreeChange.key`."""
+    others: Sequence[tuple[str, Lines]]
+    """Contents of other files that commands name, at a revision or by their folder, by any name or `Place.file`."""
+    has_written: Callable[[str], bool]
+    """Whether a call has changed a file, by `Place.file`."""
+    is_model_line: Callable[[str, bytes], bool] = lambda _file, _line: False
+    """Whether a call has written a line of a file, by `Place.file`, that no snapshot holds: nothing else knows it."""
+    old: frozenset[str] = frozenset()
+    """The changed files that hold what was written before the step, by `TreeChange.key`: moved or unpacked."""
 
 
 def with_moves(changes: Iterable[TreeChange]) -> list[TreeChange]:
@@ -47,58 +70,66 @@ def with_moves(changes: Iterable[TreeChange]) -> list[TreeChange]:
     return found
 
 
-def copied(
-    step: Step,
-    changes: Sequence[TreeChange],
-    held: frozenset[str],
-    versions: Mapping[str, Sequence[Lines]],
-    has_written: Callable[[str], bool],
-) -> dict[str, frozenset[int]]:
-    """The numbers of the lines in each changed file that were brought, by `TreeChange.key`.
-
-    Args:
-        step: whose commands name files.
-        changes: what has changed.
-        held: the ids of all contents in the step's first snapshot.
-        versions: contents that git has of a changed file, by its key.
-        has_written: whether a call has changed a file, by `Place.file`.
-    """
+def copied(step: Step, changes: Sequence[TreeChange], known: Known) -> dict[str, frozenset[int]]:
+    """The numbers of the lines in each changed file that were brought, by `TreeChange.key`."""
+    root, silent = Path(step.root), [call for call in step.calls.values() if call.silent]
     named: list[tuple[str, Lines]] = [
-        (place.file, one.before.split(b"\n"))
-        for call in step.calls.values()
-        if call.silent
-        for place, one in call.named.items()
-        if one.before
+        (place.file, one.before.split(b"\n")) for call in silent for place, one in call.named.items() if one.before
     ]
     named += [
-        (f"{name} {mark!r}", own) for name, lines in named if not has_written(name) for mark, own in _hunks(lines)
+        (f"{name} {mark!r}", own) for name, lines in named if not known.has_written(name) for mark, own in _hunks(lines)
     ]
     before = [(one.key, one.before) for one in changes if one.before]
     # A block that moves from one file that stays to another is work; their author is decided by `blame`.
     shorter = [one.key for one in changes if one.status == "M" and any(gone.old_count for gone in one.changes or ())]
     rewritten = {*shorter, *(f"{step.root.rstrip('/')}/{key}" for key in shorter)}
-    if sum(len(lines) for _, lines in (*named, *before)) > MAX_LINES:
+    room = MAX_LINES - sum(len(lines) for _, lines in (*named, *before))
+    if room < 0:
         return {}
+    further = known.others if sum(len(lines) for _, lines in known.others) <= room else ()
+    sources = [(name, _source(lines, str(root / name), known)) for name, lines in (*named, *before, *further)]
+    typed = _bare("\n".join(call.command for call in silent).encode(errors="surrogateescape"))
     found = {}
     for change in changes:
         fresh = [at for start, end in added(change.changes or ()) for at in range(start, end + 1)]
         after = change.after or ()
         alone = len([at for at in fresh if after[at - 1].strip()]) == 1 and not any(map(is_evidence, after))
-        if change.new_id in held and not alone:  # a file of one word may be like another by chance
+        if change.new_id in known.held and not alone:  # a file of one word may be like another by chance
             found[change.key] = frozenset(fresh)
             continue
+        if change.key in known.old:
+            found[change.key] = frozenset(at for at in fresh if not known.is_model_line("", after[at - 1]))
+            continue
         file = change.key if change.place else f"{step.root.rstrip('/')}/{change.path}"
-        own = _without(change.before or (), (lines for name, lines in named if name == file))
+        own = (lines for name, lines in sources if name == file)
+        earlier = (list(map(_bare, lines)) for lines in known.versions.get(change.key, ()))
         others = [
-            lines
-            for name, lines in (*named, *before)
+            (name, lines)
+            for name, lines in sources
             if name not in {file, change.key} and not (change.status == "M" and name in rewritten)
         ]
-        earlier = [*own, *_without(change.before or (), versions.get(change.key, ()))]
-        brought = _brought(after, fresh, others, earlier)
+        draft = _Fresh(after, list(map(_bare, after)), fresh)
+        brought = _brought(draft, [lines for _, lines in others], _without(change.before or (), (*own, *earlier)))
+        unwritten = (lines for name, lines in others if not known.has_written(str(root / name)))
+        brought |= _pieces(draft, set(fresh) - brought, unwritten, typed)
         if brought:
             found[change.key] = frozenset(brought)
     return found
+
+
+class _Fresh(NamedTuple):
+    """A file with new lines."""
+
+    after: Lines
+    bare: Lines
+    """The same lines, see `_bare`."""
+    numbers: Sequence[int]
+    """Of the new ones."""
+
+
+def _source(lines: Lines, file: str, known: Known) -> Lines:
+    """The lines of a file, see `_bare`, without those that are a model's by what a call has written there."""
+    return [b"" if known.is_model_line(file, line) else _bare(line) for line in lines]
 
 
 def _hunks(lines: Lines) -> Iterator[tuple[bytes, Lines]]:
@@ -110,49 +141,61 @@ def _hunks(lines: Lines) -> Iterator[tuple[bytes, Lines]]:
 
 def _without(before: Lines, sources: Iterable[Lines]) -> Iterator[Lines]:
     """Versions of the file itself: what stands there anyway was not brought from them."""
-    there = set(before)
+    there = set(map(_bare, before))
     for source in sources:
         yield [line if line not in there else b"" for line in source]
 
 
-def _brought(after: Lines, fresh: Sequence[int], others: Sequence[Lines], own: Iterable[Lines]) -> set[int]:
+def _brought(draft: _Fresh, others: Sequence[Lines], own: Iterable[Lines]) -> set[int]:
     """The fresh lines that other files have, or versions of the file itself."""
-    wanted = {at for at in fresh if after[at - 1].strip()}
-    there = {_bare(line) for source in others for line in source}
-    if all(_bare(after[at - 1]) in there for at in wanted) and any(is_evidence(after[at - 1]) for at in wanted):
+    after, bare, fresh = draft
+    wanted = {at for at in fresh if bare[at - 1]}
+    there = {line for source in others for line in source}
+    if all(bare[at - 1] in there for at in wanted) and any(is_evidence(after[at - 1]) for at in wanted):
         return set(fresh)
     found: set[int] = set()
     for source, is_own in (*((one, False) for one in others), *((one, True) for one in own)):
         places: dict[bytes, list[int]] = defaultdict(list)
         for at, line in enumerate(source):
-            places[_bare(line)].append(at)
+            places[line].append(at)
         left = set(fresh) - found
         for at in sorted(wanted - found):
             if at in found:
                 continue
-            runs = (_run(after, source, at, place, left) for place in places[_bare(after[at - 1])][:_MAX_PLACES])
+            runs = (_run(bare, source, at, place, left) for place in places[bare[at - 1]][:_MAX_PLACES])
             run = max(runs, key=len, default=range(0))
             telling = sum(1 for one in run if is_evidence(after[one - 1]))
             everything = bool(run) and wanted.issubset(run)
-            whole = everything and len(run) >= sum(1 for line in source if line.strip())
+            whole = everything and len(run) >= sum(1 for line in source if line)
             if telling >= LEAST or (everything and (telling or is_own or whole)):
                 found.update(run)
     return found
 
 
-def _run(after: Lines, source: Lines, at: int, place: int, fresh: set[int]) -> range:
+def _run(bare: Lines, source: Lines, at: int, place: int, fresh: set[int]) -> range:
     """The fresh lines around one that stand in a source in the same order."""
     start, origin = at, place
-    while start - 1 in fresh and origin and _bare(after[start - 2]) == _bare(source[origin - 1]):
+    while start - 1 in fresh and origin and bare[start - 2] == source[origin - 1]:
         start, origin = start - 1, origin - 1
     end, to = at, place
-    while end + 1 in fresh and to + 1 < len(source) and _bare(after[end]) == _bare(source[to + 1]):
+    while end + 1 in fresh and to + 1 < len(source) and bare[end] == source[to + 1]:
         end, to = end + 1, to + 1
     return range(start, end + 1)
 
 
+def _pieces(draft: _Fresh, left: Iterable[int], others: Iterable[Lines], typed: bytes) -> set[int]:
+    """The lines among these that are pieces of lines of other files, and that no command has in its text."""
+    lines = {at: draft.bare[at - 1] for at in left if is_evidence(draft.after[at - 1])}
+    lines = {at: line for at, line in lines.items() if len(line) >= _LEAST_PIECE and line not in typed}
+    text = b"\n".join(line for source in others for line in source)
+    if len(lines) * len(text) > _MAX_SEARCHED_BYTES:
+        return set()
+    return {at for at, line in lines.items() if line in text}
+
+
 def _bare(line: bytes) -> bytes:
-    return line.removesuffix(b"\r")
+    """A line without any white space."""
+    return b"".join(line.split())
 
 
 def _shared(before: Lines, after: Lines) -> int:

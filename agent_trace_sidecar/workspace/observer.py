@@ -38,7 +38,7 @@ from agent_trace_sidecar.records.ranges import attributed, deleted, observed
 from agent_trace_sidecar.records.repeated import RepeatedHistory
 from agent_trace_sidecar.records.trace import relative_path
 from agent_trace_sidecar.workspace import commands, scripts
-from agent_trace_sidecar.workspace.places import Place, Projects, place_of, session_root
+from agent_trace_sidecar.workspace.places import Place, Projects, place_of, repository_root, session_root
 from agent_trace_sidecar.workspace.revision import Revisions
 from agent_trace_sidecar.workspace.rewrites import Rewrites
 from agent_trace_sidecar.workspace.scope import everywhere
@@ -225,6 +225,7 @@ class Observer:
         if call.silent:
             call.lingers |= dialects.in_background(args)
             places = list(self._named(envelope, call, args)) if call.writes else []
+            call.folders = tuple(self._folders(envelope, call, args)) if call.writes else ()
         self._steps.began(seen.session_id, call)
         if places:
             self._keep(key, places, envelope.at)
@@ -259,6 +260,18 @@ class Observer:
             if new and not self._secret(text):
                 coming |= new
         yield from islice((found | coming).values(), commands.MAX_NAMES)
+
+    def _folders(self, envelope: Envelope, call: Call, args: msgspec.Raw) -> list[str]:
+        """Folders that the text of a command names, also by a pattern of files in them."""
+        base = os.path.join(envelope.directory or "", dialects.working_folder(args) or "")  # noqa: PTH118 - texts
+        found: dict[str, None] = {}
+        for inner, word in commands.names(call.command):
+            name = os.path.join(base, inner or "", commands.folder_of(word))  # noqa: PTH118
+            if len(found) < commands.MAX_FOLDERS and "\0" not in name and os.path.isdir(name):  # noqa: PTH112
+                real = os.path.realpath(name)
+                if self._allows(Path(repository_root(f"{real}/x") or real)):
+                    found[real] = None
+        return list(found)
 
     def _scripts(self, command: str, found: Iterable[Place]) -> Iterator[tuple[str, str]]:
         """The scripts among the files that a command names: name and text."""

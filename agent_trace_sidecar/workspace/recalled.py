@@ -30,7 +30,7 @@ from agent_trace_sidecar.opencode.wire import Envelope, Observed, VcsObserved
 from agent_trace_sidecar.records.content import Content, text_lines
 from agent_trace_sidecar.records.ranges import attributed, deleted, observed
 from agent_trace_sidecar.workspace import commands
-from agent_trace_sidecar.workspace.copies import copied, with_moves
+from agent_trace_sidecar.workspace.copies import Known, copied, with_moves
 from agent_trace_sidecar.workspace.places import Place, place_inside, session_root
 from agent_trace_sidecar.workspace.revision import Revisions, git_dir
 from agent_trace_sidecar.workspace.rewrites import Rewrites
@@ -251,7 +251,8 @@ class Recaller:
         known = with_moves(known)
         brought = self._rewrites.brought(step, known)
         held = self._snapshots.ids(step.root, step.tree) if self._snapshots is not None else frozenset[str]()
-        copies = copied(step, known, held, self._rewrites.versions(step, known), self._steps.has_written)
+        versions, others = self._rewrites.versions(step, known), self._rewrites.named(step)
+        copies = copied(step, known, Known(held, versions, others, self._steps.has_written))
         facts = Facts(
             at_ms,
             stamp_ms=lambda _: None,

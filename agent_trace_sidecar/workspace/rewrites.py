@@ -24,6 +24,8 @@ MAX_BYTES: Final = 16 * 1024 * 1024
 MAX_QUERIES: Final = 5000
 _MAX_LOG_BYTES: Final = 256 * 1024
 _MAX_REVISIONS: Final = 16
+_MAX_NAMED: Final = 300
+"""Files at revisions that the words of commands may mean."""
 
 _SEPARATOR: Final = re.compile(r"[\n;&|]")
 _SUBCOMMAND: Final = re.compile(
@@ -87,6 +89,30 @@ class Rewrites:
         answers = output.split(b"\n") if output is not None else []
         return {path for path, answer in zip(named, answers, strict=False) if answer.split()[1:2] == [b"blob"]}
 
+    def named(self, step: Step) -> list[tuple[str, list[bytes]]]:
+        """Contents that commands name by a revision and a path, as in `git show REV:PATH`, but for those made here.
+
+        By their ids.
+        """
+        try:
+            own = git_dir(Path(step.root))
+            log = _grown(own / "logs" / "HEAD", step.heads) if own and step.heads else ""
+        except (OSError, ValueError):
+            return []
+        commands = [call.command for call in step.calls.values() if call.silent and _GIT.search(call.command)]
+        queries = list(dict.fromkeys(query for command in commands for query in _queries(command)))[:_MAX_NAMED]
+        if own is None or not queries:
+            return []
+        made = [found[2] for found in _ENTRY.finditer(log) if found[3] == "commit"][-_MAX_REVISIONS:]
+        paths = dict.fromkeys(query.partition(":")[2] for query in queries)
+        new = [f"{revision}:{path}" for revision in made for path in paths]
+        given = "".join(f"{query}\n" for query in (*new, *queries)).encode(errors="surrogateescape")
+        output = git.run(own, "cat-file", "--batch", given=given, timeout_s=TIMEOUT_S, max_bytes=MAX_BYTES)
+        blobs = list(git.blobs(output)) if output is not None else []
+        own_work = {blob for blob, _ in blobs[: len(new)]}
+        known = {blob: text_lines(data) for blob, data in blobs[len(new) :] if blob and blob not in own_work}
+        return list(known.items())
+
     def versions(self, step: Step, changes: Sequence[TreeChange]) -> dict[str, list[list[bytes]]]:
         """Contents that git has of changed files, by `TreeChange.key`: of the last commits, and of those named."""
         try:
@@ -127,6 +153,16 @@ def _git_commands(command: str) -> Iterator[str]:
         found = _GIT.search(part)
         if found and _SUBCOMMAND.search(part, found.end()):
             yield part[found.start() :]
+
+
+def _queries(command: str) -> Iterator[str]:
+    """What `git cat-file` may know of the words of a command: a revision and a path, together or apart."""
+    words = [word.strip("'\"").removesuffix(")") for word in command.split()]
+    pairs = [word.partition(":") for word in words if _REVISION.match(word)]
+    yield from (f"{revision}:{path.removeprefix('./')}" for revision, colon, path in pairs if colon and path)
+    revisions = [revision for revision, colon, _ in pairs if not colon and _REVISION.fullmatch(revision)]
+    paths = [word.removeprefix("./") for word in words if "." in word and ":" not in word]
+    yield from (f"{one}:{path}" for one in revisions[:_MAX_REVISIONS] for path in paths[:_MAX_REVISIONS])
 
 
 def _grown(log: Path, heads: Heads) -> str:

@@ -26,6 +26,7 @@ from agent_trace_sidecar.opencode.wire import CallChange, FileChange
 from agent_trace_sidecar.records.content import Content, text_lines
 from agent_trace_sidecar.records.diffs import Change, Span, added, carried, compared, merged, removed
 from agent_trace_sidecar.records.fingerprints import is_evidence, line_hash
+from agent_trace_sidecar.records.wrapped import wrapped
 from agent_trace_sidecar.workspace.places import Place
 from agent_trace_sidecar.workspace.snapshot import TreeChange
 from agent_trace_sidecar.workspace.steps import Call, Edited, Step
@@ -106,7 +107,8 @@ def _named(
         own = not silent or (stamp is not None and _within(call, stamp, facts))
         known = own and (one.change.kind == "move") == (tree.status == "R")
         change = _file_change(tree, facts) if known else None
-        return (call, change) if change and _differs(change, one.change) else (None, None)
+        if own or one.after is None or _is_guessed(one):
+            return (call, change) if change and _differs(change, one.change) else (None, None)
     owner = _owner(step, tree, facts) if silent else None
     if owner is None and silent:
         return _beside(step, [one for _, one in edits], tree, facts)
@@ -137,8 +139,11 @@ def _beside(
 
 def _is_unsure(one: Edited) -> bool:
     """Whether a call's report of a file was not confirmed by the file itself, right before and after it."""
-    guessed = any(span.method == "fallback" for span in one.change.ranges)
-    return guessed or one.before is None or one.after is None
+    return _is_guessed(one) or one.before is None or one.after is None
+
+
+def _is_guessed(one: Edited) -> bool:
+    return any(span.method == "fallback" for span in one.change.ranges)
 
 
 def _as_named(calls: Sequence[Call], changes: Iterable[TreeChange]) -> Iterable[TreeChange]:
@@ -201,6 +206,7 @@ def _rest(
         before_hashes=facts.judge(tree.path, last).vector(),
         after_hashes=new.vector(),
         repository=tree.repository,
+        wrapped=wrapped(last, after, moved),
     )
 
 
@@ -275,6 +281,7 @@ def _file_change(tree: TreeChange, facts: Facts, theirs: AbstractSet[str] = _NOB
         before_hashes="" if kind == "add" else before.vector() if before else None,
         after_hashes="" if kind == "delete" else after.vector() if after else None,
         repository=tree.repository,
+        wrapped=wrapped(before.lines, after.lines, tree.changes or ()) if before and after else (),
     )
 
 

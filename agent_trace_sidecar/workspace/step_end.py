@@ -15,8 +15,10 @@ import msgspec
 from agent_trace_sidecar.limits import files
 from agent_trace_sidecar.opencode.wire import CallChange, FileChange, Observed, Repository, Uncovered
 from agent_trace_sidecar.records.content import Content, text_lines
+from agent_trace_sidecar.records.diffs import added
 from agent_trace_sidecar.records.fingerprints import is_evidence
-from agent_trace_sidecar.workspace.copies import copied, with_moves
+from agent_trace_sidecar.workspace import folders
+from agent_trace_sidecar.workspace.copies import Known, copied, with_moves
 from agent_trace_sidecar.workspace.places import Place
 from agent_trace_sidecar.workspace.rewrites import Rewrites
 from agent_trace_sidecar.workspace.snapshot import MAX_FILES, Snapshots, TreeChange, blob_id, change_of
@@ -33,6 +35,8 @@ from agent_trace_sidecar.workspace.unheld import Changed, Unheld
 
 LOOK_S: Final = 0.5
 """Processor time in which the files of a step may be read, after git has listed them."""
+OLD_MS: Final = 2000.0
+"""By so much a file must have been written before the step in which it came."""
 MAX_HASHES_BYTES: Final = 2 * 1024 * 1024
 """Of hashes of whole files in one line; files beyond it have only those of their changed lines."""
 
@@ -111,16 +115,17 @@ class Finisher:
         covered = {path for one in changes for path in (one.path, one.old_path) if path}
         since = [_since_call(step, change) for change in changes]
         changes = with_moves(change for change, _ in since)
-        named = [one._replace(repository=self._repository(one.place)) for one in _named(step, covered) if one.place]
-        kept = self._kept(step, trees, named) if trees is not None else named
-        dropped = {one.place for one in named if one not in kept}
-        named = kept
+        silent = [one._replace(repository=self._repository(one.place)) for one in _named(step, covered) if one.place]
+        named = self._kept(step, trees, silent) if trees is not None else silent
+        dropped = {one.place for one in silent if one not in named}
         known = [
             change
             for change in (*changes, *named)
             if not any(self._secret(path) for path in (change.path, change.old_path) if path)
         ]
-        calls = allotted(step, known, self._facts(steps, step, known, finished_ms)) if known else []
+        facts = self._facts(steps, step, [*known, *(one for one in silent if one not in known)], finished_ms)
+        calls = allotted(step, known, facts) if known else []
+        steps.wrote_lines(line for one in silent for line in _fresh(one, facts.copied(one)))
         calls = [
             msgspec.structs.replace(call, files=tuple(self._standing.marked(step, one) for one in call.files))
             for call in calls
@@ -140,7 +145,7 @@ class Finisher:
         root = Path(step.root)
         deadline = self._clock() + LOOK_S
         brought = self._rewrites.brought(step, changes)
-        copies = self._copied(steps, step, changes)
+        copies = self._copied(steps, step, changes, finished_ms)
         rivals: list[Call] = list(steps.rivals(step))
         return Facts(
             finished_ms,
@@ -151,15 +156,26 @@ class Finisher:
             rivals=rivals,
         )
 
-    def _copied(self, steps: Steps, step: Step, changes: Sequence[TreeChange]) -> dict[str, frozenset[int]]:
+    def _copied(
+        self, steps: Steps, step: Step, changes: Sequence[TreeChange], finished_ms: float
+    ) -> dict[str, frozenset[int]]:
         """The lines that a command brought from elsewhere."""
-        if not any(call.may_write_unseen for call in step.calls.values()):
-            return {}
+        writing = [call for call in step.calls.values() if call.may_write_unseen]
         fresh = [one for one in changes if one.after and any(change.new_count for change in one.changes or ())]
-        if not fresh:
+        if not writing or not fresh:
             return {}
-        held, versions = self._snapshots.ids(step.root, step.tree), self._rewrites.versions(step, fresh)
-        return copied(step, changes, held, versions, steps.has_written)
+        names = {one.path.rpartition("/")[2] for one in fresh}
+        covered = self._snapshots.paths(step.root, step.tree) or frozenset()
+        prefix = step.root.rstrip("/") + "/"
+        known = Known(
+            self._snapshots.ids(step.root, step.tree),
+            self._rewrites.versions(step, fresh),
+            [*self._rewrites.named(step), *(one for call in writing for one in folders.standing(call, names))],
+            steps.has_written,
+            lambda file, line: file.removeprefix(prefix) not in covered and steps.has_written_line(line),
+            frozenset(one.key for one in fresh if _is_old(step, one, finished_ms)),
+        )
+        return copied(step, changes, known)
 
     def _uncovered(
         self,
@@ -303,6 +319,29 @@ def _stamp_ms(root: Path, change: TreeChange) -> float | None:
     content = _content(root, change.path) if change.status != "D" else None
     known = content is not None and blob_id(content.data) == change.new_id
     return content.changed_ns / 1e6 if known and content is not None else None
+
+
+def _fresh(change: TreeChange, copied: Container[int]) -> Iterator[bytes]:
+    """The new lines of a file that were not brought."""
+    for start, end in added(change.changes or ()):
+        yield from ((change.after or ())[at - 1] for at in range(start, end + 1) if at not in copied)
+
+
+def _is_old(step: Step, change: TreeChange, finished_ms: float) -> bool:
+    """Whether a file holds what was written before the step began: it was moved, unpacked, or copied with its times.
+
+    The two times of a file are of one clock, which need not be the events'.
+    """
+    place = change.place or Place(Path(step.root), change.path)
+    try:
+        status = os.lstat(place.file)
+    except (OSError, ValueError):
+        return False
+    age_ms = (status.st_ctime_ns - status.st_mtime_ns) / 1e6
+    if age_ms < finished_ms - step.began_ms + OLD_MS:
+        return False
+    content = _content(place.root, place.path)
+    return content is not None and content.written_ns == status.st_mtime_ns and blob_id(content.data) == change.new_id
 
 
 def _with_moved(root: Path, change: TreeChange) -> TreeChange:

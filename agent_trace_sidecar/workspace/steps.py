@@ -6,12 +6,14 @@ of others were open (a subagent works inside a step of its parent) is foreign to
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Final, NamedTuple
 
 import msgspec
 
 from agent_trace_sidecar.opencode.wire import CallChange, FileChange, Repository, Uncovered, VcsObserved
-from agent_trace_sidecar.records.fingerprints import HASH_BYTES, NO_HASH
+from agent_trace_sidecar.records.content import text_lines
+from agent_trace_sidecar.records.fingerprints import HASH_BYTES, LOOSE_BYTES, NO_HASH, line_hash
 from agent_trace_sidecar.workspace.places import Place
 
 MAX_STEPS: Final = 64
@@ -21,6 +23,8 @@ MAX_CALLS: Final = 512
 MAX_NEIGHBOURS: Final = 32
 MAX_WRITTEN: Final = 2000
 """Files that calls have changed."""
+MAX_LINES: Final = 50_000
+"""Lines that are remembered of such files as no snapshot holds."""
 MAX_FOREIGN: Final = 20_000
 MAX_FOREIGN_LINES: Final = 50_000
 """Of a step's foreign files; with more, nothing in the further ones is the step's."""
@@ -68,6 +72,8 @@ class Call(msgspec.Struct):
     """The name under which its command continues after the call has ended; `ended_ms` is then the command's."""
     named: "dict[Place, Named]" = msgspec.field(default_factory=dict)
     """Files that a silent call's arguments name, as they stood before and after it."""
+    folders: tuple[str, ...] = ()
+    """Folders that its arguments name, also by a pattern of files in them."""
     writes: bool = True
     """False for a command that only reads."""
     confined: bool = False
@@ -209,6 +215,8 @@ class Steps:
         """Calls of ended steps with their roots, of which a part may work on: no event ends it."""
         self._written: OrderedDict[str, None] = OrderedDict()
         """Files that calls have changed, the last ones."""
+        self._lines: OrderedDict[bytes, None] = OrderedDict()
+        """The last lines that calls have written beside the snapshots, by their hashes without white space."""
         self._ended: OrderedDict[str, _Last] = OrderedDict()
         """Where the last step of each session with such commands ended."""
 
@@ -295,6 +303,8 @@ class Steps:
         edited = list(edited)
         self._wrote(one.file for one in edited)
         for one in edited:
+            if not one.is_own:
+                self.wrote_lines(set(text_lines(one.after or b"")).difference(text_lines(one.before or b"")))
             if self._content_bytes + _size(one) > MAX_CONTENT_BYTES:
                 one.before = one.after = None
             self._content_bytes += _size(one)
@@ -305,6 +315,16 @@ class Steps:
         self._written.update(dict.fromkeys(files))
         while len(self._written) > MAX_WRITTEN:
             self._written.popitem(last=False)
+
+    def wrote_lines(self, lines: Iterable[bytes]) -> None:
+        """A call has written lines that no snapshot holds: copied from there they are still a model's."""
+        self._lines.update(dict.fromkeys(line_hash(line)[:LOOSE_BYTES] for line in islice(lines, MAX_LINES)))
+        while len(self._lines) > MAX_LINES:
+            self._lines.popitem(last=False)
+
+    def has_written_line(self, line: bytes) -> bool:
+        """Whether a call has written such a line beside the snapshots."""
+        return line_hash(line)[:LOOSE_BYTES] in self._lines
 
     def has_written(self, file: str) -> bool:
         """Whether a call has changed a file, by `Place.file`."""

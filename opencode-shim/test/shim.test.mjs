@@ -35,8 +35,9 @@ const jsonl = (file) => {
 };
 
 const folders = [];
-// A shim whose sidecar was killed at the end of its test writes of that into its folder later.
-process.once("exit", () => folders.forEach((folder) => fs.rmSync(folder, { recursive: true, force: true })));
+// At the end of its test a sidecar may be about to start, or to end, and its shim writes of that into the folder later.
+const gone = { recursive: true, force: true, maxRetries: 9 };
+process.once("exit", () => folders.forEach((folder) => fs.rmSync(folder, gone)));
 
 /** A fresh copy of the shim's module, as in a process of its own, with an environment that is put back afterwards. */
 async function shim(t, env = {}, mode = "ack") {
@@ -62,7 +63,6 @@ async function shim(t, env = {}, mode = "ack") {
         // gone already
       }
     }
-    fs.rmSync(folder, { recursive: true });
   });
   const logged = [];
   const toasts = [];
@@ -289,9 +289,9 @@ test("dispose waits two seconds for a sidecar that says nothing, and no longer",
   const { open } = await shim(t, {}, "silent");
   const hooks = await open();
   const start = performance.now();
-  await hooks.dispose();
-  const took = performance.now() - start;
-  assert.ok(took > 1900 && took < 3000, `${took} ms`);
+  const late = new Promise((resolve) => setTimeout(resolve, 3000, "late").unref()); // on a busy machine both are later
+  assert.equal(await Promise.race([hooks.dispose(), late]), undefined);
+  assert.ok(performance.now() - start > 1900);
 });
 
 /** A PATH of one folder with the named programs: each is the fake sidecar, or exits at once. */
@@ -482,7 +482,8 @@ test("nothing is printed, and nothing of ours keeps a host alive that does not d
 test("what the pipe has taken survives a kill -9 of the host in the same tick", async (t) => {
   const { log, got } = await shim(t);
   const started = `import fs from "node:fs"; while (!fs.existsSync(${JSON.stringify(log)})) await new Promise(setImmediate);`;
-  const body = `${started} for (let i = 0; i < 50; i++) idle("x".repeat(1000)); process.kill(process.pid, "SIGKILL");`;
+  // As many as a pipe holds, since a busy machine lets nobody read it meanwhile.
+  const body = `${started} for (let i = 0; i < 50; i++) idle("x".repeat(300)); process.kill(process.pid, "SIGKILL");`;
   const end = await host(t, log, "ack", body);
   assert.equal(end.signal, "SIGKILL");
   noGap(await got(51));

@@ -60,13 +60,20 @@ def begun(site: Site, name: str, files: dict[str, str]) -> Project:
     return site.project(name, PLUGIN | files)
 
 
-def asked(site: Site, *arguments: str, cwd: Path, given: bytes | None = None) -> str:
-    """What a command of ours prints."""
+def ran(
+    site: Site, *arguments: str, cwd: Path, given: bytes | None = None, code: int = 0
+) -> "subprocess.CompletedProcess[bytes]":
+    """Run a command of ours, which exits with this code."""
     command = [sys.executable, "-P", "-m", "agent_trace_sidecar", *arguments]
     env = os.environ | {"AGENT_TRACE_DATABASE_URL": site.oc.env["AGENT_TRACE_DATABASE_URL"]}
     done = subprocess.run(command, cwd=cwd, env=env, input=given, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode()
+    assert done.returncode == code, done.stderr.decode()
+    return done
+
+
+def asked(site: Site, *arguments: str, cwd: Path, given: bytes | None = None) -> str:
+    """What a command of ours prints."""
+    return ran(site, *arguments, cwd=cwd, given=given).stdout.decode()
 
 
 def lines(site: Site, file: Path, *options: str) -> list[dict[str, Any]]:
@@ -252,6 +259,21 @@ def test_who_changes_white_space_alone_takes_no_line_over(site: Site) -> None:
     )
     assert (letters(project, "crlf.py"), letters(project, "tabs.py")) == ("hhhh", "hhhh")
     assert letters(project, "nest.py") == "hahhh"
+
+
+def test_who_wraps_lines_takes_none_over(site: Site) -> None:
+    """A formatter that a command runs: a person's lines, the AI's, and both in one file, in either direction."""
+    split = r"sed -Ei 's/^(\w+ = \w+\()(.*), (.*)\)$/\1\n    \2,\n    \3,\n)/'"
+    join = r"sed -Ezi 's/\(\n    ([^\n]*),\n    ([^\n]*),\n\)/(\1, \2)/g'"
+    project = begun(site, "wrapped", {"p.py": "total = of(the_first, the_second)\nkept = 1\n"})
+    project.prompt("wrappedwork", Step([write("m.py", "count = by(some_model, and_more)\n")]))
+    append(project, "m.py", "other = by(a_person, and_others)\n")
+    project.prompt("wrapwork", Step([bash(f"{split} p.py m.py; echo 'added = 1' >> p.py")]))
+    assert (project.folder / "m.py").read_text().count("\n") == 8
+    assert (letters(project, "p.py"), letters(project, "m.py")) == ("hhhhha", "aaaahhhh")
+    project.prompt("joinwork", Step([bash(f"{join} p.py m.py")]))
+    assert (letters(project, "p.py"), letters(project, "m.py")) == ("hha", "ah")
+    assert lines(site, project.folder / "m.py")[0]["tool"] == "write"
 
 
 # -- what git or cp brings -------------------------------------------------------------------------------------------
@@ -494,6 +516,50 @@ def test_a_shallow_clone_and_a_clone_of_a_repository_born_later_know_everything(
     site.oc.git(site.oc.folder, "clone", "-q", str(unborn), str(site.oc.folder / "born"))
     born = Project(site, site.oc.folder / "born", "")
     assert (letters(born, "n.py"), letters(born, "m.py"), letters(early, "n.py")) == ("aa", "a", "aa")
+
+
+def amended(site: Site, project: Project) -> None:
+    """Make all commits of a repository one new one."""
+    first = site.oc.git(project.folder, "rev-list", "--max-parents=0", "HEAD").strip()
+    site.oc.git(project.folder, "add", "-A")
+    site.oc.git(project.folder, "reset", "-q", "--soft", first)
+    site.oc.git(project.folder, "commit", "-q", "--amend", "-m", "Amended")
+
+
+def cloned(site: Site, project: Project, name: str) -> Project:
+    """A clone of a bare clone, which has no reflog."""
+    bare = site.oc.folder / f"{name}_bare.git"
+    site.oc.git(site.oc.folder, "clone", "-q", "--bare", str(project.folder), str(bare))
+    site.oc.git(site.oc.folder, "clone", "-q", f"file://{bare}", name)
+    return Project(site, site.oc.folder / name, "")
+
+
+def test_a_clone_with_another_first_commit_is_known_by_its_remote(site: Site) -> None:
+    """The repository was amended since it was recorded; also when the clone has records of its own."""
+    project = begun(site, "amended", {"a.py": "hu\n"})
+    site.oc.git(project.folder, "remote", "add", "origin", f"file://{site.oc.folder}/remote_bare.git")
+    project.prompt("amendedwork", Step([write("n.py", "n1\nn2\n"), edit("a.py", "hu\n", "hu\nai\n")]))
+    amended(site, project)
+    clone = cloned(site, project, "remote")
+    assert (letters(clone, "n.py"), letters(clone, "a.py")) == ("aa", "ha")
+    assert "2 ai" in asked(site, "stats", "n.py", cwd=clone.folder)
+    clone.prompt("clonedwork", Step([write("m.py", "m1\n")]))
+    assert (letters(clone, "n.py"), letters(clone, "a.py"), letters(clone, "m.py")) == ("aa", "ha", "a")
+
+
+def test_of_a_clone_with_another_first_commit_and_remote_the_way_out_is_named(site: Site) -> None:
+    """Nothing shows that it is the same repository; who knows it gives the clone its former id."""
+    project = begun(site, "rewritten", {"a.py": "hu\n"})
+    project.prompt("rewrittenwork", Step([write("n.py", "n1\nn2\n"), edit("a.py", "hu\n", "hu\nai\n")]))
+    amended(site, project)
+    clone = cloned(site, project, "stray copy")
+    for words in (("stats",), ("blame", "n.py")):
+        done = ran(site, *words, cwd=clone.folder, code=1).stderr.decode()
+        assert f"nothing is recorded of {'this repository' if words[0] == 'blame' else clone.folder}" in done
+    assert f"n.py is recorded in {project.folder}. If that is the same repository" in done
+    subprocess.run(["sh", "-c", done.rpartition("too: ")[2]], check=True)
+    assert (letters(clone, "n.py"), letters(clone, "a.py")) == ("aa", "ha")
+    assert "2 ai" in asked(site, "stats", "n.py", cwd=clone.folder)
 
 
 # -- long lines, byte order marks, busy machines ---------------------------------------------------------------------

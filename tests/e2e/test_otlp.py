@@ -22,7 +22,7 @@ from agent_trace_sidecar.telemetry import logging as log
 from agent_trace_sidecar.telemetry import otlp
 from tests.support.collector import collector
 from tests.support.envelopes import DATA
-from tests.support.postgres import fetch
+from tests.support.postgres import fetch, free_port
 from tests.support.sidecar import ShimDouble, sidecar_command, sidecar_env
 from tests.support.tailing import Writer, tailing
 from tests.support.waiting import completed, eventually, patient
@@ -138,9 +138,7 @@ def test_our_names_are_those_of_the_conventions() -> None:
 
 def refused() -> str:
     """An address where nobody listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 @pytest.mark.parametrize("kind", ["refused", "silent", "rejects"])

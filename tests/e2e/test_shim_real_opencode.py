@@ -56,6 +56,11 @@ class Recorded:
             self.oc.add_plugin(project, SHIM)
         return project
 
+    def whole(self) -> list[dict[str, Any]]:
+        """Return what has arrived when the last of it has; at its end OpenCode waits for 2 s only."""
+        eventually(lambda: names(self.lines())[-1:] == ["bye"], 20, "the end arrives")
+        return self.lines()
+
     def lines(self) -> list[dict[str, Any]]:
         """Return what has arrived so far, checked to have no gap."""
         text = self.log.read_bytes() if self.log.exists() else b""
@@ -101,7 +106,7 @@ def test_a_session_reaches_the_sidecar_whole_and_in_order(recorded: Recorded) ->
     assert done.code == 0, done.stderr
     assert not OURS.search(done.stdout + done.stderr)
     assert (project / "sub.txt").read_text() == "sub\n"
-    lines = recorded.lines()
+    lines = recorded.whole()
     seen = names(lines)
     assert (seen[0], seen[-1]) == ("hello", "bye")
     assert lines[0]["input"]["opencode"] == VERSION
@@ -121,7 +126,7 @@ def test_a_session_reaches_the_sidecar_whole_and_in_order(recorded: Recorded) ->
 
     recorded.log.unlink()
     assert recorded.oc.run(project, "Bob", "--command", "greet").code == 0
-    assert {"command.execute.before", "command.executed"} <= set(names(recorded.lines()))
+    assert {"command.execute.before", "command.executed"} <= set(names(recorded.whole()))
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
@@ -140,15 +145,18 @@ def test_what_came_before_a_signal_in_the_middle_of_a_tool_is_there(recorded: Re
 def test_a_sidecar_that_is_killed_in_the_middle_of_a_session_is_started_again(recorded: Recorded) -> None:
     """Nothing is missing, and OpenCode works on without a word of it."""
     project = recorded.project("shop")
-    pid_file = recorded.log.with_name(recorded.log.name + ".pid")
-    with recorded.oc.start(project, "napwork") as process:
+    pid_file, go_on = recorded.log.with_name(recorded.log.name + ".pid"), recorded.oc.folder / "go-on"
+    waits = f"until [ -e {go_on} ]; do sleep 0.05; done"
+    recorded.oc.model.script("waitwork", Step([Call("bash", {"command": waits, "description": "wait"})]))
+    with recorded.oc.start(project, "waitwork") as process:
         eventually(lambda: "tool.execute.before" in names(recorded.lines()), 30, "the tool runs")
-        first = int(pid_file.read_text())
-        os.kill(first, signal.SIGKILL)
+        first = pid_file.read_text()
+        os.kill(int(first), signal.SIGKILL)
+        eventually(lambda: pid_file.read_text() not in ("", first), 30, "another one is started")
+        go_on.touch()
         stdout, stderr = output(process, 60)
     assert (process.returncode, OURS.search(stdout + stderr)) == (0, None)
-    assert int(pid_file.read_text()) != first
-    seen = names(recorded.lines())
+    seen = names(recorded.whole())
     assert (seen[0], seen.count("tool.execute.after"), seen[-1]) == ("hello", 1, "bye")
 
 

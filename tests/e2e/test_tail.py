@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sys
 import urllib.request
 from collections import Counter
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.opencode import VERSION
-from tests.support.postgres import OwnServer, execute, fetch
+from tests.support.postgres import OwnServer, execute, fetch, free_port
 from tests.support.sidecar import resident_bytes, sidecar_command, sidecar_env
 from tests.support.tailing import TailProcess, Writer, all_stored, stored_ids, tailing
 from tests.support.waiting import completed, eventually
@@ -50,7 +49,7 @@ def append(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def test_lines_arrive_within_a_second_and_the_last_ones_at_the_end(
+def test_lines_arrive_while_they_are_written_and_the_last_ones_at_the_end(
     migrated_url: str, tmp_path: Path, logs: Path
 ) -> None:
     """New files and new lines are found; what was written before SIGTERM is delivered after it."""
@@ -60,7 +59,7 @@ def test_lines_arrive_within_a_second_and_the_last_ones_at_the_end(
         all_stored(migrated_url, [writer])
         append(logs / "a.jsonl", writer.lines(2))
         append(logs / "b.jsonl", writer.lines(2))
-        all_stored(migrated_url, [writer], 1.5)
+        all_stored(migrated_url, [writer])
         append(logs / "c.jsonl", writer.lines(50))
         append(logs / "a.jsonl", writer.lines(50))
         assert tail.stop() == 0
@@ -73,9 +72,9 @@ def test_rotation_of_every_kind_and_kills_in_between(migrated_url: str, tmp_path
     writer = Writer()
     log = logs / "app.log"
     for round_ in range(6):
+        before = len(stored_ids(migrated_url))
         with tailing(env_of(tmp_path, migrated_url), tmp_path / "said", log) as tail:
             append(log, writer.lines(40, 300))
-            before = len(stored_ids(migrated_url))
             eventually(lambda before=before: len(stored_ids(migrated_url)) > before, 10, "it is at work")  # type: ignore[misc]
             append(log, writer.line()[:-20])
             older = log.with_name(f"app.log.{round_ + 1}")
@@ -208,9 +207,7 @@ def test_a_disabled_tail_lives_and_does_nothing(migrated_url: str, tmp_path: Pat
     """In a pod OpenCode starts only after its sidecar has, so it must not end."""
     writer = Writer()
     append(logs / "a.jsonl", writer.lines(1))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     env = env_of(tmp_path, migrated_url, enabled="off", http=f"127.0.0.1:{port}")
     with tailing(env, tmp_path / "said", logs) as tail:
         eventually(lambda: "http_serving" in tail.said, 10, "it serves its health")

@@ -202,7 +202,7 @@ async def test_a_deadline_that_passes_is_called_too_slow(migrated_url: str, tmp_
         f"$$ BEGIN PERFORM pg_sleep({HURRIED.write_s + 0.5}); RETURN NEW; END $$",
         "CREATE TRIGGER slow BEFORE INSERT ON agent_trace_events FOR EACH ROW EXECUTE FUNCTION slow()",
     )
-    async with Shipping(tmp_path / "spool", migrated_url) as shipping:
+    async with Shipping(tmp_path / "spool", migrated_url, deadlines=HURRIED) as shipping:
         shipping.append(events('"a"'))
         await shipping.failed("too_slow")
         assert "did not finish within" in shipping.shipper.health.hint

@@ -12,7 +12,7 @@ from agent_trace_sidecar.records.rows import LogKey
 from tests.support.oracle import Oracle
 from tests.support.postgres import execute, fetch
 from tests.support.proxy import Proxy
-from tests.support.shipping import UNHURRIED, Shipping
+from tests.support.shipping import Shipping
 from tests.support.sidecar import ShimDouble, sidecar_env
 from tests.support.tailing import Writer, all_stored, tailing
 from tests.support.waiting import eventually, eventually_async
@@ -54,7 +54,7 @@ async def again(shipping: Shipping, url: str, number: int) -> None:
 async def test_the_database_is_emptied_under_an_idle_sidecar(migrated_url: str, tmp_path: Path) -> None:
     """Twice: all that the spool holds is there again, and nobody calls that a failure."""
     oracle = Oracle(150)
-    async with Shipping(tmp_path / "spool", migrated_url, looks=True, deadlines=UNHURRIED) as shipping:
+    async with Shipping(tmp_path / "spool", migrated_url, looks=True) as shipping:
         shipping.append([oracle.line() for _ in range(50)])
         await shipping.delivered()
         for _ in range(2):
@@ -89,7 +89,7 @@ async def test_an_idle_sidecar_leaves_a_database_that_is_away_alone(
     """One attempt for each look, and no failure: nothing waits. It finds out when the database is back."""
     oracle = Oracle(152)
     with Proxy(migrated_url) as proxy:
-        async with Shipping(tmp_path / "spool", proxy.url, looks=True, deadlines=UNHURRIED) as shipping:
+        async with Shipping(tmp_path / "spool", proxy.url, looks=True) as shipping:
             shipping.append([oracle.line() for _ in range(50)])
             await shipping.delivered()
             proxy.refuse(on=True)

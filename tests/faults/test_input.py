@@ -11,7 +11,7 @@ from agent_trace_sidecar.redaction import Redactor
 from agent_trace_sidecar.sources.lines import Line, LineSplitter
 from tests.support.oracle import Oracle
 from tests.support.postgres import fetch
-from tests.support.shipping import UNHURRIED, Shipping
+from tests.support.shipping import Shipping
 
 MIB = 1 << 20
 INSTANCE = "11111111-2222-4333-8444-555555555555"
@@ -26,7 +26,7 @@ def line(given: str, *, seq: int = 1, hook: str = "tool.execute.before", more: s
 async def ship(folder: Path, url: str, lines: Sequence[bytes]) -> None:
     """Put these lines through the redactor and ship them, a good one before and after each."""
     redactor = Redactor(enabled=False)
-    async with Shipping(folder, url, batch_size=1000, segment_bytes=64 * MIB, deadlines=UNHURRIED) as shipping:
+    async with Shipping(folder, url, batch_size=1000, segment_bytes=64 * MIB) as shipping:
         masked = []
         for given in lines:
             masked += [line('"before"'), redactor.line(given).line, line('"after"')]

@@ -13,7 +13,7 @@ from agent_trace_sidecar.postgres.errors import Fate, verdict
 from tests.support.oracle import Oracle
 from tests.support.postgres import OwnServer, PostgresServers, connected, execute, executed, fetch, with_database
 from tests.support.proxy import Break, Proxy
-from tests.support.shipping import Shipping
+from tests.support.shipping import HURRIED, Shipping
 from tests.support.sidecar import ShimDouble, sidecar_env
 from tests.support.waiting import eventually
 
@@ -57,7 +57,7 @@ async def test_the_server_is_killed_in_mid_copy(server: OwnServer, tmp_path: Pat
     """Four rounds: rows are on their way when the postmaster and all backends are killed by force."""
     oracle = Oracle(51)
     with Proxy(server.url) as proxy:
-        async with Shipping(tmp_path / "spool", proxy.url) as shipping:
+        async with Shipping(tmp_path / "spool", proxy.url, deadlines=HURRIED) as shipping:
             for round_ in range(4):
                 proxy.arm("copy_data", Break.BLACK_HOLE)
                 shipping.append([oracle.line() for _ in range(30)])
@@ -90,7 +90,7 @@ def test_the_server_is_down_at_the_start(server: OwnServer, tmp_path: Path) -> N
 async def test_a_backend_freezes_under_copy(server: OwnServer, tmp_path: Path) -> None:
     """SIGSTOP while COPY streams more than the socket holds: cut at the deadline, and delivered by another backend."""
     oracle = Oracle(53)
-    async with Shipping(tmp_path / "spool", server.url, batch_size=1000) as shipping:
+    async with Shipping(tmp_path / "spool", server.url, batch_size=1000, deadlines=HURRIED) as shipping:
         shipping.append([oracle.line("small")])
         await shipping.delivered()
         pids = _backends(server)
@@ -98,7 +98,7 @@ async def test_a_backend_freezes_under_copy(server: OwnServer, tmp_path: Path) -
         _send(pids, signal.SIGSTOP)
         try:
             shipping.append([oracle.line("large") for _ in range(30)])
-            await shipping.failed("too_slow", 4)
+            await shipping.failed("too_slow")
             await shipping.delivered()
         finally:
             _send(pids, signal.SIGCONT)
@@ -118,7 +118,7 @@ def _send(pids: list[int], number: signal.Signals) -> None:
 async def test_the_whole_server_freezes(server: OwnServer, tmp_path: Path) -> None:
     """Nothing answers, not even to a new connection: tried again until it does."""
     oracle = Oracle(54)
-    async with Shipping(tmp_path / "spool", server.url) as shipping:
+    async with Shipping(tmp_path / "spool", server.url, deadlines=HURRIED) as shipping:
         shipping.append([oracle.line()])
         await shipping.delivered()
         server.freeze()

@@ -81,7 +81,7 @@ def test_a_follower_that_is_killed_again_and_again(migrated_url: str, tmp_path: 
         assert tail.stop() == 0
     assert {one["duplicate"] for one in by_file(migrated_url).values()} == {"0"}
     batches = fetch(migrated_url, "SELECT count(DISTINCT seen_at) FROM agent_trace_dedupe")[0][0]
-    assert batches < 40, "many files share a batch"
+    assert batches < len(writers) / 2, "many files share a batch"
 
 
 def test_a_refused_row_is_a_dead_letter_of_its_own_file(migrated_url: str, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from agent_trace_sidecar.records.session import MAX_GAPS
 from tests.support.oracle import Oracle
 from tests.support.postgres import PostgresServers, fetch
-from tests.support.shipping import UNHURRIED, Shipping
+from tests.support.shipping import Shipping
 
 RECORDINGS = Path(__file__).parents[1] / "data" / "recordings"
 
@@ -79,7 +79,7 @@ async def test_two_deliver_at_the_same_time(migrated_url: str, tmp_path: Path, w
     """Batch against batch: who comes second builds anew on what the first one left."""
     oracle = Oracle(142, hostile=False)
     lines = [oracle.line("small") for _ in range(800)]
-    shippings = [Shipping(tmp_path / name, migrated_url, deadlines=UNHURRIED) for name in ("one", "two")]
+    shippings = [Shipping(tmp_path / name, migrated_url) for name in ("one", "two")]
     async with AsyncExitStack() as stack:
         for shipping in shippings:
             await stack.enter_async_context(shipping)

@@ -1,6 +1,7 @@
 """What a situation needs of an OpenCode, the same for both majors: a server that records, projects, turns, people.
 
-It asks before commands that begin with `ASKED` and edits of files named `asked`, and formats `.pyi` by `formatter.py`.
+It asks before commands that begin with `ASKED` and edits of files named `asked`, and formats `.pyi` and `.pyw` by
+`formatter.py`.
 """
 
 import os
@@ -26,7 +27,7 @@ from tests.support.waiting import beside, eventually
 ASKED: Final = "true asked; "
 """Before such a command a permission is asked."""
 _FORMATTERS: Final = {
-    "simulated": {"command": [sys.executable, formatter.__file__, "$FILE"], "extensions": [".pyi"]},
+    "simulated": {"command": [sys.executable, formatter.__file__, "$FILE"], "extensions": [".pyi", ".pyw"]},
 }
 _ENDS: Final = {
     1: ("session.idle",),

@@ -1,9 +1,10 @@
-"""Situations that must stay right: merged worktrees, reverts of reverts, notebooks, sparse checkouts, restarts."""
+"""What must stay right: merged worktrees, reverts of reverts, notebooks, sparse checkouts, restarts, copies."""
 
 import json
 import os
 import random
 import signal
+import subprocess
 import time
 from typing import Final
 
@@ -140,7 +141,33 @@ def restarted(acts: Acts, name: str, rng: random.Random) -> Truth:
     return drafts.truth(project, ("a.py", "b.py", "n.py"))
 
 
+def from_folders(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """Commands take a person's files from folders outside and ignored ones, and a draft of the AI's from there."""
+    drafts = Drafts(rng)
+    project = acts.project(name, {"a.py": drafts.human()})
+    outside, ignored = acts.oc.folder / f"{name}_outside", project.folder / "ignored"
+    for folder in ("lib", "moved", "packed"):
+        (outside / folder).mkdir(parents=True)
+        (outside / folder / f"in_{folder}.py").write_text(drafts.human())
+    for file in (outside / "one.txt", outside / "two.md", ignored / "three.py"):
+        file.write_text(drafts.human())
+    subprocess.run(["tar", "czf", outside / "packed.tgz", "-C", outside, "packed"], check=True)
+    written = time.monotonic()
+    eventually(lambda: time.monotonic() - written > 2.5, 5, "the files are older than the step")
+    commands = [
+        f"cp -r {outside}/lib lib; cp {outside}/*.txt .",
+        f"D={outside}; cat $D/two.md > two.md",
+        f"mv {outside}/moved moved; tar xzf {outside}/packed.tgz",
+        "cp ignored/*.py .; cat a.py *.txt > all.py",
+        f"cat > {outside}/draft.py <<'END'\n{drafts.made()}END",
+        f"mv {outside}/draft.py draft.py",
+    ]
+    project.turn(*(Step([acts.tools.run(one)]) for one in commands))
+    paths = ("lib/in_lib.py", "one.txt", "two.md", "moved/in_moved.py", "packed/in_packed.py", "three.py", "draft.py")
+    return drafts.truth(project, ("a.py", "all.py", *paths))
+
+
 KEPT: Final[tuple[Situation, ...]] = (
-    merged_worktree, reverted_revert, undone_beside, notebook, sparse_checkout, restarted,
+    merged_worktree, reverted_revert, undone_beside, notebook, sparse_checkout, restarted, from_folders,
 )  # fmt: skip
 """What OpenCode 1 and 2 both have."""

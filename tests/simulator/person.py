@@ -2,18 +2,16 @@
 
 import difflib
 import random
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from tests.simulator.formatter import wrapped_line
 from tests.simulator.lines import AI, HUMAN, MIXED, Doc, Line
 from tests.simulator.pool import altered, block
 from tests.simulator.world import World, person_line, reworded
 
 _WIDTH: Final = 60
-_CALL: Final = re.compile(r"( *)([^()'\"#]*\()([^()'\"#]+,[^()'\"#]+)(\)[:,]?)")
-"""A line that is one simple call."""
 _RESEMBLES: Final = 0.5
 """Lines that have at least this much in common may pass for one another's new wording."""
 
@@ -160,17 +158,9 @@ def wrap(world: World) -> str:
     path = world.pick()
     lines: list[Line] = []
     for line in world.docs[path].lines:
-        lines += [replace(line, text=text) for text in _wrapped(line.text)] if len(line.text) > _WIDTH else [line]
+        lines += [replace(line, text=text) for text in wrapped_line(line.text)] if len(line.text) > _WIDTH else [line]
     _store(world, path, lines)
     return f"wrap {path}"
-
-
-def _wrapped(text: str) -> list[str]:
-    found = _CALL.fullmatch(text)
-    if not found:
-        return [text]
-    indent, opening, arguments, closing = found.groups()
-    return [indent + opening, *(f"{indent}    {one.strip()}," for one in arguments.split(",")), indent + closing]
 
 
 def requote(world: World) -> str:

@@ -195,15 +195,21 @@ def white_space(acts: Acts, name: str, rng: random.Random) -> Truth:
 
 
 def formatter(acts: Acts, name: str, rng: random.Random) -> Truth:
-    """OpenCode's formatter over a whole file of a person, after an edit that adds a line."""
+    """OpenCode's formatter over whole files of a person, of which one is wrapped, after edits that add a line."""
     untidy = "".join(f"{line}  \n" if line else "\n" for line in _code(rng, 1).replace("    ", "\t").splitlines())
-    project = acts.project(name, {"a.pyi": untidy})
+    calls = "".join(f"{new_word(rng)} = {new_word(rng)}({new_word(rng)}, {one})\n" for one in range(4))
+    project = acts.project(name, {"a.pyi": untidy, "b.pyw": calls})
     added = f"{new_word(rng)} = {new_word(rng)}(1, 2)\n"
     last = "last_line = of(the, file)\n"
     project.append("a.pyi", last)
-    project.turn(Step([acts.tools.edit("a.pyi", last, last + added)]))
+    project.append("b.pyw", last)
+    new = added.replace(", 2)", ")")  # one argument, which stays where it is
+    project.turn(
+        Step([acts.tools.edit("a.pyi", last, last + added)]), Step([acts.tools.edit("b.pyw", last, last + new)])
+    )
     assert "\t" not in (project.folder / "a.pyi").read_text()
-    return {project.folder / "a.pyi": "h" * (_count(project, "a.pyi") - 1) + "a"}
+    assert _count(project, "b.pyw") == 4 * 4 + 4 + 1
+    return {project.folder / path: "h" * (_count(project, path) - 1) + "a" for path in ("a.pyi", "b.pyw")}
 
 
 # -- what git or cp brings, and what only moves ----------------------------------------------------------------------

@@ -233,6 +233,7 @@ def ways_to_bring(acts: Acts, name: str, rng: random.Random) -> Truth:
         "install -m 644 a.py i1.py; dd if=b.py of=i2.py status=none; ln a.py i3.py",
         "python3 -c \"import shutil; shutil.copy('a.py', 'py.py')\"",
         "mkdir -p lib && git mv f.py lib/f.py && git mv lib/f.py lib/g.py",
+        "git show feature:c.py > theirs.py; cut -d' ' -f2- a.py > cut.py",
         "git checkout -q feature -- c.py",
         "git restore --source=HEAD~1 e.py",
         "git commit -qm Restored; git cherry-pick feature || git cherry-pick --abort",

@@ -6,7 +6,9 @@ gone after the run however it ends, also by kill -9.
 """
 
 import asyncio
+import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -49,6 +51,8 @@ _LOCK_TIMEOUT: Final = "120s"
 _DISK: Final = Path("/tmp")  # noqa: S108 - the names of sockets must be short
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a server's files are copied there in 0.1 s, on a busy disk in 1.5 s
 _ROOM: Final = 4 << 30
+_CLIENTS_PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
+"""Where a port of a server to come may be taken by anybody's connection first."""
 
 _WATCHDOG: Final = Path(__file__).with_name("watchdog.py")
 
@@ -259,11 +263,17 @@ def _has_room(folder: Path) -> bool:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody listens on, and that no client's connection gets until somebody does."""
+    try:
+        first, last = map(int, _CLIENTS_PORTS.read_text().split())
+    except OSError:  # macOS
+        first, last = 49152, 65535
+    ports = [port for port in range(10_000, 1 << 16) if not first <= port <= last] or range(10_000, 1 << 16)
+    while True:
+        port = secrets.choice(ports)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _children(parent: int) -> list[int]:

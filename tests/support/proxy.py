@@ -15,6 +15,8 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, TypeAlias, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
+from tests.support.waiting import patient
+
 T = TypeVar("T")
 
 Target: TypeAlias = tuple[str, int] | str
@@ -131,7 +133,7 @@ class Proxy:
     # -- in the loop -----------------------------------------------------------------------------------------
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(patient(10))
 
     async def _listen(self) -> asyncio.Server:
         return await asyncio.start_server(self._accept, "127.0.0.1", 0)

@@ -32,9 +32,9 @@ class Deadlines(NamedTuple):
 
 
 HURRIED: Final = Deadlines(1.0 * slowness(), 0.8 * slowness())
-"""Where no answer comes. On a busy machine one that is on its way may miss them, too: then it is asked for again."""
+"""Where no answer comes. On a busy machine one that is on its way may miss them, too: its batch is sent again."""
 UNHURRIED: Final = Deadlines(60.0, 60.0)
-"""Where failures are counted."""
+"""Everywhere else."""
 
 
 class _Never(FailoverCheck):
@@ -63,7 +63,7 @@ class Shipping:
         segment_bytes: int = 4096,
         retry_max: int = 3,
         looks: bool = False,
-        deadlines: Deadlines = HURRIED,
+        deadlines: Deadlines = UNHURRIED,
     ) -> None:
         """Open the spool in `folder`; nothing is shipped before the context is entered.
 

@@ -8,7 +8,9 @@ import pytest
 from agent_trace_sidecar.blame.authors import UNCOVERED, Author, Human, Origin, Unknown, Wrote, written
 from agent_trace_sidecar.blame.evidence import Nothing
 from agent_trace_sidecar.blame.history import Change, Doubt, History, Span
+from agent_trace_sidecar.blame.versions import Version
 from agent_trace_sidecar.blame.weight import Weights
+from agent_trace_sidecar.opencode.wire import Wrapped
 from agent_trace_sidecar.records.fingerprints import line_hashes, line_tokens
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -79,6 +81,8 @@ MOVED = change("abcd", "abcd", 2, path="b", old_path="a")
         ("abXcd", [NEW], "11h11"),
         ("abcdX", [NEW], "1111h"),
         ("Xd", [NEW], "h1"),
+        ("abcdXab", [NEW], "1111hhh"),
+        ("abcdXabc", [NEW], "1111h111"),
         ("wx", [change("wx", "wx", 1)], "hh"),
         ("wNx", [change("wx", "wNx", 1, (2, 2))], "h1h"),
         ("abCd", [NEW, change("abcd", "abCd", 2, (3, 3))], "1121"),
@@ -201,3 +205,39 @@ def test_a_line_that_a_person_restores_before_or_after_a_move_is_the_persons(res
     history.add_all([edited, Change("/w", "b", "a", there, there, ())])
     base = history.base_of("/w", "b", old, newest=True)
     assert list(history.explain("/w", "b", old, base).authors) == [Human()] * 4
+
+
+PERSON, MODEL, OTHER = Human(), Wrote(Origin(UUID(int=7), AT, "ai", "diff"), "a", 1, 1), Unknown("uncovered")
+
+
+@pytest.mark.parametrize(
+    ("authors", "block", "expected"),
+    [
+        ([PERSON], Wrapped(1, 3, 1, 1), "hhh"),
+        ([MODEL], Wrapped(1, 3, 1, 1), "777"),
+        ([PERSON] * 3, Wrapped(1, 1, 1, 3), "h99"),
+        ([MODEL, MODEL], Wrapped(2, 3, 1, 2), "977"),
+        ([PERSON, MODEL], Wrapped(1, 1, 1, 2), "h99"),
+        ([PERSON, OTHER], Wrapped(1, 2, 1, 2), "??9"),
+        ([MODEL, OTHER], Wrapped(1, 3, 1, 2), "???"),
+        ([PERSON], Wrapped(1, 4, 1, 1), "999"),
+        ([PERSON], Wrapped(1, 3, 2, 2), "999"),
+    ],
+)
+def test_lines_that_a_call_wraps_stay_whose_they_were(authors: list[Author], block: Wrapped, expected: str) -> None:
+    """Of lines of several authors no one is certain; a block beyond either state of the file decides nothing."""
+    old = packed("abc"[: len(authors)])
+    wrapping = change("", "uvw", 9, (1, 3))._replace(before=old, wrapped=(block,))
+    history = History(Weights())
+    history.latest["/w", "a"] = Version("/w", "a", old, authors)
+    history.add(wrapping)
+    assert letters(list(history.latest["/w", "a"].authors)) == expected
+
+
+def test_a_model_s_line_that_a_call_joins_with_a_persons_is_remembered() -> None:
+    """So that the text of the line can decide."""
+    wrapping = change("", "u", 9, (1, 1))._replace(before=packed("ab"), wrapped=(Wrapped(1, 1, 1, 2),))
+    history = History(Weights())
+    history.latest["/w", "a"] = Version("/w", "a", packed("ab"), [PERSON, MODEL])
+    history.add(wrapping)
+    assert history.latest["/w", "a"].authors == [Human((MODEL,))]

@@ -12,7 +12,7 @@ import time
 from typing import Final
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_trace_sidecar.redaction import Redactor, spans
@@ -133,7 +133,7 @@ def test_a_statement_or_delimiter_repeated_costs_in_proportion(redactor: Redacto
 
 
 @given(st.sampled_from(EXAMPLES) | st.lists(st.sampled_from((*STATEMENTS, *DELIMITERS)), min_size=2).map("".join))
-@settings(deadline=None, max_examples=35, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=35)
 def test_an_example_of_a_rule_repeated_costs_in_proportion(redactor: Redactor, piece: str) -> None:
     """And so do several statements and delimiters in a row."""
     assert not faster_than_linear(redactor, piece)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent_trace_sidecar.redaction import Redactor
@@ -139,7 +139,7 @@ SEVERAL: Final = (
     | HALVES
     | st.lists(HALVES, min_size=2, max_size=3).map(lambda two: [*itertools.chain.from_iterable(two)])
 )
-QUIET: Final = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUIET: Final = settings(max_examples=150)
 
 _SESSIONS: Iterator[int] = itertools.count()
 _ENVELOPE: Final = ("v", "id", "seq", "at", "instance", "hook", "api")

@@ -273,10 +273,14 @@ def test_no_value_is_slow_to_judge(part: str) -> None:
     """However many ways there are to read it: 50 bytes that nearly have each form are judged within 50 ms."""
     texts = [f"{sign}{part * (50 // len(part))}!;\n" for sign in ("password: ", "token = ", "api_key='", "secret, '")]
     redact_text(texts[0])
-    start = time.process_time()
-    for text in texts:
-        redact_text(text)
-    assert time.process_time() - start < 0.2
+
+    def cost_s() -> float:
+        start = time.thread_time()
+        for text in texts:
+            redact_text(text)
+        return time.thread_time() - start
+
+    assert min(cost_s() for _ in range(3)) < 0.2  # a collection of garbage does not come three times
 
 
 def test_a_key_without_its_end_line_ends_where_its_body_does() -> None:

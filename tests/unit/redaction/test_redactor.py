@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_trace_sidecar.opencode.wire import TOO_LONG
@@ -28,6 +28,12 @@ HEAD = {
     "instance": "6beba06b-5354-42e2-9ea2-f5f74523829b",
     "hook": "tool.execute.after",
 }
+
+
+@pytest.fixture(name="cache", scope="module")
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the exported rules are kept for all examples."""
+    return tmp_path_factory.mktemp("rules")
 
 
 def masked(value: object, *, redactor: Redactor = FUNNEL) -> Any:  # noqa: ANN401 - decoded JSON
@@ -394,12 +400,10 @@ _TOGETHER = [
 
 
 @given(st.lists(st.sampled_from(_TOGETHER), max_size=90), st.integers(1, 90))
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_lines_that_are_looked_at_together_come_out_as_one_by_one(
-    tmp_path: Path, raws: list[bytes], width: int
-) -> None:
+@settings(max_examples=60)
+def test_lines_that_are_looked_at_together_come_out_as_one_by_one(cache: Path, raws: list[bytes], width: int) -> None:
     """Whatever stands beside a line, and whatever a line before it has shown."""
-    single, several = Redactor(cache_dir=tmp_path), Redactor(cache_dir=tmp_path)
+    single, several = Redactor(cache_dir=cache), Redactor(cache_dir=cache)
     expected = [single.line(raw).line for raw in raws]
     found = [done.line for at in range(0, len(raws), width) for done in several.lines(raws[at : at + width])]
     assert found == expected
@@ -416,11 +420,11 @@ def test_a_line_that_is_no_utf8_is_masked_and_otherwise_as_it_was() -> None:
 
 
 @given(st.lists(TEXTS, min_size=2, max_size=6))
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_a_string_says_does_not_depend_on_the_strings_beside_it(tmp_path: Path, texts: list[str]) -> None:
+@settings(max_examples=60)
+def test_what_a_string_says_does_not_depend_on_the_strings_beside_it(cache: Path, texts: list[str]) -> None:
     """Neither in other lines nor in its own, where they belong together no more than in others."""
     raws = [_line(input=text) for text in texts]
-    single, several = Redactor(cache_dir=tmp_path), Redactor(cache_dir=tmp_path)
+    single, several = Redactor(cache_dir=cache), Redactor(cache_dir=cache)
     assert [done.line for done in several.lines(raws)] == [single.line(raw).line for raw in raws]
 
 

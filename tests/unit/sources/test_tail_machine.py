@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
@@ -380,4 +380,4 @@ class Files(RuleBasedStateMachine):
 
 
 TestFiles: Callable[..., object] = Files.TestCase
-Files.TestCase.settings = settings(max_examples=150, stateful_step_count=40, suppress_health_check=list(HealthCheck))
+Files.TestCase.settings = settings(max_examples=150, stateful_step_count=40)

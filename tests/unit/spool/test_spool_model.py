@@ -7,7 +7,7 @@ from pathlib import Path
 from shutil import rmtree
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -134,8 +134,4 @@ class SpoolMachine(RuleBasedStateMachine):
 
 
 TestSpool = SpoolMachine.TestCase
-TestSpool.settings = settings(
-    max_examples=60,
-    stateful_step_count=30,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+TestSpool.settings = settings(max_examples=60, stateful_step_count=30)

@@ -20,7 +20,7 @@ from agent_trace_sidecar.telemetry import http_server as http
 from agent_trace_sidecar.telemetry.http_server import MAX_CONNECTIONS, MAX_REQUEST_BYTES, Page, serving
 from agent_trace_sidecar.telemetry.logging import logger
 from tests.support.envelopes import Shim
-from tests.support.postgres import OwnServer, execute
+from tests.support.postgres import OwnServer, execute, free_port
 from tests.support.waiting import eventually, exit_code, patient
 
 
@@ -30,14 +30,6 @@ def broken() -> Page:
 
 
 PAGES = {"/livez": lambda: Page(200, b"ok\n"), "/ill": lambda: Page(503, b"no\n"), "/broken": broken}
-
-
-def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @asynccontextmanager

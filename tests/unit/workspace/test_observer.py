@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from agent_trace_sidecar.limits import files as files_module
-from agent_trace_sidecar.opencode.wire import Observed
+from agent_trace_sidecar.opencode.wire import Observed, Wrapped
 from agent_trace_sidecar.records.build import Builder, BuildSettings
 from agent_trace_sidecar.records.content import content_hash, text_lines
 from agent_trace_sidecar.records.diffs import compared
@@ -185,6 +185,20 @@ def test_apply_patch_before_a_formatter_is_told_by_the_contents(repo: Path) -> N
         ("a.txt", 1, 1, "diff"),
         ("a.txt", 3, 3, "diff"),
     ]
+
+
+@pytest.mark.parametrize("tool", ["edit", "write"])
+def test_lines_that_a_formatter_wraps_are_reported_with_those_they_were(repo: Path, tool: str) -> None:
+    """By an edit whose diff explains the two contents, and by an overwrite that has none."""
+    old, new = "foo(one, two)\n", "foo(\none,\ntwo,\n)\n"
+    (repo / "a.txt").write_text(old + "kept\n")
+    live = Live(repo)
+    texts = {"oldString": old, "newString": new} if tool == "edit" else {"content": new + "kept\n"}
+    live.before(tool, {"filePath": "a.txt", **texts})
+    (repo / "a.txt").write_text(new + "kept\n")
+    diff = {"diff": "@@ -1,2 +1,5 @@\n-foo(one, two)\n+foo(\n+one,\n+two,\n+)\n kept\n"} if tool == "edit" else {}
+    (file,) = live.after(tool, {"filePath": "a.txt", **texts}, {"exists": True, **diff}).files
+    assert file.wrapped == (Wrapped(1, 4, 1, 1),)
 
 
 @pytest.mark.parametrize("change", ["", "@@ -2,1 +2,1 @@\n-two\n+TWO\n"])

@@ -98,6 +98,31 @@ def test_of_a_command_only_its_own_lines_are_the_ais(
     assert run(work, command, do(work, *steps)) == expected
 
 
+@pytest.mark.parametrize(
+    ("command", "source", "expected"),
+    [
+        ("git show side:a.txt > copy.txt", "side:a.txt", {"copy.txt": []}),
+        ("git show 'side:./a.txt' > copy.txt", "side:a.txt", {"copy.txt": []}),
+        ("git archive side a.txt | tar xO > copy.txt", "side:a.txt", {"copy.txt": []}),
+        ("git log > copy.txt", "side:a.txt", {"copy.txt": [1, 2, 3, 4]}),
+    ],
+)
+def test_what_a_command_takes_from_a_revision_is_brought_into_any_file(
+    work: Work, command: str, source: str, expected: Lines
+) -> None:
+    """The command names the revision, and the path that the file has there."""
+    text = git(work.root, "show", source)
+    assert run(work, command, do(work, {"copy.txt": text})) == expected
+
+
+def test_what_a_command_takes_from_its_own_commit_is_its_work(work: Work) -> None:
+    """A commit of the step is no source."""
+    text = "made = by(the, model)\n"
+    act = do(work, {"ai.txt": text}, "add -A", "commit -qm ai", {"copy.txt": text})
+    expected = {"ai.txt": [1], "copy.txt": [1]}
+    assert run(work, "sh x; git add -A; git commit -m ai; git show HEAD:ai.txt > copy.txt", act) == expected
+
+
 def test_a_stash_brings_the_untracked_files_that_it_holds(work: Work) -> None:
     """They stand in a commit of their own."""
     work.files({"untracked.txt": "mine\n"})

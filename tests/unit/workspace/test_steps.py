@@ -1,6 +1,7 @@
 """Whose a step's changes are: snapshots of real git repositories, given to calls."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -221,11 +222,11 @@ def test_a_command_that_failed_has_written_all_the_same(work: Work) -> None:
     assert spans(work.finish()) == {"c1": [("x.txt", 1, 1)]}
 
 
-@pytest.mark.parametrize(("own", "expected"), [("", []), ("written = by(the, model)\n", [(1, 4)])])
+@pytest.mark.parametrize(("own", "expected"), [("", []), ("written = by(the, model)\n", [(1, 1)])])
 def test_lines_that_a_command_orders_anew_are_brought(
     tmp_path: Path, own: str, expected: list[tuple[int, int]]
 ) -> None:
-    """`sort` of a file that the command names; with a line of its own the file is not only another's."""
+    """`sort` of a file that the command names; a line of its own beside them is its work."""
     lines = [f"value_{at} = compute({at}, offset)\n" for at in range(3)]
     work = Work(tmp_path, {"values.txt": "".join(lines)})
     os.utime(work.root / "values.txt", (1, 1))
@@ -233,6 +234,66 @@ def test_lines_that_a_command_orders_anew_are_brought(
     work.bash("c1", "sort -r values.txt > sorted.txt", {"sorted.txt": own + "".join(reversed(lines))})
     found = spans(work.finish()).get("c1", [])
     assert [(start, end) for _, start, end in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "expected"),
+    [
+        ("head -c 30 own.txt > n.txt", "first_line = of_a_person(1, 2)", []),
+        ("cut -d= -f2 own.txt > n.txt", " of_a_person(1, 2)\n of_a_person(3, 4)\n of_a_person(5, 6)\n", []),
+        ("sed 's/^/    /' own.txt > n.txt", "    first_line = of_a_person(1, 2)  # one\n", []),
+        ("sh torn.sh own.txt > n.txt", "f_a_person(1, 2)  # one\nmade = by(the, model)\n", [(2, 2)]),
+        ("grep x own.txt; echo 'of_a_person(3, 4)' > n.txt", "of_a_person(3, 4)\n", [(1, 1)]),
+    ],
+)
+def test_pieces_of_a_persons_lines_are_brought(
+    tmp_path: Path, command: str, text: str, expected: list[tuple[int, int]]
+) -> None:
+    """Of a file that the command names; also what remains of a line where two commands write to one file at once."""
+    own = "first_line = of_a_person(1, 2)  # one\nsecond_line = of_a_person(3, 4)\nthird = of_a_person(5, 6)\n"
+    work = Work(tmp_path, {"own.txt": own})
+    os.utime(work.root / "own.txt", (1, 1))
+    work.start()
+    work.bash("c1", command, {"n.txt": text})
+    assert [(start, end) for _, start, end in spans(work.finish()).get("c1", [])] == expected
+
+
+@pytest.mark.parametrize(
+    "command", ["cp -r {} lib", "cat {}/* > lib/own.txt", "D={}; cat $D/own.txt > lib/own.txt", "make"]
+)
+def test_what_a_command_takes_from_a_folder_that_it_names_is_brought(tmp_path: Path, command: str) -> None:
+    """No word of it names the file, and no snapshot holds it; of a command that does not name the folder nothing is."""
+    text = "first_line = of_a_person(1, 2)\nsecond_line = of_a_person(3, 4)\n"
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "own.txt").write_text(text)
+    work = Work(tmp_path, FILES)
+    work.start()
+    work.bash("c1", command.format(tmp_path / "kept"), {"lib/own.txt": text}, window=(0, 10))
+    expected = [("lib/own.txt", 1, 2)] if command == "make" else []
+    assert spans(work.finish()).get("c1", []) == expected
+
+
+@pytest.mark.parametrize(("age_s", "expected"), [(3600, []), (1, [("own.txt", 1, 1)])])
+def test_a_file_that_was_written_long_before_the_step_was_not_written_in_it(
+    work: Work, age_s: float, expected: list[tuple[str, int, int]]
+) -> None:
+    """It was moved, unpacked, or copied with its times: only its last change is of the step."""
+    work.before("c1", "bash", {"command": "tar xzf files.tgz"}, -1)
+    work.files({"own.txt": "first_line = of_a_person(1, 2)\n"})
+    os.utime(work.root / "own.txt", (0, time.time() - age_s))
+    work.after("c1", "bash", {"command": "tar xzf files.tgz"}, {}, 1)
+    assert spans(work.finish(2)).get("c1", []) == expected
+
+
+def test_a_draft_that_a_call_wrote_outside_is_the_models_where_a_command_moves_it(work: Work, tmp_path: Path) -> None:
+    """Nothing else knows its lines in this repository."""
+    draft, text = tmp_path / "draft.txt", "made = by(the, model)\n"
+    work.bash("c1", f"cat > {draft}", {str(draft): text}, window=(-1, 4))
+    work.finish(5)
+    os.utime(draft, (1, 1))
+    work.start(0, message="msg_2")
+    work.bash("c2", f"mv {draft} own.txt", {str(draft): None, "own.txt": text}, window=(0, 10))
+    assert ("own.txt", 1, 1) in spans(work.finish(message="msg_2"))["c2"]
 
 
 def test_a_persons_files_are_not_the_ais(work: Work) -> None:
@@ -297,6 +358,28 @@ def test_what_a_command_did_to_a_file_that_was_edited_before_is_the_commands(wor
     seen = work.finish()
     assert spans(seen) == {"c2": [("a.txt", 1, 1), ("a.txt", 5, 5)]}
     assert one(seen, "a.txt").before_hashes == line_hashes([b"one", b"TWO", b"three"]).hex()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_a_command_did_after_an_edit_is_the_commands_though_the_file_was_read_too_late(
+    work: Work, late: bool
+) -> None:
+    """What the edit left is known all the same: the file's last change is of the command's time, not of its own."""
+    os.utime(work.root / "a.txt", (1, 1))
+    args = {"filePath": "a.txt", "oldString": "two", "newString": "TWO"}
+    if not late:
+        work.before("c1", "edit", args, 0)
+    work.files({"a.txt": "one\nTWO\nthree\n"})
+    if late:
+        work.before("c1", "edit", args, -5)
+    diff = "--- a.txt\n+++ a.txt\n@@ -2 +2 @@\n-two\n+TWO\n"
+    seen = work.after("c1", "edit", args, {"diff": diff}, -4 if late else 0.01)
+    assert ([(span.start, span.end) for span in seen.files[0].ranges], seen.files[0].before_hashes is None) == (
+        [(2, 2)],
+        late,
+    )
+    work.bash("c2", "sed -i s/one/ONE/ a.txt", {"a.txt": "ONE\nTWO\nthree\n"})
+    assert spans(work.finish(12)) == {"c2": [("a.txt", 1, 1)]}
 
 
 def test_two_edits_of_one_file_side_by_side_have_each_their_own_lines(work: Work) -> None:
