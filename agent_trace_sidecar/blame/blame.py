@@ -65,6 +65,8 @@ class Blame(msgspec.Struct, frozen=True):
     """Something is recorded of the repository."""
     is_shallow: bool = False
     """Its history is cut off, so that it may be recorded under a name that is not known here."""
+    elsewhere: tuple[str, str] | None = None
+    """Where nothing is recorded of the repository: id and folder of another one that has a file of this path."""
 
 
 async def blame(
@@ -100,12 +102,14 @@ async def blame(
     )
     found = await asking.about(question.path, question.content)
     sessions = {line.session_id for line in found.lines if line.session_id}
+    is_other = question.checkout.is_git and not asking.is_recorded
     return msgspec.structs.replace(
         found,
         root=question.checkout.root,
         titles=await store.titles(connection, sorted(sessions)),
         is_recorded=asking.is_recorded,
         is_shallow=question.checkout.is_shallow,
+        elsewhere=await store.recorded_elsewhere(connection, question.path) if is_other else None,
     )
 
 
@@ -155,8 +159,7 @@ async def projects_of(connection: asyncpg.Connection, checkout: Checkout) -> lis
     """
     own = checkout.projects()
     url = remote_url(checkout.root) if checkout.is_git else None
-    everywhere = url is not None and (checkout.is_shallow or not await store.is_watched(connection, own))
-    return own + await store.other_names(connection, own, url, everywhere=everywhere)
+    return own + await store.other_names(connection, own, url)
 
 
 class Contents(Protocol):

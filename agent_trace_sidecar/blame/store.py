@@ -52,13 +52,24 @@ SELECT DISTINCT p.value AS worktree FROM agent_trace_sources s, jsonb_each_text(
 WHERE s.projects ?| $1::text[] AND p.key = ANY($1::text[])
 """
 _REPOSITORIES: Final = """
-SELECT DISTINCT r.key AS worktree, r.value AS url FROM agent_trace_sources s, jsonb_each_text(s.repositories) r
-WHERE s.kind = 'instance' AND r.value IS NOT NULL
-UNION SELECT DISTINCT p.value, '' FROM agent_trace_sources s, jsonb_each_text(s.projects) p WHERE s.kind = 'instance'
+SELECT DISTINCT r.worktree, r.url
+FROM agent_trace_sources s
+CROSS JOIN LATERAL (
+    SELECT key, coalesce(value, '') FROM jsonb_each_text(s.repositories)
+    UNION ALL SELECT value, '' FROM jsonb_each_text(s.projects)
+) AS r (worktree, url)
+WHERE s.kind = 'instance' AND strpos(concat(s.repositories, s.projects), $1) > 0
 """
 _PROJECTS: Final = """
 SELECT DISTINCT p.key AS project FROM agent_trace_sources s, jsonb_each_text(s.projects) p
 WHERE s.kind = 'instance' AND p.value = ANY($1::text[])
+"""
+_RECORDED_ELSEWHERE: Final = """
+SELECT s.project, s.worktree FROM agent_trace_file_states s
+WHERE s.path = $1 AND s.project ~ '^[0-9a-f]{40,64}$' AND s.project IN (
+    SELECT jsonb_object_keys(r.projects) FROM agent_trace_sources r WHERE r.kind = 'instance'
+)
+ORDER BY s.recorded_at DESC LIMIT 1
 """
 _WATCHED: Final = """
 SELECT EXISTS (SELECT FROM agent_trace_file_states
@@ -173,25 +184,28 @@ async def _with_wrapped(connection: asyncpg.Connection, stored: Sequence[Stored]
     ]
 
 
-async def other_names(
-    connection: asyncpg.Connection, projects: Sequence[str], url: str | None, *, everywhere: bool
-) -> list[str]:
-    """What else a repository was called when it was recorded: before its first commit, or where its history is whole.
+async def other_names(connection: asyncpg.Connection, projects: Sequence[str], url: str | None) -> list[str]:
+    """What else a repository was called when it was recorded: before its first commit, or with another one.
 
     Args:
         connection: to the store.
         projects: what it is called here.
         url: of its remote.
-        everywhere: search by the URL too, which reads a row for each run of OpenCode.
     """
     worktrees = {row["worktree"] for row in await connection.fetch(_WORKTREES, projects)}
     found = set(worktrees)
-    if url is not None and everywhere:
+    if url is not None:
         wanted = same_place(url)
-        rows = await connection.fetch(_REPOSITORIES)
+        rows = await connection.fetch(_REPOSITORIES, wanted.rpartition("/")[2])
         places = {row["worktree"] for row in rows if wanted in {same_place(row["url"]), row["worktree"]}}
         found |= places | {row["project"] for row in await connection.fetch(_PROJECTS, sorted(places | {wanted}))}
     return sorted(found - set(projects))
+
+
+async def recorded_elsewhere(connection: asyncpg.Connection, path: str) -> tuple[str, str] | None:
+    """The id and the folder of a repository in which a file of this path was recorded last."""
+    row = await connection.fetchrow(_RECORDED_ELSEWHERE, path)
+    return (row["project"], row["worktree"]) if row else None
 
 
 def same_place(url: str) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -22,12 +23,20 @@ from agent_trace_sidecar.commands.porcelain import porcelain
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits.text import counted, printable
 from agent_trace_sidecar.workspace.checkout import MAX_FILE_BYTES, CheckoutError
+from agent_trace_sidecar.workspace.line_ranges import lines_of
+from agent_trace_sidecar.workspace.revision import common_dir
 
 _COLOURS: Final = {"ai": "\x1b[36m", "mixed": "\x1b[35m", "human": "", "unknown": "\x1b[2m"}
 _RESET: Final = "\x1b[0m"
 _SHALLOW: Final = (
     "nothing is recorded of this shallow clone, whose first commit is missing: run `git fetch --unshallow`, then ask "
     "again."
+)
+_PATTERN: Final = re.compile(r"\^?[/:]|[^/:]*,/")
+"""A range that is not of numbers alone."""
+_ELSEWHERE: Final = (
+    "{0} is recorded in {1}. If that is the same repository, and its first commit was amended or rebased since, give "
+    "this clone the id that it had, by which OpenCode knows it too: echo {2} > {3}"
 )
 _MODEL_CHARS: Final = 24
 _TITLE_CHARS: Final = 28
@@ -45,7 +54,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         dest="ranges",
         action="append",
         default=[],
-        help="only these lines: from START to END, both of which may be left out, or to START,+COUNT; repeatable",
+        help="only these lines: from START to END, both of which may be left out, or to START,+COUNT; /REGEX/ in the "
+        "place of a number, or :FUNCTION, as in git blame; repeatable",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
@@ -58,7 +68,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(config: Config, given: argparse.Namespace) -> int:
     """Show who wrote each line of the file; exit code 1 where nothing is recorded of its repository."""
-    ranges = [_range(text) for text in given.ranges]
+    ranges = [None if _PATTERN.match(text) else _range(text) for text in given.ranges]
     contents = _contents() if given.contents else None
     if contents is not None and given.rev is not None:
         raise UsageError("--contents and --rev exclude each other.")
@@ -69,9 +79,9 @@ def run(config: Config, given: argparse.Namespace) -> int:
 
     try:
         found = with_database(config, work)
+        lines = _chosen(found, ranges, given.ranges)
     except (BlameError, CheckoutError) as exc:
         raise CommandError(str(exc)) from None
-    lines = _chosen(found, ranges)
     for_programs = given.porcelain or given.line_porcelain
     if given.json:
         say_json(msgspec.json.encode(lines).decode())
@@ -82,6 +92,14 @@ def run(config: Config, given: argparse.Namespace) -> int:
     if given.json or found.is_recorded or any(line.contributor != "unknown" for line in found.lines):
         return 0
     complain(_SHALLOW if found.is_shallow else nothing_recorded(config, "this repository"))
+    folder = common_dir(found.root) if found.root else None
+    if found.elsewhere and folder:
+        project, worktree = found.elsewhere
+        complain(
+            _ELSEWHERE.format(
+                printable(found.path), printable(worktree), project, shlex.quote(str(folder / "opencode"))
+            )
+        )
     return 0 if for_programs else 1  # editors discard what a failed command prints
 
 
@@ -98,14 +116,16 @@ def _contents() -> bytes:
 
 
 def _range(text: str) -> tuple[int, int | None]:
-    """Read first and last line as `git blame -L` does, but for patterns and functions; None is the file's last line.
+    """Read first and last line as `git blame -L` does; None is the file's last line.
 
     Raises:
         UsageError: `text` is not a range.
     """
     found = re.fullmatch(r"([1-9]\d*)?(?:,(?:([+-])?([1-9]\d*))?)?", text)
     if not text or found is None:
-        raise UsageError(f"-L {text!r} is not a range of lines: give e.g. 10,20, 10,+5, 10, or ,20.")
+        raise UsageError(
+            f"-L {text!r} is not a range of lines: give e.g. 10,20, 10,+5, 10, ,20, /REGEX/,+5 or :FUNCTION."
+        )
     start, sign, number = int(found[1] or 1), found[2], int(found[3] or 0)
     if not number:
         return start, None
@@ -114,16 +134,27 @@ def _range(text: str) -> tuple[int, int | None]:
     return min(start, number), max(start, number)
 
 
-def _chosen(found: Blame, ranges: Sequence[tuple[int, int | None]]) -> list[Line]:
+def _chosen(found: Blame, ranges: Sequence[tuple[int, int | None] | None], texts: Sequence[str]) -> list[Line]:
     """The lines of these ranges, all without one.
+
+    Args:
+        found: the answer.
+        ranges: first and last lines; None for what only git can read.
+        texts: the ranges as they were given.
 
     Raises:
         CommandError: a range begins behind the last line.
+        CheckoutError: no line matches a pattern.
     """
     count = len(found.lines)
-    if any(start > count for start, _ in ranges):
+    known = [one for one in ranges if one is not None]
+    if any(start > count for start, _ in known):
         raise CommandError(f"{found.path} has only {counted(count, 'line')}.")
-    chosen = {at for start, end in ranges for at in range(start, (count if end is None else min(end, count)) + 1)}
+    if len(known) == len(ranges):
+        chosen = {at for start, end in known for at in range(start, (count if end is None else min(end, count)) + 1)}
+    else:
+        content = b"".join(line + b"\n" for line in found.text)
+        chosen = lines_of(found.root or Path.cwd(), found.path, content, texts)
     return [line for line in found.lines if not ranges or line.line in chosen]
 
 

@@ -7,7 +7,7 @@ from typing import Final, overload
 
 import asyncpg
 
-from agent_trace_sidecar.blame.blame import placed
+from agent_trace_sidecar.blame.blame import placed, projects_of
 from agent_trace_sidecar.commands.common import PROGRAM, CommandError, UsageError
 from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.limits.text import counted
@@ -36,6 +36,9 @@ ORDER BY session_id LIMIT $2
 """
 
 
+_REWRITTEN: Final = (
+    f" If the first commit was amended or rebased since, `{PROGRAM} blame FILE` names the id that the repository had."
+)
 _RECORDED: Final = """
 SELECT EXISTS (SELECT FROM agent_trace_file_states WHERE project = ANY($1::text[]))
     OR EXISTS (SELECT FROM agent_trace_ranges WHERE project = ANY($1::text[]))
@@ -92,8 +95,8 @@ async def check_recorded(config: Config, connection: asyncpg.Connection, place: 
         CheckoutError: it can't be read.
     """
     checkout = await placed(connection, place)
-    if not await connection.fetchval(_RECORDED, checkout.projects(), str(checkout.root)):
-        raise CommandError(nothing_recorded(config, str(checkout.root)))
+    if not await connection.fetchval(_RECORDED, await projects_of(connection, checkout), str(checkout.root)):
+        raise CommandError(f"{nothing_recorded(config, str(checkout.root))}{_REWRITTEN if checkout.is_git else ''}")
 
 
 def nothing_recorded(config: Config, repository: str) -> str:

@@ -12,19 +12,13 @@ from agent_trace_sidecar.config import Config
 from agent_trace_sidecar.postgres.address import AddressError
 from agent_trace_sidecar.postgres.connection import connect
 from agent_trace_sidecar.postgres.database import Database
-from agent_trace_sidecar.postgres.errors import StoreError, Verdict, verdict
+from agent_trace_sidecar.postgres.errors import DRIVER_ERRORS, StoreError, Verdict, verdict
 from agent_trace_sidecar.postgres.explain import explained
 
 T = TypeVar("T")
 
-CONNECTION_ERRORS: Final = (
-    AddressError,
-    OSError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-)
-"""What a connection may raise; `command_error(verdict(exc))` is its sentence."""
+CONNECTION_ERRORS: Final = (AddressError, *DRIVER_ERRORS)
+"""What connecting and a connection may raise; `command_error(verdict(exc))` is its sentence."""
 
 
 def with_url(config: Config, work: Callable[[str], Coroutine[Any, Any, T]]) -> T:

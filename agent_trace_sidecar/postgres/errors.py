@@ -117,6 +117,8 @@ _RELAYED: Final = (
 )
 """What a row's own fault is called where Citus passes it on from a worker, which it does during COPY: with the worker's
 words, and XX000 for whatever SQLSTATE they came with."""
+DRIVER_ERRORS: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What a connection may raise; the last one where the server has ended it and the driver has not noticed yet."""
 _CLIENT_ERRORS: Final = (TypeError, ValueError, OverflowError)
 
 
@@ -134,7 +136,7 @@ def verdict(exc: BaseException) -> Verdict:
         return Verdict(
             Fate.RETRY, "target_session_attrs", "No host of the URL has the required role at the moment; retrying."
         )
-    if isinstance(exc, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError | EOFError):
+    if isinstance(exc, (*DRIVER_ERRORS, EOFError)):
         return Verdict(Fate.RETRY, "connection", f"The database can't be reached{_unreachable(exc)}; retrying.")
     return Verdict(Fate.RETRY, type(exc).__name__, "An unexpected error; retrying. Please report it.")
 

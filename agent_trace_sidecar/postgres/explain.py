@@ -6,7 +6,7 @@ import asyncpg
 
 from agent_trace_sidecar.limits import WRITE_DEADLINE_S
 from agent_trace_sidecar.postgres.connection import guarded
-from agent_trace_sidecar.postgres.errors import Fate, Verdict, verdict
+from agent_trace_sidecar.postgres.errors import DRIVER_ERRORS, Fate, Verdict, verdict
 from agent_trace_sidecar.postgres.schema_check import WrongShapeError, check_shape
 
 _DEADLINE_S: Final = 3.0
@@ -125,7 +125,7 @@ async def explained(connection: asyncpg.Connection | None, found: Verdict) -> Ve
         return found
     try:
         return await guarded(connection, _explained(connection, found), _DEADLINE_S)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except DRIVER_ERRORS:
         return found
 
 

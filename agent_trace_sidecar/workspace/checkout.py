@@ -354,9 +354,9 @@ class Checkout(NamedTuple):
     def _git(self, *arguments: str, given: bytes = b"", fine: Sequence[int] = (0,)) -> bytes:
         try:
             done = processes.run(
-                _command(*arguments),
+                git_command(*arguments),
                 cwd=self.root,
-                env=_environment(),
+                env=git_environment(),
                 given=given,
                 timeout_s=_TIMEOUT_S,
                 max_bytes=_MAX_OUTPUT_BYTES,
@@ -420,7 +420,7 @@ class ManyFiles:
 
     def _started(self) -> "subprocess.Popen[bytes]":
         try:
-            return processes.piped(_command("cat-file", "--batch"), cwd=self.root, env=_environment())
+            return processes.piped(git_command("cat-file", "--batch"), cwd=self.root, env=git_environment())
         except processes.ProcessError as exc:
             raise CheckoutError(f"git cat-file {exc}.") from None
 
@@ -458,7 +458,7 @@ def _too_large(path: str) -> CheckoutError:
     return CheckoutError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB.")
 
 
-def _command(*arguments: str) -> list[str]:
+def git_command(*arguments: str) -> list[str]:
     """Git with the user's own settings, and without what a repository's could make it run."""
     git = processes.find("git")
     if git is None:
@@ -466,7 +466,8 @@ def _command(*arguments: str) -> list[str]:
     return [git, "--no-pager", "--literal-pathspecs", *_NOTHING_TO_RUN, *arguments]
 
 
-def _environment() -> dict[str, str]:
+def git_environment() -> dict[str, str]:
+    """What git may know, see `SAFE`."""
     return {**processes.environment(), **SAFE}
 
 

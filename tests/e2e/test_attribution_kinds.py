@@ -5,6 +5,7 @@ One server records all projects into one database. `letters` is what `blame` say
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -60,13 +61,20 @@ def begun(site: Site, name: str, files: dict[str, str]) -> Project:
     return site.project(name, PLUGIN | files)
 
 
-def asked(site: Site, *arguments: str, cwd: Path, given: bytes | None = None) -> str:
-    """What a command of ours prints."""
+def ran(
+    site: Site, *arguments: str, cwd: Path, given: bytes | None = None, code: int = 0
+) -> "subprocess.CompletedProcess[bytes]":
+    """Run a command of ours, which exits with this code."""
     command = [sys.executable, "-P", "-m", "agent_trace_sidecar", *arguments]
     env = os.environ | {"AGENT_TRACE_DATABASE_URL": site.oc.env["AGENT_TRACE_DATABASE_URL"]}
     done = subprocess.run(command, cwd=cwd, env=env, input=given, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode()
+    assert done.returncode == code, done.stderr.decode()
+    return done
+
+
+def asked(site: Site, *arguments: str, cwd: Path, given: bytes | None = None) -> str:
+    """What a command of ours prints."""
+    return ran(site, *arguments, cwd=cwd, given=given).stdout.decode()
 
 
 def lines(site: Site, file: Path, *options: str) -> list[dict[str, Any]]:
@@ -228,6 +236,39 @@ def test_a_fork_tells_history_and_makes_no_record(site: Site) -> None:
     }
     total = counted(project)["total"]
     assert (total["written"], total["living"], total["lost"]) == (6, 6, 0)
+
+
+def revert(project: Project, number: int) -> None:
+    """Undo a session from one of its prompts on, by OpenCode's own revert."""
+    server, folder, path = project.site.server, project.folder, f"/session/{project.session}"
+    infos = [one["info"] for one in server.request("GET", f"{path}/message", folder)]
+    users = [info["id"] for info in infos if info["role"] == "user"]
+    server.request("POST", f"{path}/revert", folder, {"messageID": users[number]})
+
+
+def test_what_a_revert_leaves_in_its_file_stays_the_ais(site: Site) -> None:
+    """OpenCode 1 reverts no name that git quotes, nothing outside of the session's folder, nothing without git."""
+    project = begun(site, "left", {'q"x.py': "hu\n", "s/é.py": "hu\n", "a.py": "hu\n"})
+    inner = Project(site, project.folder / "s", "")
+    outside = [edit(str(project.folder / path), "hu\n", "hu\nai\n") for path in ("a.py", 'q"x.py')]
+    inner.prompt("leftfirst", Step([write("kept.py", "ai\n")]))
+    inner.prompt("leftwork", Step([edit("é.py", "hu\n", "hu\nai\n")]), Step([*outside, write('n"m.py', "ai\n")]))
+    revert(inner, 1)
+    eventually(lambda: {path for path, *_ in inner.spans(void=True)} == {"s/é.py"}, 20, "what was reverted is void")
+    inner.prompt("lefton", Step([write("on.py", "ai\n")]))
+    assert {path for path, *_ in inner.spans(void=True)} == {"s/é.py"}
+    append(project, "s/é.py", "ai\n")
+    found = {path: letters(project, path) for path in ("a.py", 'q"x.py', 's/n"m.py', "s/é.py", "s/kept.py")}
+    assert found == {"a.py": "ha", 'q"x.py': "ha", 's/n"m.py': "a", "s/é.py": "hh", "s/kept.py": "a"}
+
+    plain = Project(site, site.oc.project("bare", {"a.py": "hu\n"}, commit=False), "")
+    shutil.rmtree(plain.folder / ".git", ignore_errors=True)
+    site.oc.add_plugin(plain.folder, SHIM)
+    plain.prompt("plainfirst", Step([write("kept.py", "ai\n")]))
+    plain.prompt("plainwork", Step([edit("a.py", "hu\n", "hu\nai\n")]))
+    revert(plain, 1)
+    plain.prompt("plainon", Step([write("on.py", "ai\n")]))
+    assert ((plain.folder / "a.py").read_text(), letters(plain, "a.py")) == ("hu\nai\n", "ha")
 
 
 # -- white space only ------------------------------------------------------------------------------------------------
@@ -509,6 +550,50 @@ def test_a_shallow_clone_and_a_clone_of_a_repository_born_later_know_everything(
     site.oc.git(site.oc.folder, "clone", "-q", str(unborn), str(site.oc.folder / "born"))
     born = Project(site, site.oc.folder / "born", "")
     assert (letters(born, "n.py"), letters(born, "m.py"), letters(early, "n.py")) == ("aa", "a", "aa")
+
+
+def amended(site: Site, project: Project) -> None:
+    """Make all commits of a repository one new one."""
+    first = site.oc.git(project.folder, "rev-list", "--max-parents=0", "HEAD").strip()
+    site.oc.git(project.folder, "add", "-A")
+    site.oc.git(project.folder, "reset", "-q", "--soft", first)
+    site.oc.git(project.folder, "commit", "-q", "--amend", "-m", "Amended")
+
+
+def cloned(site: Site, project: Project, name: str) -> Project:
+    """A clone of a bare clone, which has no reflog."""
+    bare = site.oc.folder / f"{name}_bare.git"
+    site.oc.git(site.oc.folder, "clone", "-q", "--bare", str(project.folder), str(bare))
+    site.oc.git(site.oc.folder, "clone", "-q", f"file://{bare}", name)
+    return Project(site, site.oc.folder / name, "")
+
+
+def test_a_clone_with_another_first_commit_is_known_by_its_remote(site: Site) -> None:
+    """The repository was amended since it was recorded; also when the clone has records of its own."""
+    project = begun(site, "amended", {"a.py": "hu\n"})
+    site.oc.git(project.folder, "remote", "add", "origin", f"file://{site.oc.folder}/remote_bare.git")
+    project.prompt("amendedwork", Step([write("n.py", "n1\nn2\n"), edit("a.py", "hu\n", "hu\nai\n")]))
+    amended(site, project)
+    clone = cloned(site, project, "remote")
+    assert (letters(clone, "n.py"), letters(clone, "a.py")) == ("aa", "ha")
+    assert "2 ai" in asked(site, "stats", "n.py", cwd=clone.folder)
+    clone.prompt("clonedwork", Step([write("m.py", "m1\n")]))
+    assert (letters(clone, "n.py"), letters(clone, "a.py"), letters(clone, "m.py")) == ("aa", "ha", "a")
+
+
+def test_of_a_clone_with_another_first_commit_and_remote_the_way_out_is_named(site: Site) -> None:
+    """Nothing shows that it is the same repository; who knows it gives the clone its former id."""
+    project = begun(site, "rewritten", {"a.py": "hu\n"})
+    project.prompt("rewrittenwork", Step([write("n.py", "n1\nn2\n"), edit("a.py", "hu\n", "hu\nai\n")]))
+    amended(site, project)
+    clone = cloned(site, project, "stray copy")
+    for words in (("stats",), ("blame", "n.py")):
+        done = ran(site, *words, cwd=clone.folder, code=1).stderr.decode()
+        assert f"nothing is recorded of {'this repository' if words[0] == 'blame' else clone.folder}" in done
+    assert f"n.py is recorded in {project.folder}. If that is the same repository" in done
+    subprocess.run(["sh", "-c", done.rpartition("too: ")[2]], check=True)
+    assert (letters(clone, "n.py"), letters(clone, "a.py")) == ("aa", "ha")
+    assert "2 ai" in asked(site, "stats", "n.py", cwd=clone.folder)
 
 
 # -- long lines, byte order marks, busy machines ---------------------------------------------------------------------

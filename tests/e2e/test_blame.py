@@ -552,6 +552,16 @@ def test_porcelain_names_files_as_git_does(project: Project) -> None:
         (["4"], [4, 5]),
         ([",2"], [1, 2]),
         (["1,1", "3,3"], [1, 3]),
+        (["5,5", "1,2", "2,3"], [1, 2, 3, 5]),
+        (["/price in/,+1"], [3]),
+        (["/price in/,-2"], [2, 3]),
+        (["2,/price/"], [2, 3]),
+        (["/result =/,/result +=/"], [2, 3, 4]),
+        (["/result$/"], [5]),
+        (["/pr[a-z]*s:/,+1", "/price/,+1"], [3, 4]),
+        (["3,3", "^/price/,+1"], [1, 3]),
+        ([r"/\(total\)(p/,+1"], [1]),
+        ([":total"], [1, 2, 3, 4, 5]),
     ],
 )
 def test_ranges_of_lines_are_gits(project: Project, wanted: list[str], numbers: list[int]) -> None:
@@ -572,6 +582,30 @@ def test_a_range_that_is_none_is_named(project: Project) -> None:
     project.ai_write("a.py", *AI_FUNCTION)
     assert b"-L '0,3' is not a range of lines" in command(project, "a.py", "-L", "0,3", code=2).stderr
     assert b"a.py has only 5 lines." in command(project, "a.py", "-L", "6,7", code=1).stderr
+    for wanted in ("/nothing/", r"/\(/", "/price/,x", ":nothing"):
+        error = command(project, "a.py", "-L", "1,1", "-L", wanted, code=1).stderr
+        assert f"-L {wanted!r} is not a range of lines of a.py".encode() in error
+
+
+def test_a_pattern_finds_lines_of_any_content(project: Project) -> None:
+    """Of a file that git does not know, of a revision, of an editor's buffer; functions by the file's attributes."""
+    project.write(".gitattributes", "*.md diff=markdown")
+    project.write("a.md", "# One", "first", "## Two", "second")
+    first = project.commit()
+    project.write("a.md", "new", "# One", "# Two", "third")
+    (project.root / "sub").mkdir()
+    project.write("sub/new é.py", "one = 1", "two = 2")
+
+    def numbers(*arguments: str, given: bytes = b"") -> list[int]:
+        done = command(project, *arguments, "--json", given=given)
+        return [line["line"] for line in json.loads(done.stdout)]
+
+    assert numbers("sub/new é.py", "-L", "/two/") == [2]
+    assert numbers("a.md", "-L", "/# Two/") == [3, 4]
+    assert numbers("a.md", "-L", "/# Two/", "--rev", first) == [3, 4]
+    assert numbers("a.md", "-L", ":One", "--rev", first) == [1, 2]
+    assert numbers("a.md", "-L", "/x/", "--contents", "-", given=b"\n\nx\n") == [3]
+    assert project.git("status", "--porcelain") == "M a.md\n?? sub/"
 
 
 def test_a_hint_says_that_nothing_is_recorded(project: Project) -> None:

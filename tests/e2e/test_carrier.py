@@ -46,8 +46,7 @@ def test_what_breaks_on_the_way_costs_no_event_and_stores_none_twice(migrated_ur
     with carrier(tmp_path / "carrier") as way, tailing(env, tmp_path / "said", way.received) as tail:
         runs = Runs(way.sent)
 
-        def half_way() -> None:
-            before = len(stored_ids(migrated_url))
+        def half_way(before: int) -> None:
             eventually(lambda: len(stored_ids(migrated_url)) > before, 20, f"events arrive: {way.sender.said}")
 
         runs.write(100)
@@ -58,13 +57,15 @@ def test_what_breaks_on_the_way_costs_no_event_and_stores_none_twice(migrated_ur
         all_stored(migrated_url, runs.writers)
         assert way.lines(way.received) == way.lines(way.sent), "nothing is altered, and nothing is sent twice"
 
+        before = len(stored_ids(migrated_url))
         runs.write(200)
-        half_way()
+        half_way(before)
         way.receiver.kill()
         runs.rotate(0)
+        before = len(stored_ids(migrated_url))
         runs.write(200)
         way.receiver.start()
-        half_way()
+        half_way(before)
         way.sender.kill()
         runs.rotate(1)
         runs.write(200)

@@ -72,9 +72,9 @@ def test_rotation_of_every_kind_and_kills_in_between(migrated_url: str, tmp_path
     writer = Writer()
     log = logs / "app.log"
     for round_ in range(6):
+        before = len(stored_ids(migrated_url))
         with tailing(env_of(tmp_path, migrated_url), tmp_path / "said", log) as tail:
             append(log, writer.lines(40, 300))
-            before = len(stored_ids(migrated_url))
             eventually(lambda before=before: len(stored_ids(migrated_url)) > before, 10, "it is at work")  # type: ignore[misc]
             append(log, writer.line()[:-20])
             older = log.with_name(f"app.log.{round_ + 1}")

@@ -86,8 +86,7 @@ def _candidate(text: bytes, start: int, end: int) -> tuple[Span | None, int]:
     kind = kind_of(name)
     found = Fields(_FIELDS, text=text, begin=start, name=name, quote=quote, operator=operator, kind=kind.name.encode())
     if row := NAMED.of(found):
-        kind = Kind[row["form"]]
-        found["kind"] = kind.name.encode()
+        kind, found["kind"] = Kind[row["form"]], row["form"].encode()
     if kind is Kind.NONE:
         return None, match.end(1)
     if (typed := G.typed.match(operator)) and is_random(typed[1].decode(), least=8):

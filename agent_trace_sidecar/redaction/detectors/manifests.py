@@ -11,7 +11,6 @@ from agent_trace_sidecar.redaction.spans import BREAK, Span, View, reach_back
 
 G: Final = Gates("manifests")
 
-_RULE: Final = "kubernetes-secret"
 _LONGEST: Final = 256 * 1024
 
 
@@ -38,7 +37,7 @@ def manifests(view: View) -> Iterator[Span]:
         for members in data.finditer(text, low, done):
             for found in value.finditer(text, *members.span(1)):
                 if (group := found.lastindex) and not is_placeholder(found[group]):
-                    yield Span(found.start(group), found.end(group), _RULE)
+                    yield Span(found.start(group), found.end(group), "kubernetes-secret")
 
 
 def _edge(braces: Iterable[re.Match[bytes]], outwards: bytes, default: int) -> int:

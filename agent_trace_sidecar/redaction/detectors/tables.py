@@ -61,6 +61,7 @@ def _statement(view: View, insert: re.Match[bytes]) -> Iterator[Span]:
     """The rows of values of an INSERT statement; of a table of accounts whatever is a digest goes too."""
     columns = _columns(insert[2].split(b",")) if insert[2] else []
     accounts = G.accounts.search(insert[1]) is not None
+    is_nameless = not columns and G.logins.search(insert[1]) is not None
     if not accounts and all(kind is Kind.NONE for _, kind in columns):
         return
     row, place, at = True, 0, insert.end() + 1
@@ -69,7 +70,8 @@ def _statement(view: View, insert: re.Match[bytes]) -> Iterator[Span]:
         group = 1 if field[1] is not None else 2
         name, kind = columns[place] if place < len(columns) else (b"", Kind.NONE)
         value = field[group] or b""
-        if is_secret(name, kind, value, Form.CERTAIN) or (accounts and G.digest.match(value)):
+        chosen = is_nameless and place > 0 and G.opaque.match(value) and is_chosen(value.decode("utf-8", "replace"))
+        if chosen or is_secret(name, kind, value, Form.CERTAIN) or (accounts and G.digest.match(value)):
             yield Span(field.start(group), field.end(group), _RULE)
         place, at = place + 1, field.end()
         if field[4] == b")":

@@ -151,9 +151,9 @@ def test_a_killed_user_leaves_the_server_to_the_next(state_dir: Path) -> None:
         assert not is_running(pid)
 
 
-def test_a_server_stays_up_for_the_next_user_and_is_stopped_by_its_keeper(state_dir: Path) -> None:
-    """Also when the user was killed, and when another user came meanwhile; nothing of it is left."""
-    server = EmbeddedPostgres(state_dir, settings=QUICK, linger_s=1.0)
+def test_a_server_stays_up_for_the_next_user(state_dir: Path) -> None:
+    """For as long as it was told to."""
+    server = EmbeddedPostgres(state_dir, settings=QUICK, linger_s=600.0)
     server.start()
     first = server.pid
     server.stop()
@@ -161,6 +161,14 @@ def test_a_server_stays_up_for_the_next_user_and_is_stopped_by_its_keeper(state_
     server.start()
     assert server.pid == first, "the second user finds it up"
     server.stop()
+    assert server.stop_if_idle(0) is None
+    assert server.pid is None
+
+
+def test_a_server_that_nobody_uses_is_stopped_by_its_keeper(state_dir: Path) -> None:
+    """Also when its user was killed; nothing of it is left."""
+    with EmbeddedPostgres(state_dir, settings=QUICK, linger_s=0.5) as server:
+        assert server.pid is not None
     eventually(lambda: server.pid is None, what="the keeper stops the server")
     eventually(lambda: not _keepers(state_dir), what="the keeper ends")
     with other_user(state_dir, linger_s=0.5) as (user, pid):

@@ -1,12 +1,16 @@
 """What an error means for a batch: every SQLSTATE that a server may answer with has its fate, and its hint helps."""
 
 import asyncio
+import struct
+from typing import Any
 
 import asyncpg
 import pytest
 
 from agent_trace_sidecar.postgres.errors import Fate, TooSlowError, verdict
+from agent_trace_sidecar.postgres.explain import explained
 from agent_trace_sidecar.postgres.schema_check import WrongShapeError
+from tests.support.postgres import connected
 
 FATES = {
     Fate.RETRY: (
@@ -92,6 +96,17 @@ def test_no_text_of_the_server_is_passed_on() -> None:
     for code, _ in CASES:
         hint = verdict(server_says(code, 'invalid input "hunter2" for agent_trace_events\nDETAIL: hunter2')).hint
         assert "hunter2" not in hint
+
+
+async def test_a_connection_that_the_server_closes_explains_nothing(migrated_url: str) -> None:
+    """Its message has arrived (it is fed to the driver here), and the end of the connection is still to come."""
+    fields = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+    found = verdict(server_says("25006"))
+    async with connected(migrated_url) as connection:
+        driver: Any = connection
+        driver._protocol.data_received(b"E" + struct.pack("!i", len(fields) + 4) + fields)
+        assert not connection.is_closed()
+        assert await explained(connection, found) == found
 
 
 def test_a_table_that_was_changed_by_hand_is_named() -> None:

@@ -5,14 +5,16 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from tests.support.envelopes import MESSAGE, RECORDINGS, Shim, recorded_lines
-from tests.support.postgres import execute, fetch
+from tests.support.envelopes import DATA, MESSAGE, RECORDINGS, Shim, recorded_lines
+from tests.support.postgres import PostgresServers, execute, fetch
 
+LOGS = [str(DATA / "recordings" / f"{name}.jsonl") for name in RECORDINGS]
 BY_DAY = ("calls_by_day", "dead_letters_by_day", "lines_by_day", "secrets_by_day", "usage_by_day")
 BY_USER = ("calls_by_user", "lines_by_user", "secrets_by_user", "usage_by_user")
 VIEWS = sorted((*BY_DAY, *BY_USER, "calls", "lines", "messages", "prompts", "requests", "sessions", "steps", "titles"))
@@ -139,7 +141,7 @@ RAW = {
 
 
 @pytest.fixture(scope="module")
-def odd_url(recordings_url: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+def odd_url(postgres_servers: PostgresServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The recordings, a run with secrets, parts that were sent again, and calls of OpenCode 2; all replayed twice."""
     shim, folder = Shim(), tmp_path_factory.mktemp("odd")
     tokens = {"input": 7, "output": 3.5, "reasoning": None, "cache": {"read": 2, "write": "x"}}
@@ -176,14 +178,15 @@ def odd_url(recordings_url: str, tmp_path_factory: pytest.TempPathFactory) -> st
         shim.line("tool.execute.before", {"tool": "bash"}, {"args": {"command": "export DB_PASSWORD=Tr0ub4dor-and-3"}}),
     ]
     (folder / "odd.jsonl").write_bytes(b"\n".join(lines) + b"\n")
-    for _ in range(2):
-        subprocess.run(
-            [sys.executable, "-m", "agent_trace_sidecar", "replay", str(folder / "odd.jsonl")],
-            env={**os.environ, "DATABASE_URL": recordings_url, "AGENT_TRACE_STATE_DIR": str(folder)},
-            check=True,
-            capture_output=True,
-        )
-    return recordings_url
+    with postgres_servers.database(migrated=True) as url:
+        for _ in range(2):
+            subprocess.run(
+                [sys.executable, "-m", "agent_trace_sidecar", "replay", *LOGS, str(folder / "odd.jsonl")],
+                env={**os.environ, "DATABASE_URL": url, "AGENT_TRACE_STATE_DIR": str(folder)},
+                check=True,
+                capture_output=True,
+            )
+        yield url
 
 
 @pytest.mark.parametrize("summed", RAW, ids=["usage", "calls", "secrets", "requests", "titles"])

@@ -100,7 +100,9 @@ def _jj(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.write_text(f'#!/bin/sh\necho asked >> "{tmp_path}/asked"\ncat "{tmp_path}/change"\n')
     program.chmod(0o755)
     (tmp_path / "change").write_text(CHANGE)
-    (tmp_path / "repo" / ".jj" / "repo" / "op_heads" / "heads").mkdir(parents=True)
+    heads = tmp_path / "repo" / ".jj" / "repo" / "op_heads" / "heads"
+    heads.mkdir(parents=True)
+    os.utime(heads, (1, 1))  # the next operation is later than a tick of the clock that stamps files
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     return tmp_path / "repo"
 

@@ -1,0 +1,72 @@
+"""Which lines of a file git means by `-L`, in all of its forms: patterns, functions, and what is relative to them.
+
+Git itself is asked, by a blame of a throw-away repository whose only commit has the file. The work tree stays the
+user's, as its attributes say what a function is; nothing is written there, and nothing of the history is read.
+"""
+
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from agent_trace_sidecar.limits import processes
+from agent_trace_sidecar.workspace.checkout import CheckoutError, git_command, git_environment, quoted
+
+_TIMEOUT_S: Final = 10.0
+"""Of each git; a pattern can be made that takes for ever."""
+_MAX_OUTPUT_BYTES: Final = 64 * 1024 * 1024
+_GROUP: Final = re.compile(rb"^[0-9a-f]{40} \d+ (\d+) (\d+)$", re.MULTILINE)
+_COMMIT: Final = "commit refs/heads/main\ncommitter nobody <> 0 +0000\ndata 0\nM 100644 inline {}\ndata {}\n"
+"""For `git fast-import`; the content follows."""
+
+
+def lines_of(root: Path, path: str, content: bytes, wanted: Sequence[str]) -> set[int]:
+    """The numbers of the lines that `git blame -L ONE -L OTHER ...` shows of a content.
+
+    Args:
+        root: the folder that `path` is relative to.
+        path: the file's.
+        content: what the file holds.
+        wanted: what follows `-L`, in order: a pattern is searched from the end of the range before it.
+
+    Raises:
+        CheckoutError: one is no range, nothing matches it, or git can't be run.
+    """
+    with tempfile.TemporaryDirectory(prefix="agent-trace-") as folder:
+        _git(root, "init", "--quiet", "--bare", "--template=", folder)
+        commit = _COMMIT.format(quoted(path), len(content)).encode() + content
+        _git(root, f"--git-dir={folder}", "fast-import", "--quiet", given=commit)
+        places = f"--git-dir={folder}", f"--work-tree={root}"
+
+        def found(ranges: Sequence[str]) -> bytes:
+            """What git finds; nothing where one of them is none."""
+            options = ("--incremental", "--no-textconv", *(f"-L{one}" for one in ranges))
+            return _git(root, *places, "blame", *options, "refs/heads/main", "--", path, fine=(0, 128, 129))
+
+        groups = found(wanted)
+        if not groups:
+            failing = next((at for at in range(len(wanted)) if not found(wanted[: at + 1])), 0)
+            raise CheckoutError(
+                f"-L {wanted[failing]!r} is not a range of lines of {path}: nothing matches after the range before it, "
+                "or git has no such form (see `git help blame`)."
+            )
+    return {at for first, size in _GROUP.findall(groups) for at in range(int(first), int(first) + int(size))}
+
+
+def _git(root: Path, *arguments: str, given: bytes = b"", fine: Sequence[int] = (0,)) -> bytes:
+    """The output of git; nothing where it fails in a way that is expected."""
+    try:
+        done = processes.run(
+            git_command(*arguments),
+            cwd=root,
+            env=git_environment(),
+            given=given,
+            timeout_s=_TIMEOUT_S,
+            max_bytes=_MAX_OUTPUT_BYTES,
+        )
+    except processes.ProcessError as exc:
+        raise CheckoutError(f"-L: git {exc}; choose another pattern, or numbers.") from None
+    if done.code not in fine:
+        raise CheckoutError(f"-L: git {arguments[0]} failed with exit code {done.code}.")
+    return done.output if done.code == 0 else b""
