@@ -149,7 +149,12 @@ def names(command: str) -> Iterator[tuple[str | None, str]]:
     yield from seen
 
 
-def folder_of(word: str) -> str:
+def folders(command: str) -> Iterator[tuple[str | None, str]]:
+    """As `names`, for words that may be folders or patterns of files in them; not of the documents in a command."""
+    yield from ((inner, _folder_of(word)) for inner, word in names(_without_documents(command)))
+
+
+def _folder_of(word: str) -> str:
     """The folder that a word names, if it is one or a pattern of files; `.` for a pattern alone."""
     found = _PATTERN.search(word)
     if not found:

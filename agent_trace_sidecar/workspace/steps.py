@@ -13,7 +13,7 @@ import msgspec
 
 from agent_trace_sidecar.opencode.wire import CallChange, FileChange, Repository, Uncovered, VcsObserved
 from agent_trace_sidecar.records.content import text_lines
-from agent_trace_sidecar.records.fingerprints import HASH_BYTES, LOOSE_BYTES, NO_HASH, line_hash
+from agent_trace_sidecar.records.fingerprints import HASH_BYTES, LOOSE_BYTES, NO_HASH, is_evidence, line_hash
 from agent_trace_sidecar.workspace.places import Place
 
 MAX_STEPS: Final = 64
@@ -111,6 +111,10 @@ class Call(msgspec.Struct):
         """Whether a file may have been written by the call already when it was read."""
         named = self.named.get(place)
         return (named is None or named.before is None) and self.typed.is_late(place.path)
+
+    def typed_out(self, line: bytes) -> bool:
+        """Whether a line that says something stands in the command: the call has written it, whoever wrote the rest."""
+        return is_evidence(line) and line.strip().decode(errors="replace") in self.command
 
     def was_at_work(self, at_ms: float) -> bool:
         """Whether a file that was changed at a time may be its work."""
