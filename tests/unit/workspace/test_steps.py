@@ -464,20 +464,52 @@ def test_what_a_command_in_the_background_leaves_uncovered_is_said_once(work: Wo
     """It is a call of several steps."""
     call = Call("c1", "shell", silent=True, began_ms=0, lingers=True)
     call.named = {Place(work.root, "late.txt"): Named(b"")}
-    finisher = Finisher(
-        work.private.parents[4],
-        Rewrites(Revisions()),
-        lambda _, lines, __: Content.judged(lines, lambda _: False),
-        lambda _: False,
-        clock=lambda: 0.0,
-        repository=lambda _: None,
-    )
+    finisher = finisher_of(work)
     tree = work.tree()
     said = []
     for message in ("msg_1", "msg_2"):
         step = Step(SESSION, message, str(work.root), tree, 0.0, calls={"c1": call})
         said.append(finisher.finish(Steps(), step, tree, 1.0))
     assert said == [Observed(uncovered=(Uncovered("c1", "late.txt"),)), None]
+
+
+def finisher_of(work: Work) -> Finisher:
+    """What reads a step's end."""
+    return Finisher(
+        work.private.parents[3],
+        Rewrites(Revisions()),
+        lambda _, lines, __: Content.judged(lines, lambda _: False),
+        lambda _: False,
+        clock=lambda: 0.0,
+        repository=lambda _: None,
+    )
+
+
+@pytest.mark.parametrize("is_exit_first", [False, True])
+@pytest.mark.parametrize(("late_ms", "expected"), [(0.0, ["late.txt"]), (-1000.0, [])])
+def test_a_command_that_ends_between_a_steps_snapshot_and_its_event_keeps_its_lines(
+    work: Work, late_ms: float, expected: list[str], *, is_exit_first: bool
+) -> None:
+    """OpenCode was stopped meanwhile; also where it reports the end before the beginning. Later files are another's."""
+    before = work.tree()
+    began_ms = time.time() * 1000 - 10_000
+    (work.root / "late.txt").write_text("late\n")
+    ended_ms = (work.root / "late.txt").stat().st_ctime_ns / 1e6 + 100 + late_ms
+    steps, call = Steps(), Call("c1", "shell", silent=True, began_ms=began_ms)
+    if is_exit_first:
+        steps.end_background("sh_1", ended_ms)
+    steps.keep_background(SESSION, call, "sh_1")
+    if not is_exit_first:
+        steps.end_background("sh_1", ended_ms)
+    step = Step(SESSION, "msg_2", str(work.root), before, ended_ms + 1)
+    steps.open(step)
+    assert (step.calls, step.earlier) == ({}, [call])
+    found = finisher_of(work).finish(steps, step, work.tree(), ended_ms + 2000)
+    assert [file.path for one in (found.calls if found else ()) for file in one.files] == expected
+    steps.close(SESSION)
+    after = Step(SESSION, "msg_3", str(work.root), "", ended_ms + 3000)
+    steps.open(after)
+    assert (after.calls, after.earlier) == ({}, [])
 
 
 @pytest.mark.parametrize(
