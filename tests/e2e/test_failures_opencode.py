@@ -13,6 +13,7 @@ from tests.support.fake_model import Call, FakeModel, Step, fake_model
 from tests.support.opencode import OpenCode, opencode
 from tests.support.opencode2 import opencode2
 from tests.support.recorder import Recorder
+from tests.support.sidecar import folder_contents
 from tests.support.waiting import patient
 
 WHY = "AGENT_TRACE_CAPTURE is 'metdata': choose full or metadata. Did you mean metadata?"
@@ -56,8 +57,8 @@ def test_a_wrong_setting_is_reported_until_the_project_is_recorded_again(
         assert failed.returncode == 1, failed.stdout + failed.stderr
         assert WHY in failed.stdout
         assert "NOT recorded" in failed.stdout
-        logs = [path.read_text(errors="replace") for path in oc.folder.rglob("*.log")]
-        assert any(LOGGED in log for log in logs) == has_log
+        logs = [data for path, data in folder_contents(oc.folder).items() if path.suffix == ".log"]
+        assert any(LOGGED.encode() in log for log in logs) == has_log
 
         oc.env["AGENT_TRACE_CAPTURE"] = "metadata"
         assert oc.run(project, "greet").code == 0
