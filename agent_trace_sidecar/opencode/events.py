@@ -36,6 +36,8 @@ class Undone(msgspec.Struct, frozen=True, gc=False):
 
     message_id: str
     part_id: str | None = None
+    paths: tuple[str, ...] | None = None
+    """The files that OpenCode has taken back, from the worktree's root; None where that is not known."""
 
 
 class MessageRemoved(msgspec.Struct, frozen=True, gc=False):

@@ -5,6 +5,7 @@ are left as raw JSON for `file_edits`, which only calls of file-changing tools r
 costs the line its meaning, never its place: it is read again leniently for its ids and stored with a note.
 """
 
+import re
 from typing import Final
 
 import msgspec
@@ -63,9 +64,17 @@ class _Part(msgspec.Struct, gc=False):
     files: msgspec.Raw = EMPTY
 
 
+_CHANGED: Final = re.compile(r"^diff --git a/(.*) b/\1$", re.MULTILINE)
+_RENAMED: Final = re.compile(r"^rename from (.*)\nrename to (.*)$", re.MULTILINE)
+_ANY_FILE: Final = re.compile(r"^diff --git ", re.MULTILINE)
+_MASK: Final = "[REDACTED:"
+
+
 class _Revert(msgspec.Struct, gc=False):
     message_id: str | None = msgspec.field(default=None, name="messageID")
     part_id: str | None = msgspec.field(default=None, name="partID")
+    snapshot: str | None = None
+    diff: str | None = None
 
 
 class _Info(msgspec.Struct, gc=False):
@@ -237,9 +246,23 @@ def _permission_event(name: str, properties: _Properties, session_id: str) -> Ev
 
 def _session_event(info: _Info, session_id: str) -> SessionSeen:
     revert = info.revert
-    undone = Undone(revert.message_id, revert.part_id) if revert and revert.message_id else None
+    undone = Undone(revert.message_id, revert.part_id, _reverted(revert)) if revert and revert.message_id else None
     created_ms = info.time.created if info.time else None
     return SessionSeen(session_id, info.parent_id, info.version, info.project_id, undone, created_ms)
+
+
+def _reverted(revert: _Revert) -> tuple[str, ...] | None:
+    """The files that a revert has changed, by its diff; OpenCode leaves those whose names git quotes as they are.
+
+    Without a snapshot it changes none. None where the diff does not name them all.
+    """
+    if revert.diff is None:
+        return () if revert.snapshot is None else None
+    names = _CHANGED.findall(revert.diff)
+    moved = [one for pair in _RENAMED.findall(revert.diff) for one in pair]
+    are_all = len(names) + len(moved) // 2 == len(_ANY_FILE.findall(revert.diff))
+    found = tuple(sorted({*names, *moved}))
+    return found if are_all and not any(_MASK in one for one in found) else None
 
 
 def _part_event(part: _Part, session_id: str | None, message_id: str | None) -> Event | None:

@@ -44,12 +44,12 @@ WHERE record #>> '{metadata,io.opencode.parent_session_id}' = $1 AND recorded_at
 _VOID: Final = """
 UPDATE agent_trace_ranges SET voided_at = $4
 WHERE source_id = ANY ($5::uuid[]) AND session_id = $1 AND recorded_at = ANY ($3::timestamptz[])
-  AND record_id = ANY ($2::uuid[]) AND voided_at IS NULL
+  AND record_id = ANY ($2::uuid[]) AND voided_at IS NULL AND ($6::text[] IS NULL OR path = ANY ($6::text[]))
 """
 _RESTORE: Final = """
 UPDATE agent_trace_ranges SET voided_at = NULL
 WHERE source_id = ANY ($5::uuid[]) AND session_id = $1 AND recorded_at = ANY ($3::timestamptz[])
-  AND record_id = ANY ($2::uuid[]) AND voided_at = $4
+  AND record_id = ANY ($2::uuid[]) AND voided_at = $4 AND ($6::text[] IS NULL OR path = ANY ($6::text[]))
 """
 
 
@@ -96,7 +96,7 @@ async def _undo_session(connection: asyncpg.Connection, void: Void, depth: int) 
         sources = sorted({row["source_id"] for row in rows})
         times: list[datetime] = [row["recorded_at"] for row in rows]
         statement = _RESTORE if void.restore else _VOID
-        await connection.execute(statement, void.session_id, ids, times, void.at, sources)
+        await connection.execute(statement, void.session_id, ids, times, void.at, sources, void.paths)
     if depth < _MAX_DEPTH and (void.part_id is None or void.onward):
         for row in await connection.fetch(_CHILDREN, *scope, void.onward):
             child = void._replace(session_id=row["session_id"], message_id="", part_id=None, onward=True)

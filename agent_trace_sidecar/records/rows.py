@@ -168,6 +168,8 @@ class Void(NamedTuple):
     """When it was undone: the value of `voided_at`."""
     restore: bool
     """Give back what was voided at this very time."""
+    paths: tuple[str, ...] | None = None
+    """The files that were taken back: the lines of others are still there. None is all of them."""
 
 
 class DeadLetter(NamedTuple):

@@ -105,6 +105,8 @@ class Undo(msgspec.Struct, frozen=True, array_like=True, gc=False):
     at_ms: int | float
     removed: bool = False
     """The messages are gone for good: they don't come back."""
+    paths: tuple[str, ...] | None = None
+    """See `Undone.paths`."""
 
 
 class Bounded(Generic[V]):

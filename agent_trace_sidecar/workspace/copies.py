@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from agent_trace_sidecar.records.diffs import added, compared
 from agent_trace_sidecar.records.fingerprints import is_evidence
 from agent_trace_sidecar.workspace.snapshot import TreeChange
-from agent_trace_sidecar.workspace.steps import Step
+from agent_trace_sidecar.workspace.steps import Call, Step
 
 LEAST: Final = 3
 MAX_LINES: Final = 200_000
@@ -73,26 +73,17 @@ def with_moves(changes: Iterable[TreeChange]) -> list[TreeChange]:
 def copied(step: Step, changes: Sequence[TreeChange], known: Known) -> dict[str, frozenset[int]]:
     """The numbers of the lines in each changed file that were brought, by `TreeChange.key`."""
     root, silent = Path(step.root), [call for call in step.calls.values() if call.silent]
-    named: list[tuple[str, Lines]] = [
-        (place.file, one.before.split(b"\n")) for call in silent for place, one in call.named.items() if one.before
-    ]
-    named += [
-        (f"{name} {mark!r}", own) for name, lines in named if not known.has_written(name) for mark, own in _hunks(lines)
-    ]
-    before = [(one.key, one.before) for one in changes if one.before]
     # A block that moves from one file that stays to another is work; their author is decided by `blame`.
     shorter = [one.key for one in changes if one.status == "M" and any(gone.old_count for gone in one.changes or ())]
-    rewritten = {*shorter, *(f"{step.root.rstrip('/')}/{key}" for key in shorter)}
-    room = MAX_LINES - sum(len(lines) for _, lines in (*named, *before))
-    if room < 0:
+    rewritten = {*shorter, *(str(root / key) for key in shorter)}
+    sources = _sources(root, silent, changes, known)
+    if sources is None:
         return {}
-    further = known.others if sum(len(lines) for _, lines in known.others) <= room else ()
-    sources = [(name, _source(lines, str(root / name), known)) for name, lines in (*named, *before, *further)]
     typed = _bare("\n".join(call.command for call in silent).encode(errors="surrogateescape"))
     found = {}
     for change in changes:
-        fresh = [at for start, end in added(change.changes or ()) for at in range(start, end + 1)]
         after = change.after or ()
+        fresh = [at for start, end in added(change.changes or ()) for at in range(start, end + 1)]
         alone = len([at for at in fresh if after[at - 1].strip()]) == 1 and not any(map(is_evidence, after))
         if change.new_id in known.held and not alone:  # a file of one word may be like another by chance
             found[change.key] = frozenset(fresh)
@@ -100,13 +91,13 @@ def copied(step: Step, changes: Sequence[TreeChange], known: Known) -> dict[str,
         if change.key in known.old:
             found[change.key] = frozenset(at for at in fresh if not known.is_model_line("", after[at - 1]))
             continue
-        file = change.key if change.place else f"{step.root.rstrip('/')}/{change.path}"
-        own = (lines for name, lines in sources if name == file)
+        names = {change.key, str(root / change.key)}
+        own = (lines for name, lines in sources if name in names and name != change.path)
         earlier = (list(map(_bare, lines)) for lines in known.versions.get(change.key, ()))
         others = [
             (name, lines)
             for name, lines in sources
-            if name not in {file, change.key} and not (change.status == "M" and name in rewritten)
+            if name not in names and not (change.status == "M" and name in rewritten)
         ]
         draft = _Fresh(after, list(map(_bare, after)), fresh)
         brought = _brought(draft, [lines for _, lines in others], _without(change.before or (), (*own, *earlier)))
@@ -115,6 +106,24 @@ def copied(step: Step, changes: Sequence[TreeChange], known: Known) -> dict[str,
         if brought:
             found[change.key] = frozenset(brought)
     return found
+
+
+def _sources(
+    root: Path, silent: Iterable[Call], changes: Iterable[TreeChange], known: Known
+) -> list[tuple[str, Lines]] | None:
+    """Names of files, or of what is in their place, and their lines, see `_bare`; None where these are too many."""
+    named: list[tuple[str, Lines]] = [
+        (place.file, one.before.split(b"\n")) for call in silent for place, one in call.named.items() if one.before
+    ]
+    named += [
+        (f"{name} {mark!r}", own) for name, lines in named if not known.has_written(name) for mark, own in _hunks(lines)
+    ]
+    before = [(one.key, one.before) for one in changes if one.before]
+    room = MAX_LINES - sum(len(lines) for _, lines in (*named, *before))
+    if room < 0:
+        return None
+    further = known.others if sum(len(lines) for _, lines in known.others) <= room else ()
+    return [(name, _source(lines, str(root / name), known)) for name, lines in (*named, *before, *further)]
 
 
 class _Fresh(NamedTuple):

@@ -1,13 +1,13 @@
 """Files that a command names only by their folder or a pattern: `cp -r DIR .`, `cat *.py`, `for f in DIR/*`.
 
 They may be where the new lines of a step come from, so they are read when it ends. A file that was changed since the
-call began is not: the call may have written it.
+first command of the step began is not: a command may have written it.
 """
 
 import os
 import stat
 from collections import deque
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -20,14 +20,15 @@ MAX_ENTRIES: Final = 2000
 """Of each folder, the upper levels first."""
 MAX_FILES: Final = 100
 MAX_BYTES: Final = 2 * 1024 * 1024
-"""Files and contents that are read for one call."""
+"""Files and contents that are read for one step."""
 _PROBE_BYTES: Final = 8000
 
 
-def standing(call: Call, names: Container[str]) -> Iterator[tuple[str, list[bytes]]]:
-    """Files in the folders that a call names, with their lines, as they stood before it; these names come first."""
-    before_ms = call.began_ms - SLACK_MS
-    found = [(folder, file) for folder in call.folders for file in _files(folder, before_ms)]
+def standing(calls: Sequence[Call], names: Container[str]) -> Iterator[tuple[str, list[bytes]]]:
+    """Files in the folders that calls name, with their lines, as they stood before them; these names come first."""
+    before_ms = min(call.began_ms for call in calls) - SLACK_MS
+    named = dict.fromkeys(folder for call in calls for folder in call.folders)
+    found = [(folder, file) for folder in named for file in _files(folder, before_ms)]
     found.sort(key=lambda one: os.path.basename(one[1]) not in names)  # noqa: PTH119 - a text
     room = MAX_BYTES
     for folder, file in found[:MAX_FILES]:

@@ -228,7 +228,7 @@ class Observer:
             call.folders = tuple(self._folders(envelope, call, args)) if call.writes else ()
         self._steps.began(seen.session_id, call)
         if places:
-            self._keep(key, places, envelope.at)
+            self._keep(key, places, envelope.at, call)
         if call.silent:
             kept = self._before.get(key, {})
             call.named = {
@@ -265,8 +265,8 @@ class Observer:
         """Folders that the text of a command names, also by a pattern of files in them."""
         base = os.path.join(envelope.directory or "", dialects.working_folder(args) or "")  # noqa: PTH118 - texts
         found: dict[str, None] = {}
-        for inner, word in commands.names(call.command):
-            name = os.path.join(base, inner or "", commands.folder_of(word))  # noqa: PTH118
+        for inner, word in commands.folders(call.command):
+            name = os.path.join(base, inner or "", word)  # noqa: PTH118
             if len(found) < commands.MAX_FOLDERS and "\0" not in name and os.path.isdir(name):  # noqa: PTH112
                 real = os.path.realpath(name)
                 if self._allows(Path(repository_root(f"{real}/x") or real)):
@@ -323,7 +323,7 @@ class Observer:
         key = (event.session_id, call_id)
         before = self._drop(key)
         if before:
-            self._keep(key, list(before), envelope.at)
+            self._keep(key, list(before), envelope.at, call)
             now = self._before.get(key, {})
             call.named = {
                 place: Named(now.get(place), is_only_run=one.is_only_run) for place, one in call.named.items()
@@ -332,13 +332,15 @@ class Observer:
                 self._before[key] = before | now
                 self._before_bytes += sum(len(content) for place, content in before.items() if place not in now)
 
-    def _keep(self, key: _Key, places: list[Place], at: float) -> None:
+    def _keep(self, key: _Key, places: list[Place], at: float, call: Call) -> None:
+        """Keep what files hold; a command may as well have moved one here, which keeps the time of its content."""
         deadline = self._clock() + BUDGET_S
         fired_ns = int(min(max(at, 0), 2**53)) * 1_000_000
         kept: dict[Place, bytes] = {}
         for place in places:
             content = _read(place) if self._clock() < deadline else None
-            if content is not None and content.written_ns < fired_ns - CLOCK_SLACK_NS:
+            touched_ns = (content.changed_ns if call.silent else content.written_ns) if content else fired_ns
+            if content is not None and touched_ns < fired_ns - CLOCK_SLACK_NS:
                 kept[place] = content.data
         self._before[key] = kept
         self._before_bytes += sum(map(len, kept.values()))
@@ -387,6 +389,9 @@ class Observer:
             content = _read(place) if self._clock() < deadline else None
             if content is not None and named.before is None:
                 named.missed = content.changed_ns >= call.began_ms * 1e6 - CLOCK_SLACK_NS
+                self._steps.wrote_lines(
+                    line for line in text_lines(content.data) if named.missed and call.typed_out(line)
+                )
             elif content is not None and content.data != named.before:
                 named.after, named.changed_ns = content.data, content.changed_ns
 

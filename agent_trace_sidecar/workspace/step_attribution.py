@@ -13,6 +13,8 @@ Rules, in order:
      slowly to tell;
    - in no window: a person's, or a program's that runs on its own; it is attributed to no call;
    - in the windows of several calls: the one whose arguments name the file, else the last to begin before it;
+   - in the window of a command in the background alone that ended before the step's event: that command, as the
+     step's snapshot is older than its event;
    - where the time is not known (deleted, changed again since): the last call that names the file, else the last.
 4. Where there was no such call, it is attributed to none.
 """
@@ -58,12 +60,14 @@ class Facts(NamedTuple):
 
 def may_have_more_files(step: Step) -> bool:
     """Whether the snapshots may show more than the calls: else `allotted` finds nothing, whatever they hold."""
-    return any(call.may_write_unseen or any(map(_is_unsure, call.edited)) for call in step.calls.values())
+    found = any(call.may_write_unseen or any(map(_is_unsure, call.edited)) for call in step.calls.values())
+    return found or bool(step.earlier)
 
 
 def allotted(step: Step, changes: Iterable[TreeChange], facts: Facts) -> list[CallChange]:
     """What each call did, for the calls of which the snapshot shows more than they report."""
     calls = list(step.calls.values())
+    known = {call.call_id: call for call in (*step.earlier, *calls)}
     found: dict[str, list[FileChange]] = {}
     for tree in _as_named(calls, changes):
         edits = [(call, one) for call in calls for one in call.edited if one.is_own and one.change.path == tree.path]
@@ -71,15 +75,13 @@ def allotted(step: Step, changes: Iterable[TreeChange], facts: Facts) -> list[Ca
             owner, change = _named(step, edits, tree, facts) if edits else (None, None)
         else:
             theirs = step.foreign.get(tree.path, _NOBODYS) if tree.place is None else _NOBODYS
-            owner = _owner(step, tree, facts) if theirs is not None else None
+            owner = _owner(step, tree, facts) or _earlier(step, tree, facts) if theirs is not None else None
             if owner and theirs and not owner.mentions(tree.path):
                 owner = None
             change = _file_change(tree, facts, theirs or _NOBODYS) if owner else None
         if owner and change:
             found.setdefault(owner.call_id, []).append(change)
-    return [
-        CallChange(call.call_id, _whole(call, found[call.call_id]), call.vcs) for call in calls if call.call_id in found
-    ]
+    return [CallChange(name, _whole(call, found[name]), call.vcs) for name, call in known.items() if name in found]
 
 
 def _whole(call: Call, found: Iterable[FileChange]) -> tuple[FileChange, ...]:
@@ -226,6 +228,13 @@ def _owner(step: Step, tree: TreeChange, facts: Facts) -> Call | None:
     if rivals and not telling and any(call.mentions(path) for call in rivals):
         return None
     return (telling or hits)[-1] if hits else None
+
+
+def _earlier(step: Step, tree: TreeChange, facts: Facts) -> Call | None:
+    """The command that ended before the step's event and was at work when the file was last changed."""
+    stamp = facts.stamp_ms(tree) if step.earlier else None
+    fitting = (call for call in step.earlier if stamp is not None and _within(call, stamp, facts))
+    return next((call for call in fitting if _may_write(call, tree)), None)
 
 
 def _may_write(call: Call, tree: TreeChange) -> bool:

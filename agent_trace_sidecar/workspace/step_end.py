@@ -16,7 +16,6 @@ from agent_trace_sidecar.limits import files
 from agent_trace_sidecar.opencode.wire import CallChange, FileChange, Observed, Repository, Uncovered
 from agent_trace_sidecar.records.content import Content, text_lines
 from agent_trace_sidecar.records.diffs import added
-from agent_trace_sidecar.records.fingerprints import is_evidence
 from agent_trace_sidecar.workspace import folders
 from agent_trace_sidecar.workspace.copies import Known, copied, with_moves
 from agent_trace_sidecar.workspace.places import Place
@@ -170,7 +169,7 @@ class Finisher:
         known = Known(
             self._snapshots.ids(step.root, step.tree),
             self._rewrites.versions(step, fresh),
-            [*self._rewrites.named(step), *(one for call in writing for one in folders.standing(call, names))],
+            [*self._rewrites.named(step), *folders.standing(writing, names)],
             steps.has_written,
             lambda file, line: file.removeprefix(prefix) not in covered and steps.has_written_line(line),
             frozenset(one.key for one in fresh if _is_old(step, one, finished_ms)),
@@ -276,8 +275,7 @@ def _since_call(step: Step, change: TreeChange) -> tuple[TreeChange, list[Uncove
     place = Place(Path(step.root), change.path)
     late = [one for one in writing if one.permitted and one.is_late(place)] if change.status == "M" else []
     if late:
-        text = "\n".join(call.command for call in writing)
-        certain = (line for line in change.after if is_evidence(line) and line.strip().decode(errors="replace") in text)
+        certain = (line for line in change.after if any(call.typed_out(line) for call in writing))
         return change._replace(certain=frozenset(certain)), _doubted(step, writing, change.path)
     held, earlier = writing[0].held(place), 0
     for at, call in enumerate(writing):

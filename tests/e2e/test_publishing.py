@@ -18,7 +18,7 @@ from agent_trace_sidecar.postgres.migrate import migration_files
 from tests.support.fake_model import Call, Step, fake_model
 from tests.support.opencode import opencode
 from tests.support.postgres import fetch
-from tests.support.waiting import completed
+from tests.support.waiting import completed, eventually
 
 ROOT = Path(__file__).parents[2]
 RECORDER = ROOT / "tests" / "support" / "recording_sidecar.py"
@@ -125,6 +125,7 @@ def test_opencode_installs_the_npm_package(tmp_path: Path) -> None:
         oc.add_package(project / ".opencode")
         done = oc.run(project, "write it")
         assert done.code == 0, done.stderr
+        eventually(lambda: b'"hook":"bye"' in log.read_bytes(), 20, "the end arrives")
         hooks = [json.loads(line)["hook"] for line in log.read_text().splitlines()]
     assert hooks[0] == "hello"
     assert {"tool.execute.before", "tool.execute.after", "bye"} <= set(hooks)

@@ -176,7 +176,7 @@ def test_gaps_dead_letters_and_what_was_undone_stand_where_they_were(
     first = answers[0]["input"]["event"]["properties"]["info"]["id"]
     lines[60:63] = [lines[60][:200] + name.encode()]  # two never came, one is broken
     end = json.loads(lines[-2])
-    revert = {"sessionID": name, "info": {"id": name, "revert": {"messageID": first}}}
+    revert = {"sessionID": name, "info": {"id": name, "revert": {"messageID": first, "snapshot": "a"}}}
     end["input"] = {"event": {"type": "session.updated", "properties": revert}}
     end |= {"hook": "event", "id": str(UUID(int=1)), "seq": 151, "at": end["at"] + 5}
     log = tmp_path / "lost.jsonl"

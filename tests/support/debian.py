@@ -35,6 +35,8 @@ _TAKEN_OUT: Final = {
 _FOLDER: Final = Path(__file__).resolve().parents[2] / ".tools" / "debian"
 _PATH: Final = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin"
 _INSTALL_S: Final = 600
+_RETRIES: Final = "Acquire::Retries=5"
+"""An option of apt's, for a mirror that fails now and then."""
 _BUSY: Final = "Could not get lock"
 """What apt-get says of those locks for which it has no option to wait."""
 
@@ -110,7 +112,7 @@ def _take_out(name: str) -> None:
 
 def _apt_get(*arguments: str, cwd: Path | None = None) -> None:
     """Run apt-get when nobody else does."""
-    command = ["apt-get", "--quiet=2", "-o", f"DPkg::Lock::Timeout={_INSTALL_S}", *arguments]
+    command = ["apt-get", "--quiet=2", "-o", f"DPkg::Lock::Timeout={_INSTALL_S}", "-o", _RETRIES, *arguments]
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     said = ""
 

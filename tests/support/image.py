@@ -35,7 +35,7 @@ def _make_base() -> None:
     if _BASE in _buildah("images", "--format", "{{.Name}}").split():
         return
     archive = _KEPT / "base.tar"
-    arguments = ["--quiet", "--variant=minbase", f"--include={_BASE_PACKAGES}"]
+    arguments = ["--quiet", "--variant=minbase", f"--include={_BASE_PACKAGES}", '--aptopt=Acquire::Retries "5"']
     run(program("mmdebstrap"), *arguments, _codename(), str(archive))
     container = _buildah("from", "scratch")
     _buildah("add", "--quiet", container, archive, "/")

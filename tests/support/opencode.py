@@ -77,6 +77,7 @@ def npm_install(folder: Path, package: str, version: str) -> Path:
         manifest = folder / "node_modules" / package / "package.json"
         if not manifest.exists() or json.loads(manifest.read_text())["version"] != version:
             command = ["npm", "install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", "."]
+            command += ["--fetch-retries", "5"]
             done = subprocess.run(
                 [*command, f"{package}@{version}"], cwd=folder, check=False, capture_output=True, text=True
             )

@@ -20,6 +20,7 @@ from agent_trace_sidecar.opencode.events import (
     MessageSeen,
     Seen,
     SessionSeen,
+    Undone,
     UserCommand,
 )
 from agent_trace_sidecar.opencode.v1_tools import FILE_TOOLS, SILENT_TOOLS, UNSEEN_TOOLS
@@ -318,3 +319,25 @@ def test_arguments_that_are_not_the_tools_are_an_error(tool: str, args: object) 
     raw = EMPTY if args is None else msgspec.Raw(msgspec.json.encode(args))
     with pytest.raises(ValueError, match="without"):
         dialects.file_edits(1, CallDone(tool, raw, EMPTY, None))
+
+
+@pytest.mark.parametrize(
+    ("revert", "expected"),
+    [
+        ({}, ()),
+        ({"snapshot": "a"}, None),
+        ({"snapshot": "a", "diff": ""}, ()),
+        ({"snapshot": "a", "diff": "diff --git a/x y.py b/x y.py\n-diff --git a/n b/n\n"}, ("x y.py",)),
+        ({"snapshot": "a", "diff": "diff --git a/é b/é\n+a\ndiff --git a/b b/b\n-x"}, ("b", "é")),
+        ({"snapshot": "a", "diff": "diff --git a/o b/n\nrename from o\nrename to n\n"}, ("n", "o")),
+        ({"snapshot": "a", "diff": "diff --git a/o b/n\n"}, None),
+        ({"snapshot": "a", "diff": 'diff --git "a/q\\"" "b/q\\""\n'}, None),
+        ({"snapshot": "a", "diff": "diff --git a/[REDACTED:x] b/[REDACTED:x]\n"}, None),
+    ],
+)
+def test_a_revert_names_the_files_that_it_changed(revert: dict[str, str], expected: tuple[str, ...] | None) -> None:
+    """Without a snapshot it changes none; where a name is not certain, all may have been changed."""
+    info = {"id": SESSION, "revert": {"messageID": MESSAGE, **revert}}
+    seen = dialects.read(envelope(SHIM.event("session.updated", {"info": info})))
+    assert isinstance(seen.event, SessionSeen)
+    assert seen.event.undone == Undone(MESSAGE, None, expected)

@@ -131,7 +131,7 @@ async def test_undoing_leaves_the_same_lines_in_both_dialects(
                 for number in range(last, 2)
             ]
             continue
-        revert = {} if state is None else {"revert": {"messageID": f"msg_{state}"}}
+        revert = {} if state is None else {"revert": {"messageID": f"msg_{state}", "snapshot": "a"}}
         last = state or 0
         lines.append(shim.event("session.updated", {"info": {"id": SESSION, **revert}}))
     played, _ = play(tmp_path, as_opencode2(lines))

@@ -38,11 +38,14 @@ def step(shim: Shim, kind: str, *calls: CallChange, message: str = MESSAGE, sess
     return with_observed(line, Observed(calls=calls)) if calls else line
 
 
-def session(shim: Shim, revert: str | None = None, part: str | None = None, name: str = SESSION) -> bytes:
+def session(
+    shim: Shim, revert: str | None = None, part: str | None = None, name: str = SESSION, diff: str | None = None
+) -> bytes:
     """A session as it stands now."""
     info: dict[str, Any] = {"id": name, **({"parentID": SESSION} if name != SESSION else {})}
     if revert:
         info["revert"] = {"messageID": revert, "snapshot": "a", **({"partID": part} if part else {})}
+        info["revert"] |= {"diff": diff} if diff is not None else {}
     return shim.event("session.updated", {"sessionID": name, "info": info})
 
 
@@ -207,6 +210,10 @@ def removed(shim: Shim, message: str, part: str | None = None) -> bytes:
         ([("msg_2",), "msg_2", ()], "bcd"),
         ([("msg_2",), "msg_2", (), ("msg_1",), ()], "bcd"),
         (["msg_1"], "a"),
+        ([{"revert": "msg_1", "diff": "diff --git a/b b/b\n-x\ndiff --git a/d b/d\n-x\n"}], "bd"),
+        ([{"revert": "msg_1", "diff": "diff --git a/b b/b\n-x\ndiff --git a/d b/d\n-x\n"}, ()], ""),
+        ([{"revert": "msg_2", "diff": "diff --git a/d b/d\n-x\n"}, "msg_2", ()], "d"),
+        ([{"revert": "msg_1", "diff": ""}], ""),
         ([("msg_2", "prt_c"), ("", "prt_c"), ()], "cd"),
     ],
     ids=str,
@@ -218,6 +225,8 @@ async def test_undone_messages_ranges_are_void(migrated_url: str, states: list[A
     for state in states:
         if isinstance(state, str):
             lines.append(removed(shim, state))
+        elif isinstance(state, dict):
+            lines.append(session(shim, **state))
         elif state and not state[0]:
             lines.append(removed(shim, "msg_2", state[1]))
         else:

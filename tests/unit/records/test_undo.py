@@ -60,6 +60,17 @@ def test_undone_once_is_void_until_it_is_taken_back(states: list[str | None], ex
     assert list(map(list, after(*states))) == expected
 
 
+def test_files_that_a_revert_has_left_are_not_void_when_its_messages_are_removed() -> None:
+    """An earlier message has nothing to do with the revert; once that is over, all of a removed message is void."""
+    session = Session()
+    undone = SessionSeen("s", None, None, None, Undone("m2", None, ("a",)))
+    assert [one.paths for one in session_voids(session, undone, 1)] == [("a",)]
+    for message, paths in (("m2", ("a",)), ("m3", ("a",)), ("m1", None)):
+        assert [one.paths for one in removal_voids(session, MessageRemoved("s", message, None), 2)] == [paths]
+    session_voids(session, SessionSeen("s", None, None), 3)
+    assert [one.paths for one in removal_voids(session, MessageRemoved("s", "m2", None), 4)] == [None]
+
+
 def test_sessions_are_undone_apart() -> None:
     """One that is taken back leaves another one as it is."""
     session = Session()

@@ -229,9 +229,8 @@ def test_lines_that_a_command_orders_anew_are_brought(
     """`sort` of a file that the command names; a line of its own beside them is its work."""
     lines = [f"value_{at} = compute({at}, offset)\n" for at in range(3)]
     work = Work(tmp_path, {"values.txt": "".join(lines)})
-    os.utime(work.root / "values.txt", (1, 1))
     work.start()
-    work.bash("c1", "sort -r values.txt > sorted.txt", {"sorted.txt": own + "".join(reversed(lines))})
+    work.bash("c1", "sort -r values.txt > sorted.txt", {"sorted.txt": own + "".join(reversed(lines))}, window=(0, 10))
     found = spans(work.finish()).get("c1", [])
     assert [(start, end) for _, start, end in found] == expected
 
@@ -252,9 +251,8 @@ def test_pieces_of_a_persons_lines_are_brought(
     """Of a file that the command names; also what remains of a line where two commands write to one file at once."""
     own = "first_line = of_a_person(1, 2)  # one\nsecond_line = of_a_person(3, 4)\nthird = of_a_person(5, 6)\n"
     work = Work(tmp_path, {"own.txt": own})
-    os.utime(work.root / "own.txt", (1, 1))
     work.start()
-    work.bash("c1", command, {"n.txt": text})
+    work.bash("c1", command, {"n.txt": text}, window=(0, 10))
     assert [(start, end) for _, start, end in spans(work.finish()).get("c1", [])] == expected
 
 
@@ -273,6 +271,14 @@ def test_what_a_command_takes_from_a_folder_that_it_names_is_brought(tmp_path: P
     assert spans(work.finish()).get("c1", []) == expected
 
 
+def test_what_a_command_has_written_is_no_source_of_another_ones(work: Work) -> None:
+    """Though it stands in a folder that the other one names, and stood there before that one was permitted."""
+    text = "made = by(the, model)\n"
+    work.bash("c1", "sh run.sh", {"own.txt": text}, window=(-1, 1))
+    work.bash("c2", f"cat {work.root}/* > ignored", {}, window=(2, 5))
+    assert spans(work.finish())["c1"] == [("own.txt", 1, 1)]
+
+
 @pytest.mark.parametrize(("age_s", "expected"), [(3600, []), (1, [("own.txt", 1, 1)])])
 def test_a_file_that_was_written_long_before_the_step_was_not_written_in_it(
     work: Work, age_s: float, expected: list[tuple[str, int, int]]
@@ -285,13 +291,21 @@ def test_a_file_that_was_written_long_before_the_step_was_not_written_in_it(
     assert spans(work.finish(2)).get("c1", []) == expected
 
 
-def test_a_draft_that_a_call_wrote_outside_is_the_models_where_a_command_moves_it(work: Work, tmp_path: Path) -> None:
-    """Nothing else knows its lines in this repository."""
+@pytest.mark.parametrize("late", ["neither", "the first", "the second"])
+def test_a_draft_that_a_call_wrote_outside_is_the_models_where_a_command_moves_it(
+    work: Work, tmp_path: Path, late: str
+) -> None:
+    """Nothing else knows its lines in this repository; also where a hook comes after its command."""
     draft, text = tmp_path / "draft.txt", "made = by(the, model)\n"
-    work.bash("c1", f"cat > {draft}", {str(draft): text}, window=(-1, 4))
+    if late == "the first":
+        draft.write_text(text)
+    work.bash("c1", f"cat > {draft} <<'END'\n{text}END", {str(draft): text}, window=(-1, 4))
     work.finish(5)
     os.utime(draft, (1, 1))
     work.start(0, message="msg_2")
+    if late == "the second":
+        draft.rename(work.root / "own.txt")
+        draft.touch()
     work.bash("c2", f"mv {draft} own.txt", {str(draft): None, "own.txt": text}, window=(0, 10))
     assert ("own.txt", 1, 1) in spans(work.finish(message="msg_2"))["c2"]
 
@@ -450,20 +464,52 @@ def test_what_a_command_in_the_background_leaves_uncovered_is_said_once(work: Wo
     """It is a call of several steps."""
     call = Call("c1", "shell", silent=True, began_ms=0, lingers=True)
     call.named = {Place(work.root, "late.txt"): Named(b"")}
-    finisher = Finisher(
-        work.private.parents[4],
-        Rewrites(Revisions()),
-        lambda _, lines, __: Content.judged(lines, lambda _: False),
-        lambda _: False,
-        clock=lambda: 0.0,
-        repository=lambda _: None,
-    )
+    finisher = finisher_of(work)
     tree = work.tree()
     said = []
     for message in ("msg_1", "msg_2"):
         step = Step(SESSION, message, str(work.root), tree, 0.0, calls={"c1": call})
         said.append(finisher.finish(Steps(), step, tree, 1.0))
     assert said == [Observed(uncovered=(Uncovered("c1", "late.txt"),)), None]
+
+
+def finisher_of(work: Work) -> Finisher:
+    """What reads a step's end."""
+    return Finisher(
+        work.private.parents[3],
+        Rewrites(Revisions()),
+        lambda _, lines, __: Content.judged(lines, lambda _: False),
+        lambda _: False,
+        clock=lambda: 0.0,
+        repository=lambda _: None,
+    )
+
+
+@pytest.mark.parametrize("is_exit_first", [False, True])
+@pytest.mark.parametrize(("late_ms", "expected"), [(0.0, ["late.txt"]), (-1000.0, [])])
+def test_a_command_that_ends_between_a_steps_snapshot_and_its_event_keeps_its_lines(
+    work: Work, late_ms: float, expected: list[str], *, is_exit_first: bool
+) -> None:
+    """OpenCode was stopped meanwhile; also where it reports the end before the beginning. Later files are another's."""
+    before = work.tree()
+    began_ms = time.time() * 1000 - 10_000
+    (work.root / "late.txt").write_text("late\n")
+    ended_ms = (work.root / "late.txt").stat().st_ctime_ns / 1e6 + 100 + late_ms
+    steps, call = Steps(), Call("c1", "shell", silent=True, began_ms=began_ms)
+    if is_exit_first:
+        steps.end_background("sh_1", ended_ms)
+    steps.keep_background(SESSION, call, "sh_1")
+    if not is_exit_first:
+        steps.end_background("sh_1", ended_ms)
+    step = Step(SESSION, "msg_2", str(work.root), before, ended_ms + 1)
+    steps.open(step)
+    assert (step.calls, step.earlier) == ({}, [call])
+    found = finisher_of(work).finish(steps, step, work.tree(), ended_ms + 2000)
+    assert [file.path for one in (found.calls if found else ()) for file in one.files] == expected
+    steps.close(SESSION)
+    after = Step(SESSION, "msg_3", str(work.root), "", ended_ms + 3000)
+    steps.open(after)
+    assert (after.calls, after.earlier) == ({}, [])
 
 
 @pytest.mark.parametrize(
@@ -535,10 +581,9 @@ def test_lines_of_a_patch_are_a_persons_unless_a_call_has_written_it(
         work.before("c0", "write", args, -29)
         work.after("c0", "write", args, {"exists": True}, -28)
         work.finish(-27, message="msg_0")
-    os.utime(work.root / "fix.diff", (1, 1))
     work.start()
     command = {"command": "git apply fix.diff"}
-    work.before("c1", "bash", command, -1)
+    work.before("c1", "bash", command, 0)
     git(work.root, "apply", "fix.diff")
     work.after("c1", "bash", command, {}, 10)
     changes = work.finish()

@@ -1,12 +1,12 @@
 """Who wrote at which time: before a permission, before a command began, and where no snapshot sees it."""
 
-import os
 import time
 from pathlib import Path
 
 import pytest
 
 from agent_trace_sidecar.opencode.wire import Observed
+from agent_trace_sidecar.workspace.typed import SLACK_MS
 from tests.support.envelopes import SESSION
 from tests.support.snapshots import Work, git
 from tests.support.waiting import eventually
@@ -113,8 +113,7 @@ def test_what_a_person_typed_before_a_command_that_names_the_file_is_not_the_com
     """The file is read when the call begins to work: what is new since the step began is not all its work."""
     work.start()
     work.files({"a.txt": "one\ntwo\nthree\ntyped\n"})
-    os.utime(work.root / "a.txt", (1, 1))
-    began_s = (work.root / "a.txt").stat().st_ctime - work.began
+    began_s = (work.root / "a.txt").stat().st_ctime - work.began + (SLACK_MS + 1) / 1000
     command = {"command": "echo ai >> a.txt"}
     work.before("c1", "bash", command, began_s)
     work.files({"a.txt": "one\ntwo\nthree\ntyped\nai\n"})
