@@ -76,6 +76,38 @@ _READERS: Final = frozenset(
         "whoami",
     ]
 )
+_CHECKERS: Final = {
+    "bun": ["test"],
+    "cargo": ["check", "clippy", "nextest", "test"],
+    "ctest": [],
+    "deno": ["check", "lint", "test"],
+    "dotnet": ["test"],
+    "eslint": [],
+    "flake8": [],
+    "go": ["test", "vet"],
+    "mvn": ["test", "verify"],
+    "mypy": [],
+    "npm": ["run lint", "run test", "run typecheck", "t", "test"],
+    "phpunit": [],
+    "pnpm": ["lint", "test", "typecheck"],
+    "pylint": [],
+    "pyright": [],
+    "pytest": [],
+    "rspec": [],
+    "ruff": ["check"],
+    "shellcheck": [],
+    "tsc": ["--noEmit", "-p . --noEmit"],
+    "unittest": [],
+    "yarn": ["lint", "test", "typecheck"],
+}
+"""Tests, type checkers and linters: they change no source, so what changes while they run is a person's. With their
+subcommands, where others may write."""
+_RUN_BY: Final = re.compile(
+    r"(?:[A-Z_]+=\S*\s+|timeout\s+\S+\s+|npx\s+|bunx\s+|(?:uv|poetry|pdm|hatch)\s+run\s+|bundle\s+exec\s+"
+    r"|(?:\S*/)?python[\d.]*\s+-m\s+)*"
+)
+_FIXES: Final = re.compile(r"-u|-w|--(?:fix|write|update|snapshot|inline|out|bless|force|regen|save|apply|accept)")
+"""Options by which they write."""
 _NAMING_WRITERS: Final = frozenset(["mkdir", "sed", "tee", "touch"])
 """They write to files that stand in the command, and to no others."""
 _KEYWORDS: Final = frozenset(["do", "done", "elif", "else", "fi", "if", "then", "until", "while"])
@@ -169,7 +201,7 @@ def looks_like_a_path(word: str) -> bool:
 
 
 def only_reads(command: str) -> bool:
-    """Whether a command certainly writes no file."""
+    """Whether a command certainly writes no file, but for reports and caches of tests and checks."""
     if not command.strip() or _WRITES.search(command):
         return False
     return all(_reads(part.split()) for part in _PARTS.split(command) if part.strip())
@@ -207,7 +239,17 @@ def lingers(command: str) -> bool:
 def _reads(words: list[str]) -> bool:
     if words[0] == "git":
         return len(words) > 1 and words[1] in _GIT_READERS and not any(word.startswith("--output") for word in words)
-    return words[0] in _READERS
+    return words[0] in _READERS or _checks(words)
+
+
+def _checks(words: list[str]) -> bool:
+    """Whether a program runs tests or checks, by its own name or that of what runs it."""
+    command = " ".join(words)
+    name, _, rest = command[_RUN_BY.match(command).end() :].partition(" ")  # type: ignore[union-attr] # it may be empty
+    known = _CHECKERS.get(name.rpartition("/")[2])
+    if known is None or any(_FIXES.match(word) for word in words):
+        return False
+    return not known or any(f"{rest} ".startswith(f"{one} ") for one in known)
 
 
 def _texts_of(args: msgspec.Raw) -> str:

@@ -80,11 +80,11 @@ def typed_first(acts: Acts, name: str, rng: random.Random) -> Truth:
 
 
 def beside_commands(acts: Acts, name: str, rng: random.Random) -> Truth:
-    """A person types while commands run: one that only reads, and one that writes to the file that it names."""
+    """A person types while commands run: one that only reads, tests, and one that writes to the file that it names."""
     own, typed, more = _code(rng, 1), _code(rng, 1, 3, 9), _code(rng, 2, 3, 9)
     project = acts.project(name, {"a.py": own, "b.py": own})
     project.open()
-    for number, work in enumerate(("grep -rn def .", f"cat >> b.py <<'END'\n{more}END")):
+    for number, work in enumerate(("grep -rn def .", "python3 -m unittest", f"cat >> b.py <<'END'\n{more}END")):
         waiting = f"until test -e ignored/{number}; do sleep 0.1; done"
         thread = project.beside(Step([acts.tools.run(f"{waiting}; {work}")]))
         project.begun(number + 1)
@@ -93,7 +93,7 @@ def beside_commands(acts: Acts, name: str, rng: random.Random) -> Truth:
         (project.folder / "ignored" / str(number)).touch()
         thread.join()
     b = "h" * own.count("\n") + "a" * more.count("\n")
-    return {**_all(project, ("a.py", "new0.py", "new1.py"), "h"), project.folder / "b.py": b}
+    return {**_all(project, ("a.py", "new0.py", "new1.py", "new2.py"), "h"), project.folder / "b.py": b}
 
 
 def unchanged(acts: Acts, name: str, rng: random.Random) -> Truth:

@@ -5,6 +5,17 @@ import pytest
 from agent_trace_sidecar.workspace import commands, scripts
 
 READS = ("ls -l", "cat a.py | head -3", "git status && git log -1", "grep -rn x . 2>/dev/null", "cd lib; cat x", "pwd")
+CHECKS = (
+    "pytest -q -x tests/unit",
+    "cd lib && CI=1 uv run pytest 2>&1 | tail -5",
+    ".venv/bin/python -m pytest -q || python3 -m unittest",
+    ".venv/bin/mypy .",
+    "npm test && npx tsc --noEmit && npx eslint src",
+    "npm run lint -- src",
+    "go vet ./... && go test ./...",
+    "timeout 60 cargo test --all",
+    "./node_modules/.bin/eslint src",
+)
 WRITES = (
     "echo x > a",
     "cat a >> b",
@@ -14,10 +25,20 @@ WRITES = (
     "make",
     "cat $(make)",
     "env make",
+    "make test",
+    "pytest --snapshot-update",
+    "npx eslint --fix src",
+    "ruff check --fix",
+    "ruff format",
+    "npm run build",
+    "npx vitest -u",
+    "go generate ./...",
+    "cargo fmt",
+    "tsc",
 )
 
 
-@pytest.mark.parametrize("command", READS)
+@pytest.mark.parametrize("command", READS + CHECKS)
 def test_a_command_that_only_reads_writes_nothing(command: str) -> None:
     """It leaves no doubt about any line."""
     assert commands.only_reads(command)
