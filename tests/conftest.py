@@ -16,6 +16,7 @@ from tests.support.envelopes import DATA, RECORDINGS
 from tests.support.examples import load_profile
 from tests.support.postgres import OwnServer, PostgresServers, guarded_folder, open_servers
 
+_TAKEN = ("AGENT_TRACE_", "DATABASE_URL", "PG", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
 _KEPT = {"AGENT_TRACE_PG_BIN"}
 
 # A run that was started in the background ignores Ctrl-C, and so would every OpenCode that it starts.
@@ -59,11 +60,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_settings_from_outside() -> Iterator[None]:
-    """Take the developer's own databases and settings out of reach of the tests and of what they start."""
+    """Take the developer's own databases, settings and terminal out of reach of the tests and of what they start."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
-            if name.startswith(("AGENT_TRACE_", "DATABASE_URL", "PG")) and name not in _KEPT:
+            if name.startswith(_TAKEN) and name not in _KEPT:
                 patch.delenv(name)
+        patch.setenv("TERM", "xterm-256color")
         patch.setenv("AGENT_TRACE_PG_LINGER_S", "0")  # a server of a test ends with the test
         yield
 
