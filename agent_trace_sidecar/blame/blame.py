@@ -21,6 +21,7 @@ from agent_trace_sidecar.blame.evidence import Evidence, GitEvidence, common
 from agent_trace_sidecar.blame.history import History
 from agent_trace_sidecar.blame.lines import Line, judged
 from agent_trace_sidecar.blame.moves import Moves, sources
+from agent_trace_sidecar.blame.pruned_lines import PrunedLines, pruned_lines
 from agent_trace_sidecar.blame.weight import Weights
 from agent_trace_sidecar.records.content import text_lines
 from agent_trace_sidecar.records.fingerprints import (
@@ -201,6 +202,8 @@ class FileBlamer:
         self._may_be_pruned = False
         self._pruned: set[str] = set()
         """Files of which records are pruned."""
+        self._pruned_lines: PrunedLines | None = None
+        """What their lines may have been; read with the first file that has lines of a person."""
         self._removed = Moves()
         self._read: set[str] = set()
         """The sessions whose removed lines are known."""
@@ -225,8 +228,21 @@ class FileBlamer:
             if any((wrote := written(author)) is not None and wrote.path != path for author in authors):
                 self._learn_common(blamed, found)
                 history, authors = self._explained(blamed, stored)
+        if self._may_be_pruned and any(isinstance(author, Human) for author in authors):
+            authors = await self._without_pruned(blamed, authors)
         unearned = {key: count for key, count in history.unearned.items() if key[1] == path}
         return Blame(path, text, judged(text, authors), unearned)
+
+    async def _without_pruned(self, blamed: "_BlamedFile", authors: Sequence[Author]) -> list[Author]:
+        """The authors, without persons of lines that may have been moved out of a file whose records are pruned."""
+        if self._pruned_lines is None:
+            self._pruned_lines = await pruned_lines(self._connection, self._git, self._projects)
+        return self._pruned_lines.doubted(
+            blamed.packed,
+            authors,
+            blamed.weights,
+            lambda since: blamed.evidence.lines_at(blamed.path, since),
+        )
 
     @property
     def is_recorded(self) -> bool:

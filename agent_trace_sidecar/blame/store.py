@@ -47,6 +47,10 @@ WHERE project = ANY($1::text[]) AND path = '' ORDER BY recorded_at DESC LIMIT 10
 _PRUNED: Final = """
 SELECT covered_key, first_at, last_at FROM agent_trace_pruned WHERE path_key = ANY($1::bigint[])
 """
+_FIRST_PRUNED: Final = "SELECT min(first_at) FROM agent_trace_pruned"
+_PRUNED_KEYS: Final = """
+SELECT path_key, min(first_at) AS first_at FROM agent_trace_pruned WHERE path_key = ANY($1::bigint[]) GROUP BY path_key
+"""
 _WORKTREES: Final = """
 SELECT DISTINCT p.value AS worktree FROM agent_trace_sources s, jsonb_each_text(s.projects) p
 WHERE s.projects ?| $1::text[] AND p.key = ANY($1::text[])
@@ -236,6 +240,17 @@ async def pruned(connection: asyncpg.Connection, projects: Sequence[str], names:
         rows = await connection.fetch(_PRUNED, keys)
         periods += [Period(row["first_at"], row["last_at"], name) for row in rows if row["covered_key"] not in covered]
     return sorted(periods)
+
+
+async def first_pruned(connection: asyncpg.Connection) -> datetime | None:
+    """When the first of all calls began whose records are pruned."""
+    at: datetime | None = await connection.fetchval(_FIRST_PRUNED)
+    return at
+
+
+async def pruned_keys(connection: asyncpg.Connection, keys: Sequence[int]) -> dict[int, datetime]:
+    """When calls whose records are pruned began in files, by those of some keys (`fingerprints.path_key`)."""
+    return {row["path_key"]: row["first_at"] for row in await connection.fetch(_PRUNED_KEYS, keys)}
 
 
 async def is_watched(connection: asyncpg.Connection, projects: Sequence[str]) -> bool:

@@ -270,6 +270,29 @@ class Checkout(NamedTuple):
         listing = ("rev-list", "--reverse", "--topo-order", f"{self.commit(revision)}..HEAD", "--", path)
         return self._git(*listing).decode().split()
 
+    def changed_since(self, at_s: float) -> list[str]:
+        """The paths of all files that were committed since a time, and of those that differ from the last commit.
+
+        Raises:
+            CheckoutError: git fails.
+        """
+        since = f"--since=@{max(0, int(at_s))} +0000"
+        names = self._git("log", since, "--format=", "--name-only", "-z", "--no-renames") if self.has("HEAD") else b""
+        names += self._git("diff", "--name-only", "-z", "--no-relative", "HEAD") if names else b""
+        return sorted({name for name in names.decode(errors="surrogateescape").split("\0") if name})
+
+    def added_since(self, at_s: float, paths: Sequence[str]) -> list[bytes]:
+        """The lines that commits since a time, or none yet, have added to some files.
+
+        Raises:
+            CheckoutError: git fails.
+        """
+        since = f"--since=@{max(0, int(at_s))} +0000"
+        options = ("--patch", "--unified=0", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames")
+        patch = self._git("log", since, "--format=", *options, "--", *paths)
+        patch += self._git("diff", *options, "HEAD", "--", *paths)
+        return [line[1:] for line in patch.split(b"\n") if line.startswith(b"+") and not line.startswith(b"+++ ")]
+
     def commit_time(self, revision: str) -> int | None:
         """When a revision was committed, in seconds since the epoch; None where there is no such revision."""
         try:

@@ -24,14 +24,14 @@ LEAST: Final = 3
 MAX_LINES: Final = 200_000
 """Of all sources of one step: of a command that moves more than that about, nothing is called brought."""
 _MAX_PLACES: Final = 20
-_LEAST_PIECE: Final = 12
+_LEAST_PIECE: Final = 8
 """Bytes without white space of a line that is taken for a piece of another one."""
 _MAX_SEARCHED_BYTES: Final = 512 * 1024 * 1024
 """Of all searches for such pieces in one file."""
 _MOVED: Final = 0.5
 """The part of a file that is gone that a new file must hold for being the same one moved."""
 
-_HUNK: Final = re.compile(rb"@@ -\d{1,9}(?:,\d{1,9})? \+\d{1,9}(?:,\d{1,9})? @@")
+_HUNK: Final = re.compile(rb"@@ ?-\d{1,9}(?:,\d{1,9})? ?\+\d{1,9}(?:,\d{1,9})? ?@@")
 
 Lines = Sequence[bytes]
 
@@ -47,6 +47,8 @@ class Known(NamedTuple):
     """Contents of other files that commands name, at a revision or by their folder, by any name or `Place.file`."""
     has_written: Callable[[str], bool]
     """Whether a call has changed a file, by `Place.file`."""
+    has_made: Callable[[str], bool]
+    """Whether a call has made one."""
     is_model_line: Callable[[str, bytes], bool] = lambda _file, _line: False
     """Whether a call has written a line of a file, by `Place.file`, that no snapshot holds: nothing else knows it."""
     old: frozenset[str] = frozenset()
@@ -101,8 +103,8 @@ def copied(step: Step, changes: Sequence[TreeChange], known: Known) -> dict[str,
         ]
         draft = _Fresh(after, list(map(_bare, after)), fresh)
         brought = _brought(draft, [lines for _, lines in others], _without(change.before or (), (*own, *earlier)))
-        unwritten = (lines for name, lines in others if not known.has_written(str(root / name)))
-        brought |= _pieces(draft, set(fresh) - brought, unwritten, typed)
+        persons = (lines for name, lines in others if not _is_models(str(root / name), lines, known))
+        brought |= _pieces(draft, set(fresh) - brought, persons, typed)
         if brought:
             found[change.key] = frozenset(brought)
     return found
@@ -139,6 +141,11 @@ class _Fresh(NamedTuple):
 def _source(lines: Lines, file: str, known: Known) -> Lines:
     """The lines of a file, see `_bare`, without those that are a model's by what a call has written there."""
     return [b"" if known.is_model_line(file, line) else _bare(line) for line in lines]
+
+
+def _is_models(file: str, lines: Lines, known: Known) -> bool:
+    """Whether a call has made a file, or has written the patch that it is."""
+    return known.has_made(file) or (known.has_written(file) and any(map(_HUNK.match, lines)))
 
 
 def _hunks(lines: Lines) -> Iterator[tuple[bytes, Lines]]:

@@ -252,7 +252,7 @@ class Recaller:
         brought = self._rewrites.brought(step, known)
         held = self._snapshots.ids(step.root, step.tree) if self._snapshots is not None else frozenset[str]()
         versions, others = self._rewrites.versions(step, known), self._rewrites.named(step)
-        copies = copied(step, known, Known(held, versions, others, self._steps.has_written))
+        copies = copied(step, known, Known(held, versions, others, self._steps.has_written, self._steps.has_made))
         facts = Facts(
             at_ms,
             stamp_ms=lambda _: None,

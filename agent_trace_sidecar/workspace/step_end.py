@@ -171,6 +171,7 @@ class Finisher:
             self._rewrites.versions(step, fresh),
             [*self._rewrites.named(step), *folders.standing(writing, names)],
             steps.has_written,
+            steps.has_made,
             lambda file, line: file.removeprefix(prefix) not in covered and steps.has_written_line(line),
             frozenset(one.key for one in fresh if _is_old(step, one, finished_ms)),
         )

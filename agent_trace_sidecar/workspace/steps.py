@@ -222,8 +222,8 @@ class Steps:
         """When commands ended, by name, of which nothing else is known yet: the event of a short one comes first."""
         self._lingering: deque[tuple[str, Call]] = deque(maxlen=MAX_BACKGROUND)
         """Calls of ended steps with their roots, of which a part may work on: no event ends it."""
-        self._written: OrderedDict[str, None] = OrderedDict()
-        """Files that calls have changed, the last ones."""
+        self._written: OrderedDict[str, bool] = OrderedDict()
+        """Files that calls have changed, the last ones, and whether a call made them."""
         self._lines: OrderedDict[bytes, None] = OrderedDict()
         """The last lines that calls have written beside the snapshots, by their hashes without white space."""
         self._ended: OrderedDict[str, _Last] = OrderedDict()
@@ -298,7 +298,8 @@ class Steps:
     def note(self, changes: Iterable[CallChange], step: Step) -> None:
         """What was found of commands in the background stays theirs: their next records repeat it."""
         for change in changes:
-            self._wrote(f"{one.repository.root if one.repository else step.root}/{one.path}" for one in change.files)
+            for one in change.files:
+                self._wrote(f"{one.repository.root if one.repository else step.root}/{one.path}", one)
             call = step.calls.get(change.call_id) or next(
                 (one for one in step.earlier if one.call_id == change.call_id), None
             )
@@ -317,8 +318,8 @@ class Steps:
         if step is None or step.calls.get(call.call_id) is not call:
             return
         edited = list(edited)
-        self._wrote(one.file for one in edited)
         for one in edited:
+            self._wrote(one.file, one.change)
             if not one.is_own:
                 self.wrote_lines(set(text_lines(one.after or b"")).difference(text_lines(one.before or b"")))
             if self._content_bytes + _size(one) > MAX_CONTENT_BYTES:
@@ -327,8 +328,8 @@ class Steps:
             call.edited.append(one)
         self.claim(step, [one.change for one in call.edited if one.is_own])
 
-    def _wrote(self, files: Iterable[str]) -> None:
-        self._written.update(dict.fromkeys(files))
+    def _wrote(self, file: str, change: FileChange) -> None:
+        self._written[file] = self._written.get(file, change.kind == "add")
         while len(self._written) > MAX_WRITTEN:
             self._written.popitem(last=False)
 
@@ -345,6 +346,10 @@ class Steps:
     def has_written(self, file: str) -> bool:
         """Whether a call has changed a file, by `Place.file`."""
         return file in self._written
+
+    def has_made(self, file: str) -> bool:
+        """Whether a call has made a file, by `Place.file`: nothing in it was a person's then."""
+        return self._written.get(file, False)
 
     def overlapping(self, session_id: str | None, call: Call) -> list[Call]:
         """Calls in the same folder, of any session, that were at work meanwhile and may have written the same files.

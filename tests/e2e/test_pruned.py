@@ -89,6 +89,29 @@ def test_lines_of_an_erased_session_are_unknown_under_a_new_name_too(
     assert project.authors("moved.py", "HEAD") == "huhh"
 
 
+@pytest.mark.parametrize("is_committed", [True, False])
+def test_lines_moved_by_hand_out_of_a_pruned_file_are_unknown(
+    project: Project, monkeypatch: pytest.MonkeyPatch, *, is_committed: bool
+) -> None:
+    """Into another file and into a new one, as far as git has them; never a person's, never the AI's."""
+    lines = ("def written_by_a_model(first, second):", "    return compute(first, second, 3)")
+    monkeypatch.setenv("GIT_COMMITTER_DATE", "2090-01-01T00:00:00")  # calls of the test are at work in 2096
+    project.ai_write("n.py", *lines)
+    project.commit()
+    erase(project, "--yes")
+    execute(project.url, "UPDATE agent_trace_pruned SET first_at = '2050-01-01'")
+    project.git("rm", "-q", "n.py")
+    project.write("b.py", *PERSONS, *lines, "typed = by(a, person)")
+    typed = [f"typed_{at} = by(a, person, {at})" for at in range(9)]
+    project.write("new.py", *typed, *lines)  # too unlike the old file to be called a move
+    project.ai_write("kept.py", "observed = 1")  # so that what has no record here is a person's
+    if is_committed:
+        project.commit()
+    assert project.authors("b.py") == "hhhuuh"
+    assert project.authors("new.py") == "h" * len(typed) + "uu"
+    assert {line.reason for line in project.blame("new.py")} == {None, "pruned"}
+
+
 def test_by_age_the_kept_records_show_what_came_after_them(project: Project) -> None:
     """What stood there before them may be of a call that is gone."""
     first = last(project)
