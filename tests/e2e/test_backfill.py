@@ -335,7 +335,8 @@ def test_memory_does_not_grow_with_the_store(postgres_servers: PostgresServers, 
             assert counts(url)["events"] == events
         return done.peak_mib
 
-    assert peak_mib(30) < peak_mib(3) + 15
+    # The larger one has 40 MB more; what waits for a busy database is bounded, and a small store does not reach that.
+    assert peak_mib(30) < peak_mib(3) + 25
 
 
 def stopping_sidecar(folder: Path, *, after_steps: int) -> Path:
