@@ -13,6 +13,7 @@ from tests.support.fake_model import Call, FakeModel, Step, fake_model
 from tests.support.opencode import OpenCode, opencode
 from tests.support.opencode2 import opencode2
 from tests.support.recorder import Recorder
+from tests.support.sidecar import folder_contents
 from tests.support.waiting import patient
 
 WHY = "AGENT_TRACE_CAPTURE is 'metdata': choose full or metadata. Did you mean metadata?"
@@ -32,22 +33,27 @@ def status(recorder: Recorder, project: Path) -> subprocess.CompletedProcess[str
     )
 
 
+def until(tool: str, found: str) -> Step:
+    """A call that waits: a run may be over before its sidecar has ended, or has acknowledged a line."""
+    command = f"timeout {patient(30):.0f} sh -c 'until {found}; do sleep 0.05; done'"
+    return Step([Call(tool, {"command": command, "description": "wait"})])
+
+
 @pytest.mark.parametrize(
-    ("make", "has_log"),
+    ("make", "tool", "has_log"),
     [
-        pytest.param(opencode, True, id="1"),
-        pytest.param(opencode2, False, id="2", marks=pytest.mark.needs("OpenCode 2")),
+        pytest.param(opencode, "bash", True, id="1"),
+        pytest.param(opencode2, "shell", False, id="2", marks=pytest.mark.needs("OpenCode 2")),
     ],
 )
 def test_a_wrong_setting_is_reported_until_the_project_is_recorded_again(
-    make: Callable[[FakeModel], AbstractContextManager[OpenCode]], has_log: bool, migrated_url: str
+    make: Callable[[FakeModel], AbstractContextManager[OpenCode]], tool: str, has_log: bool, migrated_url: str
 ) -> None:
     """OpenCode 1 shows it in its log; OpenCode 2 gives plugins no place to, so `status` alone does."""
     with fake_model() as model, make(model) as oc:
-        found = f'grep -rqs --include="*.log" "{LOGGED}" {oc.folder}'
-        waits = f"timeout {patient(30):.0f} sh -c 'until {found}; do sleep 0.05; done'"
-        logged = [Step([Call("bash", {"command": waits, "description": "wait"})])] if has_log else []
-        model.script("greet", *logged, Step(text="Hello."))  # a run may be over before its sidecar has ended
+        logged = [until(tool, f'grep -rqs --include="*.log" "{LOGGED}" {oc.folder}')] if has_log else []
+        model.script("greet", *logged, Step(text="Hello."))
+        model.script("return", until(tool, f"grep -rqs recovered_at {oc.folder}/state/failures"), Step(text="Hello."))
         recorder = Recorder(oc, migrated_url)
         project = recorder.project("shop", {"a.txt": "one\n"})
         oc.env["AGENT_TRACE_CAPTURE"] = "metdata"
@@ -56,11 +62,11 @@ def test_a_wrong_setting_is_reported_until_the_project_is_recorded_again(
         assert failed.returncode == 1, failed.stdout + failed.stderr
         assert WHY in failed.stdout
         assert "NOT recorded" in failed.stdout
-        logs = [path.read_text(errors="replace") for path in oc.folder.rglob("*.log")]
-        assert any(LOGGED in log for log in logs) == has_log
+        logs = [data for path, data in folder_contents(oc.folder).items() if path.suffix == ".log"]
+        assert any(LOGGED.encode() in log for log in logs) == has_log
 
         oc.env["AGENT_TRACE_CAPTURE"] = "metadata"
-        assert oc.run(project, "greet").code == 0
+        assert oc.run(project, "return").code == 0
         recorder.wait_for("bye")
         works = status(recorder, project)
         assert works.returncode == 0, works.stdout + works.stderr

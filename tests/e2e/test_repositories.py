@@ -19,7 +19,7 @@ from tests.support.opencode import OpenCode, opencode
 from tests.support.opencode2 import OpenCode2, opencode2
 from tests.support.postgres import fetch, free_port
 from tests.support.recorder import Recorder
-from tests.support.sidecar import ShimDouble, sidecar_command, sidecar_env
+from tests.support.sidecar import ShimDouble, folder_contents, sidecar_command, sidecar_env
 from tests.support.tailing import Writer, stored_ids, tailing
 from tests.support.waiting import completed, eventually, patient
 
@@ -103,7 +103,7 @@ def test_a_denied_repository_reaches_neither_disk_nor_database(major: int, migra
         assert recorder.ranges() == {"new.txt": [(1, 1)]}
         assert {row["worktree"] for row in recorder.rows("SELECT worktree FROM agent_trace_sessions")} == {str(shown)}
         state = oc.folder / "state"
-        kept = b"".join(file.read_bytes() for file in state.rglob("*") if file.is_file())
+        kept = b"".join(folder_contents(state).values())
         kept += json.dumps(recorder.rows("SELECT payload::text FROM agent_trace_events")).encode()
         kept += json.dumps(recorder.rows("SELECT state::text, repositories::text FROM agent_trace_sources")).encode()
         for text in (WRITTEN, HIDDEN, str(hidden)):

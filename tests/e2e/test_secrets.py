@@ -26,6 +26,7 @@ from agent_trace_sidecar.records.fingerprints import line_hash
 from tests.support.fake_model import Call, FakeModel, Step, fake_model
 from tests.support.opencode import SHIM, Finished, OpenCode, opencode
 from tests.support.postgres import OwnServer, PostgresServers, fetch, is_running
+from tests.support.sidecar import folder_contents
 from tests.support.waiting import eventually, exit_code
 
 _LETTERS = string.ascii_letters + string.digits
@@ -128,11 +129,11 @@ class Recorder:
     def files(self) -> bytes:
         """All that is on disk now: state folder and error output."""
         self.stderr.touch()
-        paths = [path for path in self.state.rglob("*") if path.is_file()]
-        return b"\n".join(path.read_bytes() for path in [*paths, self.stderr])
+        return b"\n".join([*folder_contents(self.state).values(), self.stderr.read_bytes()])
 
     def deliver(self) -> None:
-        """What a later sidecar does with what dead ones left."""
+        """What a later sidecar does with what dead ones left, when the last one has ended."""
+        eventually(lambda: not is_running(self.sidecar_pid()), 60, "the sidecar has ended")
         done = subprocess.run(
             [sys.executable, "-m", "agent_trace_sidecar", "run"],
             env=self.oc.environment(),
@@ -287,7 +288,6 @@ def test_no_secret_waits_on_disk_while_the_database_is_down_and_the_sidecar_is_k
     eventually(lambda: b"harmlessanswerword" in recorder.files(), 20, "the whole session is spooled")
     assert_no_secret(recorder.channels, recorder.files())
     own_server.start()
-    eventually(lambda: not is_running(recorder.sidecar_pid()), 60, "the sidecar has ended")
     recorder.deliver()
     found = dumped(own_server.url)
     assert_no_secret(recorder.channels, found)

@@ -17,7 +17,7 @@ import pytest
 from tests.support.oracle import Ledger, Oracle
 from tests.support.postgres import OwnServer, fetch
 from tests.support.proxy import Break, Proxy
-from tests.support.sidecar import ShimDouble, shrink_pipe, sidecar_command, sidecar_env
+from tests.support.sidecar import ShimDouble, folder_contents, shrink_pipe, sidecar_command, sidecar_env
 from tests.support.waiting import eventually, exit_code
 
 FAST = {"batch_size": "10", "flush_ms": "30"}
@@ -100,7 +100,8 @@ def _acked(shim: ShimDouble, seq: int) -> bool:
 
 
 def _spooled(spool: Path, lines: int) -> bool:
-    return sum(path.read_bytes().count(b"\n") for path in spool.glob("*/*.jsonl")) >= lines
+    segments = (data for path, data in folder_contents(spool).items() if path.suffix == ".jsonl")
+    return sum(data.count(b"\n") for data in segments) >= lines
 
 
 def test_kill_9_between_append_and_acknowledgement(env: dict[str, str], migrated_url: str, tmp_path: Path) -> None:

@@ -160,9 +160,9 @@ def from_folders(acts: Acts, name: str, rng: random.Random) -> Truth:
         f"mv {outside}/moved moved; tar xzf {outside}/packed.tgz",
         "cp ignored/*.py .; cat a.py *.txt > all.py",
         f"cat > {outside}/draft.py <<'END'\n{drafts.made()}END",
-        f"mv {outside}/draft.py draft.py",
     ]
     project.turn(*(Step([acts.tools.run(one)]) for one in commands))
+    project.turn(Step([acts.tools.run(f"mv {outside}/draft.py draft.py")]))  # the sidecar has read the draft by now
     paths = ("lib/in_lib.py", "one.txt", "two.md", "moved/in_moved.py", "packed/in_packed.py", "three.py", "draft.py")
     return drafts.truth(project, ("a.py", "all.py", *paths))
 

@@ -264,6 +264,17 @@ class Watch:
                 return
 
 
+def folder_contents(folder: Path) -> dict[Path, bytes]:
+    """All files below a folder, whatever disappears meanwhile."""
+    found = {}
+    for base, _, names in os.walk(folder):
+        for path in (Path(base, name) for name in names):
+            with contextlib.suppress(FileNotFoundError):
+                if path.is_file():
+                    found[path] = path.read_bytes()
+    return found
+
+
 def folder_bytes(folder: Path) -> int:
     """The sizes of all files below a folder, whatever disappears meanwhile."""
     total = 0

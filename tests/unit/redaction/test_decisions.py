@@ -100,6 +100,8 @@ KEPT = (
     "  $ yes 00000000000000000000000000000000000000000x | head",
     "INSERT INTO users VALUES ('bob77','bob@example.org','2020-01-02','6f1c2d3e-0000-4000-8000-1234567890ab');",
     'users = ["bob99x", "eve12345"]',
+    "INSERT INTO wp_usermeta VALUES (1,1,'dismissed','wp496_privacy2');",
+    "INSERT INTO users VALUES (1,'bob','bob77.png','2001:db8::1','UTC+01:00','a:1:{s:4:x9}','+49-170-5550100');",
 )
 
 
