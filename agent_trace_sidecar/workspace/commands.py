@@ -110,6 +110,9 @@ _FIXES: Final = re.compile(r"-u|-w|--(?:fix|write|update|snapshot|inline|out|ble
 """Options by which they write."""
 _NAMING_WRITERS: Final = frozenset(["mkdir", "sed", "tee", "touch"])
 """They write to files that stand in the command, and to no others."""
+_FILE_HANDLERS: Final = frozenset(["chmod", "cp", "ln", "rm"])
+"""So do these, but for what is in the folders that they name."""
+_RECURSIVE: Final = re.compile(r"-\S*[rRa]")
 _KEYWORDS: Final = frozenset(["do", "done", "elif", "else", "fi", "if", "then", "until", "while"])
 _HEREDOC: Final = re.compile(r"<<-?[^\S\n]*(['\"]?)(\w+)\1")
 _LITERALS: Final = re.compile(r"""'[^']*'|"[^"$`\\]*\"""")
@@ -208,12 +211,12 @@ def only_reads(command: str) -> bool:
 
 
 def writes_only_named(command: str) -> bool:
-    """Whether a command certainly writes to no files but those that its text names: by redirection, `tee` or `sed`."""
+    """Whether a command certainly writes to no files but those that its text names, as `tee`, `sed` and `cp` do."""
     code = _LITERALS.sub("_", _without_documents(command))
     if _EXPANDED.search(code) or lingers(command):
         return False
     parts = ([word for word in part.split() if word not in _KEYWORDS] for part in _PARTS.split(code))
-    return all(words[0] in _NAMING_WRITERS or _reads(words) for words in parts if words)
+    return all(words[0] in _NAMING_WRITERS or _handles_files(words) or _reads(words) for words in parts if words)
 
 
 def _without_documents(command: str) -> str:
@@ -240,6 +243,10 @@ def _reads(words: list[str]) -> bool:
     if words[0] == "git":
         return len(words) > 1 and words[1] in _GIT_READERS and not any(word.startswith("--output") for word in words)
     return words[0] in _READERS or _checks(words)
+
+
+def _handles_files(words: list[str]) -> bool:
+    return words[0] in _FILE_HANDLERS and not any(map(_RECURSIVE.match, words))
 
 
 def _checks(words: list[str]) -> bool:

@@ -56,6 +56,7 @@ CONFINED = (
     "sed -i 's/$(x)/[b]/' c",
     "until test -e go; do sleep 0.1; done; cat >> b.py <<'END'\nrm *; make $x\nEND\nmkdir d",
     "if test -f a; then echo x >> a; fi",
+    "cp a b && rm -f c; chmod +x d",
 )
 FREE = (
     "sed -i s/a/b/ *.py",
@@ -63,7 +64,9 @@ FREE = (
     'echo "$(make)" > a',
     "cat > a <<END\n$(make)\nEND",
     "echo x > a; make",
-    "cp a b",
+    "cp -r a b",
+    "rm -rf a",
+    "mv a b",
     "echo x > a &",
     "sh run.sh",
 )
