@@ -71,7 +71,7 @@ END $$;
 -- What each statement of a sidecar needs. Contents (payload, line) are written by COPY, which needs INSERT alone, and
 -- can't be read back. The deduplication table and the checkpoint can: ids, positions, and the builder's state, which is
 -- made of ids, names of models and one path. A record, which holds paths and ids and no contents, is found by its message
--- when that is undone, and replaced when the end of its step shows more.
+-- when that is undone, and replaced when the end of its step shows more; its ranges by their paths, as not each file is.
 --
 -- Citus gives rights to whole tables only. There the writer can read what it may read at all in full: records, dead
 -- letters, ranges and hashes, but no event.
@@ -86,7 +86,7 @@ BEGIN
             ('agent_trace_events', 'INSERT'),
             ('agent_trace_records', 'INSERT, DELETE, SELECT (source_id, record_id, recorded_at, session_id, record)'),
             ('agent_trace_ranges',
-             'INSERT, DELETE, SELECT (source_id, record_id, recorded_at, session_id, voided_at), UPDATE (voided_at)'),
+             'INSERT, DELETE, SELECT (source_id, record_id, recorded_at, session_id, path, voided_at), UPDATE (voided_at)'),
             ('agent_trace_file_states', 'INSERT, DELETE, SELECT (source_id, record_id, recorded_at)'),
             ('agent_trace_usage', 'INSERT'),
             ('agent_trace_ended_calls', 'INSERT'),

@@ -23,7 +23,7 @@ RECORDINGS = Path(__file__).parents[1] / "data" / "recordings"
 FORBIDDEN_TO_WRITERS = (
     "SELECT payload FROM agent_trace_events",
     "SELECT event_id FROM agent_trace_events",
-    "SELECT path FROM agent_trace_ranges",
+    "SELECT line_hashes FROM agent_trace_ranges",
     "UPDATE agent_trace_ranges SET model_id = 'x'",
     "UPDATE agent_trace_records SET record = '{}'",
     "SELECT after_hashes FROM agent_trace_file_states",
