@@ -12,6 +12,10 @@ import msgspec
 from agent_trace_sidecar.opencode.wire import CallChange, Observed
 from agent_trace_sidecar.workspace.observer import Observer
 from tests.support.envelopes import SESSION, Shim
+from tests.support.waiting import eventually
+
+_TICK_S = 0.02
+"""The clock of file systems ticks every few milliseconds, and the sidecar takes 10 for no evidence."""
 
 WHO = {
     f"GIT_{who}_{what}": f"t{'@example.org' if what == 'EMAIL' else ''}"
@@ -53,6 +57,8 @@ class Work:
         info = self.private / "objects" / "info"
         info.mkdir(exist_ok=True)
         (info / "alternates").write_text(f"{self.root}/.git/objects\n")
+        made = time.time()
+        eventually(lambda: time.time() - made > _TICK_S, 5, "what was written is older than what begins now")
         self.began = time.time()
         self.shim = Shim(str(self.root))
         self.observer = Observer(is_secret, data_home=folder / "data")

@@ -38,6 +38,17 @@ def test_a_rule_finds_its_examples_and_leaves_the_others(number: int) -> None:
         assert not scanner.find(drawn(text).encode()), text
 
 
+@pytest.mark.parametrize("prefix", ["+", "-", "12:", "src/app.conf:12:", "    12\t", "00012| "])
+def test_a_rule_of_lines_knows_them_in_diffs_and_listings(prefix: str) -> None:
+    """A diff, `grep -n`, `cat -n` and the agent's own read tool put something before each line."""
+    of_lines = [(row, rules.known().rules[n]) for n, row in enumerate(ROWS) if "{{line}}" in row["pattern"]]
+    assert of_lines
+    for row, rule in of_lines:
+        scanner = Scanner([rule], {})
+        for text in (drawn(text) for text in row["examples"]):
+            assert "\n" in text.rstrip("\n") or scanner.find((prefix + text).encode()), text
+
+
 @pytest.mark.parametrize("row", ROWS, ids=[_numbered(row, n) for n, row in enumerate(ROWS)])
 def test_a_rule_names_the_source_of_its_form(row: dict[str, Any]) -> None:
     """A site with the vendor's documentation, an RFC or a manual page; "own" where nobody documents it."""
