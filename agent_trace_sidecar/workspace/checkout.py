@@ -376,14 +376,7 @@ class Checkout(NamedTuple):
 
     def _git(self, *arguments: str, given: bytes = b"", fine: Sequence[int] = (0,)) -> bytes:
         try:
-            done = processes.run(
-                git_command(*arguments),
-                cwd=self.root,
-                env=git_environment(),
-                given=given,
-                timeout_s=_TIMEOUT_S,
-                max_bytes=_MAX_OUTPUT_BYTES,
-            )
+            done = run_git(self.root, *arguments, given=given)
         except processes.ProcessError as exc:
             raise CheckoutError(f"git {arguments[0]} {exc}.") from None
         if done.code not in fine:
@@ -443,7 +436,7 @@ class ManyFiles:
 
     def _started(self) -> "subprocess.Popen[bytes]":
         try:
-            return processes.piped(git_command("cat-file", "--batch"), cwd=self.root, env=git_environment())
+            return processes.piped(_git_command("cat-file", "--batch"), cwd=self.root, env=_git_environment())
         except processes.ProcessError as exc:
             raise CheckoutError(f"git cat-file {exc}.") from None
 
@@ -481,7 +474,19 @@ def _too_large(path: str) -> CheckoutError:
     return CheckoutError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB.")
 
 
-def git_command(*arguments: str) -> list[str]:
+def run_git(root: Path, *arguments: str, given: bytes = b"", timeout_s: float = _TIMEOUT_S) -> processes.Finished:
+    """Run git in a folder, see `processes.run`. Raises ProcessError."""
+    return processes.run(
+        _git_command(*arguments),
+        cwd=root,
+        env=_git_environment(),
+        given=given,
+        timeout_s=timeout_s,
+        max_bytes=_MAX_OUTPUT_BYTES,
+    )
+
+
+def _git_command(*arguments: str) -> list[str]:
     """Git with the user's own settings, and without what a repository's could make it run."""
     git = processes.find("git")
     if git is None:
@@ -489,7 +494,7 @@ def git_command(*arguments: str) -> list[str]:
     return [git, "--no-pager", "--literal-pathspecs", *_NOTHING_TO_RUN, *arguments]
 
 
-def git_environment() -> dict[str, str]:
+def _git_environment() -> dict[str, str]:
     """What git may know, see `SAFE`."""
     return {**processes.environment(), **SAFE}
 

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from agent_trace_sidecar.limits import processes
-from agent_trace_sidecar.workspace.checkout import CheckoutError, git_command, git_environment, quoted
+from agent_trace_sidecar.workspace.checkout import CheckoutError, quoted, run_git
 
 _TIMEOUT_S: Final = 10.0
 """Of each git; a pattern can be made that takes for ever."""
-_MAX_OUTPUT_BYTES: Final = 64 * 1024 * 1024
 _GROUP: Final = re.compile(rb"^[0-9a-f]{40} \d+ (\d+) (\d+)$", re.MULTILINE)
 _COMMIT: Final = "commit refs/heads/main\ncommitter nobody <> 0 +0000\ndata 0\nM 100644 inline {}\ndata {}\n"
 """For `git fast-import`; the content follows."""
@@ -57,14 +56,7 @@ def lines_of(root: Path, path: str, content: bytes, wanted: Sequence[str]) -> se
 def _git(root: Path, *arguments: str, given: bytes = b"", fine: Sequence[int] = (0,)) -> bytes:
     """The output of git; nothing where it fails in a way that is expected."""
     try:
-        done = processes.run(
-            git_command(*arguments),
-            cwd=root,
-            env=git_environment(),
-            given=given,
-            timeout_s=_TIMEOUT_S,
-            max_bytes=_MAX_OUTPUT_BYTES,
-        )
+        done = run_git(root, *arguments, given=given, timeout_s=_TIMEOUT_S)
     except processes.ProcessError as exc:
         raise CheckoutError(f"-L: git {exc}; choose another pattern, or numbers.") from None
     if done.code not in fine:
