@@ -252,4 +252,7 @@ def acting(major: int, url: str) -> Iterator[Acts]:
                 dict(zip(("action", "resource", "effect"), one, strict=True)) for one in effects
             ]
         with server(oc, oc.project("home_project", {"x": "x\n"})) as served:
-            yield Acts(major, oc, url, served)
+            acts = Acts(major, oc, url, served)
+            # OpenCode does not wait for the sidecar, which reads the first turn after its start too late.
+            acts.project("first", {"x": "x\n"}).turn(Step(text="It is recorded."))
+            yield acts
