@@ -58,6 +58,11 @@ def hashes_of(packed: bytes) -> list[int]:
     return list(struct.unpack(f">{count}Q", packed[: count * HASH_BYTES]))
 
 
+def without_space(line: bytes) -> bytes:
+    """A line without any white space."""
+    return b"".join(line.split())
+
+
 def line_tokens(line: bytes) -> bytes:
     """The tokens of one line, a byte for each, from 128 on for words."""
     found = _TOKEN.findall(line.removeprefix(BYTE_ORDER_MARK))

@@ -145,9 +145,9 @@ def _from_contents(edit: FileEdit, before: Sequence[bytes] | None, lines: Sequen
         return _Found("content", _whole(len(lines)), exact=True)
     if before is not None and (len(diffs) == 1 or edit.content is not None):
         # Where it fits the file alone, another writer came between the observation before and the call.
-        fits = diffs and (explains(diffs[0], before, lines) or (added(diffs[0]) and shown(diffs[0], lines)))
-        if fits:
-            return claimed._replace(exact=True, between=diffs[0] if explains(diffs[0], before, lines) else ())
+        explained = bool(diffs) and explains(diffs[0], before, lines)
+        if explained or (diffs and added(diffs[0]) and shown(diffs[0], lines)):
+            return claimed._replace(exact=True, between=diffs[0] if explained else ())
         own = alone or (edit.content is not None and text_lines(edit.content.encode()) == lines)
         changes = compared(before, lines) if before != lines and own else None
         if changes is not None:

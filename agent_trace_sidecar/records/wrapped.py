@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from agent_trace_sidecar.opencode.wire import Wrapped
 from agent_trace_sidecar.records.diffs import MAX_LINE, Change, compared
+from agent_trace_sidecar.records.fingerprints import without_space
 
 MAX_WRAPPED: Final = 2000
 """Blocks of one file; of more the last ones are the formatter's."""
@@ -55,8 +56,8 @@ def sound(blocks: Iterable[Wrapped]) -> tuple[Wrapped, ...]:
 
 def _in_change(before: Sequence[bytes], after: Sequence[bytes], change: Change, room: _Room) -> Iterator[Wrapped]:
     first, start = change.old_start - 1, change.new_start - 1
-    old = [_bare(line) for line in before[first : first + change.old_count]]
-    new = [_bare(line) for line in after[start : start + change.new_count]]
+    old = [without_space(line) for line in before[first : first + change.old_count]]
+    new = [without_space(line) for line in after[start : start + change.new_count]]
     between = compared(old, new)  # lines of which only the indentation changed are no part of a block
     for one in between or ():
         if _has_blocks(one):
@@ -72,10 +73,6 @@ def _in_change(before: Sequence[bytes], after: Sequence[bytes], change: Change, 
 
 def _has_blocks(change: Change) -> bool:
     return min(change.old_count, change.new_count) > 0 and max(change.old_count, change.new_count) > 1
-
-
-def _bare(line: bytes) -> bytes:
-    return b"".join(line.split())
 
 
 class _Block(NamedTuple):

@@ -276,8 +276,11 @@ class Checkout(NamedTuple):
         Raises:
             CheckoutError: git fails.
         """
-        since = f"--since=@{max(0, int(at_s))} +0000"
-        names = self._git("log", since, "--format=", "--name-only", "-z", "--no-renames") if self.has("HEAD") else b""
+        names = (
+            self._git("log", _since(at_s), "--format=", "--name-only", "-z", "--no-renames")
+            if self.has("HEAD")
+            else b""
+        )
         names += self._git("diff", "--name-only", "-z", "--no-relative", "HEAD") if names else b""
         return sorted({name for name in names.decode(errors="surrogateescape").split("\0") if name})
 
@@ -287,9 +290,8 @@ class Checkout(NamedTuple):
         Raises:
             CheckoutError: git fails.
         """
-        since = f"--since=@{max(0, int(at_s))} +0000"
         options = ("--patch", "--unified=0", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames")
-        patch = self._git("log", since, "--format=", *options, "--", *paths)
+        patch = self._git("log", _since(at_s), "--format=", *options, "--", *paths)
         patch += self._git("diff", *options, "HEAD", "--", *paths)
         return [line[1:] for line in patch.split(b"\n") if line.startswith(b"+") and not line.startswith(b"+++ ")]
 
@@ -472,6 +474,10 @@ def quoted(path: str) -> str:
 
 def _too_large(path: str) -> CheckoutError:
     return CheckoutError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB.")
+
+
+def _since(at_s: float) -> str:
+    return f"--since=@{max(0, int(at_s))} +0000"
 
 
 def run_git(root: Path, *arguments: str, given: bytes = b"", timeout_s: float = _TIMEOUT_S) -> processes.Finished:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from agent_trace_sidecar.records.diffs import added, compared
-from agent_trace_sidecar.records.fingerprints import is_evidence
+from agent_trace_sidecar.records.fingerprints import is_evidence, without_space
 from agent_trace_sidecar.workspace.snapshot import TreeChange
 from agent_trace_sidecar.workspace.steps import Call, Step
 
@@ -81,7 +81,7 @@ def copied(step: Step, changes: Sequence[TreeChange], known: Known) -> dict[str,
     sources = _sources(root, silent, changes, known)
     if sources is None:
         return {}
-    typed = _bare("\n".join(call.command for call in silent).encode(errors="surrogateescape"))
+    typed = without_space("\n".join(call.command for call in silent).encode(errors="surrogateescape"))
     found = {}
     for change in changes:
         after = change.after or ()
@@ -95,13 +95,13 @@ def copied(step: Step, changes: Sequence[TreeChange], known: Known) -> dict[str,
             continue
         names = {change.key, str(root / change.key)}
         own = (lines for name, lines in sources if name in names and name != change.path)
-        earlier = (list(map(_bare, lines)) for lines in known.versions.get(change.key, ()))
+        earlier = (list(map(without_space, lines)) for lines in known.versions.get(change.key, ()))
         others = [
             (name, lines)
             for name, lines in sources
             if name not in names and not (change.status == "M" and name in rewritten)
         ]
-        draft = _Fresh(after, list(map(_bare, after)), fresh)
+        draft = _Fresh(after, list(map(without_space, after)), fresh)
         brought = _brought(draft, [lines for _, lines in others], _without(change.before or (), (*own, *earlier)))
         persons = (lines for name, lines in others if not _is_models(str(root / name), lines, known))
         brought |= _pieces(draft, set(fresh) - brought, persons, typed)
@@ -113,7 +113,7 @@ def copied(step: Step, changes: Sequence[TreeChange], known: Known) -> dict[str,
 def _sources(
     root: Path, silent: Iterable[Call], changes: Iterable[TreeChange], known: Known
 ) -> list[tuple[str, Lines]] | None:
-    """Names of files, or of what is in their place, and their lines, see `_bare`; None where these are too many."""
+    """Names of files, or of what is in their place, and their lines without white space; None where too many."""
     named: list[tuple[str, Lines]] = [
         (place.file, one.before.split(b"\n")) for call in silent for place, one in call.named.items() if one.before
     ]
@@ -133,14 +133,14 @@ class _Fresh(NamedTuple):
 
     after: Lines
     bare: Lines
-    """The same lines, see `_bare`."""
+    """The same lines, see `without_space`."""
     numbers: Sequence[int]
     """Of the new ones."""
 
 
 def _source(lines: Lines, file: str, known: Known) -> Lines:
-    """The lines of a file, see `_bare`, without those that are a model's by what a call has written there."""
-    return [b"" if known.is_model_line(file, line) else _bare(line) for line in lines]
+    """The lines of a file, see `without_space`, without those that are a model's by what a call has written there."""
+    return [b"" if known.is_model_line(file, line) else without_space(line) for line in lines]
 
 
 def _is_models(file: str, lines: Lines, known: Known) -> bool:
@@ -157,7 +157,7 @@ def _hunks(lines: Lines) -> Iterator[tuple[bytes, Lines]]:
 
 def _without(before: Lines, sources: Iterable[Lines]) -> Iterator[Lines]:
     """Versions of the file itself: what stands there anyway was not brought from them."""
-    there = set(map(_bare, before))
+    there = set(map(without_space, before))
     for source in sources:
         yield [line if line not in there else b"" for line in source]
 
@@ -207,11 +207,6 @@ def _pieces(draft: _Fresh, left: Iterable[int], others: Iterable[Lines], typed: 
     if len(lines) * len(text) > _MAX_SEARCHED_BYTES:
         return set()
     return {at for at, line in lines.items() if line in text}
-
-
-def _bare(line: bytes) -> bytes:
-    """A line without any white space."""
-    return b"".join(line.split())
 
 
 def _shared(before: Lines, after: Lines) -> int:

@@ -1,7 +1,7 @@
 """Which lines of a file git means by `-L`, in all of its forms: patterns, functions, and what is relative to them.
 
-Git itself is asked, by a blame of a throw-away repository whose only commit has the file. The work tree stays the
-user's, as its attributes say what a function is; nothing is written there, and nothing of the history is read.
+Git itself resolves them, by a blame in a temporary repository whose only commit has the file. The worktree is the
+user's, because its attributes define what a function is. Nothing is written there, and the history is not read.
 """
 
 import re
@@ -30,7 +30,7 @@ def lines_of(root: Path, path: str, content: bytes, wanted: Sequence[str]) -> se
         wanted: what follows `-L`, in order: a pattern is searched from the end of the range before it.
 
     Raises:
-        CheckoutError: one is no range, nothing matches it, or git can't be run.
+        CheckoutError: git has no such form of range, nothing matches it, or git can't be run.
     """
     with tempfile.TemporaryDirectory(prefix="agent-trace-") as folder:
         _git(root, "init", "--quiet", "--bare", "--template=", folder)

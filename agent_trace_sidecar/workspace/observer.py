@@ -339,8 +339,10 @@ class Observer:
         kept: dict[Place, bytes] = {}
         for place in places:
             content = _read(place) if self._clock() < deadline else None
-            touched_ns = (content.changed_ns if call.silent else content.written_ns) if content else fired_ns
-            if content is not None and touched_ns < fired_ns - CLOCK_SLACK_NS:
+            if content is None:
+                continue
+            touched_ns = content.changed_ns if call.silent else content.written_ns
+            if touched_ns < fired_ns - CLOCK_SLACK_NS:
                 kept[place] = content.data
         self._before[key] = kept
         self._before_bytes += sum(map(len, kept.values()))

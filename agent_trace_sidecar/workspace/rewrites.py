@@ -63,12 +63,7 @@ class Rewrites:
 
     def brought(self, step: Step, changes: Sequence[TreeChange]) -> dict[str, frozenset[bytes]]:
         """The lines that git may have brought into each changed file; a file it took away has its old lines here."""
-        root = Path(step.root)
-        try:
-            own = git_dir(root)
-            log = _grown(own / "logs" / "HEAD", step.heads) if own and step.heads else ""
-        except (OSError, ValueError):
-            return {}
+        own, log = _log_of(step)
         commands = [words for call in step.calls.values() if call.silent for words in _git_commands(call.command)]
         entries = [found for found in _ENTRY.finditer(log) if found[1] != found[2]]
         if own is None or step.heads is None or not (commands or any(found[3] != "commit" for found in entries)):
@@ -94,11 +89,7 @@ class Rewrites:
 
         By their ids.
         """
-        try:
-            own = git_dir(Path(step.root))
-            log = _grown(own / "logs" / "HEAD", step.heads) if own and step.heads else ""
-        except (OSError, ValueError):
-            return []
+        own, log = _log_of(step)
         commands = [call.command for call in step.calls.values() if call.silent and _GIT.search(call.command)]
         queries = list(dict.fromkeys(query for command in commands for query in _queries(command)))[:_MAX_NAMED]
         if own is None or not queries:
@@ -106,20 +97,14 @@ class Rewrites:
         made = [found[2] for found in _ENTRY.finditer(log) if found[3] == "commit"][-_MAX_REVISIONS:]
         paths = dict.fromkeys(query.partition(":")[2] for query in queries)
         new = [f"{revision}:{path}" for revision in made for path in paths]
-        given = "".join(f"{query}\n" for query in (*new, *queries)).encode(errors="surrogateescape")
-        output = git.run(own, "cat-file", "--batch", given=given, timeout_s=TIMEOUT_S, max_bytes=MAX_BYTES)
-        blobs = list(git.blobs(output)) if output is not None else []
+        blobs = list(_contents(own, (*new, *queries)))
         own_work = {blob for blob, _ in blobs[: len(new)]}
         known = {blob: text_lines(data) for blob, data in blobs[len(new) :] if blob and blob not in own_work}
         return list(known.items())
 
     def versions(self, step: Step, changes: Sequence[TreeChange]) -> dict[str, list[list[bytes]]]:
         """Contents that git has of changed files, by `TreeChange.key`: of the last commits, and of those named."""
-        try:
-            own = git_dir(Path(step.root))
-            log = _grown(own / "logs" / "HEAD", step.heads) if own and step.heads else ""
-        except (OSError, ValueError):
-            return {}
+        own, log = _log_of(step)
         mine = [change for change in changes if "\n" not in change.path and (not change.place or change.place.is_own)]
         if own is None or step.heads is None or not step.heads.head or not mine:
             return {}
@@ -131,9 +116,7 @@ class Rewrites:
         queries = [f"{revision}:{change.path}" for change in mine for revision in revisions]
         if len(queries) > MAX_QUERIES:
             return {}
-        given = "".join(f"{query}\n" for query in queries).encode(errors="surrogateescape")
-        output = git.run(own, "cat-file", "--batch", given=given, timeout_s=TIMEOUT_S, max_bytes=MAX_BYTES)
-        answers = git.blobs(output) if output is not None else iter(())
+        answers = _contents(own, queries)
         found: dict[str, list[list[bytes]]] = {}
         for change in mine:
             blobs = [next(answers, ("", b"")) for _ in revisions]
@@ -163,6 +146,22 @@ def _queries(command: str) -> Iterator[str]:
     revisions = [revision for revision, colon, _ in pairs if not colon and _REVISION.fullmatch(revision)]
     paths = [word.removeprefix("./") for word in words if "." in word and ":" not in word]
     yield from (f"{one}:{path}" for one in revisions[:_MAX_REVISIONS] for path in paths[:_MAX_REVISIONS])
+
+
+def _log_of(step: Step) -> tuple[Path | None, str]:
+    """The folder of git, if there is one, and what was appended to the log of HEAD during the step."""
+    try:
+        own = git_dir(Path(step.root))
+        return own, _grown(own / "logs" / "HEAD", step.heads) if own and step.heads else ""
+    except (OSError, ValueError):
+        return None, ""
+
+
+def _contents(own: Path, queries: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """What git has at revisions and paths, in order, see `git.blobs`; nothing where it fails."""
+    given = "".join(f"{query}\n" for query in queries).encode(errors="surrogateescape")
+    output = git.run(own, "cat-file", "--batch", given=given, timeout_s=TIMEOUT_S, max_bytes=MAX_BYTES)
+    return git.blobs(output) if output is not None else iter(())
 
 
 def _grown(log: Path, heads: Heads) -> str:
