@@ -238,6 +238,7 @@ class FileBlamer:
         if self._pruned_lines is None:
             self._pruned_lines = await pruned_lines(self._connection, self._git, self._projects)
         return self._pruned_lines.doubted(
+            blamed.path,
             blamed.packed,
             authors,
             blamed.weights,

@@ -276,24 +276,22 @@ class Checkout(NamedTuple):
         Raises:
             CheckoutError: git fails.
         """
-        names = (
-            self._git("log", _since(at_s), "--format=", "--name-only", "-z", "--no-renames")
-            if self.has("HEAD")
-            else b""
-        )
-        names += self._git("diff", "--name-only", "-z", "--no-relative", "HEAD") if names else b""
+        if not self.has("HEAD"):
+            return []
+        names = self._git("log", _since(at_s), "--format=", "--name-only", "-z", "--no-renames")
+        names += self._git("diff", "--name-only", "-z", "--no-relative", "--no-renames", "HEAD")
         return sorted({name for name in names.decode(errors="surrogateescape").split("\0") if name})
 
-    def added_since(self, at_s: float, paths: Sequence[str]) -> list[bytes]:
-        """The lines that commits since a time, or none yet, have added to some files.
+    def added_since(self, at_s: float, paths: Sequence[str]) -> dict[str, list[bytes]]:
+        """The lines that commits since a time, or none yet, have added to some files; quoted where git quotes a path.
 
         Raises:
             CheckoutError: git fails.
         """
-        options = ("--patch", "--unified=0", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames")
-        patch = self._git("log", _since(at_s), "--format=", *options, "--", *paths)
-        patch += self._git("diff", *options, "HEAD", "--", *paths)
-        return [line[1:] for line in patch.split(b"\n") if line.startswith(b"+") and not line.startswith(b"+++ ")]
+        form = ("--patch", "--unified=0", "--no-color", "--src-prefix=a/", "--dst-prefix=b/", "--no-relative")
+        plainly = ("--no-ext-diff", "--no-textconv", "--no-renames")
+        patch = self._git("log", _since(at_s), "--format=", *form, *plainly, "--", *paths)
+        return _added(patch + self._git("diff", *form, *plainly, "HEAD", "--", *paths))
 
     def commit_time(self, revision: str) -> int | None:
         """When a revision was committed, in seconds since the epoch; None where there is no such revision."""
@@ -474,6 +472,20 @@ def quoted(path: str) -> str:
 
 def _too_large(path: str) -> CheckoutError:
     return CheckoutError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB.")
+
+
+def _added(patch: bytes) -> dict[str, list[bytes]]:
+    """The lines that a patch without context adds, by path."""
+    added: dict[str, list[bytes]] = {}
+    path, is_head = "", False
+    for line in patch.split(b"\n"):
+        if line.startswith((b"diff ", b"@@ ")):
+            is_head = line.startswith(b"diff ")
+        elif is_head and line.startswith(b"+++ "):
+            path = os.fsdecode(line.removeprefix(b"+++ ").removeprefix(b"b/").removesuffix(b"\t"))
+        elif not is_head and line.startswith(b"+"):
+            added.setdefault(path, []).append(line[1:])
+    return added
 
 
 def _since(at_s: float) -> str:

@@ -112,6 +112,27 @@ def test_lines_moved_by_hand_out_of_a_pruned_file_are_unknown(
     assert {line.reason for line in project.blame("new.py")} == {None, "pruned"}
 
 
+def test_lines_that_only_the_pruned_file_itself_has_are_judged_by_what_is_known_of_it(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that it had before the kept record began are unknown, and those that came after it a person's."""
+    end = last(project) + LATER
+    project.replace(
+        "a.py", "    return best\n", "    return best\n\n\ndef typed_first(by, a, person):\n    return 1, 2, 3\n"
+    )
+    project.ai_edit(
+        "a.py", "    return 1, 2, 3\n", "    return 1, 2, 3\n\n\ndef kept(by, a, model):\n    return 4, 5, 6\n"
+    )
+    project.replace(
+        "a.py", "    return 4, 5, 6\n", "    return 4, 5, 6\n\n\ndef typed(by, another, person):\n    return 7, 8\n"
+    )
+    prune_before(project, end)
+    execute(project.url, "UPDATE agent_trace_pruned SET first_at = '2050-01-01'")
+    monkeypatch.setenv("GIT_COMMITTER_DATE", "2090-01-01T00:00:00")  # calls of the test are at work in 2096
+    project.commit()
+    assert project.authors("a.py") == "huhh" + "uuuu" + "aaaa" + "hhhh"
+
+
 def test_by_age_the_kept_records_show_what_came_after_them(project: Project) -> None:
     """What stood there before them may be of a call that is gone."""
     first = last(project)

@@ -23,6 +23,7 @@ _HEADERS: Final = ("# Copyright {} and others", "# Licensed under the {} licence
 _LOGGER: Final = ("import logging", "", "logger = logging.getLogger(__name__)", "logger.setLevel(logging.INFO)")
 _FRAMES: Final = Path(__file__).parents[1] / "data" / "frames"
 """Frames of programs, configurations and tests."""
+_IDENTITY: Final = "-c user.name=Test -c user.email=test@example.invalid"
 _PRUNED: Final = 8
 """Outputs of 45,000 characters: more than OpenCode keeps of a session's outputs before it prunes."""
 
@@ -158,26 +159,29 @@ def pruned(acts: Acts, name: str, rng: random.Random) -> Truth:
 
 
 def erased(acts: Acts, name: str, rng: random.Random) -> Truth:
-    """A session is erased by `prune`, and another one stays: nobody can know who wrote in between."""
+    """A session is erased by `prune`, and another one stays: nobody can know who wrote in between, or copied what."""
     own, first, second, more, new = _code(rng, 1), *(_code(rng, 2, 3, 9) for _ in range(4))
-    typed = [_code(rng, 1, 3, 9) for _ in range(3)]
+    typed = [_code(rng, 1) for _ in range(5)]
     project = acts.project(name, {"a.py": own, "mine.py": own})
-    command = f"cat >> a.py <<'END'\n{second}END\nhead -2 n.py > m.py; git add -A; git commit -qm Own; sleep 2"
+    command = f"cat >> a.py <<'END'\n{second}END\nhead -2 n.py > m.py; git add -A; git {_IDENTITY} commit -qm Own"
     project.turn(Step([acts.tools.write("n.py", first)]), Step([acts.tools.run(command)]))
+    assert project.git("log", "-1", "--format=%s") == "Own\n"
     project.append("n.py", typed[0])
-    project.append("mine.py", typed[0])
+    project.append("copy.py", typed[0])
+    project.append("mine.py", typed[1])
     other = project.other()
     other.turn(Step([acts.tools.run(f"cat >> n.py <<'END'\n{more}END"), acts.tools.write("k.py", new)]))
-    for path in ("a.py", "n.py"):
-        project.append(path, typed[1])
-    project.append("k.py", typed[2])
+    project.append("a.py", typed[2])
+    project.append("n.py", typed[3])
+    project.append("k.py", typed[4])
     acts.prune(project.session)
     parts = {
-        "a.py": (("h", own), ("u", second), ("u", typed[1])),
-        "n.py": (("u", first), ("u", typed[0]), ("a", more), ("h", typed[1])),
+        "a.py": (("h", own), ("u", second), ("u", typed[2])),
+        "n.py": (("u", first), ("u", typed[0]), ("a", more), ("h", typed[3])),
         "m.py": (("u", "".join(first.splitlines(keepends=True)[:2])),),
-        "k.py": (("a", new), ("h", typed[2])),
-        "mine.py": (("h", own), ("h", typed[0])),
+        "k.py": (("a", new), ("h", typed[4])),
+        "copy.py": (("u", typed[0]),),
+        "mine.py": (("h", own), ("h", typed[1])),
     }
     return {
         project.folder / path: "".join(letter * text.count("\n") for letter, text in own) for path, own in parts.items()
