@@ -164,7 +164,9 @@ def erased(acts: Acts, name: str, rng: random.Random) -> Truth:
     own, first, second, more, new = _code(rng, 1), *(_code(rng, 2, 3, 9) for _ in range(4))
     typed = _apart(rng, 5, 1)
     project = acts.project(name, {"a.py": own, "mine.py": own})
-    command = f"cat >> a.py <<'END'\n{second}END\nhead -2 n.py > m.py; git add -A; git {_IDENTITY} commit -qm Own"
+    command = (
+        f"cat >> a.py <<'END'\n{second}END\nhead -2 n.py > m.py; git add -A; git {_IDENTITY} commit -qm Own; sleep 2"
+    )
     project.turn(Step([acts.tools.write("n.py", first)]), Step([acts.tools.run(command)]))
     assert project.git("log", "-1", "--format=%s") == "Own\n"
     project.append("n.py", typed[0])

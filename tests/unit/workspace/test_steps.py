@@ -218,8 +218,8 @@ def test_a_command_that_failed_has_written_all_the_same(work: Work) -> None:
     work.files({"x.txt": "x\n"})
     state = {"status": "error", "input": {"command": "x"}, "error": "no"}
     part = {"type": "tool", "tool": "bash", "state": state, "callID": "c1", "messageID": "msg_1", "sessionID": "ses_1"}
-    work.observe(work.shim.event("message.part.updated", {"part": part}, at=work.ms(5)))
-    assert spans(work.finish()) == {"c1": [("x.txt", 1, 1)]}
+    work.observe(work.shim.event("message.part.updated", {"part": part}, at=work.ms(60)))
+    assert spans(work.finish(61)) == {"c1": [("x.txt", 1, 1)]}
 
 
 @pytest.mark.parametrize(("own", "expected"), [("", []), ("written = by(the, model)\n", [(1, 1)])])
@@ -274,9 +274,9 @@ def test_what_a_command_takes_from_a_folder_that_it_names_is_brought(tmp_path: P
 def test_what_a_command_has_written_is_no_source_of_another_ones(work: Work) -> None:
     """Though it stands in a folder that the other one names, and stood there before that one was permitted."""
     text = "made = by(the, model)\n"
-    work.bash("c1", "sh run.sh", {"own.txt": text}, window=(-1, 1))
-    work.bash("c2", f"cat {work.root}/* > ignored", {}, window=(2, 5))
-    assert spans(work.finish())["c1"] == [("own.txt", 1, 1)]
+    work.bash("c1", "sh run.sh", {"own.txt": text}, window=(-1, 60))
+    work.bash("c2", f"cat {work.root}/* > ignored", {}, window=(61, 65))
+    assert spans(work.finish(66))["c1"] == [("own.txt", 1, 1)]
 
 
 @pytest.mark.parametrize(("age_s", "expected"), [(3600, []), (1, [("own.txt", 1, 1)])])
@@ -287,8 +287,8 @@ def test_a_file_that_was_written_long_before_the_step_was_not_written_in_it(
     work.before("c1", "bash", {"command": "tar xzf files.tgz"}, -1)
     work.files({"own.txt": "first_line = of_a_person(1, 2)\n"})
     os.utime(work.root / "own.txt", (0, time.time() - age_s))
-    work.after("c1", "bash", {"command": "tar xzf files.tgz"}, {}, 1)
-    assert spans(work.finish(2)).get("c1", []) == expected
+    work.after("c1", "bash", {"command": "tar xzf files.tgz"}, {}, 60)
+    assert spans(work.finish(61)).get("c1", []) == expected
 
 
 @pytest.mark.parametrize("late", ["neither", "the first", "the second"])
