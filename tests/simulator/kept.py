@@ -1,4 +1,4 @@
-"""What must stay right: merged worktrees, reverts of reverts, notebooks, sparse checkouts, restarts, copies."""
+"""What must stay right: merged worktrees, reverts of reverts, notebooks, sparse checkouts, restarts, servers."""
 
 import json
 import random
@@ -138,6 +138,36 @@ def restarted(acts: Acts, name: str, rng: random.Random) -> Truth:
     return drafts.truth(project, ("a.py", "b.py", "n.py"))
 
 
+def server(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """A server in the background names a file, its script another; a person types into these and others."""
+    drafts = Drafts(rng)
+    texts = {path: drafts.human() for path in ("a.py", "b.py", "app.py", "page.py")}
+    waiting = "until test -e ignored/stop; do echo at work >> ignored/log; sleep 0.1; done; touch ignored/gone\n"
+    project = acts.project(name, texts | {"serve.sh": ": page.py\n" + waiting})
+    exited = acts.stored("", "shell.exited")
+    project.turn(
+        Step([acts.later("sh serve.sh app.py > out.log")]), Step([acts.tools.run(appended("b.py", drafts.made()))])
+    )
+    typed = {path: drafts.human() for path in ("app.py", "page.py")}
+    for path in ("a.py", "b.py", "n.py", *typed):
+        project.append(path, typed.get(path) or drafts.human())
+    project.turn(*(Step([acts.tools.run(appended(path, drafts.made()))]) for path in ("b.py", "app.py")))
+    for path in ("a.py", "app.py", "m.py"):
+        project.append(path, drafts.human())
+    (project.folder / "ignored" / "stop").touch()
+    eventually((project.folder / "ignored" / "gone").exists, 30, "the server has ended")
+    if acts.major == 2:
+        eventually(lambda: acts.stored("", "shell.exited") > exited, 30, "its end is stored")
+    project.turn(Step(text="Hello."))
+    truth = dict(drafts.truth(project, ("a.py", "b.py", "n.py", "m.py", "app.py", "page.py")))
+    for path, text in typed.items():  # the server may have written it; that of OpenCode 1 has no end
+        letters, start, count = truth[project.folder / path], texts[path].count("\n"), text.count("\n")
+        later = letters[start + count :]
+        later = later.replace("h", "u") if acts.major == 1 else later
+        truth[project.folder / path] = letters[:start] + "u" * count + later
+    return truth
+
+
 def from_folders(acts: Acts, name: str, rng: random.Random) -> Truth:
     """Commands take a person's files from folders outside and ignored ones, and a draft of the AI's from there."""
     drafts = Drafts(rng)
@@ -165,6 +195,7 @@ def from_folders(acts: Acts, name: str, rng: random.Random) -> Truth:
 
 
 KEPT: Final[tuple[Situation, ...]] = (
-    merged_worktree, reverted_revert, undone_beside, notebook, sparse_checkout, restarted, from_folders,
+    merged_worktree, reverted_revert, undone_beside, notebook, sparse_checkout, restarted, server,
+    from_folders,
 )  # fmt: skip
 """What OpenCode 1 and 2 both have."""

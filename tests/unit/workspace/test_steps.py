@@ -486,16 +486,27 @@ def finisher_of(work: Work) -> Finisher:
 
 
 @pytest.mark.parametrize("is_exit_first", [False, True])
-@pytest.mark.parametrize(("late_ms", "expected"), [(0.0, ["late.txt"]), (-1000.0, [])])
+@pytest.mark.parametrize(
+    ("late_ms", "command", "expected"),
+    [
+        (0.0, "make all > late.txt", ["late.txt"]),
+        (-1000.0, "make all > late.txt", []),
+        (0.0, "python late.txt", []),
+        (0.0, "npm run dev", []),
+    ],
+)
 def test_a_command_that_ends_between_a_steps_snapshot_and_its_event_keeps_its_lines(
-    work: Work, late_ms: float, expected: list[str], *, is_exit_first: bool
+    work: Work, late_ms: float, command: str, expected: list[str], *, is_exit_first: bool
 ) -> None:
-    """OpenCode was stopped meanwhile; also where it reports the end before the beginning. Later files are another's."""
+    """OpenCode was stopped meanwhile; also where it reports the end before the beginning. Later files are another's.
+
+    So are files that it does not send its output to: a person works on while a server runs.
+    """
     before = work.tree()
     began_ms = time.time() * 1000 - 10_000
     (work.root / "late.txt").write_text("late\n")
     ended_ms = (work.root / "late.txt").stat().st_ctime_ns / 1e6 + 100 + late_ms
-    steps, call = Steps(), Call("c1", "shell", silent=True, began_ms=began_ms)
+    steps, call = Steps(), Call("c1", "shell", silent=True, began_ms=began_ms, command=command)
     if is_exit_first:
         steps.end_background("sh_1", ended_ms)
     steps.keep_background(SESSION, call, "sh_1")
