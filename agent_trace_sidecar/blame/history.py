@@ -178,7 +178,7 @@ class History:
             for at in range(span.start - 1, min(span.end, len(authors))):
                 authors[at] = authors[at] or (GUESSED if span.excluded else UNSEEN)
         stayed = self._respaced(before, change, changed) if before else {}
-        stayed.update(self._moved(change, stayed))
+        stayed.update(self._moved(change, stayed, authors))
         settled = self._brought(change, before, authors, changed)
         if last is not None and last.packed != change.before:
             stayed.update(self._contradicted(last, change))
@@ -310,20 +310,24 @@ class History:
                 if before.hashes[old + at - new] == now[at] and not self.weights.is_weak(now[at]):
                     yield at
 
-    def _moved(self, change: Change, stayed: Container[int]) -> dict[int, Author]:
-        """Lines of the ranges that the call, or another one of its session, took away elsewhere."""
-        found: dict[int, Author] = {}
-        for span in change.spans:
-            own = range(span.start - 1, min(span.end, len(change.after or b"") // HASH_BYTES))
-            loose = {one >> 32 for one in hashes(change.after or b"", own.start, max(own.start, own.stop))}
-            if span.excluded or not any(self._moves.near(span.origin, loose)):
-                continue
-            count = len(change.after or b"") // HASH_BYTES
-            authors: list[Author | None] = [HUMAN] * count
-            for at in own:
-                authors[at] = None if at not in stayed else HUMAN
-            draft = Draft(change.path, change.after or b"", self.weights, authors)
-            found.update(self._moves.kept(draft, span.origin, self._file_before))
+    def _moved(self, change: Change, stayed: Container[int], authors: Sequence[Author | None]) -> dict[int, Author]:
+        """Lines of the ranges that the call, or another one of its session, took away elsewhere.
+
+        A diff may have taken a line of the block for an equal one that stood there, which is in the ranges instead.
+        """
+        after = change.after or b""
+        count = len(after) // HASH_BYTES
+        spans = [span for span in change.spans if not span.excluded]
+        own = {at for span in spans for at in range(span.start - 1, min(span.end, count))}
+        loose = {one >> 32 for at in own for one in hashes(after, at, at + 1)}
+        if not own or not any(self._moves.near(spans[0].origin, loose)):
+            return {}
+        draft = Draft(change.path, after, self.weights, [HUMAN if at in stayed else None for at in range(count)])
+        kept = self._moves.kept(draft, spans[0].origin, self._file_before)
+        found = {at: author for at, author in kept.items() if at in own}
+        for at in kept.keys() - own:
+            equal = [one for one in own - found.keys() if draft.hash_of(one) == draft.hash_of(at)]
+            found.update((one, authors[at] or HUMAN) for one in sorted(equal, key=lambda one: abs(one - at))[:1])
         return found
 
     def _file_before(self, removed: Removed) -> Version | None:

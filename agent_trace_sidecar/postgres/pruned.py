@@ -35,6 +35,13 @@ WHERE source_id = ANY($1::uuid[]) AND record_id = ANY($2::uuid[])
 _SECONDS: Final = """
 SELECT part_id, max(seconds) AS seconds FROM agent_trace_ended_calls WHERE part_id = ANY($1::text[]) GROUP BY part_id
 """
+_BEGAN: Final = """
+SELECT r.record_id, max(e.occurred_at) AS began FROM agent_trace_records r
+JOIN agent_trace_events e ON e.source_id = r.source_id AND e.session_id = r.session_id
+     AND e.call_id = r.record #>> '{metadata,io.opencode.call_id}' AND e.occurred_at <= r.recorded_at
+WHERE r.source_id = ANY($1::uuid[]) AND r.record_id = ANY($2::uuid[]) AND e.event_name = 'tool.execute.before'
+GROUP BY r.record_id
+"""
 _KEEP: Final = """
 INSERT INTO agent_trace_pruned AS p (path_key, covered_key, first_at, last_at) VALUES ($1, $2, $3, $4)
 ON CONFLICT (path_key, covered_key, first_at) DO UPDATE SET last_at = greatest(p.last_at, excluded.last_at)
@@ -78,22 +85,29 @@ async def keep_files(connection: asyncpg.Connection, states: str, ranges: str, a
             files = found.setdefault((path_key(row["project"], row["path"]), covered), [])
             files.append(_File(row["first_at"], row["last_at"], row["source_id"], row["record_id"]))
     firsts = {key: min(files) for key, files in found.items()}
-    lasted = await _lasted(connection, firsts.values())
-    rows = []
-    for key, first in firsts.items():
-        began = _NOT_KNOWN if first.source_id == IMPORTED else first.first_at - lasted[first.record_id]
-        rows.append((*key, began, max(one.last_at for one in found[key])))
+    began = await _began(connection, firsts.values())
+    rows = [(*key, began[first], max(one.last_at for one in found[key])) for key, first in firsts.items()]
     await connection.executemany(_KEEP, rows)
 
 
-async def _lasted(connection: asyncpg.Connection, files: Collection[_File]) -> dict[UUID, timedelta]:
-    """How long the first calls were at work, by their records; zero where that is not stored."""
-    lasted = dict.fromkeys((one.record_id for one in files), timedelta())
-    sources = {one.source_id for one in files}
-    parts = {row["part_id"]: row["record_id"] for row in await connection.fetch(_PARTS, sources, list(lasted))}
-    for row in await connection.fetch(_SECONDS, [part for part in parts if part]):
-        lasted[parts[row["part_id"]]] = timedelta(seconds=float(row["seconds"] or 0))
-    return lasted
+async def _began(connection: asyncpg.Connection, files: Collection[_File]) -> dict[_File, datetime]:
+    """When the first calls of files began; when they ended where that is not stored.
+
+    By their own length and by their hook: how long OpenCode took to report the end is in neither of the two alone.
+    """
+    which = {one.source_id for one in files}, {one.record_id for one in files}
+    hooks = {row["record_id"]: row["began"] for row in await connection.fetch(_BEGAN, *which)}
+    records = {row["part_id"]: row["record_id"] for row in await connection.fetch(_PARTS, *which) if row["part_id"]}
+    lasted = {
+        records[row["part_id"]]: timedelta(seconds=float(row["seconds"] or 0))
+        for row in await connection.fetch(_SECONDS, list(records))
+    }
+    return {
+        one: _NOT_KNOWN
+        if one.source_id == IMPORTED
+        else min(hooks.get(one.record_id, one.first_at), one.first_at - lasted.get(one.record_id, timedelta()))
+        for one in files
+    }
 
 
 async def join_times(connection: asyncpg.Connection, before: datetime) -> None:

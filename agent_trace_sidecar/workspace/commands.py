@@ -219,6 +219,12 @@ def writes_only_named(command: str) -> bool:
     return all(words[0] in _NAMING_WRITERS or _handles_files(words) or _reads(words) for words in parts if words)
 
 
+def sends_output_to(command: str, name: str) -> bool:
+    """Whether a command sends the output of a program into a file of this name, by `>` or `tee`."""
+    target = rf"(?:>\|?|\btee(?:\s+-\w+)?\s)\s*['\"]?(?:[^\s'\"]*/)?{re.escape(name)}(?=$|[\s;&|)'\"])"
+    return re.search(target, command) is not None
+
+
 def _without_documents(command: str) -> str:
     """The same without the lines of here-documents; of one that a shell expands they may be commands, and stay."""
     kept: list[str] = []

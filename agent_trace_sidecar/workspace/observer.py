@@ -200,7 +200,7 @@ class Observer:
         step = Step(event.session_id, event.message_id, str(root), event.tree or "", float(envelope.at))
         step.scope = (relative_path(".", envelope.worktree, envelope.directory) or "") if event.tree else ""
         step.repository = self._projects.repository(root)
-        step.heads = self._rewrites.heads(root)
+        step.heads = self._rewrites.heads(root, step.began_ms)
         self._steps.open(step)
         return msgspec.structs.replace(saw, message_id=last.message_id) if saw and last else None
 

@@ -6,7 +6,6 @@ trees are gone, the tools' reports are all there is, and the method of the range
 only the log of HEAD is read: it has where HEAD stood at a time, and what git brought.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -33,13 +32,12 @@ from agent_trace_sidecar.workspace import commands
 from agent_trace_sidecar.workspace.copies import Known, copied, with_moves
 from agent_trace_sidecar.workspace.places import Place, place_inside, session_root
 from agent_trace_sidecar.workspace.revision import Revisions, git_dir
-from agent_trace_sidecar.workspace.rewrites import Rewrites
+from agent_trace_sidecar.workspace.rewrites import LOG_ENTRY, Rewrites
 from agent_trace_sidecar.workspace.snapshot import Snapshots, TreeChange
 from agent_trace_sidecar.workspace.step_attribution import Facts, allotted, may_have_more_files
 from agent_trace_sidecar.workspace.steps import Call, Edited, Heads, Step, Steps
 
 _MAX_LOG_BYTES: Final = 16 * 1024 * 1024
-_ENTRY: Final = re.compile(rb"[0-9a-f]{40,64} ([0-9a-f]{40,64}) [^\n]*> (\d{1,12}) [+-]\d{4}\t")
 
 
 @dataclass(slots=True)
@@ -308,7 +306,7 @@ class _HeadLog:
             data = read_part(folder / "logs" / "HEAD", _MAX_LOG_BYTES) if folder else b""
         except (OSError, ValueError):
             data = b""
-        found = [_Moved(int(one[2]) * 1000, one[1].decode(), one.start()) for one in _ENTRY.finditer(data)]
+        found = [_Moved(int(one[3]) * 1000, one[2].decode(), one.start()) for one in LOG_ENTRY.finditer(data)]
         return cls(found, len(data))
 
     def at(self, at_ms: float) -> str:

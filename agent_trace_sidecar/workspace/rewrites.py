@@ -17,7 +17,7 @@ from agent_trace_sidecar.records.content import text_lines
 from agent_trace_sidecar.workspace import git
 from agent_trace_sidecar.workspace.revision import Revisions, common_dir, git_dir
 from agent_trace_sidecar.workspace.snapshot import TreeChange
-from agent_trace_sidecar.workspace.steps import Heads, Step
+from agent_trace_sidecar.workspace.steps import SLACK_MS, Heads, Step
 
 TIMEOUT_S: Final = 4.0
 MAX_BYTES: Final = 16 * 1024 * 1024
@@ -36,6 +36,8 @@ _ENTRY: Final = re.compile(
     r"([0-9a-f]{40,64}) ([0-9a-f]{40,64}) [^\t\n]*\t"
     r"(checkout|switch|reset|pull|merge|rebase|cherry-pick|revert|am|commit)\b"
 )
+LOG_ENTRY: Final = re.compile(rb"(?m)^([0-9a-f]{40,64}) ([0-9a-f]{40,64}) [^\n]*> (\d{1,12}) [+-]\d{4}\t")
+"""An entry of the log of HEAD: where it stood before and after, and when that was, in seconds since the epoch."""
 _TAKES_NEW_FILES: Final = re.compile(r"\b(?:stash|reset|clean)\b")
 _REVISION: Final = re.compile(r"[A-Za-z0-9_][\w./@{}~^-]{0,200}")
 _MARKERS: Final = (b"<<<<<<< ", b"=======", b">>>>>>> ", b"||||||| ")
@@ -48,16 +50,19 @@ class Rewrites:
         """`revisions` reads where HEAD stands."""
         self._revisions = revisions
 
-    def heads(self, root: Path) -> Heads | None:
-        """Where the repository stands now; None where there is no git repository."""
+    def heads(self, root: Path, began_ms: float) -> Heads | None:
+        """Where the repository stood when a step began, which may be a while ago; None where there is none of git."""
         try:
             own, common = git_dir(root), common_dir(root)
             if own is None or common is None:
                 return None
             known = self._revisions.of(root)
             log = own / "logs" / "HEAD"
-            size = log.stat().st_size if log.is_file() else 0
-            return Heads(known.revision if known else "", read_small(common / "refs" / "stash"), size)
+            status = log.stat() if log.is_file() else None
+            stash = read_small(common / "refs" / "stash")
+            now = Heads(known.revision if known else "", stash, status.st_size if status else 0)
+            late = status is not None and status.st_mtime_ns / 1e6 >= began_ms - SLACK_MS
+            return _before(log, now, began_ms) if late else now
         except (OSError, ValueError):
             return None
 
@@ -155,6 +160,15 @@ def _log_of(step: Step) -> tuple[Path | None, str]:
         return own, _grown(own / "logs" / "HEAD", step.heads) if own and step.heads else ""
     except (OSError, ValueError):
         return None, ""
+
+
+def _before(log: Path, now: Heads, began_ms: float) -> Heads:
+    """Where the repository stood before what the log of HEAD has of a step; git records whole seconds."""
+    start = max(0, now.log_size - _MAX_LOG_BYTES)
+    for found in LOG_ENTRY.finditer(read_part(log, now.log_size - start, offset=start)):
+        if int(found[3]) * 1000 > began_ms - 1000:
+            return Heads(found[1].decode() if found[1].strip(b"0") else "", now.stash, start + found.start())
+    return now
 
 
 def _contents(own: Path, queries: Iterable[str]) -> Iterator[tuple[str, bytes]]:

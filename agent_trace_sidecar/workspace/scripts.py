@@ -17,7 +17,7 @@ _PROGRAMS: Final = frozenset(
 _SUFFIXES: Final = frozenset(["py", "js", "mjs", "cjs", "ts", "rb", "pl", "php", "lua", "r", "ps1"])
 _BEFORE: Final = "|".join(sorted(_SHELLS | _PROGRAMS | {"source", "nohup", "setsid", "exec", "time", "env", "sudo"}))
 _WHERE_PROGRAMS_STAND: Final = (
-    rf"(?:(?:^|[;&|(\n]|\s-\w*c\s|\beval\s)\s*['\"]?|(?:\b(?:{_BEFORE})|(?<![^\s;&|(])\.)\s+(?:-\S+\s+)*['\"]?)"
+    rf"(?:(?:^|[;&|(\n]|\s-\w*c\s|\beval\s)\s*['\"]?|(?:(?<![\w.-])(?:{_BEFORE})|(?<![^\s;&|(])\.)\s+(?:-\S+\s+)*['\"]?)"
     r"(?:[^\s'\"]*/)?"
 )
 _COMMENT: Final = re.compile(r"(?m)^\s*(?:#|//).*$|\s#\s.*$")

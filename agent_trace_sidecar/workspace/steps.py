@@ -14,6 +14,7 @@ import msgspec
 from agent_trace_sidecar.opencode.wire import CallChange, FileChange, Repository, Uncovered, VcsObserved
 from agent_trace_sidecar.records.content import text_lines
 from agent_trace_sidecar.records.fingerprints import HASH_BYTES, LOOSE_BYTES, NO_HASH, is_evidence, line_hash
+from agent_trace_sidecar.workspace.commands import sends_output_to
 from agent_trace_sidecar.workspace.places import Place
 
 MAX_STEPS: Final = 64
@@ -97,9 +98,14 @@ class Call(msgspec.Struct):
         return any(path in (one.change.path, one.change.old_path) for one in self.edited if one.is_own)
 
     def may_write(self, path: str) -> bool:
-        """Whether a silent call may have changed a file of the session's folder."""
+        """Whether a silent call may have changed a file of the session's folder.
+
+        In the time of one in the background, as of a server, a person works on: only its output is certainly its work.
+        """
         if not self.may_write_unseen:
             return False
+        if self.background:
+            return sends_output_to(self.command, path.rsplit("/", 1)[-1])
         return not self.confined or self.mentions(path) or any(one.is_own and one.path == path for one in self.named)
 
     def held(self, place: Place) -> bytes | None:

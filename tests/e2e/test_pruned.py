@@ -73,6 +73,16 @@ def test_lines_of_an_erased_session_are_unknown_and_what_git_had_before_stays_a_
     assert {line.reason for line in project.blame("b.py")} == {"unseen"}
 
 
+def test_the_end_of_a_pruned_call_may_have_been_reported_late(project: Project) -> None:
+    """What was committed in between is not what git had before the call."""
+    execute(project.url, "UPDATE agent_trace_ended_calls SET seconds = 0")
+    began = "SELECT occurred_at AS at FROM agent_trace_events WHERE event_name = 'tool.execute.before'"
+    (before,) = fetch(project.url, began)
+    assert before["at"] < last(project)
+    erase(project, "--yes")
+    assert {row["first_at"] for row in fetch(project.url, "SELECT first_at FROM agent_trace_pruned")} == {before["at"]}
+
+
 def test_lines_of_an_erased_session_are_unknown_under_a_new_name_too(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

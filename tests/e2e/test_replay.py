@@ -36,6 +36,12 @@ STRANGE = (
     b'{"v":1,"id":"01a201d0-0000-7000-8000-00000000000%d","seq":1,"at":1,'
     b'"instance":"6beba06b-0000-42e2-9ea2-f5f74523829b","hook":%b,"input":%b}\n'
 )
+SLOW = "ALTER TABLE agent_trace_events ADD CONSTRAINT slow CHECK ({} OR pg_sleep(600)::text IS NOT NULL)"
+"""Storing any other row never ends ..."""
+SLEEPS = "SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+WAKE = SLEEPS.replace("SELECT", "SELECT pg_terminate_backend(pid)")
+"""... not even when its client has: the server would sleep on."""
+FAST = "ALTER TABLE agent_trace_events DROP CONSTRAINT slow"
 
 
 def replay(url: str, folder: Path, *files: Path) -> list[Replayed]:
@@ -189,18 +195,16 @@ def test_a_stopped_replay_says_that_it_resumes_and_does(postgres_servers: Postgr
     command = [sys.executable, "-m", "agent_trace_sidecar", "replay", *map(str, files)]
     with postgres_servers.database(migrated=True) as whole, postgres_servers.database(migrated=True) as parts:
         replay(whole, tmp_path, *files)
-        slow = f"CHECK (source_id <> '{second}' OR pg_sleep(600)::text IS NOT NULL)"
-        execute(parts, f"ALTER TABLE agent_trace_events ADD CONSTRAINT slow {slow}")
+        execute(parts, SLOW.format(f"source_id <> '{second}'"))
         env = os.environ | {"AGENT_TRACE_DATABASE_URL": parts, "AGENT_TRACE_STATE_DIR": str(tmp_path / "parts")}
         with subprocess.Popen(command, env=env, stderr=subprocess.PIPE) as process:
-            sleeps = "SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
-            eventually(lambda: fetch(parts, sleeps), 30, "the second log is being stored")
+            eventually(lambda: fetch(parts, SLEEPS), 30, "the second log is being stored")
             process.send_signal(signal.SIGINT)
             _, said = process.communicate(timeout=patient(30))
         assert (process.returncode, b"The same command resumes where it stopped." in said) == (130, True), said
         assert len(rows(parts)["agent_trace_events"]) == 18
-        fetch(parts, sleeps.replace("SELECT", "SELECT pg_terminate_backend(pid)"))  # it would sleep on
-        execute(parts, "ALTER TABLE agent_trace_events DROP CONSTRAINT slow")
+        fetch(parts, WAKE)
+        execute(parts, FAST)
         done = subprocess.run(command, env=env, capture_output=True, check=True)
         assert b"nothing new, all 18 events are already stored" in done.stdout
         assert b"27 events read, 27 stored, 0 duplicate" in done.stdout
@@ -257,20 +261,24 @@ def test_a_stopped_replay_of_logs_at_once_resumes(migrated_url: str, tmp_path: P
         instance = f"{number:08d}-0000-4000-8000-000000000000".encode()
         lines = recording_of(instance, copies=500)
         files[-1].write_bytes(lines)
-    total = sum(file.read_bytes().count(b"\n") for file in files)
+    last = lines.count(b"\n")
+    # None of them is over before it is stopped, however late that is.
+    execute(migrated_url, SLOW.format(f"seq < {last}"))
     for stop in (signal.SIGINT, signal.SIGKILL):
         process = at_once(migrated_url, tmp_path, "--jobs", "2", *files)
         before = stored(migrated_url)
-        eventually(lambda known=before: stored(migrated_url) > known, 60)  # type: ignore[misc]
+        eventually(lambda known=before: stored(migrated_url) > known or fetch(migrated_url, SLEEPS), 60)  # type: ignore[misc]
         process.send_signal(stop)
         _, errors = process.communicate(timeout=patient(60))  # ends when the last process has closed the pipe
         assert process.returncode == (130 if stop is signal.SIGINT else -signal.SIGKILL)
         assert "Traceback" not in errors
-        assert stored(migrated_url) < total
+        fetch(migrated_url, WAKE)
+    assert 0 < stored(migrated_url) < len(files) * last
+    execute(migrated_url, FAST)
     process = at_once(migrated_url, tmp_path, "--jobs", "2", *files)
     _, errors = process.communicate(timeout=patient(120))
     assert (process.returncode, errors) == (0, "")
-    assert stored(migrated_url) == total
+    assert stored(migrated_url) == len(files) * last
 
 
 @pytest.mark.parametrize("request_begun", [b"", b'{"config":{"enabled":true'])

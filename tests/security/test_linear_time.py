@@ -95,7 +95,7 @@ def _brought(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], object
     """What git brought into a worktree while a command ran."""
     work = Work(tmp_path_factory.mktemp("work"), {"a.txt": "one\n"})
     rewrites = Rewrites(Revisions())
-    heads = rewrites.heads(Path(work.root))
+    heads = rewrites.heads(Path(work.root), 1e15)
     assert isinstance(heads, Heads)
 
     def run(command: str) -> object:

@@ -1,7 +1,6 @@
-"""What must stay right: merged worktrees, reverts of reverts, notebooks, sparse checkouts, restarts, copies."""
+"""What must stay right: merged worktrees, reverts of reverts, notebooks, sparse checkouts, restarts, servers."""
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -13,7 +12,7 @@ from tests.simulator.pool import new_word
 from tests.simulator.situation_score import Situation, Truth
 from tests.simulator.variants import Drafts, appended
 from tests.support.fake_model import Step
-from tests.support.sidecars import alive
+from tests.support.sidecars import alive, send
 from tests.support.waiting import eventually
 
 
@@ -126,19 +125,47 @@ def restarted(acts: Acts, name: str, rng: random.Random) -> Truth:
     project.turn(
         Step([acts.tools.run(appended("a.py", drafts.made()))]), Step([acts.tools.write("n.py", drafts.made())])
     )
-    for pid in alive(acts.oc.folder):
-        os.kill(pid, signal.SIGKILL)
+    send(alive(acts.oc.folder), signal.SIGKILL)
     for path in ("a.py", "n.py"):
         project.append(path, drafts.human())
     last = (project.folder / "b.py").read_text().splitlines()[-1]
-    typed = time.monotonic()
-    eventually(lambda: time.monotonic() - typed > 1, 5, "the person has typed")
+    project.turn(Step(text="It is recorded again."))  # OpenCode does not wait for the sidecar that is started meanwhile
     project.turn(
         Step([acts.tools.run("ls")]),
         Step([acts.tools.edit("b.py", last, last + "\n" + drafts.made().rstrip("\n"))]),
         Step([acts.tools.run(appended("n.py", drafts.made()))]),
     )
     return drafts.truth(project, ("a.py", "b.py", "n.py"))
+
+
+def server(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """A server in the background names a file, its script another; a person types into these and others."""
+    drafts = Drafts(rng)
+    texts = {path: drafts.human() for path in ("a.py", "b.py", "app.py", "page.py")}
+    waiting = "until test -e ignored/stop; do echo at work >> ignored/log; sleep 0.1; done; touch ignored/gone\n"
+    project = acts.project(name, texts | {"serve.sh": ": page.py\n" + waiting})
+    exited = acts.stored("", "shell.exited")
+    project.turn(
+        Step([acts.later("sh serve.sh app.py > out.log")]), Step([acts.tools.run(appended("b.py", drafts.made()))])
+    )
+    typed = {path: drafts.human() for path in ("app.py", "page.py")}
+    for path in ("a.py", "b.py", "n.py", *typed):
+        project.append(path, typed.get(path) or drafts.human())
+    project.turn(*(Step([acts.tools.run(appended(path, drafts.made()))]) for path in ("b.py", "app.py")))
+    for path in ("a.py", "app.py", "m.py"):
+        project.append(path, drafts.human())
+    (project.folder / "ignored" / "stop").touch()
+    eventually((project.folder / "ignored" / "gone").exists, 30, "the server has ended")
+    if acts.major == 2:
+        eventually(lambda: acts.stored("", "shell.exited") > exited, 30, "its end is stored")
+    project.turn(Step(text="Hello."))
+    truth = dict(drafts.truth(project, ("a.py", "b.py", "n.py", "m.py", "app.py", "page.py")))
+    for path, text in typed.items():  # the server may have written it; that of OpenCode 1 has no end
+        letters, start, count = truth[project.folder / path], texts[path].count("\n"), text.count("\n")
+        later = letters[start + count :]
+        later = later.replace("h", "u") if acts.major == 1 else later
+        truth[project.folder / path] = letters[:start] + "u" * count + later
+    return truth
 
 
 def from_folders(acts: Acts, name: str, rng: random.Random) -> Truth:
@@ -168,6 +195,7 @@ def from_folders(acts: Acts, name: str, rng: random.Random) -> Truth:
 
 
 KEPT: Final[tuple[Situation, ...]] = (
-    merged_worktree, reverted_revert, undone_beside, notebook, sparse_checkout, restarted, from_folders,
+    merged_worktree, reverted_revert, undone_beside, notebook, sparse_checkout, restarted, server,
+    from_folders,
 )  # fmt: skip
 """What OpenCode 1 and 2 both have."""

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+from agent_trace_sidecar.records.fingerprints import is_evidence
 from tests.simulator.acts import ASKED, Acts, Project
 from tests.simulator.pool import block, new_word
 from tests.simulator.situation_score import Situation, Truth
@@ -161,9 +162,11 @@ def pruned(acts: Acts, name: str, rng: random.Random) -> Truth:
 def erased(acts: Acts, name: str, rng: random.Random) -> Truth:
     """A session is erased by `prune`, and another one stays: nobody can know who wrote in between, or copied what."""
     own, first, second, more, new = _code(rng, 1), *(_code(rng, 2, 3, 9) for _ in range(4))
-    typed = [_code(rng, 1) for _ in range(5)]
+    typed = _apart(rng, 5, 1)
     project = acts.project(name, {"a.py": own, "mine.py": own})
-    command = f"cat >> a.py <<'END'\n{second}END\nhead -2 n.py > m.py; git add -A; git {_IDENTITY} commit -qm Own"
+    command = (
+        f"cat >> a.py <<'END'\n{second}END\nhead -2 n.py > m.py; git add -A; git {_IDENTITY} commit -qm Own; sleep 2"
+    )
     project.turn(Step([acts.tools.write("n.py", first)]), Step([acts.tools.run(command)]))
     assert project.git("log", "-1", "--format=%s") == "Own\n"
     project.append("n.py", typed[0])
@@ -414,10 +417,11 @@ def aborted(acts: Acts, name: str, rng: random.Random) -> Truth:
 
 
 def background(acts: Acts, name: str, rng: random.Random) -> Truth:
-    """A command goes on after its call and an edit, and so does its script: OpenCode 2 reports the end, 1 does not."""
-    own, more, new = "top = line(1)\n" + _code(rng, 1), _code(rng, 2, 3, 9), "added = by(an, edit)\n"
+    """A command goes on after its call and an edit, and so does its script: OpenCode 2 reports its end, 1 does not."""
+    own, new = "top = line(1)\n" + _code(rng, 1), "added = by(an, edit)\n"
+    more, other = _apart(rng, 2, 2, 3, 9)
     waiting = "until test -e ignored/go; do sleep 0.1; done; "
-    project = acts.project(name, {"b.py": own, "c.py": own, "run.sh": waiting + _script("c.py", more)})
+    project = acts.project(name, {"b.py": own, "c.py": own, "run.sh": waiting + _script("c.py", other)})
     command = f"{waiting}cat >> 'b.py' <<'END'\n{more}END\nsh run.sh; touch ignored/gone"
     project.turn(Step([acts.later(command)]))
     project.turn(Step([acts.tools.edit("b.py", "top = line(1)\n", f"{new}top = line(1)\n")]))
@@ -427,8 +431,9 @@ def background(acts: Acts, name: str, rng: random.Random) -> Truth:
     if acts.major == 2:
         eventually(lambda: acts.stored("", "shell.exited") > exited, 30, "the command's end is stored")
     project.turn(Step(text="Hello."))
-    letters = "h" * own.count("\n") + ("u" if acts.major == 1 else "a") * more.count("\n")
-    return {project.folder / "b.py": "a" + letters, project.folder / "c.py": letters}
+    start = "h" * own.count("\n")
+    b = start + ("u" if acts.major == 1 else "a") * more.count("\n")
+    return {project.folder / "b.py": "a" + b, project.folder / "c.py": start + "u" * other.count("\n")}
 
 
 # -- a repository by another name ------------------------------------------------------------------------------------
@@ -515,6 +520,16 @@ def _boilerplate(rng: random.Random) -> str:
 
 def _code(rng: random.Random, part: int, least: int = 6, most: int = 25) -> str:
     return "".join(f"{line}\n" for line in block(rng, part, least, most))
+
+
+def _apart(rng: random.Random, count: int, part: int, least: int = 6, most: int = 25) -> list[str]:
+    """Texts that have no line in common but braces and the like."""
+    texts: list[str] = []
+    while len(texts) < count:
+        text = _code(rng, part, least, most)
+        known = {line for one in texts for line in one.splitlines() if is_evidence(line.encode())}
+        texts += [text] if known.isdisjoint(text.splitlines()) else []
+    return texts
 
 
 def _script(pattern: str, text: str) -> str:

@@ -22,6 +22,8 @@ WHO = {
     for who in ("AUTHOR", "COMMITTER")
     for what in ("NAME", "EMAIL")
 }
+EARLIER = {"GIT_COMMITTER_DATE": f"@{int(time.time()) - 3600} +0000"}
+"""For what git did before the steps, of which some began a while ago: it records whole seconds."""
 
 
 def git(folder: Path, *args: str, **variables: str) -> str:
@@ -49,7 +51,7 @@ class Work:
         git(self.root, "init", "-q")
         self.files(files)
         git(self.root, "add", "-A")
-        git(self.root, "commit", "-qm", "first")
+        git(self.root, "commit", "-qm", "first", **EARLIER)
         name = hashlib.sha1(str(self.root).encode(), usedforsecurity=False).hexdigest()
         self.private = folder / "data" / "opencode" / "snapshot" / "p1" / name
         self.private.parent.mkdir(parents=True)

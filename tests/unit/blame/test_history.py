@@ -8,6 +8,7 @@ import pytest
 from agent_trace_sidecar.blame.authors import UNCOVERED, Author, Human, Origin, Unknown, Wrote, written
 from agent_trace_sidecar.blame.evidence import Nothing
 from agent_trace_sidecar.blame.history import Change, Doubt, History, Span
+from agent_trace_sidecar.blame.moves import Moves, Removed
 from agent_trace_sidecar.blame.versions import Version
 from agent_trace_sidecar.blame.weight import Weights
 from agent_trace_sidecar.opencode.wire import Wrapped
@@ -101,6 +102,18 @@ def test_parallel_edits_of_which_each_was_read_when_all_had_written_have_their_l
     first = change("abc", "aXbYcZ", 1, (2, 2))
     others = [change("aXbYcZ", "aXbYcZ", number, (at, at)) for number, at in ((2, 4), (3, 6))]
     assert explained("aXbYcZ", first, *others) == "h1h2h3"
+
+
+def test_a_moved_block_stays_a_persons_where_a_diff_takes_one_of_its_lines_for_an_equal_one() -> None:
+    """Then the equal line that stood there is in the ranges, and it is no more the call's than the block."""
+    moves = Moves()
+    moves.add(Removed(UUID(int=3), "ses_1", AT, "b", 0, packed("ABCdE")))
+    history = History(Weights(), moves=moves)
+    put, taken = change("Tdxy", "TnABCdEdxy", 2, (2, 5), (7, 8)), change("ABCdEq", "q", 3, path="b")
+    origin = Origin(UUID(int=2), AT, "ai", "diff", session_id="ses_1")
+    spans = tuple(span._replace(origin=origin) for span in put.spans)
+    history.add_all([put._replace(spans=spans, record_id=UUID(int=2)), taken._replace(record_id=UUID(int=3))])
+    assert letters(list(history.latest["/w", "a"].authors)) == "h2hhhhhhhh"
 
 
 def test_lines_stay_the_ais_after_a_recorded_move() -> None:

@@ -86,6 +86,7 @@ REFUSED = {
 }
 TOGETHER = {
     frozenset({"agent_trace_file_states", "agent_trace_records"}),
+    frozenset({"agent_trace_events", "agent_trace_records"}),
     frozenset({"agent_trace_sources", "agent_trace_usage"}),
 }
 """Tables that one statement may name: they are joined by the id that both are distributed by."""

@@ -85,6 +85,22 @@ def test_what_a_pattern_a_program_or_a_background_may_write_is_not_known(command
 
 
 @pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("npm run dev > dev.log 2>&1", True),
+        ("make |& tee -a 'out/dev.log'", True),
+        ("cat >> \"dev.log\" <<'E'\nx\nE", True),
+        ("tail -f dev.log", False),
+        ("flask --app app.py run > old-dev.log", False),
+        ("grep x dev.log > dev.log.txt", False),
+    ],
+)
+def test_a_command_sends_its_output_to_a_file(command: str, expected: bool) -> None:
+    """By a redirection, or by `tee`."""
+    assert commands.sends_output_to(command, "dev.log") is expected
+
+
+@pytest.mark.parametrize(
     ("command", "lingers"),
     [
         ("sleep 9 &", True),
@@ -169,6 +185,7 @@ def test_a_word_of_a_script_may_be_a_file_to_come(word: str, expected: bool) -> 
         ("echo x >> 'run.py' &", False),
         ('tee -a "run.py" &', False),
         ("python3 run.py >> run.py &", False),
+        ("sh serve.sh run.py &", False),
     ],
 )
 def test_a_file_is_only_run_where_a_program_stands(command: str, expected: bool) -> None:

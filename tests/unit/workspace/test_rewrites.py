@@ -1,5 +1,6 @@
 """What git itself brings into the worktree, with real repositories and the commands that people and AIs run."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from agent_trace_sidecar.workspace.revision import Revisions
 from agent_trace_sidecar.workspace.rewrites import Rewrites
 from agent_trace_sidecar.workspace.snapshot import TreeChange
 from agent_trace_sidecar.workspace.steps import Call, Heads, Step
-from tests.support.snapshots import Work, git
+from tests.support.snapshots import EARLIER, Work, git
 
 FILES = {"a.txt": "one\ntwo\nthree\n", "b.txt": "1\n2\n3\n"}
+LATER_MS = 1e15
+"""Of a step that begins after everything that has happened."""
 Lines = dict[str, list[int]]
 
 
@@ -20,13 +23,13 @@ Lines = dict[str, list[int]]
 def _work(tmp_path: Path) -> Work:
     """A repository with a side branch and a stash."""
     work = Work(tmp_path, FILES)
-    git(work.root, "checkout", "-qb", "side")
+    git(work.root, "checkout", "-qb", "side", **EARLIER)
     work.files({"a.txt": "one\ntwo\nthree\nside\n", "side.txt": "side\n", "b.txt": None})
-    git(work.root, "add", "-A")
-    git(work.root, "commit", "-qm", "side")
-    git(work.root, "checkout", "-q", "main")
+    git(work.root, "add", "-A", **EARLIER)
+    git(work.root, "commit", "-qm", "side", **EARLIER)
+    git(work.root, "checkout", "-q", "main", **EARLIER)
     work.files({"b.txt": "1\n2\n3\nstashed\n"})
-    git(work.root, "stash", "-q")
+    git(work.root, "stash", "-q", **EARLIER)
     return work
 
 
@@ -167,10 +170,31 @@ def test_tracked_files_are_those_of_the_commit_before_the_step(work: Work) -> No
     git(work.root, "add", "-A")
     git(work.root, "commit", "-qm", "names")
     rewrites = Rewrites(Revisions())
-    step = step_at(str(work.root), rewrites.heads(work.root))
+    step = step_at(str(work.root), rewrites.heads(work.root, LATER_MS))
     work.files({"a.txt": None, "new.txt": "new\n"})
     names = ["a.txt", "new.txt", "größe.txt", "sub", "sub/a b.txt", "two\nlines", "b.txt"]
     assert rewrites.tracked(step, names) == {"a.txt", "größe.txt", "sub/a b.txt", "b.txt"}
+
+
+@pytest.mark.parametrize("is_born", [True, False])
+def test_a_step_that_is_read_late_began_before_its_own_commits(tmp_path: Path, *, is_born: bool) -> None:
+    """Git records whole seconds: what it did in the second in which the step began counts as the step's."""
+    root, began = tmp_path / "repo", int(time.time())
+    git(tmp_path, "init", "-q", "repo")
+
+    def commit(second: int) -> None:
+        git(root, "commit", "--allow-empty", "-qm", "x", GIT_COMMITTER_DATE=f"@{second} +0100")
+
+    for second in (began - 20, began - 1) if is_born else ():
+        commit(second)
+    rewrites = Rewrites(Revisions())
+    before = rewrites.heads(root, LATER_MS)
+    assert before is not None
+    assert before.head == (git(root, "rev-parse", "HEAD") if is_born else "")
+    for second in (began, began + 1):
+        commit(second)
+    assert rewrites.heads(root, began * 1000) == before
+    assert rewrites.heads(root, LATER_MS) != before
 
 
 def test_versions_are_those_of_files_of_the_repository_itself(work: Work) -> None:
@@ -178,7 +202,7 @@ def test_versions_are_those_of_files_of_the_repository_itself(work: Work) -> Non
     work.files({"a.txt": "four\n"})
     git(work.root, "commit", "-qam", "second")
     rewrites = Rewrites(Revisions())
-    step = step_at(str(work.root), rewrites.heads(work.root))
+    step = step_at(str(work.root), rewrites.heads(work.root, LATER_MS))
     ids = "b" * 40, "c" * 40
     names = [("a.txt", None), ("a.txt", Place(work.root.parent, "a.txt", is_own=False)), ("a.txt\nb.txt", None)]
     changes = [TreeChange(name, None, "M", *ids, [b"a"], [b"b"], None, place) for name, place in names]
@@ -196,7 +220,7 @@ def test_without_a_commit_nothing_is_known_of_other_versions(tmp_path: Path, kin
     rewrites, root = Rewrites(Revisions()), str(tmp_path)
     if kind in ("no commit", "not known"):
         git(tmp_path, "init", "-q")
-    heads = {"no commit": rewrites.heads(tmp_path), "not known": None}.get(kind, Heads("a" * 40, "", 0))
+    heads = {"no commit": rewrites.heads(tmp_path, LATER_MS), "not known": None}.get(kind, Heads("a" * 40, "", 0))
     step = step_at(f"{root}\0" if kind == "no path" else root, heads)
     change = TreeChange("a.txt", None, "M", "b" * 40, "c" * 40, [b"a"], [b"b"], None)
     assert rewrites.tracked(step, ["a.txt"]) == set()

@@ -188,8 +188,8 @@ def test_of_commands_side_by_side_the_one_that_names_the_file_has_it(work: Work)
     """Else the last to begin."""
     work.before("c1", "bash", {"command": "tee x.txt"}, -2)
     work.bash("c2", "make", {"x.txt": "x\n", "y.txt": "y\n"})
-    work.after("c1", "bash", {"command": "tee x.txt"}, {}, 5)
-    assert spans(work.finish()) == {"c1": [("x.txt", 1, 1)], "c2": [("y.txt", 1, 1)]}
+    work.after("c1", "bash", {"command": "tee x.txt"}, {}, 60)
+    assert spans(work.finish(61)) == {"c1": [("x.txt", 1, 1)], "c2": [("y.txt", 1, 1)]}
 
 
 def test_what_changes_beside_a_command_that_reads_or_writes_elsewhere_is_not_its_work(work: Work) -> None:
@@ -218,8 +218,8 @@ def test_a_command_that_failed_has_written_all_the_same(work: Work) -> None:
     work.files({"x.txt": "x\n"})
     state = {"status": "error", "input": {"command": "x"}, "error": "no"}
     part = {"type": "tool", "tool": "bash", "state": state, "callID": "c1", "messageID": "msg_1", "sessionID": "ses_1"}
-    work.observe(work.shim.event("message.part.updated", {"part": part}, at=work.ms(5)))
-    assert spans(work.finish()) == {"c1": [("x.txt", 1, 1)]}
+    work.observe(work.shim.event("message.part.updated", {"part": part}, at=work.ms(60)))
+    assert spans(work.finish(61)) == {"c1": [("x.txt", 1, 1)]}
 
 
 @pytest.mark.parametrize(("own", "expected"), [("", []), ("written = by(the, model)\n", [(1, 1)])])
@@ -274,9 +274,9 @@ def test_what_a_command_takes_from_a_folder_that_it_names_is_brought(tmp_path: P
 def test_what_a_command_has_written_is_no_source_of_another_ones(work: Work) -> None:
     """Though it stands in a folder that the other one names, and stood there before that one was permitted."""
     text = "made = by(the, model)\n"
-    work.bash("c1", "sh run.sh", {"own.txt": text}, window=(-1, 1))
-    work.bash("c2", f"cat {work.root}/* > ignored", {}, window=(2, 5))
-    assert spans(work.finish())["c1"] == [("own.txt", 1, 1)]
+    work.bash("c1", "sh run.sh", {"own.txt": text}, window=(-1, 60))
+    work.bash("c2", f"cat {work.root}/* > ignored", {}, window=(61, 65))
+    assert spans(work.finish(66))["c1"] == [("own.txt", 1, 1)]
 
 
 @pytest.mark.parametrize(("age_s", "expected"), [(3600, []), (1, [("own.txt", 1, 1)])])
@@ -287,8 +287,8 @@ def test_a_file_that_was_written_long_before_the_step_was_not_written_in_it(
     work.before("c1", "bash", {"command": "tar xzf files.tgz"}, -1)
     work.files({"own.txt": "first_line = of_a_person(1, 2)\n"})
     os.utime(work.root / "own.txt", (0, time.time() - age_s))
-    work.after("c1", "bash", {"command": "tar xzf files.tgz"}, {}, 1)
-    assert spans(work.finish(2)).get("c1", []) == expected
+    work.after("c1", "bash", {"command": "tar xzf files.tgz"}, {}, 60)
+    assert spans(work.finish(61)).get("c1", []) == expected
 
 
 @pytest.mark.parametrize("late", ["neither", "the first", "the second"])
@@ -422,11 +422,11 @@ def test_a_command_beside_an_overwrite_changes_its_lines_only_if_it_names_the_fi
     work.before("c1", "write", args, 0)
     work.before("c2", "bash", {"command": command}, 0)
     work.files({"a.txt": "# formatted\none\ntwo\nTHREE\n"})
-    told = work.after("c1", "write", args, {"exists": True}, 5)
-    work.after("c2", "bash", {"command": command}, {}, 6)
+    told = work.after("c1", "write", args, {"exists": True}, 60)
+    work.after("c2", "bash", {"command": command}, {}, 61)
     expected = [(1, 4, "fallback")] if "a.txt" in command else [(1, 1, "diff"), (4, 4, "diff")]
     assert [(span.start, span.end, span.method) for span in told.files[0].ranges] == expected
-    mended = spans(work.finish())
+    mended = spans(work.finish(62))
     assert mended == ({"c1": [("a.txt", 1, 1), ("a.txt", 4, 4)]} if "a.txt" in command else {})
 
 
@@ -486,16 +486,27 @@ def finisher_of(work: Work) -> Finisher:
 
 
 @pytest.mark.parametrize("is_exit_first", [False, True])
-@pytest.mark.parametrize(("late_ms", "expected"), [(0.0, ["late.txt"]), (-1000.0, [])])
+@pytest.mark.parametrize(
+    ("late_ms", "command", "expected"),
+    [
+        (0.0, "make all > late.txt", ["late.txt"]),
+        (-1000.0, "make all > late.txt", []),
+        (0.0, "python late.txt", []),
+        (0.0, "npm run dev", []),
+    ],
+)
 def test_a_command_that_ends_between_a_steps_snapshot_and_its_event_keeps_its_lines(
-    work: Work, late_ms: float, expected: list[str], *, is_exit_first: bool
+    work: Work, late_ms: float, command: str, expected: list[str], *, is_exit_first: bool
 ) -> None:
-    """OpenCode was stopped meanwhile; also where it reports the end before the beginning. Later files are another's."""
+    """OpenCode was stopped meanwhile; also where it reports the end before the beginning. Later files are another's.
+
+    So are files that it does not send its output to: a person works on while a server runs.
+    """
     before = work.tree()
     began_ms = time.time() * 1000 - 10_000
     (work.root / "late.txt").write_text("late\n")
     ended_ms = (work.root / "late.txt").stat().st_ctime_ns / 1e6 + 100 + late_ms
-    steps, call = Steps(), Call("c1", "shell", silent=True, began_ms=began_ms)
+    steps, call = Steps(), Call("c1", "shell", silent=True, began_ms=began_ms, command=command)
     if is_exit_first:
         steps.end_background("sh_1", ended_ms)
     steps.keep_background(SESSION, call, "sh_1")

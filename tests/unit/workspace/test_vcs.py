@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from agent_trace_sidecar.opencode.wire import VcsObserved
+from agent_trace_sidecar.workspace import vcs
 from agent_trace_sidecar.workspace.revision import Revisions
 from agent_trace_sidecar.workspace.vcs import Repositories
 from tests.support.debian import program, run
 from tests.support.mercurial import hg
+from tests.support.waiting import patient
 
 NODES = """
 CREATE TABLE NODES (wc_id INTEGER NOT NULL, local_relpath TEXT NOT NULL, op_depth INTEGER NOT NULL,
@@ -104,6 +106,7 @@ def _jj(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     heads.mkdir(parents=True)
     os.utime(heads, (1, 1))  # the next operation is later than a tick of the clock that stamps files
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(vcs, "JJ_TIMEOUT_S", patient(30))
     return tmp_path / "repo"
 
 

@@ -44,8 +44,8 @@ def typed_and_permitted(work: Work, path: str, typed: str, appended: str) -> Obs
     permitted(work, typed_s + 0.02)
     eventually(lambda: time.time() - work.began > typed_s + 0.05, 5, "the call is at work")
     work.files({path: typed + appended})
-    work.after("c1", "bash", COMMAND, {}, typed_s + 5)
-    return finished(work, typed_s + 6)
+    work.after("c1", "bash", COMMAND, {}, typed_s + 60)
+    return finished(work, typed_s + 61)
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def test_what_was_written_right_before_a_permission_is_nobodys(
     work.files({"a.txt": "one\ntwo\nthree\nfour\n"})
     written_s = (work.root / "a.txt").stat().st_ctime - work.began
     permitted(work, written_s + after_s)
-    work.after("c1", "bash", COMMAND, {}, written_s + 5)
-    seen = finished(work, written_s + 6)
+    work.after("c1", "bash", COMMAND, {}, written_s + 60)
+    seen = finished(work, written_s + 61)
     assert [file.path for call in seen.calls for file in call.files] == claimed
     # The ignored files of the repository were made a moment ago: they may be doubted, too.
     assert [one.path for one in seen.uncovered if one.path == "a.txt"] == doubted
@@ -117,8 +117,8 @@ def test_what_a_person_typed_before_a_command_that_names_the_file_is_not_the_com
     command = {"command": "echo ai >> a.txt"}
     work.before("c1", "bash", command, began_s)
     work.files({"a.txt": "one\ntwo\nthree\ntyped\nai\n"})
-    work.after("c1", "bash", command, {}, began_s + 5)
-    (call,) = finished(work, began_s + 6).calls
+    work.after("c1", "bash", command, {}, began_s + 60)
+    (call,) = finished(work, began_s + 61).calls
     assert [(one.path, one.ranges[0].start, one.ranges[0].end) for one in call.files] == [("a.txt", 5, 5)]
 
 
@@ -163,8 +163,8 @@ def test_what_the_text_of_a_command_holds_is_its_work_though_the_file_was_read_t
     work.files({"a.txt": "one\ntwo\nthree\ntyped_by = a(person)\nmade_by = the(command)\n"})
     written_s = (work.root / "a.txt").stat().st_ctime - work.began
     permitted(work, written_s - 0.006)
-    work.after("c1", "bash", command, {}, written_s + 5)
-    seen = finished(work, written_s + 6)
+    work.after("c1", "bash", command, {}, written_s + 60)
+    seen = finished(work, written_s + 61)
     ((file,),) = (call.files for call in seen.calls)
     assert [(one.start, one.end) for one in file.ranges] == [(5, 5)]
     assert file.before_hashes is None
