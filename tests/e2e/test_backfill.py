@@ -275,6 +275,7 @@ def test_a_run_whose_sidecar_was_killed_is_made_whole(
         oc.env["AGENT_TRACE_SIDECAR"] = str(stopping_sidecar(tmp_path, after_steps=2))
         done = oc.run(project, "buy milk")
         assert done.code == 0, done.stderr
+        eventually((tmp_path / "ended").exists, 30, "the sidecar has stored what it got")
         user = Recorded(oc, DIALECTS[major], project, live, whole)
         user.run(whole, "backfill")
         user.run(live, "reconcile", code=1)
@@ -359,6 +360,7 @@ for line in sys.stdin.buffer:
     real.stdin.flush()
 real.stdin.close()
 real.wait()
+open({str(folder / "ended")!r}, "w").close()
 sys.exit(3)
 """
     )

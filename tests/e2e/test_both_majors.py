@@ -323,13 +323,14 @@ def test_the_five_commands_of_the_readme_say_who_wrote_a_line_and_what_it_cost(o
         return done.stdout
 
     assert "are recorded from the next start of OpenCode" in answer(init, oc.folder)
+    cost = "0.0400" if major_of(oc) == 1 else "0.0600"  # with the title
     with server(oc, project) as served:
         served.prompt(project, served.session(project), "do the pricework")
         is_stored = partial(re.search, "sessions 1 recorded of 1")
-        eventually(lambda: is_stored(answer("agent-trace-sidecar status", project)), 30, "the session is stored")
-        blame, sessions = (answer(command, project) for command in questions)
+        eventually(lambda: is_stored(answer("agent-trace-sidecar status", project)), 30, "the session is being stored")
+        is_whole = re.compile(rf"A session .* {cost}$", re.MULTILINE).search
+        eventually(lambda: is_whole(answer(questions[-1], project)), 30, f"all of it is stored, which cost {cost}")
+        blame = answer(questions[0], project)
     author, line = blame.splitlines()[1].split(" 2) ")
     assert (author.split()[:2], "A session" in author, line) == (["ai", "m1"], True, "    return 2 * x")
     assert not blame.splitlines()[0].startswith("ai")
-    cost = "0.0400" if major_of(oc) == 1 else "0.0600"  # with the title
-    assert re.search(rf"A session .* {cost}$", sessions, re.MULTILINE), sessions

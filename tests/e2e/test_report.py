@@ -14,6 +14,7 @@ from tests.support.opencode import ROOT, npm_install
 from tests.support.pages import facts, is_quiet
 from tests.support.postgres import PostgresServers, execute, fetch
 from tests.support.showcase import TESTS, Showcase, showcase
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="module", name="shown")
@@ -95,8 +96,7 @@ def test_filters_leave_what_was_asked_for_and_say_how_much(browser: Browser, rep
         said = f"{len(TESTS.splitlines())} lines in 1 file"
         assert (page.text("#matches"), page.text("#live")) == (said, f"{said} match")
         page.click("#filters [type=reset]")
-        page.evaluate("new Promise(setTimeout)")
-        assert page.texts("button.file .name") == every
+        eventually(lambda: page.texts("button.file .name") == every)
         for who in ("ai", "mixed", "unknown"):
             page.click(f"#filters [value={who}]")
         assert page.evaluate("document.querySelectorAll('.row:not(.off)').length") == page.evaluate(
@@ -281,15 +281,13 @@ def test_what_a_call_did_is_opened_on_demand(browser: Browser, session: Path) ->
     with browser.open(session) as page:
         before = page.evaluate("document.querySelectorAll('*').length")
         page.click(".item.changed summary")
-        page.evaluate("new Promise(done => setTimeout(done))")
-        assert page.evaluate("document.querySelectorAll('*').length") > before
+        eventually(lambda: page.evaluate("document.querySelectorAll('*').length") > before)
         added = page.texts(".diff .added")
         assert "+def discounted(prices, percent):\n" in [f"{line.strip()}\n" for line in added]
         assert page.texts(".item.changed details[open] h3") == ["Change", "Arguments", "Output"]
         assert page.texts(".item.changed details[open] pre")[1].startswith("filePath: /"), "the diff shows the texts"
         page.click("#open-all")
-        page.evaluate("new Promise(requestAnimationFrame)")
-        assert "command: echo password=[REDACTED:" in page.text("main")
+        eventually(lambda: "command: echo password=[REDACTED:" in page.text("main"))
         assert "password=[REDACTED:" in page.text("main")
         assert "hunter2" not in session.read_text()
         assert page.violations() == []
@@ -358,8 +356,7 @@ def test_every_plot_has_its_numbers_and_the_sql_behind_them(browser: Browser, si
         page.click("#cost details:last-of-type summary")
         page.evaluate("navigator.clipboard.writeText = () => Promise.reject(new Error('forbidden'))")
         page.click("#cost [data-copy]")
-        page.evaluate("new Promise(setTimeout)")
-        assert page.text("#live") == "Selected: copy with the keyboard."
+        eventually(lambda: page.text("#live") == "Selected: copy with the keyboard.")
         assert page.evaluate("String(getSelection())").startswith("SELECT coalesce(model_id")
         assert is_quiet(page)
 
@@ -424,17 +421,14 @@ def test_a_plot_names_the_values_that_are_pointed_at(browser: Browser, since: Pa
         page.evaluate("document.querySelector('#written').scrollIntoView({block: 'center'})")
         x, y = page.evaluate(f"(r => [r.right - 4, r.y + r.height / 2])({over})")
         page.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
-        page.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
         (day, model, lines), *_ = table(page, "written")
-        assert page.text("#written .readout") == f"{day}: {model} {lines} lines"
+        eventually(lambda: page.text("#written .readout") == f"{day}: {model} {lines} lines")
         page.call("Input.dispatchMouseEvent", type="mouseMoved", x=1, y=1)
-        page.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
-        assert page.text("#written .readout") == first
+        eventually(lambda: page.text("#written .readout") == first)
         drawn = "document.querySelector('#written canvas').toDataURL()"
         light = page.evaluate(drawn)
         page.choose("#theme", "dark")
-        page.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
-        assert page.evaluate(drawn) != light
+        eventually(lambda: page.evaluate(drawn) != light)
         page.choose("#theme", "")
         assert is_quiet(page)
 

@@ -28,7 +28,7 @@ from tests.support.chromium import Browser, Page
 from tests.support.envelopes import INSTANCE, MESSAGE, SESSION, Shim, recorded_lines
 from tests.support.pages import facts, is_quiet
 from tests.support.postgres import PostgresServers, execute, fetch
-from tests.support.waiting import slowness
+from tests.support.waiting import eventually, slowness
 
 # -- everything is hostile -------------------------------------------------------------------------------------
 
@@ -136,7 +136,7 @@ def test_nothing_of_a_hostile_session_runs(
     options = ("--session", SESSION) if what == "session" else ("--since", "2026-01-01")
     with browser.open(hostile_page(hostile, *options)) as page:
         page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-        page.evaluate("new Promise(done => setTimeout(done))")
+        eventually(lambda: page.evaluate("document.querySelector('details[data-body]:not([data-filled])') === null"))
         shown = page.text("main")
         assert shown.count(HOSTILE[0]) >= 2
         if what == "session":

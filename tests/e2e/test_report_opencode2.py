@@ -10,6 +10,7 @@ from tests.support.fake_model import Call, Step, fake_model
 from tests.support.opencode2 import opencode2
 from tests.support.pages import is_quiet
 from tests.support.recorder import Recorder
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.needs("OpenCode 2")
 
@@ -42,15 +43,14 @@ def test_a_session_shows_changes_and_outputs_instead_of_json(browser: Browser, m
         subprocess.run(words, env=oc.environment(), check=True, capture_output=True)
         with browser.open(page_file) as page:
             page.click("#open-all")
-            page.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
             inside = "[...e.querySelectorAll('{}')].map(e => e.textContent)"
             calls = f"[...document.querySelectorAll('.item.call')].map(e => {inside})"
             heads = page.evaluate(calls.format(".head strong, .head .about"))
             assert heads[0] == ["write", "new.txt"]
             assert heads[1] == ["edit", "a.txt"]
             assert heads[2] == ["shell", "echo printed"]
-            labels = page.evaluate(calls.format("h3"))
-            assert labels == [["Change", "Arguments", "Output"]] * 2 + [["Arguments", "Output"]]
+            labels = [["Change", "Arguments", "Output"]] * 2 + [["Arguments", "Output"]]
+            eventually(lambda: page.evaluate(calls.format("h3")) == labels)
             assert page.evaluate(calls.format(".diff .added")) == [
                 ["+x\n", "+y\n"],
                 ["+eins\n"],

@@ -15,6 +15,7 @@ from tests.support.fake_model import Step
 from tests.support.pages import is_quiet
 from tests.support.postgres import PostgresServers, fetch
 from tests.support.showcase import GPT, Showcase, showcase
+from tests.support.waiting import eventually
 
 LINK = re.compile(r'(?:href="|"href":")([^"#]+\.html)"')
 ROOTS = "SELECT session_id FROM agent_trace_sessions WHERE parent_session_id IS NULL ORDER BY started_at"
@@ -99,8 +100,8 @@ def test_a_reader_goes_from_the_index_to_a_line_and_to_its_session(
         address = page.evaluate("document.querySelector('#repositories a').href")
         assert page.texts("#repositories tbody th") == ["git.example.com/shop"]
         page.load(address)
-        page.evaluate("location.hash = '#shop/prices.py:42'; new Promise(setTimeout)")
-        assert page.texts("#detail a") == ["Discounts for the price list"]
+        page.evaluate("location.hash = '#shop/prices.py:42'")
+        eventually(lambda: page.texts("#detail a") == ["Discounts for the price list"])
         page.load(page.evaluate("document.querySelector('#detail a').href"))
         assert page.text("h1") == "Discounts for the price list"
         assert page.texts(".top .mono a") == ["https://git.example.com/shop.git"]

@@ -123,8 +123,9 @@ class Recorder:
 
     def sidecar_pid(self) -> int:
         """The sidecar that was started last."""
-        text = eventually(lambda: (self.oc.folder / "pids").read_text().split(), 20, "a sidecar has started")
-        return int(text[-1])
+        pids = self.oc.folder / "pids"
+        text = eventually(lambda: pids.read_text() if pids.exists() else "", 20, "a sidecar has started")
+        return int(text.split()[-1])
 
     def files(self) -> bytes:
         """All that is on disk now: state folder and error output."""

@@ -61,7 +61,7 @@ class FakeModel:
             if message["role"] != "user":
                 continue
             text = json.dumps(message["content"], ensure_ascii=False)
-            for marker, steps in self.scripts.items():
+            for marker, steps in list(self.scripts.items()):  # a test may add to them meanwhile
                 if marker in text:
                     return f"{marker}_{step}", steps[step] if step < len(steps) else Step(text=_LAST)
         return "none", Step(text=_LAST)

@@ -188,8 +188,8 @@ def test_of_commands_side_by_side_the_one_that_names_the_file_has_it(work: Work)
     """Else the last to begin."""
     work.before("c1", "bash", {"command": "tee x.txt"}, -2)
     work.bash("c2", "make", {"x.txt": "x\n", "y.txt": "y\n"})
-    work.after("c1", "bash", {"command": "tee x.txt"}, {}, 5)
-    assert spans(work.finish()) == {"c1": [("x.txt", 1, 1)], "c2": [("y.txt", 1, 1)]}
+    work.after("c1", "bash", {"command": "tee x.txt"}, {}, 60)
+    assert spans(work.finish(61)) == {"c1": [("x.txt", 1, 1)], "c2": [("y.txt", 1, 1)]}
 
 
 def test_what_changes_beside_a_command_that_reads_or_writes_elsewhere_is_not_its_work(work: Work) -> None:
@@ -422,11 +422,11 @@ def test_a_command_beside_an_overwrite_changes_its_lines_only_if_it_names_the_fi
     work.before("c1", "write", args, 0)
     work.before("c2", "bash", {"command": command}, 0)
     work.files({"a.txt": "# formatted\none\ntwo\nTHREE\n"})
-    told = work.after("c1", "write", args, {"exists": True}, 5)
-    work.after("c2", "bash", {"command": command}, {}, 6)
+    told = work.after("c1", "write", args, {"exists": True}, 60)
+    work.after("c2", "bash", {"command": command}, {}, 61)
     expected = [(1, 4, "fallback")] if "a.txt" in command else [(1, 1, "diff"), (4, 4, "diff")]
     assert [(span.start, span.end, span.method) for span in told.files[0].ranges] == expected
-    mended = spans(work.finish())
+    mended = spans(work.finish(62))
     assert mended == ({"c1": [("a.txt", 1, 1), ("a.txt", 4, 4)]} if "a.txt" in command else {})
 
 
