@@ -22,7 +22,11 @@ MOST_PARTS: Final = 150_000
 _AROUND: Final = 1024
 """How far before and behind an escape its line is read."""
 _ENTITY: Final = re.compile(rb"&(?:quot|amp|apos|lt|gt|#3[49]);")
-_SIMPLE: Final = {b'"': b'"', b"\\": b"\\", b"/": b"/", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
+_JSON_ESCAPE: Final = re.compile(
+    rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})|(?<=[:,\[(=\s])"(?=(?:[^"\\\r\n]|\\[^n\r\n])*\\n)'
+)
+"""Also the quote before a text of several lines, whose first line begins there."""
+_SIMPLE: Final = {b"": b'"\n'} | {b'"\\/bfnrt'[i : i + 1]: b'"\\/\b\f\n\r\t'[i : i + 1] for i in range(8)}
 
 G: Final = Gates("decoders")
 _HEX: Final = re.compile(rb"(?:[0-9a-fA-F]{2}){16,}$")
@@ -63,7 +67,7 @@ def _of_percent(match: re.Match[bytes]) -> bytes:
 
 
 KINDS: Final[dict[str, tuple[bytes, re.Pattern[bytes], re.Pattern[bytes], Callable[[re.Match[bytes]], bytes]]]] = {
-    "json": (b"\\", re.compile(rb'\\["nru]'), re.compile(rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})'), _of_json),
+    "json": (b"\\", re.compile(rb'\\["nru]'), _JSON_ESCAPE, _of_json),
     "percent": (b"%", re.compile(rb"(?i)%(?:3[ad]|40|22|27|2[0bdf])"), re.compile(rb"%([0-9a-fA-F]{2})"), _of_percent),
     "entity": (b"&", _ENTITY, _ENTITY, lambda match: unescape(match[0].decode()).encode()),
 }

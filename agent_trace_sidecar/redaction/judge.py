@@ -21,6 +21,7 @@ from agent_trace_sidecar.redaction.spans import reach_back
 G: Final = Gates("judge", text=True)
 SECRET: Final = Decisions("secret", by=("kind", "place"), text=True)
 CHOSEN: Final = Decisions("chosen", text=True)
+LISTED: Final = Decisions("listed", text=True)
 CHECK: Final = Decisions("check", by=("check",), text=True)
 LOOKS: Final = Decisions("looks", text=True)
 
@@ -62,6 +63,12 @@ def is_secret(name: bytes, kind: Kind, raw: bytes, form: Form) -> bool:
 def is_chosen(value: str) -> bool:
     """Whether a value is no word, name, number or option: a chosen password, or a random one."""
     return CHOSEN.says_yes(Fields(_FIELDS, value=value))
+
+
+def is_listed(owner: bytes, pair: bytes, raw: bytes) -> bool:
+    """Whether a value of what `owner` begins, a map of accounts or a list of passwords, is a password."""
+    owned, stands, value = (one.decode("utf-8", "replace") for one in (owner, pair, raw))
+    return LISTED.says_yes(Fields(_FIELDS, owner=owned, pair=stands, value=value))
 
 
 def passes(check: str, text: bytes, start: int, end: int) -> bool:
@@ -121,5 +128,6 @@ _FIELDS: Final[dict[str, Callable[[Fields], str]]] = {
     "text": _asked(lambda value: is_readable_text(value.encode())),
     "wordy": _asked(is_wordy),
     "secret": _asked(lambda value: is_secret(b"", Kind.PASSWORD, value.encode(), Form.CERTAIN)),
+    "literal": _asked(lambda value: is_secret(b"", Kind.PASSWORD, value.encode(), Form.QUOTED)),
 }
 """What rows read beyond what they are given; see the top of each list."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Generator, Iterator
 from typing import Final
 
-from agent_trace_sidecar.redaction.judge import Form, is_chosen, is_secret
+from agent_trace_sidecar.redaction.judge import Form, is_chosen, is_listed, is_secret
 from agent_trace_sidecar.redaction.names import Kind, kind_of
 from agent_trace_sidecar.redaction.rules import Gates
 from agent_trace_sidecar.redaction.spans import BREAK, Span, View
@@ -30,7 +30,7 @@ def tables(view: View) -> Iterator[Span]:
     if not view.marks.get("cores"):
         return  # no column is named like a secret
     if view.marks.get("rulers"):
-        yield from _bodies(view, G.markdown, b"|", b"|")
+        yield from _bodies(view, G.ruled, b"|", b"|")
     for header in (G.header.match(text), *G.later_header.finditer(text)):
         if header is not None:
             names = header[1].strip(b"\r\n").split(header[2])
@@ -47,7 +47,7 @@ def _maps(view: View) -> Iterator[Span]:
         while pair := G.pair.match(view.text, at):
             view.effort.spend()
             group = pair.lastindex or 0
-            if is_chosen(pair[group].decode("utf-8", "replace")):
+            if is_listed(opening[0], pair[0], pair[group]):
                 yield Span(pair.start(group), pair.end(group), _RULE)
             at = pair.end()
 

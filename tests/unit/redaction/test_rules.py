@@ -49,6 +49,17 @@ def test_a_rule_of_lines_knows_them_in_diffs_and_listings(prefix: str) -> None:
             assert "\n" in text.rstrip("\n") or scanner.find((prefix + text).encode()), text
 
 
+@pytest.mark.parametrize("prefix", ["+", "-", "12:", "a.conf-12-", "    12\t", "00012| "])
+def test_a_rule_of_several_lines_knows_them_in_diffs_and_listings(prefix: str) -> None:
+    """Before each of its lines."""
+    of_lines = [(row, rules.known().rules[n]) for n, row in enumerate(ROWS) if "{{next}}" in row["pattern"]]
+    assert of_lines
+    for row, rule in of_lines:
+        for text in (drawn(text) for text in row["examples"]):
+            listed = "\n".join(prefix + line for line in text.splitlines())
+            assert Scanner([rule], {}).find(listed.encode()), listed
+
+
 @pytest.mark.parametrize("row", ROWS, ids=[_numbered(row, n) for n, row in enumerate(ROWS)])
 def test_a_rule_names_the_source_of_its_form(row: dict[str, Any]) -> None:
     """A site with the vendor's documentation, an RFC or a manual page; "own" where nobody documents it."""
