@@ -29,7 +29,7 @@ from agent_trace_sidecar.opencode.events import (
     Undone,
     UserCommand,
 )
-from agent_trace_sidecar.opencode.wire import EMPTY, Envelope
+from agent_trace_sidecar.opencode.wire import EMPTY, MASK, Envelope
 
 _USER_COMMAND: Final = b'"The following tool was executed by the user"'
 
@@ -67,7 +67,6 @@ class _Part(msgspec.Struct, gc=False):
 _CHANGED: Final = re.compile(r"^diff --git a/(.*) b/\1$", re.MULTILINE)
 _RENAMED: Final = re.compile(r"^rename from (.*)\nrename to (.*)$", re.MULTILINE)
 _ANY_FILE: Final = re.compile(r"^diff --git ", re.MULTILINE)
-_MASK: Final = "[REDACTED:"
 
 
 class _Revert(msgspec.Struct, gc=False):
@@ -262,7 +261,7 @@ def _reverted(revert: _Revert) -> tuple[str, ...] | None:
     moved = [one for pair in _RENAMED.findall(revert.diff) for one in pair]
     are_all = len(names) + len(moved) // 2 == len(_ANY_FILE.findall(revert.diff))
     found = tuple(sorted({*names, *moved}))
-    return found if are_all and not any(_MASK in one for one in found) else None
+    return found if are_all and not any(MASK in one for one in found) else None
 
 
 def _part_event(part: _Part, session_id: str | None, message_id: str | None) -> Event | None:

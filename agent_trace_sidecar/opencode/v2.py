@@ -25,7 +25,7 @@ from agent_trace_sidecar.opencode.events import (
     StepEnded,
     Undone,
 )
-from agent_trace_sidecar.opencode.wire import EMPTY, Envelope
+from agent_trace_sidecar.opencode.wire import EMPTY, MASK, Envelope
 
 
 class _ToolInput(msgspec.Struct, gc=False):
@@ -43,9 +43,14 @@ class _Model(msgspec.Struct, gc=False):
     provider: str | None = msgspec.field(default=None, name="providerID")
 
 
+class _RevertedFile(msgspec.Struct, gc=False):
+    file: str
+
+
 class _Revert(msgspec.Struct, gc=False):
     message_id: str | None = msgspec.field(default=None, name="messageID")
     part_id: str | None = msgspec.field(default=None, name="partID")
+    files: msgspec.Raw = EMPTY
 
 
 class _Metadata(msgspec.Struct, gc=False):
@@ -129,6 +134,7 @@ _source: Final = msgspec.json.Decoder(_Source)
 _hello_input: Final = msgspec.json.Decoder(_HelloInput)
 _result: Final = msgspec.json.Decoder(_Result)
 _output: Final = msgspec.json.Decoder(_Output)
+_reverted_files: Final = msgspec.json.Decoder(list[_RevertedFile])
 _any_object: Final = msgspec.json.Decoder(dict[str, object])
 
 
@@ -221,9 +227,21 @@ def _of_session(name: str, data: _Data, session_id: str) -> Event | None:
         return RevertKept(session_id)
     if name in {"session.created", "session.updated", "session.revert.staged", "session.revert.cleared"}:
         revert = data.revert
-        undone = Undone(revert.message_id, revert.part_id) if revert and revert.message_id else None
+        undone = Undone(revert.message_id, revert.part_id, _reverted(revert)) if revert and revert.message_id else None
         return SessionSeen(session_id, data.parent_id, data.version, data.project_id, undone)
     return None
+
+
+def _reverted(revert: _Revert) -> tuple[str, ...] | None:
+    """The files that a revert has changed: none outside of the session's folder, and none if it is of messages only.
+
+    None where they are not known.
+    """
+    try:
+        found = {one.file for one in _reverted_files.decode(revert.files)}
+    except ValueError:
+        return None
+    return tuple(sorted(found)) if not any(MASK in one for one in found) else None
 
 
 def _ended_shell(name: str, data: _Data) -> str | None:

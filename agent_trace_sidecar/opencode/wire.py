@@ -16,6 +16,8 @@ import msgspec
 
 EMPTY: Final = msgspec.Raw(b"")
 """What an absent `input` or `output` decodes to."""
+MASK: Final = "[REDACTED:"
+"""What stands where a secret was."""
 
 
 TOO_LONG: Final = "too_long"

@@ -194,8 +194,28 @@ def from_folders(acts: Acts, name: str, rng: random.Random) -> Truth:
     return drafts.truth(project, ("a.py", "all.py", *paths))
 
 
+def undone_below(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """A turn of a session in a folder is undone: OpenCode takes back what is in the folder, and leaves the rest."""
+    drafts = Drafts(rng)
+    project = acts.project(name, {path: drafts.human() for path in ("a.py", "sub/b.py", "sub/größe.py")})
+    below = Project(acts, project.folder / "sub")
+    below.turn(Step([acts.tools.write("kept.py", drafts.made())]))
+    first = (project.folder / "a.py").read_text().splitlines()[0]
+    below.turn(
+        Step([acts.tools.edit("../a.py", first, drafts.made() + first)]),
+        Step([acts.tools.run(appended("b.py", drafts.made()))]),
+        Step([acts.tools.run(f"mv größe.py moved.py\n{appended('moved.py', drafts.made())}")]),
+    )
+    acts.served.revert(below.folder, below.session, prompt=-1)
+    eventually(lambda: acts.void(below.session) > 0, 30, "what is undone is void")
+    assert "made_" in (project.folder / "a.py").read_text()
+    project.append("sub/b.py", drafts.human())
+    below.turn(Step([acts.tools.write("n.py", drafts.made())]))
+    return drafts.truth(project, ("a.py", "sub/b.py", "sub/kept.py", "sub/n.py"))
+
+
 KEPT: Final[tuple[Situation, ...]] = (
     merged_worktree, reverted_revert, undone_beside, notebook, sparse_checkout, restarted, server,
-    from_folders,
+    from_folders, undone_below,
 )  # fmt: skip
 """What OpenCode 1 and 2 both have."""

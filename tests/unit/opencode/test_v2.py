@@ -256,6 +256,21 @@ def test_it_is_silent_when_it_is_switched_off(tmp_path: Path) -> None:
             {"revert": {"messageID": "m", "partID": "p"}},
             SessionSeen("s", None, None, None, Undone("m", "p")),
         ),
+        (
+            "session.revert.staged",
+            {"revert": {"messageID": "m", "files": [{"file": "b/y.py", "patch": "..."}, {"file": 'q"x.py'}]}},
+            SessionSeen("s", None, None, None, Undone("m", None, ("b/y.py", 'q"x.py'))),
+        ),
+        (
+            "session.revert.staged",
+            {"revert": {"messageID": "m", "files": []}},
+            SessionSeen("s", None, None, None, Undone("m", None, ())),
+        ),
+        (
+            "session.revert.staged",
+            {"revert": {"messageID": "m", "files": [{"file": "[REDACTED:token].py"}]}},
+            SessionSeen("s", None, None, None, Undone("m")),
+        ),
         ("session.revert.cleared", {}, SessionSeen("s", None, None)),
         ("session.revert.committed", {"to": "m"}, RevertKept("s")),
         ("session.renamed", {"title": "x"}, None),
