@@ -27,7 +27,7 @@ from agent_trace_sidecar.redaction.known_values import Held, Memory
 from agent_trace_sidecar.redaction.names import Kind, kind_of
 from agent_trace_sidecar.redaction.rules import Words
 from agent_trace_sidecar.redaction.scanner import Scanner
-from agent_trace_sidecar.redaction.secret_files import is_secret_path, reads_secret_file, values_of_file
+from agent_trace_sidecar.redaction.secret_files import Values, is_secret_path, values_of_file, values_printed
 from agent_trace_sidecar.redaction.spans import (
     Effort,
     Joined,
@@ -156,8 +156,10 @@ class _Layout:
         self.numbers: list[bytes] = []
         """The same for numbers."""
         self._contents: list[int] = []
-        self._holds_file = self._holds_key = False
-        """Whether the line is about a file that holds secrets only, and whether a private key begins in it."""
+        self._values: Values | None = None
+        """Finds the secrets in what the line holds of a file of secrets, or of what a command has printed."""
+        self._holds_key = False
+        """Whether a private key begins in it."""
         self._label = b""
         key, role = b"", None
         for index, body in enumerate(self._bodies):
@@ -195,9 +197,12 @@ class _Layout:
             self._fixed.add(index)
         if key in _CONTENT_KEYS:
             self._contents.append(index)
-        elif role.is_file and not self._holds_file:
+        elif role.is_file and self._values is None:
             text = body.decode("utf-8", "replace")
-            self._holds_file = is_secret_path(text) if key in _PATH_KEYS else reads_secret_file(text)
+            if key not in _PATH_KEYS:
+                self._values = values_printed(text)
+            elif is_secret_path(text):
+                self._values = values_of_file
 
     def key_blocks(self, view: bytes, effort: Effort) -> list[Span]:
         """The private keys whose lines are strings of their own, string by string."""
@@ -206,10 +211,12 @@ class _Layout:
         return by_line(view, without_samples(view, key_blocks(View(view, effort, {"keys": [(0, 0)]}))))
 
     def file_values(self, view: bytes) -> Iterator[Span]:
-        """What the contents of a file of secrets hold."""
-        for index in self._contents if self._holds_file else ():
+        """What the contents of a file of secrets hold, or what a command has printed."""
+        if self._values is None:
+            return
+        for index in self._contents:
             start = self.strings.bases[index]
-            for span in values_of_file(view[start : start + len(self._bodies[index])]):
+            for span in self._values(view[start : start + len(self._bodies[index])]):
                 yield moved(span, start)
 
     def maskable(self, spans: Iterable[Span]) -> list[Span]:
@@ -219,7 +226,7 @@ class _Layout:
 
     def is_settled(self, spans: list[Span]) -> bool:
         """Whether masking these spans leaves the names, and so what they announce, as they are."""
-        return not self._holds_file and self._names.isdisjoint(self.strings.index(span.start) for span in spans)
+        return self._values is None and self._names.isdisjoint(self.strings.index(span.start) for span in spans)
 
     def rewritten(self, spans: list[Span]) -> tuple[bytes, set[bytes]]:
         """The line with the strings that hold a span replaced and nothing else, and what these strings are now."""

@@ -1,12 +1,16 @@
-"""Files that are nothing but secrets: whatever is read from or written to them, names stay and values go."""
+"""Files of nothing but secrets, and commands that print one: whatever is read or written, values go and names stay."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Final
 
+from agent_trace_sidecar.redaction.judge import passes
 from agent_trace_sidecar.redaction.rules import Gates
 from agent_trace_sidecar.redaction.spans import Span
+
+Values = Callable[[bytes], Iterator[Span]]
+"""Finds the secrets of a text that is known to hold some."""
 
 G: Final = Gates("secret_files")
 T: Final = Gates("secret_files", text=True)
@@ -24,10 +28,19 @@ def is_secret_path(path: str) -> bool:
     return len(path) < _LONGEST_PATH and T.path.search(path) is not None
 
 
-def reads_secret_file(command: str) -> bool:
-    """Whether a shell command prints a file that holds secrets only."""
+def values_printed(command: str) -> Values | None:
+    """What finds the secrets that a shell command prints, those of a file or a single one; None if it prints none."""
     command = command[:_LONGEST_COMMAND]
-    return bool(T.readers.search(command)) and any(is_secret_path(word) for word in _WORDS.findall(command))
+    if T.prints.search(command):
+        return _printed_value
+    reads = T.readers.search(command) and any(is_secret_path(word) for word in _WORDS.findall(command))
+    return values_of_file if reads else None
+
+
+def _printed_value(text: bytes) -> Iterator[Span]:
+    """The word that such a command has printed; several are a message."""
+    if (word := G.lone.match(text)) and passes("unplain", text, word.start(1), word.end(1)):
+        yield Span(word.start(1), word.end(1), "printed-value")
 
 
 def values_of_file(text: bytes) -> Iterator[Span]:

@@ -27,7 +27,7 @@ from agent_trace_sidecar.redaction.json_syntax import (
 from agent_trace_sidecar.redaction.known_values import Held, Memory
 from agent_trace_sidecar.redaction.names import Kind, kind_of
 from agent_trace_sidecar.redaction.scanner import Scanner
-from agent_trace_sidecar.redaction.secret_files import is_secret_path, reads_secret_file
+from agent_trace_sidecar.redaction.secret_files import is_secret_path, values_printed
 from agent_trace_sidecar.redaction.spans import Effort, Joined, Span, View, applied, blanked
 
 ID: Final = re.compile(
@@ -153,6 +153,6 @@ def _is_secret_name(text: bytes) -> bool:
 
 
 def _names_secret_file(text: bytes) -> bool:
-    """Whether a string is a file of secrets, or may be a command that prints one."""
+    """Whether a string is a file of secrets, or may be a command that prints some."""
     name = text[:_LONGEST_COMMAND].decode("utf-8", "replace")
-    return (len(text) <= _LONGEST_NAME and is_secret_path(name)) or reads_secret_file(name)
+    return (len(text) <= _LONGEST_NAME and is_secret_path(name)) or values_printed(name) is not None

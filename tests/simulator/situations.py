@@ -308,13 +308,15 @@ def two_processes(acts: Acts, name: str, rng: random.Random) -> Truth:
     own, more = _code(rng, 1), _code(rng, 2)
     project = acts.project(name, {"a.py": f"{own}end = line(2)\n"})
     project.open()
-    slow = f"until test -e b.py; do sleep 0.1; done; sleep 0.3; cat > c.py <<'END'\n{more}END"
+    # Both have one index for their snapshots: where two steps end at once, OpenCode may fail to make one.
+    slow = f"until test -e ignored/go; do sleep 0.1; done; cat > c.py <<'END'\n{more}END"
     thread = project.beside(Step([acts.tools.run(slow)]))
     project.begun()
     with acts.another() as again:
         other = project.other(again)
         edit = acts.tools.edit("a.py", "end = line(2)\n", "end = line(2)\nadded = by(another, process)\n")
         other.turn(Step([edit]), Step([acts.tools.write("b.py", _code(rng, 2))]))
+        (project.folder / "ignored" / "go").touch()
     thread.join()
     return {project.folder / "a.py": "h" * own.count("\n") + "ha", **_all(project, ("b.py", "c.py"), "a")}
 

@@ -203,6 +203,33 @@ def test_a_command_that_prints_a_file_of_secrets_shows_its_names_only() -> None:
     assert result["output"] == "NAME=[REDACTED:secret-file]\nPORT=[REDACTED:secret-file]\n"
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "gcloud secrets versions access latest --secret=db",
+        "terraform output -raw db_password",
+        "kubectl get secret db -o jsonpath='{.data.password}' | base64 -d",
+        'echo "$DB_PASSWORD"',
+        "printenv API_TOKEN",
+        "op read op://vault/db/password",
+        "vault kv get -field=password secret/db",
+        "heroku config:get JWT_SECRET -a app",
+        "openssl rand -base64 12",
+    ],
+)
+def test_what_a_command_prints_that_prints_one_secret_is_masked(command: str) -> None:
+    """A word by itself, which nothing in it makes a secret; several are a message."""
+    for printed, expected in (("marble-77\n", "*\n"), ("not found\n", "not found\n"), ("\n", "\n")):
+        result = masked({"args": {"command": command}, "output": printed, "metadata": {"output": printed}})
+        assert LABEL.sub("*", result["output"]) == LABEL.sub("*", result["metadata"]["output"]) == expected
+
+
+@pytest.mark.parametrize("command", ["terraform output db_host", "echo $HOME", "printenv TOKEN_FILE"])
+def test_what_other_commands_print_stays(command: str) -> None:
+    """The same word."""
+    assert masked({"args": {"command": command}, "output": "marble-77\n"})["output"] == "marble-77\n"
+
+
 def test_hostile_text_is_withheld_with_its_size_and_reason() -> None:
     """Fifty thousand assignments in one line are no text; the stub says so and keeps the line's identity."""
     raw = json.dumps({**HEAD, "input": "password=x1y2z3 " * 50_000}).encode()
