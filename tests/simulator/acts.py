@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -34,9 +35,11 @@ _ENDS: Final = {
     2: ("session.execution.succeeded", "session.execution.failed", "session.execution.interrupted"),
 }
 """Events that end a turn."""
-_EVENTS: Final = (
-    "SELECT count(*) AS n FROM agent_trace_events WHERE event_name = ANY($1::text[]) AND $2 IN ('', session_id)"
-)
+_EVENTS: Final = """
+SELECT count(*) AS n FROM agent_trace_events
+WHERE event_name = ANY($1::text[]) AND $2 IN ('', session_id) AND occurred_at >= $3
+"""
+_EVER: Final = datetime.fromtimestamp(0, UTC)
 _COMPACTED: Final = """
 SELECT count(*) AS n FROM agent_trace_events WHERE session_id = $1 AND event_name = 'message.part.updated'
 AND payload #> '{input,event,properties,part,state,time,compacted}' IS NOT NULL
@@ -91,9 +94,9 @@ class Acts:
         """Do one prompt to its end."""
         self.served.prompt(folder, session, text)
 
-    def stored(self, session: str, *event_names: str) -> int:
+    def stored(self, session: str, *event_names: str, since: datetime = _EVER) -> int:
         """How many such events of a session are stored; of all without one."""
-        return int(fetch(self.url, _EVENTS, list(event_names), session)[0]["n"])
+        return int(fetch(self.url, _EVENTS, list(event_names), session, since)[0]["n"])
 
     def compacted(self, session: str) -> int:
         """How many parts of a session were sent again because their output was pruned."""
@@ -139,10 +142,9 @@ class Project:
         """Let the model take these steps, and wait until all of it is stored."""
         text = self.scripted(*steps)
         self.open()
-        ends = _ENDS[self.acts.major]
-        before = self.acts.stored(self.session, *ends)
+        ends, began = _ENDS[self.acts.major], datetime.now(UTC)  # the end of an aborted turn may be stored later
         self.acts.prompt(self.folder, self.session, text)
-        eventually(lambda: self.acts.stored(self.session, *ends) > before, 30, "the turn is stored")
+        eventually(lambda: self.acts.stored(self.session, *ends, since=began) > 0, 30, "the turn is stored")
 
     def open(self) -> None:
         """Create the session, if there is none."""
