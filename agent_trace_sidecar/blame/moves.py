@@ -11,9 +11,9 @@ from agent_trace_sidecar.blame.versions import Draft, Need, Places, Version, mat
 from agent_trace_sidecar.blame.weight import Weights
 from agent_trace_sidecar.records.fingerprints import HASH_BYTES, hashes_of
 
-_SAME_CALL: Final = 1.4
+_SAME_CALL: Final = Need(1.4)
 """What a block must weigh (see `weight.py`) that one call took away and put elsewhere: one line that says something."""
-_SAME_SESSION: Final = 3.0
+_SAME_SESSION: Final = Need(3.0, complete=_SAME_CALL.weight)
 """The same where two calls of a session did so."""
 _WITHIN: Final = timedelta(hours=1)
 """Between these two calls."""
@@ -70,10 +70,10 @@ class Moves:
         """
         found: dict[int, Author] = {}
         wanted = {draft.loose(at) for at in draft.telling()}
-        for removed, least in zip(self.near(origin, wanted), (_SAME_CALL, _SAME_SESSION), strict=True):
+        for removed, need in zip(self.near(origin, wanted), (_SAME_CALL, _SAME_SESSION), strict=True):
             places = _places(draft, removed, before)
             is_open = [at for at, author in enumerate(draft.authors) if author is None]
-            matched_blocks(draft, places, lambda _, weight=least: Need(weight), _TRUST)  # type: ignore[misc]
+            matched_blocks(draft, places, lambda _, need=need: need, _TRUST)  # type: ignore[misc]
             settled = ((at, draft.authors[at]) for at in is_open)
             found.update((at, author) for at, author in settled if author is not None and written(author) is None)
         return found
@@ -84,10 +84,10 @@ def sources(moves: Moves, spans: Iterable[tuple[Origin, bytes | None]], weights:
     shared: dict[str, float] = defaultdict(float)
     for origin, packed in spans:
         own = {one >> 32: one for one in hashes_of(packed or b"")}
-        for removed, least in zip(moves.near(origin, own), (_SAME_CALL, _SAME_SESSION), strict=True):
+        for removed in moves.near(origin, own):
             for one in removed:
                 weight = sum(weights.of(own[line >> 32]) for line in hashes_of(one.packed) if line >> 32 in own)
-                if weight >= least:
+                if weight >= _SAME_CALL.weight:
                     shared[one.path] += weight
     return sorted(shared, key=lambda path: (-shared[path], path))
 

@@ -140,16 +140,24 @@ class _Found(NamedTuple):
     position: int
 
 
+_COMPLETE: Final = 3
+"""Lines that a complete block must have."""
+
+
 class Need(NamedTuple):
     """What a block must weigh to be taken for the same lines."""
 
     weight: float
     share: float = 0.0
     """The part of the block that must be evidence: a frame that everybody types holds some lines that few do."""
+    complete: float | None = None
+    """What it must weigh if it is all that a place has, and has three lines or more; None for as much as any other."""
 
     def has(self, found: _Found) -> bool:
         """Whether a block weighs enough."""
-        return bool(found.size) and found.weight >= max(self.weight, self.share * found.whole)
+        is_complete = found.size == len(found.version.authors) >= _COMPLETE
+        least = self.complete if self.complete is not None and is_complete else self.weight
+        return bool(found.size) and found.weight >= max(least, self.share * found.whole)
 
 
 def matched_blocks(

@@ -113,7 +113,8 @@ class Finisher:
         changes = [_with_moved(root, change)._replace(repository=step.repository) for change in there if change]
         covered = {path for one in changes for path in (one.path, one.old_path) if path}
         since = [_since_call(step, change) for change in changes]
-        changes = with_moves(change for change, _ in since)
+        drafted = [_drafted(steps, step, change, finished_ms) for change, _ in since]
+        changes = with_moves(change for change, _ in drafted)
         silent = [one._replace(repository=self._repository(one.place)) for one in _named(step, covered) if one.place]
         named = self._kept(step, trees, silent) if trees is not None else silent
         dropped = {one.place for one in silent if one not in named}
@@ -132,7 +133,7 @@ class Finisher:
         steps.claim(step, [one for call in calls for one in call.files if one.repository is None])
         steps.note(calls, step)
         doubted = (
-            *(one for _, doubted in since for one in doubted),
+            *(one for _, doubted in (*since, *drafted) for one in doubted),
             *self._uncovered(steps, step, trees, named, dropped),
             *self._written_unseen(step, trees or (), known, calls),
             *self._again(steps, step, calls),
@@ -173,7 +174,7 @@ class Finisher:
             steps.has_written,
             steps.has_made,
             lambda file, line: file.removeprefix(prefix) not in covered and steps.has_written_line(line),
-            frozenset(one.key for one in fresh if _is_old(step, one, finished_ms)),
+            frozenset(one.key for one in fresh if _written_before_ms(step, one, finished_ms) is not None),
         )
         return copied(step, changes, known)
 
@@ -326,8 +327,8 @@ def _fresh(change: TreeChange, copied: Container[int]) -> Iterator[bytes]:
         yield from ((change.after or ())[at - 1] for at in range(start, end + 1) if at not in copied)
 
 
-def _is_old(step: Step, change: TreeChange, finished_ms: float) -> bool:
-    """Whether a file holds what was written before the step began: it was moved, unpacked, or copied with its times.
+def _written_before_ms(step: Step, change: TreeChange, finished_ms: float) -> float | None:
+    """When a file was written that holds what is of before the step: it was moved, unpacked, or copied with its times.
 
     The two times of a file are of one clock, which need not be the events'.
     """
@@ -335,12 +336,28 @@ def _is_old(step: Step, change: TreeChange, finished_ms: float) -> bool:
     try:
         status = os.lstat(place.file)
     except (OSError, ValueError):
-        return False
+        return None
     age_ms = (status.st_ctime_ns - status.st_mtime_ns) / 1e6
     if age_ms < finished_ms - step.began_ms + OLD_MS:
-        return False
+        return None
     content = _content(place.root, place.path)
-    return content is not None and content.written_ns == status.st_mtime_ns and blob_id(content.data) == change.new_id
+    is_it = content is not None and content.written_ns == status.st_mtime_ns and blob_id(content.data) == change.new_id
+    return status.st_mtime_ns / 1e6 if is_it else None
+
+
+def _drafted(steps: Steps, step: Step, change: TreeChange, finished_ms: float) -> tuple[TreeChange, list[Uncovered]]:
+    """A new file that was written elsewhere while a command was at work: it may be a draft of the AI's, or a person's.
+
+    Only lines that a call is known to have written there are certain.
+    """
+    writing = [call for call in step.calls.values() if call.may_write(change.path)]
+    if change.status != "A" or change.after is None or not writing:
+        return change, []
+    written_ms = _written_before_ms(step, change, finished_ms)
+    if written_ms is None or not steps.was_command_at_work(written_ms):
+        return change, []
+    certain = frozenset(line for line in change.after if steps.has_written_line(line))
+    return change._replace(certain=certain), _doubted(step, writing, change.path)
 
 
 def _with_moved(root: Path, change: TreeChange) -> TreeChange:

@@ -24,6 +24,8 @@ MAX_CALLS: Final = 512
 MAX_NEIGHBOURS: Final = 32
 MAX_WRITTEN: Final = 2000
 """Files that calls have changed."""
+MAX_TIMES: Final = 2000
+"""Commands of which it is remembered when they were at work."""
 MAX_LINES: Final = 50_000
 """Lines that are remembered of such files as no snapshot holds."""
 MAX_FOREIGN: Final = 20_000
@@ -232,6 +234,8 @@ class Steps:
         """Files that calls have changed, the last ones, and whether a call made them."""
         self._lines: OrderedDict[bytes, None] = OrderedDict()
         """The last lines that calls have written beside the snapshots, by their hashes without white space."""
+        self._times: deque[tuple[float, float]] = deque(maxlen=MAX_TIMES)
+        """When the last commands began and ended, of all sessions: what they wrote elsewhere may come here later."""
         self._ended: OrderedDict[str, _Last] = OrderedDict()
         """Where the last step of each session with such commands ended."""
 
@@ -265,6 +269,8 @@ class Steps:
             )
         for call in step.calls.values() if step else ():
             self._content_bytes -= sum(map(_size, call.edited))
+            if call.may_write_unseen and call.ended_ms is not None and not call.background:
+                self._times.append((call.began_ms - SLACK_MS, call.ended_ms + SLACK_MS))
         return step
 
     def keep_background(self, session_id: str | None, call: Call, name: str) -> None:
@@ -348,6 +354,10 @@ class Steps:
     def has_written_line(self, line: bytes) -> bool:
         """Whether a call has written such a line beside the snapshots."""
         return line_hash(line)[:LOOSE_BYTES] in self._lines
+
+    def was_command_at_work(self, at_ms: float) -> bool:
+        """Whether a command of an ended step was at work at a time: it may have written what is of that time."""
+        return any(began_ms <= at_ms <= ended_ms for began_ms, ended_ms in self._times)
 
     def has_written(self, file: str) -> bool:
         """Whether a call has changed a file, by `Place.file`."""

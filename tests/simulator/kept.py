@@ -194,6 +194,23 @@ def from_folders(acts: Acts, name: str, rng: random.Random) -> Truth:
     return drafts.truth(project, ("a.py", "all.py", *paths))
 
 
+def drafts_outside(acts: Acts, name: str, rng: random.Random) -> Truth:
+    """A command moves files in: one of a person, and one that a script of an earlier command has written outside."""
+    drafts = Drafts(rng)
+    outside, text = acts.oc.folder / f"{name}_outside", drafts.made()
+    project = acts.project(name, {"a.py": drafts.human()})
+    outside.mkdir()
+    (outside / "own.py").write_text(drafts.human())
+    written = time.monotonic()
+    eventually(lambda: time.monotonic() - written > 0.3, 5, "the person has typed")
+    script = f"open('dra' + 'ft.py', 'w').write(bytes.fromhex('{text.encode().hex()}').decode())"
+    project.turn(Step([acts.tools.run(f'cd {outside}; python3 -c "{script}"')]))
+    written = time.monotonic()
+    eventually(lambda: time.monotonic() - written > 4, 9, "the files are older than the step")
+    project.turn(Step([acts.tools.run(f"mv {outside}/*.py .")]))
+    return {**drafts.truth(project, ("own.py",)), project.folder / "draft.py": "u" * text.count("\n")}
+
+
 def undone_below(acts: Acts, name: str, rng: random.Random) -> Truth:
     """A turn of a session in a folder is undone: OpenCode takes back what is in the folder, and leaves the rest."""
     drafts = Drafts(rng)
@@ -216,6 +233,6 @@ def undone_below(acts: Acts, name: str, rng: random.Random) -> Truth:
 
 KEPT: Final[tuple[Situation, ...]] = (
     merged_worktree, reverted_revert, undone_beside, notebook, sparse_checkout, restarted, server,
-    from_folders, undone_below,
+    from_folders, undone_below, drafts_outside,
 )  # fmt: skip
 """What OpenCode 1 and 2 both have."""

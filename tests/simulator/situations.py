@@ -237,7 +237,7 @@ def brought(acts: Acts, name: str, rng: random.Random) -> Truth:
 
 def moved_lines(acts: Acts, name: str, rng: random.Random) -> Truth:
     """Blocks of a person's lines that a command and two edits move from file to file."""
-    rest, blocks = _code(rng, 1), [_code(rng, 1, 4, 12) for _ in range(2)]
+    rest, blocks = _code(rng, 1), [_telling(rng, 1, 4, 12) for _ in range(2)]
     project = acts.project(name, {"a.py": rest + blocks[0], "b.py": rest + blocks[1], "to.py": "first = line(1)\n"})
     start, end = rest.count("\n") + 1, (rest + blocks[0]).count("\n")
     own = f"{new_word(rng)} = {new_word(rng)}(1, 2)\n"
@@ -522,6 +522,14 @@ def _boilerplate(rng: random.Random) -> str:
 
 def _code(rng: random.Random, part: int, least: int = 6, most: int = 25) -> str:
     return "".join(f"{line}\n" for line in block(rng, part, least, most))
+
+
+def _telling(rng: random.Random, part: int, least: int, most: int) -> str:
+    """Lines of which three are more than braces: of fewer it is not certain that two calls have moved them."""
+    while True:
+        text = _code(rng, part, least, most)
+        if sum(is_evidence(line.encode()) for line in text.splitlines()) >= 3:
+            return text
 
 
 def _apart(rng: random.Random, count: int, part: int, least: int = 6, most: int = 25) -> list[str]:

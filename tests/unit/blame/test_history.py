@@ -104,16 +104,29 @@ def test_parallel_edits_of_which_each_was_read_when_all_had_written_have_their_l
     assert explained("aXbYcZ", first, *others) == "h1h2h3"
 
 
-def test_a_moved_block_stays_a_persons_where_a_diff_takes_one_of_its_lines_for_an_equal_one() -> None:
-    """Then the equal line that stood there is in the ranges, and it is no more the call's than the block."""
+def moved_by_a_session(taken: str, put: Change, left: str) -> str:
+    """Whose the lines of a file are into which one call puts lines that the next one takes out of another file."""
     moves = Moves()
-    moves.add(Removed(UUID(int=3), "ses_1", AT, "b", 0, packed("ABCdE")))
+    moves.add(Removed(UUID(int=3), "ses_1", AT, "b", 0, packed(taken)))
     history = History(Weights(), moves=moves)
-    put, taken = change("Tdxy", "TnABCdEdxy", 2, (2, 5), (7, 8)), change("ABCdEq", "q", 3, path="b")
     origin = Origin(UUID(int=2), AT, "ai", "diff", session_id="ses_1")
     spans = tuple(span._replace(origin=origin) for span in put.spans)
-    history.add_all([put._replace(spans=spans, record_id=UUID(int=2)), taken._replace(record_id=UUID(int=3))])
-    assert letters(list(history.latest["/w", "a"].authors)) == "h2hhhhhhhh"
+    gone = change(taken + left, left, 3, path="b")
+    history.add_all([put._replace(spans=spans, record_id=UUID(int=2)), gone._replace(record_id=UUID(int=3))])
+    return letters(list(history.latest["/w", "a"].authors))
+
+
+def test_a_moved_block_stays_a_persons_where_a_diff_takes_one_of_its_lines_for_an_equal_one() -> None:
+    """Then the equal line that stood there is in the ranges, and it is no more the call's than the block."""
+    assert moved_by_a_session("ABCdE", change("Tdxy", "TnABCdEdxy", 2, (2, 5), (7, 8)), "q") == "h2hhhhhhhh"
+
+
+@pytest.mark.parametrize(
+    ("taken", "put", "expected"), [("AB ", "AB ", "hhh"), ("AB C", "AB ", "222"), ("AB", "AB", "22")]
+)
+def test_a_light_block_was_moved_if_it_is_all_that_was_taken_away(taken: str, put: str, expected: str) -> None:
+    """Three lines, of which two say something; a part of a block, or less, may have been typed anew."""
+    assert moved_by_a_session(taken, change("", put, 2, (1, len(put))), "q") == expected
 
 
 def test_lines_stay_the_ais_after_a_recorded_move() -> None:
