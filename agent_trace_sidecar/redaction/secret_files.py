@@ -17,6 +17,8 @@ T: Final = Gates("secret_files", text=True)
 
 _LONGEST_PATH: Final = 4096
 _LONGEST_COMMAND: Final = 2000
+_LONGEST_SHORT: Final = 400
+"""How far into a command one stands that prints a single secret; this is asked of every text that may be a command."""
 _WORDS: Final = re.compile(r"[^\s\"'`|;&<>()=]+")
 _PART: Final = 3
 """A line of so many fields is an account; its last field is the password, not its second."""
@@ -31,7 +33,7 @@ def is_secret_path(path: str) -> bool:
 def values_printed(command: str) -> Values | None:
     """What finds the secrets that a shell command prints, those of a file or a single one; None if it prints none."""
     command = command[:_LONGEST_COMMAND]
-    if T.prints.search(command):
+    if G.prints.search(command[:_LONGEST_SHORT].encode("utf-8", "replace")):
         return _printed_value
     reads = T.readers.search(command) and any(is_secret_path(word) for word in _WORDS.findall(command))
     return values_of_file if reads else None

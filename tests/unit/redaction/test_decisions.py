@@ -127,6 +127,7 @@ KEPT = (
     "git-send-email: ssh/login style password requests",
     "DB_PASSWORD: $$SECRET7",
     "[INFO] Root password: required",
+    "pkcs11:token=Root%20CA%207;serial=1%3AROOTS",
     "INSERT INTO users VALUES (1,'bob','bob77.png','2001:db8::1','UTC+01:00','a:1:{s:4:x9}','+49-170-5550100');",
 )
 
