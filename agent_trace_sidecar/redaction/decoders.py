@@ -26,7 +26,11 @@ _JSON_ESCAPE: Final = re.compile(
     rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})|(?<=[:,\[(=\s])"(?=(?:[^"\\\r\n]|\\[^n\r\n])*\\n)'
 )
 """Also the quote before a text of several lines, whose first line begins there."""
-_SIMPLE: Final = {b"": b'"\n'} | {b'"\\/bfnrt'[i : i + 1]: b'"\\/\b\f\n\r\t'[i : i + 1] for i in range(8)}
+_SIMPLE: Final = {
+    **{b"": b'"\n', b'"': b'"', b"\\": b"\\", b"/": b"/"},
+    **{b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"},
+}
+"""What stands for a character behind a backslash; for none, a line's end behind the quote."""
 
 G: Final = Gates("decoders")
 _HEX: Final = re.compile(rb"(?:[0-9a-fA-F]{2}){16,}$")
