@@ -27,9 +27,8 @@ _JSON_ESCAPE: Final = re.compile(
 )
 """Also the quote before a text of several lines, whose first line begins there."""
 _SIMPLE: Final = {
-    **{b"": b'"\n', b'"': b'"', b"\\": b"\\", b"/": b"/"},
-    **{b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"},
-}
+    b"": b'"\n', b'"': b'"', b"\\": b"\\", b"/": b"/", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t",
+}  # fmt: skip
 """What stands for a character behind a backslash; for none, a line's end behind the quote."""
 
 G: Final = Gates("decoders")
