@@ -318,8 +318,9 @@ class History:
         after = change.after or b""
         count = len(after) // HASH_BYTES
         spans = [span for span in change.spans if not span.excluded]
-        own = {at for span in spans for at in range(span.start - 1, min(span.end, count))}
-        loose = {one >> 32 for at in own for one in hashes(after, at, at + 1)}
+        ranges = _positions(spans, count)
+        own = set(chain.from_iterable(ranges))
+        loose = {one >> 32 for lines in ranges for one in hashes(after, lines.start, lines.stop)}
         if not own or not any(self._moves.near(spans[0].origin, loose)):
             return {}
         draft = Draft(change.path, after, self.weights, [HUMAN if at in stayed else None for at in range(count)])
@@ -349,10 +350,9 @@ class History:
         """Lines that a snapshot has found new, and that the record of another call has had in between."""
         after = change.after or b""
         count = len(after) // HASH_BYTES
-        found_new = (one for one in change.spans if one.origin.method == _SNAPSHOT)
-        spans = [range(min(one.start - 1, count), min(one.end, count)) for one in found_new]
-        own = list(chain.from_iterable(spans))
-        lines = {one for lines in spans for one in hashes(after, lines.start, lines.stop)}
+        ranges = _positions((one for one in change.spans if one.origin.method == _SNAPSHOT), count)
+        own = list(chain.from_iterable(ranges))
+        lines = {one for lines in ranges for one in hashes(after, lines.start, lines.stop)}
         known = [one for one in lines if one >> 32 in self._births or self.weights.is_weak(one)]
         if not any(one.to_bytes(HASH_BYTES, "big") in last.packed for one in known):
             return {}  # the usual case: what it found new is new
@@ -477,6 +477,12 @@ class History:
     def _stayed(self, wrote: Wrote, draft: Draft) -> bool:
         """Whether a line of another file still stands there."""
         return wrote.path != draft.path and wrote.loose in self._present.get(wrote.path, ())
+
+
+def _positions(spans: Iterable[Span], count: int) -> list[range]:
+    """Where the lines of some ranges stand in a file of so many lines, from 0."""
+    firsts = ((min(max(one.start - 1, 0), count), one.end) for one in spans)
+    return [range(first, max(first, min(end, count))) for first, end in firsts]
 
 
 def _kept(before: Version, change: Change) -> list[Block]:

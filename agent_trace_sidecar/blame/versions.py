@@ -12,6 +12,8 @@ from agent_trace_sidecar.records.fingerprints import HASH_BYTES, hashes_of
 
 _MAX_PLACES: Final = 40
 """How many places of the same line are compared."""
+_COMPLETE: Final = 3
+"""Lines that a complete block must have, see `Need.complete`."""
 
 
 class Version:
@@ -138,10 +140,6 @@ class _Found(NamedTuple):
     size: int
     version: Version
     position: int
-
-
-_COMPLETE: Final = 3
-"""Lines that a complete block must have."""
 
 
 class Need(NamedTuple):
